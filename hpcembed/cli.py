@@ -1,0 +1,166 @@
+"""The command line: ``hpcembed run JOB.toml``, ``hpcembed info``.
+
+Every rank runs :func:`main`. An error that the user can mend, agreed on by all ranks, is printed
+once and ends all of them with its exit status; anything else ends the whole job at once, with the
+traceback of the rank where it happened. Exit status: 0 all well, 1 a defect, 2 the job, the data or
+the set-up must be mended, 3 a requested eigenpair missed its tolerance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpi4py import MPI
+
+import hpcembed
+from hpcembed import log
+from hpcembed.errors import ConfigError, HpcembedError
+
+__all__ = ["main"]
+
+#: Seconds that a rank with an error of its own waits for the others to report the same.
+_PATIENCE = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command on all ranks of the job.
+
+    Collective on the world communicator.
+
+    Returns
+    -------
+    int
+        Exit status, the same on all ranks.
+    """
+    comm = MPI.COMM_WORLD
+    try:
+        arguments = _parse(argv, comm.rank)
+        log.configure(comm.rank, comm.size, verbose=arguments.verbose)
+        return int(arguments.command(arguments, comm))
+    except HpcembedError as error:
+        return _end_together(comm, error)
+    except SystemExit as request:
+        return request.code if isinstance(request.code, int) else 2
+    except BaseException:  # whatever it is, the other ranks must not wait for this one
+        _abort(comm, f"[rank {comm.rank}/{comm.size}] {traceback.format_exc()}", 1)
+        return 1
+
+
+def _end_together(comm: MPI.Comm, error: HpcembedError) -> int:
+    """Print an error once if all ranks have it; end the job if this rank is alone with it."""
+    everybody = comm.Ibarrier()
+    deadline = time.monotonic() + _PATIENCE
+    while not everybody.Test():
+        if time.monotonic() > deadline:
+            _abort(comm, f"hpcembed: error: [rank {comm.rank}] {error}", error.exit_status)
+        time.sleep(0.01)
+    if comm.rank == 0:
+        sys.stdout.flush()
+        print(f"hpcembed: error: {error}", file=sys.stderr, flush=True)
+    return error.exit_status
+
+
+def _abort(comm: MPI.Comm, message: str, status: int) -> None:
+    sys.stdout.flush()
+    print(message, file=sys.stderr, flush=True)
+    comm.Abort(status)
+
+
+def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="hpcembed",
+        description="Compress the input of neural networks with certified spectral embeddings.",
+    )
+    parser.add_argument("--version", action="version", version=f"hpcembed {hpcembed.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a job: data, eigenvectors, projection, networks")
+    run.add_argument("job", type=Path, metavar="JOB.toml")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="override one key of the job; may be repeated",
+    )
+    run.add_argument(
+        "--data-dir",
+        type=Path,
+        help="folder that the job's file names start from (default: the job's folder)",
+    )
+    run.add_argument("--out", type=Path, help="folder for the results (default: runs/NAME-TIME)")
+    run.add_argument(
+        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
+    )
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print ranks, threads, memory and the operator's choice; read headers only",
+    )
+    run.set_defaults(command=_run)
+
+    info = commands.add_parser("info", help="versions, MPI library, PETSc build, threads")
+    info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
+    info.set_defaults(command=_info)
+    for command in (run, info):
+        command.add_argument("--verbose", action="store_true", help="say more")
+
+    # One rank speaks, so that a typing error is reported once.
+    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
+        if rank:
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        return parser.parse_args(argv)
+
+
+def _start_petsc(options: str) -> None:
+    """Initialise PETSc and SLEPc with the user's options for them, and with nothing else."""
+    try:
+        words = shlex.split(options)
+    except ValueError as error:
+        raise ConfigError(f"--petsc {options!r}: {error}") from error
+    import petsc4py
+    import slepc4py
+
+    petsc4py.init(["hpcembed", *words])
+    slepc4py.init(["hpcembed", *words])
+
+
+def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    _start_petsc(arguments.petsc)
+    from hpcembed.experiment import describe_job, prepare, run_job
+
+    context = prepare(
+        arguments.job, arguments.overrides, arguments.data_dir, arguments.out, comm
+    )
+    if arguments.dry_run:
+        text = describe_job(context)
+        if comm.rank == 0:
+            print(text, flush=True)
+        return 0
+    return run_job(context)
+
+
+def _info(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    _start_petsc(arguments.petsc)
+    from hpcembed.environment import describe_environment
+    from hpcembed.parallel import check_launcher, threads_per_rank
+
+    facts = describe_environment(comm, threads_per_rank(comm))
+    if comm.rank == 0:
+        for name, value in facts.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
+            print(f"{name:18} {value}")
+        sys.stdout.flush()
+    check_launcher(comm)
+    return 0

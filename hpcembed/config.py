@@ -1,0 +1,327 @@
+"""One job, one TOML file: its sections as frozen dataclasses.
+
+A job is read with :func:`load_job`; ``--set section.key=value`` overrides single keys. A key that
+does not exist is refused with the nearest one that does, a value of the wrong type with what was
+expected. :func:`to_toml` writes the resolved job back, so that a run folder repeats itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+from hpcembed.errors import ConfigError
+
+__all__ = [
+    "NETWORK_SIZES",
+    "ClassifierConfig",
+    "DataConfig",
+    "EmbeddingConfig",
+    "JobConfig",
+    "OutputConfig",
+    "ResourcesConfig",
+    "SolverConfig",
+    "load_job",
+    "to_toml",
+]
+
+#: Hidden layers behind the names that a job may use (the published two-layer networks).
+NETWORK_SIZES: Mapping[str, tuple[int, ...]] = types.MappingProxyType(
+    {
+        "large": (512, 512),
+        "medium": (256, 256),
+        "low": (64, 64),
+        "very_low": (32, 32),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Where the data is, in which format, how it is split and scaled.
+
+    Paths are relative to ``--data-dir`` (default: the folder of the job file).
+    """
+
+    name: str = "digits"
+    #: auto: by the file name's ending
+    format: Literal[
+        "auto",
+        "digits",
+        "idx",
+        "cifar10",
+        "npz",
+        "npy",
+        "csv",
+        "matrix_market",
+        "svmlight",
+        "hdf5",
+    ] = "auto"
+    train: tuple[str, ...] = ()
+    train_labels: str = ""
+    test: tuple[str, ...] = ()
+    test_labels: str = ""
+    #: csv: name of the column that holds the class
+    label_column: str = ""
+    #: csv: field separator; auto takes the one that the header line uses
+    delimiter: str = "auto"
+    #: npz, hdf5: names of the arrays
+    features_key: str = "x"
+    labels_key: str = "y"
+    #: svmlight, bare triplets: number of features, 0 = the largest index found
+    n_features: int = 0
+    #: own: the files' split; stratified, random: counter-based, any scale; sklearn: the rows of
+    #: scikit-learn's train_test_split(test_size, random_state=seed)
+    split: Literal["auto", "own", "stratified", "random", "sklearn"] = "auto"
+    test_fraction: float = 0.2
+    split_seed: int = 0
+    scaling: Literal["none", "divide", "minmax", "standard"] = "none"
+    divisor: float = 255.0
+    #: how the rows are held: dense (double), aij (sparse), shell (as read; converted per block)
+    storage: Literal["auto", "dense", "aij", "shell"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingConfig:
+    """What is extracted from the data."""
+
+    n_components: int = 20
+    operator: Literal["auto", "assembled", "matrix_free"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class SolverConfig:
+    """The eigensolver and the one it is checked against."""
+
+    name: Literal["miramns", "krylovschur"] = "miramns"
+    variant: Literal["default", "published"] = "default"
+    #: relative to each eigenvalue
+    tol: float = 1e-10
+    max_it: int = 500
+    #: largest subspace, 0 = chosen from k, n and the memory
+    ncv: int = 0
+    #: nested sizes, empty = chosen by the variant
+    nested: tuple[int, ...] = ()
+    seed: int = 0
+    #: solve again with SLEPc's Krylov-Schur and compare
+    reference: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierConfig:
+    """The networks trained on rank 0."""
+
+    enabled: bool = True
+    #: names out of large, medium, low, very_low, or lists of layer widths
+    hidden: tuple[str | tuple[int, ...], ...] = ("low",)
+    #: train the same networks on the uncompressed input as well
+    baseline: bool = True
+    epochs: int = 30
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    #: auto: embedded inputs divided by the square root of their standard deviation
+    input_scaling: Literal["auto", "none", "standard", "sqrt"] = "auto"
+    validation_fraction: float = 0.1
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcesConfig:
+    """Threads and memory of one rank."""
+
+    #: BLAS threads per rank, 0 = cores of the node / ranks on it, unless OMP_NUM_THREADS is set
+    threads: int = 0
+    #: memory limit per rank in GiB, 0 = what the machine has
+    memory_gib: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputConfig:
+    """What a run leaves behind."""
+
+    #: empty: runs/<name>-<time>
+    directory: str = ""
+    figures: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class JobConfig:
+    """A whole job."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+
+def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
+    """Read a job file and apply ``section.key=value`` overrides.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, the key and what would be right.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give the path of a job file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text; a job is a TOML file") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    for override in overrides:
+        _apply_override(table, override)
+    job = _build(JobConfig, table, str(path), "")
+    _check(job, str(path))
+    return typing.cast(JobConfig, job)
+
+
+def _apply_override(table: dict[str, Any], override: str) -> None:
+    name, separator, text = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not separator or not dot or not section or not key:
+        raise ConfigError(f"--set {override}: write --set section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    content = table.setdefault(section, {})
+    if not isinstance(content, dict):
+        raise ConfigError(f"--set {override}: {section} is not a section")
+    content[key] = value
+
+
+def _build(kind: type[Any], table: Mapping[str, Any], source: str, prefix: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    for key in table:
+        if key not in hints:
+            raise ConfigError(f"{source}: unknown key {prefix}{key}{_nearest(key, hints)}")
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        expected = hints[key]
+        if dataclasses.is_dataclass(expected):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{source}: {prefix}{key} is a section: write [{prefix}{key}]")
+            values[key] = _build(typing.cast(type, expected), value, source, f"{prefix}{key}.")
+        else:
+            values[key] = _convert(value, expected, f"{source}: {prefix}{key}")
+    return kind(**values)
+
+
+def _nearest(key: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(known)}"
+
+
+def _convert(value: Any, expected: Any, where: str) -> Any:
+    origin = typing.get_origin(expected)
+    if origin is Literal:
+        choices = typing.get_args(expected)
+        if value not in choices:
+            listed = ", ".join(map(str, choices))
+            close = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(f"{where}: {value!r} is not one of {listed}{hint}")
+        return value
+    if origin is tuple:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        element = typing.get_args(expected)[0]
+        return tuple(_convert(item, element, where) for item in items)
+    if origin in (typing.Union, types.UnionType):
+        if isinstance(value, str):
+            return value
+        return _convert(value, typing.get_args(expected)[1], where)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not expected:
+        raise ConfigError(f"{where}: expected {expected.__name__}, got {value!r}")
+    return value
+
+
+def _check(job: JobConfig, source: str) -> None:
+    data, solver, classifier = job.data, job.solver, job.classifier
+    conditions = [
+        (job.embedding.n_components >= 1, "embedding.n_components must be at least 1"),
+        (0 < data.test_fraction < 1, "data.test_fraction must lie between 0 and 1"),
+        (data.divisor != 0, "data.divisor must not be 0"),
+        (data.n_features >= 0, "data.n_features must not be negative"),
+        (0 < solver.tol < 1, "solver.tol must lie between 0 and 1"),
+        (solver.max_it >= 1, "solver.max_it must be at least 1"),
+        (solver.ncv >= 0, "solver.ncv must not be negative"),
+        (
+            list(solver.nested) == sorted(set(solver.nested)) and min(solver.nested, default=1) > 0,
+            "solver.nested must be an increasing list of positive sizes",
+        ),
+        (classifier.epochs >= 1, "classifier.epochs must be at least 1"),
+        (classifier.batch_size >= 1, "classifier.batch_size must be at least 1"),
+        (classifier.learning_rate > 0, "classifier.learning_rate must be positive"),
+        (0 <= classifier.dropout < 1, "classifier.dropout must lie in [0, 1)"),
+        (classifier.weight_decay >= 0, "classifier.weight_decay must not be negative"),
+        (0 <= classifier.label_smoothing < 1, "classifier.label_smoothing must lie in [0, 1)"),
+        (
+            0 < classifier.validation_fraction < 1,
+            "classifier.validation_fraction must lie between 0 and 1",
+        ),
+        (job.resources.threads >= 0, "resources.threads must not be negative"),
+        (job.resources.memory_gib >= 0, "resources.memory_gib must not be negative"),
+    ]
+    for holds, message in conditions:
+        if not holds:
+            raise ConfigError(f"{source}: {message}")
+    for hidden in classifier.hidden:
+        if isinstance(hidden, str) and hidden not in NETWORK_SIZES:
+            raise ConfigError(
+                f"{source}: classifier.hidden: {hidden!r} is not one of {', '.join(NETWORK_SIZES)} "
+                "or a list of layer widths"
+            )
+        if not isinstance(hidden, str) and (not hidden or min(hidden) < 1):
+            raise ConfigError(f"{source}: classifier.hidden: layer widths must be positive")
+
+
+def to_toml(job: JobConfig) -> str:
+    """The resolved job as TOML text that :func:`load_job` reads back to the same job."""
+    lines = []
+    for section in dataclasses.fields(job):
+        lines.append(f"[{section.name}]")
+        content = getattr(job, section.name)
+        for key in dataclasses.fields(content):
+            lines.append(f"{key.name} = {_toml_value(getattr(content, key.name))}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        for character, name in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
+            escaped = escaped.replace(character, name)
+        return f'"{escaped}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return repr(value)

@@ -1,0 +1,257 @@
+"""Principal components of distributed rows: the k dominant eigenvectors of their covariance.
+
+``fit`` forms the covariance, assembled or matrix-free, and hands it to an eigensolver whose answer
+carries its true residuals; ``transform`` computes ``(X - mean) V`` by BLAS-3 on each rank's rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+import miramns
+from hpcembed.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.matrix import DataMatrix
+from hpcembed.operators import CovariancePlan, covariance, plan_covariance
+from hpcembed.operators.cost import expected_products
+from hpcembed.parallel import allgather_rows
+from miramns import Check, EigenResult
+
+__all__ = ["PCA", "subspace_sin_angle"]
+
+
+class PCA:
+    """Principal component analysis of a :class:`~hpcembed.matrix.DataMatrix`.
+
+    Parameters
+    ----------
+    n_components : int
+        k, at most d.
+    operator : {"auto", "assembled", "matrix_free"}
+        How the covariance is formed; auto asks the cost model.
+    solver : {"miramns", "krylovschur"}
+    variant : {"default", "published"}
+        Of MIRAMns.
+    tol : float
+        Largest true residual relative to each eigenvalue.
+    max_it : int
+        Largest number of restarts.
+    ncv : int
+        Largest subspace, 0 = chosen.
+    nested : tuple of int
+        Nested sizes, empty = chosen.
+    seed : int
+        Of the start vector.
+    available_bytes : int, optional
+        Memory that one rank may still take.
+    threads : int
+        BLAS threads per rank, for the cost model.
+    reference : bool
+        Solve again with SLEPc's Krylov-Schur, on the same operator, and keep the answer.
+    on_no_convergence : {"raise", "keep"}
+    on_check : callable, optional
+        Called with every look of MIRAMns at a nested size.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (k, d)
+        Orthonormal rows, on every rank; the largest entry of each is positive.
+    mean_ : ndarray of shape (d,)
+    eigenvalues_, explained_variance_ : ndarray of shape (k,)
+        Of the sample covariance, largest first.
+    explained_variance_ratio_ : ndarray of shape (k,)
+    result_ : EigenResult
+        The solver's answer with its certificate.
+    reference_ : EigenResult or None
+    reference_sin_angle_ : float
+        Sine of the largest angle between both subspaces, NaN without reference.
+    plan_ : CovariancePlan
+    seconds_ : dict of str to float
+        Wall time of ``operator`` and ``solve`` on the slowest rank.
+    """
+
+    def __init__(
+        self,
+        n_components: int,
+        *,
+        operator: Literal["auto", "assembled", "matrix_free"] = "auto",
+        solver: Literal["miramns", "krylovschur"] = "miramns",
+        variant: Literal["default", "published"] = "default",
+        tol: float = 1e-10,
+        max_it: int = 500,
+        ncv: int = 0,
+        nested: tuple[int, ...] = (),
+        seed: int = 0,
+        available_bytes: int | None = None,
+        threads: int = 1,
+        reference: bool = False,
+        on_no_convergence: Literal["raise", "keep"] = "raise",
+        on_check: Callable[[Check], None] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.operator = operator
+        self.solver = solver
+        self.variant = variant
+        self.tol = tol
+        self.max_it = max_it
+        self.ncv = ncv
+        self.nested = nested
+        self.seed = seed
+        self.available_bytes = available_bytes
+        self.threads = threads
+        self.reference = reference
+        self.on_no_convergence = on_no_convergence
+        self.on_check = on_check
+
+    def plan(self, X: DataMatrix) -> CovariancePlan:
+        """What :meth:`fit` would do with the covariance. Collective for sparse rows."""
+        solves = 3 if self.reference else 1
+        return plan_covariance(
+            X.n_rows,
+            X.n_features,
+            solves * expected_products(self.n_components),
+            ranks=X.comm.size,
+            threads=self.threads,
+            available_bytes=self.available_bytes or 2**62,
+            n_nonzeros=X.n_nonzeros if X.is_sparse else None,
+            kind=self.operator,
+        )
+
+    def fit(self, X: DataMatrix) -> PCA:
+        """Find the components of the rows of `X`.
+
+        Collective.
+
+        Raises
+        ------
+        InputError
+            When k exceeds the number of features, or there are fewer than two rows.
+        ConvergenceError
+            When a pair missed its tolerance and ``on_no_convergence="raise"``.
+        """
+        if not 1 <= self.n_components <= X.n_features:
+            raise InputError(
+                f"need 1 <= n_components <= features, got n_components={self.n_components} with "
+                f"{X.n_features} features"
+            )
+        self.plan_ = self.plan(X)
+        began = _collective_time(X.comm)
+        operator = covariance(X, self.plan_)
+        formed = _collective_time(X.comm)
+        try:
+            result = self._solve(operator.mat)
+            solved = _collective_time(X.comm)
+            self.reference_ = self._reference_solve(operator.mat) if self.reference else None
+        finally:
+            operator.destroy()
+        self.seconds_ = {"operator": formed - began, "solve": solved - formed}
+        self._keep(result, operator.mean, operator.total_variance, X)
+        if not result.converged and self.on_no_convergence == "raise":
+            missed = ", ".join(str(i + 1) for i in result.missed)
+            raise ConvergenceError(
+                f"eigenpairs {missed} missed the tolerance: {result.reason.remedy}", result
+            )
+        return self
+
+    def _solve(self, mat: object) -> EigenResult:
+        if self.solver == "krylovschur":
+            return miramns.slepc(
+                mat,
+                self.n_components,
+                which="LA",
+                hermitian=True,
+                tol=self.tol,
+                max_it=self.max_it,
+                ncv=self.ncv or None,
+                seed=self.seed,
+            )
+        try:
+            return miramns.solve(
+                mat,
+                self.n_components,
+                which="LA",
+                hermitian=True,
+                tol=self.tol,
+                max_it=self.max_it,
+                ncv=self.ncv or None,
+                nested_sizes=self.nested or None,
+                variant=self.variant,
+                seed=self.seed,
+                memory_bytes=self.available_bytes // 2 if self.available_bytes else None,
+                on_check=self.on_check,
+            )
+        except miramns.OperatorError as error:
+            raise InputError(str(error)) from error
+        except miramns.MiramnsError as error:
+            raise ConfigError(f"solver: {error}") from error
+
+    def _reference_solve(self, mat: object) -> EigenResult:
+        return miramns.slepc(
+            mat, self.n_components, which="LA", hermitian=True, tol=self.tol, seed=self.seed
+        )
+
+    def _keep(
+        self, result: EigenResult, mean: NDArray[np.float64], total: float, X: DataMatrix
+    ) -> None:
+        comm = X.comm
+        self.result_ = result
+        vectors: NDArray[Any] = allgather_rows(comm, np.asarray(result.eigenvectors))
+        self.components_ = np.ascontiguousarray(vectors.T)
+        self.mean_ = mean
+        self.eigenvalues_ = self.explained_variance_ = np.asarray(result.eigenvalues)
+        self.explained_variance_ratio_ = (
+            self.eigenvalues_ / total if total > 0 else np.zeros_like(self.eigenvalues_)
+        )
+        self.n_features_in_ = X.n_features
+        self.reference_sin_angle_ = float("nan")
+        if self.reference_ is not None:
+            self.reference_sin_angle_ = subspace_sin_angle(
+                comm, result.eigenvectors, self.reference_.eigenvectors
+            )
+
+    def transform(
+        self, X: DataMatrix, dtype: type[np.floating[Any]] = np.float64
+    ) -> NDArray[np.floating[Any]]:
+        """Coordinates of this rank's rows in the components, shape (n_local, k).
+
+        Not collective.
+
+        Raises
+        ------
+        InputError
+            When `X` has another number of features than the data of :meth:`fit`.
+        """
+        if X.n_features != self.n_features_in_:
+            raise InputError(
+                f"fitted on {self.n_features_in_} features, asked to transform {X.n_features}"
+            )
+        V = np.ascontiguousarray(self.components_.T)
+        offset = self.mean_ @ V
+        embedded = np.empty((X.n_local, V.shape[1]), dtype=dtype)
+        for first, block in X.blocks():
+            embedded[first : first + block.shape[0]] = block @ V - offset
+        return embedded
+
+
+def subspace_sin_angle(comm: MPI.Comm, X: NDArray[np.float64], Y: NDArray[np.float64]) -> float:
+    """Sine of the largest angle from the span of `Y` to the span of `X`.
+
+    Collective. Both have orthonormal columns, rows distributed alike; computed from what is left
+    of `Y` outside the span of `X`, which is accurate for small angles (Bjorck and Golub, 1973).
+    """
+    cross = comm.allreduce(X.T @ Y)
+    rest = Y - X @ cross
+    rest -= X @ comm.allreduce(X.T @ rest)
+    squares = comm.allreduce(rest.T @ rest)
+    return float(np.sqrt(max(0.0, float(np.linalg.eigvalsh(squares)[-1]))))
+
+
+def _collective_time(comm: MPI.Comm) -> float:
+    """Time at which all ranks have arrived here."""
+    comm.Barrier()
+    return time.perf_counter()

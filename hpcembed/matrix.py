@@ -1,0 +1,265 @@
+"""DataMatrix: the rows of a data set, distributed over ranks as a PETSc Mat.
+
+The rows may be held in three ways:
+
+``dense``
+    Double precision, column-major, scaled once: a PETSc dense matrix over the same memory.
+``shell``
+    As they were read (uint8, float32, float64), row-major. They are converted and scaled a block at
+    a time, in cache, so the data is never doubled in memory: a PETSc shell matrix.
+``aij``
+    Sparse rows, scaled once; the PETSc AIJ matrix is assembled when it is first asked for.
+
+Every algorithm that wants speed works on :meth:`DataMatrix.blocks`, the rank's rows in pieces that
+fit the cache; ``mat`` is what other PETSc code can use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+__all__ = ["DataMatrix", "Storage", "gather_vector", "scatter_sum"]
+
+Storage = Literal["dense", "aij", "shell"]
+
+#: Size of a block of converted rows: with its source it stays in a core's share of the cache.
+_BLOCK_BYTES = 4 * 2**20
+
+
+class DataMatrix:
+    """Rows distributed over the ranks of a communicator, with labels and names.
+
+    Collective.
+
+    Parameters
+    ----------
+    rows : ndarray or csr_array of shape (n_local, d)
+        This rank's consecutive rows, none included. Kept, not copied, for ``shell`` storage.
+    labels : ndarray of shape (n_local,)
+        Class codes.
+    comm : MPI.Comm
+    shift, factor : ndarray of shape (d,), optional
+        The matrix is ``(rows - shift) * factor``. Sparse rows take no shift.
+    storage : {"auto", "dense", "aij", "shell"}
+        auto: aij for sparse rows, dense for double precision, shell otherwise.
+    feature_names, class_names : tuple of str
+
+    Attributes
+    ----------
+    n_rows, n_features, n_local : int
+    row_range : tuple of int
+        Global rows of this rank.
+    storage : str
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        labels: NDArray[np.int64],
+        comm: MPI.Intracomm,
+        *,
+        shift: NDArray[np.float64] | None = None,
+        factor: NDArray[np.float64] | None = None,
+        storage: Literal["auto", "dense", "aij", "shell"] = "auto",
+        feature_names: tuple[str, ...] = (),
+        class_names: tuple[str, ...] = (),
+    ) -> None:
+        self.comm = comm
+        self.labels = labels
+        self.feature_names = feature_names
+        self.class_names = class_names
+        self.n_local, self.n_features = rows.shape
+        last = comm.scan(self.n_local)
+        self.row_range = (last - self.n_local, last)
+        self.n_rows: int = comm.allreduce(self.n_local)
+        self.storage: Storage = _storage(rows, storage)
+        self._shift = shift if shift is not None and np.any(shift) else None
+        self._factor = factor if factor is not None and np.any(factor != 1) else None
+        self._rows = self._take(rows)
+        self._mat: PETSc.Mat | None = None
+
+    def _take(self, rows: Any) -> Any:
+        """What is kept of the rows: scaled once (dense, aij) or as they are (shell)."""
+        if self.storage == "shell":
+            return rows
+        if self.storage == "aij":
+            if self._shift is not None:
+                raise ValueError("sparse rows take no shift: it would fill them")
+            data = rows.data.astype(np.float64)
+            if self._factor is not None:
+                data *= self._factor[rows.indices]
+            self._factor = None
+            return scipy.sparse.csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
+        taken = np.empty(rows.shape, order="F")
+        step = self._block_rows()
+        for first in range(0, self.n_local, step):
+            part = slice(first, first + step)
+            taken[part] = self._scaled(rows[part])
+        self._shift = self._factor = None
+        return taken
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the rows are sparse."""
+        return self.storage == "aij"
+
+    @property
+    def n_nonzeros(self) -> int:
+        """Stored entries on all ranks. Collective."""
+        local = self._rows.nnz if self.is_sparse else self.n_local * self.n_features
+        return int(self.comm.allreduce(local))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Memory that this rank's rows take."""
+        if self.is_sparse:
+            return int(
+                self._rows.data.nbytes + self._rows.indices.nbytes + self._rows.indptr.nbytes
+            )
+        return int(self._rows.nbytes)
+
+    @property
+    def mat(self) -> PETSc.Mat:
+        """The PETSc Mat of shape (n, d). Collective at first use."""
+        if self._mat is None:
+            self._mat = self._create_mat()
+        return self._mat
+
+    def _create_mat(self) -> PETSc.Mat:
+        sizes = ((self.n_local, self.n_rows), (None, self.n_features))
+        if self.storage == "dense":
+            mat = PETSc.Mat().createDense(sizes, array=self._rows, comm=self.comm)
+            mat.assemble()
+        elif self.storage == "aij":
+            index = PETSc.IntType
+            csr = (self._rows.indptr.astype(index), self._rows.indices.astype(index))
+            mat = PETSc.Mat().createAIJ(sizes, csr=(*csr, self._rows.data), comm=self.comm)
+        else:
+            mat = PETSc.Mat().createPython(sizes, _RowProducts(self), comm=self.comm)
+            mat.setUp()
+        return mat
+
+    def destroy(self) -> None:
+        """Free the PETSc Mat. Collective."""
+        if self._mat is not None:
+            self._mat.destroy()
+            self._mat = None
+
+    def blocks(self) -> Iterator[tuple[int, Any]]:
+        """Give the scaled rows of this rank in blocks that fit the cache.
+
+        Not collective.
+
+        Yields
+        ------
+        first : int
+            Local index of the block's first row.
+        block : ndarray of shape (b, d), float64, or csr_array
+            To be read only, and only until the next block.
+        """
+        step = self._block_rows()
+        for first in range(0, self.n_local, step):
+            last = min(first + step, self.n_local)
+            if self.is_sparse:
+                yield first, self._sparse_block(first, last)
+            elif self.storage == "dense":
+                yield first, self._rows[first:last]
+            else:
+                yield first, self._scaled(self._rows[first:last])
+
+    def dense_rows(self, dtype: type[np.floating[Any]] = np.float32) -> NDArray[np.floating[Any]]:
+        """Scaled rows of this rank as one array of shape (n_local, d). Not collective."""
+        rows = np.empty((self.n_local, self.n_features), dtype=dtype)
+        for first, block in self.blocks():
+            last = first + block.shape[0]
+            rows[first:last] = block.toarray() if self.is_sparse else block
+        return rows
+
+    def _block_rows(self) -> int:
+        if self.storage == "aij":
+            return 2**15
+        return max(16, _BLOCK_BYTES // (8 * max(self.n_features, 1)))
+
+    def _scaled(self, rows: NDArray[np.generic]) -> NDArray[np.float64]:
+        block = rows.astype(np.float64)
+        if self._shift is not None:
+            block -= self._shift
+        if self._factor is not None:
+            block *= self._factor
+        return block
+
+    def _sparse_block(self, first: int, last: int) -> Any:
+        """Rows ``first`` to ``last`` as a CSR array over the same memory."""
+        indptr = self._rows.indptr[first : last + 1]
+        entries = slice(indptr[0], indptr[-1])
+        return scipy.sparse.csr_array(
+            (self._rows.data[entries], self._rows.indices[entries], indptr - indptr[0]),
+            shape=(last - first, self.n_features),
+            copy=False,
+        )
+
+
+class _RowProducts:
+    """Context of the shell matrix: products with rows that are converted block by block."""
+
+    def __init__(self, matrix: DataMatrix) -> None:
+        # Not the matrix itself: a cycle would leave a PETSc object to the garbage collector.
+        self._blocks = matrix.blocks
+        self._comm = matrix.comm
+        self._n_features = matrix.n_features
+
+    def mult(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = X x. Collective."""
+        v = gather_vector(self._comm, x)
+        with y as rows:
+            for first, block in self._blocks():
+                rows[first : first + block.shape[0]] = block @ v
+
+    def multTranspose(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:  # noqa: N802
+        """Y = X' x. Collective."""
+        total = np.zeros(self._n_features)
+        rows = x.getArray(readonly=1)
+        for first, block in self._blocks():
+            total += rows[first : first + block.shape[0]] @ block
+        scatter_sum(self._comm, total, y)
+
+
+def _storage(rows: Any, storage: str) -> Storage:
+    sparse = scipy.sparse.issparse(rows)
+    if storage == "auto":
+        if sparse:
+            return "aij"
+        return "dense" if rows.dtype == np.float64 else "shell"
+    if sparse != (storage == "aij"):
+        raise ValueError(f"storage {storage!r} does not fit {'sparse' if sparse else 'dense'} rows")
+    return storage  # type: ignore[return-value]
+
+
+def gather_vector(comm: MPI.Comm, vector: PETSc.Vec) -> NDArray[np.float64]:
+    """All entries of a distributed vector on every rank. Collective."""
+    local = vector.getArray(readonly=1)
+    if comm.size == 1:
+        return np.array(local)
+    ranges = vector.getOwnershipRanges()
+    whole = np.empty(ranges[-1])
+    comm.Allgatherv(np.ascontiguousarray(local), (whole, np.diff(ranges), ranges[:-1], MPI.DOUBLE))
+    return whole
+
+
+def scatter_sum(comm: MPI.Comm, total: NDArray[np.float64], vector: PETSc.Vec) -> None:
+    """Sum whole-length arrays over ranks into a distributed vector. Collective."""
+    with vector as local:
+        if comm.size == 1:
+            local[:] = total
+        else:
+            counts = np.diff(vector.getOwnershipRanges()).tolist()
+            own = np.empty(local.shape[0])
+            comm.Reduce_scatter(total, own, recvcounts=counts)
+            local[:] = own

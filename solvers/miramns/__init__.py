@@ -1,0 +1,23 @@
+"""MIRAMns: dominant eigenpairs by Arnoldi with nested subspaces, on PETSc, with a certificate.
+
+>>> import miramns
+>>> result = miramns.solve(A, k=10, hermitian=True)      # A is a PETSc Mat   # doctest: +SKIP
+>>> result.converged, result.residual_norms.max()                            # doctest: +SKIP
+"""
+
+from miramns.convergence import MiramnsError, OperatorError, Reason
+from miramns.interop import slepc
+from miramns.method import solve
+from miramns.result import Check, EigenResult
+from miramns.start import seeded_normal
+
+__all__ = [
+    "Check",
+    "EigenResult",
+    "MiramnsError",
+    "OperatorError",
+    "Reason",
+    "seeded_normal",
+    "slepc",
+    "solve",
+]

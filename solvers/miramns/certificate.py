@@ -1,0 +1,115 @@
+"""Measuring an answer instead of believing it: residuals, orthogonality, error bounds, signs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from miramns.arnoldi import apply_columns
+
+__all__ = ["error_bounds", "fix_signs", "orthogonality", "true_residuals"]
+
+#: Entries within this fraction of the largest count as equal when a sign is chosen, so that
+#: rounding does not choose another one on another number of ranks.
+_SIGN_TIE = 1e-8
+
+
+def true_residuals(
+    A: PETSc.Mat, values: NDArray[Any], X: NDArray[Any]
+) -> tuple[NDArray[np.float64], int]:
+    """Residual norms ``||A x - theta x||`` and the number of products made for them.
+
+    Collective: one product per real vector (two per conjugate pair), one reduction.
+
+    Parameters
+    ----------
+    values : ndarray of shape (k,)
+        Ritz values; of a conjugate pair the value with positive imaginary part comes first.
+    X : ndarray of shape (n_local, k)
+        Their vectors.
+    """
+    comm: MPI.Comm = A.getComm().tompi4py()
+    AX: NDArray[Any]
+    if np.iscomplexobj(X):
+        is_real = values.imag == 0
+        stored = np.where(values.imag < 0, X.imag, X.real)
+        # Of a pair, the second member is the conjugate of the first: its imaginary part serves.
+        products = apply_columns(A, np.asfortranarray(stored))
+        AX = products.astype(np.complex128)
+        for j in np.flatnonzero(~is_real & (values.imag > 0)):
+            AX[:, j] = products[:, j] - 1j * products[:, j + 1]
+            AX[:, j + 1] = products[:, j] + 1j * products[:, j + 1]
+    else:
+        AX = apply_columns(A, X)
+    AX -= X * values
+    squares = np.sum(np.abs(AX) ** 2, axis=0)
+    comm.Allreduce(MPI.IN_PLACE, squares)
+    return np.sqrt(squares), X.shape[1]
+
+
+def orthogonality(comm: MPI.Comm, X: NDArray[Any]) -> float:
+    """Largest entry of ``|X'X - I|``. Collective: one reduction."""
+    gram = np.ascontiguousarray(X.T @ X)
+    comm.Allreduce(MPI.IN_PLACE, gram)
+    return float(np.max(np.abs(gram - np.eye(len(gram))), initial=0.0))
+
+
+def fix_signs(comm: MPI.Comm, first_row: int, X: NDArray[Any]) -> None:
+    """Turn each column so that its largest entry is real and positive, in place.
+
+    Collective: two small reductions. Among entries whose moduli agree to 8 digits the one with the
+    smallest global index decides.
+    """
+    k = X.shape[1]
+    moduli = np.abs(X)
+    largest = np.max(moduli, axis=0, initial=0.0)
+    comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
+    nobody = np.iinfo(np.int64).max
+    index = np.full(k, nobody, dtype=np.int64)
+    if X.shape[0]:
+        candidate = moduli >= (1 - _SIGN_TIE) * largest
+        local = np.argmax(candidate, axis=0)
+        index = np.where(candidate.any(axis=0), local + first_row, nobody)
+    chosen = np.empty_like(index)
+    comm.Allreduce(index, chosen, op=MPI.MIN)
+    phase = np.zeros(k, dtype=X.dtype)
+    mine = (index == chosen) & (chosen < nobody)
+    for j in np.flatnonzero(mine):
+        entry = X[chosen[j] - first_row, j]
+        phase[j] = np.conj(entry) / abs(entry) if entry != 0 else 1
+    comm.Allreduce(MPI.IN_PLACE, phase)
+    X *= phase
+
+
+def error_bounds(
+    values: NDArray[Any],
+    residuals: NDArray[np.float64],
+    others: NDArray[Any],
+    uncertainties: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Bounds on eigenvalue errors: residual, or residual squared over the gap where smaller.
+
+    Not collective. Hermitian operators only; see Parlett, The Symmetric Eigenvalue Problem, section
+    11.7. The gap is taken to all other Ritz values, each of which may be off by its own residual;
+    where that leaves no gap, or the values are complex, the residual itself is the bound.
+
+    Parameters
+    ----------
+    values, residuals : ndarray of shape (k,)
+        The pairs, the first k of `others`.
+    others, uncertainties : ndarray of shape (m,)
+        All Ritz values of the last subspace and their residual estimates.
+    """
+    bounds = np.asarray(residuals, dtype=np.float64).copy()
+    if np.iscomplexobj(values):
+        return bounds
+    for i, (theta, r) in enumerate(zip(values, residuals, strict=True)):
+        gaps = np.delete(np.abs(others - theta) - uncertainties, i)
+        gap = float(np.min(gaps, initial=np.inf))
+        if np.isfinite(gap) and gap > r:
+            bounds[i] = r * r / gap
+    return bounds

@@ -1,0 +1,158 @@
+"""SLEPc's eigensolvers behind the same result, judged by the same certificate."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+from miramns.certificate import fix_signs, orthogonality, true_residuals
+from miramns.convergence import MiramnsError, Reason, residual_bounds
+from miramns.projected import Which
+from miramns.result import EigenResult
+from miramns.start import seeded_normal
+
+__all__ = ["CountedProducts", "slepc"]
+
+
+class CountedProducts:
+    """Context of a shell matrix that passes products on and counts them."""
+
+    def __init__(self, A: PETSc.Mat) -> None:
+        self.operator = A
+        self.count = 0
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = A x, counted. Collective."""
+        self.count += 1
+        self.operator.mult(x, y)
+
+
+def slepc(
+    A: PETSc.Mat,
+    k: int,
+    *,
+    eps_type: str = "krylovschur",
+    which: Which = "LM",
+    hermitian: bool | None = None,
+    tol: float = 1e-8,
+    max_it: int | None = None,
+    ncv: int | None = None,
+    seed: int = 0,
+    options_prefix: str = "",
+) -> EigenResult:
+    """Find k dominant eigenpairs with a solver of SLEPc.
+
+    Collective on ``A.comm``. The start vector is that of :func:`miramns.solve` for the same seed.
+    The options database (``-eps_...``, or with `options_prefix` before it) is consulted last and may
+    change everything.
+
+    Returns
+    -------
+    EigenResult
+        With k pairs where SLEPc found as many, fewer otherwise; ``history`` is empty and
+        ``n_reductions`` is 0 because SLEPc does not tell them.
+    """
+    began = time.perf_counter()
+    comm: MPI.Comm = A.getComm().tompi4py()
+    n = A.getSize()[0]
+    if not 1 <= k <= n:
+        raise MiramnsError(f"need 1 <= k <= n, got k={k}, n={n}")
+    if hermitian is None:
+        known, value = A.isHermitianKnown()
+        hermitian = bool(known and value)
+    counted = CountedProducts(A)
+    shell = PETSc.Mat().createPython(A.getSizes(), counted, comm=A.getComm())
+    shell.setUp()
+    eps = SLEPc.EPS().create(comm=A.getComm())
+    rows = A.getOwnershipRange()
+    start = A.createVecLeft()
+    try:
+        eps.setOperators(shell)
+        eps.setProblemType(SLEPc.EPS.ProblemType.HEP if hermitian else SLEPc.EPS.ProblemType.NHEP)
+        eps.setType(eps_type)
+        eps.setDimensions(k, ncv if ncv else None)
+        eps.setTolerances(tol, max_it if max_it else None)
+        eps.setWhichEigenpairs(_which(which))
+        start.setArray(seeded_normal(seed, *rows))
+        eps.setInitialSpace(start)
+        if options_prefix:
+            eps.setOptionsPrefix(options_prefix)
+        eps.setFromOptions()
+        eps.solve()
+        n_matvec = counted.count
+        result = _collect(A, eps, k, hermitian, tol, n_matvec, rows, comm, began)
+    finally:
+        start.destroy()
+        eps.destroy()
+        shell.destroy()
+    return result
+
+
+def _which(which: Which) -> int:
+    names = SLEPc.EPS.Which
+    table = {
+        "LM": names.LARGEST_MAGNITUDE,
+        "LR": names.LARGEST_REAL,
+        "LA": names.LARGEST_REAL,
+        "SR": names.SMALLEST_REAL,
+        "SA": names.SMALLEST_REAL,
+    }
+    if which not in table:
+        raise MiramnsError(f"which={which!r} is not one of {', '.join(table)}")
+    return int(table[which])
+
+
+def _collect(
+    A: PETSc.Mat,
+    eps: SLEPc.EPS,
+    k: int,
+    hermitian: bool,
+    tol: float,
+    n_matvec: int,
+    rows: tuple[int, int],
+    comm: MPI.Comm,
+    began: float,
+) -> EigenResult:
+    found = min(eps.getConverged(), k)
+    if 0 < found < eps.getConverged() and eps.getEigenvalue(found - 1).imag > 0:
+        found += 1
+    dtype = np.float64 if hermitian else np.complex128
+    values = np.empty(found, dtype=dtype)
+    X = np.empty((rows[1] - rows[0], found), dtype=dtype, order="F")
+    real, imaginary = A.createVecs()
+    for i in range(found):
+        value = eps.getEigenpair(i, real, imaginary)
+        if hermitian:
+            values[i], X[:, i] = value.real, real.getArray()
+        else:
+            values[i], X[:, i] = value, real.getArray() + 1j * imaginary.getArray()
+    real.destroy()
+    imaginary.destroy()
+    residuals, made = true_residuals(A, values, X)
+    fix_signs(comm, rows[0], X)
+    bounds = residual_bounds(values, tol, float(np.max(np.abs(values), initial=0.0)))
+    complete = eps.getConverged() >= k
+    gram_of = X if hermitian else np.empty((X.shape[0], 0))
+    return EigenResult(
+        eigenvalues=values,
+        eigenvectors=X,
+        ownership_range=rows,
+        residual_norms=residuals,
+        bounds=bounds,
+        error_bounds=residuals.copy(),
+        orthogonality=orthogonality(comm, gram_of),
+        n_converged=int(np.sum(residuals <= bounds)),
+        reason=Reason.CONVERGED_TOL if complete else Reason.DIVERGED_ITS,
+        n_matvec=n_matvec,
+        n_certificate_matvec=made,
+        n_reductions=0,
+        n_restarts=eps.getIterationNumber(),
+        history=(),
+        seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
+        solver=f"SLEPc {eps.getType()}",
+        comm=comm,
+    )

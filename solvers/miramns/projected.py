@@ -1,0 +1,148 @@
+"""The small dense problem: Ritz pairs of the projected matrix, wanted ones first.
+
+It is solved on rank 0 and broadcast. Solved on every rank, a multithreaded LAPACK may give answers
+that differ in the last bits, and ranks would part ways at the next decision.
+
+Deviation from a textbook Lanczos code: the Hermitian case takes the symmetric part of the whole
+projected matrix, not a tridiagonal, so that restarts, breakdowns and rounding need no special form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import scipy.linalg
+from mpi4py import MPI
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrsen
+
+__all__ = ["RitzPairs", "Which", "on_root", "ritz_pairs", "schur_basis", "wanted_order"]
+
+Which = Literal["LM", "LR", "SR", "LA", "SA"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RitzPairs:
+    """Ritz pairs of one subspace, wanted ones first.
+
+    Attributes
+    ----------
+    values : ndarray of shape (m,)
+        float64 for Hermitian operators, complex128 otherwise.
+    vectors : ndarray of shape (m, m)
+        Coefficients of the Ritz vectors in the basis, unit columns.
+    estimates : ndarray of shape (m,)
+        Residual norms ``beta |e_m' y|`` of the Ritz pairs.
+    """
+
+    values: NDArray[Any]
+    vectors: NDArray[Any]
+    estimates: NDArray[np.float64]
+
+    def whole_pairs(self, k: int) -> int:
+        """`k`, or `k` + 1 where the first k values would cut a complex conjugate pair."""
+        return k + int(cuts_pair(self.values, k))
+
+
+def on_root(comm: MPI.Comm, compute: Callable[[], T]) -> T:
+    """Compute on rank 0 and broadcast. Collective."""
+    answer: T | Exception | None = None
+    if comm.rank == 0:
+        try:
+            answer = compute()
+        except (np.linalg.LinAlgError, ValueError) as error:
+            answer = error
+    answer = comm.bcast(answer, root=0)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer  # type: ignore[return-value]
+
+
+def ritz_pairs(H: NDArray[np.float64], beta: float, which: Which, *, hermitian: bool) -> RitzPairs:
+    """Solve the projected problem. Not collective.
+
+    Parameters
+    ----------
+    H : ndarray of shape (m, m)
+        Projected operator.
+    beta : float
+        Norm of the residual vector of the factorisation.
+    """
+    values: NDArray[Any]
+    vectors: NDArray[Any]
+    if hermitian:
+        values, vectors = scipy.linalg.eigh((H + H.T) / 2)
+    else:
+        values, vectors = scipy.linalg.eig(H)
+        # LAPACK's vectors come back real when no value is complex.
+        vectors = vectors.astype(np.complex128)
+    order = wanted_order(values, which)
+    values, vectors = values[order], vectors[:, order]
+    return RitzPairs(values, vectors, abs(beta) * np.abs(vectors[-1]))
+
+
+def wanted_order(values: NDArray[Any], which: Which) -> NDArray[np.intp]:
+    """Indices that put the wanted values first; a conjugate pair stays together, + before -."""
+    real, imag = values.real, values.imag
+    keys = {
+        "LM": -np.abs(values),
+        "LR": -real,
+        "LA": -real,
+        "SR": real,
+        "SA": real,
+    }
+    # lexsort: the last key counts first.
+    return np.lexsort((-imag, np.abs(imag), -real, keys[which]))
+
+
+def cuts_pair(values: NDArray[Any], k: int) -> bool:
+    """Whether the first `k` values end between the two of a complex conjugate pair."""
+    if k <= 0 or k >= len(values) or not np.iscomplexobj(values):
+        return False
+    return bool(values[k - 1].imag > 0 and values[k] == np.conj(values[k - 1]))
+
+
+def schur_basis(
+    H: NDArray[np.float64], which: Which, keep: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Leading part of a real Schur form with the wanted values in front.
+
+    Not collective.
+
+    Returns
+    -------
+    T : ndarray of shape (p, p)
+        Quasi-triangular; p is `keep`, or one more where a conjugate pair would be cut.
+    Q : ndarray of shape (m, p)
+        Orthonormal, ``H Q = Q T`` .
+    """
+    T, Q = scipy.linalg.schur(H, output="real")
+    values = _quasi_triangular_values(T)
+    order = wanted_order(values, which)
+    p = keep + int(cuts_pair(values[order], keep))
+    select = np.zeros(len(values), dtype=np.int32)
+    select[order[:p]] = 1
+    T, Q, *_, info = dtrsen(select, T, Q, job="N", wantq=1)
+    if info:
+        raise np.linalg.LinAlgError("reordering of the Schur form failed: eigenvalues too close")
+    return np.asarray(T[:p, :p]), np.asarray(Q[:, :p])
+
+
+def _quasi_triangular_values(T: NDArray[np.float64]) -> NDArray[np.complex128]:
+    m = T.shape[0]
+    values = np.diag(T).astype(np.complex128)
+    i = 0
+    while i < m - 1:
+        if T[i + 1, i] == 0.0:
+            i += 1
+            continue
+        # A standardised 2 x 2 block has equal diagonal entries.
+        imag = np.sqrt(abs(T[i, i + 1])) * np.sqrt(abs(T[i + 1, i]))
+        values[i], values[i + 1] = complex(T[i, i], imag), complex(T[i, i], -imag)
+        i += 2
+    return values

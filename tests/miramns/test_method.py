@@ -1,0 +1,311 @@
+"""Both variants and SLEPc against LAPACK and known spectra, on 1, 2 and 3 ranks."""
+
+import numpy as np
+import pytest
+from miramns import MiramnsError, OperatorError, Reason, seeded_normal, slepc, solve
+from petsc4py import PETSc
+
+pytestmark = pytest.mark.mpi
+
+POWER = np.arange(1.0, 201.0) ** -0.5
+LAPLACIAN = 2 - 2 * np.cos(np.pi * np.arange(1, 201) / 201)
+GRADED = 10.0 ** -np.linspace(0, 15, 60)
+SPECTRA = {
+    "power": POWER,
+    "laplacian": LAPLACIAN,
+    "graded": GRADED,
+    "negative": -POWER,
+    "identity": np.ones(50),
+    "zero": np.zeros(40),
+    "rank 3": np.r_[3.0, 2.0, 1.0, np.zeros(57)],
+    "two ones": np.r_[1.0, 1.0, np.zeros(58)],
+}
+
+
+def check_certificate(result, A, M, gather, k):
+    """Every field of the result, recomputed here from the matrix itself."""
+    X = gather(result.eigenvectors)
+    assert result.eigenvectors.shape == (A.getLocalSize()[0], k)
+    assert result.ownership_range == A.getOwnershipRange()
+    norms = np.linalg.norm(M @ X - X * result.eigenvalues, axis=0)
+    scale = max(np.linalg.norm(M, 2), 1e-300)
+    np.testing.assert_allclose(result.residual_norms, norms, atol=2e-14 * scale)
+    np.testing.assert_allclose(np.linalg.norm(X, axis=0), 1.0, atol=1e-13)
+    assert (result.residual_norms <= result.bounds).all()
+    assert result.missed == ()
+    assert result.n_converged == k
+    assert result.reason is Reason.CONVERGED_TOL
+    assert result.converged
+    assert result.n_certificate_matvec >= k
+    assert result.seconds > 0
+    assert result.relative_residuals.max() <= 1e-7
+    assert f"{k} of {k} eigenpairs" in result.view()
+
+
+@pytest.mark.parametrize("variant", ["default", "published"])
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("k", [1, 6])
+def test_symmetric_against_known_spectrum(operators, symmetric, gather, variant, name, k):
+    values = SPECTRA[name]
+    M = symmetric(values)
+    A = operators(M)
+    ncv = 40 if variant == "published" else None
+    result = solve(A, k, which="LM", hermitian=True, variant=variant, ncv=ncv)
+    check_certificate(result, A, M, gather, k)
+    expected = values[np.argsort(-np.abs(values), kind="stable")][:k]
+    np.testing.assert_allclose(result.eigenvalues, expected, atol=1e-9 * np.abs(values).max())
+    assert result.orthogonality <= 1e-12
+    X = gather(result.eigenvectors)
+    np.testing.assert_allclose(X.T @ X, np.eye(k), atol=1e-12)
+    assert (result.error_bounds <= result.residual_norms).all()
+    true_errors = np.abs(result.eigenvalues - expected)
+    assert (true_errors <= result.error_bounds + 1e-13 * np.abs(values).max()).all()
+
+
+@pytest.mark.parametrize("which", ["LR", "SR", "LA", "SA"])
+def test_both_ends_of_a_symmetric_spectrum(operators, symmetric, which):
+    values = np.linspace(-2, 1, 80)
+    result = solve(operators(symmetric(values)), 4, which=which, hermitian=True)
+    expected = values[::-1][:4] if which in ("LR", "LA") else values[:4]
+    np.testing.assert_allclose(result.eigenvalues, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", ["default", "published"])
+@pytest.mark.parametrize(("which", "k"), [("LM", 2), ("LM", 3), ("LR", 2), ("SR", 3)])
+def test_nonsymmetric_with_pairs_at_the_cut(operators, gather, variant, which, k):
+    blocks = np.diag(np.linspace(-1, 1, 40))
+    for i, (real, imag) in enumerate([(2, 1), (-2, 0.5), (1.5, 2)]):
+        blocks[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[real, -imag], [imag, real]]
+    X = np.random.default_rng(0).standard_normal((40, 40))
+    M = X @ blocks @ np.linalg.inv(X)
+    A = operators(M)
+    result = solve(A, k, which=which, hermitian=False, variant=variant, ncv=24)
+    exact = np.linalg.eigvals(M)
+    key = {"LM": -np.abs(exact), "LR": -exact.real, "SR": exact.real}[which]
+    found = len(result.eigenvalues)
+    expected = exact[np.lexsort((-exact.imag, np.abs(exact.imag), key))][:found]
+    assert found in (k, k + 1)
+    assert np.isclose(result.eigenvalues.imag.sum(), 0, atol=1e-10), "a pair was cut"
+    np.testing.assert_allclose(result.eigenvalues, expected, atol=1e-6)
+    V = gather(result.eigenvectors)
+    norms = np.linalg.norm(M @ V - V * result.eigenvalues, axis=0)
+    np.testing.assert_allclose(result.residual_norms, norms, atol=1e-12)
+    assert result.converged
+    np.testing.assert_array_equal(result.error_bounds, result.residual_norms)
+    assert result.orthogonality <= 1e-12
+
+
+def test_exit_inside_the_sweep_and_history(operators, symmetric):
+    A = operators(symmetric(0.7 ** np.arange(200.0)))
+    seen = []
+    result = solve(A, 5, hermitian=True, on_check=seen.append)
+    assert result.n_restarts == 0
+    assert result.n_matvec < 60
+    assert [check.size for check in result.history] == [check.size for check in seen]
+    last = result.history[-1]
+    assert (last.chosen, last.n_converged, last.restart) == (True, 5, 0)
+    assert last.n_matvec == last.size == result.n_matvec
+    assert last.measure <= 1e-8 < result.history[-2].measure
+    assert not any(check.chosen for check in result.history[:-1])
+    assert 1 + 2 * result.n_matvec <= result.n_reductions <= 1 + 3 * result.n_matvec
+
+
+def test_matvecs_of_an_unrestarted_run_are_at_most_krylov_schurs(operators):
+    A = operators(diagonal=np.arange(1.0, 2001.0) ** -0.5)
+    ours = solve(A, 10, hermitian=True)
+    theirs = slepc(A, 10, hermitian=True)
+    assert ours.n_matvec <= theirs.n_matvec
+    np.testing.assert_allclose(ours.eigenvalues, theirs.eigenvalues, atol=1e-8)
+
+
+def test_restarts_with_a_small_subspace(operators, symmetric):
+    A = operators(symmetric(LAPLACIAN))
+    result = solve(A, 4, hermitian=True, ncv=20)
+    assert result.n_restarts > 0
+    assert max(check.size for check in result.history) == 20
+    np.testing.assert_allclose(result.eigenvalues, LAPLACIAN[::-1][:4], atol=1e-12)
+    restarted_from = [c.size for c in result.history if c.chosen][:-1]
+    assert restarted_from == [20] * result.n_restarts
+
+
+def test_memory_limits_the_subspace(operators):
+    A = operators(diagonal=POWER)
+    longest = A.comm.tompi4py().allreduce(A.getLocalSize()[0], max)
+    result = solve(A, 5, hermitian=True, memory_bytes=8 * longest * 31)
+    assert max(check.size for check in result.history) <= 30
+    assert result.converged
+
+
+def test_published_records_every_size_and_one_choice_per_restart(operators, symmetric):
+    A = operators(symmetric(LAPLACIAN))
+    result = solve(A, 3, hermitian=True, variant="published", ncv=20)
+    assert result.converged
+    for restart in range(result.n_restarts + 1):
+        checks = [c for c in result.history if c.restart == restart]
+        assert sorted(c.size for c in checks) == list(range(6, 21))
+        best = min(checks, key=lambda c: (c.measure, c.size))
+        assert [c.size for c in checks if c.chosen] == [best.size]
+
+
+def test_published_starts_from_equal_entries(operators):
+    # Equal entries are an eigenvector of this matrix, so the first space is invariant at once.
+    M = np.ones((12, 12)) + np.diag(np.full(12, 2.0))
+    result = solve(operators(M), 1, hermitian=True, variant="published", nested_sizes=[3, 4])
+    np.testing.assert_allclose(result.eigenvalues, [14.0], rtol=1e-12)
+
+
+def test_unconverged_run_hands_over_what_it_has(operators, symmetric, gather):
+    M = symmetric(LAPLACIAN)
+    A = operators(M)
+    result = solve(A, 6, hermitian=True, ncv=12, max_it=3, tol=1e-12)
+    assert result.reason is Reason.DIVERGED_ITS
+    assert not result.converged
+    assert "raise max_it or ncv" in result.view()
+    assert result.n_restarts == 3
+    assert result.n_converged == 6 - len(result.missed) < 6
+    X = gather(result.eigenvectors)
+    norms = np.linalg.norm(M @ X - X * result.eigenvalues, axis=0)
+    np.testing.assert_allclose(result.residual_norms, norms, atol=1e-12)
+
+
+def test_operator_that_changes_between_calls_is_not_believed(operators, comm):
+    class Drifting:
+        calls = 0
+
+        def mult(self, mat, x, y):
+            self.calls += 1
+            with y as out:
+                first, last = mat.getOwnershipRange()
+                values = np.arange(1.0, 101.0)[first:last] ** -1.0
+                out[:] = values * (1 + 1e-4 * self.calls) * x.getArray(readonly=1)
+
+    A = PETSc.Mat().createPython(((None, 100), (None, 100)), Drifting(), comm=comm)
+    A.setUp()
+    result = solve(A, 3, hermitian=True)
+    A.destroy()
+    assert result.reason is Reason.DIVERGED_STAGNATED
+    assert result.missed
+    assert "not the same at every call" in result.view()
+
+
+def test_start_vector_may_be_an_eigenvector(operators):
+    values = np.arange(100.0, 0.0, -1.0)
+    A = operators(diagonal=values)
+    first, last = A.getOwnershipRange()
+    start = np.zeros(100)
+    start[50] = 1.0
+    result = solve(A, 3, hermitian=True, start=start[first:last])
+    np.testing.assert_allclose(result.eigenvalues, [100, 99, 98], rtol=1e-10)
+
+
+@pytest.mark.parametrize("variant", ["default", "published"])
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (2, 1), (2, 2), (3, 3), (5, 5), (7, 6)])
+def test_tiny_matrices_also_with_empty_ranks(operators, symmetric, variant, n, k):
+    values = np.arange(n, 0.0, -1.0)
+    A = operators(symmetric(values))
+    result = solve(A, k, hermitian=True, variant=variant)
+    np.testing.assert_allclose(result.eigenvalues, values[:k], atol=1e-12)
+    assert result.converged
+
+
+def test_signs_put_the_largest_entry_up(operators, symmetric, gather):
+    result = solve(operators(symmetric(POWER)), 6, hermitian=True)
+    X = gather(result.eigenvectors)
+    assert (X[np.argmax(np.abs(X), axis=0), range(6)] > 0).all()
+
+
+def test_sign_of_a_tie_is_decided_by_the_first_index(operators, gather):
+    # Eigenvector (1, -1, 1, -1)/2 of the largest eigenvalue: all moduli are equal.
+    M = np.array([[2, -1, 0, -1], [-1, 2, -1, 0], [0, -1, 2, -1], [-1, 0, -1, 2.0]])
+    x = gather(solve(operators(M), 1, hermitian=True).eigenvectors)[:, 0]
+    np.testing.assert_allclose(x, [0.5, -0.5, 0.5, -0.5], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "need 1 <= k <= n, got k=0, n=20"),
+        ({"k": 21}, "need 1 <= k <= n, got k=21, n=20"),
+        ({"k": 2, "which": "LA", "hermitian": False}, "which='LA'"),
+        ({"k": 2, "which": "XX"}, "which='XX'"),
+        ({"k": 2, "variant": "paper"}, "variant='paper'"),
+        ({"k": 2, "tol": 0.0}, "0 < tol < 1"),
+        ({"k": 4, "ncv": 4}, "largest subspace of at least"),
+        ({"k": 2, "start": np.ones(999)}, "start must hold"),
+        ({"k": 2, "start": None, "max_it": -1}, "max_it >= 0"),
+    ],
+)
+def test_arguments_that_do_not_fit(operators, arguments, message):
+    A = operators(diagonal=np.arange(1.0, 21.0))
+    with pytest.raises(MiramnsError, match=message):
+        solve(A, **({"hermitian": True} | arguments))
+
+
+def test_rectangular_operator_is_refused(comm):
+    A = PETSc.Mat().createDense(((None, 4), (None, 3)), comm=comm)
+    A.setUp()
+    A.assemble()
+    with pytest.raises(MiramnsError, match="square, got 4 x 3"):
+        solve(A, 1)
+    A.destroy()
+
+
+def test_nan_in_the_operator_is_an_error(operators):
+    values = np.arange(1.0, 31.0)
+    values[3] = np.nan
+    with pytest.raises(OperatorError, match="not finite"):
+        solve(operators(diagonal=values), 2, hermitian=True)
+
+
+def test_hermitian_is_taken_from_the_matrix(operators, symmetric):
+    A = operators(symmetric(POWER))
+    assert solve(A, 2).eigenvalues.dtype == np.complex128
+    A.setOption(PETSc.Mat.Option.HERMITIAN, True)
+    assert solve(A, 2).eigenvalues.dtype == np.float64
+
+
+def test_sub_communicator(comm):
+    """Nothing may use the world communicator: only one rank takes part here."""
+    sub = comm.Split(color=comm.rank)
+    A = PETSc.Mat().createAIJ((30, 30), nnz=1, comm=sub)
+    for i in range(30):
+        A[i, i] = i + 1.0
+    A.assemble()
+    if comm.rank == 0:
+        result = solve(A, 2, hermitian=True)
+        np.testing.assert_allclose(result.eigenvalues, [30, 29], rtol=1e-10)
+    A.destroy()
+    sub.Free()
+
+
+@pytest.mark.parametrize("hermitian", [True, False])
+def test_slepc_behind_the_same_result(operators, symmetric, gather, hermitian):
+    M = symmetric(POWER) if hermitian else np.triu(symmetric(POWER)) + 3 * np.diag(POWER)
+    A = operators(M)
+    result = slepc(A, 4, hermitian=hermitian)
+    check_certificate(result, A, M, gather, 4)
+    exact = np.linalg.eigvals(M)
+    expected = exact[np.argsort(-np.abs(exact))][:4]
+    np.testing.assert_allclose(result.eigenvalues, expected, atol=1e-6)
+    assert result.solver == "SLEPc krylovschur"
+    assert result.n_matvec >= 19
+    assert result.n_reductions == 0
+    assert result.history == ()
+    if hermitian:
+        assert result.orthogonality <= 1e-12
+
+
+def test_slepc_that_runs_out_of_iterations_says_so(operators, symmetric):
+    A = operators(symmetric(LAPLACIAN))
+    result = slepc(A, 6, hermitian=True, ncv=8, max_it=2, tol=1e-12)
+    assert result.reason is Reason.DIVERGED_ITS
+    assert not result.converged
+
+
+def test_same_seed_same_start(operators):
+    A = operators(diagonal=POWER)
+    first, last = A.getOwnershipRange()
+    by_seed = solve(A, 3, hermitian=True, seed=5)
+    by_hand = solve(A, 3, hermitian=True, start=seeded_normal(5, first, last))
+    np.testing.assert_array_equal(by_seed.eigenvalues, by_hand.eigenvalues)
+    assert by_seed.n_matvec == by_hand.n_matvec
