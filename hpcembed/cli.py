@@ -139,9 +139,7 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
     from hpcembed.experiment import describe_job, prepare, run_job
 
-    context = prepare(
-        arguments.job, arguments.overrides, arguments.data_dir, arguments.out, comm
-    )
+    context = prepare(arguments.job, arguments.overrides, arguments.data_dir, arguments.out, comm)
     if arguments.dry_run:
         text = describe_job(context)
         if comm.rank == 0:

@@ -17,8 +17,12 @@ from numpy.typing import NDArray
 import miramns
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.matrix import DataMatrix
-from hpcembed.operators import CovariancePlan, covariance, plan_covariance
-from hpcembed.operators.cost import expected_products
+from hpcembed.operators import (
+    CovariancePlan,
+    covariance,
+    expected_products,
+    plan_covariance,
+)
 from hpcembed.parallel import allgather_rows
 from miramns import Check, EigenResult
 
@@ -152,11 +156,16 @@ class PCA:
         self.seconds_ = {"operator": formed - began, "solve": solved - formed}
         self._keep(result, operator.mean, operator.total_variance, X)
         if not result.converged and self.on_no_convergence == "raise":
-            missed = ", ".join(str(i + 1) for i in result.missed)
-            raise ConvergenceError(
-                f"eigenpairs {missed} missed the tolerance: {result.reason.remedy}", result
-            )
+            raise ConvergenceError(self.failure_text(), result)
         return self
+
+    def failure_text(self) -> str:
+        """Which eigenpairs missed their tolerance, and what to do. Not collective."""
+        result = self.result_
+        missed = [i + 1 for i in result.missed]
+        missed += range(len(result.eigenvalues) + 1, self.n_components + 1)
+        listed = ", ".join(map(str, missed[:10])) + (" and more" if len(missed) > 10 else "")
+        return f"eigenpairs {listed} missed the tolerance {self.tol:g}: {result.reason.remedy}"
 
     def _solve(self, mat: object) -> EigenResult:
         if self.solver == "krylovschur":

@@ -8,6 +8,7 @@
 from miramns.convergence import MiramnsError, OperatorError, Reason
 from miramns.interop import slepc
 from miramns.method import solve
+from miramns.nested import largest_size
 from miramns.result import Check, EigenResult
 from miramns.start import seeded_normal
 
@@ -17,6 +18,7 @@ __all__ = [
     "MiramnsError",
     "OperatorError",
     "Reason",
+    "largest_size",
     "seeded_normal",
     "slepc",
     "solve",

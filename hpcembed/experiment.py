@@ -1,0 +1,351 @@
+"""One job, start to end: data, operator, eigenvectors, projection, gather, networks, report.
+
+All ranks walk through :func:`run_job` together; rank 0 alone trains and writes, while the others
+sleep. Nothing is written before the output folder is known to be free, and a run whose eigenpairs
+miss their tolerance still leaves everything it found, but ends with a non-zero exit status.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import threadpoolctl
+from miramns import Check
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.budget import Budget, Shape, job_budget
+from hpcembed.config import NETWORK_SIZES, JobConfig, load_job, to_toml
+from hpcembed.data import Dataset, Table, describe_dataset, read_dataset
+from hpcembed.embedding import PCA
+from hpcembed.environment import describe_environment
+from hpcembed.errors import ConfigError, ConvergenceError
+from hpcembed.log import Progress
+from hpcembed.matrix import DataMatrix
+from hpcembed.memory import available_per_rank, peak_bytes
+from hpcembed.parallel import (
+    agreement,
+    available_cores,
+    check_launcher,
+    gather_rows,
+    idle_while_root,
+    threads_per_rank,
+)
+from hpcembed.report import RunFolder
+from hpcembed.results import write_results
+
+if TYPE_CHECKING:
+    from hpcembed.classifier import TrainedClassifier
+
+__all__ = ["Job", "describe_job", "prepare", "run_job"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job with everything that depends on where it runs.
+
+    Attributes
+    ----------
+    config : JobConfig
+    comm : MPI.Intracomm
+    data_dir, out : Path
+    threads : int
+        BLAS threads per rank.
+    available_bytes : int
+        Memory that one rank may take from here on.
+    """
+
+    config: JobConfig
+    comm: MPI.Intracomm
+    data_dir: Path
+    out: Path
+    threads: int
+    available_bytes: int
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What rank 0 holds after the gather; empty on the others."""
+
+    inputs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
+    train_labels: NDArray[np.int64] | None = None
+    test_labels: NDArray[np.int64] | None = None
+
+
+def prepare(
+    path: Path,
+    overrides: Sequence[str],
+    data_dir: Path | None,
+    out: Path | None,
+    comm: MPI.Intracomm,
+) -> Job:
+    """Read the job file and see where it will run. Collective.
+
+    Raises
+    ------
+    ConfigError, LaunchError
+        On all ranks.
+    """
+    with agreement(comm):
+        check_launcher(comm)
+        config = load_job(path, overrides)
+        if data_dir is not None and not data_dir.is_dir():
+            raise ConfigError(f"--data-dir {data_dir}: no such folder")
+    stamp = comm.bcast(time.strftime("%Y%m%d-%H%M%S"))
+    directory = out or Path(config.output.directory or f"runs/{config.data.name}-{stamp}")
+    limit = int(config.resources.memory_gib * 2**30)
+    return Job(
+        config=config,
+        comm=comm,
+        data_dir=data_dir or path.parent,
+        out=directory,
+        threads=threads_per_rank(comm, config.resources.threads),
+        available_bytes=available_per_rank(comm, limit),
+    )
+
+
+def describe_job(job: Job) -> str:
+    """What a run would do and take, from the headers of the data. Collective."""
+    config, comm = job.config, job.comm
+    data = describe_dataset(config.data, job.data_dir, comm)
+    n_train, n_test = data.n_rows
+    lines = [
+        f"job        {config.data.name}: k = {config.embedding.n_components}, "
+        f"{config.solver.name} {config.solver.variant}, tol {config.solver.tol:g}",
+        f"ranks      {comm.size} with {job.threads} BLAS threads each",
+        f"data       {data.format}, {_count(n_train)} training and {_count(n_test)} test rows of "
+        f"{_count(data.n_features)} features ({data.dtype})"
+        + (", numbers of rows estimated" if data.is_estimate else ""),
+        f"output     {job.out}",
+    ]
+    if n_train is None or n_test is None or data.n_features is None:
+        return "\n".join([*lines, "memory     not known before the data is read"])
+    nnz = None if data.nnz is None else data.nnz * n_train // max(n_train + n_test, 1)
+    held = np.dtype(data.dtype).itemsize * data.n_features
+    row_bytes = 16 * (data.nnz or 0) // max(n_train + n_test, 1) if data.is_sparse else held
+    shape = Shape(n_train, n_test, data.n_features, nnz if data.is_sparse else None, row_bytes)
+    budget = job_budget(
+        config,
+        shape,
+        ranks=comm.size,
+        threads=job.threads,
+        available_bytes=job.available_bytes,
+        say=lambda line: lines.append(f"operator   {line}"),
+    )
+    lines.append(budget.describe(job.available_bytes))
+    return "\n".join(lines)
+
+
+def run_job(job: Job) -> int:
+    """Run a job and leave its results in ``job.out``.
+
+    Collective.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 3 when a requested eigenpair missed its tolerance.
+    """
+    comm, config = job.comm, job.config
+    folder: RunFolder | None = None
+    with agreement(comm):
+        if comm.rank == 0:
+            folder = RunFolder.create(job.out)
+            folder.write_text("job.toml", to_toml(config))
+    with threadpoolctl.threadpool_limits(job.threads):
+        _say(job, f"{comm.size} ranks, {job.threads} BLAS threads each; results in {job.out}")
+        seconds: dict[str, float] = {}
+        with _timed(comm, seconds, "read"):
+            dataset, train, test = _read(job)
+        _say(job, _data_line(dataset, seconds["read"]))
+        _plan(job, train, test)
+        pca = _fit(job, train)
+        seconds.update(pca.seconds_)
+        with _timed(comm, seconds, "project"):
+            projected = (pca.transform(train, np.float32), pca.transform(test, np.float32))
+        with _timed(comm, seconds, "gather"):
+            gathered = _gather(job, train, test, projected)
+    peaks = comm.gather(peak_bytes())
+    train.destroy()
+    test.destroy()
+    trained = idle_while_root(comm, lambda: _train(job, gathered, dataset.train, folder))
+    environment = describe_environment(comm, job.threads)
+    environment["peak_bytes_per_rank"] = peaks
+    text = idle_while_root(
+        comm,
+        lambda: write_results(folder, config, dataset, pca, seconds, trained or [], environment),
+    )
+    if text is not None:
+        print(text, flush=True)
+    if not pca.result_.converged:
+        raise ConvergenceError(pca.failure_text(), pca.result_)
+    return 0
+
+
+def _read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
+    data = job.config.data
+    dataset = read_dataset(data, job.data_dir, job.comm, available_bytes=job.available_bytes)
+    matrices = [_matrix(job, dataset, part) for part in (dataset.train, dataset.test)]
+    return dataset, matrices[0], matrices[1]
+
+
+def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
+    try:
+        return DataMatrix(
+            table.rows,
+            table.labels,
+            job.comm,
+            shift=dataset.scaling.shift,
+            factor=dataset.scaling.factor,
+            storage=job.config.data.storage,
+            feature_names=table.feature_names,
+            class_names=table.class_names,
+        )
+    except ValueError as error:
+        raise ConfigError(f"data.storage: {error}") from error
+
+
+def _plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
+    """Say what the rest of the job will take, and refuse what will not fit."""
+    stored = job.comm.allreduce(train.stored_bytes + test.stored_bytes)
+    n_nonzeros = train.n_nonzeros if train.is_sparse else None
+    rows = train.n_rows + test.n_rows
+    shape = Shape(train.n_rows, test.n_rows, train.n_features, n_nonzeros, -(-stored // rows))
+    available = available_per_rank(job.comm, int(job.config.resources.memory_gib * 2**30))
+    budget = job_budget(
+        job.config,
+        shape,
+        ranks=job.comm.size,
+        threads=job.threads,
+        available_bytes=available,
+        say=lambda line: _say(job, line),
+    )
+    _say(job, budget.describe(available))
+    budget.check(available)
+    return budget
+
+
+def _fit(job: Job, train: DataMatrix) -> PCA:
+    config, k = job.config, job.config.embedding.n_components
+    with Progress(f"eigenvectors, k = {k}", enabled=job.comm.rank == 0) as progress:
+
+        def on_check(check: Check) -> None:
+            note = f"products, {check.n_converged} of {k} converged, {check.measure:.1e}"
+            progress.update(check.n_matvec, note)
+
+        pca = PCA(
+            k,
+            operator=config.embedding.operator,
+            solver=config.solver.name,
+            variant=config.solver.variant,
+            tol=config.solver.tol,
+            max_it=config.solver.max_it,
+            ncv=config.solver.ncv,
+            nested=config.solver.nested,
+            seed=config.solver.seed,
+            available_bytes=job.available_bytes,
+            threads=job.threads,
+            reference=config.solver.reference,
+            on_no_convergence="keep",
+            on_check=on_check,
+        ).fit(train)
+    _say(job, pca.result_.view())
+    return pca
+
+
+def _gather(
+    job: Job,
+    train: DataMatrix,
+    test: DataMatrix,
+    projected: tuple[NDArray[Any], NDArray[Any]],
+) -> Gathered:
+    comm, classifier = job.comm, job.config.classifier
+    gathered = Gathered()
+    if not classifier.enabled:
+        return gathered
+    gathered.train_labels = gather_rows(comm, train.labels)
+    gathered.test_labels = gather_rows(comm, test.labels)
+    parts: dict[str, Callable[[], tuple[NDArray[Any], NDArray[Any]]]] = {
+        "embedded": lambda: projected
+    }
+    if classifier.baseline:
+        parts = {"full": lambda: (train.dense_rows(), test.dense_rows()), **parts}
+    for name, rows in parts.items():
+        pair = [gather_rows(comm, part) for part in rows()]
+        if pair[0] is not None and pair[1] is not None:
+            gathered.inputs[name] = (pair[0], pair[1])
+    return gathered
+
+
+def _train(
+    job: Job, gathered: Gathered, table: Table, folder: RunFolder | None
+) -> list[TrainedClassifier]:
+    """Train every network of the job; rank 0 alone, on all cores that it may use."""
+    assert folder is not None  # rank 0 made it
+    config = job.config.classifier
+    if not config.enabled:
+        return []
+    # PyTorch takes seconds and hundreds of megabytes: only this rank imports it.
+    from hpcembed.classifier import Epoch, Samples, train_classifier
+
+    assert gathered.train_labels is not None and gathered.test_labels is not None  # noqa: PT018
+    trained = []
+    for hidden in config.hidden:
+        layers = NETWORK_SIZES[hidden] if isinstance(hidden, str) else hidden
+        for name, (train, test) in gathered.inputs.items():
+            title = f"{name} {'-'.join(map(str, layers))}"
+            with Progress(title, config.epochs) as progress:
+
+                def on_epoch(epoch: Epoch, name: str = name, title: str = title) -> None:
+                    note = f"epochs, validation {100 * epoch.validation_accuracy:.2f} %"
+                    progress.update(epoch.epoch, note)  # noqa: B023
+                    folder.append_metric({"network": title, "input": name, "epoch": epoch})
+
+                trained.append(
+                    train_classifier(
+                        Samples(train, gathered.train_labels),
+                        Samples(test, gathered.test_labels),
+                        len(table.class_names),
+                        layers,
+                        config,
+                        input_name="full" if name == "full" else "embedded",
+                        threads=len(available_cores()),
+                        on_epoch=on_epoch,
+                    )
+                )
+    return trained
+
+
+@contextmanager
+def _timed(comm: MPI.Comm, seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Wall time of a step on the slowest rank. Collective."""
+    began = time.perf_counter()
+    yield
+    seconds[step] = comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
+
+
+def _say(job: Job, line: str) -> None:
+    if job.comm.rank == 0:
+        _log.info(line)
+
+
+def _data_line(dataset: Dataset, seconds: float) -> str:
+    train, test = dataset.train, dataset.test
+    return (
+        f"{dataset.name}: {train.n_rows:,} training and {test.n_rows:,} test rows of "
+        f"{train.rows.shape[1]:,} features, {len(train.class_names)} classes, read in "
+        f"{seconds:.2f} s"
+    )
+
+
+def _count(number: int | None) -> str:
+    return "an unknown number of" if number is None else f"{number:,}"

@@ -1,0 +1,202 @@
+"""What a run leaves: run.json, tables, safetensors and figures, and the text for the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpcembed.config import JobConfig
+from hpcembed.data import Dataset
+from hpcembed.embedding import PCA
+from hpcembed.report import (
+    DatasetRecord,
+    EmbeddingRecord,
+    ReferenceRecord,
+    RunFolder,
+    RunRecord,
+    StageSeconds,
+    certification_line,
+    classifier_record,
+    draw_convergence,
+    draw_spectrum,
+    draw_training,
+    result_row,
+    result_table,
+    seconds_line,
+)
+
+if TYPE_CHECKING:
+    from hpcembed.classifier import TrainedClassifier
+
+__all__ = ["write_results"]
+
+
+def write_results(
+    folder: RunFolder | None,
+    config: JobConfig,
+    dataset: Dataset,
+    pca: PCA,
+    seconds: Mapping[str, float],
+    trained: Sequence[TrainedClassifier],
+    environment: Mapping[str, Any],
+) -> str:
+    """Write all files of a run; rank 0 only.
+
+    Not collective.
+
+    Returns
+    -------
+    str
+        Table of the networks, seconds, certification: what the terminal shows.
+    """
+    assert folder is not None  # rank 0 made it
+    record = RunRecord(
+        dataset=DatasetRecord(
+            dataset.name,
+            dataset.train.n_rows,
+            dataset.test.n_rows,
+            pca.n_features_in_,
+            len(dataset.train.class_names),
+        ),
+        embedding=_embedding_record(pca, seconds),
+        classifiers=[classifier_record(one.report) for one in trained],
+        environment=environment,
+    )
+    folder.write_json("run.json", record.to_dict())
+    _write_eigenvalues(folder, pca)
+    _write_projection(folder, dataset, pca)
+    _write_networks(folder, dataset, trained)
+    if config.output.figures:
+        _draw(folder, config, pca, trained)
+    return _text(pca, seconds, trained)
+
+
+def _embedding_record(pca: PCA, seconds: Mapping[str, float]) -> EmbeddingRecord:
+    result, reference = pca.result_, None
+    if pca.reference_ is not None:
+        # Fewer pairs than asked for compare as far as they go.
+        shared = min(len(pca.eigenvalues_), len(pca.reference_.eigenvalues))
+        theirs = pca.reference_.eigenvalues[:shared]
+        errors = np.abs(pca.eigenvalues_[:shared] - theirs)
+        scale = np.maximum(np.abs(theirs), np.finfo(float).eps * np.max(theirs, initial=1e-300))
+        reference = ReferenceRecord(
+            pca.reference_.solver,
+            float(np.max(errors / scale, initial=0.0)),
+            pca.reference_sin_angle_,
+            pca.reference_.n_matvec,
+            pca.reference_.seconds,
+        )
+    return EmbeddingRecord(
+        n_components=pca.n_components,
+        operator=f"covariance, {pca.plan_.kind.replace('_', '-')}",
+        solver=result.solver,
+        eigenvalues=pca.eigenvalues_,
+        explained_variance_ratio=pca.explained_variance_ratio_,
+        residual_norms=result.relative_residuals,
+        orthogonality=result.orthogonality,
+        n_matvec=result.n_matvec,
+        n_restarts=result.n_restarts,
+        converged_reason=result.reason.name,
+        seconds=StageSeconds(**{name: seconds[name] for name in _STAGES}),
+        reference=reference,
+    )
+
+
+_STAGES = ("read", "operator", "solve", "project", "gather")
+
+
+def _write_eigenvalues(folder: RunFolder, pca: PCA) -> None:
+    result = pca.result_
+    folder.write_csv(
+        "eigenvalues.csv",
+        {
+            "component": range(1, len(pca.eigenvalues_) + 1),
+            "eigenvalue": pca.eigenvalues_,
+            "explained_variance_ratio": pca.explained_variance_ratio_,
+            "residual_norm": result.residual_norms,
+            "residual_bound": result.bounds,
+            "eigenvalue_error_bound": result.error_bounds,
+        },
+    )
+    folder.write_csv(
+        "convergence.csv",
+        {
+            name: [getattr(check, name) for check in result.history]
+            for name in ("restart", "size", "n_matvec", "measure", "n_converged", "chosen")
+        },
+    )
+
+
+def _write_projection(folder: RunFolder, dataset: Dataset, pca: PCA) -> None:
+    """Everything that turns a raw row x into ((x - shift) * factor - mean) @ components.T ."""
+    folder.save_arrays(
+        "projection.safetensors",
+        {
+            "components": pca.components_,
+            "mean": pca.mean_,
+            "eigenvalues": pca.eigenvalues_,
+            "scaling_shift": dataset.scaling.shift,
+            "scaling_factor": dataset.scaling.factor,
+        },
+        {
+            "dataset": dataset.name,
+            "scaling": dataset.scaling.kind,
+            "feature_names": json.dumps(dataset.train.feature_names),
+            "class_names": json.dumps(dataset.train.class_names),
+        },
+    )
+
+
+def _write_networks(
+    folder: RunFolder, dataset: Dataset, trained: Sequence[TrainedClassifier]
+) -> None:
+    if not trained:
+        return
+    from hpcembed.classifier import save_classifier
+
+    for one in trained:
+        widths = "-".join(map(str, one.report.hidden))
+        with folder.new_file(f"classifier-{one.report.input}-{widths}.safetensors") as path:
+            save_classifier(path, one, class_names=dataset.train.class_names)
+
+
+def _draw(
+    folder: RunFolder, config: JobConfig, pca: PCA, trained: Sequence[TrainedClassifier]
+) -> None:
+    with folder.new_file("figures/spectrum.png") as path:
+        draw_spectrum(path, pca.eigenvalues_, pca.explained_variance_ratio_)
+    if pca.result_.history:
+        with folder.new_file("figures/convergence.png") as path:
+            draw_convergence(path, pca.result_.history, config.solver.tol)
+    if trained:
+        curves = {
+            f"{one.report.input} {'-'.join(map(str, one.report.hidden))}": one.report.history
+            for one in trained
+        }
+        with folder.new_file("figures/training.png") as path:
+            draw_training(path, curves)
+
+
+def _text(pca: PCA, seconds: Mapping[str, float], trained: Sequence[TrainedClassifier]) -> str:
+    n_inputs = {"full": pca.n_features_in_, "embedded": len(pca.eigenvalues_)}
+    parts = []
+    if trained:
+        rows = [result_row(one.report, n_inputs[one.report.input]) for one in trained]
+        parts.append(result_table(rows))
+    parts.append(seconds_line(seconds))
+    result, reference = pca.result_, pca.reference_
+    parts.append(
+        certification_line(
+            pca.eigenvalues_,
+            result.residual_norms,
+            result.bounds,
+            result.orthogonality,
+            n_requested=pca.n_components,
+            reference_solver="" if reference is None else reference.solver,
+            reference_sin_angle=None if reference is None else pca.reference_sin_angle_,
+        )
+    )
+    return "\n".join(parts)
