@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import miramns
-
 from hpcembed.config import JobConfig
 from hpcembed.memory import check_fits, format_bytes
 from hpcembed.operators import CovariancePlan, expected_products, plan_covariance

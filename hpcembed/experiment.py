@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import threadpoolctl
-from miramns import Check
 from mpi4py import MPI
 from numpy.typing import NDArray
 
@@ -40,6 +39,7 @@ from hpcembed.parallel import (
 )
 from hpcembed.report import RunFolder
 from hpcembed.results import write_results
+from miramns import Check
 
 if TYPE_CHECKING:
     from hpcembed.classifier import TrainedClassifier
@@ -307,7 +307,7 @@ def _train(
 
                 def on_epoch(epoch: Epoch, name: str = name, title: str = title) -> None:
                     note = f"epochs, validation {100 * epoch.validation_accuracy:.2f} %"
-                    progress.update(epoch.epoch, note)  # noqa: B023
+                    progress.update(epoch.epoch, note)
                     folder.append_metric({"network": title, "input": name, "epoch": epoch})
 
                 trained.append(

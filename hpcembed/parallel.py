@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+Number = TypeVar("Number", bound=np.generic)
 
 #: Largest single message or reduction, in bytes. Longer arrays go in pieces, so counts stay far
 #: below the 2^31 elements that MPI-3 calls can express.
@@ -117,18 +118,16 @@ def sum_over_ranks(comm: MPI.Comm, values: NDArray[np.float64]) -> NDArray[np.fl
 
     Collective: one reduction for arrays below that size.
     """
-    flat = values.reshape(-1, order="A")
-    if not np.shares_memory(flat, values):
+    if not (values.flags.c_contiguous or values.flags.f_contiguous):
         raise ValueError("sum_over_ranks needs a contiguous array")
+    flat = values.reshape(-1, order="A")
     piece = MAX_MESSAGE_BYTES // flat.itemsize
     for first in range(0, max(flat.size, 1), piece):
         comm.Allreduce(MPI.IN_PLACE, flat[first : first + piece])
     return values
 
 
-def gather_rows(
-    comm: MPI.Comm, rows: NDArray[np.generic], root: int = 0
-) -> NDArray[np.generic] | None:
+def gather_rows(comm: MPI.Comm, rows: NDArray[Number], root: int = 0) -> NDArray[Number] | None:
     """Bring the rows of all ranks to `root`, in rank order.
 
     Collective. Rows travel in messages of at most :data:`MAX_MESSAGE_BYTES`, straight into their
@@ -163,7 +162,7 @@ def gather_rows(
     return gathered
 
 
-def allgather_rows(comm: MPI.Comm, rows: NDArray[np.generic]) -> NDArray[np.generic]:
+def allgather_rows(comm: MPI.Comm, rows: NDArray[Number]) -> NDArray[Number]:
     """Bring the rows of all ranks to every rank, in rank order.
 
     Collective. For arrays that every rank may hold whole, such as components; messages stay below

@@ -4,8 +4,8 @@ Assembled: each rank accumulates one triangle of its rows' contribution by symme
 of centred blocks (BLAS-3), one reduction adds the triangles, and the other half is copied, so the
 matrix is symmetric to the last bit.
 
-Matrix-free: ``y = X'w - m sum(w)`` over n - 1 with ``w = X v - 1 (m'v)``, every block of rows read once
-per product, so that no centred copy exists and sparse rows stay sparse. Where a mean is large
+Matrix-free: ``y = X'w - m sum(w)`` over n - 1 with ``w = X v - 1 (m'v)``, every block of rows read
+once per product, so that no centred copy exists and sparse rows stay sparse. Where a mean is large
 against the spread the subtraction would cancel; then dense blocks are centred in cache.
 """
 
@@ -97,19 +97,33 @@ def _moments(X: DataMatrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and variance of every feature, by blocks, each centred on its own mean.
 
     Block results are combined as in Chan, Golub, LeVeque, "Algorithms for computing the sample
-    variance", The American Statistician 37 (1983).
+    variance", The American Statistician 37 (1983). Means are taken from a common origin among the
+    rows, so that combining them loses nothing to a large offset.
     """
+    origin = _origin(X)
     mean, spread, count = np.zeros(X.n_features), np.zeros(X.n_features), 0
     for _, block in X.blocks():
         b = block.shape[0]
-        block_mean, block_spread = _block_moments(block)
+        block_mean, block_spread = _block_moments(block if X.is_sparse else block - origin)
         difference = block_mean - mean
         spread += block_spread + difference**2 * (count * b / (count + b))
         mean += difference * (b / (count + b))
         count += b
     overall = sum_over_ranks(X.comm, mean * (count / X.n_rows))
     spread += count * (mean - overall) ** 2
-    return overall, sum_over_ranks(X.comm, spread) / (X.n_rows - 1)
+    return origin + overall, sum_over_ranks(X.comm, spread) / (X.n_rows - 1)
+
+
+def _origin(X: DataMatrix) -> NDArray[np.float64]:
+    """The first row of all, on every rank; zero for sparse rows, which must stay sparse."""
+    if X.is_sparse:
+        return np.zeros(X.n_features)
+    owner = X.comm.allreduce(X.comm.rank if X.n_local else X.comm.size, op=MPI.MIN)
+    first = np.empty(X.n_features)
+    if X.comm.rank == owner:
+        first[:] = next(iter(X.blocks()))[1][0]
+    X.comm.Bcast(first, root=owner)
+    return first
 
 
 def _block_moments(block: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

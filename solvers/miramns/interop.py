@@ -47,8 +47,8 @@ def slepc(
     """Find k dominant eigenpairs with a solver of SLEPc.
 
     Collective on ``A.comm``. The start vector is that of :func:`miramns.solve` for the same seed.
-    The options database (``-eps_...``, or with `options_prefix` before it) is consulted last and may
-    change everything.
+    The options database (``-eps_...``, or with `options_prefix` before it) is consulted last and
+    may change everything.
 
     Returns
     -------

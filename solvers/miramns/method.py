@@ -20,9 +20,9 @@ published code.
 Deviations of ``published`` from the released code, each of which mends a defect there: two-pass
 orthogonalisation instead of one; real arithmetic for real operators, with the real part of a
 complex shift where it is meant; the pairs returned belong to the size that was chosen, not to the
-last one examined; sizes that leave no shift are skipped; a conjugate pair is kept whole; the new residual
-vector is orthogonalised again after a restart. Where the operator cannot tell its Frobenius norm,
-that of the largest projected matrix stands in (it is never larger).
+last one examined; sizes that leave no shift are skipped; a conjugate pair is kept whole; the new
+residual vector is orthogonalised again after a restart. Where the operator cannot tell its
+Frobenius norm, that of the largest projected matrix stands in (it is never larger).
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import scipy.linalg
+
 from miramns.arnoldi import ArnoldiFactorization, apply_columns
 from miramns.convergence import OperatorError
-from miramns.restart import implicit_qr, thick_restart
 from miramns.projected import ritz_pairs
+from miramns.restart import implicit_qr, thick_restart
 
 pytestmark = pytest.mark.mpi
 
@@ -99,7 +100,7 @@ def test_product_that_is_not_finite_is_named_on_all_ranks(operators, bad):
     values[17] = bad
     A = operators(diagonal=values)
     f = ArnoldiFactorization(A, 5, local(np.ones(30), A))
-    with pytest.raises(OperatorError, match="product 1 with the operator .* not finite"):
+    with pytest.raises(OperatorError, match=r"product 1 with the operator .* not finite"):
         f.expand(5)
     f.destroy()
 

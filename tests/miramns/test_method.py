@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from miramns import MiramnsError, OperatorError, Reason, seeded_normal, slepc, solve
 from petsc4py import PETSc
+
+from miramns import MiramnsError, OperatorError, Reason, seeded_normal, slepc, solve
 
 pytestmark = pytest.mark.mpi
 

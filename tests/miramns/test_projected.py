@@ -1,8 +1,11 @@
 """The small dense problem, its order, and the shapes of restarts; no MPI needed."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.linalg
+
 from miramns.nested import checkpoints, largest_size, published_measure, published_sizes
 from miramns.projected import cuts_pair, ritz_pairs, schur_basis, wanted_order
 from miramns.restart import implicit_qr, kept_size
@@ -88,8 +91,8 @@ def test_checkpoints_end_at_the_largest_and_grow():
     sizes = checkpoints(10, 100)
     assert sizes[0] == 12
     assert sizes[-1] == 100
-    assert all(b > a for a, b in zip(sizes, sizes[1:], strict=False))
-    assert max(b / a for a, b in zip(sizes, sizes[1:], strict=False)) < 1.2
+    assert all(b > a for a, b in itertools.pairwise(sizes))
+    assert max(b / a for a, b in itertools.pairwise(sizes)) < 1.2
     assert checkpoints(5, 5) == (5,)
 
 

@@ -1,0 +1,135 @@
+"""PCA against scikit-learn, its certificate, and its refusals."""
+
+import numpy as np
+import pytest
+import sklearn.decomposition
+
+from hpcembed.data.synthetic import planted_covariance
+from hpcembed.embedding import PCA
+from hpcembed.embedding.pca import subspace_sin_angle
+from hpcembed.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.matrix import DataMatrix
+from hpcembed.parallel import allgather_rows, ownership_range
+
+pytestmark = pytest.mark.mpi
+
+SPECTRUM = 0.8 ** np.arange(12.0)
+ROWS = planted_covariance(150, 12, SPECTRUM, seed=1, start=0, stop=150) + 3.0
+
+
+@pytest.fixture(name="X")
+def rows_with_offset(comm):
+    first, last = ownership_range(150, comm)
+    matrix = DataMatrix(np.ascontiguousarray(ROWS[first:last]), np.zeros(last - first, int), comm)
+    yield matrix
+    matrix.destroy()
+
+
+@pytest.mark.parametrize("operator", ["assembled", "matrix_free"])
+@pytest.mark.parametrize("solver", ["miramns", "krylovschur"])
+def test_against_scikit_learn(comm, X, operator, solver):
+    k = 4
+    pca = PCA(k, operator=operator, solver=solver, reference=True).fit(X)
+    oracle = sklearn.decomposition.PCA(k, svd_solver="full").fit(ROWS)
+    np.testing.assert_allclose(pca.eigenvalues_, oracle.explained_variance_, rtol=1e-10)
+    np.testing.assert_allclose(
+        pca.explained_variance_ratio_, oracle.explained_variance_ratio_, rtol=1e-10
+    )
+    np.testing.assert_allclose(pca.mean_, oracle.mean_, rtol=1e-12)
+    np.testing.assert_allclose(pca.components_ @ pca.components_.T, np.eye(k), atol=1e-12)
+    np.testing.assert_allclose(
+        np.abs(np.sum(pca.components_ * oracle.components_, axis=1)), 1, atol=1e-9
+    )
+    assert (pca.components_[range(k), np.abs(pca.components_).argmax(axis=1)] > 0).all()
+    coordinates = allgather_rows(comm, pca.transform(X))
+    np.testing.assert_allclose(coordinates, (ROWS - oracle.mean_) @ pca.components_.T, atol=1e-12)
+    np.testing.assert_allclose(coordinates.var(axis=0, ddof=1), pca.eigenvalues_, rtol=1e-9)
+    assert pca.transform(X, np.float32).dtype == np.float32
+    assert pca.plan_.kind == operator
+    assert pca.n_features_in_ == 12
+    assert pca.result_.relative_residuals.max() <= 1e-10
+    assert pca.reference_.converged
+    assert pca.reference_sin_angle_ <= 1e-8
+    assert set(pca.seconds_) == {"operator", "solve"}
+
+
+def test_all_components_and_duplicated_columns(comm):
+    first, last = ownership_range(150, comm)
+    doubled = np.hstack([ROWS, ROWS[:, :3], np.full((150, 1), 5.0)])
+    X = DataMatrix(np.ascontiguousarray(doubled[first:last]), np.zeros(last - first, int), comm)
+    pca = PCA(16).fit(X)
+    exact = np.linalg.eigvalsh(np.cov(doubled.T))[::-1]
+    np.testing.assert_allclose(pca.eigenvalues_, exact, atol=1e-12 * exact[0])
+    np.testing.assert_allclose(pca.components_ @ pca.components_.T, np.eye(16), atol=1e-11)
+    assert pca.explained_variance_ratio_.sum() == pytest.approx(1.0, rel=1e-10)
+
+
+def test_fewer_rows_than_features(comm):
+    rows = np.random.default_rng(0).standard_normal((5, 30))
+    first, last = ownership_range(5, comm)
+    X = DataMatrix(np.ascontiguousarray(rows[first:last]), np.zeros(last - first, int), comm)
+    pca = PCA(6).fit(X)
+    exact = np.linalg.eigvalsh(np.cov(rows.T))[::-1][:6]
+    np.testing.assert_allclose(pca.eigenvalues_, exact, atol=1e-12 * exact[0])
+
+
+def test_data_without_any_variance(comm):
+    X = DataMatrix(np.full((4, 3), 2.0), np.zeros(4, int), comm)
+    pca = PCA(2).fit(X)
+    np.testing.assert_array_equal(pca.eigenvalues_, 0)
+    np.testing.assert_array_equal(pca.explained_variance_ratio_, 0)
+
+
+@pytest.mark.parametrize("k", [0, 13])
+def test_too_many_components(X, k):
+    with pytest.raises(InputError, match=f"n_components={k} with 12 features"):
+        PCA(k).fit(X)
+
+
+def test_other_width_at_transform(comm, X):
+    pca = PCA(2).fit(X)
+    with pytest.raises(InputError, match="fitted on 12 features, asked to transform 3"):
+        pca.transform(DataMatrix(np.ones((2, 3)), np.zeros(2, int), comm))
+
+
+def test_unconverged_raises_or_is_kept(comm):
+    d = 120
+    values = np.linspace(1, 2, d)
+    rows = planted_covariance(4 * d, d, values, seed=0, start=0, stop=4 * d)
+    first, last = ownership_range(4 * d, comm)
+    X = DataMatrix(np.ascontiguousarray(rows[first:last]), np.zeros(last - first, int), comm)
+    settings = {"ncv": 8, "max_it": 1, "tol": 1e-12}
+    with pytest.raises(ConvergenceError, match=r"missed the tolerance 1e-12: .*raise max_it") as e:
+        PCA(5, **settings).fit(X)
+    assert e.value.exit_status == 3
+    assert len(e.value.result.eigenvalues) == 5
+    kept = PCA(5, on_no_convergence="keep", **settings).fit(X)
+    assert kept.result_.missed
+    assert kept.components_.shape == (5, d)
+
+
+def test_solver_settings_that_do_not_fit(X):
+    with pytest.raises(ConfigError, match="solver: need a largest subspace of at least"):
+        PCA(5, ncv=4).fit(X)
+
+
+def test_nan_reaches_the_user_as_one_line(comm):
+    rows = np.random.default_rng(0).standard_normal((9, 4))
+    rows[3, 1] = np.nan
+    X = DataMatrix(rows, np.zeros(9, int), comm)
+    with pytest.raises(InputError, match="not finite: look for NaN"):
+        PCA(2, operator="matrix_free").fit(X)
+
+
+def test_sin_angle(comm):
+    first, last = ownership_range(6, comm)
+    E = np.eye(6)
+    tilted = E[:, :2].copy()
+    tilted[:, 1] = np.cos(1e-9) * E[:, 1] + np.sin(1e-9) * E[:, 4]
+
+    def angle(A, B):
+        return subspace_sin_angle(comm, A[first:last], B[first:last])
+
+    assert angle(E[:, :2], tilted) == pytest.approx(1e-9, rel=1e-6)
+    assert angle(E[:, :2], E[:, 1::-1]) == 0.0
+    assert angle(E[:, :2], E[:, 2:4]) == pytest.approx(1.0)
