@@ -101,7 +101,8 @@ def run_mpi(tmp_path: Path) -> Callable[..., Finished]:
         if ranks:
             mpiexec = os.environ.get("MPIEXEC", "mpiexec").split(" ")
             version = subprocess.run([*mpiexec, "--version"], capture_output=True, text=True)
-            extra = ["--oversubscribe"] if "Open MPI" in version.stdout + version.stderr else []
+            is_open_mpi = any(name in version.stdout for name in ("Open MPI", "OpenRTE"))
+            extra = ["--oversubscribe"] if is_open_mpi else []
             command = [*mpiexec, *extra, "-n", str(ranks), *command]
         environment = _clean_environment() | (env or {})
         if os.getuid() == 0:

@@ -1,0 +1,86 @@
+"""Encoding of class labels over ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from hpcembed.data.labels import encode_labels, labels_from_array, labels_from_text
+from hpcembed.errors import InputError
+from hpcembed.parallel import ownership_range
+
+WORDS = ["pear", "fig", "Fig", "10", "9", "pear", "fig", "10", "9", "Fig"]
+
+
+def encode(texts, others=(), comm=MPI.COMM_SELF):
+    return encode_labels(
+        labels_from_text(texts, "train", 0),
+        [labels_from_text(other, "test", 0) for other in others],
+        comm,
+    )
+
+
+def test_text_is_sorted_as_text_when_one_label_is_no_number():
+    (codes,), names = encode(WORDS)
+    assert names == ("10", "9", "Fig", "fig", "pear")
+    assert [names[code] for code in codes] == WORDS
+
+
+def test_numbers_are_sorted_as_numbers_and_spellings_joined():
+    (train, test), names = encode(["10", "9", "9.0", "1e1", "-2"], [["+9", "10.00"]])
+    assert names == ("-2", "9", "10")
+    np.testing.assert_array_equal(train, [2, 1, 1, 2, 0])
+    np.testing.assert_array_equal(test, [1, 2])
+
+
+def test_large_integers_stay_apart():
+    _, names = encode([str(2**60), str(2**60 + 1)])
+    assert len(names) == 2
+
+
+def test_arrays_of_labels():
+    for array, texts in (
+        (np.array([3.0, 1.0, 2.5]), {"3", "1", "2.5"}),
+        (np.array([True, False]), {"1", "0"}),
+        (np.array([b"x", b"y"]), {"x", "y"}),
+        (np.array([2**63], dtype=np.uint64), {str(2**63)}),
+    ):
+        labels = labels_from_array(array, "y", 0)
+        assert set(labels.values) == texts
+        assert labels.codes.dtype == np.int64
+    for array, word in (
+        (np.array([1.0, np.nan]), "row 12: the label is not a finite number"),
+        (np.array(["a", ""]), "row 12: the label is empty"),
+        (np.array([1j]), "complex"),
+        (np.array([b"\xff"]), "not UTF-8"),
+    ):
+        with pytest.raises(InputError, match=word):
+            labels_from_array(array, "y", 10)
+
+
+def test_unseen_and_single_classes():
+    with pytest.raises(InputError, match=r"test: .*no training row has: x, y: "):
+        encode(["a", "b"], [["y", "a", "x"]])
+    with pytest.raises(InputError, match=r"train: .* one class only \(a\)"):
+        encode(["a", "a"])
+    with pytest.raises(InputError, match="row 2: the label is empty"):
+        encode(["a", " "])
+
+
+@pytest.mark.mpi
+def test_the_same_codes_on_any_number_of_ranks(comm):
+    (expected, expected_test), names = encode(WORDS, [WORDS[:4]])
+    start, stop = ownership_range(len(WORDS), comm)
+    first, last = ownership_range(4, comm)
+    (codes, test), found = encode(WORDS[start:stop], [WORDS[first:last]], comm)
+    assert found == names
+    np.testing.assert_array_equal(codes, expected[start:stop])
+    np.testing.assert_array_equal(test, expected_test[first:last])
+
+
+@pytest.mark.mpi
+def test_a_label_that_one_rank_alone_sees_is_refused_on_all(comm):
+    unseen = ["z"] if comm.rank == comm.size - 1 else ["a"]
+    with pytest.raises(InputError, match="no training row has: z"):
+        encode(["a", "b"], [unseen], comm)

@@ -1,0 +1,394 @@
+"""Whole jobs through the command line: what they leave, on 0, 1, 2 and 3 ranks."""
+
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from hpcembed.data.synthetic import write_winnipeg_like
+
+pytestmark = pytest.mark.launch
+
+FAST = ["--set", "classifier.epochs=2", "--set", "output.figures=false"]
+RUN = ["-m", "hpcembed", "run"]
+
+
+@pytest.fixture
+def jobs(request):
+    return request.config.rootpath / "jobs"
+
+
+def load(out):
+    run = json.loads((out / "run.json").read_text())
+    return run, safetensors.numpy.load_file(out / "projection.safetensors")
+
+
+def test_digits_end_to_end(run_mpi, tmp_path, jobs):
+    out = tmp_path / "out"
+    done = run_mpi(2, *RUN, jobs / "digits.toml", "--out", out, "--set", "classifier.epochs=15")
+    assert done.status == 0, done.err
+    assert "certified: 20 of 20 eigenpairs" in done.out
+    assert "covariance assembled" in done.err
+    assert "memory per rank:" in done.err
+    run, projection = load(out)
+
+    assert run["dataset"] == {
+        "name": "digits",
+        "n_train": 1438,
+        "n_test": 359,
+        "n_features": 64,
+        "n_classes": 10,
+    }
+    embedding = run["embedding"]
+    assert embedding["n_components"] == 20
+    assert embedding["operator"] == "covariance, assembled"
+    assert embedding["solver"].startswith("MIRAMns default")
+    assert len(embedding["eigenvalues"]) == 20
+    assert embedding["eigenvalues"] == sorted(embedding["eigenvalues"], reverse=True)
+    assert len(embedding["explained_variance_ratio"]) == 20
+    assert 0.85 < sum(embedding["explained_variance_ratio"]) < 0.95
+    assert max(embedding["residual_norms"]) <= 1e-10
+    assert embedding["orthogonality"] <= 1e-12
+    assert embedding["n_matvec"] >= 20
+    assert embedding["n_restarts"] == 0
+    assert embedding["converged_reason"] == "CONVERGED_TOL"
+    assert set(embedding["seconds"]) == {"read", "operator", "solve", "project", "gather"}
+    assert all(value > 0 for value in embedding["seconds"].values())
+    reference = embedding["reference"]
+    assert reference["solver"] == "SLEPc krylovschur"
+    assert reference["max_relative_eigenvalue_error"] <= 1e-10
+    assert reference["max_subspace_sin_angle"] <= 1e-6
+    assert reference["n_matvec"] >= 20
+    assert reference["seconds"] > 0
+
+    full, embedded = run["classifiers"]
+    assert (full["input"], embedded["input"]) == ("full", "embedded")
+    assert full["hidden"] == embedded["hidden"] == [64, 64]
+    assert full["parameters"] - embedded["parameters"] == (64 - 20) * 64
+    for network in (full, embedded):
+        assert network["train_seconds"] > 0
+        assert network["validation_accuracy"] > 0.8
+        assert network["test_accuracy"] > 0.8
+    environment = run["environment"]
+    assert environment["ranks"] == 2
+    assert len(environment["peak_bytes_per_rank"]) == 2
+    # PyTorch costs hundreds of megabytes: only rank 0 may load it.
+    assert environment["peak_bytes_per_rank"][1] < 600e6
+
+    assert projection["components"].shape == (20, 64)
+    for name in (
+        "job.toml",
+        "eigenvalues.csv",
+        "convergence.csv",
+        "classifier-full-64-64.safetensors",
+        "classifier-embedded-64-64.safetensors",
+        "figures/spectrum.png",
+        "figures/convergence.png",
+        "figures/training.png",
+    ):
+        assert (out / name).stat().st_size > 100, name
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert len(metrics) == 2 * 15
+    assert not list(out.glob("**/.partial*"))
+
+    again = run_mpi(1, *RUN, jobs / "digits.toml", "--out", out)
+    assert again.status == 2
+    assert "not empty; choose another --out" in again.err
+
+
+def test_same_answer_on_any_number_of_ranks(run_mpi, tmp_path, jobs):
+    """No rank count changes an eigenvalue by 1e-12 or the subspace by 1e-10."""
+    answers = []
+    for ranks in (1, 2, 3):
+        out = tmp_path / str(ranks)
+        options = [*FAST, "--set", "classifier.enabled=false", "--set", "embedding.n_components=8"]
+        done = run_mpi(ranks, *RUN, jobs / "digits.toml", "--out", out, *options)
+        assert done.status == 0, done.err
+        answers.append(load(out))
+    (first, projection), *others = answers
+    V = projection["components"].T
+    for run, other in others:
+        np.testing.assert_allclose(
+            run["embedding"]["eigenvalues"], first["embedding"]["eigenvalues"], rtol=1e-12
+        )
+        W = other["components"].T
+        assert np.linalg.norm(W - V @ (V.T @ W), 2) <= 1e-10
+        # Signs are fixed too.
+        np.testing.assert_allclose(W, V, atol=1e-8)
+        assert run["embedding"]["n_matvec"] == first["embedding"]["n_matvec"]
+
+
+@pytest.fixture
+def small_csv(tmp_path):
+    """Seven rows: with three ranks or more, and a split, some rank has no training row."""
+
+    def write(rows=7, name="small.csv"):
+        rng = np.random.default_rng(0)
+        lines = ["a,b,c,kind"]
+        lines += [
+            ",".join(f"{x:.6f}" for x in rng.standard_normal(3)) + f",{'xy'[i % 2]}"
+            for i in range(rows)
+        ]
+        path = tmp_path / name
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def small_job(tmp_path):
+    def write(extra="", k=2, train="small.csv"):
+        path = tmp_path / "small.toml"
+        path.write_text(
+            f'[data]\nname = "small"\ntrain = ["{train}"]\nlabel_column = "kind"\n'
+            f"test_fraction = 0.3\n[embedding]\nn_components = {k}\n"
+            "[classifier]\nhidden = [[4]]\nepochs = 1\nvalidation_fraction = 0.3\n"
+            f"[output]\nfigures = false\n{extra}"
+        )
+        return path
+
+    return write
+
+
+def test_more_ranks_than_rows(run_mpi, tmp_path, small_csv, small_job):
+    small_csv()
+    answers = []
+    for ranks in (1, 5):
+        done = run_mpi(ranks, *RUN, small_job(), "--out", tmp_path / str(ranks))
+        assert done.status == 0, done.err
+        answers.append(load(tmp_path / str(ranks)))
+    (one, P), (five, Q) = answers
+    np.testing.assert_allclose(
+        five["embedding"]["eigenvalues"], one["embedding"]["eigenvalues"], rtol=1e-12
+    )
+    np.testing.assert_allclose(Q["components"], P["components"], atol=1e-10)
+    assert one["dataset"] == five["dataset"]
+
+
+def test_radar_job_on_a_generated_file(run_mpi, tmp_path, jobs):
+    write_winnipeg_like(tmp_path / "WinnipegDataset.txt", n_rows=300, seed=0)
+    out = tmp_path / "out"
+    hidden = ["--set", "classifier.hidden=[[16, 16, 8]]"]
+    done = run_mpi(
+        2, *RUN, jobs / "radar.toml", "--data-dir", tmp_path, "--out", out, *FAST, *hidden
+    )
+    assert done.status == 0, done.err
+    run, _ = load(out)
+    assert run["dataset"]["n_features"] == 174
+    assert run["dataset"]["n_classes"] == 7
+    assert (run["dataset"]["n_train"], run["dataset"]["n_test"]) == (240, 60)
+    assert run["embedding"]["n_components"] == 10
+    assert max(run["embedding"]["residual_norms"]) <= 1e-10
+
+
+def test_unconverged_pairs_end_with_status_3_and_leave_everything(run_mpi, tmp_path, jobs):
+    out = tmp_path / "out"
+    stingy = ["--set", "solver.ncv=22", "--set", "solver.max_it=1", "--set", "solver.tol=1e-13"]
+    done = run_mpi(2, *RUN, jobs / "digits.toml", "--out", out, *FAST, *stingy)
+    assert done.status == 3
+    assert "NOT certified" in done.out
+    assert done.err.count("hpcembed: error: eigenpairs") == 1
+    assert "raise max_it or ncv" in done.err
+    run, _ = load(out)
+    assert run["embedding"]["converged_reason"] == "DIVERGED_ITS"
+    assert len(run["classifiers"]) == 2
+
+
+def test_published_variant_and_slepc_as_solver(run_mpi, tmp_path, jobs):
+    for name, option in [
+        ("published", "solver.variant=published"),
+        ("slepc", "solver.name=krylovschur"),
+    ]:
+        out = tmp_path / name
+        off = ["--set", "classifier.enabled=false"]
+        done = run_mpi(2, *RUN, jobs / "digits.toml", "--out", out, *FAST, *off, "--set", option)
+        assert done.status == 0, done.err
+        run, _ = load(out)
+        assert max(run["embedding"]["residual_norms"]) <= 1e-8
+        assert run["embedding"]["reference"]["max_subspace_sin_angle"] <= 1e-6
+        assert run["classifiers"] == []
+
+
+def test_dry_run_says_what_it_would_take_and_leaves_nothing(run_mpi, tmp_path, jobs):
+    done = run_mpi(2, *RUN, jobs / "digits.toml", "--out", tmp_path / "out", "--dry-run")
+    assert done.status == 0, done.err
+    for words in (
+        "ranks      2 with",
+        "1,438 training and 359 test",
+        "assembled",
+        "memory per rank",
+    ):
+        assert words in done.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_petsc_options_reach_slepc_and_nothing_else_does(run_mpi, tmp_path, jobs):
+    petsc = ["--petsc", "-eps_view -options_left"]
+    off = ["--set", "classifier.enabled=false"]
+    done = run_mpi(1, *RUN, jobs / "digits.toml", "--out", tmp_path / "out", *FAST, *off, *petsc)
+    assert done.status == 0, done.err
+    assert "EPS Object" in done.out
+    assert "there are no unused options" in done.out.lower() + done.err.lower()
+
+
+def test_info(run_mpi):
+    done = run_mpi(2, "-m", "hpcembed", "info")
+    assert done.status == 0, done.err
+    for words in (
+        "petsc_scalar       float64",
+        "petsc_index",
+        "mpi ",
+        "ranks              2",
+        "numpy",
+    ):
+        assert words in done.out
+
+
+def test_memory_limit_is_refused_before_it_is_taken(run_mpi, tmp_path, jobs):
+    limit = ["--set", "resources.memory_gib=0.0005"]
+    done = run_mpi(2, *RUN, jobs / "digits.toml", "--out", tmp_path / "out", *limit)
+    assert done.status == 2
+    assert done.err.count("hpcembed: error:") == 1
+    assert "per rank" in done.err
+    assert "are available" in done.err
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_bad_cell_is_one_line_with_file_and_row(run_mpi, tmp_path, small_csv, small_job, ranks):
+    path = small_csv(30)
+    lines = path.read_text().split("\n")
+    lines[25] = "1.0,nan,2.0,x"
+    path.write_text("\n".join(lines))
+    done = run_mpi(ranks, *RUN, small_job(), "--out", tmp_path / "out")
+    assert done.status == 2
+    errors = [line for line in done.err.splitlines() if "error" in line]
+    assert len(errors) == 1, done.err
+    assert "small.csv" in errors[0]
+    assert "row 25" in errors[0]
+    assert "Traceback" not in done.err
+
+
+def spoil(kind, path):
+    text = path.read_text()
+    if kind == "missing":
+        path.unlink()
+    elif kind == "empty":
+        path.write_text("")
+    elif kind == "header only":
+        path.write_text(text.split("\n")[0] + "\n")
+    elif kind == "width":
+        path.write_text(text + "1,2,3,4,x\n")
+    elif kind == "one class":
+        path.write_text(text.replace(",y\n", ",x\n"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "no such file"),
+        ("empty", "empty"),
+        ("header only", "row"),
+        ("width", "31"),
+        ("one class", "one class"),
+    ],
+)
+def test_bad_tables_are_refused_on_all_ranks(run_mpi, tmp_path, small_csv, small_job, kind, words):
+    spoil(kind, small_csv(30))
+    done = run_mpi(3, *RUN, small_job(), "--out", tmp_path / "out", timeout=40)
+    assert done.status == 2, done.err
+    errors = [line for line in done.err.splitlines() if "hpcembed: error:" in line]
+    assert len(errors) == 1, done.err
+    assert "small.csv" in errors[0]
+    assert words in errors[0]
+    assert "Traceback" not in done.err
+
+
+def test_more_components_than_features(run_mpi, tmp_path, small_csv, small_job):
+    small_csv(30)
+    done = run_mpi(2, *RUN, small_job(k=4), "--out", tmp_path / "out")
+    assert done.status == 2
+    assert "n_components=4 with 3 features" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_constant_columns_are_fine(run_mpi, tmp_path, small_csv, small_job):
+    path = small_csv(30)
+    lines = [
+        line.replace(line.split(",")[1], "5.0", 1) for line in path.read_text().split("\n")[1:-1]
+    ]
+    path.write_text("a,b,c,kind\n" + "\n".join(lines) + "\n")
+    scaling = ["--set", "data.scaling=standard"]
+    done = run_mpi(2, *RUN, small_job(k=3), "--out", tmp_path / "out", *scaling)
+    assert done.status == 0, done.err
+    assert "certified: 3 of 3" in done.out
+
+
+def test_unknown_key_is_said_once(run_mpi, tmp_path, small_csv, small_job):
+    small_csv()
+    done = run_mpi(3, *RUN, small_job(extra="[solver]\ntoll = 1e-3\n"), "--out", tmp_path / "out")
+    assert done.status == 2
+    assert done.err.count("did you mean tol?") == 1
+
+
+def test_wrong_command_line_is_said_once(run_mpi):
+    done = run_mpi(3, "-m", "hpcembed", "runn")
+    assert done.status == 2
+    assert done.err.count("invalid choice") == 1
+
+
+CRASH = """
+import sys
+import hpcembed.experiment as experiment
+from mpi4py import MPI
+from hpcembed.cli import main
+
+original = experiment.{name}
+
+def {name}(*arguments, **keywords):
+    if MPI.COMM_WORLD.rank == {rank}:
+        {action}
+    return original(*arguments, **keywords)
+
+experiment.{name} = {name}
+sys.exit(main(["run", sys.argv[1], "--out", sys.argv[2]]))
+"""
+
+
+@pytest.mark.parametrize("name", ["read_dataset", "_fit", "_gather", "write_results"])
+def test_exception_on_one_rank_ends_the_job(run_mpi, tmp_path, small_csv, small_job, name):
+    small_csv(30)
+    rank = 0 if name == "write_results" else 1
+    script = tmp_path / "crash.py"
+    script.write_text(CRASH.format(name=name, rank=rank, action='raise RuntimeError("boom")'))
+    done = run_mpi(3, script, small_job(), tmp_path / "out", timeout=30)
+    assert done.status != 0
+    assert f"[rank {rank}/3] Traceback" in done.err
+    assert done.err.count("RuntimeError: boom") == 1
+
+
+def test_user_error_that_one_rank_has_alone_ends_the_job(run_mpi, tmp_path, small_csv, small_job):
+    small_csv(30)
+    script = tmp_path / "crash.py"
+    action = 'raise experiment.ConfigError("only here")'
+    script.write_text(CRASH.format(name="read_dataset", rank=2, action=action))
+    done = run_mpi(3, script, small_job(), tmp_path / "out", timeout=30)
+    assert done.status == 2
+    assert "hpcembed: error: [rank 2] only here" in done.err
+
+
+def test_killed_rank_ends_the_job(run_mpi, tmp_path, small_csv, small_job):
+    small_csv(30)
+    script = tmp_path / "crash.py"
+    action = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    script.write_text(CRASH.format(name="_fit", rank=1, action=action))
+    done = run_mpi(3, script, small_job(), tmp_path / "out", timeout=30)
+    assert done.status != 0
+
+
+def test_foreign_launcher_is_named(run_mpi, tmp_path, small_csv, small_job):
+    small_csv()
+    done = run_mpi(0, *RUN, small_job(), "--out", tmp_path / "out", env={"PMI_SIZE": "4"})
+    assert done.status == 2
+    assert "alone in its MPI world" in done.err
