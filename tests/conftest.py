@@ -99,7 +99,7 @@ def run_mpi(tmp_path: Path) -> Callable[..., Finished]:
     def run(ranks: int, *args: str, timeout: float = 60, env: dict[str, str] | None = None):
         command = [sys.executable, *map(str, args)]
         if ranks:
-            mpiexec = os.environ.get("MPIEXEC", "mpiexec").split(" ")
+            mpiexec = [os.environ.get("MPIEXEC", "mpiexec")]  # one path, which may hold a space
             version = subprocess.run([*mpiexec, "--version"], capture_output=True, text=True)
             is_open_mpi = any(name in version.stdout for name in ("Open MPI", "OpenRTE"))
             extra = ["--oversubscribe"] if is_open_mpi else []

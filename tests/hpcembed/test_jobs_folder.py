@@ -1,0 +1,64 @@
+"""The job files and launch scripts that come with the project."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hpcembed.config import load_job
+
+JOBS = Path(__file__).parents[2] / "jobs"
+NAMES = ("digits", "mnist", "cifar10", "date_fruit", "fetal_health", "radar")
+
+
+def test_all_jobs_are_there():
+    assert {path.stem for path in JOBS.glob("*.toml")} >= set(NAMES)
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.toml")), ids=lambda path: path.stem)
+def test_job_is_valid(path):
+    job = load_job(path)
+    assert job.data.name == path.stem
+    assert job.classifier.baseline
+    assert job.solver.reference
+
+
+def shell(script, *arguments, **environment):
+    bash = shutil.which("bash")
+    assert bash
+    return subprocess.run(
+        [bash, str(JOBS / script), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=JOBS.parent,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        timeout=30,
+        check=False,
+    )
+
+
+def test_slurm_script_dry():
+    done = shell(
+        "slurm.sbatch", "jobs/digits.toml", "--dry-run", DRY_RUN="1", SLURM_CPUS_PER_TASK="4"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "srun --cpus-per-task=4" in done.stdout
+    assert "OMP_NUM_THREADS=4" in done.stdout
+    assert "-m hpcembed run jobs/digits.toml --dry-run" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("slurm.sbatch", (), "usage"),
+        ("slurm.sbatch", ("none.toml",), "no job file none.toml"),
+        ("run_local.sh", (), "usage"),
+        ("run_local.sh", ("two", "jobs/digits.toml"), "RANKS must be a positive number"),
+        ("run_local.sh", ("2", "none.toml"), "no job file none.toml"),
+    ],
+)
+def test_scripts_refuse_in_one_line(script, arguments, words):
+    done = shell(script, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
