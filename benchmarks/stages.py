@@ -4,7 +4,8 @@
                                 [--repeats 3] [--mpiexec "mpiexec --bind-to none"]
 
 A layout RxT is R ranks with T BLAS threads each. Every figure is the median over the repeats, of
-the slowest rank. A run that is not certified is not timed: the script stops. Nothing else should run.
+the slowest rank. A run that is not certified is not timed: the script stops. Nothing else should
+run.
 """
 
 from __future__ import annotations

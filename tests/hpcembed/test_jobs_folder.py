@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from hpcembed.config import load_job
 
 JOBS = Path(__file__).parents[2] / "jobs"
