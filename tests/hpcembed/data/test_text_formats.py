@@ -106,7 +106,7 @@ def test_several_files_are_one_table(tmp_path, comm):
 
 def test_csv_is_described_by_its_beginning(tmp_path, comm):
     rows, labels = table()
-    (tmp_path / "a.csv").write_text(csv_text(rows, labels))
+    (tmp_path / "a.csv").write_text(csv_text(rows, labels).replace("\n", "\n\n", 9))
     said = describe_dataset(job("a.csv"), tmp_path, comm)
     assert said.n_rows == (60, 60)
     assert (said.n_features, said.dtype, said.is_estimate) == (4, "float64", False)

@@ -1,0 +1,121 @@
+"""Which reader a configuration asks for: by ``data.format`` or by the file's ending."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hpcembed.config import DataConfig
+from hpcembed.data.arrays import open_npy, open_npz
+from hpcembed.data.cifar10 import CifarTable
+from hpcembed.data.csv_table import CsvTable
+from hpcembed.data.digits import DigitsTable
+from hpcembed.data.hdf5 import open_hdf5
+from hpcembed.data.idx import open_idx
+from hpcembed.data.label_file import open_labels
+from hpcembed.data.matrix_market import MatrixMarketTable
+from hpcembed.data.stored_array import ArrayTable, LabelFile
+from hpcembed.data.svmlight import SvmlightTable
+from hpcembed.data.table import Source
+from hpcembed.errors import ConfigError
+
+__all__ = ["format_of", "open_source"]
+
+_ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".data": "csv",
+    ".npz": "npz",
+    ".npy": "npy",
+    ".mtx": "matrix_market",
+    ".mm": "matrix_market",
+    ".svm": "svmlight",
+    ".svmlight": "svmlight",
+    ".libsvm": "svmlight",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".idx": "idx",
+    ".bin": "cifar10",
+}
+_LABELS_APART = ("idx", "npy", "matrix_market")
+_IDX_NAME = re.compile(r"[-.]idx\d+[-.]\w+$")
+
+
+def format_of(config: DataConfig) -> str:
+    """The format that a configuration means. Not collective.
+
+    Raises
+    ------
+    ConfigError
+        When no file is named, or its ending tells nothing.
+    """
+    if config.format == "digits" and config.train:
+        raise ConfigError("data.format = digits reads no files: leave data.train out")
+    if not config.train:
+        if config.format == "digits" or (config.format == "auto" and config.name == "digits"):
+            return "digits"
+        raise ConfigError("data.train is empty: name the training file")
+    if config.format != "auto":
+        return config.format
+    name = config.train[0].lower().removesuffix(".gz")
+    if _IDX_NAME.search(name):
+        return "idx"
+    kind = _ENDINGS.get(Path(name).suffix)
+    if kind is None:
+        raise ConfigError(
+            f"data.format = auto: the ending of {config.train[0]} tells nothing: set data.format"
+        )
+    return kind
+
+
+def open_source(
+    kind: str, paths: tuple[Path, ...], labels: Path | None, config: DataConfig
+) -> Source:
+    """Open the files of one table: headers are read and checked. Not collective.
+
+    Raises
+    ------
+    ConfigError
+        When a file of labels is missing or superfluous, or one file too many is named.
+    InputError
+        When a file is missing or its header is wrong.
+    """
+    if kind in _LABELS_APART:
+        if labels is None:
+            raise ConfigError(
+                f"data.format = {kind} has no labels in the file: set data.train_labels (and "
+                "data.test_labels)"
+            )
+        return _open_apart(kind, paths, open_labels(labels, config.label_column))
+    if labels is not None:
+        raise ConfigError(
+            f"data.format = {kind} has the labels in the file: leave data.train_labels and "
+            "data.test_labels out"
+        )
+    if kind == "digits":
+        return DigitsTable()
+    if kind == "cifar10":
+        return CifarTable(paths)
+    if kind == "csv":
+        return CsvTable(paths, config.label_column, config.delimiter)
+    if kind == "svmlight":
+        return SvmlightTable(paths)
+    if kind == "npz":
+        return ArrayTable(
+            [open_npz(path, config.features_key) for path in paths],
+            [open_npz(path, config.labels_key) for path in paths],
+        )
+    return ArrayTable(
+        [open_hdf5(path, config.features_key) for path in paths],
+        [open_hdf5(path, config.labels_key) for path in paths],
+    )
+
+
+def _open_apart(kind: str, paths: tuple[Path, ...], labels: LabelFile) -> Source:
+    if kind == "matrix_market":
+        if len(paths) > 1:
+            raise ConfigError("data.format = matrix_market reads one file: name one")
+        return MatrixMarketTable(paths[0], labels)
+    opener = open_idx if kind == "idx" else open_npy
+    return ArrayTable([opener(path) for path in paths], labels)

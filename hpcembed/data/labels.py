@@ -1,0 +1,234 @@
+"""Class labels: from a file's own words to codes that all ranks share.
+
+Each rank lists the values it saw (:class:`LocalLabels`); the union over all ranks, sorted, gives
+the codes, so the encoding is the same for any number of ranks. When every training label is a
+number the order is numeric and "1" and "1.0" are one class; otherwise it is the order of the text.
+Training and test rows share the encoding; a test label that training never saw is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.errors import InputError
+from hpcembed.parallel import agreement
+
+__all__ = [
+    "MAX_CLASSES",
+    "LocalLabels",
+    "check_lengths",
+    "encode_labels",
+    "labels_from_array",
+    "labels_from_text",
+    "unusable",
+]
+
+#: More different values than this are taken for a column that is no class.
+MAX_CLASSES = 65536
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLabels:
+    """Labels of this rank's rows: ``values[codes[i]]`` is the text of row i.
+
+    Attributes
+    ----------
+    codes : ndarray of int64, shape (n_local,)
+    values : tuple of str
+        Texts that occur on this rank, in no particular order.
+    source : str
+        File (and column), for messages.
+    """
+
+    codes: NDArray[np.int64]
+    values: tuple[str, ...]
+    source: str
+
+
+def labels_from_array(array: NDArray[np.generic], source: str, first_row: int) -> LocalLabels:
+    """Labels that a file holds as an array of numbers or text. Not collective.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n_local,) or (n_local, 1)
+    source : str
+        Where they come from, for messages.
+    first_row : int
+        Index of the first one in the file, from 0.
+
+    Raises
+    ------
+    InputError
+        For several columns, for NaN and infinite labels, for complex ones.
+    """
+    flat = array.reshape(-1)
+    if flat.dtype.kind not in "biufUS":
+        raise InputError(f"{source}: labels of type {flat.dtype}: use integers or text")
+    if flat.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(flat.astype(np.float64)))
+        if bad.size:
+            raise InputError(
+                f"{source}: row {first_row + int(bad[0]) + 1}: the label is not a finite number: "
+                "remove such rows"
+            )
+    values, codes = np.unique(flat, return_inverse=True)
+    _check_number(len(values), source)
+    try:
+        texts = tuple(_text(value) for value in values.tolist())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: labels that are not UTF-8 text: convert them") from error
+    if "" in texts:
+        row = first_row + int(np.flatnonzero(codes.reshape(-1) == texts.index(""))[0]) + 1
+        raise InputError(f"{source}: row {row}: the label is empty: remove such rows")
+    return LocalLabels(codes.reshape(-1).astype(np.int64), texts, source)
+
+
+def labels_from_text(texts: Sequence[str], source: str, first_row: int) -> LocalLabels:
+    """Labels given as one text per row. Not collective.
+
+    Raises
+    ------
+    InputError
+        For an empty label, ``nan`` or an infinite number, with its row.
+    """
+    index: dict[str, int] = {}
+    codes = np.empty(len(texts), dtype=np.int64)
+    for row, text in enumerate(texts):
+        codes[row] = index.setdefault(text.strip(), len(index))
+    _check_number(len(index), source)
+    for value, code in index.items():
+        reason = unusable(value)
+        if reason:
+            row = first_row + int(np.flatnonzero(codes == code)[0]) + 1
+            raise InputError(f"{source}: row {row}: the label is {reason}: remove such rows")
+    return LocalLabels(codes, tuple(index), source)
+
+
+def unusable(label: str) -> str:
+    """Why a text cannot be a label: "empty", "not a finite number", or "" when it can."""
+    if not label:
+        return "empty"
+    if label.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        return "not a finite number"
+    return ""
+
+
+def encode_labels(
+    train: LocalLabels, others: Sequence[LocalLabels], comm: MPI.Comm
+) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
+    """Codes of this rank's labels and the class names, the same on any number of ranks.
+
+    Collective.
+
+    Parameters
+    ----------
+    train : LocalLabels
+        They make the classes.
+    others : sequence of LocalLabels
+        Held-out labels, to be encoded in the same way.
+
+    Returns
+    -------
+    codes : list of ndarray of int64, each of shape (n_local,)
+        Of `train`, then of each of `others`.
+    class_names : tuple of str
+        In the order of the codes.
+
+    Raises
+    ------
+    InputError
+        One class only, more than :data:`MAX_CLASSES`, or held-out labels that training never saw.
+    """
+    seen = _union(comm, _used(train))
+    _check_number(len(seen), train.source)
+    is_numeric = all(_NUMBER.fullmatch(value) for value in seen)
+    names: dict[Decimal | str, str] = {}
+    for value in sorted(seen, key=lambda text: (len(text), text)):
+        names.setdefault(_key(value, is_numeric), value)
+    keys = sorted(names)
+    if len(keys) < 2:
+        only = "".join(f" ({name})" for name in names.values())
+        raise InputError(
+            f"{train.source}: the training labels are of one class only{only}: "
+            "a classifier needs at least two"
+        )
+    codes = {key: code for code, key in enumerate(keys)}
+    for other in others:
+        unknown = sorted(
+            value for value in _union(comm, _used(other)) if _key(value, is_numeric) not in codes
+        )
+        if unknown:
+            listed = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            raise InputError(
+                f"{other.source}: test labels that no training row has: {listed}: "
+                "remove those rows or add training rows of these classes"
+            )
+    encoded = [_recode(labels, codes, is_numeric) for labels in (train, *others)]
+    return encoded, tuple(names[key] for key in keys)
+
+
+def check_lengths(comm: MPI.Comm, n_rows: int, n_labels: int, rows: str, labels: str) -> None:
+    """Refuse labels of another number than rows. Collective.
+
+    Raises
+    ------
+    InputError
+        With both numbers.
+    """
+    with agreement(comm):
+        if n_rows != n_labels:
+            raise InputError(
+                f"{labels}: {n_labels} labels for the {n_rows} rows of {rows}: "
+                "they do not belong together"
+            )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8").strip()
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _key(value: str, is_numeric: bool) -> Decimal | str:
+    return Decimal(value) if is_numeric and _NUMBER.fullmatch(value) else value
+
+
+def _used(labels: LocalLabels) -> set[str]:
+    return {labels.values[code] for code in np.unique(labels.codes).tolist()}
+
+
+def _union(comm: MPI.Comm, values: Iterable[str]) -> frozenset[str]:
+    def merge(left: frozenset[str], right: frozenset[str]) -> frozenset[str]:
+        return left | right
+
+    return frozenset(comm.allreduce(frozenset(values), op=merge))
+
+
+def _recode(
+    labels: LocalLabels, codes: dict[Decimal | str, int], is_numeric: bool
+) -> NDArray[np.int64]:
+    table = np.array(
+        [codes.get(_key(value, is_numeric), -1) for value in labels.values], dtype=np.int64
+    )
+    return table[labels.codes] if labels.codes.size else labels.codes.astype(np.int64)
+
+
+def _check_number(n_values: int, source: str) -> None:
+    if n_values > MAX_CLASSES:
+        raise InputError(
+            f"{source}: more than {MAX_CLASSES} different labels: these are no classes; "
+            "name the column or array that holds the class"
+        )
