@@ -1,0 +1,29 @@
+"""Networks: model, training, evaluation, files. The only place that imports torch."""
+
+from hpcembed.classifier.evaluation import predict_logits
+from hpcembed.classifier.model import Classifier, build_mlp, count_parameters
+from hpcembed.classifier.saving import SavedClassifier, load_classifier, save_classifier
+from hpcembed.classifier.training import (
+    ClassifierReport,
+    Epoch,
+    Samples,
+    TrainedClassifier,
+    TrainingError,
+    train_classifier,
+)
+
+__all__ = [
+    "Classifier",
+    "ClassifierReport",
+    "Epoch",
+    "Samples",
+    "SavedClassifier",
+    "TrainedClassifier",
+    "TrainingError",
+    "build_mlp",
+    "count_parameters",
+    "load_classifier",
+    "predict_logits",
+    "save_classifier",
+    "train_classifier",
+]

@@ -1,0 +1,40 @@
+"""What a run leaves: its folder, run.json, tables and figures. Plain data in; rank 0 only."""
+
+from hpcembed.report.figures import draw_convergence, draw_spectrum, draw_training
+from hpcembed.report.run_folder import OutputError, RunFolder
+from hpcembed.report.run_json import (
+    ClassifierRecord,
+    DatasetRecord,
+    EmbeddingRecord,
+    ReferenceRecord,
+    RunRecord,
+    StageSeconds,
+    classifier_record,
+)
+from hpcembed.report.tables import (
+    ResultRow,
+    certification_line,
+    result_row,
+    result_table,
+    seconds_line,
+)
+
+__all__ = [
+    "ClassifierRecord",
+    "DatasetRecord",
+    "EmbeddingRecord",
+    "OutputError",
+    "ReferenceRecord",
+    "ResultRow",
+    "RunFolder",
+    "RunRecord",
+    "StageSeconds",
+    "certification_line",
+    "classifier_record",
+    "draw_convergence",
+    "draw_spectrum",
+    "draw_training",
+    "result_row",
+    "result_table",
+    "seconds_line",
+]

@@ -1,0 +1,73 @@
+"""Check, under mpiexec, that an environment can run hpcembed; rank 0 prints the versions.
+
+Usage: mpiexec -n N python check_environment.py N
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import sys
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+LIBRARIES = ("torch", "scipy", "sklearn", "h5py", "pyarrow.parquet", "matplotlib", "rich",
+             "safetensors.numpy", "threadpoolctl")  # fmt: skip
+
+
+def problems(ranks: int) -> list[str]:
+    """Return what is wrong with this environment, one line each."""
+    found = []
+    comm = MPI.COMM_WORLD
+    if comm.size != ranks:
+        found.append(
+            f"mpiexec started {ranks} ranks, each of which sees {comm.size}: it belongs to "
+            f"another MPI than mpi4py's ({library()})"
+        )
+    if PETSc.COMM_WORLD.getSize() != comm.size:
+        found.append("PETSc was built with another MPI than mpi4py")
+    if not np.issubdtype(PETSc.ScalarType, np.floating):
+        found.append("PETSc has complex scalars; hpcembed needs a build with real scalars")
+    if PETSc.Sys.getVersion()[:2] != SLEPc.Sys.getVersion()[:2]:
+        found.append("PETSc and SLEPc are of different releases")
+    for name in LIBRARIES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            found.append(f"cannot import {name}: {error}")
+    return found
+
+
+def library() -> str:
+    """Return the name and version of the MPI library."""
+    return " ".join(MPI.Get_library_version().splitlines()[0].split(",")[0].split())
+
+
+def main() -> None:
+    """Print the versions, or what is wrong."""
+    comm = MPI.COMM_WORLD
+    found = problems(int(sys.argv[1]))
+    first = comm.rank == 0
+    # singletons are all rank 0, and must not wait for each other
+    if comm.size > 1:
+        found = sorted({line for lines in comm.allgather(found) for line in lines})
+    if first and found:
+        print("\n".join(f"check: {line}" for line in found), file=sys.stderr, flush=True)
+    elif first:
+        petsc = ".".join(map(str, PETSc.Sys.getVersion()))
+        slepc = ".".join(map(str, SLEPc.Sys.getVersion()))
+        torch = importlib.metadata.version("torch")
+        print(
+            f"check: Python {platform.python_version()}, {library()}, PETSc {petsc}, "
+            f"SLEPc {slepc}, numpy {np.__version__}, torch {torch}; {comm.size} ranks talk",
+            flush=True,
+        )
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()

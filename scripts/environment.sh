@@ -1,0 +1,90 @@
+# shellcheck shell=bash
+# What setup.sh and setup_source.sh share. Sourced with `root` (the repository), `env` (the
+# environment's folder) and `log` set.
+: "${root:?}" "${env:?}" "${log:?}"
+
+say() { printf 'setup: %s\n' "$*"; }
+
+# fail MESSAGE [MORE...]: one line on what went wrong, then lines on what to do
+fail() {
+    printf 'setup: error: %s\n' "$1" >&2
+    shift
+    if (($#)); then printf 'setup:   %s\n' "$@" >&2; fi
+    exit 1
+}
+
+# step WHAT COMMAND...: runs a command with its output in the log; says where that is if it fails
+step() {
+    local what=$1 begin=$SECONDS
+    shift
+    printf 'setup: %s ... ' "$what"
+    printf '\n==> %s\n' "$what" >>"$log"
+    if "$@" >>"$log" 2>&1; then
+        printf '%d s\n' $((SECONDS - begin))
+    else
+        printf 'failed\n'
+        printf 'setup: error: %s failed; the last lines of %s:\n' "$what" "$log" >&2
+        tail -n 12 "$log" | sed 's/^/    /' >&2
+        return 1
+    fi
+}
+
+# What an environment is made from; when this changes, it is brought up to date.
+stamp_now() {
+    {
+        printf '%s\n' "$root"
+        cat "$root/pyproject.toml" "$root"/scripts/setup*.sh "$root"/scripts/environment.sh \
+            "$root"/scripts/requirements.py
+    } | cksum
+}
+
+stamp_write() { stamp_now >"$env/.hpcembed-stamp"; }
+
+environment_is_complete() {
+    [[ -x $env/bin/python && -f $env/.hpcembed-stamp ]] &&
+        [[ $(stamp_now) == "$(cat "$env/.hpcembed-stamp")" ]] &&
+        (cd / && "$env/bin/python" -c '
+import importlib.util, sys
+names = "mpi4py petsc4py slepc4py numpy torch pytest ruff hpcembed miramns".split()
+sys.exit(any(importlib.util.find_spec(name) is None for name in names))') 2>/dev/null
+}
+
+# has_bindings PYTHON: it imports mpi4py, petsc4py and slepc4py of releases that hpcembed runs on
+has_bindings() {
+    (cd / && "$1" -c '
+import sys
+import mpi4py, petsc4py, slepc4py
+def release(module):
+    return tuple(int(part) for part in module.__version__.split(".")[:2])
+assert sys.version_info >= (3, 10)
+assert release(petsc4py) >= (3, 18) and release(petsc4py) == release(slepc4py)') 2>/dev/null
+}
+
+# install_project EXTRA...: torch, what pyproject.toml requires, and the project itself (editable)
+# into $env. The bindings to MPI, PETSc and SLEPc must be there: pip is never asked for them, so
+# it never starts to build them. EXTRA are further requirements.
+install_project() {
+    local python=$env/bin/python torch requirements
+    read -ra torch <<<"${TORCH:-torch==2.13.0}"
+    if (cd / && "$python" -c 'import importlib.metadata as m; m.version("torch")') 2>/dev/null; then
+        say "torch is there already"
+    else
+        step "${torch[*]}" "$python" -m pip install "${torch[@]}" "$@" || return 1
+    fi
+    requirements=$env/requirements.txt
+    "$python" "$root/scripts/requirements.py" "$root/pyproject.toml" \
+        --without mpi4py petsc4py slepc4py torch --group dev >"$requirements" || return 1
+    step "packages that pyproject.toml names" \
+        "$python" -m pip install -r "$requirements" "$@" || return 1
+    step "hpcembed (editable)" "$python" -m pip install --no-deps -e "$root"
+}
+
+# check_environment: versions, and that two ranks see each other
+check_environment() {
+    local python=$env/bin/python
+    # shellcheck source=scripts/mpi_env.sh
+    source "$root/scripts/mpi_env.sh"
+    mpi_select "$python" || return 1
+    mpi_command 2
+    (cd / && OMP_NUM_THREADS=1 "${MPI_COMMAND[@]}" "$python" "$root/scripts/check_environment.py" 2)
+}

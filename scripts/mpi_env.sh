@@ -1,0 +1,85 @@
+# shellcheck shell=bash
+# What this project knows about MPI launchers, in one place. Sourced, never run:
+#
+#   mpi_select PYTHON    sets MPIEXEC, the launcher of the MPI that PYTHON's mpi4py is linked to,
+#                        and MPI_FAMILY (openmpi, hydra or unknown); returns 1, with a line on
+#                        standard error, when there is none. An MPIEXEC that is set is obeyed.
+#   mpi_command RANKS    sets the array MPI_COMMAND, after mpi_select: launcher and options
+#   mpi_threads RANKS    gives each rank its share of the cores, unless the user chose already
+#   mpi_cores            prints the number of cores
+#
+# Open MPI refuses to start as root, and to start more ranks than there are cores, until told
+# that this is meant. MPICH's and Intel's launcher (Hydra) does neither and knows no such option.
+
+mpi_cores() {
+    local threads cores
+    # nproc obeys OMP_NUM_THREADS, which says nothing about the machine
+    threads=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null ||
+        getconf _NPROCESSORS_ONLN)
+    cores=$(lscpu -p=CORE,SOCKET 2>/dev/null | grep -v '^#' | sort -u | wc -l)
+    if ((cores < 1 || cores > threads)); then cores=$threads; fi
+    printf '%d\n' "$cores"
+}
+
+_mpi_family() {
+    case $1 in
+    *"Open MPI"* | *OpenRTE* | *open-mpi*) echo openmpi ;;
+    *HYDRA* | *MPICH* | *mpich* | *MVAPICH* | *"Intel(R) MPI"*) echo hydra ;;
+    *) echo unknown ;;
+    esac
+}
+
+mpi_select() {
+    local python=$1 library wanted found base candidate path candidates seen=""
+    library=$("$python" -c '
+import sys, mpi4py
+mpi4py.rc.initialize = False
+from mpi4py import MPI
+print(sys.base_prefix)
+print(" ".join(MPI.Get_library_version().split())[:60])') || {
+        echo "mpi: $python cannot import mpi4py.MPI" >&2
+        return 1
+    }
+    base=${library%%$'\n'*}
+    library=${library#*$'\n'}
+    wanted=$(_mpi_family "$library")
+    if [[ -n ${MPIEXEC:-} ]]; then
+        candidates=("$MPIEXEC")
+    else
+        candidates=("$(dirname "$python")/mpiexec" "$base/bin/mpiexec" mpiexec
+            mpiexec.openmpi mpiexec.mpich mpiexec.hydra)
+    fi
+    for candidate in "${candidates[@]}"; do
+        path=$(command -v "$candidate" 2>/dev/null) || continue
+        found=$(_mpi_family "$("$path" --version 2>&1)")
+        if [[ $wanted == unknown || $found == "$wanted" ]]; then
+            export MPIEXEC=$path
+            MPI_FAMILY=$found
+            if [[ $found == openmpi && $(id -u) == 0 ]]; then
+                export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+            fi
+            return 0
+        fi
+        seen+=" $path ($found)"
+    done
+    echo "mpi: no launcher for the MPI of $python, which is: $library" >&2
+    echo "mpi: found:${seen:- none}; put that MPI's mpiexec on the PATH, or set MPIEXEC to it" >&2
+    return 1
+}
+
+mpi_command() {
+    local ranks=$1
+    MPI_COMMAND=("$MPIEXEC" -n "$ranks")
+    if [[ $MPI_FAMILY == openmpi ]]; then
+        # bound to one core, all threads of a rank would share it
+        MPI_COMMAND+=(--bind-to none)
+        if ((ranks > $(mpi_cores))); then MPI_COMMAND+=(--oversubscribe); fi
+    fi
+}
+
+mpi_threads() {
+    local share=$(($(mpi_cores) / $1))
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((share > 1 ? share : 1))}
+    export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-$OMP_NUM_THREADS}
+    export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
+}

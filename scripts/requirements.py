@@ -1,0 +1,47 @@
+"""Print what pyproject.toml requires, one requirement a line, for `pip install -r`.
+
+pip itself would add the bindings to MPI, PETSc and SLEPc, and build them from source; and it
+reads dependency groups only from release 25.1 on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    from pip._vendor import tomli as tomllib
+
+
+def group(table: dict[str, list[Any]], name: str) -> list[str]:
+    """Return the requirements of a dependency group and of the groups it includes (PEP 735)."""
+    found: list[str] = []
+    for entry in table[name]:
+        found += group(table, entry["include-group"]) if isinstance(entry, dict) else [entry]
+    return found
+
+
+def main() -> None:
+    """Read the command line and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pyproject")
+    parser.add_argument("--without", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--group", action="append", default=[], metavar="NAME")
+    arguments = parser.parse_args()
+    with open(arguments.pyproject, "rb") as file:
+        project = tomllib.load(file)
+    requirements = list(project["project"]["dependencies"])
+    for name in arguments.group:
+        requirements += group(project["dependency-groups"], name)
+    for requirement in requirements:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if name is None or name.group() not in arguments.without:
+            print(requirement)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Makes .venv, with everything hpcembed needs, and does nothing when that is there already.
+#
+# PETSc and SLEPc come from the first of these that there is:
+#   1. the python3 on the PATH, when it imports petsc4py, slepc4py and mpi4py (conda, a cluster's
+#      modules, an environment of your own): they are used as they are;
+#   2. Debian's or Ubuntu's packages, installed here as root or with sudo;
+#   3. nothing: says what to install, and fails.
+#
+#   PYTHON   which Python to look at in 1 (default: python3)
+#   TORCH    what to ask pip for (default: torch==2.13.0)
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+env=$root/.venv
+log=$env/setup.log
+python=${PYTHON:-python3}
+# shellcheck source=scripts/environment.sh
+source "$root/scripts/environment.sh"
+
+apt_packages=(python3-venv python3-petsc4py-real python3-slepc4py-real python3-mpi4py
+    openmpi-bin libopenblas0-pthread)
+
+if environment_is_complete; then
+    say "$env is complete"
+    exit 0
+fi
+
+# debian_bindings KIND...: the newest folder that Debian keeps the bindings of each KIND in
+debian_bindings() {
+    local kind
+    for kind; do
+        printf '%s\n' /usr/lib/"$kind"dir/"$kind"[0-9].*/*-real/lib/python3/dist-packages |
+            sort -V | tail -n 1
+    done
+}
+
+# has_debian_bindings: Debian's Python finds releases there that hpcembed runs on
+has_debian_bindings() {
+    local folders
+    folders=$(debian_bindings petsc slepc | paste -sd :)
+    [[ -x /usr/bin/python3 ]] && PYTHONPATH=$folders has_bindings /usr/bin/python3 &&
+        /usr/bin/python3 -c 'import ensurepip' 2>/dev/null
+}
+
+# apt_install: installs apt_packages; fails where that takes rights that we do not have
+apt_install() {
+    local become=(env)
+    command -v apt-get >/dev/null || return 1
+    if [[ $(id -u) != 0 ]]; then
+        command -v sudo >/dev/null || return 1
+        become=(sudo env)
+        # without a terminal nobody can type a password
+        if [[ ! -t 0 ]]; then become=(sudo -n env); fi
+        "${become[@]}" true 2>/dev/null || return 1
+    fi
+    step "package lists" "${become[@]}" apt-get update || say "going on with the lists there are"
+    step "PETSc, SLEPc and Open MPI (apt)" "${become[@]}" DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends "${apt_packages[@]}"
+}
+
+# origin PYTHON: which installation it is, or is a virtual environment of
+origin() { "$1" -c 'import sys; print(sys.base_prefix, sys.version_info[:3])' 2>/dev/null; }
+
+# make_environment PYTHON: a virtual environment that sees what PYTHON has installed
+make_environment() {
+    if [[ -d $env/bin ]] && ! { [[ $(origin "$env/bin/python") == "$(origin "$1")" ]] &&
+        grep -qF "$env" "$env/bin/activate"; }; then
+        say "$env was made by another Python or in another place: making it anew"
+        rm -rf "$env"
+        mkdir -p "$env"
+    fi
+    step "virtual environment" "$1" -m venv --system-site-packages "$env"
+}
+
+# link_folders: makes the environment import from the folders on standard input too
+link_folders() {
+    local site
+    site=$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    cat >"$site/hpcembed-bindings.pth"
+}
+
+# with the environment active, what counts is the Python that it was made of
+if [[ $("$python" -c 'import sys; print(sys.prefix)' 2>/dev/null) -ef $env ]]; then
+    python=$("$python" -c 'import sys; print(sys._base_executable)')
+fi
+
+mkdir -p "$env"
+: >"$log"
+say "making $env (log: $log)"
+
+if has_bindings "$python"; then
+    say "using the PETSc and SLEPc of $(command -v "$python")"
+    make_environment "$python" || exit 1
+    if ! has_bindings "$env/bin/python"; then
+        # they are in another virtual environment, or on PYTHONPATH
+        (cd / && "$python" -c '
+import os, mpi4py, petsc4py, slepc4py
+for module in mpi4py, petsc4py, slepc4py:
+    print(os.path.dirname(os.path.dirname(os.path.abspath(module.__file__))))') |
+            sort -u | link_folders
+    fi
+elif has_debian_bindings || { apt_install && has_debian_bindings; }; then
+    say "using the PETSc and SLEPc of this system's packages"
+    make_environment /usr/bin/python3 || exit 1
+    debian_bindings petsc slepc | link_folders
+else
+    [[ -d $env/bin ]] || rm -rf "$env"
+    fail "no petsc4py and slepc4py, 3.18 or later and real, that $python could import" \
+        "any of these helps, then make setup again:" \
+        "  conda install -c conda-forge petsc4py slepc4py mpi4py    (and activate it)" \
+        "  sudo apt-get install ${apt_packages[*]}    (Debian 12, Ubuntu 24.04)" \
+        "  module load ...    (a cluster's own petsc4py and slepc4py)" \
+        "  make setup-source    (builds them; needs a C compiler and BLAS)"
+fi
+has_bindings "$env/bin/python" || fail "$env does not see petsc4py, slepc4py and mpi4py"
+
+# Bindings that were built over numpy 1 do not load with numpy 2; nor does pyarrow 26 with numpy 1.
+limits=()
+if (cd / && "$env/bin/python" -c '
+import sys
+import numpy, petsc4py
+release = tuple(int(part) for part in petsc4py.__version__.split(".")[:2])
+# before 3.21 they could not be built over numpy 2
+sys.exit(release >= (3, 21) and not numpy.__version__.startswith("1."))'); then
+    limits=("numpy<2" "pyarrow<26")
+fi
+install_project ${limits[@]+"${limits[@]}"} || exit 1
+check_environment || fail "the environment does not work"
+stamp_write
+say "done in $SECONDS s; use it with: source '$env/bin/activate'"
