@@ -128,13 +128,13 @@ class ClassifierConfig:
     hidden: tuple[str | tuple[int, ...], ...] = ("low",)
     #: train the same networks on the uncompressed input as well
     baseline: bool = True
-    epochs: int = 30
-    batch_size: int = 128
-    learning_rate: float = 1e-3
+    epochs: int = 15
+    batch_size: int = 256
+    learning_rate: float = 3e-3
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
     dropout: float = 0.0
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
+    weight_decay: float = 0.1
+    label_smoothing: float = 0.05
     #: auto: embedded inputs divided by the square root of their standard deviation
     input_scaling: Literal["auto", "none", "standard", "sqrt"] = "auto"
     validation_fraction: float = 0.1

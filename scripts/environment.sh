@@ -73,10 +73,11 @@ install_project() {
     fi
     requirements=$env/requirements.txt
     "$python" "$root/scripts/requirements.py" "$root/pyproject.toml" \
-        --without mpi4py petsc4py slepc4py torch --group dev >"$requirements" || return 1
+        --build --group dev --without mpi4py petsc4py slepc4py torch >"$requirements" || return 1
     step "packages that pyproject.toml names" \
         "$python" -m pip install -r "$requirements" "$@" || return 1
-    step "hpcembed (editable)" "$python" -m pip install --no-deps -e "$root"
+    # without isolation: needs no network when everything above is there already
+    step "hpcembed (editable)" "$python" -m pip install --no-build-isolation --no-deps -e "$root"
 }
 
 # check_environment: versions, and that two ranks see each other

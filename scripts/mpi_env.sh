@@ -73,7 +73,11 @@ mpi_command() {
     if [[ $MPI_FAMILY == openmpi ]]; then
         # bound to one core, all threads of a rank would share it
         MPI_COMMAND+=(--bind-to none)
-        if ((ranks > $(mpi_cores))); then MPI_COMMAND+=(--oversubscribe); fi
+        if ((ranks > $(mpi_cores))); then
+            MPI_COMMAND+=(--oversubscribe)
+            # ranks that wait give their core to those that work
+            export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
+        fi
     fi
 }
 

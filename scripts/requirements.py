@@ -29,12 +29,15 @@ def main() -> None:
     """Read the command line and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pyproject")
+    parser.add_argument("--build", action="store_true", help="what building it requires too")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--group", action="append", default=[], metavar="NAME")
     arguments = parser.parse_args()
     with open(arguments.pyproject, "rb") as file:
         project = tomllib.load(file)
     requirements = list(project["project"]["dependencies"])
+    if arguments.build:
+        requirements += project["build-system"]["requires"]
     for name in arguments.group:
         requirements += group(project["dependency-groups"], name)
     for requirement in requirements:

@@ -3,7 +3,8 @@
 #
 # PETSc and SLEPc come from the first of these that there is:
 #   1. the python3 on the PATH, when it imports petsc4py, slepc4py and mpi4py (conda, a cluster's
-#      modules, an environment of your own): they are used as they are;
+#      modules): they are used as they are. Where that python3 is a virtual environment's, hpcembed
+#      goes into it, and .venv is a link to it: mpi4py's wheel finds its MPI only from there;
 #   2. Debian's or Ubuntu's packages, installed here as root or with sudo;
 #   3. nothing: says what to install, and fails.
 #
@@ -64,12 +65,13 @@ origin() { "$1" -c 'import sys; print(sys.base_prefix, sys.version_info[:3])' 2>
 
 # make_environment PYTHON: a virtual environment that sees what PYTHON has installed
 make_environment() {
+    if [[ -L $env ]]; then rm "$env"; fi
     if [[ -d $env/bin ]] && ! { [[ $(origin "$env/bin/python") == "$(origin "$1")" ]] &&
         grep -qF "$env" "$env/bin/activate"; }; then
         say "$env was made by another Python or in another place: making it anew"
         rm -rf "$env"
-        mkdir -p "$env"
     fi
+    mkdir -p "$env"
     step "virtual environment" "$1" -m venv --system-site-packages "$env"
 }
 
@@ -80,20 +82,46 @@ link_folders() {
     cat >"$site/hpcembed-bindings.pth"
 }
 
-# with the environment active, what counts is the Python that it was made of
-if [[ $("$python" -c 'import sys; print(sys.prefix)' 2>/dev/null) -ef $env ]]; then
+# adopt_environment FOLDER: .venv is this virtual environment
+adopt_environment() {
+    if [[ ! $1 -ef $env ]]; then
+        rm -rf "$env"
+        ln -s "$1" "$env"
+    fi
+}
+
+# virtual_environment PYTHON: the folder of the virtual environment that it belongs to, or nothing
+virtual_environment() {
+    "$1" -c 'import os, sys
+if sys.prefix != sys.base_prefix:
+    print(os.path.realpath(sys.prefix))' 2>/dev/null
+}
+
+if [[ -L $env ]] && has_bindings "$env/bin/python"; then
+    # adopted before: stays
+    python=$env/bin/python
+elif [[ $(virtual_environment "$python") -ef $env ]]; then
+    # active: what counts is the Python that it was made of
     python=$("$python" -c 'import sys; print(sys._base_executable)')
 fi
 
+# a link to an environment that is no more
+if [[ -L $env && ! -e $env ]]; then rm "$env"; fi
 mkdir -p "$env"
 : >"$log"
 say "making $env (log: $log)"
 
 if has_bindings "$python"; then
     say "using the PETSc and SLEPc of $(command -v "$python")"
-    make_environment "$python" || exit 1
+    active=$(virtual_environment "$python")
+    if [[ -n $active ]]; then
+        say "installing into that environment, $active"
+        adopt_environment "$active"
+    else
+        make_environment "$python" || exit 1
+    fi
     if ! has_bindings "$env/bin/python"; then
-        # they are in another virtual environment, or on PYTHONPATH
+        # they are outside site-packages: on PYTHONPATH, for example
         (cd / && "$python" -c '
 import os, mpi4py, petsc4py, slepc4py
 for module in mpi4py, petsc4py, slepc4py:
@@ -126,6 +154,7 @@ sys.exit(release >= (3, 21) and not numpy.__version__.startswith("1."))'); then
     limits=("numpy<2" "pyarrow<26")
 fi
 install_project ${limits[@]+"${limits[@]}"} || exit 1
-check_environment || fail "the environment does not work"
+check_environment || fail "the environment does not work" \
+    "petsc4py, slepc4py and mpi4py must all be built over the MPI that mpiexec belongs to"
 stamp_write
 say "done in $SECONDS s; use it with: source '$env/bin/activate'"

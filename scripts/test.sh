@@ -26,7 +26,7 @@ export OMP_NUM_THREADS=1
 mpi_threads 1
 # for mpiexec started by a test, which may ask for more ranks than there are cores: Open MPI 4, 5
 export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
-# ranks that wait give the core to those that work: there are often more of them than cores
+# on a busy machine 2 ranks are more than there are free cores (measured: 10 s in place of minutes)
 export OMPI_MCA_mpi_yield_when_idle=1
 
 # Open MPI gives its ranks a terminal, whether there is one or not

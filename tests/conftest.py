@@ -80,7 +80,7 @@ class Finished:
 
 def _clean_environment() -> dict[str, str]:
     """The environment without what a running MPI process adds, which would confuse a nested one."""
-    allowed = ("OMPI_ALLOW_", "OMPI_MCA_rmaps", "OMPI_MCA_btl")
+    allowed = ("OMPI_ALLOW_", "OMPI_MCA_rmaps", "OMPI_MCA_btl", "OMPI_MCA_mpi")
     return {
         key: value
         for key, value in os.environ.items()

@@ -35,6 +35,9 @@ BLOCK_BYTES = 1 << 25
 #: Columns whose deviation is below this share of the largest are rounding errors, not inputs.
 CONSTANT = 1e-12
 
+#: Mean over deviation up to which a float32 subtraction loses no digit that training could see.
+_LARGE_OFFSET = 100.0
+
 _TYPES = (np.float32, np.float64, np.uint8)
 
 
@@ -221,9 +224,11 @@ class Rows:
         self._plain = prepared or scaling.is_identity
         self._shift = torch.tensor(scaling.shift, dtype=torch.float64, device=device)
         self._scale = torch.tensor(scaling.scale, dtype=torch.float32, device=device)
-        # In float32 the shift cancels digits of large float32 values; pixels of 8 bits are exact.
+        # In float32 the shift cancels digits where it is large against the spread, and only there;
+        # pixels of 8 bits are exact.
         self._shift_in_single = self._shift.to(torch.float32)
-        self._single = inputs.dtype == np.uint8
+        offset = float(np.max(np.abs(scaling.shift * scaling.scale), initial=0.0))
+        self._single = inputs.dtype == np.uint8 or offset < _LARGE_OFFSET
 
     def __len__(self) -> int:
         return self._held.shape[0]
@@ -246,7 +251,8 @@ class Rows:
         if self._plain:
             return taken.to(torch.float32)
         if self._single:
-            return taken.to(torch.float32).sub_(self._shift_in_single).mul_(self._scale)
+            # Not in place: a block of float32 rows is a view of the caller's array.
+            return (taken.to(torch.float32) - self._shift_in_single).mul_(self._scale)
         return (taken - self._shift).to(torch.float32).mul_(self._scale)
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
+
 from hpcembed.data import read_matrix
 
 pytestmark = pytest.mark.launch
