@@ -26,6 +26,11 @@ from hpcembed.errors import ConfigError, HpcembedError
 
 __all__ = ["main"]
 
+# PETSc, numpy and scipy may each bring an OpenBLAS with threads of its own. After a call those spin
+# for about 0.1 s by default and take the cores from the others; 2^20 cycles are enough to bridge
+# the gap to the next call. OpenBLAS reads this when it is loaded, which is later than here.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
+
 #: Seconds that a rank with an error of its own waits for the others to report the same.
 _PATIENCE = 5.0
 
@@ -131,8 +136,10 @@ def _start_petsc(options: str) -> None:
     import petsc4py
     import slepc4py
 
-    petsc4py.init(["hpcembed", *words])
-    slepc4py.init(["hpcembed", *words])
+    # PETSc's handler would turn every signal, even a closed pipe, into an abort with a long banner.
+    words = ["hpcembed", "-no_signal_handler", *words]
+    petsc4py.init(words)
+    slepc4py.init(words)
 
 
 def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

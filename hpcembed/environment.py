@@ -29,7 +29,13 @@ _PACKAGES = (
     "safetensors",
 )
 
-_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PETSC_OPTIONS")
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "OPENBLAS_THREAD_TIMEOUT",
+    "MKL_NUM_THREADS",
+    "PETSC_OPTIONS",
+)
 
 
 def describe_environment(comm: MPI.Comm, threads: int) -> dict[str, object]:

@@ -109,7 +109,7 @@ def draw_spectrum(
             right.annotate(
                 f"{100.0 * cumulative[-1]:.1f} %",
                 (number[-1], 100.0 * cumulative[-1]),
-                xytext=(-4, -14),
+                xytext=(0, 9),
                 textcoords="offset points",
                 ha="right",
                 color=GREEN,
@@ -147,7 +147,7 @@ def draw_convergence(path: Path, history: Sequence[Check], tol: float) -> None:
         )  # fmt: skip
         lower.plot(
             matvecs[chosen], sizes[chosen], linestyle="", marker="s",
-            markersize=6 if few else 3.5, color=RED, label="chosen",
+            markersize=6 if few else 3.5, color=BLUE, label="chosen",
         )  # fmt: skip
         lower.set_title("Nested sizes", loc="left")
         lower.set_ylabel("subspace size")

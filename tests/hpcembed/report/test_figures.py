@@ -1,0 +1,58 @@
+"""Figures are drawn for the ordinary and for the odd: one value, none positive, hundreds of checks."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from hpcembed.report import draw_convergence, draw_spectrum, draw_training
+
+
+def assert_drawn(path):
+    image = imread(path)
+    assert image.ndim == 3
+    assert min(image.shape[:2]) > 300
+    # Something other than paper: dark pixels of axes and text.
+    assert (image[..., :3].mean(axis=2) < 0.5).mean() > 0.001
+
+
+@pytest.mark.parametrize(
+    "eigenvalues", [[1.0], [3.0, 1.0, 0.0], [0.0, 0.0], list(0.9 ** np.arange(300.0)), [1e-300, -1e-20]]
+)
+def test_spectrum(tmp_path, eigenvalues):
+    values = np.array(eigenvalues)
+    total = max(values.sum(), 1e-300)
+    draw_spectrum(tmp_path / "a.png", values, values / total)
+    assert_drawn(tmp_path / "a.png")
+
+
+def check(restart, size, n_matvec, measure, chosen=False):
+    return SimpleNamespace(
+        restart=restart, size=size, n_matvec=n_matvec, measure=measure, n_converged=0, chosen=chosen
+    )
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [check(0, 12, 12, 1e-12, chosen=True)],
+        [check(0, 10, 10, 0.0), check(0, 12, 12, 0.0, chosen=True)],
+        [check(i // 20, 10 + i % 20, 10 * i, 10.0 ** (-i / 40), i % 20 == 19) for i in range(600)],
+        [check(0, 5, 5, float("nan")), check(0, 7, 7, float("inf"), chosen=True)],
+    ],
+)
+def test_convergence(tmp_path, history):
+    draw_convergence(tmp_path / "a.png", history, 1e-8)
+    assert_drawn(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 50])
+@pytest.mark.parametrize("n_curves", [1, 12])
+def test_training(tmp_path, n_epochs, n_curves):
+    curve = [
+        SimpleNamespace(epoch=i + 1, train_loss=1.0 / (i + 1), validation_accuracy=1 - 0.5 / (i + 1))
+        for i in range(n_epochs)
+    ]
+    draw_training(tmp_path / "a.png", {f"network {i}": curve for i in range(n_curves)})
+    assert_drawn(tmp_path / "a.png")
