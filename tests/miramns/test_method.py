@@ -199,6 +199,18 @@ def test_start_vector_may_be_an_eigenvector(operators):
     np.testing.assert_allclose(result.eigenvalues, [100, 99, 98], rtol=1e-10)
 
 
+def test_invariant_subspace_without_the_wanted_is_not_the_end(operators):
+    # The space of this start vector closes at the first checkpoint, with estimates of zero.
+    values = np.arange(100.0, 0.0, -1.0)
+    A = operators(diagonal=values)
+    first, last = A.getOwnershipRange()
+    start = np.zeros(100)
+    start[50:55] = 1.0
+    result = solve(A, 3, hermitian=True, start=start[first:last])
+    assert result.history[0].size > 5
+    np.testing.assert_allclose(result.eigenvalues, [100, 99, 98], rtol=1e-10)
+
+
 @pytest.mark.parametrize("variant", ["default", "published"])
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (2, 1), (2, 2), (3, 3), (5, 5), (7, 6)])
 def test_tiny_matrices_also_with_empty_ranks(operators, symmetric, variant, n, k):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from miramns.certificate import error_bounds
 from miramns.nested import checkpoints, largest_size, published_measure, published_sizes
 from miramns.projected import cuts_pair, ritz_pairs, schur_basis, wanted_order
 from miramns.restart import implicit_qr, kept_size
@@ -85,6 +86,17 @@ def test_exact_shifts_leave_the_wanted_subspace():
         _, S = schur_basis(H, "LM", kept)
         rest = Q[:, :kept] - S @ (S.T @ Q[:, :kept])
         assert np.linalg.norm(rest, 2) < 1e-10
+
+
+def test_error_bounds_trust_a_gap_only_as_far_as_its_neighbour_is_known():
+    values, residuals = np.array([3.0, 2.0]), np.array([1e-6, 1e-6])
+    others = np.array([3.0, 2.0, 1.5])
+    known = error_bounds(values, residuals, others, np.array([1e-6, 1e-6, 1e-3]))
+    np.testing.assert_allclose(known, [1e-12 / (1 - 1e-6), 1e-12 / (0.5 - 1e-3)])
+    unknown = error_bounds(values, residuals, others, np.array([1e-6, 1e-6, 0.6]))
+    np.testing.assert_allclose(unknown, [1e-12 / 0.9, 1e-6], rtol=1e-5)
+    cluster = error_bounds(values, residuals, np.array([3.0, 2.0, 2.0]), np.zeros(3))
+    assert cluster[1] == 1e-6
 
 
 def test_checkpoints_end_at_the_largest_and_grow():

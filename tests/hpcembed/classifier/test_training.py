@@ -71,6 +71,20 @@ def test_same_seed_same_network_and_no_trace_in_global_state():
     assert np.abs(same - predict_logits(other.model, inputs)).max() > 1e-3
 
 
+def test_weights_of_the_best_epoch_are_kept():
+    # So large a rate that the last epoch is not the best one.
+    config = dataclasses.replace(
+        FAST, epochs=12, schedule="constant", learning_rate=0.3, input_scaling="none"
+    )
+    data = blobs(600, 0)
+    trained = train(config, data)
+    report = trained.report
+    assert report.history[-1].validation_accuracy < report.validation_accuracy
+    _, held_out = stratified_holdout(data.labels, config.validation_fraction, config.seed)
+    said = predict_logits(trained.model, data.inputs[held_out]).argmax(1)
+    assert (said == data.labels[held_out]).mean() == pytest.approx(report.validation_accuracy)
+
+
 @pytest.mark.parametrize("scaling", ["auto", "none", "standard", "sqrt"])
 @pytest.mark.parametrize("name", ["full", "embedded"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from hpcembed import matrix
 from hpcembed.errors import InputError
 from hpcembed.matrix import DataMatrix
 from hpcembed.operators import covariance, plan_covariance
@@ -45,7 +46,8 @@ def entries(mat):
 
 @pytest.mark.parametrize("kind", ["assembled", "matrix_free"])
 @pytest.mark.parametrize("rows", ["double", "float32", "uint8", "sparse"])
-def test_against_numpy(comm, kind, rows):
+def test_against_numpy(comm, monkeypatch, kind, rows):
+    monkeypatch.setattr(matrix, "_BLOCK_BYTES", 1)  # several blocks per rank
     rng = np.random.default_rng(1)
     whole = rng.integers(0, 200, (57, 9)) * (rng.random((57, 9)) < 0.5)
     factor = np.linspace(0.1, 1, 9)
@@ -86,6 +88,14 @@ def test_huge_offset_costs_no_digits(comm, kind):
     operator, _ = operator_of(comm, base + 2.0**30, kind)
     np.testing.assert_allclose(entries(operator.mat), exact, atol=1e-9)
     np.testing.assert_allclose(operator.variances, np.diag(exact), rtol=1e-9)
+    operator.destroy()
+
+
+def test_algebraic_centring_keeps_the_digits_of_a_moderate_offset(comm):
+    base = np.random.default_rng(5).standard_normal((2000, 5))
+    exact = np.cov(base.T)
+    operator, _ = operator_of(comm, base + 900.0, "matrix_free")
+    np.testing.assert_allclose(entries(operator.mat), exact, atol=3e-12)
     operator.destroy()
 
 

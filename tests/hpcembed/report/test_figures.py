@@ -1,4 +1,4 @@
-"""Figures are drawn for the ordinary and for the odd: one value, none positive, hundreds of checks."""
+"""Figures are drawn for the ordinary and for the odd: one value, none positive, many checks."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,8 @@ def assert_drawn(path):
 
 
 @pytest.mark.parametrize(
-    "eigenvalues", [[1.0], [3.0, 1.0, 0.0], [0.0, 0.0], list(0.9 ** np.arange(300.0)), [1e-300, -1e-20]]
+    "eigenvalues",
+    [[1.0], [3.0, 1.0, 0.0], [0.0, 0.0], list(0.9 ** np.arange(300.0)), [1e-300, -1e-20]],
 )
 def test_spectrum(tmp_path, eigenvalues):
     values = np.array(eigenvalues)
@@ -51,8 +52,8 @@ def test_convergence(tmp_path, history):
 @pytest.mark.parametrize("n_curves", [1, 12])
 def test_training(tmp_path, n_epochs, n_curves):
     curve = [
-        SimpleNamespace(epoch=i + 1, train_loss=1.0 / (i + 1), validation_accuracy=1 - 0.5 / (i + 1))
-        for i in range(n_epochs)
+        SimpleNamespace(epoch=i, train_loss=1.0 / i, validation_accuracy=1 - 0.5 / i)
+        for i in range(1, n_epochs + 1)
     ]
     draw_training(tmp_path / "a.png", {f"network {i}": curve for i in range(n_curves)})
     assert_drawn(tmp_path / "a.png")
