@@ -93,9 +93,14 @@ def test_huge_offset_costs_no_digits(comm, kind):
 
 def test_algebraic_centring_keeps_the_digits_of_a_moderate_offset(comm):
     base = np.random.default_rng(5).standard_normal((2000, 5))
-    exact = np.cov(base.T)
     operator, _ = operator_of(comm, base + 900.0, "matrix_free")
-    np.testing.assert_allclose(entries(operator.mat), exact, atol=3e-12)
+    x, y = operator.mat.createVecs()
+    x.set(1.0)
+    operator.mat.mult(x, y)
+    product = np.concatenate(comm.allgather(y.getArray().copy()))
+    np.testing.assert_allclose(product, np.cov(base.T).sum(axis=1), atol=1e-11)
+    x.destroy()
+    y.destroy()
     operator.destroy()
 
 
