@@ -4,11 +4,16 @@ The basis is one column-major array per rank (its rows of all vectors), so that 
 writes PETSc vectors laid over its columns, and an orthogonalisation is two BLAS-2 calls whatever
 the number of vectors.
 
-Orthogonalisation is classical Gram-Schmidt in two passes, each with one reduction: the
-coefficients and the squared norm travel together, and the norm after the second pass follows from
-Pythagoras. A third pass is made only when the second one still removed much. When nothing is left
-of a product, the space is invariant: the factorisation goes on with a new random direction, and
-the coupling is exactly zero.
+Orthogonalisation is classical Gram-Schmidt, one reduction a pass: the coefficients and the squared
+norm travel together, and the norm afterwards follows from Pythagoras. A pass that leaves less than
+half of the squared norm is followed by another. For Hermitian operators the known coupling to the
+column before is subtracted first, which makes one pass enough. When nothing is left of a product,
+the space is invariant: the factorisation goes on with a new random direction, and the coupling is
+exactly zero.
+
+Locked columns stand before the basis: every column is orthogonal to them, and the factorisation is
+that of the operator projected on their complement. With a matrix B, "orthogonal" is meant in the
+inner product x'By.
 
 Reference: Daniel, Gragg, Kaufman, Stewart, "Reorthogonalization and stable algorithms for updating
 the Gram-Schmidt QR factorization", Math. Comp. 30 (1976).
@@ -16,25 +21,57 @@ the Gram-Schmidt QR factorization", Math. Comp. 30 (1976).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 from scipy.linalg.blas import dgemv
 
-from miramns.convergence import ROUNDING, OperatorError
+from miramns.convergence import ROUNDING, MiramnsError, OperatorError
 from miramns.start import seeded_normal
 
-__all__ = ["ArnoldiFactorization", "apply_columns"]
+__all__ = ["ArnoldiFactorization", "Settled", "apply_columns"]
 
 #: A pass that leaves less than this fraction of the squared norm is followed by another one.
 _KEPT = 0.5
 
 #: Passes after which a vector that still shrinks is taken as lying in the space.
-_MAX_PASSES = 4
+_MAX_PASSES = 5
 
-#: Rows that are recombined at a time, which bounds the extra memory of a restart.
-_PANEL_ROWS = 2**16
+#: Entries that are recombined at a time: some MB, which bounds the extra memory of a restart and
+#: keeps what is read once in the cache.
+_PANEL_ENTRIES = 2**18
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The projected operator on an orthonormal basis of the subspace.
+
+    Attributes
+    ----------
+    hessenberg : ndarray of shape (m, m)
+        The projection.
+    beta : float
+        Coupling of the last column to the residual direction.
+    inverse : ndarray of shape (m + 1, m + 1) or None
+        Upper triangular: the stored columns times this are orthonormal. None where they are.
+    """
+
+    hessenberg: NDArray[np.float64]
+    beta: float
+    inverse: NDArray[np.float64] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of columns m."""
+        return len(self.hessenberg)
+
+    def coordinates(self, Y: NDArray[Any]) -> NDArray[Any]:
+        """What the stored columns have to be multiplied by to give the settled ones times `Y`."""
+        return Y if self.inverse is None else self.inverse[: self.size, : self.size] @ Y
 
 
 class ArnoldiFactorization:
@@ -50,6 +87,12 @@ class ArnoldiFactorization:
         This rank's part of the start vector.
     seed : int
         For the random directions after a breakdown.
+    hermitian : bool
+        Whether A is self-adjoint in the inner product.
+    locked : ndarray of shape (n_local, d), optional
+        Columns to stay orthogonal to; any that span what is meant, they are orthonormalised here.
+    inner : PETSc.Mat, optional
+        Symmetric positive B of the inner product ``x'By``; the identity by default.
 
     Attributes
     ----------
@@ -64,16 +107,28 @@ class ArnoldiFactorization:
     """
 
     def __init__(
-        self, A: PETSc.Mat, capacity: int, start: NDArray[np.float64], seed: int = 0
+        self,
+        A: PETSc.Mat,
+        capacity: int,
+        start: NDArray[np.float64],
+        seed: int = 0,
+        *,
+        hermitian: bool = False,
+        locked: NDArray[np.float64] | None = None,
+        inner: PETSc.Mat | None = None,
     ) -> None:
         self.comm: MPI.Comm = A.getComm().tompi4py()
         self.operator = A
+        self.inner = inner
+        self.hermitian = hermitian
         self.rows: tuple[int, int] = A.getOwnershipRange()
         self.n: int = A.getSize()[0]
         self.seed = seed
         self.capacity = capacity
+        self.n_locked = 0 if locked is None else locked.shape[1]
         n_local = self.rows[1] - self.rows[0]
-        self.basis = np.empty((n_local, capacity + 1), order="F")
+        self._columns = np.empty((n_local, self.n_locked + capacity + 1), order="F")
+        self.basis = self._columns[:, self.n_locked :]
         self.hessenberg = np.zeros((capacity + 1, capacity))
         self.size = 0
         self.block_start = 0
@@ -81,29 +136,37 @@ class ArnoldiFactorization:
         self.n_matvec = 0
         self.n_reductions = 0
         self.n_breakdowns = 0
+        self._kept = 0
         self._source, self._target = A.createVecs()
-        self.basis[:, 0] = start
-        norm = np.sqrt(self._reduce(np.array([start @ start]))[0])
-        if norm > 0 and np.isfinite(norm):
-            self.basis[:, 0] /= norm
-        else:
-            self._new_direction(0)
+        if locked is not None:
+            self._lock(locked)
+        self._start(start)
 
     def destroy(self) -> None:
-        """Free the PETSc vectors. Collective."""
+        """Free the PETSc vectors and the basis. Collective."""
         self._source.destroy()
         self._target.destroy()
+        self.basis = self._columns = np.empty((0, 0), order="F")
 
     @property
     def beta(self) -> float:
         """Norm of the residual vector of the current factorisation."""
         return float(self.hessenberg[self.size, self.size - 1])
 
+    @property
+    def dimension(self) -> int:
+        """Dimension of the space that the factorisation can fill: n without what is locked."""
+        return self.n - self.n_locked
+
+    def settle(self) -> Settled:
+        """Give the projection on the columns so far. Collective."""
+        m = self.size
+        return Settled(self.hessenberg[:m, :m], float(self.hessenberg[m, m - 1]))
+
     def expand(self, size: int) -> None:
         """Grow to `size` columns.
 
-        Collective: one product and two reductions per column, three where the second pass of the
-        orthogonalisation was not enough.
+        Collective: one product and mostly one or two reductions per column.
 
         Raises
         ------
@@ -113,21 +176,57 @@ class ArnoldiFactorization:
         while self.size < size:
             self._append_column()
 
+    def _lock(self, locked: NDArray[np.float64]) -> None:
+        """Orthonormalise the locked columns where they stand, one by one."""
+        self.n_locked = 0
+        for j in range(locked.shape[1]):
+            # while they are filled in, the basis is the whole array and nothing is locked
+            self.basis = self._columns
+            self.basis[:, j] = locked[:, j]
+            _, norm = self._orthogonalize(j)
+            if norm == 0.0:
+                raise MiramnsError(f"vector {j} to stay orthogonal to is zero or depends on others")
+            self.basis[:, j] /= norm
+        self.n_locked = locked.shape[1]
+        self.basis = self._columns[:, self.n_locked :]
+
+    def _start(self, start: NDArray[np.float64]) -> None:
+        self.basis[:, 0] = start
+        largest = self.comm.allreduce(float(np.max(np.abs(start), initial=0.0)), op=MPI.MAX)
+        norm = 0.0
+        if 0 < largest < np.inf:
+            # scaled, so that no square overflows or vanishes
+            self.basis[:, 0] /= largest
+            _, norm = self._orthogonalize(0)
+        if norm > 0:
+            self.basis[:, 0] /= norm
+        else:
+            self._new_direction(0)
+
     def _append_column(self) -> None:
+        self._apply(self.basis[:, self.size], self.basis[:, self.size + 1])
+        self._finish_column()
+
+    def _finish_column(self) -> None:
+        """Orthogonalise the product that stands in the next column, and take it in."""
         j = self.size
         w = self.basis[:, j + 1]
-        self._apply(self.basis[:, j], w)
+        coupling = self.hessenberg[j, j - 1] if self.hermitian and j > self._kept else 0.0
+        if coupling:
+            w -= coupling * self.basis[:, j - 1]
         coefficients, beta = self._orthogonalize(j + 1)
+        if coupling:
+            coefficients[j - 1] += coupling
         column = self.hessenberg[:, j]
         column[: j + 1] = coefficients
-        self.norm = max(self.norm, float(np.sqrt(coefficients @ coefficients + beta * beta)))
+        self.norm = max(self.norm, float(np.hypot(np.linalg.norm(coefficients), beta)))
         self.size = j + 1
         if beta > ROUNDING * self.norm:
             column[j + 1] = beta
             w /= beta
             return
         column[j + 1] = 0.0
-        if self.size < self.n:
+        if self.size < self.dimension:
             self.n_breakdowns += 1
             self._new_direction(self.size)
 
@@ -141,29 +240,47 @@ class ArnoldiFactorization:
             self._source.resetArray()
         self.n_matvec += 1
 
+    def _metric(self, w: NDArray[np.float64]) -> NDArray[np.float64]:
+        """B w, or w itself. Collective."""
+        if self.inner is None:
+            return w
+        z = np.empty_like(w)
+        self._source.placeArray(w)
+        self._target.placeArray(z)
+        try:
+            self.inner.mult(self._source, self._target)
+        finally:
+            self._target.resetArray()
+            self._source.resetArray()
+        return z
+
     def _orthogonalize(self, j: int) -> tuple[NDArray[np.float64], float]:
         """Make column `j` orthogonal to the ones before; return coefficients and remaining norm."""
-        V, w = self.basis[:, :j], self.basis[:, j]
-        h = np.zeros(j)
+        d = self.n_locked
+        V, w = self._columns[:, : d + j], self.basis[:, j]
+        h = np.zeros(d + j)
         original = 0.0
-        for sweep in range(_MAX_PASSES):
-            sums = self._reduce(np.append(V.T @ w, w @ w))
-            correction, squared = sums[:j], sums[j]
+        for _sweep in range(_MAX_PASSES):
+            z = self._metric(w)
+            sums = self._reduce(np.append(V.T @ z, w @ z))
+            correction, squared = sums[:-1], float(sums[-1])
             if not np.isfinite(squared):
                 raise OperatorError(
                     f"product {self.n_matvec} with the operator has entries that are not finite: "
                     "look for NaN or Inf in the data"
                 )
+            if squared < 0:
+                raise MiramnsError("the matrix of the inner product is not positive")
             original = max(original, float(np.sqrt(squared)))
             if np.sqrt(squared) <= ROUNDING * original:
-                return h, 0.0
+                return h[d:], 0.0
             if V.size:
                 dgemv(-1.0, V, correction, beta=1.0, y=w, overwrite_y=1)
             h += correction
-            left = squared - correction @ correction
-            if sweep > 0 and left > _KEPT * squared:
-                return h, float(np.sqrt(left))
-        return h, 0.0
+            left = squared - float(correction @ correction)
+            if left > _KEPT * squared:
+                return h[d:], float(np.sqrt(left))
+        return h[d:], 0.0
 
     def _new_direction(self, j: int) -> None:
         """Put a random unit vector, orthogonal to the first `j` columns, into column `j`."""
@@ -195,7 +312,7 @@ class ArnoldiFactorization:
         self.basis[:, p] = residual
         self.hessenberg[:] = 0.0
         self.hessenberg[: p + 1, :p] = hessenberg
-        self.size = p
+        self.size = self._kept = p
         self.block_start = 0
 
     def rotate(
@@ -214,7 +331,7 @@ class ArnoldiFactorization:
         self.basis[:, p] = residual
         self.hessenberg[:] = 0.0
         self.hessenberg[:p, :p] = hessenberg
-        self.size = p
+        self.size = self._kept = p
         _, beta = self._orthogonalize(p)
         if beta > ROUNDING * self.norm:
             self.hessenberg[p, p - 1] = beta
@@ -224,8 +341,9 @@ class ArnoldiFactorization:
 
     def _recombine(self, Q: NDArray[np.float64]) -> None:
         m, p = Q.shape
-        for first in range(0, self.basis.shape[0], _PANEL_ROWS):
-            panel = self.basis[first : first + _PANEL_ROWS]
+        rows = max(_PANEL_ENTRIES // m, 256)
+        for first in range(0, self.basis.shape[0], rows):
+            panel = self.basis[first : first + rows]
             panel[:, :p] = panel[:, :m] @ Q
 
     def _reduce(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

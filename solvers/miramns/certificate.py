@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.arnoldi import apply_columns
+from miramns.projected import on_root
 
-__all__ = ["error_bounds", "fix_signs", "orthogonality", "true_residuals"]
+__all__ = [
+    "error_bounds",
+    "fix_signs",
+    "orthogonality",
+    "orthonormalize",
+    "residual_norms",
+    "true_residuals",
+]
 
 #: Entries within this fraction of the largest count as equal when a sign is chosen, so that
 #: rounding does not choose another one on another number of ranks.
 _SIGN_TIE = 1e-8
 
+#: Loss of orthogonality that is left as it is, and the largest that one sweep mends to rounding.
+_ORTHONORMAL = 1e-14
+_NEARLY = 1e-6
 
-def true_residuals(
-    A: PETSc.Mat, values: NDArray[Any], X: NDArray[Any]
-) -> tuple[NDArray[np.float64], int]:
-    """Residual norms ``||A x - theta x||`` and the number of products made for them.
+
+def true_residuals(A: PETSc.Mat, values: NDArray[Any], X: NDArray[Any]) -> NDArray[np.float64]:
+    """Residual norms ``||A x - theta x||``, by one product for each.
 
     Collective: one product per real vector (two per conjugate pair), one reduction.
 
@@ -45,17 +57,52 @@ def true_residuals(
             AX[:, j + 1] = products[:, j] + 1j * products[:, j + 1]
     else:
         AX = apply_columns(A, X)
-    AX -= X * values
-    squares = np.sum(np.abs(AX) ** 2, axis=0)
+    return residual_norms(comm, values, X, AX)
+
+
+def residual_norms(
+    comm: MPI.Comm, values: NDArray[Any], X: NDArray[Any], AX: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Norms of the columns of ``AX - X diag(values)``. Collective: two small reductions."""
+    R = AX - X * values
+    largest = np.max(np.abs(R), axis=0, initial=0.0)
+    comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
+    # scaled, so that no square overflows or vanishes
+    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    squares = np.sum(np.abs(R / scale) ** 2, axis=0)
     comm.Allreduce(MPI.IN_PLACE, squares)
-    return np.sqrt(squares), X.shape[1]
+    return np.asarray(scale * np.sqrt(squares))
 
 
-def orthogonality(comm: MPI.Comm, X: NDArray[Any]) -> float:
-    """Largest entry of ``|X'X - I|``. Collective: one reduction."""
-    gram = np.ascontiguousarray(X.T @ X)
+def orthogonality(comm: MPI.Comm, X: NDArray[Any], inner: PETSc.Mat | None = None) -> float:
+    """Largest entry of ``|X'X - I|`` (``|X'BX - I|``). Collective: one reduction."""
+    BX = X if inner is None else apply_columns(inner, X)
+    gram = np.ascontiguousarray(X.T @ BX)
     comm.Allreduce(MPI.IN_PLACE, gram)
     return float(np.max(np.abs(gram - np.eye(len(gram))), initial=0.0))
+
+
+def orthonormalize(comm: MPI.Comm, X: NDArray[np.float64]) -> float:
+    """Make columns that are nearly orthonormal exactly so, in place, by their Cholesky factor.
+
+    Collective: one reduction, or two where the columns were far from orthonormal. Returns the loss
+    of orthogonality that there was.
+    """
+    first_loss = 0.0
+    for sweep in range(2):
+        gram = np.ascontiguousarray(X.T @ X)
+        comm.Allreduce(MPI.IN_PLACE, gram)
+        loss = float(np.max(np.abs(gram - np.eye(len(gram))), initial=0.0))
+        first_loss = max(first_loss, loss)
+        if loss > _ORTHONORMAL:
+            X[:] = X @ on_root(comm, partial(_inverse_factor, gram))
+        if loss <= _NEARLY or sweep:
+            break
+    return first_loss
+
+
+def _inverse_factor(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(scipy.linalg.inv(scipy.linalg.cholesky(gram)))
 
 
 def fix_signs(comm: MPI.Comm, first_row: int, X: NDArray[Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import scipy.linalg
@@ -19,9 +19,23 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrsen
 
-__all__ = ["RitzPairs", "Which", "on_root", "ritz_pairs", "schur_basis", "wanted_order"]
+__all__ = [
+    "Order",
+    "RitzPairs",
+    "Which",
+    "known_orders",
+    "on_root",
+    "ritz_pairs",
+    "schur_basis",
+    "wanted_order",
+]
 
-Which = Literal["LM", "LR", "SR", "LA", "SA"]
+#: Largest or smallest modulus, real part or modulus of the imaginary part; LA and SA are LR and SR
+#: of Hermitian operators; BE takes from both ends in turn, the high one first.
+Which = Literal["LM", "SM", "LR", "SR", "LI", "SI", "LA", "SA", "BE"]
+
+#: A name, or a function of the values that returns keys, the wanted ones having the smallest.
+Order = Which | Callable[[NDArray[Any]], NDArray[np.float64]]
 
 T = TypeVar("T")
 
@@ -63,7 +77,7 @@ def on_root(comm: MPI.Comm, compute: Callable[[], T]) -> T:
     return answer  # type: ignore[return-value]
 
 
-def ritz_pairs(H: NDArray[np.float64], beta: float, which: Which, *, hermitian: bool) -> RitzPairs:
+def ritz_pairs(H: NDArray[np.float64], beta: float, which: Order, *, hermitian: bool) -> RitzPairs:
     """Solve the projected problem. Not collective.
 
     Parameters
@@ -86,18 +100,30 @@ def ritz_pairs(H: NDArray[np.float64], beta: float, which: Which, *, hermitian: 
     return RitzPairs(values, vectors, abs(beta) * np.abs(vectors[-1]))
 
 
-def wanted_order(values: NDArray[Any], which: Which) -> NDArray[np.intp]:
+def wanted_order(values: NDArray[Any], which: Order) -> NDArray[np.intp]:
     """Indices that put the wanted values first; a conjugate pair stays together, + before -."""
     real, imag = values.real, values.imag
-    keys = {
-        "LM": -np.abs(values),
-        "LR": -real,
-        "LA": -real,
-        "SR": real,
-        "SA": real,
-    }
+    keys: NDArray[np.float64]
+    if callable(which):
+        keys = np.asarray(which(values), dtype=np.float64)
+    elif which == "BE":
+        keys = _from_both_ends(real)
+    else:
+        measure = {"M": np.abs(values), "I": np.abs(imag)}.get(which[1], real)
+        keys = -measure if which[0] == "L" or which == "LA" else measure
     # lexsort: the last key counts first.
-    return np.lexsort((-imag, np.abs(imag), -real, keys[which]))
+    return np.lexsort((-imag, np.abs(imag), -real, keys))
+
+
+def _from_both_ends(real: NDArray[np.float64]) -> NDArray[np.float64]:
+    rank = np.empty(len(real))
+    rank[np.argsort(-real, kind="stable")] = np.arange(len(real))
+    return np.minimum(2 * rank, 2 * (len(real) - 1 - rank) + 1)
+
+
+def known_orders() -> tuple[str, ...]:
+    """Names that `which` may take."""
+    return get_args(Which)
 
 
 def cuts_pair(values: NDArray[Any], k: int) -> bool:
@@ -108,7 +134,7 @@ def cuts_pair(values: NDArray[Any], k: int) -> bool:
 
 
 def schur_basis(
-    H: NDArray[np.float64], which: Which, keep: int
+    H: NDArray[np.float64], which: Order, keep: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Leading part of a real Schur form with the wanted values in front.
 

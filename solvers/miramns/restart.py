@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miramns.projected import RitzPairs, Which, schur_basis
+from miramns.projected import Order, RitzPairs, schur_basis
 
 __all__ = ["implicit_qr", "kept_size", "thick_restart"]
 
@@ -34,7 +34,7 @@ def thick_restart(
     beta: float,
     ritz: RitzPairs,
     keep: int,
-    which: Which,
+    which: Order,
     *,
     hermitian: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

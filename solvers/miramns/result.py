@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,10 @@ class Check:
     n_converged: int
     chosen: bool
 
+    def as_chosen(self) -> Check:
+        """The same look, marked as the one that decided."""
+        return replace(self, chosen=True)
+
 
 @dataclass(frozen=True, slots=True)
 class EigenResult:
@@ -82,6 +86,18 @@ class EigenResult:
         Wall time on the slowest rank.
     solver : str
         Which method, with its sizes.
+    multiplicity_checked : bool
+        Whether the complement of the answer was searched and holds nothing that belongs to it. Not
+        done for nonsymmetric operators and SLEPc's solvers; "auto" gives up on slow ones.
+    n_found_missing : int
+        Pairs that the search added to the answer.
+    decisions : tuple of str
+        What was chosen while running, and from which measurements.
+    orthogonality_level : float
+        Largest entry of ``|V'V - I|`` that the partially reorthogonalised basis had before it was
+        settled; 0 where it is orthogonalised fully.
+    n_mended : int
+        Times that its orthogonality was found lost and was restored.
     """
 
     eigenvalues: NDArray[Any]
@@ -101,6 +117,11 @@ class EigenResult:
     seconds: float
     solver: str
     comm: MPI.Comm
+    multiplicity_checked: bool = False
+    n_found_missing: int = 0
+    decisions: tuple[str, ...] = ()
+    orthogonality_level: float = 0.0
+    n_mended: int = 0
 
     @property
     def converged(self) -> bool:
@@ -128,4 +149,15 @@ class EigenResult:
             f"  largest true residual {np.max(self.relative_residuals, initial=0.0):.1e} of the "
             f"largest eigenvalue, orthogonality {self.orthogonality:.1e}",
         ]
+        if self.n_found_missing:
+            lines.append(f"  {self.n_found_missing} pairs were found by the multiplicity check")
+        if (
+            self.converged
+            and not self.multiplicity_checked
+            and not np.iscomplexobj(self.eigenvalues)
+        ):
+            lines.append(
+                "  further copies of multiple eigenvalues were not searched for to the end"
+            )
+        lines += [f"  {decision}" for decision in self.decisions]
         return "\n".join(lines)

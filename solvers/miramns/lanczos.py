@@ -1,0 +1,342 @@
+"""Lanczos factorisation with partial reorthogonalisation, for Hermitian operators and long vectors.
+
+Full orthogonalisation reads the whole basis several times a column, which costs more than a sparse
+product. For a Hermitian operator three terms are enough in exact arithmetic; in floating point the
+basis loses its orthogonality, but only along Ritz vectors that have converged, and predictably. So:
+
+1. A column is made by the three-term recurrence, with one reduction.
+2. The inner products of the newest columns with all others are predicted by the recurrence that
+   they obey themselves (the omega recurrence). Where they grow beyond a level, the last two columns
+   are orthogonalised together, and only against the columns concerned: after a thick restart mostly
+   a few kept, converged ones. Predictions are replaced by what was measured there.
+3. Whatever is subtracted is written into the projected matrix, so that ``A V = V H`` holds to
+   rounding at any time, with H dense above the diagonal by tiny entries.
+4. Before anything is kept or returned, the basis is *settled*: with G = V'V of all columns and
+   G = R'R, the columns of N = V R^-1 are orthonormal and ``A N = N (R H R^-1)`` exactly, whatever
+   orthogonality was left. Only coordinates change; N is never formed. G is also the measurement of
+   the level: where it is lost, the factorisation is cut back to the columns that are sound, and the
+   reorthogonalisation becomes stricter.
+
+References: Simon, "The Lanczos algorithm with partial reorthogonalization", Math. Comp. 42 (1984).
+Wu and Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems", SIAM J.
+Matrix Anal. Appl. 22 (2000).
+
+Deviations: Simon drops what a reorthogonalisation subtracts, here it is kept (3); step 4 replaces
+the theorem that the projected matrix of a semi-orthogonal basis is right to rounding, which does
+not hold for a basis that has been restarted.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from miramns.arnoldi import ArnoldiFactorization, Settled
+from miramns.convergence import ROUNDING, OperatorError
+from miramns.projected import on_root
+
+__all__ = ["LanczosFactorization"]
+
+_EPS = float(np.finfo(np.float64).eps)
+
+#: Inner products beyond this level are removed. The settling step needs it well below 1 only; what
+#: is gained by a higher level is small, as the growth is exponential.
+_LEVEL = 1e-8
+
+#: A reorthogonalisation takes in every column whose inner product is beyond this.
+_CONCERNED = 1e-13
+
+#: Largest entry of ``|V'V - I|`` with which a basis still counts as sound.
+_SOUND = 1e-3
+
+#: Rounding is never assumed to add more than this in one step; beyond it every column is
+#: reorthogonalised anyway.
+_MOST_NOISE = 1e-10
+
+#: Norms are taken from the squares of the coefficients unless less than this fraction is left.
+_PYTHAGORAS = 1e-4
+
+#: Entries of the basis that are worked on at a time, so that what is read once stays in the cache.
+_PANEL_ENTRIES = 2**17
+
+
+class LanczosFactorization(ArnoldiFactorization):
+    """The factorisation of :class:`~miramns.arnoldi.ArnoldiFactorization`, by a cheaper way.
+
+    Attributes
+    ----------
+    n_reorthogonalized : int
+        Pairs of columns that were reorthogonalised.
+    level : float
+        Largest entry of ``|V'V - I|`` measured so far, before it was mended.
+    n_mended : int
+        Times that orthogonality was found lost and the factorisation was cut back.
+    seconds : dict of str to float
+        Where this rank's time went: product, local, pass, settle, restart.
+    """
+
+    def __init__(
+        self,
+        A: PETSc.Mat,
+        capacity: int,
+        start: NDArray[np.float64],
+        seed: int = 0,
+        *,
+        locked: NDArray[np.float64] | None = None,
+    ) -> None:
+        super().__init__(A, capacity, start, seed, hermitian=True, locked=locked)
+        self.n_reorthogonalized = 0
+        self.n_mended = 0
+        self.level = 0.0
+        self.seconds = dict.fromkeys(("product", "local", "pass", "settle", "restart"), 0.0)
+        self._strictness = 1.0
+        self._multiplied = 0
+        # seconds of passes, and columns that they might have read: before a restart, and after
+        self._passed = np.zeros((1, 2))
+        self._settled: Settled | None = None
+        #: what rounding adds to an inner product in one step, relative to ||A||
+        self._noise = 10 * _EPS
+        # predicted inner products of the last two columns with all before
+        self._before = np.zeros(capacity + 1)
+        self._now = np.zeros(capacity + 1)
+        self._square_of_last = 1.0
+
+    def _append_column(self) -> None:
+        self._settled = None
+        j = self.size
+        began = time.perf_counter()
+        self._apply(self.basis[:, j], self.basis[:, j + 1])
+        applied = time.perf_counter()
+        self.seconds["product"] += applied - began
+        follows = j > self._kept and self.hessenberg[j, j - 1] > 0.0
+        if follows and self._three_terms(j):
+            self._predict(j)
+        else:
+            self._finish_column()
+            self._predict_fresh(j)
+        done = time.perf_counter()
+        self.seconds["local"] += done - applied
+        if np.max(np.abs(self._now[:j]), initial=0.0) > self._strictness * _LEVEL:
+            self._reorthogonalize_pair(j)
+            self.seconds["pass"] += time.perf_counter() - done
+        self._passed[-1] += time.perf_counter() - done, j
+
+    def _three_terms(self, j: int) -> bool:
+        """Orthogonalise column j + 1 against the two before; False where little is left of it."""
+        w = self.basis[:, j + 1]
+        if self.n_locked:
+            locked = self._columns[:, : self.n_locked]
+            w -= locked @ self._reduce(locked.T @ w)
+        last, this = self.basis[:, j - 1], self.basis[:, j]
+        starts = range(0, len(w), _PANEL_ENTRIES // 4)
+        sums = np.zeros(4)
+        for first in starts:
+            part = slice(first, first + _PANEL_ENTRIES // 4)
+            x, y = w[part], this[part]
+            sums += last[part] @ x, y @ x, x @ x, y @ y
+        products, squared, norm = self._reduce(sums)[:2], sums[2], sums[3]
+        if not np.isfinite(squared):
+            raise OperatorError(
+                f"product {self.n_matvec} with the operator has entries that are not finite: "
+                "look for NaN or Inf in the data"
+            )
+        # measured norms instead of 1: their errors would grow from column to column
+        coefficients = products / [self._square_of_last, norm]
+        self._square_of_last = norm
+        left = squared - float(coefficients @ products)
+        self.norm = max(self.norm, float(np.sqrt(squared)))
+        if left <= max(_PYTHAGORAS * squared, (ROUNDING * self.norm) ** 2):
+            return False
+        beta = float(np.sqrt(left))
+        for first in starts:
+            part = slice(first, first + _PANEL_ENTRIES // 4)
+            x = w[part]
+            x -= self.basis[part, j - 1 : j + 1] @ coefficients
+            x /= beta
+        column = self.hessenberg[:, j]
+        column[: j + 2] = 0.0
+        column[j - 1 : j + 1] = coefficients
+        column[j + 1] = beta
+        self.size = j + 1
+        return True
+
+    def _predict(self, j: int) -> None:
+        """Advance the predicted inner products to column j + 1."""
+        H, now, before, q = self.hessenberg, self._now, self._before, self._kept
+        diagonal, below = H.diagonal()[: j + 1], H.diagonal(-1)[: j + 1]
+        alpha, beta, gamma = diagonal[j], below[j], below[j - 1]
+        now[j] = before[j - 1] = 1.0
+        new = (diagonal[:j] - alpha) * now[:j] - gamma * before[:j]
+        new[q:] += below[q:j] * now[q + 1 : j + 1]
+        new[q + 1 :] += below[q : j - 1] * now[q : j - 1]
+        if q:
+            arrow = H[q, :q]
+            new[:q] += arrow * now[q]
+            new[q] += arrow @ now[:q]
+        rounding = self._noise * self.norm
+        before[:j] = now[:j]
+        now[:j] = (new + np.copysign(rounding, new)) / beta
+        now[j] = rounding / beta
+
+    def _predict_fresh(self, j: int) -> None:
+        """Columns j and j + 1 have been orthogonalised against all before."""
+        self._before[: j + 1] = self._noise
+        self._now[: j + 1] = self._noise
+        self._square_of_last = 1.0
+
+    def _reorthogonalize_pair(self, j: int, *, everything: bool = False) -> None:
+        """Make columns j and j + 1 orthogonal to those before that they have grown along."""
+        level = -1.0 if everything else self._strictness * _CONCERNED
+        grown = np.maximum(np.abs(self._now[:j]), np.abs(self._before[:j]))
+        spans = _spans(grown > level, self._kept)
+        blocks = [self.basis[:, span] for span in spans]
+        pair = self.basis[:, j : j + 2]
+        count = sum(block.shape[1] for block in blocks)
+        rows = max(_PANEL_ENTRIES // max(count, 1), 256)
+        starts = range(0, len(pair), rows)
+        sums = np.zeros((2, count))
+        for first in starts:
+            part = slice(first, first + rows)
+            for column in range(2):
+                w = pair[part, column]
+                sums[column] += np.concatenate([w @ block[part] for block in blocks])
+        sums = self._reduce(sums)
+        edges = np.cumsum([0, *(block.shape[1] for block in blocks)])
+        for first in starts:
+            part = slice(first, first + rows)
+            for column in range(2):
+                for block, low, high in zip(blocks, edges, edges[1:], strict=False):
+                    pair[part, column] -= block[part] @ sums[column, low:high]
+        self.n_reorthogonalized += 1
+        taken = np.zeros((2, j))
+        for span, low, high in zip(spans, edges, edges[1:], strict=False):
+            taken[:, span] = sums[:, low:high]
+        self._note_taken(j, taken)
+        self._learn_noise(spans, taken[1])
+
+    def _note_taken(self, j: int, taken: NDArray[np.float64]) -> None:
+        """Write into H what was taken from columns j and j + 1: V' = V M, H' = M^-1 H M."""
+        H = self.hessenberg
+        H[: j + 2, j] -= H[: j + 2, :j] @ taken[0]
+        H[:j, : j + 1] += taken.T @ H[j : j + 2, : j + 1]
+
+    def _learn_noise(self, spans: list[slice], measured: NDArray[np.float64]) -> None:
+        """Compare what was found with what was predicted, to predict ten times what is found."""
+        found = float(np.max(np.abs(measured), initial=0.0))
+        expected = max((float(np.max(np.abs(self._now[span]))) for span in spans), default=0.0)
+        if expected > 0:
+            correction = min(max(10 * found / expected, 0.3), 1e4)
+            self._noise = min(max(self._noise * correction, 2 * _EPS), _MOST_NOISE)
+        for span in spans:
+            self._before[span] = self._now[span] = self._noise
+
+    def settle(self) -> Settled:
+        """Measure the orthogonality of all columns, and express the projection without its loss.
+
+        Collective: one reduction of a matrix of the size of the projected one. Where the columns
+        are no longer sound, ``size`` is smaller afterwards.
+        """
+        if self._settled is not None:
+            return self._settled
+        began = time.perf_counter()
+        while True:
+            m = self.size
+            gram = self._gram(m + 1)
+            loss = np.triu(np.abs(gram - np.eye(m + 1))).max(axis=0)
+            self.level = max(self.level, float(loss.max()))
+            lost = np.flatnonzero(loss > _SOUND)
+            if not lost.size:
+                break
+            self._cut_back(max(int(lost[0]) - 1, self._kept + 1))
+        hessenberg, inverse = on_root(
+            self.comm, lambda: _change_of_basis(gram, self.hessenberg[: m + 1, :m])
+        )
+        self._settled = Settled(hessenberg[:m], float(hessenberg[m, m - 1]), inverse)
+        self.seconds["settle"] += time.perf_counter() - began
+        return self._settled
+
+    def _gram(self, m: int) -> NDArray[np.float64]:
+        V = self.basis[:, :m]
+        rows = max(_PANEL_ENTRIES // m, 256)
+        gram = np.zeros((m, m))
+        for first in range(0, len(V), rows):
+            panel = V[first : first + rows]
+            gram += panel.T @ panel
+        self._multiplied += V.size * m // 2
+        return self._reduce(gram)
+
+    def seconds_per_multiply(self) -> float:
+        """Time of one multiply-add in a matrix product with the basis, as measured last."""
+        if not self._multiplied:
+            began = time.perf_counter()
+            panel = self.basis[: max(_PANEL_ENTRIES // max(self.size, 1), 256), : self.size]
+            for _repeat in range(2):
+                panel.T @ panel
+            spent = time.perf_counter() - began
+            return spent / max(panel.size * self.size, 1)
+        return (self.seconds["settle"] + self.seconds["restart"]) / self._multiplied
+
+    def passing(self) -> tuple[float, float]:
+        """Seconds of reorthogonalisation per column and column of the basis.
+
+        Before the first restart and since; where there was none yet, a third is assumed.
+        """
+        seconds, columns = self._passed.T
+        units = seconds / np.maximum(columns, 1.0)
+        return float(units[0]), float(units[1] if len(units) > 1 else units[0] / 3)
+
+    def _cut_back(self, size: int) -> None:
+        """Go on from the leading `size` columns, which are sound, more strictly."""
+        self.n_mended += 1
+        self._strictness *= 1e-2
+        self._noise = min(100 * self._noise, _MOST_NOISE)
+        self.size = size
+        self.hessenberg[:, size:] = 0.0
+        self.hessenberg[size + 1 :, :] = 0.0
+        self._predict_fresh(size - 1)
+        self._reorthogonalize_pair(size - 1, everything=True)
+
+    def compress(self, Q: NDArray[np.float64], hessenberg: NDArray[np.float64]) -> None:
+        """Keep the settled columns times Q, as the base class does."""
+        settled = self.settle()
+        began = time.perf_counter()
+        m, p = Q.shape
+        kept = np.zeros((m + 1, p + 1))
+        kept[:m, :p] = Q
+        kept[m, p] = 1.0
+        assert settled.inverse is not None  # settle() gives it
+        self._recombine(settled.inverse @ kept)
+        self._multiplied += self.basis.shape[0] * (m + 1) * (p + 1)
+        self.hessenberg[:] = 0.0
+        self.hessenberg[: p + 1, :p] = hessenberg
+        if len(self._passed) == 1:
+            self._passed = np.vstack([self._passed, np.zeros((1, 2))])
+        self.size = self._kept = p
+        self.block_start = 0
+        self._settled = None
+        self._predict_fresh(p)
+        self.seconds["restart"] += time.perf_counter() - began
+
+
+def _spans(grown: NDArray[np.bool_], kept: int) -> list[slice]:
+    """Ranges of columns that hold all that have grown: of kept ones, and of later ones."""
+    spans = []
+    for first, last in ((0, kept), (kept, len(grown))):
+        where = np.flatnonzero(grown[first:last])
+        if where.size:
+            spans.append(slice(first + int(where[0]), first + int(where[-1]) + 1))
+    return spans
+
+
+def _change_of_basis(
+    gram: NDArray[np.float64], H: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """R H R^-1 and R^-1 for gram = R'R; R of the last column goes with the rows of H."""
+    m = H.shape[1]
+    R = scipy.linalg.cholesky(gram)
+    settled = scipy.linalg.solve_triangular(R[:m, :m], (R @ H).T, trans="T").T
+    return settled, scipy.linalg.solve_triangular(R, np.eye(m + 1))

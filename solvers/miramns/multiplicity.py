@@ -1,0 +1,198 @@
+"""Searching for wanted eigenvalues that an answer lacks.
+
+A Krylov space holds one vector of each eigenspace. Further copies of a multiple eigenvalue enter by
+rounding only, late or, where a run ends as soon as the wanted pairs pass, never; and a start vector
+may be short of a wanted direction. Either way the answer looks converged and is wrong.
+
+So the complement of what was found is searched from a random vector. A Ritz value there never
+exceeds the largest eigenvalue of the complement: one that would belong to the answer proves that a
+pair is missing. It is then computed, the answer is completed, and the search begins again. It ends
+when the leading Ritz pair of the complement has converged far enough to be told from a wanted one.
+Before that happens the answer stays, and is said not to be checked.
+
+The complement is random-started, so a copy has a component of usual size in it, and its Ritz value
+rises as fast as any other of that place in the spectrum; nothing excludes an unlucky vector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from miramns import nested
+from miramns.arnoldi import apply_columns
+from miramns.certificate import orthogonality, orthonormalize, residual_norms
+from miramns.convergence import ROUNDING, Reason
+from miramns.problem import Problem
+from miramns.projected import on_root, ritz_pairs, wanted_order
+from miramns.start import seeded_normal
+
+if TYPE_CHECKING:
+    from miramns.run import Run
+
+__all__ = ["Completeness", "complete"]
+
+#: Products that "auto" spends: this share of those of the run, but not fewer than so many.
+_AUTO_SHARE = 0.25
+_AUTO_LEAST = 30
+
+#: Columns that a search makes before it may end with nothing found.
+_LEAST_COLUMNS = 6
+
+#: First of the streams of random numbers that the searches start from.
+_STREAM = 2**40
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """What the search said.
+
+    Attributes
+    ----------
+    checked : bool
+        Whether the complement was found to hold nothing that belongs to the answer.
+    n_found : int
+        Pairs that were missing, and are now in the answer.
+    n_matvec : int
+        Products of the search.
+    """
+
+    checked: bool
+    n_found: int
+    n_matvec: int
+
+
+def complete(
+    problem: Problem, run: Run, effort: Literal["auto", "always", "never"]
+) -> Completeness:
+    """Search, and complete the answer of `run` in place. Collective."""
+    searchable = problem.hermitian and problem.variant == "default" and problem.inner is None
+    if effort == "never" or not searchable or run.reason != Reason.CONVERGED_TOL:
+        return Completeness(False, 0, 0)
+    budget = max(int(_AUTO_SHARE * run.n_matvec), _AUTO_LEAST) if effort == "auto" else None
+    n_found = n_matvec = 0
+    n_locked = 0 if problem.locked is None else problem.locked.shape[1]
+    found = run.vectors
+    while True:
+        if found.shape[1] + n_locked >= problem.n:
+            return Completeness(True, n_found, n_matvec)
+        verdict, made = _search(problem, run, found, budget, n_found)
+        n_matvec += made
+        if verdict != "missing":
+            return Completeness(verdict == "clear", n_found, n_matvec)
+        found, made = _take_in(problem, run, found, n_found)
+        n_matvec += made
+        n_found += 1
+
+
+def _random_start(problem: Problem, n_found: int) -> NDArray[np.float64]:
+    first, last = problem.operator.getOwnershipRange()
+    return seeded_normal(problem.seed, first, last, stream=_STREAM + n_found)
+
+
+def _beyond(problem: Problem, found: NDArray[np.float64]) -> Problem:
+    """The problem in the complement of what was found."""
+    locked = found if problem.locked is None else np.hstack([problem.locked, found])
+    dimension = problem.n - locked.shape[1]
+    k = 1
+    largest = nested.largest_size(k, dimension, dimension + 1)
+    sizes = nested.checkpoints(k, min(largest, dimension))
+    return replace(problem, k=k, sizes=sizes, capacity=sizes[-1], locked=locked)
+
+
+def _search(
+    problem: Problem, run: Run, found: NDArray[np.float64], budget: int | None, n_found: int
+) -> tuple[Literal["clear", "missing", "unknown"], int]:
+    from miramns.run import factorization
+
+    beyond = _beyond(problem, found)
+    capacity = beyond.capacity if budget is None else min(beyond.capacity, budget)
+    start = _random_start(problem, n_found)
+    arnoldi = factorization(beyond, capacity, start)
+    try:
+        while True:
+            arnoldi.expand(min(max(arnoldi.size + 4, _LEAST_COLUMNS), capacity))
+            settled = arnoldi.settle()
+            solve = partial(
+                ritz_pairs, settled.hessenberg, settled.beta, problem.which, hermitian=True
+            )
+            ritz = on_root(run.comm, solve)
+            verdict = _judge(problem, run, float(ritz.values[0]), float(ritz.estimates[0]))
+            exhausted = settled.size == arnoldi.dimension
+            if verdict == "unknown" and exhausted:
+                verdict = "clear"
+            if verdict != "unknown" or arnoldi.size >= capacity:
+                return verdict, arnoldi.n_matvec
+    finally:
+        arnoldi.destroy()
+
+
+def _judge(
+    problem: Problem, run: Run, theta: float, estimate: float
+) -> Literal["clear", "missing", "unknown"]:
+    """What the leading Ritz value of the complement says about the answer."""
+    values = run.values
+    certain = float(np.max(run.bounds_on_errors())) + 10 * ROUNDING * run.norm
+    if _belongs(problem, values, theta, certain):
+        return "missing"
+    if estimate <= float(run.bounds(np.array([theta]))[0]):
+        return "clear"
+    return "unknown" if _belongs(problem, values, theta, certain, estimate) else "clear"
+
+
+def _belongs(
+    problem: Problem,
+    values: NDArray[np.float64],
+    theta: float,
+    certain: float,
+    reach: float = 0.0,
+) -> bool:
+    """Whether a value within `reach` of theta would displace one by more than `certain`."""
+    k = len(values)
+    for candidate in {theta - reach, theta + reach}:
+        together = np.append(values, candidate)
+        order = wanted_order(together, problem.which)
+        displaced = int(order[-1])
+        # a newcomer that merely equals what it displaces adds nothing
+        if displaced != k and _distance(problem, candidate, values[displaced]) > certain:
+            return True
+    return False
+
+
+def _distance(problem: Problem, a: float, b: float) -> float:
+    """By how much two values differ in what they are ordered by."""
+    if problem.which in ("LM", "SM"):
+        return abs(abs(a) - abs(b))
+    return abs(a - b)
+
+
+def _take_in(
+    problem: Problem, run: Run, found: NDArray[np.float64], n_found: int
+) -> tuple[NDArray[np.float64], int]:
+    """Compute the missing pair, and let the best k of all be the answer. Collective."""
+    from miramns.run import find
+
+    start = _random_start(problem, n_found)
+    extra = find(_beyond(problem, found), start)
+    together = np.asfortranarray(np.hstack([found, extra.vectors]))
+    orthonormalize(run.comm, together)
+    products = apply_columns(problem.operator, together)
+    projected = np.ascontiguousarray(together.T @ products)
+    run.comm.Allreduce(MPI.IN_PLACE, projected)
+    ritz = on_root(run.comm, lambda: ritz_pairs(projected, 0.0, problem.which, hermitian=True))
+    k = problem.k
+    together, products = together @ ritz.vectors, products @ ritz.vectors
+    residuals = residual_norms(run.comm, ritz.values, together, products)
+    run.values, run.residuals = ritz.values[:k], residuals[:k]
+    run.vectors = np.asfortranarray(together[:, :k])
+    run.orthogonality = orthogonality(run.comm, run.vectors)
+    run.others = np.concatenate([ritz.values, run.others[k:]])
+    run.uncertainties = np.concatenate([residuals, run.uncertainties[k:]])
+    if (run.residuals > run.bounds(run.values)).any():
+        run.reason = Reason.DIVERGED_STAGNATED
+    return np.asfortranarray(together), extra.n_matvec + extra.n_certificate + together.shape[1]

@@ -1,0 +1,354 @@
+"""One run of the method: the loop over checkpoints and restarts, and the answer it forms.
+
+The loop asks three things: the factorisation for columns, the projected problem for Ritz pairs, the
+plan for when to look and what to keep. It ends with a reason, and with vectors whose residuals were
+computed by products of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from miramns import nested
+from miramns.arnoldi import ArnoldiFactorization, Settled, apply_columns
+from miramns.certificate import (
+    error_bounds,
+    orthogonality,
+    orthonormalize,
+    residual_norms,
+    true_residuals,
+)
+from miramns.convergence import Reason, residual_bounds
+from miramns.lanczos import LanczosFactorization
+from miramns.planning import Costs, FixedPlan, MeasuredPlan, Plan
+from miramns.problem import Problem
+from miramns.projected import RitzPairs, on_root, ritz_pairs
+from miramns.restart import implicit_qr, thick_restart
+from miramns.result import Check
+
+__all__ = ["Run", "find"]
+
+#: Columns that must follow a new random direction before the wanted pairs are believed: right after
+#: a breakdown every estimate is zero, whether or not a larger eigenvalue lies outside.
+_COLUMNS_AFTER_BREAKDOWN = 20
+
+#: How far estimates may have to fall below the tolerance before the true residuals pass.
+_LEAST_TRUST = 1e-4
+
+#: Loss of orthogonality from which the values are taken from the orthonormalised vectors anew.
+_PROJECT_AGAIN = 1e-14
+
+
+def find(
+    problem: Problem,
+    start: NDArray[np.float64],
+    on_check: Callable[[Check], None] | None = None,
+) -> Run:
+    """Run to the end. Collective. The answer outlives the factorisation, which is freed."""
+    arnoldi = factorization(problem, problem.capacity, start)
+    try:
+        run = Run(problem, arnoldi, on_check)
+        advance = run.published_cycle if problem.variant == "published" else run.default_step
+        while run.reason is None:
+            advance()
+        run.close()
+        return run
+    finally:
+        arnoldi.destroy()
+
+
+def factorization(
+    problem: Problem, capacity: int, start: NDArray[np.float64]
+) -> ArnoldiFactorization:
+    """The factorisation that suits the problem. Collective."""
+    A, locked, seed = problem.operator, problem.locked, problem.seed
+    if problem.partial:
+        return LanczosFactorization(A, capacity, start, seed, locked=locked)
+    return ArnoldiFactorization(
+        A, capacity, start, seed, hermitian=problem.hermitian, locked=locked, inner=problem.inner
+    )
+
+
+class Run:
+    """State of one run, and the answer once ``reason`` is set.
+
+    Attributes
+    ----------
+    values, vectors, residuals
+        The pairs found, this rank's rows of their vectors, and true residual norms.
+    products : ndarray of shape (n_local, k) or None
+        A times the vectors, where they are real.
+    others, uncertainties
+        All Ritz values of the last subspace with their residual estimates.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        arnoldi: ArnoldiFactorization,
+        on_check: Callable[[Check], None] | None,
+    ) -> None:
+        self.problem = problem
+        self.arnoldi = arnoldi
+        self.comm: MPI.Comm = arnoldi.comm
+        self.on_check = on_check
+        self.reason: Reason | None = None
+        self.n_restarts = 0
+        self.n_certificate = 0
+        self.history: list[Check] = []
+        self.trust = 1.0
+        self.scale = problem.scale
+        self.costs = Costs()
+        self.plan: Plan
+        if problem.sizes:
+            self.plan = FixedPlan(problem.k, problem.sizes)
+        else:
+            self.plan = MeasuredPlan(problem.k, problem.capacity, problem.longest, self.costs)
+
+    def default_step(self) -> None:
+        """Grow to the next checkpoint; end there, go on, or restart."""
+        p, arnoldi = self.problem, self.arnoldi
+        arnoldi.expand(self._next_look())
+        size = arnoldi.size
+        full = size == p.capacity
+        settled_in = size - arnoldi.block_start >= _COLUMNS_AFTER_BREAKDOWN
+        if not full and arnoldi.block_start and not settled_in:
+            return
+        ritz = self._look(size)
+        count = ritz.whole_pairs(p.k)
+        bounds = self.trust * self.bounds(ritz.values[:count])
+        passed = ritz.estimates[:count] <= bounds
+        ready = bool(passed.all())
+        self._record(size, self._relative_measure(ritz, count), int(passed.sum()), ready)
+        if ready and self._certified():
+            return
+        if arnoldi.size < size:
+            return  # columns were given up: grow again
+        if size == arnoldi.dimension or (full and self.n_restarts == p.max_it):
+            self._give_up()
+            return
+        keep = self._kept(size, ritz, self._to_go(ritz.estimates[:count], bounds))
+        if full and not keep:
+            keep = max(p.k, (p.k + size) // 2)
+        if keep and self.n_restarts < p.max_it:
+            self._thick_restart(min(keep, size - 1))
+
+    def published_cycle(self) -> None:
+        """Grow to the largest size, examine all, end or restart from the best."""
+        p, arnoldi = self.problem, self.arnoldi
+        arnoldi.expand(p.sizes[-1])
+        if self.scale == 0.0:
+            self.scale = float(np.linalg.norm(arnoldi.hessenberg))
+        best, best_measure, best_ritz = 0, np.inf, None
+        for size in reversed(p.sizes):
+            ritz = self._ritz(*self._leading(size))
+            measure = nested.published_measure(ritz.estimates[: p.k], self.scale)
+            passed = ritz.estimates[: p.k] <= self.bounds(ritz.values[: p.k])
+            self._record(size, measure, int(passed.sum()), chosen=False)
+            if measure <= best_measure:
+                best, best_measure, best_ritz = size, measure, ritz
+        assert best_ritz is not None  # there is at least one size, and a measure is finite
+        self._mark_chosen(best)
+        settled = Settled(*self._leading(best))
+        if best_measure < p.tol and self._accepted(best_ritz, settled):
+            return
+        if best == arnoldi.dimension or self.n_restarts == p.max_it:
+            self._hand_over(best_ritz, settled)
+            return
+        self._implicit_restart(best_ritz, best)
+
+    def _next_look(self) -> int:
+        ask = self.plan.next_look
+        if isinstance(self.plan, FixedPlan):
+            return ask(self.arnoldi.size)
+        return on_root(self.comm, lambda: ask(self.arnoldi.size))
+
+    def _kept(self, size: int, ritz: RitzPairs, to_go: float) -> int:
+        if isinstance(self.plan, FixedPlan):
+            return self.plan.kept_at(size, ritz, to_go)
+        self._measure_costs()
+        return on_root(self.comm, lambda: self.plan.kept_at(size, ritz, to_go))
+
+    def _measure_costs(self) -> None:
+        """Bring the measured costs up to date."""
+        arnoldi, costs = self.arnoldi, self.costs
+        assert isinstance(arnoldi, LanczosFactorization)  # only they are planned by measurement
+        made = max(arnoldi.n_matvec, 1)
+        costs.column = (arnoldi.seconds["product"] + arnoldi.seconds["local"]) / made
+        costs.passing, costs.passing_restarted = arnoldi.passing()
+        costs.multiply = arnoldi.seconds_per_multiply()
+
+    def _leading(self, size: int) -> tuple[NDArray[np.float64], float]:
+        H = self.arnoldi.hessenberg
+        return H[:size, :size], float(H[size, size - 1])
+
+    def _look(self, size: int) -> RitzPairs:
+        began = time.perf_counter()
+        ritz = self._ritz(*self._leading(size))
+        self.costs.look = time.perf_counter() - began
+        return ritz
+
+    def _ritz(self, H: NDArray[np.float64], beta: float) -> RitzPairs:
+        p = self.problem
+        return on_root(self.comm, lambda: ritz_pairs(H, beta, p.which, hermitian=p.hermitian))
+
+    def bounds(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Largest residual with which each pair passes."""
+        p = self.problem
+        scale = {"relative": self.scale, "absolute": 1.0, "norm": self.arnoldi.norm}[p.criterion]
+        return residual_bounds(values, p.tol, self.arnoldi.norm, scale=scale)
+
+    def bounds_on_errors(self) -> NDArray[np.float64]:
+        """Bounds on the errors of the values found."""
+        return error_bounds(self.values, self.residuals, self.others, self.uncertainties)
+
+    @property
+    def norm(self) -> float:
+        """Estimate of ||A||."""
+        return self.arnoldi.norm
+
+    def _to_go(self, estimates: NDArray[np.float64], bounds: NDArray[np.float64]) -> float:
+        positive = bounds > 0
+        ratios = estimates[positive] / bounds[positive]
+        return float(np.log(max(np.max(ratios, initial=1.0), 1.0)))
+
+    def _relative_measure(self, ritz: RitzPairs, count: int) -> float:
+        bounds = self.bounds(ritz.values[:count])
+        positive = bounds > 0
+        ratios = ritz.estimates[:count][positive] / bounds[positive]
+        return float(np.max(ratios, initial=0.0)) * self.problem.tol
+
+    def _record(self, size: int, measure: float, n_converged: int, chosen: bool) -> None:
+        check = Check(self.n_restarts, size, self.arnoldi.n_matvec, measure, n_converged, chosen)
+        self.history.append(check)
+        if self.on_check:
+            self.on_check(check)
+
+    def _mark_chosen(self, size: int) -> None:
+        """Mark the look at `size` in this cycle as the one that decided."""
+        for position in range(len(self.history) - 1, -1, -1):
+            check = self.history[position]
+            if check.size == size:
+                self.history[position] = check.as_chosen()
+                return
+
+    def _thick_restart(self, keep: int) -> None:
+        p, arnoldi = self.problem, self.arnoldi
+        settled = arnoldi.settle()
+        ritz = self._ritz(settled.hessenberg, settled.beta)
+        keep = min(keep, settled.size - 1)
+        self._mark_chosen(settled.size)
+        Q, hessenberg = on_root(
+            self.comm,
+            lambda: thick_restart(
+                settled.hessenberg, settled.beta, ritz, keep, p.which, hermitian=p.hermitian
+            ),
+        )
+        arnoldi.compress(Q, hessenberg)
+        self.n_restarts += 1
+
+    def _implicit_restart(self, ritz: RitzPairs, m: int) -> None:
+        arnoldi = self.arnoldi
+        k = min(ritz.whole_pairs(self.problem.k), m - 1)
+        H, Q = on_root(self.comm, lambda: implicit_qr(arnoldi.hessenberg[:m, :m], ritz.values[k:]))
+        beta = arnoldi.hessenberg[m, m - 1]
+        residual = (arnoldi.basis[:, :m] @ Q[:, k]) * H[k, k - 1]
+        residual += arnoldi.basis[:, m] * (beta * Q[m - 1, k - 1])
+        arnoldi.rotate(Q[:, :k], H[:k, :k], residual)
+        self.n_restarts += 1
+
+    def _certified(self) -> bool:
+        """Form the answer; whether the run ends with it.
+
+        A partially orthogonalised basis mostly serves as it is: what counts are the true residuals
+        of the orthonormalised vectors. Only where they do not pass is it settled first.
+        """
+        raw = Settled(*self._leading(self.arnoldi.size))
+        if self.problem.partial and self.problem.inner is None:
+            self._form_answer(self._ritz(raw.hessenberg, raw.beta), raw)
+            if (self.residuals <= self.bounds(self.values)).all():
+                self.reason = Reason.CONVERGED_TOL
+                return True
+        settled = self.arnoldi.settle()
+        return self._accepted(self._ritz(settled.hessenberg, settled.beta), settled)
+
+    def _accepted(self, ritz: RitzPairs, settled: Settled) -> bool:
+        self._form_answer(ritz, settled)
+        if (self.residuals <= self.bounds(self.values)).all():
+            self.reason = Reason.CONVERGED_TOL
+            return True
+        self.trust *= 0.1
+        if self.trust < _LEAST_TRUST:
+            self.reason = Reason.DIVERGED_STAGNATED
+            return True
+        return False
+
+    def _give_up(self) -> None:
+        settled = self.arnoldi.settle()
+        self._hand_over(self._ritz(settled.hessenberg, settled.beta), settled)
+
+    def _hand_over(self, ritz: RitzPairs, settled: Settled) -> None:
+        """Hand over what there is: the whole space is spanned, or the restarts are used up."""
+        self._form_answer(ritz, settled)
+        passed = (self.residuals <= self.bounds(self.values)).all()
+        if passed:
+            self.reason = Reason.CONVERGED_TOL
+        elif self.n_restarts == self.problem.max_it:
+            self.reason = Reason.DIVERGED_ITS
+        else:
+            self.reason = Reason.DIVERGED_STAGNATED
+
+    def _form_answer(self, ritz: RitzPairs, settled: Settled) -> None:
+        p, arnoldi = self.problem, self.arnoldi
+        count = min(ritz.whole_pairs(p.k), settled.size)
+        self.values = ritz.values[:count]
+        self.others, self.uncertainties = ritz.values, ritz.estimates
+        basis = arnoldi.basis[:, : settled.size]
+        self.vectors = np.asfortranarray(basis @ settled.coordinates(ritz.vectors[:, :count]))
+        self.n_certificate += count
+        if p.hermitian and p.inner is None:
+            loss = orthonormalize(self.comm, self.vectors)
+            self.products = apply_columns(arnoldi.operator, self.vectors)
+            if loss > _PROJECT_AGAIN:
+                self._rayleigh_ritz()
+            self.residuals = residual_norms(self.comm, self.values, self.vectors, self.products)
+        else:
+            self.residuals = true_residuals(arnoldi.operator, self.values, self.vectors)
+        measured = self.vectors if p.hermitian else basis
+        self.orthogonality = orthogonality(self.comm, measured, p.inner if p.hermitian else None)
+
+    def _rayleigh_ritz(self) -> None:
+        """Project on the vectors themselves, which span more exactly what they should."""
+        projected = np.ascontiguousarray(self.vectors.T @ self.products)
+        self.comm.Allreduce(MPI.IN_PLACE, projected)
+        ritz = self._ritz(projected, 0.0)
+        self.values = ritz.values
+        self.vectors = np.asfortranarray(self.vectors @ ritz.vectors)
+        self.products = np.asfortranarray(self.products @ ritz.vectors)
+
+    def close(self) -> None:
+        """Take over the figures of the factorisation, and let go of it."""
+        arnoldi = self.arnoldi
+        self.n_matvec, self.n_reductions = arnoldi.n_matvec, arnoldi.n_reductions
+        self.decisions: list[str] = []
+        if isinstance(self.plan, MeasuredPlan):
+            self.decisions = self.comm.bcast(self.plan.reasons)
+        self.orthogonality_level, self.n_mended = 0.0, 0
+        if isinstance(arnoldi, LanczosFactorization):
+            self.orthogonality_level, self.n_mended = arnoldi.level, arnoldi.n_mended
+
+    def sizes_text(self) -> str:
+        """Which sizes were used, in words."""
+        sizes = self.problem.sizes
+        if not sizes:
+            looked = sorted({check.size for check in self.history})
+            return f"sizes chosen while running, {looked[0]}..{looked[-1]}"
+        if len(sizes) == 1:
+            return f"size {sizes[0]}"
+        return f"{len(sizes)} nested sizes {sizes[0]}..{sizes[-1]}"
