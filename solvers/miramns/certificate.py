@@ -15,6 +15,7 @@ from miramns.arnoldi import apply_columns
 from miramns.projected import on_root
 
 __all__ = [
+    "NOT_ORTHONORMAL",
     "error_bounds",
     "fix_signs",
     "orthogonality",
@@ -30,6 +31,9 @@ _SIGN_TIE = 1e-8
 #: Loss of orthogonality that is left as it is, and the largest that one sweep mends to rounding.
 _ORTHONORMAL = 1e-14
 _NEARLY = 1e-6
+
+#: Loss of orthogonality with which columns are no basis of anything.
+NOT_ORTHONORMAL = 1e-3
 
 
 def true_residuals(A: PETSc.Mat, values: NDArray[Any], X: NDArray[Any]) -> NDArray[np.float64]:
@@ -86,7 +90,7 @@ def orthonormalize(comm: MPI.Comm, X: NDArray[np.float64]) -> float:
     """Make columns that are nearly orthonormal exactly so, in place, by their Cholesky factor.
 
     Collective: one reduction, or two where the columns were far from orthonormal. Returns the loss
-    of orthogonality that there was.
+    of orthogonality that there was; beyond ``NOT_ORTHONORMAL`` the columns are left as they are.
     """
     first_loss = 0.0
     for sweep in range(2):
@@ -94,6 +98,8 @@ def orthonormalize(comm: MPI.Comm, X: NDArray[np.float64]) -> float:
         comm.Allreduce(MPI.IN_PLACE, gram)
         loss = float(np.max(np.abs(gram - np.eye(len(gram))), initial=0.0))
         first_loss = max(first_loss, loss)
+        if not loss <= NOT_ORTHONORMAL:
+            break
         if loss > _ORTHONORMAL:
             X[:] = X @ on_root(comm, partial(_inverse_factor, gram))
         if loss <= _NEARLY or sweep:

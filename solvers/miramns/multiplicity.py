@@ -25,11 +25,12 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from miramns import nested
-from miramns.arnoldi import apply_columns
+from miramns.arnoldi import Settled, apply_columns
 from miramns.certificate import orthogonality, orthonormalize, residual_norms
 from miramns.convergence import ROUNDING, Reason
 from miramns.problem import Problem
-from miramns.projected import on_root, ritz_pairs, wanted_order
+from miramns.projected import RitzPairs, on_root, ritz_pairs, wanted_order
+from miramns.restart import kept_size, thick_restart
 from miramns.start import seeded_normal
 
 if TYPE_CHECKING:
@@ -126,10 +127,23 @@ def _search(
             exhausted = settled.size == arnoldi.dimension
             if verdict == "unknown" and exhausted:
                 verdict = "clear"
-            if verdict != "unknown" or arnoldi.size >= capacity:
+            spent = budget is not None and arnoldi.n_matvec >= budget
+            if verdict != "unknown" or spent:
                 return verdict, arnoldi.n_matvec
+            if arnoldi.size >= capacity:
+                keep = kept_size(1, settled.size)
+                arnoldi.compress(*_thick(run, problem, settled, ritz, keep))
     finally:
         arnoldi.destroy()
+
+
+def _thick(
+    run: Run, problem: Problem, settled: Settled, ritz: RitzPairs, keep: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    H, beta = settled.hessenberg, settled.beta
+    return on_root(
+        run.comm, lambda: thick_restart(H, beta, ritz, keep, problem.which, hermitian=True)
+    )
 
 
 def _judge(

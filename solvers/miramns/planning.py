@@ -126,6 +126,9 @@ class MeasuredPlan:
         self.target = min(max(2 * k + 20, 40), capacity)
         self.columns_to_go = np.inf
         self.restarted = False
+        # how much of what was predicted for a cycle came true
+        self.faith = 1.0
+        self._expected: tuple[float, float] | None = None
         self.reasons: list[str] = []
 
     def next_look(self, size: int) -> int:
@@ -140,7 +143,9 @@ class MeasuredPlan:
     def kept_at(self, size: int, ritz: RitzPairs, to_go: float) -> int:
         """What leads to the answer soonest. Not collective: for one rank to decide."""
         kept = self._candidates(size)
-        rates = np.array([_rate(ritz.values, self.k, q) for q in kept])
+        if size >= self.target:
+            self._learn(to_go)
+        rates = self.faith * np.array([_rate(ritz.values, self.k, q) for q in kept])
         self.columns_to_go = to_go / max(float(rates.max()), 1e-12)
         if size < self.target:
             return 0
@@ -155,11 +160,23 @@ class MeasuredPlan:
         if largest > size:
             return 0
         self.restarted = True
+        rate = float(rates[int(np.flatnonzero(kept == q)[0])])
+        self._expected = to_go, _gain((size - q) * rate)
         self.reasons.append(
             f"at {size} columns of {1e3 * self.costs.column:.3g} ms each, {best:.2g} s to go: "
             f"kept {q}"
         )
         return q
+
+    def _learn(self, to_go: float) -> None:
+        """Compare the last cycle with what was predicted of it."""
+        if self._expected is None:
+            return
+        before, gain = self._expected
+        self._expected = None
+        share = (before - to_go) / max(gain, 1e-12)
+        self.faith *= float(np.sqrt(np.clip(share, 0.1, 2.0)))
+        self.faith = min(max(self.faith, 0.02), 1.5)
 
     def _candidates(self, size: int) -> NDArray[np.intp]:
         """Numbers of directions that may be kept."""
@@ -188,11 +205,16 @@ class MeasuredPlan:
         if left == 0.0:
             return np.full(len(kept), before + final)
         width = m - kept
-        gain = np.log(np.cosh(np.minimum(width * rates, 700.0)))
+        gain = _gain(width * rates)
         cycles = left / np.maximum(gain, 1e-12)
         one = width * (costs.column + costs.passing_restarted * m)
         restart = unit * m * (m / 2 + kept)
         return np.asarray(before + cycles * one + np.ceil(cycles) * restart + final)
+
+
+def _gain(exponent: Any) -> Any:
+    """Logarithm of the reduction by a cycle of Chebyshev growth `exponent`."""
+    return np.log(np.cosh(np.minimum(exponent, 700.0)))
 
 
 def _rate(values: NDArray[Any], k: int, q: int) -> float:

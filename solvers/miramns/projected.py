@@ -90,7 +90,7 @@ def ritz_pairs(H: NDArray[np.float64], beta: float, which: Order, *, hermitian: 
     values: NDArray[Any]
     vectors: NDArray[Any]
     if hermitian:
-        values, vectors = scipy.linalg.eigh((H + H.T) / 2)
+        values, vectors = scipy.linalg.eigh((H + H.T) / 2, driver="evd")
     else:
         values, vectors = scipy.linalg.eig(H)
         # LAPACK's vectors come back real when no value is complex.

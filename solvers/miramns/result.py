@@ -151,13 +151,8 @@ class EigenResult:
         ]
         if self.n_found_missing:
             lines.append(f"  {self.n_found_missing} pairs were found by the multiplicity check")
-        if (
-            self.converged
-            and not self.multiplicity_checked
-            and not np.iscomplexobj(self.eigenvalues)
-        ):
-            lines.append(
-                "  further copies of multiple eigenvalues were not searched for to the end"
-            )
+        is_hermitian = not np.iscomplexobj(self.eigenvalues)
+        if self.converged and is_hermitian and not self.multiplicity_checked:
+            lines.append("  not searched to the end: further copies of multiple eigenvalues")
         lines += [f"  {decision}" for decision in self.decisions]
         return "\n".join(lines)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from miramns import nested
 from miramns.arnoldi import ArnoldiFactorization, Settled, apply_columns
 from miramns.certificate import (
+    NOT_ORTHONORMAL,
     error_bounds,
     orthogonality,
     orthonormalize,
@@ -271,8 +272,8 @@ class Run:
         """
         raw = Settled(*self._leading(self.arnoldi.size))
         if self.problem.partial and self.problem.inner is None:
-            self._form_answer(self._ritz(raw.hessenberg, raw.beta), raw)
-            if (self.residuals <= self.bounds(self.values)).all():
+            loss = self._form_answer(self._ritz(raw.hessenberg, raw.beta), raw)
+            if loss <= NOT_ORTHONORMAL and (self.residuals <= self.bounds(self.values)).all():
                 self.reason = Reason.CONVERGED_TOL
                 return True
         settled = self.arnoldi.settle()
@@ -304,7 +305,8 @@ class Run:
         else:
             self.reason = Reason.DIVERGED_STAGNATED
 
-    def _form_answer(self, ritz: RitzPairs, settled: Settled) -> None:
+    def _form_answer(self, ritz: RitzPairs, settled: Settled) -> float:
+        """Form the vectors and measure them; return how far they were from orthonormal."""
         p, arnoldi = self.problem, self.arnoldi
         count = min(ritz.whole_pairs(p.k), settled.size)
         self.values = ritz.values[:count]
@@ -312,6 +314,7 @@ class Run:
         basis = arnoldi.basis[:, : settled.size]
         self.vectors = np.asfortranarray(basis @ settled.coordinates(ritz.vectors[:, :count]))
         self.n_certificate += count
+        loss = 0.0
         if p.hermitian and p.inner is None:
             loss = orthonormalize(self.comm, self.vectors)
             self.products = apply_columns(arnoldi.operator, self.vectors)
@@ -322,6 +325,7 @@ class Run:
             self.residuals = true_residuals(arnoldi.operator, self.values, self.vectors)
         measured = self.vectors if p.hermitian else basis
         self.orthogonality = orthogonality(self.comm, measured, p.inner if p.hermitian else None)
+        return loss
 
     def _rayleigh_ritz(self) -> None:
         """Project on the vectors themselves, which span more exactly what they should."""
