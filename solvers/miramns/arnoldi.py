@@ -31,9 +31,10 @@ from petsc4py import PETSc
 from scipy.linalg.blas import dgemv
 
 from miramns.convergence import ROUNDING, MiramnsError, OperatorError
+from miramns.projected import Coupling
 from miramns.start import seeded_normal
 
-__all__ = ["ArnoldiFactorization", "Settled", "apply_columns"]
+__all__ = ["ArnoldiFactorization", "Settled", "apply_block", "apply_columns"]
 
 #: A pass that leaves less than this fraction of the squared norm is followed by another one.
 _KEPT = 0.5
@@ -54,14 +55,14 @@ class Settled:
     ----------
     hessenberg : ndarray of shape (m, m)
         The projection.
-    beta : float
-        Coupling of the last column to the residual direction.
+    beta : float or ndarray of shape (b, m)
+        Coupling to the residual direction: of the last column, or of all to a block of directions.
     inverse : ndarray of shape (m + 1, m + 1) or None
         Upper triangular: the stored columns times this are orthonormal. None where they are.
     """
 
     hessenberg: NDArray[np.float64]
-    beta: float
+    beta: Coupling
     inverse: NDArray[np.float64] | None = None
 
     @property
@@ -158,10 +159,14 @@ class ArnoldiFactorization:
         """Dimension of the space that the factorisation can fill: n without what is locked."""
         return self.n - self.n_locked
 
+    def leading(self, size: int) -> Settled:
+        """The projection on the first `size` columns, as it stands. Not collective."""
+        H = self.hessenberg
+        return Settled(H[:size, :size], float(H[size, size - 1]))
+
     def settle(self) -> Settled:
         """Give the projection on the columns so far. Collective."""
-        m = self.size
-        return Settled(self.hessenberg[:m, :m], float(self.hessenberg[m, m - 1]))
+        return self.leading(self.size)
 
     def expand(self, size: int) -> None:
         """Grow to `size` columns.
@@ -352,22 +357,34 @@ class ArnoldiFactorization:
         return values
 
 
-def apply_columns(A: PETSc.Mat, X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Products of the operator with the columns of `X`, one by one.
+def apply_block(A: PETSc.Mat, X: NDArray[np.float64], Y: NDArray[np.float64]) -> None:
+    """Products of the operator with the columns of `X`, into `Y`, as one where it can do that.
 
-    Collective.
+    Collective. A shell whose context has ``mult_block(X, Y)`` (this rank's rows of both, as arrays)
+    is asked for it; assembled matrices multiply a dense one; others make one product a column.
 
     Parameters
     ----------
-    X : ndarray of shape (n_local, k)
+    X, Y : ndarray of shape (n_local, k)
         Column-major.
-
-    Returns
-    -------
-    ndarray of shape (n_local, k)
     """
+    kind = A.getType()
+    if X.shape[1] > 1 and kind == "python":
+        context = A.getPythonContext()
+        if hasattr(context, "mult_block"):
+            context.mult_block(X, Y)
+            return
+    if X.shape[1] > 1 and ("dense" in kind or "aij" in kind):
+        comm, n = A.getComm(), A.getSize()[0]
+        sizes = ((X.shape[0], n), (None, X.shape[1]))
+        source = PETSc.Mat().createDense(sizes, array=np.asfortranarray(X), comm=comm)
+        source.assemble()
+        target = A.matMult(source)
+        Y[:] = target.getDenseArray()
+        target.destroy()
+        source.destroy()
+        return
     source, target = A.createVecs()
-    Y = np.empty_like(X, order="F")
     for j in range(X.shape[1]):
         source.placeArray(np.ascontiguousarray(X[:, j]))
         target.placeArray(Y[:, j])
@@ -376,4 +393,10 @@ def apply_columns(A: PETSc.Mat, X: NDArray[np.float64]) -> NDArray[np.float64]:
         source.resetArray()
     source.destroy()
     target.destroy()
+
+
+def apply_columns(A: PETSc.Mat, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Products of the operator with the columns of `X`, in a new array. Collective."""
+    Y = np.empty(X.shape, order="F")
+    apply_block(A, X, Y)
     return Y

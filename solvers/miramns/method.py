@@ -9,6 +9,8 @@ Method. One Arnoldi factorisation carries all nested subspaces m_1 < ... < m_l.
   than the k wanted directions, and rarely. For Hermitian operators on long vectors the columns are
   made by the three-term recurrence with partial reorthogonalisation, and the sizes, the restarts
   and what they keep are chosen while running, from measured times and the Ritz values.
+* ``variant="block"``: the same with blocks of vectors, which need fewer passes over the operator
+  and find multiple eigenvalues; for operators whose product with a block is cheap.
 * ``variant="published"``: the factorisation is grown to m_l, every size is examined, and the one
   with the smallest measure is restarted from by implicit QR, its unwanted Ritz values as exact
   shifts, keeping k columns.
@@ -61,6 +63,7 @@ def solve(
     nested_sizes: Sequence[int] | None = None,
     variant: Variant = "default",
     orthogonalization: Literal["auto", "full", "partial"] = "auto",
+    block_size: int | None = None,
     multiplicity_check: Literal["auto", "always", "never"] = "auto",
     seed: int = 0,
     start: NDArray[np.float64] | None = None,
@@ -100,6 +103,8 @@ def solve(
     orthogonalization : {"auto", "full", "partial"}
         Partial reorthogonalisation reads the basis rarely; "auto" takes it for Hermitian operators
         on long vectors.
+    block_size : int, optional
+        Columns of a block of ``variant="block"``. Default: chosen from two measured products.
     multiplicity_check : {"auto", "always", "never"}
         Search for wanted eigenvalues that the answer lacks, in the complement of what was found
         (Hermitian operators, default variant). A Krylov space holds one vector of each eigenspace,
@@ -146,6 +151,7 @@ def solve(
         nested_sizes=nested_sizes,
         variant=variant,
         orthogonalization=orthogonalization,
+        block_size=block_size,
         seed=seed,
         memory_bytes=memory_bytes,
         inner=inner,

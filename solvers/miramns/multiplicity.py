@@ -72,7 +72,7 @@ def complete(
     problem: Problem, run: Run, effort: Literal["auto", "always", "never"]
 ) -> Completeness:
     """Search, and complete the answer of `run` in place. Collective."""
-    searchable = problem.hermitian and problem.variant == "default" and problem.inner is None
+    searchable = problem.hermitian and problem.variant != "published" and problem.inner is None
     if effort == "never" or not searchable or run.reason != Reason.CONVERGED_TOL:
         return Completeness(False, 0, 0)
     budget = max(int(_AUTO_SHARE * run.n_matvec), _AUTO_LEAST) if effort == "auto" else None
@@ -103,7 +103,9 @@ def _beyond(problem: Problem, found: NDArray[np.float64]) -> Problem:
     k = 1
     largest = nested.largest_size(k, dimension, dimension + 1)
     sizes = nested.checkpoints(k, min(largest, dimension))
-    return replace(problem, k=k, sizes=sizes, capacity=sizes[-1], locked=locked)
+    return replace(
+        problem, k=k, sizes=sizes, capacity=sizes[-1], locked=locked, variant="default", width=1
+    )
 
 
 def _search(

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns import nested
+from miramns.block import chosen_width
 from miramns.convergence import MiramnsError
 from miramns.projected import Order, known_orders
 from miramns.start import seeded_normal
 
 __all__ = ["Criterion", "Problem", "Variant", "check_problem", "start_vector"]
 
-Variant = Literal["default", "published"]
+Variant = Literal["default", "published", "block"]
 
 #: What a residual is relative to: the eigenvalue, nothing, or the norm of the operator.
 Criterion = Literal["relative", "absolute", "norm"]
@@ -46,6 +47,8 @@ class Problem:
         Largest subspace.
     scale : float
         ||A||_F for the published variant where the operator tells it, else 0.
+    width : int
+        Columns of a block; 1 for the single-vector variants.
     partial : bool
         Whether the basis is orthogonalised partially (Hermitian operators, long columns).
     """
@@ -64,6 +67,7 @@ class Problem:
     scale: float
     partial: bool
     longest: int
+    width: int
     seed: int
     inner: PETSc.Mat | None
     locked: NDArray[np.float64] | None
@@ -82,6 +86,7 @@ def check_problem(
     nested_sizes: Sequence[int] | None,
     variant: Variant,
     orthogonalization: Literal["auto", "full", "partial"],
+    block_size: int | None,
     seed: int,
     memory_bytes: int | None,
     inner: PETSc.Mat | None,
@@ -114,6 +119,10 @@ def check_problem(
         raise MiramnsError(f"need 0 < tol < 1 and max_it >= 0, got tol={tol}, max_it={max_it}")
     if seed < 0:
         raise MiramnsError(f"need seed >= 0, got {seed}")
+    if block_size is not None and (variant != "block" or block_size < 1):
+        raise MiramnsError(f"block_size={block_size} needs variant='block' and at least 1")
+    if variant == "block" and inner is not None:
+        raise MiramnsError("variant='block' knows the usual inner product only")
     longest = A.getComm().tompi4py().allreduce(A.getLocalSize()[0], op=MPI.MAX)
     may_be_partial = hermitian and inner is None and variant == "default"
     if orthogonalization == "partial" and not may_be_partial:
@@ -134,10 +143,15 @@ def check_problem(
     else:
         sizes = _sizes(k, dimension, ncv, nested_sizes, variant, affordable)
         capacity = sizes[-1]
+    width = 1
+    if variant == "block":
+        width = min(block_size or chosen_width(A, k, dimension), dimension)
+        sizes = tuple(sorted({min(-(-size // width) * width, dimension) for size in sizes}))
+        capacity = sizes[-1]
     scale = _frobenius_norm(A) if variant == "published" else 0.0
     return Problem(
         A, k, n, which, hermitian, tol, criterion, max_it, sizes, capacity, variant, scale,
-        partial, longest, seed, inner, locked,
+        partial, longest, width, seed, inner, locked,
     )  # fmt: skip
 
 
@@ -157,7 +171,7 @@ def _check_choices(
         if which in ("LI", "SI") and hermitian:
             raise MiramnsError(f"which={which!r}: eigenvalues of Hermitian operators are real")
     for name, value, choices in (
-        ("variant", variant, ("default", "published")),
+        ("variant", variant, ("default", "block", "published")),
         ("criterion", criterion, ("relative", "absolute", "norm")),
         ("orthogonalization", orthogonalization, ("auto", "full", "partial")),
     ):

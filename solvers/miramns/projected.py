@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrsen
 
 __all__ = [
+    "Coupling",
     "Order",
     "RitzPairs",
     "Which",
+    "coupled",
     "known_orders",
     "on_root",
     "ritz_pairs",
@@ -36,6 +38,13 @@ Which = Literal["LM", "SM", "LR", "SR", "LI", "SI", "LA", "SA", "BE"]
 
 #: A name, or a function of the values that returns keys, the wanted ones having the smallest.
 Order = Which | Callable[[NDArray[Any]], NDArray[np.float64]]
+
+#: How the residual hangs on the columns: by the last one (its norm), or by a matrix with a row for
+#: each of several residual directions.
+Coupling = float | NDArray[np.float64]
+
+#: Moduli closer than this, relative to the largest, are taken as equal: +x then comes before -x.
+_TIE = 1e-11
 
 T = TypeVar("T")
 
@@ -77,15 +86,17 @@ def on_root(comm: MPI.Comm, compute: Callable[[], T]) -> T:
     return answer  # type: ignore[return-value]
 
 
-def ritz_pairs(H: NDArray[np.float64], beta: float, which: Order, *, hermitian: bool) -> RitzPairs:
+def ritz_pairs(
+    H: NDArray[np.float64], beta: Coupling, which: Order, *, hermitian: bool
+) -> RitzPairs:
     """Solve the projected problem. Not collective.
 
     Parameters
     ----------
     H : ndarray of shape (m, m)
         Projected operator.
-    beta : float
-        Norm of the residual vector of the factorisation.
+    beta : float or ndarray of shape (b, m)
+        Norm of the residual vector of the factorisation, or the coupling to a block of them.
     """
     values: NDArray[Any]
     vectors: NDArray[Any]
@@ -97,7 +108,12 @@ def ritz_pairs(H: NDArray[np.float64], beta: float, which: Order, *, hermitian: 
         vectors = vectors.astype(np.complex128)
     order = wanted_order(values, which)
     values, vectors = values[order], vectors[:, order]
-    return RitzPairs(values, vectors, abs(beta) * np.abs(vectors[-1]))
+    return RitzPairs(values, vectors, np.linalg.norm(coupled(beta, vectors), axis=0))
+
+
+def coupled(beta: Coupling, Y: NDArray[Any]) -> NDArray[Any]:
+    """Coupling of combinations Y of the columns to the residual directions, a row for each."""
+    return beta @ Y if isinstance(beta, np.ndarray) else beta * Y[-1:]
 
 
 def wanted_order(values: NDArray[Any], which: Order) -> NDArray[np.intp]:
@@ -111,8 +127,21 @@ def wanted_order(values: NDArray[Any], which: Order) -> NDArray[np.intp]:
     else:
         measure = {"M": np.abs(values), "I": np.abs(imag)}.get(which[1], real)
         keys = -measure if which[0] == "L" or which == "LA" else measure
+    if which in ("LM", "SM", "LI", "SI"):
+        keys = _tied(keys)
     # lexsort: the last key counts first.
     return np.lexsort((-imag, np.abs(imag), -real, keys))
+
+
+def _tied(keys: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks of the keys in which those count as equal that only rounding tells apart."""
+    if not len(keys):
+        return keys
+    order = np.argsort(keys, kind="stable")
+    apart = np.diff(keys[order]) > _TIE * np.max(np.abs(keys))
+    ranks = np.empty(len(keys))
+    ranks[order] = np.concatenate([[0.0], np.cumsum(apart)])
+    return ranks
 
 
 def _from_both_ends(real: NDArray[np.float64]) -> NDArray[np.float64]:

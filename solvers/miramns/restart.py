@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miramns.projected import Order, RitzPairs, schur_basis
+from miramns.projected import Coupling, Order, RitzPairs, coupled, schur_basis
 
 __all__ = ["implicit_qr", "kept_size", "thick_restart"]
 
@@ -31,7 +31,7 @@ def kept_size(k: int, m: int) -> int:
 
 def thick_restart(
     H: NDArray[np.float64],
-    beta: float,
+    beta: Coupling,
     ritz: RitzPairs,
     keep: int,
     which: Order,
@@ -46,14 +46,14 @@ def thick_restart(
     -------
     Q : ndarray of shape (m, p)
         p is `keep`, or one more where a conjugate pair would be cut.
-    hessenberg : ndarray of shape (p + 1, p)
+    hessenberg : ndarray of shape (p + 1, p), (p + b, p) for blocks
     """
     if hermitian:
         Q = np.asarray(ritz.vectors[:, :keep])
         T = np.diag(ritz.values[:keep])
     else:
         T, Q = schur_basis(H, which, keep)
-    return Q, np.vstack([T, beta * Q[-1:]])
+    return Q, np.vstack([T, coupled(beta, Q)])
 
 
 def implicit_qr(

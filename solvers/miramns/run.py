@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from miramns import nested
 from miramns.arnoldi import ArnoldiFactorization, Settled, apply_columns
+from miramns.block import BlockFactorization
 from miramns.certificate import (
     NOT_ORTHONORMAL,
     error_bounds,
@@ -69,6 +70,11 @@ def factorization(
 ) -> ArnoldiFactorization:
     """The factorisation that suits the problem. Collective."""
     A, locked, seed = problem.operator, problem.locked, problem.seed
+    if problem.variant == "block":
+        return BlockFactorization(
+            A, capacity, start, seed, width=problem.width, hermitian=problem.hermitian,
+            locked=locked,
+        )  # fmt: skip
     if problem.partial:
         return LanczosFactorization(A, capacity, start, seed, locked=locked)
     return ArnoldiFactorization(
@@ -117,7 +123,7 @@ class Run:
         p, arnoldi = self.problem, self.arnoldi
         arnoldi.expand(self._next_look())
         size = arnoldi.size
-        full = size == p.capacity
+        full = size >= p.capacity
         settled_in = size - arnoldi.block_start >= _COLUMNS_AFTER_BREAKDOWN
         if not full and arnoldi.block_start and not settled_in:
             return
@@ -148,7 +154,7 @@ class Run:
             self.scale = float(np.linalg.norm(arnoldi.hessenberg))
         best, best_measure, best_ritz = 0, np.inf, None
         for size in reversed(p.sizes):
-            ritz = self._ritz(*self._leading(size))
+            ritz = self._ritz(arnoldi.leading(size))
             measure = nested.published_measure(ritz.estimates[: p.k], self.scale)
             passed = ritz.estimates[: p.k] <= self.bounds(ritz.values[: p.k])
             self._record(size, measure, int(passed.sum()), chosen=False)
@@ -156,7 +162,7 @@ class Run:
                 best, best_measure, best_ritz = size, measure, ritz
         assert best_ritz is not None  # there is at least one size, and a measure is finite
         self._mark_chosen(best)
-        settled = Settled(*self._leading(best))
+        settled = arnoldi.leading(best)
         if best_measure < p.tol and self._accepted(best_ritz, settled):
             return
         if best == arnoldi.dimension or self.n_restarts == p.max_it:
@@ -185,18 +191,14 @@ class Run:
         costs.passing, costs.passing_restarted = arnoldi.passing()
         costs.multiply = arnoldi.seconds_per_multiply()
 
-    def _leading(self, size: int) -> tuple[NDArray[np.float64], float]:
-        H = self.arnoldi.hessenberg
-        return H[:size, :size], float(H[size, size - 1])
-
     def _look(self, size: int) -> RitzPairs:
         began = time.perf_counter()
-        ritz = self._ritz(*self._leading(size))
+        ritz = self._ritz(self.arnoldi.leading(size))
         self.costs.look = time.perf_counter() - began
         return ritz
 
-    def _ritz(self, H: NDArray[np.float64], beta: float) -> RitzPairs:
-        p = self.problem
+    def _ritz(self, settled: Settled) -> RitzPairs:
+        p, H, beta = self.problem, settled.hessenberg, settled.beta
         return on_root(self.comm, lambda: ritz_pairs(H, beta, p.which, hermitian=p.hermitian))
 
     def bounds(self, values: NDArray[Any]) -> NDArray[np.float64]:
@@ -242,7 +244,7 @@ class Run:
     def _thick_restart(self, keep: int) -> None:
         p, arnoldi = self.problem, self.arnoldi
         settled = arnoldi.settle()
-        ritz = self._ritz(settled.hessenberg, settled.beta)
+        ritz = self._ritz(settled)
         keep = min(keep, settled.size - 1)
         self._mark_chosen(settled.size)
         Q, hessenberg = on_root(
@@ -270,14 +272,14 @@ class Run:
         A partially orthogonalised basis mostly serves as it is: what counts are the true residuals
         of the orthonormalised vectors. Only where they do not pass is it settled first.
         """
-        raw = Settled(*self._leading(self.arnoldi.size))
+        raw = self.arnoldi.leading(self.arnoldi.size)
         if self.problem.partial and self.problem.inner is None:
-            loss = self._form_answer(self._ritz(raw.hessenberg, raw.beta), raw)
+            loss = self._form_answer(self._ritz(raw), raw)
             if loss <= NOT_ORTHONORMAL and (self.residuals <= self.bounds(self.values)).all():
                 self.reason = Reason.CONVERGED_TOL
                 return True
         settled = self.arnoldi.settle()
-        return self._accepted(self._ritz(settled.hessenberg, settled.beta), settled)
+        return self._accepted(self._ritz(settled), settled)
 
     def _accepted(self, ritz: RitzPairs, settled: Settled) -> bool:
         self._form_answer(ritz, settled)
@@ -292,7 +294,7 @@ class Run:
 
     def _give_up(self) -> None:
         settled = self.arnoldi.settle()
-        self._hand_over(self._ritz(settled.hessenberg, settled.beta), settled)
+        self._hand_over(self._ritz(settled), settled)
 
     def _hand_over(self, ritz: RitzPairs, settled: Settled) -> None:
         """Hand over what there is: the whole space is spanned, or the restarts are used up."""
@@ -331,7 +333,7 @@ class Run:
         """Project on the vectors themselves, which span more exactly what they should."""
         projected = np.ascontiguousarray(self.vectors.T @ self.products)
         self.comm.Allreduce(MPI.IN_PLACE, projected)
-        ritz = self._ritz(projected, 0.0)
+        ritz = self._ritz(Settled(projected, 0.0))
         self.values = ritz.values
         self.vectors = np.asfortranarray(self.vectors @ ritz.vectors)
         self.products = np.asfortranarray(self.products @ ritz.vectors)

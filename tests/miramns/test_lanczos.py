@@ -147,7 +147,7 @@ def test_invariant_subspace_goes_on_with_a_new_direction(operators, gather):
 def test_not_finite_products_are_named(operators):
     values = np.ones(50)
     values[7] = np.nan
-    with pytest.raises(OperatorError, match="product 1 .* not finite"):
+    with pytest.raises(OperatorError, match=r"product 1 .* not finite"):
         started(operators(diagonal=values), 5).expand(5)
 
 

@@ -1,0 +1,153 @@
+"""The block variant: its identities, its answers, and what becomes of dependent blocks."""
+
+import numpy as np
+import pytest
+
+from miramns import MiramnsError, OperatorError, seeded_normal, solve
+from miramns.block import BlockFactorization, chosen_width
+
+pytestmark = pytest.mark.mpi
+
+SPECTRA = {
+    "power": np.arange(1.0, 201.0) ** -0.5,
+    "multiple": np.r_[np.full(5, 3.0), np.arange(1.0, 150.0) ** -2.0],
+    "laplacian": 2 - 2 * np.cos(np.pi * np.arange(1, 121) / 121),
+    "zero": np.zeros(40),
+    "identity": np.ones(50),
+    "rank 3": np.r_[3.0, 2.0, 1.0, np.zeros(57)],
+    "negative": -np.arange(1.0, 101.0),
+}
+
+
+def started(A, capacity, width, **more):
+    start = seeded_normal(0, *A.getOwnershipRange())
+    return BlockFactorization(A, capacity, start, width=width, **more)
+
+
+@pytest.mark.parametrize("width", [1, 3, 5])
+@pytest.mark.parametrize("hermitian", [True, False])
+def test_relation_and_orthonormality(operators, gather, width, hermitian):
+    M = np.random.default_rng(0).standard_normal((60, 60))
+    M = M + M.T if hermitian else M
+    f = started(operators(M), 30, width, hermitian=hermitian)
+    f.expand(30)
+    m = f.size
+    assert 30 <= m < 30 + width
+    assert f.n_matvec == m
+    assert f.n_blocks == m // width
+    V = gather(f.basis[:, : m + width])
+    np.testing.assert_allclose(V.T @ V, np.eye(m + width), atol=1e-13)
+    np.testing.assert_allclose(M @ V[:, :m], V @ f.hessenberg[: m + width, :m], atol=1e-12)
+    f.destroy()
+
+
+def test_dependent_directions_become_random_ones_without_coupling(operators, gather):
+    values = np.r_[4.0, 3.0, 2.0, np.ones(57)]
+    f = started(operators(diagonal=values), 20, 4)
+    f.expand(20)
+    assert f.n_breakdowns > 0
+    m = f.size
+    V = gather(f.basis[:, : m + 4])
+    np.testing.assert_allclose(V.T @ V, np.eye(m + 4), atol=1e-13)
+    np.testing.assert_allclose(
+        values[:, None] * V[:, :m], V @ f.hessenberg[: m + 4, :m], atol=1e-13
+    )
+    f.destroy()
+
+
+@pytest.mark.parametrize("width", [2, 4, 9])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_answers(operators, symmetric, name, width):
+    values = SPECTRA[name]
+    result = solve(
+        operators(symmetric(values)), 6, hermitian=True, variant="block", block_size=width
+    )
+    expected = values[np.argsort(-np.abs(values), kind="stable")][:6]
+    np.testing.assert_allclose(result.eigenvalues, expected, atol=1e-8 * abs(values).max())
+    assert result.converged
+    assert result.orthogonality < 1e-12
+    assert (result.residual_norms <= result.bounds).all()
+    assert result.multiplicity_checked or name == "laplacian"
+
+
+def test_a_block_holds_copies_without_the_check(operators):
+    values = np.r_[np.full(5, 3.0), np.arange(1.0, 200.0) ** -2.0]
+    A = operators(diagonal=values)
+    single = solve(A, 6, hermitian=True, multiplicity_check="never", tol=1e-6)
+    assert single.eigenvalues[4] < 2
+    block = solve(
+        A, 6, hermitian=True, multiplicity_check="never", tol=1e-6, variant="block", block_size=6
+    )
+    np.testing.assert_allclose(block.eigenvalues, values[:6], atol=1e-9)
+
+
+def test_fewer_passes_and_reductions(operators):
+    A = operators(diagonal=SPECTRA["power"])
+    single = solve(A, 10, hermitian=True)
+    block = solve(A, 10, hermitian=True, variant="block", block_size=5)
+    assert block.n_matvec / 5 < 0.6 * single.n_matvec
+    assert block.n_reductions < single.n_reductions
+
+
+def test_restarts(operators, symmetric):
+    values = SPECTRA["laplacian"]
+    result = solve(
+        operators(symmetric(values)), 4, hermitian=True, variant="block", block_size=3, ncv=21
+    )
+    assert result.n_restarts > 0
+    np.testing.assert_allclose(result.eigenvalues, np.sort(values)[::-1][:4], atol=1e-10)
+
+
+def test_nonsymmetric(operators):
+    M = np.random.default_rng(1).standard_normal((90, 90))
+    result = solve(operators(M), 3, hermitian=False, variant="block", block_size=3, ncv=36)
+    exact = np.linalg.eigvals(M)
+    exact = exact[np.argsort(-np.abs(exact))][: len(result.eigenvalues)]
+    np.testing.assert_allclose(np.abs(result.eigenvalues), np.abs(exact), atol=1e-6)
+    assert result.converged
+
+
+@pytest.mark.parametrize(("n", "width"), [(1, 3), (2, 2), (3, 2), (5, 4), (7, 3)])
+def test_spaces_that_end_within_a_block(operators, symmetric, n, width):
+    values = np.arange(n, 0.0, -1)
+    result = solve(
+        operators(symmetric(values)), n, hermitian=True, variant="block", block_size=width
+    )
+    np.testing.assert_allclose(result.eigenvalues, values, atol=1e-12)
+
+
+def test_block_products_of_a_shell_are_used(operators):
+    A = operators(diagonal=SPECTRA["power"])
+    context = A.getPythonContext()
+    widths = []
+
+    def mult_block(X, Y):
+        first, last = A.getOwnershipRange()
+        widths.append(X.shape[1])
+        Y[:] = context.values[first:last, None] * X
+
+    context.mult_block = mult_block
+    result = solve(A, 5, hermitian=True, variant="block", block_size=4)
+    np.testing.assert_allclose(result.eigenvalues, SPECTRA["power"][:5], atol=1e-12)
+    assert set(widths) >= {4}
+
+
+def test_chosen_width(operators):
+    A = operators(diagonal=SPECTRA["power"])
+    assert 2 <= chosen_width(A, 10, 200) <= 10
+    assert chosen_width(A, 10, 1) == 1
+    assert solve(A, 5, hermitian=True, variant="block").converged
+
+
+def test_refusals(operators):
+    A = operators(diagonal=np.ones(10))
+    with pytest.raises(MiramnsError, match="block_size=3 needs variant='block'"):
+        solve(A, 2, hermitian=True, block_size=3)
+    with pytest.raises(MiramnsError, match="block_size=0"):
+        solve(A, 2, hermitian=True, variant="block", block_size=0)
+    with pytest.raises(MiramnsError, match="usual inner product"):
+        solve(A, 2, hermitian=True, variant="block", inner=A)
+    values = np.ones(20)
+    values[3] = np.nan
+    with pytest.raises(OperatorError, match="not finite"):
+        solve(operators(diagonal=values), 2, hermitian=True, variant="block", block_size=2)
