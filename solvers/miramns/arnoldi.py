@@ -21,6 +21,7 @@ the Gram-Schmidt QR factorization", Math. Comp. 30 (1976).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,7 +225,7 @@ class ArnoldiFactorization:
             coefficients[j - 1] += coupling
         column = self.hessenberg[:, j]
         column[: j + 1] = coefficients
-        self.norm = max(self.norm, float(np.hypot(np.linalg.norm(coefficients), beta)))
+        self.norm = max(self.norm, math.hypot(math.sqrt(coefficients @ coefficients), beta))
         self.size = j + 1
         if beta > ROUNDING * self.norm:
             column[j + 1] = beta
@@ -264,27 +265,30 @@ class ArnoldiFactorization:
         d = self.n_locked
         V, w = self._columns[:, : d + j], self.basis[:, j]
         h = np.zeros(d + j)
+        sums = np.empty(d + j + 1)
         original = 0.0
         for _sweep in range(_MAX_PASSES):
             z = self._metric(w)
-            sums = self._reduce(np.append(V.T @ z, w @ z))
+            sums[:-1] = V.T @ z
+            sums[-1] = w @ z
+            self._reduce(sums)
             correction, squared = sums[:-1], float(sums[-1])
-            if not np.isfinite(squared):
+            if not math.isfinite(squared):
                 raise OperatorError(
                     f"product {self.n_matvec} with the operator has entries that are not finite: "
                     "look for NaN or Inf in the data"
                 )
             if squared < 0:
                 raise MiramnsError("the matrix of the inner product is not positive")
-            original = max(original, float(np.sqrt(squared)))
-            if np.sqrt(squared) <= ROUNDING * original:
+            original = max(original, math.sqrt(squared))
+            if math.sqrt(squared) <= ROUNDING * original:
                 return h[d:], 0.0
             if V.size:
                 dgemv(-1.0, V, correction, beta=1.0, y=w, overwrite_y=1)
             h += correction
             left = squared - float(correction @ correction)
             if left > _KEPT * squared:
-                return h[d:], float(np.sqrt(left))
+                return h[d:], math.sqrt(left)
         return h[d:], 0.0
 
     def _new_direction(self, j: int) -> None:
@@ -352,7 +356,8 @@ class ArnoldiFactorization:
             panel[:, :p] = panel[:, :m] @ Q
 
     def _reduce(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        self.comm.Allreduce(MPI.IN_PLACE, values)
+        if self.comm.size > 1:
+            self.comm.Allreduce(MPI.IN_PLACE, values)
         self.n_reductions += 1
         return values
 

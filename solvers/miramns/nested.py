@@ -23,16 +23,17 @@ __all__ = ["checkpoints", "largest_size", "published_measure", "published_sizes"
 #: and the small problems stay cheap beside the products.
 _GROWTH = 0.06
 
-#: Largest subspace that the default variant asks for without being told: this many, or so many
-#: times k. Fewer restarts need fewer products; each further column costs orthogonalisation.
-_LARGEST = 250
-_LARGEST_PER_PAIR = 8
+#: Largest subspace of the default variant where nothing is measured: so many columns, or so many
+#: times k. Beyond, products hardly get fewer, while the small problem grows with the third power;
+#: it is solved by the QR algorithm for nonsymmetric operators, which takes ten times as long.
+_LARGEST, _LARGEST_PER_PAIR = 120, 6
+_LARGEST_NONSYMMETRIC, _LARGEST_PER_PAIR_NONSYMMETRIC = 60, 5
 
 #: Size up to which the published method builds its nested set.
 _PUBLISHED_LARGEST = 200
 
 
-def largest_size(k: int, n: int, basis_columns: int) -> int:
+def largest_size(k: int, n: int, basis_columns: int, *, hermitian: bool = True) -> int:
     """Size m_l of the default variant: generous, but within n and the memory for the basis.
 
     Parameters
@@ -40,7 +41,10 @@ def largest_size(k: int, n: int, basis_columns: int) -> int:
     basis_columns : int
         Columns of the basis that memory allows.
     """
-    wanted = max(_LARGEST, _LARGEST_PER_PAIR * k)
+    if hermitian:
+        wanted = max(_LARGEST, _LARGEST_PER_PAIR * k)
+    else:
+        wanted = max(_LARGEST_NONSYMMETRIC, _LARGEST_PER_PAIR_NONSYMMETRIC * k)
     return max(min(wanted, basis_columns - 1, n), min(k + 2, n))
 
 

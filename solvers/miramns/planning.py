@@ -41,6 +41,14 @@ _KEPT_FRACTIONS = np.linspace(0.1, 0.7, 13)
 #: A look is worth its time when the columns made since the last one took this many times as long.
 _LOOK_SHARE = 12.0
 
+#: What ``FixedPlan`` makes without a look: this share of the columns predicted to be left, but not
+#: more than this share of those there are, as convergence may set in suddenly.
+_SHARE_AHEAD = 0.5
+_MOST_AHEAD = 0.12
+
+#: Convergence is not expected to become faster than this many times the rate of the last cycle.
+_ACCELERATION = 4.0
+
 #: Share of the predicted columns to go that is made before the next look.
 _APPROACH = 0.6
 
@@ -63,21 +71,61 @@ class Plan(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class FixedPlan:
-    """Given sizes, a restart at the last."""
+    """Given sizes, a restart at the last.
 
-    k: int
-    sizes: tuple[int, ...]
+    Sizes are passed over where the last two looks say that the answer is far, and after two
+    restarts, which say how far more reliably, where the last two restarts do.
+
+    Parameters
+    ----------
+    k : int
+    sizes : tuple of int
+        Increasing.
+    """
+
+    def __init__(self, k: int, sizes: tuple[int, ...]) -> None:
+        self.k = k
+        self.sizes = sizes
+        self._last: tuple[int, float] | None = None
+        self._ahead = 0.0
+        self._at_restarts: list[float] = []
 
     def next_look(self, size: int) -> int:
-        """The next of the sizes. Not collective."""
-        return next(m for m in self.sizes if m > size)
+        """The next of the sizes that is worth a look. Not collective."""
+        most = max(_MOST_AHEAD * size, self._certainly_ahead(size))
+        wanted = size + max(1.0, min(self._ahead, most))
+        return next((m for m in self.sizes if m >= wanted), self.sizes[-1])
 
     def kept_at(self, size: int, ritz: RitzPairs, to_go: float) -> int:
         """Half of what is not wanted, at the last size. Not collective."""
-        del ritz, to_go
-        return kept_size(self.k, size) if size >= self.sizes[-1] else 0
+        del ritz
+        self._ahead = _SHARE_AHEAD * self._columns_to_go(size, to_go)
+        if size < self.sizes[-1]:
+            self._last = size, to_go
+            return 0
+        keep = kept_size(self.k, size)
+        self._last = keep, to_go
+        self._at_restarts = [*self._at_restarts[-1:], to_go]
+        return keep
+
+    def _certainly_ahead(self, size: int) -> float:
+        """Columns that are needed even if convergence becomes several times faster."""
+        if len(self._at_restarts) < 2:
+            return 0.0
+        before, now = self._at_restarts
+        if now >= before:
+            return np.inf
+        keep = kept_size(self.k, self.sizes[-1])
+        cycles = now / (before - now) / _ACCELERATION
+        return cycles * (self.sizes[-1] - keep) - (size - keep)
+
+    def _columns_to_go(self, size: int, to_go: float) -> float:
+        if self._last is None:
+            return 0.0
+        before, left = self._last
+        rate = (left - to_go) / max(size - before, 1)
+        return to_go / rate if rate > 0 else np.inf
 
 
 @dataclass(slots=True)

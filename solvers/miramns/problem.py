@@ -141,7 +141,7 @@ def check_problem(
         wanted = min(max(_MOST_COLUMNS, 8 * k), dimension)
         capacity = max(min(wanted, affordable - 1), min(k + 2, dimension))
     else:
-        sizes = _sizes(k, dimension, ncv, nested_sizes, variant, affordable)
+        sizes = _sizes(k, dimension, ncv, nested_sizes, variant, affordable, hermitian)
         capacity = sizes[-1]
     width = 1
     if variant == "block":
@@ -186,6 +186,7 @@ def _sizes(
     nested_sizes: Sequence[int] | None,
     variant: Variant,
     affordable: int,
+    hermitian: bool,
 ) -> tuple[int, ...]:
     if nested_sizes is not None:
         sizes = tuple(sorted({min(int(size), n) for size in nested_sizes}))
@@ -194,7 +195,7 @@ def _sizes(
     elif variant == "published":
         sizes = nested.published_sizes(k, n, ncv or 0)
     else:
-        largest = ncv or nested.largest_size(k, n, min(affordable, n + 1))
+        largest = ncv or nested.largest_size(k, n, min(affordable, n + 1), hermitian=hermitian)
         sizes = nested.checkpoints(k, min(largest, n))
     least = min(k + 2, n)
     if sizes[-1] < least:

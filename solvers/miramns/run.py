@@ -112,6 +112,7 @@ class Run:
         self.trust = 1.0
         self.scale = problem.scale
         self.costs = Costs()
+        self._seen: RitzPairs
         self.plan: Plan
         if problem.sizes:
             self.plan = FixedPlan(problem.k, problem.sizes)
@@ -193,9 +194,16 @@ class Run:
 
     def _look(self, size: int) -> RitzPairs:
         began = time.perf_counter()
-        ritz = self._ritz(self.arnoldi.leading(size))
+        self._seen = self._ritz(self.arnoldi.leading(size))
         self.costs.look = time.perf_counter() - began
-        return ritz
+        return self._seen
+
+    def _settled_look(self) -> tuple[Settled, RitzPairs]:
+        """The settled projection, and its Ritz pairs: those of the last look if nothing changed."""
+        settled = self.arnoldi.settle()
+        if settled.inverse is None and len(self._seen.values) == settled.size:
+            return settled, self._seen
+        return settled, self._ritz(settled)
 
     def _ritz(self, settled: Settled) -> RitzPairs:
         p, H, beta = self.problem, settled.hessenberg, settled.beta
@@ -243,8 +251,7 @@ class Run:
 
     def _thick_restart(self, keep: int) -> None:
         p, arnoldi = self.problem, self.arnoldi
-        settled = arnoldi.settle()
-        ritz = self._ritz(settled)
+        settled, ritz = self._settled_look()
         keep = min(keep, settled.size - 1)
         self._mark_chosen(settled.size)
         Q, hessenberg = on_root(
@@ -278,8 +285,8 @@ class Run:
             if loss <= NOT_ORTHONORMAL and (self.residuals <= self.bounds(self.values)).all():
                 self.reason = Reason.CONVERGED_TOL
                 return True
-        settled = self.arnoldi.settle()
-        return self._accepted(self._ritz(settled), settled)
+        settled, ritz = self._settled_look()
+        return self._accepted(ritz, settled)
 
     def _accepted(self, ritz: RitzPairs, settled: Settled) -> bool:
         self._form_answer(ritz, settled)
@@ -293,8 +300,8 @@ class Run:
         return False
 
     def _give_up(self) -> None:
-        settled = self.arnoldi.settle()
-        self._hand_over(self._ritz(settled), settled)
+        settled, ritz = self._settled_look()
+        self._hand_over(ritz, settled)
 
     def _hand_over(self, ritz: RitzPairs, settled: Settled) -> None:
         """Hand over what there is: the whole space is spanned, or the restarts are used up."""

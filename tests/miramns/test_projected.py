@@ -109,8 +109,10 @@ def test_checkpoints_end_at_the_largest_and_grow():
 
 
 def test_largest_size_obeys_dimension_and_memory():
-    assert largest_size(10, 10_000, 10_001) == 250
-    assert largest_size(50, 10_000, 10_001) == 400
+    assert largest_size(10, 10_000, 10_001) == 120
+    assert largest_size(50, 10_000, 10_001) == 300
+    assert largest_size(10, 10_000, 10_001, hermitian=False) == 60
+    assert largest_size(50, 10_000, 10_001, hermitian=False) == 250
     assert largest_size(10, 60, 61) == 60
     assert largest_size(10, 10_000, 41) == 40
     assert largest_size(10, 10_000, 3) == 12
