@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.arnoldi import apply_columns
+from miramns.convergence import OperatorError
 from miramns.projected import on_root
 
 __all__ = [
@@ -68,11 +69,17 @@ def residual_norms(
     comm: MPI.Comm, values: NDArray[Any], X: NDArray[Any], AX: NDArray[Any]
 ) -> NDArray[np.float64]:
     """Norms of the columns of ``AX - X diag(values)``. Collective: two small reductions."""
-    R = AX - X * values
+    with np.errstate(invalid="ignore", over="ignore"):
+        R = AX - X * values
     largest = np.max(np.abs(R), axis=0, initial=0.0)
     comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
+    if not np.isfinite(largest).all():
+        raise OperatorError(
+            "a product made for the certificate has entries that are not finite: look for NaN or "
+            "Inf in the data"
+        )
     # scaled, so that no square overflows or vanishes
-    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    scale = np.where(largest > 0, largest, 1.0)
     squares = np.sum(np.abs(R / scale) ** 2, axis=0)
     comm.Allreduce(MPI.IN_PLACE, squares)
     return np.asarray(scale * np.sqrt(squares))

@@ -11,7 +11,11 @@ when the leading Ritz pair of the complement has converged far enough to be told
 Before that happens the answer stays, and is said not to be checked.
 
 The complement is random-started, so a copy has a component of usual size in it, and its Ritz value
-rises as fast as any other of that place in the spectrum; nothing excludes an unlucky vector.
+rises as fast as any other of that place in the spectrum. On its way up the leading Ritz value
+passes those of lesser eigenvalues, and is told from them by its residual: with the weight w of the
+copy in its vector, that is sqrt(w) times their distance. "Told" therefore means a residual far
+below the distance to the answer; what is left is the chance that a random vector has so small a
+component in the copy, which is about that ratio.
 """
 
 from __future__ import annotations
@@ -40,7 +44,11 @@ __all__ = ["Completeness", "complete"]
 
 #: Products that "auto" spends: this share of those of the run, but not fewer than so many.
 _AUTO_SHARE = 0.25
-_AUTO_LEAST = 30
+_AUTO_LEAST = 80
+
+#: Residual of the leading Ritz pair of the complement, relative to the distance of its value from
+#: one that belongs to the answer, with which it is taken for what it seems.
+_TOLD = 1e-5
 
 #: Columns that a search makes before it may end with nothing found.
 _LEAST_COLUMNS = 6
@@ -158,7 +166,8 @@ def _judge(
         return "missing"
     if estimate <= float(run.bounds(np.array([theta]))[0]):
         return "clear"
-    return "unknown" if _belongs(problem, values, theta, certain, estimate) else "clear"
+    near = _belongs(problem, values, theta, certain, estimate / _TOLD)
+    return "unknown" if near else "clear"
 
 
 def _belongs(

@@ -43,7 +43,7 @@ Order = Which | Callable[[NDArray[Any]], NDArray[np.float64]]
 #: each of several residual directions.
 Coupling = float | NDArray[np.float64]
 
-#: Moduli closer than this, relative to the largest, are taken as equal: +x then comes before -x.
+#: Moduli closer than this, relative to themselves, are taken as equal: +x then comes before -x.
 _TIE = 1e-11
 
 T = TypeVar("T")
@@ -138,7 +138,8 @@ def _tied(keys: NDArray[np.float64]) -> NDArray[np.float64]:
     if not len(keys):
         return keys
     order = np.argsort(keys, kind="stable")
-    apart = np.diff(keys[order]) > _TIE * np.max(np.abs(keys))
+    ordered = keys[order]
+    apart = np.diff(ordered) > _TIE * np.abs(ordered[:-1])
     ranks = np.empty(len(keys))
     ranks[order] = np.concatenate([[0.0], np.cumsum(apart)])
     return ranks

@@ -43,6 +43,9 @@ _COLUMNS_AFTER_BREAKDOWN = 20
 #: How far estimates may have to fall below the tolerance before the true residuals pass.
 _LEAST_TRUST = 1e-4
 
+#: Restarts after which the basis is orthonormalised anew.
+_REFRESH = 50
+
 #: Loss of orthogonality from which the values are taken from the orthonormalised vectors anew.
 _PROJECT_AGAIN = 1e-14
 
@@ -262,6 +265,8 @@ class Run:
         )
         arnoldi.compress(Q, hessenberg)
         self.n_restarts += 1
+        if self.n_restarts % _REFRESH == 0 and type(arnoldi) is ArnoldiFactorization:
+            arnoldi.refresh()
 
     def _implicit_restart(self, ritz: RitzPairs, m: int) -> None:
         arnoldi = self.arnoldi
