@@ -68,16 +68,17 @@ def true_residuals(A: PETSc.Mat, values: NDArray[Any], X: NDArray[Any]) -> NDArr
 def residual_norms(
     comm: MPI.Comm, values: NDArray[Any], X: NDArray[Any], AX: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Norms of the columns of ``AX - X diag(values)``. Collective: two small reductions."""
+    """Norms of the columns of ``AX - X diag(values)``. Collective: three small reductions."""
     with np.errstate(invalid="ignore", over="ignore"):
         R = AX - X * values
-    largest = np.max(np.abs(R), axis=0, initial=0.0)
-    comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
-    if not np.isfinite(largest).all():
+    # a maximum over ranks may lose a NaN
+    if not comm.allreduce(bool(np.isfinite(R).all()), op=MPI.LAND):
         raise OperatorError(
             "a product made for the certificate has entries that are not finite: look for NaN or "
             "Inf in the data"
         )
+    largest = np.max(np.abs(R), axis=0, initial=0.0)
+    comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
     # scaled, so that no square overflows or vanishes
     scale = np.where(largest > 0, largest, 1.0)
     squares = np.sum(np.abs(R / scale) ** 2, axis=0)
