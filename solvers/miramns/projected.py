@@ -27,6 +27,7 @@ __all__ = [
     "coupled",
     "known_orders",
     "on_root",
+    "refined_pairs",
     "ritz_pairs",
     "schur_basis",
     "wanted_order",
@@ -45,6 +46,8 @@ Coupling = float | NDArray[np.float64]
 
 #: Moduli closer than this, relative to themselves, are taken as equal: +x then comes before -x.
 _TIE = 1e-11
+
+_TINY = float(np.finfo(np.float64).tiny)
 
 T = TypeVar("T")
 
@@ -114,6 +117,70 @@ def ritz_pairs(
 def coupled(beta: Coupling, Y: NDArray[Any]) -> NDArray[Any]:
     """Coupling of combinations Y of the columns to the residual directions, a row for each."""
     return beta @ Y if isinstance(beta, np.ndarray) else beta * Y[-1:]
+
+
+def refined_pairs(
+    H: NDArray[np.float64], values: NDArray[Any], vectors: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Better eigenpairs of a nonsymmetric matrix where given ones are poor. Not collective.
+
+    LAPACK's driver balances first, which spoils the vectors of graded and strongly nonnormal
+    matrices by many digits. Schur form and back substitution do not, but overflow on defective
+    ones. They take longer, so this is for the pairs of the answer only; of each pair the better one
+    is taken.
+
+    Parameters
+    ----------
+    H : ndarray of shape (m, m)
+    values : ndarray of shape (k,)
+        Complex; of a conjugate pair the one with positive imaginary part comes first.
+    vectors : ndarray of shape (m, k)
+        Unit columns.
+
+    Returns
+    -------
+    values, vectors
+        As given; conjugate values have conjugate vectors.
+    """
+    values, vectors = values.copy(), vectors.copy()
+    T, Z = scipy.linalg.schur(H, output="complex")
+    diagonal = T.diagonal().copy()
+    rounding = 10 * len(H) * np.finfo(np.float64).eps * np.linalg.norm(T)
+    for i, value in enumerate(values):
+        j = int(np.argmin(np.abs(diagonal - value)))
+        better, y = complex(T[j, j]), Z[:, : j + 1] @ _triangular_vector(T, j)
+        diagonal[j] = np.inf
+        if value.imag == 0:
+            largest = y[np.argmax(np.abs(y))]
+            better, y = better.real, (y * (np.conj(largest) / max(abs(largest), _TINY))).real
+        poor = _residual(H, value, vectors[:, i])
+        if value.imag >= 0 and poor > rounding and _residual(H, better, y) < 0.1 * poor:
+            values[i], vectors[:, i] = better, y / np.linalg.norm(y)
+            if value.imag > 0 and i + 1 < len(values):
+                values[i + 1], vectors[:, i + 1] = np.conj(better), np.conj(vectors[:, i])
+    return values, vectors
+
+
+def _residual(H: NDArray[np.float64], value: complex, y: NDArray[Any]) -> float:
+    """Relative residual of a pair; infinite where it is none."""
+    norm = float(np.linalg.norm(y))
+    if not 0 < norm < np.inf:
+        return np.inf
+    return float(np.linalg.norm(H @ y - value * y)) / norm
+
+
+def _triangular_vector(T: NDArray[Any], j: int) -> NDArray[Any]:
+    """Eigenvector of an upper triangular matrix for its entry j, of length j + 1."""
+    shifted = T[:j, :j] - T[j, j] * np.eye(j)
+    small = max(float(np.finfo(np.float64).eps * np.linalg.norm(T)), _TINY)
+    entries = shifted.diagonal()
+    np.fill_diagonal(shifted, np.where(np.abs(entries) < small, small, entries))
+    x = np.ones(j + 1, dtype=np.complex128)
+    if j:
+        with np.errstate(all="ignore"):
+            x[:j] = scipy.linalg.solve_triangular(shifted, -T[:j, j], check_finite=False)
+            x /= np.linalg.norm(x)
+    return x if np.isfinite(x).all() else np.zeros_like(x)
 
 
 def wanted_order(values: NDArray[Any], which: Order) -> NDArray[np.intp]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from miramns.convergence import Reason, residual_bounds
 from miramns.lanczos import LanczosFactorization
 from miramns.planning import Costs, FixedPlan, MeasuredPlan, Plan
 from miramns.problem import Problem
-from miramns.projected import RitzPairs, on_root, ritz_pairs
+from miramns.projected import RitzPairs, on_root, refined_pairs, ritz_pairs
 from miramns.restart import implicit_qr, thick_restart
 from miramns.result import Check
 
@@ -326,7 +327,12 @@ class Run:
         self.values = ritz.values[:count]
         self.others, self.uncertainties = ritz.values, ritz.estimates
         basis = arnoldi.basis[:, : settled.size]
-        self.vectors = np.asfortranarray(basis @ settled.coordinates(ritz.vectors[:, :count]))
+        Y = ritz.vectors[:, :count]
+        if not p.hermitian:
+            self.values, Y = on_root(
+                self.comm, partial(refined_pairs, settled.hessenberg, self.values, Y)
+            )
+        self.vectors = np.asfortranarray(basis @ settled.coordinates(Y))
         self.n_certificate += count
         loss = 0.0
         if p.hermitian and p.inner is None:
