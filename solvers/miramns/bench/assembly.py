@@ -1,0 +1,89 @@
+"""Distributed matrices from the entries of one rank's rows, and products written in Python.
+
+Rows are dealt out as PETSc does it by default. Whatever a generator draws is a function of (seed,
+index), so a matrix is the same on any number of ranks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.special import ndtr
+
+from miramns.start import seeded_normal
+
+__all__ = ["aij_from_entries", "aij_from_rows", "own_rows", "seeded_uniform", "shell"]
+
+
+def own_rows(comm: MPI.Comm, n: int) -> tuple[int, int]:
+    """First row of this rank and the one after its last. Not collective."""
+    share, rest = divmod(n, comm.size)
+    first = comm.rank * share + min(comm.rank, rest)
+    return first, first + share + (comm.rank < rest)
+
+
+def seeded_uniform(seed: int, stream: int, start: int, stop: int) -> NDArray[np.float64]:
+    """Entries ``start`` to ``stop`` of an endless vector uniform in [0, 1). Not collective."""
+    uniform = ndtr(seeded_normal(seed, start, stop, stream))
+    return np.asarray(np.minimum(uniform, np.nextafter(1.0, 0.0)), dtype=np.float64)
+
+
+def aij_from_entries(
+    comm: MPI.Comm,
+    shape: tuple[int, int],
+    rows: NDArray[Any],
+    columns: NDArray[Any],
+    values: NDArray[np.float64],
+    *,
+    hermitian: bool = False,
+) -> PETSc.Mat:
+    """Assemble a sparse matrix; entries named twice are added.
+
+    Collective on `comm`.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Of the whole matrix.
+    rows, columns : ndarray of shape (n_entries,)
+        Global indices; all rows are this rank's.
+    values : ndarray of shape (n_entries,)
+    hermitian : bool
+        What the matrix is told of itself.
+    """
+    first, last = own_rows(comm, shape[0])
+    local = coo_matrix((values, (rows - first, columns)), shape=(last - first, shape[1]))
+    return aij_from_rows(comm, shape, local.tocsr(), hermitian=hermitian)
+
+
+def aij_from_rows(
+    comm: MPI.Comm, shape: tuple[int, int], local: csr_matrix, *, hermitian: bool = False
+) -> PETSc.Mat:
+    """Assemble a sparse matrix from this rank's rows. Collective on `comm`."""
+    first, last = own_rows(comm, shape[0])
+    begin, end = own_rows(comm, shape[1])
+    integer = PETSc.IntType
+    csr = (local.indptr.astype(integer), local.indices.astype(integer), local.data)
+    sizes = ((last - first, shape[0]), (end - begin, shape[1]))
+    A = PETSc.Mat().createAIJ(sizes, csr=csr, comm=comm)
+    A.assemble()
+    if hermitian:
+        A.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+        A.setOption(PETSc.Mat.Option.HERMITIAN, True)
+    return A
+
+
+def shell(comm: MPI.Comm, n: int, context: object, *, hermitian: bool) -> PETSc.Mat:
+    """Make a square operator whose products `context` computes. Collective on `comm`."""
+    first, last = own_rows(comm, n)
+    sizes = ((last - first, n), (last - first, n))
+    A = PETSc.Mat().createPython(sizes, context, comm=comm)
+    A.setUp()
+    if hermitian:
+        A.setOption(PETSc.Mat.Option.HERMITIAN, True)
+    return A

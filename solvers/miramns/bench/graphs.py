@@ -1,0 +1,123 @@
+"""Adjacency matrices of random graphs: uniform pairs, blocks, power-law degrees.
+
+Every edge is drawn from its own number, so each rank draws all of them, piece by piece, and keeps
+those at its vertices: no exchange, and the same graph on any number of ranks. Loops are dropped,
+edges drawn twice count once.
+
+References: Erdos, Renyi (1959) for uniform pairs; Holland, Laskey, Leinhardt (1983) for the
+stochastic block model; Chung, Lu (2002) for given expected degrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+from scipy.sparse import csr_matrix
+
+from miramns.bench.assembly import aij_from_rows, own_rows, seeded_uniform
+
+__all__ = ["power_law_graph", "random_graph", "stochastic_block_graph"]
+
+Endpoints = Callable[[int, int], tuple[NDArray[Any], NDArray[Any]]]
+
+#: Edges drawn at a time: bounds the memory of a rank.
+_PIECE = 1 << 18
+
+
+def random_graph(comm: MPI.Comm, n: int, degree: float, seed: int) -> PETSc.Mat:
+    """Graph of uniform pairs: one eigenvalue near the mean degree, the others a dense bulk.
+
+    Collective on `comm`.
+
+    Parameters
+    ----------
+    degree : float
+        Mean number of edges at a vertex, before double ones are merged.
+    """
+
+    def draw(start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        return _vertices(n, seed, 0, start, stop), _vertices(n, seed, 1, start, stop)
+
+    return _adjacency(comm, n, round(n * degree / 2), draw)
+
+
+def stochastic_block_graph(
+    comm: MPI.Comm, n: int, blocks: int, inside: float, outside: float, seed: int
+) -> PETSc.Mat:
+    """Graph of equal blocks: as many eigenvalues as blocks stand out of the bulk.
+
+    Collective on `comm`.
+
+    Parameters
+    ----------
+    blocks : int
+        Number of blocks; vertex i belongs to block ``i mod blocks``.
+    inside, outside : float
+        Mean number of edges from a vertex to its own block, and to anywhere.
+    """
+    n -= n % blocks
+    share = inside / (inside + outside)
+
+    def draw(start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        i = _vertices(n, seed, 0, start, stop)
+        j = _vertices(n, seed, 1, start, stop)
+        own = seeded_uniform(seed, 2, start, stop) < share
+        return i, np.where(own, j - j % blocks + i % blocks, j)
+
+    return _adjacency(comm, n, round(n * (inside + outside) / 2), draw)
+
+
+def power_law_graph(comm: MPI.Comm, n: int, degree: float, exponent: float, seed: int) -> PETSc.Mat:
+    """Graph whose expected degrees follow a Pareto law (Chung and Lu).
+
+    Collective on `comm`. The dominant eigenvalues are near the square roots of the largest degrees,
+    or belong to the densest part, and thin out slowly.
+
+    Parameters
+    ----------
+    degree : float
+        Mean of the expected degrees.
+    exponent : float
+        The number of vertices of degree x falls as ``x ** -exponent``; more than 2.
+    """
+    weights = ((np.arange(n) + 0.5) / n) ** (-1.0 / (exponent - 1.0))
+    weights *= degree / weights.mean()
+    # beyond this the expected number of edges between two vertices would exceed one
+    weights = np.minimum(weights, np.sqrt(degree * n))
+    limits = np.cumsum(weights)
+    # heavy vertices anywhere, so that every rank has its share of the entries
+    order = np.argsort(seeded_uniform(seed, 3, 0, n), kind="stable")
+
+    def draw(start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        i, j = (
+            np.searchsorted(limits, seeded_uniform(seed, stream, start, stop) * limits[-1])
+            for stream in (0, 1)
+        )
+        return order[np.minimum(i, n - 1)], order[np.minimum(j, n - 1)]
+
+    return _adjacency(comm, n, round(limits[-1] / 2), draw)
+
+
+def _vertices(n: int, seed: int, stream: int, start: int, stop: int) -> NDArray[Any]:
+    return (seeded_uniform(seed, stream, start, stop) * n).astype(np.int64)
+
+
+def _adjacency(comm: MPI.Comm, n: int, n_edges: int, draw: Endpoints) -> PETSc.Mat:
+    first, last = own_rows(comm, n)
+    places = []
+    for start in range(0, n_edges, _PIECE):
+        i, j = draw(start, min(start + _PIECE, n_edges))
+        for row, column in ((i, j), (j, i)):
+            mine = (first <= row) & (row < last) & (row != column)
+            places.append((row[mine] - first) * n + column[mine])
+    entries = np.unique(np.concatenate(places)) if places else np.empty(0, dtype=np.int64)
+    ends = np.searchsorted(entries, np.arange(last - first + 1) * n)
+    local = csr_matrix(
+        (np.ones(entries.size), entries % n, ends), shape=(last - first, n), dtype=np.float64
+    )
+    return aij_from_rows(comm, (n, n), local, hermitian=True)

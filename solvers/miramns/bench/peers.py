@@ -1,0 +1,160 @@
+"""scipy's and PRIMME's eigensolvers on one rank, with the same operator, start and certificate."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from petsc4py import PETSc
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh
+
+from miramns.bench.answer import Answer, RefusedError, Task
+from miramns.bench.limit import Watch
+from miramns.certificate import orthogonality, true_residuals
+from miramns.start import seeded_normal
+
+__all__ = ["has_primme", "run_primme", "run_scipy"]
+
+Pairs = tuple[NDArray[Any], NDArray[Any]]
+
+
+def has_primme() -> bool:
+    """Whether PRIMME's Python package can be imported. Not collective."""
+    try:
+        importlib.import_module("primme")
+    except ImportError:
+        return False
+    return True
+
+
+def run_scipy(A: PETSc.Mat, task: Task, watch: Watch) -> Answer:
+    """Find eigenpairs by scipy's ``eigsh`` or ``eigs`` (ARPACK)."""
+    n = A.getSize()[0]
+    if task.k >= n - 1:
+        raise RefusedError("k is too large")
+    which: str = task.which
+    if task.hermitian:
+        which = {"LR": "LA", "SR": "SA"}.get(which, which)
+
+    def solve(operator: LinearOperator, start: NDArray[np.float64]) -> tuple[Pairs, bool, int]:
+        method = eigsh if task.hermitian else eigs
+        # 10 n is its own limit; the watch ends what takes too long
+        options = {"k": task.k, "which": which, "v0": start, "tol": task.tol}
+        try:
+            return method(operator, maxiter=100 * n, **options), True, 0
+        except ArpackNoConvergence as error:
+            return (error.eigenvalues, error.eigenvectors), False, 0
+
+    name = "scipy eigsh" if task.hermitian else "scipy eigs"
+    return _answer(A, task, watch, solve, name)
+
+
+def run_primme(A: PETSc.Mat, task: Task, watch: Watch, *, preset: str) -> Answer:
+    """Find eigenpairs by PRIMME.
+
+    Parameters
+    ----------
+    preset : str
+        Name of PRIMME's preset method, or nothing for its default.
+    """
+    primme = importlib.import_module("primme")
+    which = {"LR": "LA", "SR": "SA"}.get(task.which, task.which)
+
+    def solve(operator: LinearOperator, start: NDArray[np.float64]) -> tuple[Pairs, bool, int]:
+        options: dict[str, Any] = {"method": preset} if preset else {}
+        values, vectors, stats = primme.eigsh(
+            operator,
+            k=task.k,
+            which=which,
+            v0=start.reshape(-1, 1),
+            tol=task.tol,
+            return_stats=True,
+            **options,
+        )
+        return (values, vectors), len(values) >= task.k, int(stats["numOuterIterations"])
+
+    return _answer(A, task, watch, solve, f"PRIMME {preset}".strip())
+
+
+def _answer(
+    A: PETSc.Mat,
+    task: Task,
+    watch: Watch,
+    solve: Callable[[LinearOperator, NDArray[np.float64]], tuple[Pairs, bool, int]],
+    solver: str,
+) -> Answer:
+    began = time.perf_counter()
+    n = A.getSize()[0]
+    products = _Products(A, watch)
+    operator = LinearOperator((n, n), matvec=products.one, matmat=products.many, dtype=np.float64)
+    try:
+        (values, vectors), claimed, restarts = solve(operator, seeded_normal(task.seed, 0, n))
+    finally:
+        products.destroy()
+    values, vectors = _wanted_first(values, vectors, task.which)
+    # the other methods hand over a certificate as well, so this is part of the time
+    if values.size:
+        true_residuals(A, values, vectors)
+        if task.hermitian:
+            orthogonality(A.getComm().tompi4py(), vectors)
+    return Answer(
+        values=values,
+        vectors=vectors,
+        claimed=claimed,
+        n_matvec=products.count,
+        n_reductions=None,
+        n_restarts=restarts or None,
+        seconds=time.perf_counter() - began,
+        solver=solver,
+    )
+
+
+def _wanted_first(values: NDArray[Any], vectors: NDArray[Any], which: str) -> Pairs:
+    """Sort by what is wanted; of a conjugate pair the positive imaginary part comes first.
+
+    A pair that was cut is completed.
+    """
+    if values.size == 0:
+        return values, np.asfortranarray(vectors)
+    if np.iscomplexobj(values) and not np.isclose(values.imag.sum(), 0, atol=1e-8):
+        lone = [
+            i for i, z in enumerate(values) if z.imag and not np.isclose(values, z.conj()).any()
+        ]
+        values = np.concatenate([values, values[lone].conj()])
+        vectors = np.column_stack([vectors, vectors[:, lone].conj()])
+    key = np.abs(values) if which == "LM" else values.real
+    if which in ("SR", "SA"):
+        key = -key
+    scale = max(float(np.max(np.abs(values))), 1e-300)
+    # rounded, so that the two of a pair stay together
+    by = [np.round(part / scale, 12) for part in (np.abs(values.imag), -values.real, -key)]
+    order = np.lexsort((-values.imag, *by))
+    return values[order], np.asfortranarray(vectors[:, order])
+
+
+class _Products:
+    """Counted products with arrays in place of PETSc's vectors."""
+
+    def __init__(self, A: PETSc.Mat, watch: Watch) -> None:
+        self.A = A
+        self.watch = watch
+        self.count = 0
+        self.x, self.y = A.createVecs()
+
+    def one(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        self.count += 1
+        self.watch.look()
+        self.x.setArray(np.ravel(x))
+        self.A.mult(self.x, self.y)
+        return np.array(self.y.getArray(readonly=1))
+
+    def many(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack([self.one(x) for x in X.T])
+
+    def destroy(self) -> None:
+        self.x.destroy()
+        self.y.destroy()

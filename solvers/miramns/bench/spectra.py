@@ -1,0 +1,147 @@
+"""Operators with a chosen spectrum, and sample covariances, none of which is ever assembled.
+
+A diagonal matrix D is hidden by a product H of a few Householder reflections: A = H D H' has the
+eigenvalues of D, eigenvectors without structure, and a product costs two passes over a few vectors.
+
+The sample covariance X'X/n belongs to a sparse random X whose columns are used as often as words
+are: the j-th with a frequency that falls as a power of j. It is not centred.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+from scipy.special import betaincinv
+
+from miramns.bench.assembly import aij_from_entries, own_rows, seeded_uniform, shell
+from miramns.start import seeded_normal
+
+__all__ = [
+    "clustered_values",
+    "hidden_diagonal",
+    "multiple_values",
+    "power_law_values",
+    "sparse_covariance",
+    "spiked_values",
+]
+
+_REFLECTIONS = 3
+
+
+def spiked_values(n: int, spikes: int = 10) -> NDArray[np.float64]:
+    """Spikes from 100 down to 5 above a bulk in [0, 4] whose edge is a square root, shape (n,)."""
+    spikes = min(spikes, n)
+    bulk = 4.0 * betaincinv(1.5, 1.5, (np.arange(n - spikes) + 0.5) / max(n - spikes, 1))
+    return np.concatenate([np.geomspace(100.0, 5.0, spikes), bulk[::-1]])
+
+
+def power_law_values(n: int, decay: float = 1.0) -> NDArray[np.float64]:
+    """Eigenvalues ``j ** -decay``, j = 1..n, shape (n,)."""
+    return np.arange(1.0, n + 1.0) ** -decay
+
+
+def clustered_values(n: int, width: float = 1e-5) -> NDArray[np.float64]:
+    """Ten clusters of four, each `width` wide relative to its centre, above a bulk, shape (n,)."""
+    centres = np.repeat(np.geomspace(10.0, 2.0, 10), 4)
+    clusters = centres * (1.0 - width * np.tile(np.arange(4) / 3.0, 10))
+    return np.concatenate([clusters, np.linspace(1.5, 0.0, max(n - 40, 0))])[:n]
+
+
+def multiple_values(n: int, multiplicity: int = 3) -> NDArray[np.float64]:
+    """Twelve eigenvalues of equal multiplicity above a bulk, shape (n,)."""
+    peaks = np.repeat(np.geomspace(10.0, 2.0, 12), multiplicity)
+    return np.concatenate([peaks, np.linspace(1.5, 0.0, max(n - peaks.size, 0))])[:n]
+
+
+def hidden_diagonal(comm: MPI.Comm, values: NDArray[np.float64], seed: int) -> PETSc.Mat:
+    """Operator with the eigenvalues `values` (all of them, on every rank). Collective on `comm`."""
+    return shell(comm, len(values), _HiddenDiagonal(comm, values, seed), hermitian=True)
+
+
+class _HiddenDiagonal:
+    """Context of a shell: A = H D H' with H a product of Householder reflections."""
+
+    def __init__(self, comm: MPI.Comm, values: NDArray[np.float64], seed: int) -> None:
+        first, last = own_rows(comm, len(values))
+        self.comm = comm
+        self.values = np.asarray(values[first:last], dtype=np.float64)
+        self.normals = []
+        for stream in range(_REFLECTIONS):
+            w = seeded_normal(seed, first, last, stream)
+            self.normals.append(w / np.sqrt(comm.allreduce(float(w @ w))))
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = A x. Collective: one small reduction per reflection and direction."""
+        work = np.array(x.getArray(readonly=1))
+        for w in reversed(self.normals):
+            self._reflect(work, w)
+        work *= self.values
+        for w in self.normals:
+            self._reflect(work, w)
+        y.setArray(work)
+
+    def _reflect(self, x: NDArray[np.float64], w: NDArray[np.float64]) -> None:
+        x -= (2.0 * self.comm.allreduce(float(w @ x))) * w
+
+
+def sparse_covariance(
+    comm: MPI.Comm, rows: int, columns: int, per_row: int, decay: float, seed: int
+) -> PETSc.Mat:
+    """X'X / rows of a sparse random matrix, as a shell of size `columns`.
+
+    Collective on `comm`.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Shape of X, whose rows are distributed.
+    per_row : int
+        Entries drawn per row, uniform in [0, 1); those at the same place are added.
+    decay : float
+        The j-th column is drawn with a probability proportional to ``(j + 10) ** -decay``.
+    """
+    first, last = own_rows(comm, rows)
+    start, stop = first * per_row, last * per_row
+    limits = np.cumsum((np.arange(columns) + 10.0) ** -decay)
+    drawn = np.searchsorted(limits, seeded_uniform(seed, 0, start, stop) * limits[-1])
+    X = aij_from_entries(
+        comm,
+        (rows, columns),
+        np.repeat(np.arange(first, last), per_row),
+        # spread over the columns, so that no rank holds all the frequent ones
+        _spread(np.minimum(drawn, columns - 1), columns),
+        seeded_uniform(seed, 1, start, stop),
+    )
+    return shell(comm, columns, _Covariance(X, 1.0 / rows), hermitian=True)
+
+
+def _spread(column: NDArray[Any], columns: int) -> NDArray[Any]:
+    """Permute indices by a multiplication with a number that has no factor with `columns`."""
+    factor = int(columns * 0.618) | 1
+    while np.gcd(factor, columns) != 1:
+        factor += 2
+    return (column * factor) % columns
+
+
+class _Covariance:
+    """Context of a shell: A = scale X'X, two products with X."""
+
+    def __init__(self, X: PETSc.Mat, scale: float) -> None:
+        self.X = X
+        self.scale = scale
+        self.work = X.createVecLeft()
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = A x. Collective."""
+        self.X.mult(x, self.work)
+        self.work.scale(self.scale)
+        self.X.multTranspose(self.work, y)
+
+    def destroy(self, _shell: PETSc.Mat) -> None:
+        """Destroy what the shell holds, with it. Collective."""
+        self.work.destroy()
+        self.X.destroy()
