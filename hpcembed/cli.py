@@ -1,4 +1,4 @@
-"""The command line: ``hpcembed run JOB.toml``, ``hpcembed info``.
+"""The command line: ``hpcembed run JOB.toml``, ``hpcembed bench eigensolvers``, ``hpcembed info``.
 
 Every rank runs :func:`main`. An error that the user can mend, agreed on by all ranks, is printed
 once and ends all of them with its exit status; anything else ends the whole job at once, with the
@@ -116,6 +116,15 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
     info = commands.add_parser("info", help="versions, MPI library, PETSc build, threads")
     info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
     info.set_defaults(command=_info)
+
+    bench = commands.add_parser("bench", help="compare eigensolvers")
+    benches = bench.add_subparsers(required=True, metavar="WHAT")
+    eigensolvers = benches.add_parser(
+        "eigensolvers",
+        help="MIRAMns, SLEPc's solvers, scipy and PRIMME; takes the arguments of miramns.bench",
+    )
+    eigensolvers.set_defaults(command=_bench, verbose=False)
+
     for command in (run, info):
         command.add_argument("--verbose", action="store_true", help="say more")
 
@@ -124,7 +133,12 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
         if rank:
             stack.enter_context(contextlib.redirect_stderr(nowhere))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
-        return parser.parse_args(argv)
+        # The benchmark has a parser of its own, even for --help.
+        words = sys.argv[1:] if argv is None else list(argv)
+        passed = words[2:] if words[:2] == ["bench", "eigensolvers"] else []
+        arguments = parser.parse_args(words[: len(words) - len(passed)])
+        arguments.passed = passed
+        return arguments
 
 
 def _start_petsc(options: str) -> None:
@@ -153,6 +167,13 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
             print(text, flush=True)
         return 0
     return run_job(context)
+
+
+def _bench(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    _start_petsc("")
+    from miramns import bench
+
+    return bench.main(arguments.passed, comm)
 
 
 def _info(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

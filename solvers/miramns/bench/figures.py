@@ -6,9 +6,10 @@ for. Colours are those of Okabe and Ito (2008); lines differ in style as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from miramns.bench.profiles import cost_table, performance_profile
 from miramns.bench.records import Record
 
 __all__ = ["draw_course", "draw_profiles"]
+
+P = ParamSpec("P")
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#888888")
 _STYLES = ("-", "--", "-.", ":")
@@ -34,6 +37,20 @@ _SETTINGS: dict[Any, Any] = {
 _TITLES = {True: "Hermitian", False: "nonsymmetric"}
 
 
+def _styled(draw: Callable[P, bool]) -> Callable[P, bool]:
+    """Apply the settings to one picture, not to the user's others."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> bool:
+        import matplotlib
+
+        with matplotlib.rc_context(_SETTINGS):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@_styled
 def draw_profiles(path: Path, records: Sequence[Record], what: str) -> bool:
     """Draw performance profiles, Hermitian and nonsymmetric problems apart. Not collective.
 
@@ -84,6 +101,7 @@ def draw_profiles(path: Path, records: Sequence[Record], what: str) -> bool:
     return True
 
 
+@_styled
 def draw_course(path: Path, records: Sequence[Record]) -> bool:
     """Draw how the methods converge on one problem, and the sizes they restart from.
 
@@ -131,7 +149,7 @@ def draw_course(path: Path, records: Sequence[Record]) -> bool:
     first = told[0]
     upper.set_title(f"{first.problem}, n = {first.n}, k = {first.k}, {first.which}", loc="left")
     upper.set_xlabel("products")
-    upper.set_ylabel("largest estimate of a wanted pair")
+    upper.set_ylabel("measure (each on its own scale)")
     upper.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     if sized:
         _draw_sizes(grid[1, 0], sized, names)

@@ -49,6 +49,8 @@ class Method:
     hermitian_only, one_rank_only : bool
     ends : bool
         It finds ends of the spectrum only: largest modulus where that is an end.
+    modulus : bool
+        It finds the largest modulus only: an end of the spectrum where that is the same.
     krylov : bool
         A Krylov method with full orthogonalisation: its products may serve as the floor.
     timed : bool
@@ -61,6 +63,7 @@ class Method:
     hermitian_only: bool = False
     one_rank_only: bool = False
     ends: bool = False
+    modulus: bool = False
     krylov: bool = False
     timed: bool = True
 
@@ -72,6 +75,8 @@ class Method:
             return "one rank only"
         if self.ends and which == "LM" and not problem.definite:
             return "no largest modulus"
+        if self.modulus and which != "LM" and not (problem.definite and which in ("LR", "LA")):
+            return "largest modulus only"
         return ""
 
 
@@ -149,6 +154,7 @@ def _other_slepc() -> list[Method]:
             partial(_run_slepc, name),
             hermitian_only=name in hermitian_only,
             ends=name in ends,
+            modulus=name == "subspace",
             krylov=name == "arnoldi",
         )
         for name in names
@@ -242,8 +248,11 @@ def _run_slepc(
 ) -> Answer:
     n = A.getSize()[0]
     ncv = min(max(multiple * task.k, task.k + 2), n) if multiple else None
-    # LOBPCG knows the ends of the spectrum only; it is asked where that is the same
+    # LOBPCG knows the ends of the spectrum only, subspace iteration the largest modulus
+    # only; each is asked where that is the same
     which = "LR" if eps_type in ("lobpcg", "blopex") and task.which == "LM" else task.which
+    if eps_type == "subspace":
+        which = "LM"
     # the limit costs a call per product, so the runs that are known to end go without
     limited = watch.seconds < float("inf")
     operator = watch.watched(A, task.hermitian) if limited else A

@@ -53,6 +53,7 @@ def krylov_schur_course(A: PETSc.Mat, task: Task) -> Course:
         eps.setWhichEigenpairs(_WHICH[task.which])
         start.setArray(seeded_normal(task.seed, *A.getOwnershipRange()))
         eps.setInitialSpace(start)
+        eps.setTrackAll(True)  # by default only the first pair that has not converged is estimated
         eps.setMonitor(note)
         eps.solve()
     finally:

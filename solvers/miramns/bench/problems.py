@@ -94,6 +94,8 @@ def _blocks(
     n: int = 20_000, blocks: int = 12, inside: float = 20.0, outside: float = 4.0, seed: int = 1
 ) -> Problem:
     """Adjacency of a stochastic block model: as many outliers as blocks."""
+    if blocks > n // 2:
+        raise BenchError(f"block-graph: need blocks <= n / 2, got blocks={blocks}, n={n}")
     build = partial(
         stochastic_block_graph, n=n, blocks=blocks, inside=inside, outside=outside, seed=seed
     )
@@ -104,12 +106,16 @@ def _power_law_graph(
     n: int = 20_000, degree: float = 10.0, exponent: float = 2.5, seed: int = 1
 ) -> Problem:
     """Adjacency of a graph with power-law degrees (Chung and Lu)."""
+    if exponent <= 2.0:
+        raise BenchError(f"power-law-graph: need exponent > 2, got {exponent:g}")
     build = partial(power_law_graph, n=n, degree=degree, exponent=exponent, seed=seed)
     return Problem(f"power-law graph {n}", "graph", True, build)
 
 
 def _markov(side: int = 60) -> Problem:
     """Random walk on a triangle of side (side + 1) / 2 states, nonsymmetric."""
+    if side < 2:
+        raise BenchError(f"random-walk: need side >= 2, got {side}")
     n = side * (side + 1) // 2
     return Problem(f"random walk {n}", "nonsymmetric", False, partial(random_walk, side=side))
 

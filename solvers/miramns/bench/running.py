@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +18,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from miramns.bench.answer import Answer, RefusedError, Task
-from miramns.bench.assembly import shell
+from miramns.bench.costs import pass_on_seconds, product_seconds
 from miramns.bench.judging import Measured, measure, verdict
 from miramns.bench.limit import LimitExceededError, Watch
 from miramns.bench.methods import Method
@@ -35,7 +34,6 @@ from miramns.bench.reference import (
     known_spectrum,
     reference_of,
 )
-from miramns.interop import CountedProducts
 from miramns.projected import Which
 
 __all__ = ["Settings", "run_problem"]
@@ -56,10 +54,6 @@ _EXPECTED = (
     RuntimeError,
     MemoryError,
 )
-
-#: Batches of products that are timed, and seconds that each should take.
-_BATCHES = 5
-_BATCH_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -126,7 +120,7 @@ def run_problem(
     try:
         n = A.getSize()[0]
         spectrum = _spectrum(A, problem)
-        costs = product_seconds(A), _pass_on_seconds(A, problem.hermitian)
+        costs = product_seconds(A), pass_on_seconds(A, problem.hermitian)
         for k in settings.ks:
             cases = []
             for method in methods:
@@ -275,35 +269,3 @@ def _fill_floor(records: Sequence[Record]) -> None:
         if products:
             record.floor_matvec = min(products)
             record.floor_s = min(products) * record.product_s
-
-
-def product_seconds(A: PETSc.Mat) -> float:
-    """Seconds of one product on the slowest rank, median of a few batches. Collective."""
-    comm: MPI.Comm = A.getComm().tompi4py()
-    x, y = A.createVecs()
-    x.set(1.0)
-    A.mult(x, y)
-    began = time.perf_counter()
-    A.mult(x, y)
-    once = max(float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)), 1e-7)
-    count = max(1, min(1000, round(_BATCH_SECONDS / once)))
-    seconds = []
-    for _ in range(_BATCHES):
-        comm.Barrier()
-        began = time.perf_counter()
-        for _ in range(count):
-            A.mult(x, y)
-        seconds.append((time.perf_counter() - began) / count)
-    x.destroy()
-    y.destroy()
-    return float(comm.allreduce(statistics.median(seconds), op=MPI.MAX))
-
-
-def _pass_on_seconds(A: PETSc.Mat, hermitian: bool) -> float:
-    """Seconds that one product takes longer through a shell that counts it. Collective."""
-    comm: MPI.Comm = A.getComm().tompi4py()
-    operator = shell(comm, A.getSize()[0], CountedProducts(A), hermitian=hermitian)
-    try:
-        return max(0.0, product_seconds(operator) - product_seconds(A))
-    finally:
-        operator.destroy()
