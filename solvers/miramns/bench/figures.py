@@ -170,7 +170,8 @@ def _draw_sizes(axes: Any, records: Sequence[Record], names: Sequence[str]) -> N
         axes.set_xscale("symlog", linthresh=10)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
-        axes.set_xlim(-0.5, longest - 0.5)
+        margin = 0.5 + 0.01 * longest
+        axes.set_xlim(-margin, longest - 1 + margin)
     axes.set_ylim(0.0, 1.12 * tallest)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.set_xlabel("restart")

@@ -1,7 +1,8 @@
 """Operators with a chosen spectrum, and sample covariances, none of which is ever assembled.
 
-A diagonal matrix D is hidden by a product H of a few Householder reflections: A = H D H' has the
-eigenvalues of D, eigenvectors without structure, and a product costs two passes over a few vectors.
+A diagonal matrix D is hidden by a product H of a few Householder reflections at orthogonal vectors:
+A = H D H has the eigenvalues of D, eigenvectors that are not unit vectors, and a product costs two
+passes over a few vectors.
 
 The sample covariance X'X/n belongs to a sparse random X whose columns are used as often as words
 are: the j-th with a frequency that falls as a power of j. It is not centred.
@@ -63,29 +64,34 @@ def hidden_diagonal(comm: MPI.Comm, values: NDArray[np.float64], seed: int) -> P
 
 
 class _HiddenDiagonal:
-    """Context of a shell: A = H D H' with H a product of Householder reflections."""
+    """Context of a shell: A = H D H with H = I - 2 W W' and orthonormal W.
+
+    That is a product of reflections at the columns of W, applied at once.
+    """
 
     def __init__(self, comm: MPI.Comm, values: NDArray[np.float64], seed: int) -> None:
-        first, last = own_rows(comm, len(values))
+        n = len(values)
+        first, last = own_rows(comm, n)
         self.comm = comm
         self.values = np.asarray(values[first:last], dtype=np.float64)
-        self.normals = []
-        for stream in range(_REFLECTIONS):
-            w = seeded_normal(seed, first, last, stream)
-            self.normals.append(w / np.sqrt(comm.allreduce(float(w @ w))))
+        streams = range(min(_REFLECTIONS, n))
+        W = np.column_stack([seeded_normal(seed, first, last, stream) for stream in streams])
+        R = np.linalg.cholesky(self._summed(W.T @ W)).T
+        self.W = np.asfortranarray(np.linalg.solve(R.T, W.T).T)
 
     def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = A x. Collective: one small reduction per reflection and direction."""
-        work = np.array(x.getArray(readonly=1))
-        for w in reversed(self.normals):
-            self._reflect(work, w)
+        """Y = A x. Collective: two reductions of a few numbers."""
+        work = self._reflected(x.getArray(readonly=1))
         work *= self.values
-        for w in self.normals:
-            self._reflect(work, w)
-        y.setArray(work)
+        y.setArray(self._reflected(work))
 
-    def _reflect(self, x: NDArray[np.float64], w: NDArray[np.float64]) -> None:
-        x -= (2.0 * self.comm.allreduce(float(w @ x))) * w
+    def _reflected(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(x - self.W @ (2.0 * self._summed(self.W.T @ x)))
+
+    def _summed(self, local: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = np.ascontiguousarray(local)
+        self.comm.Allreduce(MPI.IN_PLACE, total)
+        return total
 
 
 def sparse_covariance(
