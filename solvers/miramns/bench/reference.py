@@ -3,7 +3,8 @@
 A certified set is one whose true residuals pass. For Hermitian operators the values of orthonormal
 vectors never lie beyond the true ones (Cauchy), so of two certified sets the one that reaches
 further is right, or nearer to it; which is why a consensus can tell a method that missed an
-eigenvalue, as long as one method found it.
+eigenvalue, as long as one method found it. What all methods miss, such as the copies of a multiple
+eigenvalue, a consensus cannot tell.
 
 Eigenvalues match when they differ by no more than the residual allows: the residual norm itself for
 Hermitian operators, times the condition number of the eigenvalue for others.

@@ -45,7 +45,8 @@ def _explanation() -> list[str]:
         "that is wrong or incomplete has no time. Seconds hold the search and the certificate. All",
         "products of SLEPc's solvers pass a shell that counts them; what that costs is given.",
         "The floor is the fewest products of a fully orthogonal Krylov method times the seconds of",
-        "one product. SLEPc, scipy and PRIMME do not tell their reductions.",
+        "one product. SLEPc, scipy and PRIMME do not tell their reductions. A reference that is",
+        "the best of several answers cannot tell what all of them missed.",
     ]
 
 
