@@ -17,6 +17,7 @@ from miramns.projected import on_root
 
 __all__ = [
     "NOT_ORTHONORMAL",
+    "apply_to_pairs",
     "error_bounds",
     "fix_signs",
     "orthogonality",
@@ -50,19 +51,25 @@ def true_residuals(A: PETSc.Mat, values: NDArray[Any], X: NDArray[Any]) -> NDArr
         Their vectors.
     """
     comm: MPI.Comm = A.getComm().tompi4py()
-    AX: NDArray[Any]
-    if np.iscomplexobj(X):
-        is_real = values.imag == 0
-        stored = np.where(values.imag < 0, X.imag, X.real)
-        # Of a pair, the second member is the conjugate of the first: its imaginary part serves.
-        products = apply_columns(A, np.asfortranarray(stored))
-        AX = products.astype(np.complex128)
-        for j in np.flatnonzero(~is_real & (values.imag > 0)):
-            AX[:, j] = products[:, j] - 1j * products[:, j + 1]
-            AX[:, j + 1] = products[:, j] + 1j * products[:, j + 1]
-    else:
-        AX = apply_columns(A, X)
-    return residual_norms(comm, values, X, AX)
+    return residual_norms(comm, values, X, apply_to_pairs(A, values, X))
+
+
+def apply_to_pairs(A: PETSc.Mat, values: NDArray[Any], X: NDArray[Any]) -> NDArray[Any]:
+    """Products with vectors of which the complex ones come in conjugate pairs.
+
+    Collective: one product per real vector, two per pair. Arguments as :func:`true_residuals`.
+    """
+    if not np.iscomplexobj(X):
+        return apply_columns(A, X)
+    is_real = values.imag == 0
+    stored = np.where(values.imag < 0, X.imag, X.real)
+    # Of a pair, the second member is the conjugate of the first: its imaginary part serves.
+    products = apply_columns(A, np.asfortranarray(stored))
+    AX = products.astype(np.complex128)
+    for j in np.flatnonzero(~is_real & (values.imag > 0)):
+        AX[:, j] = products[:, j] - 1j * products[:, j + 1]
+        AX[:, j + 1] = products[:, j] + 1j * products[:, j + 1]
+    return AX
 
 
 def residual_norms(

@@ -18,7 +18,7 @@ from miramns.convergence import MiramnsError
 from miramns.projected import Order, known_orders
 from miramns.start import seeded_normal
 
-__all__ = ["Criterion", "Problem", "Variant", "check_problem", "start_vector"]
+__all__ = ["Criterion", "Problem", "Variant", "check_problem", "need_real_scalars", "start_vector"]
 
 Variant = Literal["default", "published", "block"]
 
@@ -101,9 +101,8 @@ def check_problem(
     MiramnsError
         On all ranks, naming what does not fit.
     """
+    need_real_scalars()
     n, columns = A.getSize()
-    if np.dtype(PETSc.ScalarType).kind == "c":
-        raise MiramnsError("this PETSc build has complex scalars; MIRAMns needs a real one")
     if n != columns:
         raise MiramnsError(f"the operator must be square, got {n} x {columns}")
     locked = _local_columns(A, deflation)
@@ -153,6 +152,12 @@ def check_problem(
         A, k, n, which, hermitian, tol, criterion, max_it, sizes, capacity, variant, scale,
         partial, longest, width, seed, inner, locked,
     )  # fmt: skip
+
+
+def need_real_scalars() -> None:
+    """Refuse a PETSc build with complex scalars. Not collective."""
+    if np.dtype(PETSc.ScalarType).kind == "c":
+        raise MiramnsError("this PETSc build has complex scalars; MIRAMns needs a real one")
 
 
 #: Ends of the spectrum, whose rate of convergence can be predicted.

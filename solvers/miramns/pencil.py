@@ -1,0 +1,303 @@
+"""Pairs of ``A x = lambda B x`` by way of an operator whose values are functions of lambda.
+
+Shift-and-invert ``(A - sigma B)^-1 B`` turns the values next to sigma into the largest ones, which
+a Krylov method finds first; ``B^-1 A`` makes a standard problem of a generalised one; Cayley's
+``(A - sigma B)^-1 (A + nu B)`` does both. The operator is applied, its pairs are found by
+:func:`miramns.solve`, and then
+
+1. the vectors are *purified*: one more application, which removes what lies in the null space of B
+   and makes the residual of the given problem as small, relative to ``|lambda - sigma|``, as that
+   of the operator is relative to its own value;
+2. the values are taken from A and B themselves: Rayleigh and Ritz on the vectors for Hermitian
+   problems, else the value with the least residual for each vector;
+3. the true residuals ``||A x - lambda B x||`` are computed. Where they do not pass, the operator's
+   pairs are found again with a tolerance that is smaller by as much.
+
+For a symmetric A and positive B the operator is self-adjoint in the inner product x'By, and so is
+the method. B is scaled there, so that vectors of unit B-norm have entries of usual size.
+
+Reference: Nour-Omid, Parlett, Ericsson, Jensen, "How to implement the spectral transformation",
+Math. Comp. 48 (1987).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from miramns.certificate import apply_to_pairs, fix_signs, residual_norms
+from miramns.convergence import ROUNDING, MiramnsError, Reason
+from miramns.method import solve
+from miramns.problem import Criterion
+from miramns.projected import Order, on_root, wanted_order
+from miramns.result import EigenResult
+from miramns.start import seeded_normal
+from miramns.transform import Multiple, Transformation, shell_like
+
+__all__ = ["Pencil", "matrix_norm", "solve_pencil"]
+
+#: Times that the operator's pairs are found, each time with a smaller tolerance.
+_ATTEMPTS = 3
+
+#: The tolerance for the operator's pairs starts at most here, and shrinks no further than there.
+_LOOSEST, _TIGHTEST = 1e-3, 1e-15
+
+#: Products of a power method that stands in for a norm which the matrix cannot tell.
+_POWER_STEPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pencil:
+    """The problem ``A x = lambda B x``, and the operator that finds its pairs.
+
+    Attributes
+    ----------
+    B : PETSc.Mat or None
+        The identity where None; symmetric and positive (semi-definite) if `hermitian`.
+    operator : PETSc.Mat
+        Square, assembled or shell, distributed as A.
+    """
+
+    A: PETSc.Mat
+    B: PETSc.Mat | None
+    hermitian: bool
+    operator: PETSc.Mat
+    transformation: Transformation
+
+
+def solve_pencil(
+    pencil: Pencil,
+    k: int,
+    *,
+    which: Order = "LM",
+    tol: float = 1e-8,
+    criterion: Criterion = "relative",
+    seed: int = 0,
+    start: NDArray[np.float64] | None = None,
+    **settings: Any,
+) -> EigenResult:
+    """Find k pairs of ``A x = lambda B x``.
+
+    Collective on ``pencil.A.comm``.
+
+    Parameters
+    ----------
+    which : str or callable
+        As :func:`miramns.solve`, of the values of the *operator*.
+    criterion : {"relative", "absolute", "norm"}
+        The residual is compared with ``tol |lambda| ||B x||``, ``tol ||x||``, or
+        ``tol (||A|| + |lambda| ||B||) ||x||``.
+    **settings
+        Handed to :func:`miramns.solve`.
+
+    Returns
+    -------
+    EigenResult
+        Of the given problem: residuals are ``||A x - lambda B x||``, vectors of Hermitian problems
+        are orthonormal in the inner product of B, others have unit columns. ``n_matvec`` counts
+        applications of the operator. Error bounds are the residuals; for B other than the identity
+        they bound the backward error only.
+    """
+    began = time.perf_counter()
+    A, B = pencil.A, pencil.B
+    rows = A.getOwnershipRange()
+    begin = seeded_normal(seed, *rows) if start is None else np.asarray(start, dtype=np.float64)
+    inner = None
+    if pencil.hermitian and B is not None:
+        inner = shell_like(B, Multiple(B, 1.0 / _usual_size(B)))
+    norms = matrix_norm(A), 1.0 if B is None else matrix_norm(B)
+    tight, n_matvec, n_certificate, history = min(tol, _LOOSEST), 0, 0, ()
+    try:
+        for attempt in range(_ATTEMPTS):
+            found = solve(
+                pencil.operator, k, which=which, hermitian=pencil.hermitian, tol=tight,
+                seed=seed, start=_in_range(pencil, begin), inner=inner, **settings,
+            )  # fmt: skip
+            answer = _refined(pencil, found, which)
+            bounds = _bounds(answer, tol, criterion, norms)
+            n_matvec += found.n_matvec
+            n_certificate += found.n_certificate_matvec + answer.n_products
+            history += found.history
+            shortfall = np.min(bounds / np.maximum(answer.residuals, np.finfo(float).tiny))
+            exhausted = attempt == _ATTEMPTS - 1 or tight <= _TIGHTEST
+            if shortfall >= 1 or exhausted or found.reason == Reason.DIVERGED_ITS:
+                break
+            tight = float(max(0.3 * shortfall * tight, _TIGHTEST))
+    finally:
+        if inner is not None:
+            inner.destroy()
+    passed = answer.residuals <= bounds
+    reason = found.reason if found.reason < 0 else Reason.DIVERGED_STAGNATED
+    fix_signs(found.comm, rows[0], answer.X)
+    return replace(
+        found,
+        eigenvalues=answer.values,
+        eigenvectors=answer.X,
+        residual_norms=answer.residuals,
+        bounds=bounds,
+        error_bounds=answer.residuals.copy(),
+        orthogonality=found.orthogonality if answer.orthogonality is None else answer.orthogonality,
+        n_converged=int(np.sum(passed)),
+        reason=Reason.CONVERGED_TOL if passed.all() else reason,
+        n_matvec=n_matvec,
+        n_certificate_matvec=n_certificate,
+        history=history,
+        seconds=float(found.comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
+        solver=f"{found.solver}, {pencil.transformation}",
+    )
+
+
+def _in_range(pencil: Pencil, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The start vector without its part in the null space of B. Collective."""
+    if pencil.B is None or pencil.transformation.kind == "shift":
+        return start
+    column = np.asfortranarray(start[:, None])
+    return np.ascontiguousarray(apply_to_pairs(pencil.operator, np.zeros(1), column)[:, 0])
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Pairs of the problem, with the products that judge them."""
+
+    values: NDArray[Any]
+    X: NDArray[Any]
+    BX: NDArray[Any]
+    residuals: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+    lengths_of_BX: NDArray[np.float64]
+    n_products: int
+    orthogonality: float | None
+
+
+def _refined(pencil: Pencil, found: EigenResult, which: Order) -> _Answer:
+    """Pairs of the problem from those of the operator. Collective."""
+    A, B, transformation, comm = pencil.A, pencil.B, pencil.transformation, found.comm
+    values, X = _positive_first(transformation.back(found.eigenvalues), found.eigenvectors)
+    n_products = 2 * X.shape[1]
+    if transformation.kind != "shift":
+        # the operator is real, so its products with a swapped conjugate pair are swapped as well
+        X = transformation.purified(values, X, apply_to_pairs(pencil.operator, values, X))
+        n_products += X.shape[1]
+        X = np.asfortranarray(X / _lengths(comm, X))
+    AX = apply_to_pairs(A, values, X)
+    BX = X if B is None else apply_to_pairs(B, values, X)
+    orthogonality = None
+    if pencil.hermitian:
+        values, Y, orthogonality = _rayleigh_ritz(comm, X, AX, BX)
+        X, AX, BX = X @ Y, AX @ Y, BX @ Y
+    else:
+        values = _least_residual_values(comm, values, AX, BX)
+    order = wanted_order(transformation.forward(values), which)
+    values, order = _positive_first(values[order], order)
+    X, AX, BX = (np.asfortranarray(block[:, order]) for block in (X, AX, BX))
+    residuals = residual_norms(comm, np.ones(len(values)), BX * values, AX)
+    return _Answer(
+        values, X, BX, residuals, _lengths(comm, X), _lengths(comm, BX), n_products, orthogonality
+    )
+
+
+def _positive_first(
+    values: NDArray[Any], columns: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Conjugate pairs next to each other, the positive imaginary part first; columns alike."""
+    if not np.iscomplexobj(values):
+        return values, columns
+    order = np.arange(len(values))
+    j = 0
+    while j < len(values):
+        if values[j].imag < 0:
+            order[[j, j + 1]] = order[[j + 1, j]]
+        j += 1 if values[j].imag == 0 else 2
+    return values[order], columns[..., order]
+
+
+def _rayleigh_ritz(
+    comm: MPI.Comm, X: NDArray[np.float64], AX: NDArray[np.float64], BX: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Values and coefficients of the vectors in X, and their loss of B-orthogonality."""
+    k = X.shape[1]
+    projected = np.hstack([X.T @ AX, X.T @ BX])
+    comm.Allreduce(MPI.IN_PLACE, projected)
+    projected = (projected + np.hstack([projected[:, :k].T, projected[:, k:].T])) / 2
+    gram = projected[:, k:]
+    try:
+        values, Y = on_root(comm, lambda: scipy.linalg.eigh(projected[:, :k], gram))
+    except np.linalg.LinAlgError as error:
+        raise MiramnsError("B is not positive on the vectors found: say GNHEP") from error
+    return values, Y, float(np.max(np.abs(Y.T @ gram @ Y - np.eye(k))))
+
+
+def _least_residual_values(
+    comm: MPI.Comm, values: NDArray[Any], AX: NDArray[Any], BX: NDArray[Any]
+) -> NDArray[Any]:
+    """The value with the least residual for each vector, conjugate for conjugate vectors."""
+    sums = np.vstack([np.sum(BX.conj() * AX, axis=0), np.sum(np.abs(BX) ** 2, axis=0)])
+    comm.Allreduce(MPI.IN_PLACE, sums)
+    least = np.where(sums[1] != 0, sums[0] / np.where(sums[1] != 0, sums[1], 1), values)
+    for j in np.flatnonzero(values.imag > 0):
+        # a pair that closes up in rounding stays what it was
+        least[j : j + 2] = (
+            [least[j], np.conj(least[j])] if least[j].imag > 0 else values[j : j + 2]
+        )
+    least[values.imag == 0] = least[values.imag == 0].real
+    return np.asarray(least)
+
+
+def _bounds(
+    answer: _Answer, tol: float, criterion: Criterion, norms: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Largest residual with which each pair passes; rounding of the products always passes."""
+    moduli = np.abs(answer.values)
+    sizes = (norms[0] + moduli * norms[1]) * answer.lengths
+    relative_to = {
+        "relative": moduli * answer.lengths_of_BX,
+        "absolute": answer.lengths,
+        "norm": sizes,
+    }[criterion]
+    return np.asarray(np.maximum(tol * relative_to, ROUNDING * sizes))
+
+
+def _lengths(comm: MPI.Comm, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Norms of columns. Collective."""
+    return residual_norms(comm, np.zeros(X.shape[1]), X, X)
+
+
+def _usual_size(B: PETSc.Mat) -> float:
+    """z'Bz / z'z for a random z: the mean of the eigenvalues, roughly. Collective."""
+    z, y = B.createVecs()
+    z.setArray(seeded_normal(0, *B.getOwnershipRange()))
+    B.mult(z, y)
+    size = float(y.dot(z)) / float(z.dot(z))
+    z.destroy()
+    y.destroy()
+    if not size > 0:
+        raise MiramnsError("B is not positive: a Hermitian problem needs x'Bx > 0")
+    return size
+
+
+def matrix_norm(M: PETSc.Mat) -> float:
+    """A bound on ||M|| where the matrix tells its norms, else an estimate. Collective."""
+    if M.getType() not in ("python", "shell"):
+        kinds = PETSc.NormType.INFINITY, PETSc.NormType.FROBENIUS
+        return float(min(M.norm(kind) for kind in kinds))
+    x, y = M.createVecs()
+    x.setArray(seeded_normal(0, *M.getOwnershipRange()))
+    norm = 0.0
+    for _step in range(_POWER_STEPS):
+        length = x.norm()
+        if length == 0:
+            break
+        x.scale(1.0 / length)
+        M.mult(x, y)
+        norm = max(norm, float(y.norm()))
+        x, y = y, x
+    x.destroy()
+    y.destroy()
+    return norm

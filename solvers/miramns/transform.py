@@ -1,0 +1,156 @@
+"""Spectral transformations: operators whose values are functions of those of ``A x = lambda B x``.
+
+SLEPc's ST applies them; what its type means for the values is written here, because slepc4py does
+not hand out the back-transformation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+from miramns.convergence import MiramnsError
+
+__all__ = ["Multiple", "Transformation", "operator_of", "set_up", "shell_like"]
+
+#: Packages that factorise distributed sparse matrices.
+_PARALLEL_PACKAGES = ("mumps", "superlu_dist", "pastix", "mkl_cpardiso")
+
+
+@dataclass(frozen=True, slots=True)
+class Transformation:
+    """How the values of an operator depend on those of the problem.
+
+    Attributes
+    ----------
+    kind : {"shift", "sinvert", "cayley"}
+        lambda itself, 1 / (lambda - sigma), or (lambda + antishift) / (lambda - sigma).
+    sigma, antishift : float
+    """
+
+    kind: Literal["shift", "sinvert", "cayley"]
+    sigma: float = 0.0
+    antishift: float = 0.0
+
+    def forward(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the operator for those of the problem. Not collective."""
+        if self.kind == "shift":
+            return values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inverse = 1.0 / (values - self.sigma)
+        if self.kind == "sinvert":
+            return np.asarray(inverse)
+        return np.asarray(1.0 + (self.sigma + self.antishift) * inverse)
+
+    def back(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the problem for those of the operator; infinite ones where there are none."""
+        if self.kind == "shift":
+            return values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self.kind == "sinvert":
+                return np.asarray(self.sigma + 1.0 / values)
+            return np.asarray(self.sigma + (self.sigma + self.antishift) / (values - 1.0))
+
+    def purified(
+        self, values: NDArray[Any], X: NDArray[Any], products: NDArray[Any]
+    ) -> NDArray[Any]:
+        """``(lambda - sigma) (A - sigma B)^-1 B X``, from products of the operator with X."""
+        solved = products if self.kind == "sinvert" else products - X
+        factor = 1.0 if self.kind == "sinvert" else self.sigma + self.antishift
+        return solved * ((values - self.sigma) / factor)
+
+    def __str__(self) -> str:
+        names = {"shift": "shift", "sinvert": "shift-and-invert", "cayley": "Cayley transform"}
+        return f"{names[self.kind]} at {self.sigma:g}"
+
+
+class _Application:
+    """Context of a shell matrix: an application of SLEPc's ST, with `add` times the vector."""
+
+    def __init__(self, st: SLEPc.ST, add: float) -> None:
+        self.st = st
+        self.add = add
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = OP x + add x. Collective."""
+        self.st.apply(x, y)
+        if self.add:
+            y.axpy(self.add, x)
+
+
+class Multiple:
+    """Context of a shell matrix: a multiple of another one."""
+
+    def __init__(self, matrix: PETSc.Mat, factor: float) -> None:
+        self.matrix = matrix
+        self.factor = factor
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = factor M x. Collective."""
+        self.matrix.mult(x, y)
+        y.scale(self.factor)
+
+
+def shell_like(A: PETSc.Mat, context: object) -> PETSc.Mat:
+    """A shell matrix distributed as A. Collective; the caller destroys it."""
+    shell = PETSc.Mat().createPython(A.getSizes(), context, comm=A.getComm())
+    shell.setUp()
+    return shell
+
+
+def set_up(st: SLEPc.ST) -> Transformation:
+    """Prepare an ST that has its matrices, and say what it does to eigenvalues. Collective.
+
+    In parallel, where the ST is to factorise and no parallel package is there to do it, every rank
+    factorises the whole matrix (PETSc's ``redundant``), unless ``-st_pc_type`` says otherwise.
+
+    Raises
+    ------
+    MiramnsError
+        For types other than shift, sinvert and cayley.
+    """
+    kind = st.getType()
+    if kind is None:
+        kind = "shift"
+        st.setType(kind)
+    if kind not in ("shift", "sinvert", "cayley"):
+        raise MiramnsError(f"ST type {kind!r} is not supported: use shift, sinvert or cayley")
+    # without it, an ST of type cayley that no EPS has prepared crashes
+    st.setTransform(True)
+    _factorize_in_parallel(st, kind)
+    st.setUp()
+    sigma = float(st.getShift())
+    antishift = float(st.getCayleyAntishift()) if kind == "cayley" else 0.0
+    if kind == "cayley" and sigma + antishift == 0:
+        raise MiramnsError("the Cayley transform needs a shift (or antishift) other than 0")
+    return Transformation(kind, sigma, antishift)
+
+
+def _factorize_in_parallel(st: SLEPc.ST, kind: str) -> None:
+    solves = kind != "shift" or len(st.getMatrices()) > 1
+    if st.getComm().getSize() == 1 or not solves:
+        return
+    ksp = st.getKSP()
+    pc = ksp.getPC()
+    chosen = PETSc.Options(st.getOptionsPrefix()).hasName("st_pc_type")
+    factorizes = ksp.getType() in (None, "preonly") and pc.getType() in (None, "lu", "cholesky")
+    sparse = "aij" in st.getMatrices()[0].getType()
+    able = sparse and any(PETSc.Sys.hasExternalPackage(name) for name in _PARALLEL_PACKAGES)
+    if factorizes and not chosen and not able:
+        ksp.setType("preonly")
+        pc.setType("redundant")
+
+
+def operator_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
+    """Shell matrix that applies an ST; the caller destroys it. Collective.
+
+    For the type shift, sigma is added back: a Krylov space does not depend on it, and the values
+    are those of the problem.
+    """
+    add = float(st.getShift()) if st.getType() == "shift" else 0.0
+    return shell_like(A, _Application(st, add))
