@@ -6,6 +6,7 @@
 """
 
 from miramns.convergence import MiramnsError, OperatorError, Reason
+from miramns.eps import MIRAMns
 from miramns.interop import slepc
 from miramns.method import solve
 from miramns.nested import largest_size
@@ -15,6 +16,7 @@ from miramns.start import seeded_normal
 __all__ = [
     "Check",
     "EigenResult",
+    "MIRAMns",
     "MiramnsError",
     "OperatorError",
     "Reason",

@@ -12,15 +12,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cmp_to_key
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from slepc4py import SLEPc
 
+from miramns.convergence import MiramnsError
 from miramns.projected import Order
 from miramns.transform import Transformation
 
-__all__ = ["ByComparison", "Comparison", "NearestTo", "through"]
+__all__ = ["ByComparison", "Comparison", "NearestTo", "through", "wanted_by"]
+
+_WHICH = SLEPc.EPS.Which
+
+#: What SLEPc's words for parts of the spectrum are called here; real scalars: LI and SI are moduli.
+_NAMES: dict[int, Order] = {
+    _WHICH.LARGEST_MAGNITUDE: "LM",
+    _WHICH.SMALLEST_MAGNITUDE: "SM",
+    _WHICH.LARGEST_REAL: "LR",
+    _WHICH.SMALLEST_REAL: "SR",
+    _WHICH.LARGEST_IMAGINARY: "LI",
+    _WHICH.SMALLEST_IMAGINARY: "SI",
+}
+_PARTS: dict[int, Literal["magnitude", "real", "imaginary"]] = {
+    _WHICH.TARGET_MAGNITUDE: "magnitude",
+    _WHICH.TARGET_REAL: "real",
+    _WHICH.TARGET_IMAGINARY: "imaginary",
+}
 
 #: Compares two eigenvalues: negative where the first is wanted more, 0 where neither is.
 Comparison: TypeAlias = Callable[[complex, complex], int]
@@ -55,7 +75,7 @@ class ByComparison:
         order = sorted(range(len(upper)), key=lambda i: key(upper[i]))
         ranks = np.zeros(len(upper))
         rank = 0
-        for before, after in zip(order, order[1:], strict=False):
+        for before, after in pairwise(order):
             rank += upper[before] != upper[after]
             ranks[after] = rank
         return ranks
@@ -71,6 +91,31 @@ _KEYS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 
 
+def wanted_by(
+    which: int,
+    target: float,
+    comparison: tuple[Callable[..., int], Any, dict[str, Any]] | None,
+    hermitian: bool,
+) -> Order:
+    """The order that ``EPS.Which`` means. Not collective.
+
+    Parameters
+    ----------
+    comparison : tuple of (callable, object, dict) or None
+        For ``Which.USER``: called as ``compare(a, b, args, **kargs)``.
+    """
+    if which == _WHICH.USER:
+        if comparison is None:
+            raise MiramnsError("Which.USER needs setEigenvalueComparison")
+        compare, args, kargs = comparison
+        return ByComparison(lambda a, b: compare(a, b, args, **kargs))
+    if which in _PARTS:
+        if which == _WHICH.TARGET_IMAGINARY and hermitian:
+            raise MiramnsError("TARGET_IMAGINARY: eigenvalues of Hermitian problems are real")
+        return NearestTo(target, _PARTS[which])
+    return _NAMES[which]
+
+
 def through(order: Order, transformation: Transformation) -> Order:
     """The order of the transformed values that `order` means for the values themselves.
 
@@ -78,10 +123,7 @@ def through(order: Order, transformation: Transformation) -> Order:
     """
     if transformation.kind == "shift":
         return order
-    if (
-        order == NearestTo(transformation.sigma)
-        and transformation.kind == "sinvert"
-    ):
+    if order == NearestTo(transformation.sigma) and transformation.kind == "sinvert":
         return "LM"
     keys = order if callable(order) else _KEYS[order]
 

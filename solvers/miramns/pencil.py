@@ -37,7 +37,7 @@ from miramns.convergence import ROUNDING, MiramnsError, Reason
 from miramns.method import solve
 from miramns.problem import Criterion
 from miramns.projected import Order, on_root, wanted_order
-from miramns.result import EigenResult
+from miramns.result import Check, EigenResult
 from miramns.start import seeded_normal
 from miramns.transform import Multiple, Transformation, shell_like
 
@@ -113,7 +113,8 @@ def solve_pencil(
     if pencil.hermitian and B is not None:
         inner = shell_like(B, Multiple(B, 1.0 / _usual_size(B)))
     norms = matrix_norm(A), 1.0 if B is None else matrix_norm(B)
-    tight, n_matvec, n_certificate, history = min(tol, _LOOSEST), 0, 0, ()
+    tight, n_matvec, n_certificate = min(tol, _LOOSEST), 0, 0
+    history: tuple[Check, ...] = ()
     try:
         for attempt in range(_ATTEMPTS):
             found = solve(
@@ -171,7 +172,7 @@ class _Answer:
     BX: NDArray[Any]
     residuals: NDArray[np.float64]
     lengths: NDArray[np.float64]
-    lengths_of_BX: NDArray[np.float64]
+    metric_lengths: NDArray[np.float64]
     n_products: int
     orthogonality: float | None
 
@@ -243,9 +244,7 @@ def _least_residual_values(
     least = np.where(sums[1] != 0, sums[0] / np.where(sums[1] != 0, sums[1], 1), values)
     for j in np.flatnonzero(values.imag > 0):
         # a pair that closes up in rounding stays what it was
-        least[j : j + 2] = (
-            [least[j], np.conj(least[j])] if least[j].imag > 0 else values[j : j + 2]
-        )
+        least[j : j + 2] = [least[j], np.conj(least[j])] if least[j].imag > 0 else values[j : j + 2]
     least[values.imag == 0] = least[values.imag == 0].real
     return np.asarray(least)
 
@@ -257,7 +256,7 @@ def _bounds(
     moduli = np.abs(answer.values)
     sizes = (norms[0] + moduli * norms[1]) * answer.lengths
     relative_to = {
-        "relative": moduli * answer.lengths_of_BX,
+        "relative": moduli * answer.metric_lengths,
         "absolute": answer.lengths,
         "norm": sizes,
     }[criterion]
@@ -270,7 +269,7 @@ def _lengths(comm: MPI.Comm, X: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _usual_size(B: PETSc.Mat) -> float:
-    """z'Bz / z'z for a random z: the mean of the eigenvalues, roughly. Collective."""
+    """Give z'Bz / z'z for a random z: the mean of the eigenvalues, roughly. Collective."""
     z, y = B.createVecs()
     z.setArray(seeded_normal(0, *B.getOwnershipRange()))
     B.mult(z, y)

@@ -34,6 +34,9 @@ class Check:
         Wanted pairs whose estimates pass.
     chosen : bool
         Whether the run ended at this size or restarted from it.
+    values, estimates : tuple
+        The wanted Ritz values, and their residual estimates relative to what the convergence test
+        says; empty where the run does not hand them out.
     """
 
     restart: int
@@ -42,6 +45,8 @@ class Check:
     measure: float
     n_converged: int
     chosen: bool
+    values: tuple[complex, ...] = ()
+    estimates: tuple[float, ...] = ()
 
     def as_chosen(self) -> Check:
         """The same look, marked as the one that decided."""
