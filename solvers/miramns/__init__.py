@@ -11,6 +11,7 @@ from miramns.interop import slepc
 from miramns.method import solve
 from miramns.nested import largest_size
 from miramns.result import Check, EigenResult
+from miramns.scipy_like import NoConvergence, eigs, eigsh
 from miramns.start import seeded_normal
 
 __all__ = [
@@ -18,8 +19,11 @@ __all__ = [
     "EigenResult",
     "MIRAMns",
     "MiramnsError",
+    "NoConvergence",
     "OperatorError",
     "Reason",
+    "eigs",
+    "eigsh",
     "largest_size",
     "seeded_normal",
     "slepc",

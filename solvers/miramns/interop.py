@@ -6,11 +6,13 @@ import time
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
-from miramns.certificate import fix_signs, orthogonality, true_residuals
+from miramns.certificate import apply_to_pairs, fix_signs, orthogonality, residual_norms
 from miramns.convergence import MiramnsError, Reason, residual_bounds
+from miramns.problem import need_real_scalars
 from miramns.projected import Which
 from miramns.result import EigenResult
 from miramns.start import seeded_normal
@@ -42,6 +44,9 @@ def slepc(
     max_it: int | None = None,
     ncv: int | None = None,
     seed: int = 0,
+    start: NDArray[np.float64] | None = None,
+    B: PETSc.Mat | None = None,
+    deflation: NDArray[np.float64] | None = None,
     options_prefix: str = "",
 ) -> EigenResult:
     """Find k dominant eigenpairs with a solver of SLEPc.
@@ -49,6 +54,16 @@ def slepc(
     Collective on ``A.comm``. The start vector is that of :func:`miramns.solve` for the same seed.
     The options database (``-eps_...``, or with `options_prefix` before it) is consulted last and
     may change everything.
+
+    Parameters
+    ----------
+    A, k, which, hermitian, tol, max_it, ncv, seed, start, deflation
+        As :func:`miramns.solve`.
+    eps_type : str
+        ``"krylovschur"``, ``"lanczos"``, ``"arpack"``, ...
+    B : PETSc.Mat, optional
+        For ``A x = lambda B x``, positive where `hermitian`. ``n_matvec`` counts products with A
+        alone, residuals are those of this problem, and vectors of Hermitian ones are B-orthonormal.
 
     Returns
     -------
@@ -58,6 +73,7 @@ def slepc(
     """
     began = time.perf_counter()
     comm: MPI.Comm = A.getComm().tompi4py()
+    need_real_scalars()
     n = A.getSize()[0]
     if not 1 <= k <= n:
         raise MiramnsError(f"need 1 <= k <= n, got k={k}, n={n}")
@@ -69,24 +85,30 @@ def slepc(
     shell.setUp()
     eps = SLEPc.EPS().create(comm=A.getComm())
     rows = A.getOwnershipRange()
-    start = A.createVecLeft()
+    begin = seeded_normal(seed, *rows) if start is None else start
+    columns = [begin] if deflation is None else [begin, *deflation.T]
+    vectors = [_vector(A, column) for column in columns]
+    kinds = SLEPc.EPS.ProblemType
+    standard, generalised = (kinds.HEP, kinds.GHEP) if hermitian else (kinds.NHEP, kinds.GNHEP)
     try:
-        eps.setOperators(shell)
-        eps.setProblemType(SLEPc.EPS.ProblemType.HEP if hermitian else SLEPc.EPS.ProblemType.NHEP)
+        eps.setOperators(shell, B)
+        eps.setProblemType(standard if B is None else generalised)
         eps.setType(eps_type)
         eps.setDimensions(k, ncv if ncv else None)
         eps.setTolerances(tol, max_it if max_it else None)
         eps.setWhichEigenpairs(_which(which))
-        start.setArray(seeded_normal(seed, *rows))
-        eps.setInitialSpace(start)
+        eps.setInitialSpace(vectors[0])
+        if vectors[1:]:
+            eps.setDeflationSpace(vectors[1:])
         if options_prefix:
             eps.setOptionsPrefix(options_prefix)
         eps.setFromOptions()
         eps.solve()
         n_matvec = counted.count
-        result = _collect(A, eps, k, hermitian, tol, n_matvec, rows, comm, began)
+        result = _collect(A, B, eps, k, hermitian, tol, n_matvec, rows, comm, began)
     finally:
-        start.destroy()
+        for vector in vectors:
+            vector.destroy()
         eps.destroy()
         shell.destroy()
     return result
@@ -106,8 +128,15 @@ def _which(which: Which) -> int:
     return int(table[which])
 
 
+def _vector(A: PETSc.Mat, column: NDArray[np.float64]) -> PETSc.Vec:
+    vector = A.createVecLeft()
+    vector.setArray(column)
+    return vector
+
+
 def _collect(
     A: PETSc.Mat,
+    B: PETSc.Mat | None,
     eps: SLEPc.EPS,
     k: int,
     hermitian: bool,
@@ -132,9 +161,13 @@ def _collect(
             values[i], X[:, i] = value, real.getArray() + 1j * imaginary.getArray()
     real.destroy()
     imaginary.destroy()
-    residuals = true_residuals(A, values, X)
+    AX = apply_to_pairs(A, values, X)
+    BX = X if B is None else apply_to_pairs(B, values, X)
+    residuals = residual_norms(comm, values, BX, AX)
     fix_signs(comm, rows[0], X)
-    bounds = residual_bounds(values, tol, float(np.max(np.abs(values), initial=0.0)))
+    largest = float(np.max(np.abs(values), initial=0.0))
+    lengths = residual_norms(comm, np.zeros(found), BX, BX)
+    bounds = residual_bounds(values, tol, largest) * lengths
     complete = eps.getConverged() >= k
     gram_of = X if hermitian else np.empty((X.shape[0], 0))
     return EigenResult(
@@ -144,7 +177,7 @@ def _collect(
         residual_norms=residuals,
         bounds=bounds,
         error_bounds=residuals.copy(),
-        orthogonality=orthogonality(comm, gram_of),
+        orthogonality=orthogonality(comm, gram_of, B if hermitian else None),
         n_converged=int(np.sum(residuals <= bounds)),
         reason=Reason.CONVERGED_TOL if complete else Reason.DIVERGED_ITS,
         n_matvec=n_matvec,
