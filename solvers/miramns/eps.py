@@ -195,7 +195,7 @@ class MIRAMns(Limits, MethodSettings, Results, SLEPc.EPS):
         else:
             # a Krylov space does not depend on a shift
             self._transformation = Transformation("shift")
-        if not super().getWhichEigenpairs():
+        if not self.getWhichEigenpairs():
             inverted = self._transformation.kind != "shift"
             self.setWhichEigenpairs(
                 _WHICH.TARGET_MAGNITUDE if inverted else _WHICH.LARGEST_MAGNITUDE

@@ -28,6 +28,8 @@ def _refuse(what: str) -> NoReturn:
 class Limits:
     """Methods of EPS that refuse, before an EPS in the order of base classes."""
 
+    _nearest_imaginary = False
+
     def setType(self, eps_type: str) -> None:
         """Take ``"miramns"``; warn of any other name, which changes nothing.
 
@@ -54,7 +56,16 @@ class Limits:
         """Take all but ALL. Logically collective."""
         if which == SLEPc.EPS.Which.ALL:
             _refuse("Which.ALL (all eigenvalues in an interval)")
-        super().setWhichEigenpairs(which)  # type: ignore[misc]
+        # SLEPc has this order for complex scalars only, so it is kept here
+        self._nearest_imaginary = which == SLEPc.EPS.Which.TARGET_IMAGINARY
+        if not self._nearest_imaginary:
+            super().setWhichEigenpairs(which)  # type: ignore[misc]
+
+    def getWhichEigenpairs(self) -> int:
+        """Give which part of the spectrum is wanted; 0 before anything says so. Not collective."""
+        if self._nearest_imaginary:
+            return int(SLEPc.EPS.Which.TARGET_IMAGINARY)
+        return int(super().getWhichEigenpairs())  # type: ignore[misc]
 
     def setInterval(self, inta: float, intb: float) -> None:
         """Refuse. Logically collective."""
@@ -90,8 +101,8 @@ class Limits:
     def check_limits(self) -> None:
         """Refuse what the options database or the setters of EPS may have set. Collective."""
         eps: Any = super()
-        which, extraction = eps.getWhichEigenpairs(), eps.getExtraction()
-        if which == SLEPc.EPS.Which.ALL:
+        extraction = eps.getExtraction()
+        if eps.getWhichEigenpairs() == SLEPc.EPS.Which.ALL:
             _refuse("Which.ALL (all eigenvalues in an interval)")
         if eps.getTwoSided():
             _refuse("the two-sided variant")

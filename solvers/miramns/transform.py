@@ -112,7 +112,7 @@ def set_up(st: SLEPc.ST) -> Transformation:
     Raises
     ------
     MiramnsError
-        For types other than shift, sinvert and cayley.
+        For types other than shift, sinvert and cayley, and with what SLEPc says against it.
     """
     kind = st.getType()
     if kind is None:
@@ -123,11 +123,14 @@ def set_up(st: SLEPc.ST) -> Transformation:
     # without it, an ST of type cayley that no EPS has prepared crashes
     st.setTransform(True)
     _factorize_in_parallel(st, kind)
-    st.setUp()
+    try:
+        st.setUp()
+    except (PETSc.Error, SystemError) as error:
+        # newer bindings wrap PETSc's error
+        reason = str(error.__cause__ or error).splitlines()[-1]
+        raise MiramnsError(f"the {kind} transformation cannot be set up: {reason}") from error
     sigma = float(st.getShift())
     antishift = float(st.getCayleyAntishift()) if kind == "cayley" else 0.0
-    if kind == "cayley" and sigma + antishift == 0:
-        raise MiramnsError("the Cayley transform needs a shift (or antishift) other than 0")
     return Transformation(kind, sigma, antishift)
 
 
