@@ -43,7 +43,7 @@ from miramns.ordering import through, wanted_by
 from miramns.pencil import Pencil, solve_pencil
 from miramns.problem import need_real_scalars
 from miramns.result import Check, EigenResult
-from miramns.transform import Transformation, operator_of, set_up
+from miramns.transform import Transformation, inverse_of, operator_of, set_up
 
 __all__ = ["MIRAMns"]
 
@@ -249,12 +249,14 @@ class MIRAMns(Limits, MethodSettings, Results, SLEPc.EPS):
         order = through(wanted, self._transformation)
         if B is None and self._transformation.kind == "shift":
             return solve(A, k, which=order, hermitian=hermitian, **settings)
-        operator = operator_of(self.getST(), A)
+        st, inverts = self.getST(), self._transformation.kind != "shift"
+        shells = [operator_of(st, A)] + ([inverse_of(st, A)] if inverts else [])
         try:
-            pencil = Pencil(A, B, hermitian, operator, self._transformation)
+            pencil = Pencil(A, B, hermitian, shells[0], self._transformation, *shells[1:])
             return solve_pencil(pencil, k, which=order, **settings)
         finally:
-            operator.destroy()
+            for shell in shells:
+                shell.destroy()
 
     def _report(self, check: Check) -> None:
         """Hand a look at the projected problem to the monitors."""

@@ -14,7 +14,7 @@ from slepc4py import SLEPc
 
 from miramns.convergence import MiramnsError, Reason
 from miramns.eps_view import view_errors, view_values, view_vectors
-from miramns.pencil import matrix_norm
+from miramns.norms import matrix_norm
 from miramns.result import EigenResult
 
 __all__ = ["Results"]

@@ -11,7 +11,8 @@ a Krylov method finds first; ``B^-1 A`` makes a standard problem of a generalise
 2. the values are taken from A and B themselves: Rayleigh and Ritz on the vectors for Hermitian
    problems, else the value with the least residual for each vector;
 3. the true residuals ``||A x - lambda B x||`` are computed. Where they do not pass, the operator's
-   pairs are found again with a tolerance that is smaller by as much.
+   pairs are found again with a tolerance that is smaller by as much, and with iterative refinement
+   of its solutions.
 
 For a symmetric A and positive B the operator is self-adjoint in the inner product x'By, and so is
 the method. B is scaled there, so that vectors of unit B-norm have entries of usual size.
@@ -35,22 +36,20 @@ from petsc4py import PETSc
 from miramns.certificate import apply_to_pairs, fix_signs, residual_norms
 from miramns.convergence import ROUNDING, MiramnsError, Reason
 from miramns.method import solve
+from miramns.norms import matrix_norm, usual_size
 from miramns.problem import Criterion
 from miramns.projected import Order, on_root, wanted_order
 from miramns.result import Check, EigenResult
 from miramns.start import seeded_normal
-from miramns.transform import Multiple, Transformation, shell_like
+from miramns.transform import Multiple, RefinedApplication, Transformation, shell_like
 
-__all__ = ["Pencil", "matrix_norm", "solve_pencil"]
+__all__ = ["Pencil", "solve_pencil"]
 
 #: Times that the operator's pairs are found, each time with a smaller tolerance.
 _ATTEMPTS = 3
 
 #: The tolerance for the operator's pairs starts at most here, and shrinks no further than there.
 _LOOSEST, _TIGHTEST = 1e-3, 1e-15
-
-#: Products of a power method that stands in for a norm which the matrix cannot tell.
-_POWER_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,8 @@ class Pencil:
         The identity where None; symmetric and positive (semi-definite) if `hermitian`.
     operator : PETSc.Mat
         Square, assembled or shell, distributed as A.
+    inverse : PETSc.Mat or None
+        (A - sigma B)^-1, for refinement where its solutions turn out to be inexact.
     """
 
     A: PETSc.Mat
@@ -70,6 +71,13 @@ class Pencil:
     hermitian: bool
     operator: PETSc.Mat
     transformation: Transformation
+    inverse: PETSc.Mat | None = None
+
+    def refined(self) -> Pencil:
+        """Give the same problem, its operator with iterative refinement. Collective."""
+        assert self.inverse is not None  # where there is none, nobody asks
+        context = RefinedApplication(self.A, self.B, self.inverse, self.transformation)
+        return replace(self, operator=shell_like(self.A, context))
 
 
 def solve_pencil(
@@ -111,10 +119,11 @@ def solve_pencil(
     begin = seeded_normal(seed, *rows) if start is None else np.asarray(start, dtype=np.float64)
     inner = None
     if pencil.hermitian and B is not None:
-        inner = shell_like(B, Multiple(B, 1.0 / _usual_size(B)))
+        inner = shell_like(B, Multiple(B, 1.0 / usual_size(B)))
     norms = matrix_norm(A), 1.0 if B is None else matrix_norm(B)
     tight, n_matvec, n_certificate = min(tol, _LOOSEST), 0, 0
     history: tuple[Check, ...] = ()
+    refined: Pencil | None = None
     try:
         for attempt in range(_ATTEMPTS):
             found = solve(
@@ -127,13 +136,18 @@ def solve_pencil(
             n_certificate += found.n_certificate_matvec + answer.n_products
             history += found.history
             shortfall = np.min(bounds / np.maximum(answer.residuals, np.finfo(float).tiny))
-            exhausted = attempt == _ATTEMPTS - 1 or tight <= _TIGHTEST
+            can_refine = refined is None and pencil.inverse is not None
+            exhausted = attempt == _ATTEMPTS - 1 or (tight <= _TIGHTEST and not can_refine)
             if shortfall >= 1 or exhausted or found.reason == Reason.DIVERGED_ITS:
                 break
-            tight = float(max(0.3 * shortfall * tight, _TIGHTEST))
+            tight = float(max(0.3 * shortfall * tight, min(tight, _TIGHTEST)))
+            if can_refine:
+                refined = pencil = pencil.refined()
     finally:
         if inner is not None:
             inner.destroy()
+        if refined is not None:
+            refined.operator.destroy()
     passed = answer.residuals <= bounds
     reason = found.reason if found.reason < 0 else Reason.DIVERGED_STAGNATED
     fix_signs(found.comm, rows[0], answer.X)
@@ -266,37 +280,3 @@ def _bounds(
 def _lengths(comm: MPI.Comm, X: NDArray[Any]) -> NDArray[np.float64]:
     """Norms of columns. Collective."""
     return residual_norms(comm, np.zeros(X.shape[1]), X, X)
-
-
-def _usual_size(B: PETSc.Mat) -> float:
-    """Give z'Bz / z'z for a random z: the mean of the eigenvalues, roughly. Collective."""
-    z, y = B.createVecs()
-    z.setArray(seeded_normal(0, *B.getOwnershipRange()))
-    B.mult(z, y)
-    size = float(y.dot(z)) / float(z.dot(z))
-    z.destroy()
-    y.destroy()
-    if not size > 0:
-        raise MiramnsError("B is not positive: a Hermitian problem needs x'Bx > 0")
-    return size
-
-
-def matrix_norm(M: PETSc.Mat) -> float:
-    """A bound on ||M|| where the matrix tells its norms, else an estimate. Collective."""
-    if M.getType() not in ("python", "shell"):
-        kinds = PETSc.NormType.INFINITY, PETSc.NormType.FROBENIUS
-        return float(min(M.norm(kind) for kind in kinds))
-    x, y = M.createVecs()
-    x.setArray(seeded_normal(0, *M.getOwnershipRange()))
-    norm = 0.0
-    for _step in range(_POWER_STEPS):
-        length = x.norm()
-        if length == 0:
-            break
-        x.scale(1.0 / length)
-        M.mult(x, y)
-        norm = max(norm, float(y.norm()))
-        x, y = y, x
-    x.destroy()
-    y.destroy()
-    return norm

@@ -15,7 +15,7 @@ from slepc4py import SLEPc
 from miramns.convergence import MiramnsError
 from miramns.matrices import MatrixLike, Product, as_petsc, is_shell
 from miramns.pencil import Pencil
-from miramns.transform import Transformation, operator_of, set_up, shell_like
+from miramns.transform import Transformation, inverse_of, operator_of, set_up, shell_like
 
 __all__ = ["Request", "pencil_of"]
 
@@ -84,6 +84,9 @@ def pencil_of(
         st = _st(A, B, kind, sigma, stack)
         transformation = set_up(st)
         operator = operator_of(st, A)
+        inverse = inverse_of(st, A) if kind != "shift" else None
+        if inverse is not None:
+            stack.callback(inverse.destroy)
     else:
         inverse = stack.enter_context(
             as_petsc(given, comm, "Minv" if request.sigma is None else "OPinv")
@@ -100,7 +103,9 @@ def pencil_of(
             factors.append(B)
         operator = shell_like(A, Product(*factors))
     stack.callback(operator.destroy)
-    return Pencil(A, B, request.hermitian, operator, transformation)
+    if kind == "shift":
+        inverse = None
+    return Pencil(A, B, request.hermitian, operator, transformation, inverse)
 
 
 class _Sum:

@@ -16,7 +16,15 @@ from slepc4py import SLEPc
 
 from miramns.convergence import MiramnsError
 
-__all__ = ["Multiple", "Transformation", "operator_of", "set_up", "shell_like"]
+__all__ = [
+    "Multiple",
+    "RefinedApplication",
+    "Transformation",
+    "inverse_of",
+    "operator_of",
+    "set_up",
+    "shell_like",
+]
 
 #: Packages that factorise distributed sparse matrices.
 _PARALLEL_PACKAGES = ("mumps", "superlu_dist", "pastix", "mkl_cpardiso")
@@ -81,6 +89,56 @@ class _Application:
         self.st.apply(x, y)
         if self.add:
             y.axpy(self.add, x)
+
+
+class _Solution:
+    """Context of a shell matrix: a solution with the KSP of an ST, (A - sigma B)^-1."""
+
+    def __init__(self, st: SLEPc.ST) -> None:
+        self.st = st
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = (A - sigma B)^-1 x. Collective."""
+        self.st.getKSP().solve(x, y)
+
+
+class RefinedApplication:
+    """Context of a shell matrix: shift-and-invert or Cayley with a step of iterative refinement.
+
+    A factorisation without pivoting, or an iteration that ends early, solves with a residual that
+    is larger than rounding. That of its correction is smaller by as much again.
+    """
+
+    def __init__(
+        self,
+        A: PETSc.Mat,
+        B: PETSc.Mat | None,
+        inverse: PETSc.Mat,
+        transformation: Transformation,
+    ) -> None:
+        self.A, self.B, self.inverse, self.transformation = A, B, inverse, transformation
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = OP x. Collective."""
+        residual, image, work = x.duplicate(), x.duplicate(), x.duplicate()
+        self._metric(x, residual)
+        self.inverse.mult(residual, y)
+        self.A.mult(y, image)
+        residual.axpy(-1.0, image)
+        self._metric(y, image)
+        residual.axpy(self.transformation.sigma, image)
+        self.inverse.mult(residual, work)
+        y.axpy(1.0, work)
+        if self.transformation.kind == "cayley":
+            y.aypx(self.transformation.sigma + self.transformation.antishift, x)
+        for vector in (residual, image, work):
+            vector.destroy()
+
+    def _metric(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        if self.B is None:
+            x.copy(y)
+        else:
+            self.B.mult(x, y)
 
 
 class Multiple:
@@ -157,3 +215,11 @@ def operator_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
     """
     add = float(st.getShift()) if st.getType() == "shift" else 0.0
     return shell_like(A, _Application(st, add))
+
+
+def inverse_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
+    """Shell matrix of (A - sigma B)^-1 of an ST of type sinvert or cayley. Collective.
+
+    The caller destroys it.
+    """
+    return shell_like(A, _Solution(st))
