@@ -32,19 +32,17 @@ class _Matvec:
 
 
 class Product:
-    """Context of a shell matrix: the product of matrices, the last one applied first."""
+    """Context of a shell matrix: the product of two."""
 
-    def __init__(self, *factors: PETSc.Mat) -> None:
-        self.factors = factors
+    def __init__(self, left: PETSc.Mat, right: PETSc.Mat) -> None:
+        self.left, self.right = left, right
 
     def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = F_1 ... F_m x. Collective."""
-        *others, last = self.factors
-        last.mult(x, y)
-        for factor in reversed(others):
-            work = y.copy()
-            factor.mult(work, y)
-            work.destroy()
+        """Y = left right x. Collective."""
+        work = y.duplicate()
+        self.right.mult(x, work)
+        self.left.mult(work, y)
+        work.destroy()
 
 
 def is_shell(A: PETSc.Mat) -> bool:

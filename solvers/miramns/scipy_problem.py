@@ -15,7 +15,7 @@ from slepc4py import SLEPc
 from miramns.convergence import MiramnsError
 from miramns.matrices import MatrixLike, Product, as_petsc, is_shell
 from miramns.pencil import Pencil
-from miramns.transform import Transformation, inverse_of, operator_of, set_up, shell_like
+from miramns.transform import Multiple, Transformation, inverse_of, operator_of, set_up, shell_like
 
 __all__ = ["Request", "pencil_of"]
 
@@ -92,16 +92,13 @@ def pencil_of(
             as_petsc(given, comm, "Minv" if request.sigma is None else "OPinv")
         )
         transformation = Transformation(kind, sigma, sigma)
-        factors = [inverse]
-        if request.sigma is None:
-            factors.append(A)
-        elif cayley:
-            shifted = shell_like(A, _Sum(A, B, sigma))
-            stack.callback(shifted.destroy)
-            factors.append(shifted)
-        elif B is not None:
-            factors.append(B)
-        operator = shell_like(A, Product(*factors))
+        right = B if request.sigma is not None else A
+        if cayley:
+            right = shell_like(A, _Sum(A, B, sigma))
+            stack.callback(right.destroy)
+        operator = shell_like(
+            A, Multiple(inverse, 1.0) if right is None else Product(inverse, right)
+        )
     stack.callback(operator.destroy)
     if kind == "shift":
         inverse = None
