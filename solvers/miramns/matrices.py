@@ -28,7 +28,7 @@ class _Matvec:
 
     def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """Y = A x."""
-        y.setArray(np.ravel(self.operator.matvec(x.getArray().copy())))
+        y.setArray(np.ravel(self.operator.matvec(x.getArray(readonly=1).copy())))
 
 
 class Product:

@@ -40,7 +40,6 @@ from miramns.norms import matrix_norm, usual_size
 from miramns.problem import Criterion
 from miramns.projected import Order, on_root, wanted_order
 from miramns.result import Check, EigenResult
-from miramns.start import seeded_normal
 from miramns.transform import Multiple, RefinedApplication, Transformation, shell_like
 
 __all__ = ["Pencil", "solve_pencil"]
@@ -116,7 +115,6 @@ def solve_pencil(
     began = time.perf_counter()
     A, B = pencil.A, pencil.B
     rows = A.getOwnershipRange()
-    begin = seeded_normal(seed, *rows) if start is None else np.asarray(start, dtype=np.float64)
     inner = None
     if pencil.hermitian and B is not None:
         inner = shell_like(B, Multiple(B, 1.0 / usual_size(B)))
@@ -128,7 +126,7 @@ def solve_pencil(
         for attempt in range(_ATTEMPTS):
             found = solve(
                 pencil.operator, k, which=which, hermitian=pencil.hermitian, tol=tight,
-                seed=seed, start=_in_range(pencil, begin), inner=inner, **settings,
+                seed=seed, start=start, inner=inner, **settings,
             )  # fmt: skip
             answer = _refined(pencil, found, which)
             bounds = _bounds(answer, tol, criterion, norms)
@@ -167,14 +165,6 @@ def solve_pencil(
         seconds=float(found.comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
         solver=f"{found.solver}, {pencil.transformation}",
     )
-
-
-def _in_range(pencil: Pencil, start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The start vector without its part in the null space of B. Collective."""
-    if pencil.B is None or pencil.transformation.kind == "shift":
-        return start
-    column = np.asfortranarray(start[:, None])
-    return np.ascontiguousarray(apply_to_pairs(pencil.operator, np.zeros(1), column)[:, 0])
 
 
 @dataclass(slots=True)
