@@ -417,6 +417,26 @@ def test_too_few_cycles(operators, symmetric, solver):
     assert E.getConverged() < 4
 
 
+def test_an_operator_that_is_not_linear_is_not_believed(comm, solver):
+    state = np.random.default_rng(0)
+    values = np.linspace(1, 2, 60)
+
+    class Noisy:
+        def mult(self, mat, x, y):
+            first, last = mat.getOwnershipRange()
+            noise = 1e-3 * state.standard_normal(60)
+            y.setArray((values + noise)[first:last] * x.getArray(readonly=1))
+
+    A = PETSc.Mat().createPython([60, 60], Noisy(), comm=comm)
+    A.setUp()
+    E = solver(A)
+    E.setMultiplicityCheck("never")
+    E.solve()
+    assert E.getConvergedReason() == EPS.ConvergedReason.DIVERGED_BREAKDOWN
+    assert E.getConverged() < 2
+    A.destroy()
+
+
 def test_start_and_deflation_serve_for_one_solve(comm, operators, solver):
     values = np.r_[5.0, 4.0, 3.0, np.linspace(0, 1, 37)]
     A = operators(np.diag(values))
