@@ -22,7 +22,7 @@ from miramns.bench.files import BenchError
 from miramns.bench.limit import Watch
 from miramns.bench.peers import has_primme, run_primme, run_scipy
 from miramns.bench.problems import Problem
-from miramns.method import Variant
+from miramns.problem import Variant
 
 __all__ = ["Method", "available", "select"]
 
