@@ -109,6 +109,8 @@ def _ours() -> list[Method]:
     methods = [
         Method("miramns", "MIRAMns as it is by default", partial(_run_miramns, "default"),
                krylov=True),
+        Method("unchecked", "the same without the search for missing copies",
+               partial(_run_miramns, "default", check="never"), krylov=True),
     ]  # fmt: skip
     if "block" in typing.get_args(Variant):
         run = partial(_run_miramns, "block")
@@ -184,9 +186,15 @@ def _peers() -> list[Method]:
 
 
 def _run_miramns(
-    variant: str, A: PETSc.Mat, task: Task, watch: Watch, *, multiple: int = 0
+    variant: str,
+    A: PETSc.Mat,
+    task: Task,
+    watch: Watch,
+    *,
+    multiple: int = 0,
+    check: str = "auto",
 ) -> Answer:
-    options: dict[str, Any] = {"variant": variant}
+    options: dict[str, Any] = {"variant": variant, "multiplicity_check": check}
     n = A.getSize()[0]
     if multiple:
         options["nested_sizes"] = [min(max(multiple * task.k, task.k + 2), n)]
