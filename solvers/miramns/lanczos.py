@@ -260,14 +260,21 @@ class LanczosFactorization(ArnoldiFactorization):
         return self._settled
 
     def _gram(self, m: int) -> NDArray[np.float64]:
+        """V'V of the first `m` columns. Those kept by a restart are orthonormal as they stand."""
+        q = self._kept
         V = self.basis[:, :m]
         rows = max(_PANEL_ENTRIES // m, 256)
-        gram = np.zeros((m, m))
+        sums = np.zeros((m, m - q))
         for first in range(0, len(V), rows):
-            panel = V[first : first + rows]
-            gram += panel.T @ panel
-        self._multiplied += V.size * m // 2
-        return self._reduce(gram)
+            kept, new = V[first : first + rows, :q], V[first : first + rows, q:]
+            sums[:q] += kept.T @ new
+            sums[q:] += new.T @ new
+        self._multiplied += len(V) * (m * m - q * q) // 2
+        sums = self._reduce(sums)
+        gram = np.eye(m)
+        gram[:, q:] = sums
+        gram[q:, :q] = sums[:q].T
+        return gram
 
     def seconds_per_multiply(self) -> float:
         """Time of one multiply-add in a matrix product with the basis, as measured last."""

@@ -11,12 +11,13 @@ with orthogonalisation that grows with its square.
   of reorthogonalisation, of a restart. Restarts at size m need more products than none by a factor
   that falls quickly with m / k,
 
-      1 + (2.35 k / m)^3.5,
+      1 + (2.35 k / m)^3.5 (1 + 2.5 (1/3 - s)) + 0.1 (1/3 - s),
 
-  fitted to thick restarts on bulk edges, the hard case (random graphs, 2.5 <= m / k <= 12, k = 10:
-  1.8, 1.15, 1.04, 1.015 at 2.5, 4, 6, 8), where keeping a third of what is not wanted is as good as
-  keeping half. The size of least predicted time is taken, anew at each look, on one rank for all;
-  where the answer is near, the run goes on without a restart.
+  where s is the share that is kept of what is not wanted. It is fitted to thick restarts on bulk
+  edges, the hard case (random graph, k = 10: 1.8, 1.15, 1.04, 1.015 at m / k = 2.5, 4, 6, 8 and
+  s = 1/3, which is as good as 1/2; 1.27, 1.07, 1.04 at 4, 6, 8 and s = 0.15). The size and share of
+  least predicted time are taken, anew at each look, on one rank for all; where the answer is near,
+  the run goes on without a restart.
 
 References: Wu and Simon, SIAM J. Matrix Anal. Appl. 22 (2000); Yamazaki, Bai, Simon, Wang, Wu,
 "Adaptive projection subspace dimension for the thick-restart Lanczos method", ACM TOMS 37 (2010),
@@ -30,17 +31,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from miramns.projected import RitzPairs
 from miramns.restart import kept_size
 
 __all__ = ["Costs", "FixedPlan", "MeasuredPlan", "Plan"]
 
-#: Fit of the products that restarts at size m need: 1 + (_SPREAD k / m)^_POWER times as many.
-_SPREAD, _POWER = 2.35, 3.5
+#: Fit of the products that restarts need, as in the module's text.
+_SPREAD, _POWER, _STEEPNESS, _SLOPE = 2.35, 3.5, 2.5, 0.1
 
-#: Share of what is not wanted that ``MeasuredPlan`` keeps.
-_KEPT_SHARE = 1 / 3
+#: Shares of what is not wanted that ``MeasuredPlan`` may keep.
+_SHARES = np.array([0.1, 0.15, 0.2, 0.25, 1 / 3])
 
 #: Sizes that ``MeasuredPlan`` considers grow by this factor.
 _STEP = 1.1
@@ -185,32 +187,43 @@ class MeasuredPlan:
         del ritz
         self._ahead = self._progress.columns_to_go(size, to_go)
         near = self._ahead < _NEAR * size
-        if size < self.capacity and (near or size < self.best_size()):
+        best, share = self.best_size()
+        if size < self.capacity and (near or size < best):
             return 0
-        keep = self._kept(size)
+        keep = int(self._kept(np.array([[size]]), share)[0, 0])
         self._progress.restarted_with(keep)
+        restart = float(self._restart_seconds(np.array(size), np.array(keep)))
         self.reasons.append(
             f"restart at {size}, kept {keep}: a column takes {1e3 * self.costs.column:.2g} ms, "
             f"reorthogonalising it {1e3 * self.costs.passing_restarted * size:.2g} ms, "
-            f"a restart {1e3 * self._restart_seconds(size):.2g} ms"
+            f"a restart {1e3 * restart:.2g} ms"
         )
         return keep
 
-    def best_size(self) -> int:
-        """Size of least predicted time for restarts."""
+    def best_size(self) -> tuple[int, float]:
+        """Size and share kept of least predicted time for restarts. Not collective."""
         least = min(max(3 * self.k, self.k + 10), self.capacity)
         steps = np.log(max(self.capacity / least, 1.0)) / np.log(_STEP)
-        sizes = np.unique((least * _STEP ** np.arange(steps + 1)).astype(int))
-        kept = np.array([self._kept(int(m)) for m in sizes])
-        restarts = np.array([self._restart_seconds(int(m)) for m in sizes]) / (sizes - kept)
-        column = self.costs.column + self.costs.passing_restarted * sizes + restarts
-        return int(sizes[np.argmin(column * (1 + (_SPREAD * self.k / sizes) ** _POWER))])
+        sizes = np.unique((least * _STEP ** np.arange(steps + 1)).astype(int))[:, None]
+        kept = self._kept(sizes, _SHARES)
+        column = self.costs.column + self.costs.passing_restarted * sizes
+        column = column + self._restart_seconds(sizes, kept) / (sizes - kept)
+        short = 1 / 3 - _SHARES
+        excess = (_SPREAD * self.k / sizes) ** _POWER * (1 + _STEEPNESS * short) + _SLOPE * short
+        best = np.unravel_index(int(np.argmin(column * (1 + excess))), excess.shape)
+        return int(sizes[best[0], 0]), float(_SHARES[best[1]])
 
-    def _kept(self, size: int) -> int:
-        return min(self.k + int(_KEPT_SHARE * (size - self.k)), size - 1)
+    def _kept(
+        self, sizes: NDArray[np.intp], share: float | NDArray[np.float64]
+    ) -> NDArray[np.intp]:
+        kept = self.k + (share * (sizes - self.k)).astype(int)
+        return np.minimum(np.maximum(kept, self.k + 1), sizes - 1)
 
-    def _restart_seconds(self, size: int) -> float:
-        return self.costs.multiply * self.n_local * size * (size / 2 + self._kept(size))
+    def _restart_seconds(
+        self, sizes: NDArray[np.intp], kept: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        products = (sizes**2 - kept**2) / 2 + sizes * kept
+        return np.asarray(self.costs.multiply * self.n_local * products)
 
 
 class _Progress:
