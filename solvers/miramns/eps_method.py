@@ -19,6 +19,7 @@ class MethodSettings:
         """Set what holds where nobody says otherwise. Logically collective."""
         self._variant: Variant = "default"
         self._nested_sizes: tuple[int, ...] | None = None
+        self._block_size: int | None = None
         self._orthogonalization: Literal["auto", "full", "partial"] = "auto"
         self._multiplicity_check: Literal["auto", "always", "never"] = "auto"
         self._seed = 0
@@ -28,13 +29,14 @@ class MethodSettings:
         return {
             "variant": self._variant,
             "nested_sizes": self._nested_sizes,
+            "block_size": self._block_size,
             "orthogonalization": self._orthogonalization,
             "multiplicity_check": self._multiplicity_check,
             "seed": self._seed,
         }
 
     def setVariant(self, variant: Variant) -> None:
-        """Set ``"default"`` or ``"published"``. Logically collective."""
+        """Set ``"default"``, ``"published"`` or ``"block"``. Logically collective."""
         self._variant = variant
 
     def getVariant(self) -> Variant:
@@ -48,6 +50,14 @@ class MethodSettings:
     def getNestedSizes(self) -> tuple[int, ...] | None:
         """Give what was set. Not collective."""
         return self._nested_sizes
+
+    def setBlockSize(self, size: int | None) -> None:
+        """Set the columns of a block of the block variant, or None. Logically collective."""
+        self._block_size = size
+
+    def getBlockSize(self) -> int | None:
+        """Give what was set. Not collective."""
+        return self._block_size
 
     def setOrthogonalization(self, kind: Literal["auto", "full", "partial"]) -> None:
         """Set how the basis is kept orthogonal. Logically collective."""

@@ -8,8 +8,8 @@ prefix before it:
 * ``-miramns_which``: ``largest_magnitude``, ``smallest_real``, ``target_real``, ... (EPS.Which)
 * ``-miramns_target``: also makes the order target_magnitude, unless it is one to a target already
 * ``-miramns_conv``: ``abs``, ``rel``, ``norm``
-* ``-miramns_variant, _orthogonalization, _multiplicity_check, _seed``, and ``_nested_sizes`` with
-  commas between: as :func:`miramns.solve`
+* ``-miramns_variant, _block_size, _orthogonalization, _multiplicity_check, _seed``, and
+  ``_nested_sizes`` with commas between: as :func:`miramns.solve`
 * ``-miramns_monitor``, ``_monitor_cancel``, and after the solve ``_view, _view_values,
   _view_vectors, _converged_reason, _error_absolute, _error_relative, _error_backward`` (with
   ``::ascii_info_detail`` for a table)
@@ -18,12 +18,13 @@ prefix before it:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from miramns.convergence import MiramnsError
+from miramns.problem import Variant
 
 if TYPE_CHECKING:
     from miramns.eps import MIRAMns
@@ -90,7 +91,7 @@ def _spectrum(eps: MIRAMns, own: PETSc.Options) -> None:
 
 def _method(eps: MIRAMns, own: PETSc.Options) -> None:
     settings: tuple[tuple[str, Callable[[Any], None], tuple[str, ...]], ...] = (
-        ("variant", eps.setVariant, ("default", "published")),
+        ("variant", eps.setVariant, get_args(Variant)),
         ("orthogonalization", eps.setOrthogonalization, ("auto", "full", "partial")),
         ("multiplicity_check", eps.setMultiplicityCheck, ("auto", "always", "never")),
     )
@@ -99,6 +100,8 @@ def _method(eps: MIRAMns, own: PETSc.Options) -> None:
             setter(_choice(own, name, {choice: choice for choice in choices}))
     if own.hasName("seed"):
         eps.setSeed(own.getInt("seed"))
+    if own.hasName("block_size"):
+        eps.setBlockSize(own.getInt("block_size"))
     if own.hasName("nested_sizes"):
         text = own.getString("nested_sizes")
         try:

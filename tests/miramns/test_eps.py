@@ -228,11 +228,13 @@ def test_what_is_set_is_told_back(comm, operators, solver):
     assert E.getOptionsPrefix() == "a_b_"
     E.setVariant("published")
     E.setNestedSizes([5, 9])
+    E.setBlockSize(2)
     E.setOrthogonalization("full")
     E.setMultiplicityCheck("never")
     E.setSeed(3)
     assert E.getVariant() == "published"
     assert E.getNestedSizes() == (5, 9)
+    assert E.getBlockSize() == 2
     assert E.getOrthogonalization() == "full"
     assert E.getMultiplicityCheck() == "never"
     assert E.getSeed() == 3
@@ -529,6 +531,7 @@ def test_options_of_its_own(operators, solver, options):
     options(x_miramns_which="target_real", x_miramns_target=20.2, x_miramns_seed=4)
     options(x_miramns_orthogonalization="full", x_miramns_multiplicity_check="never")
     options(x_miramns_nested_sizes="6,12", x_miramns_conv="norm")
+    options(x_miramns_block_size=3)
     E.setFromOptions()
     assert E.getDimensions() == (3, 19, 15)
     assert E.getTolerances() == (1e-5, 33)
@@ -539,13 +542,14 @@ def test_options_of_its_own(operators, solver, options):
     assert E.getOrthogonalization() == "full"
     assert E.getMultiplicityCheck() == "never"
     assert E.getNestedSizes() == (6, 12)
+    assert E.getBlockSize() == 3
     assert E.getSeed() == 4
     options(x_miramns_which="smallest_real", x_miramns_target=1.5)
     E.setFromOptions()
     assert E.getWhichEigenpairs() == EPS.Which.TARGET_MAGNITUDE
     for name, value, message in (
         ("which", "biggest", "-miramns_which biggest is not one of largest_magnitude"),
-        ("variant", "x", "-miramns_variant x is not one of default, published"),
+        ("variant", "x", "-miramns_variant x is not one of default, published, block"),
         ("nested_sizes", "4,b", "integers with commas"),
     ):
         options(**{f"x_miramns_{name}": value})

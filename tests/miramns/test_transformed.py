@@ -195,6 +195,23 @@ def test_symmetric_pencil_around_a_target(sparse, gather, solver, kind, scale):
     assert E.result.n_matvec <= 40
 
 
+@pytest.mark.parametrize("variant", ["default", "published", "block"])
+@pytest.mark.parametrize("generalised", [False, True])
+def test_every_variant(sparse, gather, solver, variant, generalised):
+    A, B = stiffness_and_mass(80)
+    problem, metric = (GHEP, B) if generalised else (HEP, None)
+    values = scipy.linalg.eigh(A, metric)[0]
+    E = solver(sparse(A), sparse(B) if generalised else None, problem, 3, "sinvert", 2.0)
+    E.setVariant(variant)
+    if generalised and variant == "block":
+        with pytest.raises(MiramnsError, match="usual inner product"):
+            E.solve()
+        return
+    E.solve()
+    check(E, A, metric, gather, values[np.argsort(np.abs(values - 2.0))])
+    assert f"MIRAMns {variant}" in E.result.solver
+
+
 def test_dense_matrices(operators, symmetric, gather, solver):
     A = symmetric(np.linspace(-2, 3, 50))
     B = symmetric(np.linspace(1, 4, 50), seed=1)
