@@ -4,7 +4,7 @@ They also take PETSc matrices, and with ``comm`` each rank's rows of a distribut
 differ from scipy's in this:
 
 * A pair counts as converged by its true residual ``||A x - w M x||``; ``tol=0`` asks for rounding
-  level, some hundred units in the last place of ``||A||``.
+  level: 2e-13 of ``(||A|| + |w| ||M||) ||x||``.
 * ``eigsh`` gives ascending values also without vectors. ``eigs`` gives the wanted ones first, and
   exactly k: a conjugate pair that is cut there is represented by its first value, with the positive
   imaginary part. Vectors of ``eigs`` have unit length also with M.

@@ -19,6 +19,9 @@ from miramns.transform import Multiple, Transformation, inverse_of, operator_of,
 
 __all__ = ["Request", "pencil_of"]
 
+#: What tol=0 means, relative to the norms: rounding, which adds up where restarts are many.
+_LEAST_TOL = 1000 * float(np.finfo(np.float64).eps)
+
 #: Tolerance of the iterative solves with matrices that are known by their products alone.
 _SOLVE_TOL = 1e-14
 
@@ -62,7 +65,8 @@ class Request:
             rng = int(rng.integers(2**31))
         return {
             "which": self.which,
-            "tol": self.tol if self.tol > 0 else float(np.finfo(np.float64).eps),
+            "tol": self.tol if self.tol > 0 else _LEAST_TOL,
+            "criterion": "relative" if self.tol > 0 else "norm",
             "max_it": (10 * n if self.maxiter is None else self.maxiter) - 1,
             # scipy takes ncv = k + 1, the method needs one more
             "ncv": None if self.ncv is None else min(max(self.ncv, k + 2), n),
