@@ -139,6 +139,8 @@ class ArnoldiFactorization:
         self.n_matvec = 0
         self.n_reductions = 0
         self.n_breakdowns = 0
+        self._broke_at = -1
+        self._exhausted = False
         self._kept = 0
         self._source, self._target = A.createVecs()
         if locked is not None:
@@ -169,6 +171,14 @@ class ArnoldiFactorization:
     def settle(self) -> Settled:
         """Give the projection on the columns so far. Collective."""
         return self.leading(self.size)
+
+    def settled_in(self, columns: int) -> bool:
+        """Whether so many products followed the last new direction, if there was one.
+
+        Also where new directions were invariant by themselves twice in a row: then the operator is
+        a multiple of the identity on everything that is left.
+        """
+        return self._broke_at < 0 or self._exhausted or self.n_matvec - self._broke_at >= columns
 
     def expand(self, size: int) -> None:
         """Grow to `size` columns.
@@ -235,6 +245,8 @@ class ArnoldiFactorization:
         column[j + 1] = 0.0
         if self.size < self.dimension:
             self.n_breakdowns += 1
+            self._exhausted = self.n_matvec == self._broke_at + 1
+            self._broke_at = self.n_matvec
             self._new_direction(self.size)
 
     def _apply(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:

@@ -1,4 +1,4 @@
-"""Measuring an answer instead of believing it: residuals, orthogonality, error bounds, signs."""
+"""Measuring an answer instead of believing it: residuals, orthogonality, signs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from miramns.projected import on_root
 __all__ = [
     "NOT_ORTHONORMAL",
     "apply_to_pairs",
-    "error_bounds",
     "fix_signs",
     "orthogonality",
     "orthonormalize",
@@ -151,33 +150,3 @@ def fix_signs(comm: MPI.Comm, first_row: int, X: NDArray[Any]) -> None:
         phase[j] = np.conj(entry) / abs(entry) if entry != 0 else 1
     comm.Allreduce(MPI.IN_PLACE, phase)
     X *= phase
-
-
-def error_bounds(
-    values: NDArray[Any],
-    residuals: NDArray[np.float64],
-    others: NDArray[Any],
-    uncertainties: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Bounds on eigenvalue errors: residual, or residual squared over the gap where smaller.
-
-    Not collective. Hermitian operators only; see Parlett, The Symmetric Eigenvalue Problem, section
-    11.7. The gap is taken to all other Ritz values, each of which may be off by its own residual;
-    where that leaves no gap, or the values are complex, the residual itself is the bound.
-
-    Parameters
-    ----------
-    values, residuals : ndarray of shape (k,)
-        The pairs, the first k of `others`.
-    others, uncertainties : ndarray of shape (m,)
-        All Ritz values of the last subspace and their residual estimates.
-    """
-    bounds = np.asarray(residuals, dtype=np.float64).copy()
-    if np.iscomplexobj(values):
-        return bounds
-    for i, (theta, r) in enumerate(zip(values, residuals, strict=True)):
-        gaps = np.delete(np.abs(others - theta) - uncertainties, i)
-        gap = float(np.min(gaps, initial=np.inf))
-        if np.isfinite(gap) and gap > r:
-            bounds[i] = r * r / gap
-    return bounds

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ROUNDING", "MiramnsError", "OperatorError", "Reason", "residual_bounds"]
+__all__ = ["EPSILON", "ROUNDING", "MiramnsError", "OperatorError", "Reason", "residual_bounds"]
+
+EPSILON = float(np.finfo(np.float64).eps)
 
 #: Multiple of ||A|| below which a residual is rounding: some hundred units in the last place.
-ROUNDING = 100 * float(np.finfo(np.float64).eps)
+ROUNDING = 100 * EPSILON
 
 
 class MiramnsError(ValueError):

@@ -128,9 +128,6 @@ class LanczosFactorization(ArnoldiFactorization):
     def _three_terms(self, j: int) -> bool:
         """Orthogonalise column j + 1 against the two before; False where little is left of it."""
         w = self.basis[:, j + 1]
-        if self.n_locked:
-            locked = self._columns[:, : self.n_locked]
-            w -= locked @ self._reduce(locked.T @ w)
         last, this = self.basis[:, j - 1], self.basis[:, j]
         starts = range(0, len(w), _PANEL_ENTRIES // 4)
         sums = np.zeros(4)
@@ -157,6 +154,10 @@ class LanczosFactorization(ArnoldiFactorization):
             x = w[part]
             x -= self.basis[part, j - 1 : j + 1] @ coefficients
             x /= beta
+        if self.n_locked:
+            # last of all: what is subtracted above holds traces of them, which would grow
+            locked = self._columns[:, : self.n_locked]
+            w -= locked @ self._reduce(locked.T @ w)
         column = self.hessenberg[:, j]
         column[: j + 2] = 0.0
         column[j - 1 : j + 1] = coefficients

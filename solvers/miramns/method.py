@@ -25,8 +25,10 @@ Deviations of ``published`` from the released code, each of which mends a defect
 orthogonalisation instead of one; real arithmetic for real operators, with the real part of a
 complex shift where it is meant; the pairs returned belong to the size that was chosen, not to the
 last one examined; sizes that leave no shift are skipped; a conjugate pair is kept whole; the new
-residual vector is orthogonalised again after a restart. Where the operator cannot tell its
-Frobenius norm, that of the largest projected matrix stands in (it is never larger).
+residual vector is orthogonalised again after a restart; where the chosen size passes and the
+largest one proves that it lacks a wanted eigenvalue (Hermitian operators), the largest is chosen
+instead. Where the operator cannot tell its Frobenius norm, that of the largest projected matrix
+stands in (it is never larger).
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.certificate import fix_signs
+from miramns.convergence import EPSILON
 from miramns.multiplicity import Completeness, complete
 from miramns.problem import Criterion, Problem, Variant, check_problem, start_vector
 from miramns.projected import Order
@@ -175,7 +178,7 @@ def _result(problem: Problem, run: Run, completeness: Completeness, seconds: flo
         ownership_range=rows,
         residual_norms=run.residuals,
         bounds=bounds,
-        error_bounds=run.bounds_on_errors(),
+        error_bounds=np.maximum(run.residuals, EPSILON * run.norm),
         orthogonality=run.orthogonality,
         n_converged=int(np.sum(run.residuals <= bounds)),
         reason=run.reason,

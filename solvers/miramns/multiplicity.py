@@ -21,7 +21,6 @@ component in the copy, which is about that ratio.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -127,24 +126,28 @@ def _search(
     arnoldi = factorization(beyond, capacity, start)
     try:
         while True:
-            arnoldi.expand(min(max(arnoldi.size + 4, _LEAST_COLUMNS), capacity))
-            settled = arnoldi.settle()
-            solve = partial(
-                ritz_pairs, settled.hessenberg, settled.beta, problem.which, hermitian=True
-            )
-            ritz = on_root(run.comm, solve)
-            verdict = _judge(problem, run, float(ritz.values[0]), float(ritz.estimates[0]))
-            exhausted = settled.size == arnoldi.dimension
-            if verdict == "unknown" and exhausted:
-                verdict = "clear"
-            spent = budget is not None and arnoldi.n_matvec >= budget
-            if verdict != "unknown" or spent:
+            ahead = max(arnoldi.size + max(4, arnoldi.size // 8), _LEAST_COLUMNS)
+            arnoldi.expand(min(ahead, capacity))
+            ritz = _look(run, problem, arnoldi.leading(arnoldi.size))
+            verdict = _judge(problem, run, ritz)
+            if verdict != "unknown":
                 return verdict, arnoldi.n_matvec
+            if arnoldi.size == arnoldi.dimension:
+                return "clear", arnoldi.n_matvec
+            if budget is not None and arnoldi.n_matvec >= budget:
+                return "unknown", arnoldi.n_matvec
             if arnoldi.size >= capacity:
+                settled = arnoldi.settle()
                 keep = kept_size(1, settled.size)
+                ritz = _look(run, problem, settled)
                 arnoldi.compress(*_thick(run, problem, settled, ritz, keep))
     finally:
         arnoldi.destroy()
+
+
+def _look(run: Run, problem: Problem, settled: Settled) -> RitzPairs:
+    H, beta = settled.hessenberg, settled.beta
+    return on_root(run.comm, lambda: ritz_pairs(H, beta, problem.which, hermitian=True))
 
 
 def _thick(
@@ -156,18 +159,22 @@ def _thick(
     )
 
 
-def _judge(
-    problem: Problem, run: Run, theta: float, estimate: float
-) -> Literal["clear", "missing", "unknown"]:
-    """What the leading Ritz value of the complement says about the answer."""
-    values = run.values
-    certain = float(np.max(run.bounds_on_errors())) + 10 * ROUNDING * run.norm
-    if _belongs(problem, values, theta, certain):
-        return "missing"
-    if estimate <= float(run.bounds(np.array([theta]))[0]):
-        return "clear"
-    near = _belongs(problem, values, theta, certain, estimate / _TOLD)
-    return "unknown" if near else "clear"
+def _judge(problem: Problem, run: Run, ritz: RitzPairs) -> Literal["clear", "missing", "unknown"]:
+    """What the leading Ritz values of the complement say about the answer."""
+    certain = float(np.max(run.residuals)) + 10 * ROUNDING * run.norm
+    verdict: Literal["clear", "unknown"] = "clear"
+    for theta, estimate in list(zip(ritz.values, ritz.estimates, strict=True))[: _leads(problem)]:
+        if _belongs(problem, run.values, theta, certain):
+            return "missing"
+        converged = estimate <= float(run.bounds(np.array([theta]))[0])
+        if not converged and _belongs(problem, run.values, theta, certain, estimate / _TOLD):
+            verdict = "unknown"
+    return verdict
+
+
+def _leads(problem: Problem) -> int:
+    """Ends of the spectrum that wanted values come from."""
+    return 2 if problem.which == "BE" else 1
 
 
 def _belongs(
@@ -216,8 +223,6 @@ def _take_in(
     run.values, run.residuals = ritz.values[:k], residuals[:k]
     run.vectors = np.asfortranarray(together[:, :k])
     run.orthogonality = orthogonality(run.comm, run.vectors)
-    run.others = np.concatenate([ritz.values, run.others[k:]])
-    run.uncertainties = np.concatenate([residuals, run.uncertainties[k:]])
     if (run.residuals > run.bounds(run.values)).any():
         run.reason = Reason.DIVERGED_STAGNATED
     return np.asfortranarray(together), extra.n_matvec + extra.n_certificate + together.shape[1]

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from miramns.projected import RitzPairs
 from miramns.restart import kept_size
 
-__all__ = ["Costs", "FixedPlan", "MeasuredPlan", "Plan"]
+__all__ = ["Costs", "FixedPlan", "MeasuredPlan", "Plan", "Progress"]
 
 #: Fit of the products that restarts need, as in the module's text.
 _SPREAD, _POWER, _STEEPNESS, _SLOPE = 2.35, 3.5, 2.5, 0.1
@@ -96,7 +96,7 @@ class FixedPlan:
     def __init__(self, k: int, sizes: tuple[int, ...]) -> None:
         self.k = k
         self.sizes = sizes
-        self._progress = _Progress()
+        self._progress = Progress()
         self._ahead = 0.0
         self._at_restarts: list[float] = []
 
@@ -173,7 +173,7 @@ class MeasuredPlan:
         self.n_local = n_local
         self.costs = costs
         self.reasons: list[str] = []
-        self._progress = _Progress()
+        self._progress = Progress()
         self._ahead = 0.0
 
     def next_look(self, size: int) -> int:
@@ -226,7 +226,7 @@ class MeasuredPlan:
         return np.asarray(self.costs.multiply * self.n_local * products)
 
 
-class _Progress:
+class Progress:
     """How fast the residuals fall, from one look to the next."""
 
     def __init__(self) -> None:

@@ -196,8 +196,10 @@ def wanted_order(values: NDArray[Any], which: Order) -> NDArray[np.intp]:
         keys = -measure if which[0] == "L" or which == "LA" else measure
     if which in ("LM", "SM", "LI", "SI"):
         keys = _tied(keys)
-    # lexsort: the last key counts first.
-    return np.lexsort((-imag, np.abs(imag), -real, keys))
+    # lexsort: the last key counts first. LAPACK puts conjugates next to each other, where repeated
+    # pairs have to stay together too.
+    pair = np.cumsum(imag >= 0) if np.iscomplexobj(values) else np.zeros(len(values))
+    return np.lexsort((-imag, pair, np.abs(imag), -real, keys))
 
 
 def _tied(keys: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -231,11 +233,11 @@ def cuts_pair(values: NDArray[Any], k: int) -> bool:
 
 
 def schur_basis(
-    H: NDArray[np.float64], which: Order, keep: int
+    H: NDArray[np.float64], which: Order, keep: int, most: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Leading part of a real Schur form with the wanted values in front.
 
-    Not collective.
+    Not collective. At most `most` of them.
 
     Returns
     -------
@@ -247,7 +249,9 @@ def schur_basis(
     T, Q = scipy.linalg.schur(H, output="real")
     values = _quasi_triangular_values(T)
     order = wanted_order(values, which)
-    p = keep + int(cuts_pair(values[order], keep))
+    cut = cuts_pair(values[order], keep)
+    # a pair that does not fit is left out as a whole
+    p = keep + (int(cut) if keep < most else -int(cut))
     select = np.zeros(len(values), dtype=np.int32)
     select[order[:p]] = 1
     T, Q, *_, info = dtrsen(select, T, Q, job="N", wantq=1)

@@ -45,14 +45,14 @@ def thick_restart(
     Returns
     -------
     Q : ndarray of shape (m, p)
-        p is `keep`, or one more where a conjugate pair would be cut.
+        p is `keep`, or one more where a conjugate pair would be cut (one less if there is no room).
     hessenberg : ndarray of shape (p + 1, p), (p + b, p) for blocks
     """
     if hermitian:
         Q = np.asarray(ritz.vectors[:, :keep])
         T = np.diag(ritz.values[:keep])
     else:
-        T, Q = schur_basis(H, which, keep)
+        T, Q = schur_basis(H, which, keep, len(H) - 1)
     return Q, np.vstack([T, coupled(beta, Q)])
 
 

@@ -72,8 +72,8 @@ class EigenResult:
     bounds : ndarray of shape (k,)
         What each residual had to stay below.
     error_bounds : ndarray of shape (k,)
-        Bounds on the eigenvalue errors: the residual, and for Hermitian operators its square over
-        the distance to the other Ritz values where that is smaller. For nonsymmetric ones the
+        Bounds on the eigenvalue errors of Hermitian operators: there is an eigenvalue within this
+        distance. It is the residual norm, but not less than rounding. For nonsymmetric ones the
         residual bounds the backward error only.
     orthogonality : float
         Largest entry of ``|X'X - I|`` (Hermitian), of ``|V'V - I|`` for the basis otherwise.

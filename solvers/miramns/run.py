@@ -21,13 +21,12 @@ from miramns.arnoldi import ArnoldiFactorization, Settled, apply_columns
 from miramns.block import BlockFactorization
 from miramns.certificate import (
     NOT_ORTHONORMAL,
-    error_bounds,
     orthogonality,
     orthonormalize,
     residual_norms,
     true_residuals,
 )
-from miramns.convergence import Reason, residual_bounds
+from miramns.convergence import ROUNDING, Reason, residual_bounds
 from miramns.lanczos import LanczosFactorization
 from miramns.planning import Costs, FixedPlan, MeasuredPlan, Plan
 from miramns.problem import Problem
@@ -95,8 +94,6 @@ class Run:
         The pairs found, this rank's rows of their vectors, and true residual norms.
     products : ndarray of shape (n_local, k) or None
         A times the vectors, where they are real.
-    others, uncertainties
-        All Ritz values of the last subspace with their residual estimates.
     """
 
     def __init__(
@@ -129,16 +126,16 @@ class Run:
         arnoldi.expand(self._next_look())
         size = arnoldi.size
         full = size >= p.capacity
-        settled_in = size - arnoldi.block_start >= _COLUMNS_AFTER_BREAKDOWN
-        if not full and arnoldi.block_start and not settled_in:
+        believed = arnoldi.settled_in(_COLUMNS_AFTER_BREAKDOWN) or size == arnoldi.dimension
+        if not full and not believed:
             return
         ritz = self._look(size)
         count = ritz.whole_pairs(p.k)
         bounds = self.trust * self.bounds(ritz.values[:count])
         passed = ritz.estimates[:count] <= bounds
         ready = bool(passed.all())
-        self._record(size, self._relative_measure(ritz, count), int(passed.sum()), ready)
-        if ready and self._certified():
+        self._record(size, self._relative_measure(ritz, count), passed, ready, ritz)
+        if ready and believed and self._certified():
             return
         if arnoldi.size < size:
             return  # columns were given up: grow again
@@ -158,14 +155,18 @@ class Run:
         if self.scale == 0.0:
             self.scale = float(np.linalg.norm(arnoldi.hessenberg))
         best, best_measure, best_ritz = 0, np.inf, None
+        largest = self._ritz(arnoldi.leading(p.sizes[-1]))
         for size in reversed(p.sizes):
-            ritz = self._ritz(arnoldi.leading(size))
+            ritz = largest if size == p.sizes[-1] else self._ritz(arnoldi.leading(size))
             measure = nested.published_measure(ritz.estimates[: p.k], self.scale)
             passed = ritz.estimates[: p.k] <= self.bounds(ritz.values[: p.k])
-            self._record(size, measure, int(passed.sum()), chosen=False)
+            self._record(size, measure, passed, False, ritz)
             if measure <= best_measure:
                 best, best_measure, best_ritz = size, measure, ritz
         assert best_ritz is not None  # there is at least one size, and a measure is finite
+        if best_measure < p.tol and self._misses(best_ritz, largest):
+            best, best_ritz = p.sizes[-1], largest
+            best_measure = nested.published_measure(largest.estimates[: p.k], self.scale)
         self._mark_chosen(best)
         settled = arnoldi.leading(best)
         if best_measure < p.tol and self._accepted(best_ritz, settled):
@@ -174,6 +175,21 @@ class Run:
             self._hand_over(best_ritz, settled)
             return
         self._implicit_restart(best_ritz, best)
+
+    def _misses(self, ritz: RitzPairs, largest: RitzPairs) -> bool:
+        """Whether a smaller subspace lacks a wanted eigenvalue that the largest one proves.
+
+        Ritz values of Hermitian operators lie within the spectrum, and those of larger subspaces
+        further out: one that is wanted more, by more than it may be off, is another eigenvalue.
+        """
+        p = self.problem
+        if not p.hermitian or p.which not in ("LM", "LA", "LR", "SA", "SR"):
+            return False
+        ours, theirs = ritz.values[: p.k], largest.values[: p.k]
+        if p.which == "LM":
+            ours, theirs = np.abs(ours), np.abs(theirs)
+        further = ours - theirs if p.which[0] == "S" else theirs - ours
+        return bool((further > ritz.estimates[: p.k] + ROUNDING * self.norm).any())
 
     def _next_look(self) -> int:
         ask = self.plan.next_look
@@ -219,10 +235,6 @@ class Run:
         scale = {"relative": self.scale, "absolute": 1.0, "norm": self.arnoldi.norm}[p.criterion]
         return residual_bounds(values, p.tol, self.arnoldi.norm, scale=scale)
 
-    def bounds_on_errors(self) -> NDArray[np.float64]:
-        """Bounds on the errors of the values found."""
-        return error_bounds(self.values, self.residuals, self.others, self.uncertainties)
-
     @property
     def norm(self) -> float:
         """Estimate of ||A||."""
@@ -239,8 +251,22 @@ class Run:
         ratios = ritz.estimates[:count][positive] / bounds[positive]
         return float(np.max(ratios, initial=0.0)) * self.problem.tol
 
-    def _record(self, size: int, measure: float, n_converged: int, chosen: bool) -> None:
-        check = Check(self.n_restarts, size, self.arnoldi.n_matvec, measure, n_converged, chosen)
+    def _record(
+        self, size: int, measure: float, passed: NDArray[np.bool_], chosen: bool, ritz: RitzPairs
+    ) -> None:
+        count = len(passed)
+        scales = self.bounds(ritz.values[:count]) / self.problem.tol
+        estimates = ritz.estimates[:count] / np.where(scales > 0, scales, 1.0)
+        check = Check(
+            self.n_restarts,
+            size,
+            self.arnoldi.n_matvec,
+            measure,
+            int(passed.sum()),
+            chosen,
+            tuple(complex(value) for value in ritz.values[:count]),
+            tuple(float(estimate) for estimate in estimates),
+        )
         self.history.append(check)
         if self.on_check:
             self.on_check(check)
@@ -325,7 +351,6 @@ class Run:
         p, arnoldi = self.problem, self.arnoldi
         count = min(ritz.whole_pairs(p.k), settled.size)
         self.values = ritz.values[:count]
-        self.others, self.uncertainties = ritz.values, ritz.estimates
         basis = arnoldi.basis[:, : settled.size]
         Y = ritz.vectors[:, :count]
         if not p.hermitian:

@@ -58,7 +58,8 @@ def test_symmetric_against_known_spectrum(operators, symmetric, gather, variant,
     assert result.orthogonality <= 1e-12
     X = gather(result.eigenvectors)
     np.testing.assert_allclose(X.T @ X, np.eye(k), atol=1e-12)
-    assert (result.error_bounds <= result.residual_norms).all()
+    assert (result.error_bounds >= result.residual_norms).all()
+    assert (result.error_bounds <= result.residual_norms + 1e-15 * np.abs(values).max()).all()
     true_errors = np.abs(result.eigenvalues - expected)
     assert (true_errors <= result.error_bounds + 1e-13 * np.abs(values).max()).all()
 
@@ -92,7 +93,7 @@ def test_nonsymmetric_with_pairs_at_the_cut(operators, gather, variant, which, k
     norms = np.linalg.norm(M @ V - V * result.eigenvalues, axis=0)
     np.testing.assert_allclose(result.residual_norms, norms, atol=1e-12)
     assert result.converged
-    np.testing.assert_array_equal(result.error_bounds, result.residual_norms)
+    np.testing.assert_allclose(result.error_bounds, result.residual_norms, atol=1e-14)
     assert result.orthogonality <= 1e-12
 
 
@@ -322,3 +323,55 @@ def test_same_seed_same_start(operators):
     by_hand = solve(A, 3, hermitian=True, start=seeded_normal(5, first, last))
     np.testing.assert_array_equal(by_seed.eigenvalues, by_hand.eigenvalues)
     assert by_seed.n_matvec == by_hand.n_matvec
+
+
+def test_a_close_eigenvalue_does_not_make_the_error_bound_too_small(operators):
+    values = np.r_[10.0, 10.0 - 1e-7, 8 * 0.8 ** np.arange(198)]
+    result = solve(operators(diagonal=values), 1, hermitian=True, multiplicity_check="never")
+    assert np.abs(values - result.eigenvalues[0]).min() <= result.error_bounds[0]
+
+
+def test_published_choice_is_not_misled_by_a_small_subspace(operators):
+    # a tiny subspace converges to something far inside, with the smallest measure of all
+    values = 1 - np.geomspace(1, 1e-12, 600)
+    result = solve(
+        operators(diagonal=values), 1, which="LA", hermitian=True, tol=1e-10, variant="published",
+        max_it=15,
+    )  # fmt: skip
+    np.testing.assert_allclose(result.eigenvalues, values.max(), atol=1e-6)
+
+
+def test_start_in_an_invariant_subspace_with_a_small_ncv(operators):
+    A = operators(diagonal=np.arange(1.0, 101.0))
+    start = np.zeros(100)
+    start[98] = 1.0
+    first, last = A.getOwnershipRange()
+    result = solve(A, 1, hermitian=True, start=start[first:last], ncv=5)
+    np.testing.assert_allclose(result.eigenvalues, 100.0)
+
+
+def test_a_low_rank_operator_needs_few_products(operators):
+    values = np.r_[np.arange(30.0, 0.0, -1.0), np.zeros(970)]
+    result = solve(operators(diagonal=values), 10, hermitian=True)
+    np.testing.assert_allclose(result.eigenvalues, values[:10], atol=1e-9)
+    assert result.n_matvec <= 45
+
+
+def test_repeated_complex_pairs_stay_together(operators):
+    result = solve(operators(np.kron(np.eye(20), [[0.0, 1.0], [-1.0, 0.0]])), 4, hermitian=False)
+    np.testing.assert_allclose(result.eigenvalues, [1j, -1j, 1j, -1j], atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_smallest_subspace_of_nonsymmetric_problems(operators, k):
+    A = operators(np.random.default_rng(0).standard_normal((55, 55)))
+    with pytest.raises(MiramnsError, match=r"at least min\(k \+ 2, n\)"):
+        solve(A, k, hermitian=False, ncv=k + 1)
+    assert solve(A, k, hermitian=False, ncv=k + 2, max_it=30).n_restarts > 0
+
+
+def test_slepc_is_not_believed_on_a_false_premise(operators):
+    M = np.random.default_rng(0).standard_normal((40, 40))
+    result = slepc(operators(M), 4, hermitian=True)
+    assert not result.converged
+    assert result.reason is Reason.DIVERGED_STAGNATED

@@ -80,3 +80,10 @@ def test_deflated_pairs_are_not_found_again(operators):
     result = solve(A, 2, hermitian=True, deflation=np.eye(100)[first:last, :1])
     np.testing.assert_allclose(result.eigenvalues, [4, 3], atol=1e-9)
     assert result.multiplicity_checked
+
+
+def test_copies_at_the_lower_of_both_ends(operators):
+    values = np.r_[5.0, 4.0, 0.7 ** np.arange(1, 150), -4.0, -4.0, -4.0]
+    result = solve(operators(diagonal=values), 6, which="BE", hermitian=True, tol=1e-6)
+    np.testing.assert_allclose(result.eigenvalues, [5, -4, 4, -4, 0.7, -4], atol=1e-6)
+    assert result.multiplicity_checked
