@@ -41,9 +41,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Completeness", "complete"]
 
-#: Products that "auto" spends: this share of those of the run, but not fewer than so many.
+#: Products that "auto" spends: this share of those of the run, but not fewer than so many (on long
+#: vectors, where they cost).
 _AUTO_SHARE = 0.25
-_AUTO_LEAST = 80
+_AUTO_LEAST, _AUTO_LEAST_LONG = 80, 30
 
 #: Residual of the leading Ritz pair of the complement, relative to the distance of its value from
 #: one that belongs to the answer, with which it is taken for what it seems.
@@ -51,6 +52,9 @@ _TOLD = 1e-5
 
 #: Columns that a search makes before it may end with nothing found.
 _LEAST_COLUMNS = 6
+
+#: Columns after which a search restarts.
+_SEARCH_COLUMNS = 120
 
 #: First of the streams of random numbers that the searches start from.
 _STREAM = 2**40
@@ -65,7 +69,7 @@ class Completeness:
     checked : bool
         Whether the complement was found to hold nothing that belongs to the answer.
     n_found : int
-        Pairs that were missing, and are now in the answer.
+        Pairs that were fetched because one was missing.
     n_matvec : int
         Products of the search.
     """
@@ -82,47 +86,56 @@ def complete(
     searchable = problem.hermitian and problem.variant != "published" and problem.inner is None
     if effort == "never" or not searchable or run.reason != Reason.CONVERGED_TOL:
         return Completeness(False, 0, 0)
-    budget = max(int(_AUTO_SHARE * run.n_matvec), _AUTO_LEAST) if effort == "auto" else None
-    n_found = n_matvec = 0
+    budget = None
+    if effort == "auto":
+        least = _AUTO_LEAST_LONG if problem.partial else _AUTO_LEAST
+        budget = max(int(_AUTO_SHARE * run.n_matvec), least)
+    n_found = n_matvec = n_searches = 0
     n_locked = 0 if problem.locked is None else problem.locked.shape[1]
     found = run.vectors
     while True:
         if found.shape[1] + n_locked >= problem.n:
             return Completeness(True, n_found, n_matvec)
-        verdict, made = _search(problem, run, found, budget, n_found)
+        n_searches += 1
+        verdict, made = _search(problem, run, found, budget, n_searches)
         n_matvec += made
         if verdict != "missing":
             return Completeness(verdict == "clear", n_found, n_matvec)
-        found, made = _take_in(problem, run, found, n_found)
+        if budget is not None:
+            # where there is one multiple eigenvalue, others are likely
+            budget = max(budget, run.n_matvec)
+        before, several = found.shape[1], 2 ** (n_searches - 1)
+        found, made = _take_in(problem, run, found, several, n_searches)
         n_matvec += made
-        n_found += 1
+        n_found += found.shape[1] - before
 
 
-def _random_start(problem: Problem, n_found: int) -> NDArray[np.float64]:
+def _random_start(problem: Problem, number: int) -> NDArray[np.float64]:
     first, last = problem.operator.getOwnershipRange()
-    return seeded_normal(problem.seed, first, last, stream=_STREAM + n_found)
+    return seeded_normal(problem.seed, first, last, stream=_STREAM + number)
 
 
-def _beyond(problem: Problem, found: NDArray[np.float64]) -> Problem:
-    """The problem in the complement of what was found."""
+def _beyond(problem: Problem, found: NDArray[np.float64], k: int) -> Problem:
+    """The problem of k more pairs in the complement of what was found."""
     locked = found if problem.locked is None else np.hstack([problem.locked, found])
     dimension = problem.n - locked.shape[1]
-    k = 1
+    k = min(k, dimension)
+    beyond = replace(problem, k=k, locked=locked, variant="default", width=1)
+    if not problem.sizes:
+        return replace(beyond, capacity=min(problem.capacity, dimension))
     largest = nested.largest_size(k, dimension, dimension + 1)
     sizes = nested.checkpoints(k, min(largest, dimension))
-    return replace(
-        problem, k=k, sizes=sizes, capacity=sizes[-1], locked=locked, variant="default", width=1
-    )
+    return replace(beyond, sizes=sizes, capacity=sizes[-1])
 
 
 def _search(
-    problem: Problem, run: Run, found: NDArray[np.float64], budget: int | None, n_found: int
+    problem: Problem, run: Run, found: NDArray[np.float64], budget: int | None, number: int
 ) -> tuple[Literal["clear", "missing", "unknown"], int]:
     from miramns.run import factorization
 
-    beyond = _beyond(problem, found)
-    capacity = beyond.capacity if budget is None else min(beyond.capacity, budget)
-    start = _random_start(problem, n_found)
+    beyond = _beyond(problem, found, 1)
+    capacity = min(beyond.capacity, _SEARCH_COLUMNS)
+    start = _random_start(problem, number)
     arnoldi = factorization(beyond, capacity, start)
     try:
         while True:
@@ -204,13 +217,12 @@ def _distance(problem: Problem, a: float, b: float) -> float:
 
 
 def _take_in(
-    problem: Problem, run: Run, found: NDArray[np.float64], n_found: int
+    problem: Problem, run: Run, found: NDArray[np.float64], several: int, number: int
 ) -> tuple[NDArray[np.float64], int]:
-    """Compute the missing pair, and let the best k of all be the answer. Collective."""
+    """Compute missing pairs, and let the best k of all be the answer. Collective."""
     from miramns.run import find
 
-    start = _random_start(problem, n_found)
-    extra = find(_beyond(problem, found), start)
+    extra = find(_beyond(problem, found, several), _random_start(problem, number))
     together = np.asfortranarray(np.hstack([found, extra.vectors]))
     orthonormalize(run.comm, together)
     products = apply_columns(problem.operator, together)

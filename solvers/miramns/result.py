@@ -95,7 +95,8 @@ class EigenResult:
         Whether the complement of the answer was searched and holds nothing that belongs to it. Not
         done for nonsymmetric operators and SLEPc's solvers; "auto" gives up on slow ones.
     n_found_missing : int
-        Pairs that the search added to the answer.
+        Pairs that were fetched because the search proved that one was missing: 1, 2, 4, ... at a
+        time, so some may have turned out not to be wanted.
     decisions : tuple of str
         What was chosen while running, and from which measurements.
     orthogonality_level : float
@@ -155,7 +156,7 @@ class EigenResult:
             f"largest eigenvalue, orthogonality {self.orthogonality:.1e}",
         ]
         if self.n_found_missing:
-            lines.append(f"  {self.n_found_missing} pairs were found by the multiplicity check")
+            lines.append(f"  {self.n_found_missing} pairs were fetched by the multiplicity check")
         is_hermitian = not np.iscomplexobj(self.eigenvalues)
         if self.converged and is_hermitian and not self.multiplicity_checked:
             lines.append("  not searched to the end: further copies of multiple eigenvalues")

@@ -31,7 +31,7 @@ def test_without_the_check_copies_are_missing(operators):
     assert "not searched to the end" in unchecked.view()
     checked = solve(A, 5, hermitian=True, tol=1e-6)
     np.testing.assert_allclose(checked.eigenvalues, values[:5], atol=1e-9)
-    assert f"{checked.n_found_missing} pairs were found" in checked.view()
+    assert f"{checked.n_found_missing} pairs were fetched" in checked.view()
     assert checked.n_certificate_matvec > unchecked.n_certificate_matvec
 
 
