@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hpcembed.config import JobConfig
 from hpcembed.data import Dataset
 from hpcembed.embedding import PCA
@@ -76,18 +74,14 @@ def write_results(
 
 def _embedding_record(pca: PCA, seconds: Mapping[str, float]) -> EmbeddingRecord:
     result, reference = pca.result_, None
-    if pca.reference_ is not None:
-        # Fewer pairs than asked for compare as far as they go.
-        shared = min(len(pca.eigenvalues_), len(pca.reference_.eigenvalues))
-        theirs = pca.reference_.eigenvalues[:shared]
-        errors = np.abs(pca.eigenvalues_[:shared] - theirs)
-        scale = np.maximum(np.abs(theirs), np.finfo(float).eps * np.max(theirs, initial=1e-300))
+    if pca.reference_ is not None and pca.comparison_ is not None:
         reference = ReferenceRecord(
             pca.reference_.solver,
-            float(np.max(errors / scale, initial=0.0)),
-            pca.reference_sin_angle_,
+            pca.comparison_.max_relative_error,
+            pca.comparison_.sin_angle,
             pca.reference_.n_matvec,
             pca.reference_.seconds,
+            pca.comparison_.n_pairs,
         )
     return EmbeddingRecord(
         n_components=pca.n_components,
@@ -187,7 +181,7 @@ def _text(pca: PCA, seconds: Mapping[str, float], trained: Sequence[TrainedClass
         rows = [result_row(one.report, n_inputs[one.report.input]) for one in trained]
         parts.append(result_table(rows))
     parts.append(seconds_line(seconds))
-    result, reference = pca.result_, pca.reference_
+    result, reference, comparison = pca.result_, pca.reference_, pca.comparison_
     parts.append(
         certification_line(
             pca.eigenvalues_,
@@ -196,7 +190,9 @@ def _text(pca: PCA, seconds: Mapping[str, float], trained: Sequence[TrainedClass
             result.orthogonality,
             n_requested=pca.n_components,
             reference_solver="" if reference is None else reference.solver,
-            reference_sin_angle=None if reference is None else pca.reference_sin_angle_,
+            reference_sin_angle=None if comparison is None else comparison.sin_angle,
+            n_compared=None if comparison is None else comparison.n_pairs,
+            exceeded=() if comparison is None else comparison.exceeded,
         )
     )
     return "\n".join(parts)

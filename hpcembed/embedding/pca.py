@@ -15,6 +15,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 import miramns
+from hpcembed.embedding.reference import Comparison, compare, subspace_sin_angle
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.matrix import DataMatrix
 from hpcembed.operators import (
@@ -72,8 +73,12 @@ class PCA:
     result_ : EigenResult
         The solver's answer with its certificate.
     reference_ : EigenResult or None
+    comparison_ : Comparison or None
+        How far the reference lies away.
     reference_sin_angle_ : float
         Sine of the largest angle between both subspaces, NaN without reference.
+    certified_ : bool
+        Every pair meets its tolerance, and no reference has a larger eigenvalue in its place.
     plan_ : CovariancePlan
     seconds_ : dict of str to float
         Wall time of ``operator`` and ``solve`` on the slowest rank.
@@ -136,7 +141,8 @@ class PCA:
         InputError
             When k exceeds the number of features, or there are fewer than two rows.
         ConvergenceError
-            When a pair missed its tolerance and ``on_no_convergence="raise"``.
+            When a pair missed its tolerance, or the reference has a larger eigenvalue in its
+            place, and ``on_no_convergence="raise"``.
         """
         if not 1 <= self.n_components <= X.n_features:
             raise InputError(
@@ -155,17 +161,24 @@ class PCA:
             operator.destroy()
         self.seconds_ = {"operator": formed - began, "solve": solved - formed}
         self._keep(result, operator.mean, operator.total_variance, X)
-        if not result.converged and self.on_no_convergence == "raise":
+        if not self.certified_ and self.on_no_convergence == "raise":
             raise ConvergenceError(self.failure_text(), result)
         return self
 
     def failure_text(self) -> str:
         """Which eigenpairs missed their tolerance, and what to do. Not collective."""
-        result = self.result_
+        result, comparison = self.result_, self.comparison_
+        if comparison is not None and comparison.exceeded:
+            assert self.reference_ is not None  # it is what was compared with
+            listed = _listed([i + 1 for i in comparison.exceeded])
+            return (
+                f"eigenpairs {listed} are not the dominant ones: {self.reference_.solver} has "
+                "larger eigenvalues there; raise solver.ncv or try another solver.seed"
+            )
         missed = [i + 1 for i in result.missed]
         missed += range(len(result.eigenvalues) + 1, self.n_components + 1)
-        listed = ", ".join(map(str, missed[:10])) + (" and more" if len(missed) > 10 else "")
-        return f"eigenpairs {listed} missed the tolerance {self.tol:g}: {result.reason.remedy}"
+        remedy = result.reason.remedy
+        return f"eigenpairs {_listed(missed)} missed the tolerance {self.tol:g}: {remedy}"
 
     def _solve(self, mat: object) -> EigenResult:
         if self.solver == "krylovschur":
@@ -217,11 +230,12 @@ class PCA:
             self.eigenvalues_ / total if total > 0 else np.zeros_like(self.eigenvalues_)
         )
         self.n_features_in_ = X.n_features
-        self.reference_sin_angle_ = float("nan")
+        self.comparison_: Comparison | None = None
         if self.reference_ is not None:
-            self.reference_sin_angle_ = subspace_sin_angle(
-                comm, result.eigenvectors, self.reference_.eigenvectors
-            )
+            self.comparison_ = compare(comm, result, self.reference_, self.tol)
+        compared = self.comparison_
+        self.reference_sin_angle_ = float("nan") if compared is None else compared.sin_angle
+        self.certified_ = result.converged and not (compared and compared.exceeded)
 
     def transform(
         self, X: DataMatrix, dtype: type[np.floating[Any]] = np.float64
@@ -247,20 +261,11 @@ class PCA:
         return embedded
 
 
-def subspace_sin_angle(comm: MPI.Comm, X: NDArray[np.float64], Y: NDArray[np.float64]) -> float:
-    """Sine of the largest angle from the span of `Y` to the span of `X`.
-
-    Collective. Both have orthonormal columns, rows distributed alike; computed from what is left
-    of `Y` outside the span of `X`, which is accurate for small angles (Bjorck and Golub, 1973).
-    """
-    cross = comm.allreduce(X.T @ Y)
-    rest = Y - X @ cross
-    rest -= X @ comm.allreduce(X.T @ rest)
-    squares = comm.allreduce(rest.T @ rest)
-    return float(np.sqrt(max(0.0, float(np.linalg.eigvalsh(squares)[-1]))))
-
-
 def _collective_time(comm: MPI.Comm) -> float:
     """Time at which all ranks have arrived here."""
     comm.Barrier()
     return time.perf_counter()
+
+
+def _listed(pairs: list[int]) -> str:
+    return ", ".join(map(str, pairs[:10])) + (" and more" if len(pairs) > 10 else "")

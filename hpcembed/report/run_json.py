@@ -54,7 +54,8 @@ class ReferenceRecord:
     """A second solver on the same operator, and how far its answer lies away.
 
     `max_relative_eigenvalue_error` is relative to each reference eigenvalue;
-    `max_subspace_sin_angle` the sine of the largest angle between the two subspaces.
+    `max_subspace_sin_angle` the sine of the largest angle between the two subspaces; `n_compared`
+    the number of pairs that the reference found of those asked for. Both are NaN where it is 0.
     """
 
     solver: str
@@ -62,6 +63,7 @@ class ReferenceRecord:
     max_subspace_sin_angle: float
     n_matvec: int
     seconds: float
+    n_compared: int
 
 
 @dataclass(frozen=True, slots=True)

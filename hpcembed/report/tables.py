@@ -124,6 +124,8 @@ def certification_line(
     n_requested: int | None = None,
     reference_solver: str = "",
     reference_sin_angle: float | None = None,
+    n_compared: int | None = None,
+    exceeded: Sequence[int] = (),
 ) -> str:
     """Say whether every requested eigenpair meets its tolerance, and by which figures.
 
@@ -143,6 +145,10 @@ def certification_line(
         Number of pairs asked for, when fewer were found.
     reference_solver, reference_sin_angle
         Name of the second solver and the sine of the largest angle to its subspace.
+    n_compared : int, optional
+        Pairs that the second solver found, when fewer than asked for.
+    exceeded : sequence of int
+        Positions, from 0, where the second solver has a larger eigenvalue: ours passed one over.
 
     Returns
     -------
@@ -155,18 +161,24 @@ def certification_line(
     largest = float(values.max(initial=0.0))
     # Not "residuals > bounds": a residual that is NaN has missed.
     missed = [*np.flatnonzero(~(residuals <= bounds)) + 1, *range(values.size + 1, wanted + 1)]
-    certified = wanted - len(missed)
-    parts = [f"{'NOT ' if missed else ''}certified: {certified} of {wanted} eigenpairs"]
+    passed_over = [i + 1 for i in exceeded]
+    certified = wanted - len({*missed, *passed_over})
+    parts = [f"{'NOT ' if certified < wanted else ''}certified: {certified} of {wanted} eigenpairs"]
     if residuals.size:
         worst = float(residuals.max()) / largest if largest > 0 else float(residuals.max())
         unit = " of lambda_1" if largest > 0 else ""
         parts.append(f"largest true residual {worst:.1e}{unit}")
         parts.append(f"|V'V-I| {orthogonality:.0e}")
-    if reference_sin_angle is not None:
-        parts.append(f"largest angle to {reference_solver} {reference_sin_angle:.0e}")
+    if n_compared == 0:
+        parts.append(f"{reference_solver} found no pair to compare with")
+    elif reference_sin_angle is not None:
+        share = f" ({n_compared} pairs)" if n_compared is not None and n_compared < wanted else ""
+        parts.append(f"largest angle to {reference_solver}{share} {reference_sin_angle:.0e}")
     line = ", ".join(parts)
     if missed:
         line += f"; missed: {_listed(missed)}"
+    if passed_over:
+        line += f"; {reference_solver} has a larger eigenvalue: {_listed(passed_over)}"
     return line
 
 

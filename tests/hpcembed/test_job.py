@@ -28,7 +28,7 @@ def test_digits_end_to_end(run_mpi, tmp_path, jobs):
     out = tmp_path / "out"
     done = run_mpi(2, *RUN, jobs / "digits.toml", "--out", out, "--set", "classifier.epochs=15")
     assert done.status == 0, done.err
-    assert "certified: 20 of 20 eigenpairs" in done.out
+    assert "certified: 20 of 5 eigenpairs" in done.out
     assert "covariance assembled" in done.err
     assert "memory per rank:" in done.err
     run, projection = load(out)
@@ -194,6 +194,59 @@ def test_unconverged_pairs_end_with_status_3_and_leave_everything(run_mpi, tmp_p
     run, _ = load(out)
     assert run["embedding"]["converged_reason"] == "DIVERGED_ITS"
     assert len(run["classifiers"]) == 2
+
+
+PASSES_OVER = """
+import dataclasses, sys
+import numpy as np
+from hpcembed.cli import main
+from hpcembed.embedding import PCA
+
+solve = PCA._solve
+
+def passes_over_the_second(self, mat):
+    self.n_components += 1
+    found = solve(self, mat)
+    self.n_components -= 1
+    rest = {name: np.delete(getattr(found, name), 1)
+            for name in ("eigenvalues", "residual_norms", "bounds", "error_bounds")}
+    vectors = np.asfortranarray(np.delete(found.eigenvectors, 1, axis=1))
+    return dataclasses.replace(found, eigenvectors=vectors, **rest)
+
+PCA._solve = passes_over_the_second
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_passed_over_eigenpair_is_not_certified(run_mpi, tmp_path, small_csv, small_job):
+    small_csv(30)
+    script = tmp_path / "passes_over.py"
+    script.write_text(PASSES_OVER)
+    done = run_mpi(2, script, "run", small_job(), "--out", tmp_path / "out")
+    assert done.status == 3
+    assert "NOT certified: 1 of 2 eigenpairs" in done.out
+    assert "SLEPc krylovschur has a larger eigenvalue: 2" in done.out
+    assert "hpcembed: error: eigenpairs 2 are not the dominant ones" in done.err
+    run, _ = load(tmp_path / "out")
+    assert run["embedding"]["reference"]["max_relative_eigenvalue_error"] > 1e-3
+
+
+def test_solvers_that_find_no_pair_at_all(run_mpi, tmp_path, jobs):
+    five = ["--set", "embedding.n_components=5"]
+    none = [*five, "--petsc", "-eps_max_it 1 -eps_ncv 6"]
+    out = tmp_path / "reference"
+    done = run_mpi(1, *RUN, jobs / "digits.toml", "--out", out, *FAST, *none)
+    assert done.status == 0, done.err
+    assert "SLEPc krylovschur found no pair to compare with" in done.out
+    assert load(out)[0]["embedding"]["reference"]["n_compared"] == 0
+    out = tmp_path / "solver"
+    none = [*five, "--set", "output.figures=true", "--set", "solver.name=krylovschur"]
+    none += ["--set", "solver.max_it=1", "--set", "solver.ncv=6"]
+    done = run_mpi(1, *RUN, jobs / "digits.toml", "--out", out, *FAST, *none)
+    assert done.status == 3, done.err
+    assert "NOT certified: 0 of 5 eigenpairs" in done.out
+    assert "hpcembed: error: eigenpairs 1, 2, 3" in done.err
+    assert len(load(out)[0]["classifiers"]) == 1
 
 
 def test_published_variant_and_slepc_as_solver(run_mpi, tmp_path, jobs):

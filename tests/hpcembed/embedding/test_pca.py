@@ -1,5 +1,7 @@
 """PCA against scikit-learn, its certificate, and its refusals."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import sklearn.decomposition
@@ -106,6 +108,52 @@ def test_unconverged_raises_or_is_kept(comm):
     kept = PCA(5, on_no_convergence="keep", **settings).fit(X)
     assert kept.result_.missed
     assert kept.components_.shape == (5, d)
+
+
+def pairs(result, chosen):
+    """The same answer, reduced to some of its pairs."""
+    return dataclasses.replace(
+        result,
+        **{name: getattr(result, name)[chosen] for name in PER_PAIR},
+        eigenvectors=np.asfortranarray(result.eigenvectors[:, chosen]),
+        n_converged=len(chosen),
+    )
+
+
+PER_PAIR = ("eigenvalues", "residual_norms", "bounds", "error_bounds")
+
+
+def test_a_passed_over_eigenvalue_is_seen_by_the_reference(X, monkeypatch):
+    five = PCA(5).fit(X).result_
+    monkeypatch.setattr(PCA, "_solve", lambda *_: pairs(five, [0, 1, 3, 4]))
+    with pytest.raises(ConvergenceError, match="eigenpairs 3, 4 are not the dominant ones: SLEPc"):
+        PCA(4, reference=True).fit(X)
+    kept = PCA(4, reference=True, on_no_convergence="keep").fit(X)
+    assert kept.result_.converged
+    assert not kept.certified_
+    assert kept.comparison_.exceeded == (2, 3)
+    error = np.max(1 - kept.eigenvalues_ / five.eigenvalues[:4])
+    assert kept.comparison_.max_relative_error == pytest.approx(error)
+    assert kept.comparison_.n_pairs == 4
+
+
+def test_another_basis_of_a_null_space_is_no_disagreement(comm):
+    rows = np.random.default_rng(0).standard_normal((5, 30))
+    first, last = ownership_range(5, comm)
+    X = DataMatrix(np.ascontiguousarray(rows[first:last]), np.zeros(last - first, int), comm)
+    pca = PCA(8, reference=True).fit(X)
+    assert pca.certified_
+    assert pca.comparison_.exceeded == ()
+
+
+def test_a_reference_without_any_pair(comm, X, monkeypatch):
+    none = pairs(PCA(2).fit(X).result_, [])
+    monkeypatch.setattr(PCA, "_reference_solve", lambda *_: none)
+    pca = PCA(2, reference=True).fit(X)
+    assert pca.certified_
+    assert pca.comparison_.n_pairs == 0
+    assert np.isnan(pca.reference_sin_angle_)
+    assert np.isnan(pca.comparison_.max_relative_error)
 
 
 def test_solver_settings_that_do_not_fit(X):

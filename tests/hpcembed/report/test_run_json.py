@@ -18,7 +18,7 @@ from hpcembed.report import (
 )
 
 SECONDS = StageSeconds(read=0.1, operator=0.2, solve=0.3, project=0.4, gather=0.5)
-REFERENCE = ReferenceRecord("krylovschur", 1e-12, 2e-9, 90, 0.7)
+REFERENCE = ReferenceRecord("krylovschur", 1e-12, 2e-9, 90, 0.7, 20)
 
 
 def embedding(reference: ReferenceRecord | None) -> EmbeddingRecord:
@@ -73,6 +73,7 @@ EXPECTED = {
             "max_subspace_sin_angle": 2e-9,
             "n_matvec": 90,
             "seconds": 0.7,
+            "n_compared": 20,
         },
     },
     "classifiers": [
@@ -116,7 +117,7 @@ def test_without_a_second_solver_the_reference_is_null(tmp_path):
 
 
 def test_written_with_nan_it_is_still_json(tmp_path):
-    nan = ReferenceRecord("krylovschur", math.nan, math.inf, 90, 0.7)
+    nan = ReferenceRecord("krylovschur", math.nan, math.inf, 90, 0.7, 0)
     path = RunFolder.create(tmp_path / "run").write_json("run.json", record(nan).to_dict())
     reference = json.loads(path.read_text())["embedding"]["reference"]
     assert reference["max_relative_eigenvalue_error"] is None

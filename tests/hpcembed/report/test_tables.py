@@ -102,6 +102,28 @@ def test_many_missed_pairs_are_counted():
     assert line.endswith("; missed: 1, 2, 3, 4, 5, 6, 7, 8 and 42 more")
 
 
+def test_a_reference_with_a_larger_eigenvalue_takes_the_certificate_away():
+    line = certification_line(
+        np.array([3.0, 1.0]), np.zeros(2), np.ones(2), 0.0,
+        reference_solver="Krylov-Schur", reference_sin_angle=1.0, exceeded=(1,),
+    )  # fmt: skip
+    assert line.startswith("NOT certified: 1 of 2 eigenpairs")
+    assert line.endswith("; Krylov-Schur has a larger eigenvalue: 2")
+
+
+def test_a_reference_that_found_less_is_said():
+    def line(n_compared, angle):
+        return certification_line(
+            np.ones(3), np.zeros(3), np.ones(3), 0.0,
+            reference_solver="Lanczos", reference_sin_angle=angle, n_compared=n_compared,
+        )  # fmt: skip
+
+    assert line(3, 1e-9).endswith(", largest angle to Lanczos 1e-09")
+    assert line(2, 1e-9).endswith(", largest angle to Lanczos (2 pairs) 1e-09")
+    assert line(0, math.nan).endswith(", Lanczos found no pair to compare with")
+    assert "NOT" not in line(0, math.nan)
+
+
 def test_nothing_found_and_the_zero_operator():
     assert certification_line(np.empty(0), np.empty(0), np.empty(0), 0.0, n_requested=1) == (
         "NOT certified: 0 of 1 eigenpairs; missed: 1"
