@@ -50,10 +50,18 @@ def format_of(config: DataConfig) -> str:
     ConfigError
         When no file is named, or its ending tells nothing.
     """
-    if config.format == "digits" and config.train:
-        raise ConfigError("data.format = digits reads no files: leave data.train out")
+    named = {
+        "train": config.train,
+        "train_labels": config.train_labels,
+        "test": config.test,
+        "test_labels": config.test_labels,
+    }
+    superfluous = [f"data.{key}" for key, files in named.items() if files]
+    if config.format == "digits" and superfluous:
+        raise ConfigError(f"data.format = digits reads no files: leave {superfluous[0]} out")
     if not config.train:
-        if config.format == "digits" or (config.format == "auto" and config.name == "digits"):
+        is_digits = config.format == "auto" and config.name == "digits" and not superfluous
+        if config.format == "digits" or is_digits:
             return "digits"
         raise ConfigError("data.train is empty: name the training file")
     if config.format != "auto":

@@ -158,6 +158,8 @@ def _open(config: DataConfig, data_dir: Path, comm: MPI.Comm) -> _Plan:
 
 
 def _split_kind(config: DataConfig) -> str:
+    if config.test_labels and not config.test:
+        raise ConfigError("data.test_labels without data.test: name the test files, or neither")
     if config.split == "own" and not config.test:
         raise ConfigError("data.split = own needs data.test: name the test files")
     if config.split == "auto":

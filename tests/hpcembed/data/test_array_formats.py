@@ -456,6 +456,10 @@ def test_digits(comm, tmp_path):
     [
         (DataConfig(name="other"), "data.train is empty"),
         (DataConfig(format="digits", train=("x",)), "reads no files"),
+        (DataConfig(format="digits", test=("x",)), "leave data.test out"),
+        (DataConfig(format="digits", test_labels="x"), "leave data.test_labels out"),
+        (DataConfig(test=("x",)), "data.train is empty"),
+        (DataConfig(train=("a.npz",), test_labels="y"), "data.test_labels without data.test"),
         (DataConfig(train=("x.what",)), "set data.format"),
         (DataConfig(train=("a-idx3-ubyte",)), "set data.train_labels"),
         (DataConfig(train=("a.npz",), train_labels="y"), "leave data.train_labels"),
