@@ -158,7 +158,8 @@ def _start_petsc(options: str) -> None:
 
 def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
-    from hpcembed.experiment import describe_job, prepare, run_job
+    from hpcembed.experiment import run_job
+    from hpcembed.job import describe_job, prepare
 
     context = prepare(arguments.job, arguments.overrides, arguments.data_dir, arguments.out, comm)
     if arguments.dry_run:

@@ -1,18 +1,18 @@
 """One job, start to end: data, operator, eigenvectors, projection, gather, networks, report.
 
 All ranks walk through :func:`run_job` together; rank 0 alone trains and writes, while the others
-sleep. Nothing is written before the output folder is known to be free, and a run whose eigenpairs
-miss their tolerance still leaves everything it found, but ends with a non-zero exit status.
+sleep. The output folder stays empty until the eigenpairs are there, which are then written before
+the networks are trained. A run whose eigenpairs miss their tolerance still leaves everything it
+found, but ends with a non-zero exit status.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,55 +21,31 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.budget import Budget, Shape, job_budget
-from hpcembed.config import NETWORK_SIZES, JobConfig, load_job, to_toml
-from hpcembed.data import Dataset, Table, describe_dataset, read_dataset
+from hpcembed.config import NETWORK_SIZES
+from hpcembed.data import Dataset, Table, read_dataset
 from hpcembed.embedding import PCA
 from hpcembed.environment import describe_environment
 from hpcembed.errors import ConfigError, ConvergenceError
+from hpcembed.job import Job
 from hpcembed.log import Progress
 from hpcembed.matrix import DataMatrix
 from hpcembed.memory import available_per_rank, peak_bytes
 from hpcembed.parallel import (
     agreement,
     available_cores,
-    check_launcher,
     gather_rows,
     idle_while_root,
-    threads_per_rank,
 )
 from hpcembed.report import RunFolder
-from hpcembed.results import write_results
+from hpcembed.results import write_embedding, write_results
 from miramns import Check
 
 if TYPE_CHECKING:
     from hpcembed.classifier import TrainedClassifier
 
-__all__ = ["Job", "describe_job", "prepare", "run_job"]
+__all__ = ["run_job"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job with everything that depends on where it runs.
-
-    Attributes
-    ----------
-    config : JobConfig
-    comm : MPI.Intracomm
-    data_dir, out : Path
-    threads : int
-        BLAS threads per rank.
-    available_bytes : int
-        Memory that one rank may take from here on.
-    """
-
-    config: JobConfig
-    comm: MPI.Intracomm
-    data_dir: Path
-    out: Path
-    threads: int
-    available_bytes: int
 
 
 @dataclass(slots=True)
@@ -79,70 +55,6 @@ class Gathered:
     inputs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
     train_labels: NDArray[np.int64] | None = None
     test_labels: NDArray[np.int64] | None = None
-
-
-def prepare(
-    path: Path,
-    overrides: Sequence[str],
-    data_dir: Path | None,
-    out: Path | None,
-    comm: MPI.Intracomm,
-) -> Job:
-    """Read the job file and see where it will run. Collective.
-
-    Raises
-    ------
-    ConfigError, LaunchError
-        On all ranks.
-    """
-    with agreement(comm):
-        check_launcher(comm)
-        config = load_job(path, overrides)
-        if data_dir is not None and not data_dir.is_dir():
-            raise ConfigError(f"--data-dir {data_dir}: no such folder")
-    stamp = comm.bcast(time.strftime("%Y%m%d-%H%M%S"))
-    directory = out or Path(config.output.directory or f"runs/{config.data.name}-{stamp}")
-    limit = int(config.resources.memory_gib * 2**30)
-    return Job(
-        config=config,
-        comm=comm,
-        data_dir=data_dir or path.parent,
-        out=directory,
-        threads=threads_per_rank(comm, config.resources.threads),
-        available_bytes=available_per_rank(comm, limit),
-    )
-
-
-def describe_job(job: Job) -> str:
-    """What a run would do and take, from the headers of the data. Collective."""
-    config, comm = job.config, job.comm
-    data = describe_dataset(config.data, job.data_dir, comm)
-    n_train, n_test = data.n_rows
-    lines = [
-        f"job        {config.data.name}: k = {config.embedding.n_components}, "
-        f"{config.solver.name} {config.solver.variant}, tol {config.solver.tol:g}",
-        f"ranks      {comm.size} with {job.threads} BLAS threads each",
-        f"data       {data.format}, {_count(n_train)} training and {_count(n_test)} test rows of "
-        f"{_count(data.n_features)} features ({data.dtype})"
-        + (", numbers of rows estimated" if data.is_estimate else ""),
-        f"output     {job.out}",
-    ]
-    if n_train is None or n_test is None or data.n_features is None:
-        return "\n".join([*lines, "memory     not known before the data is read"])
-    nnz = None if data.nnz is None else data.nnz * n_train // max(n_train + n_test, 1)
-    held = np.dtype(data.dtype).itemsize * data.n_features
-    row_bytes = 16 * (data.nnz or 0) // max(n_train + n_test, 1) if data.is_sparse else held
-    shape = Shape(n_train, n_test, data.n_features, nnz if data.is_sparse else None, row_bytes)
-    budget = job_budget(
-        config,
-        shape,
-        ranks=comm.size,
-        threads=job.threads,
-        available_bytes=job.available_bytes,
-        say=lambda line: lines.append(f"operator   {line}"),
-    )
-    lines.append(budget.describe(job.available_bytes))
-    return "\n".join(lines)
 
 
 def run_job(job: Job) -> int:
@@ -157,11 +69,8 @@ def run_job(job: Job) -> int:
         contradicts, raises :class:`ConvergenceError` (3) when everything is written.
     """
     comm, config = job.comm, job.config
+    job.check_out()
     folder: RunFolder | None = None
-    with agreement(comm):
-        if comm.rank == 0:
-            folder = RunFolder.create(job.out)
-            folder.write_text("job.toml", to_toml(config))
     with threadpoolctl.threadpool_limits(job.threads):
         _say(job, f"{comm.size} ranks, {job.threads} BLAS threads each; results in {job.out}")
         seconds: dict[str, float] = {}
@@ -169,8 +78,13 @@ def run_job(job: Job) -> int:
             dataset, train, test = _read(job)
         _say(job, _data_line(dataset, seconds["read"]))
         _plan(job, train, test)
+        with agreement(comm):
+            if comm.rank == 0:  # empty until there is an answer, so that it stays free for a retry
+                folder = RunFolder.create(job.out)
         pca = _fit(job, train)
         seconds.update(pca.seconds_)
+        # Before anything else may fail or be killed: the eigenpairs are what took the time.
+        idle_while_root(comm, lambda: write_embedding(folder, job.resolved_toml(), dataset, pca))
         with _timed(comm, seconds, "project"):
             projected = (pca.transform(train, np.float32), pca.transform(test, np.float32))
         with _timed(comm, seconds, "gather"):
@@ -348,7 +262,3 @@ def _data_line(dataset: Dataset, seconds: float) -> str:
         f"{train.rows.shape[1]:,} features, {len(train.class_names)} classes, read in "
         f"{seconds:.2f} s"
     )
-
-
-def _count(number: int | None) -> str:
-    return "an unknown number of" if number is None else f"{number:,}"

@@ -29,7 +29,23 @@ from hpcembed.report import (
 if TYPE_CHECKING:
     from hpcembed.classifier import TrainedClassifier
 
-__all__ = ["write_results"]
+__all__ = ["write_embedding", "write_results"]
+
+
+def write_embedding(folder: RunFolder | None, job: str, dataset: Dataset, pca: PCA) -> None:
+    """Write the job, the eigenpairs and how they were found; rank 0 only.
+
+    Not collective.
+
+    Parameters
+    ----------
+    job : str
+        The resolved job as TOML.
+    """
+    assert folder is not None  # rank 0 made it
+    _write_projection(folder, dataset, pca)
+    _write_eigenvalues(folder, pca)
+    folder.write_text("job.toml", job)
 
 
 def write_results(
@@ -41,7 +57,7 @@ def write_results(
     trained: Sequence[TrainedClassifier],
     environment: Mapping[str, Any],
 ) -> str:
-    """Write all files of a run; rank 0 only.
+    """Write what :func:`write_embedding` did not; rank 0 only.
 
     Not collective.
 
@@ -64,8 +80,6 @@ def write_results(
         environment=environment,
     )
     folder.write_json("run.json", record.to_dict())
-    _write_eigenvalues(folder, pca)
-    _write_projection(folder, dataset, pca)
     _write_networks(folder, dataset, trained)
     if config.output.figures:
         _draw(folder, config, pca, trained)

@@ -45,6 +45,30 @@ class RunFolder:
 
     path: Path
 
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Refuse a path that holds something, without making anything.
+
+        Not collective.
+
+        Raises
+        ------
+        OutputExistsError
+            It exists and holds something, or is a file.
+        OutputError
+            It cannot be looked into.
+        """
+        try:
+            occupied = any(path.iterdir())
+        except FileNotFoundError:
+            return
+        except NotADirectoryError as error:
+            raise OutputExistsError(f"{path}: is a file; choose another --out") from error
+        except OSError as error:
+            raise _output_error(path, error) from error
+        if occupied:
+            raise OutputExistsError(f"{path}: not empty; choose another --out or remove it")
+
     @classmethod
     def create(cls, path: Path) -> RunFolder:
         """Make the folder, with its parents.
@@ -60,13 +84,11 @@ class RunFolder:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            occupied = any(path.iterdir())
         except FileExistsError as error:
             raise OutputExistsError(f"{path}: is a file; choose another --out") from error
         except OSError as error:
             raise _output_error(path, error) from error
-        if occupied:
-            raise OutputExistsError(f"{path}: not empty; choose another --out or remove it")
+        cls.check_free(path)
         return cls(path)
 
     @contextmanager

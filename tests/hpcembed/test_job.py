@@ -28,7 +28,7 @@ def test_digits_end_to_end(run_mpi, tmp_path, jobs):
     out = tmp_path / "out"
     done = run_mpi(2, *RUN, jobs / "digits.toml", "--out", out, "--set", "classifier.epochs=15")
     assert done.status == 0, done.err
-    assert "certified: 20 of 5 eigenpairs" in done.out
+    assert "certified: 20 of 20 eigenpairs" in done.out
     assert "covariance assembled" in done.err
     assert "memory per rank:" in done.err
     run, projection = load(out)
@@ -429,6 +429,60 @@ def test_user_error_that_one_rank_has_alone_ends_the_job(run_mpi, tmp_path, smal
     done = run_mpi(3, script, small_job(), tmp_path / "out", timeout=30)
     assert done.status == 2
     assert "hpcembed: error: [rank 2] only here" in done.err
+
+
+def test_a_kill_during_training_loses_no_eigenpair(run_mpi, tmp_path, small_csv, small_job):
+    small_csv(30)
+    script = tmp_path / "crash.py"
+    action = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    script.write_text(CRASH.format(name="_train", rank=0, action=action))
+    done = run_mpi(2, script, small_job(), tmp_path / "out", timeout=30)
+    assert done.status != 0
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"job.toml", "projection.safetensors", "eigenvalues.csv", "convergence.csv"}
+    projection = safetensors.numpy.load_file(tmp_path / "out" / "projection.safetensors")
+    assert projection["components"].shape == (2, 3)
+
+
+def test_a_refused_run_leaves_its_folder_free(run_mpi, tmp_path, small_csv, small_job):
+    small_csv(30)
+    out = tmp_path / "out"
+    for k, spoilt, words in (
+        (2, "data.label_column=none", "no column 'none'"),
+        (4, "", "n_components=4 with 3 features"),
+        (2, "solver.ncv=2", "solver: need a largest subspace"),
+    ):
+        options = ["--set", spoilt] if spoilt else []
+        done = run_mpi(1, *RUN, small_job(k=k), "--out", out, *options)
+        assert done.status == 2
+        assert words in done.err
+        assert not out.exists() or not list(out.iterdir())
+    assert run_mpi(1, *RUN, small_job(), "--out", out).status == 0
+
+
+def test_the_resolved_job_runs_from_anywhere(run_mpi, tmp_path, small_csv, small_job):
+    small_csv(30)
+    data, job = tmp_path / "data", small_job()
+    data.mkdir()
+    (tmp_path / "small.csv").rename(data / "small.csv")
+    first, second = tmp_path / "first", tmp_path / "second"
+    done = run_mpi(1, *RUN, job, "--data-dir", "data", "--out", first)
+    assert done.status == 0, done.err
+    done = run_mpi(1, *RUN, first / "job.toml", "--out", second)
+    assert done.status == 0, done.err
+    assert load(first)[0]["embedding"]["eigenvalues"] == load(second)[0]["embedding"]["eigenvalues"]
+
+
+@pytest.mark.parametrize(
+    ("k", "words"), [(2, "not empty; choose another --out"), (4, "n_components=4 with 3 features")]
+)
+def test_dry_run_refuses_what_the_run_would(run_mpi, tmp_path, small_csv, small_job, k, words):
+    small_csv(30)
+    out = tmp_path if k == 2 else tmp_path / "out"
+    done = run_mpi(2, *RUN, small_job(k=k), "--out", out, "--dry-run")
+    assert done.status == 2
+    assert words in done.err
+    assert done.err.count("error") == 1
 
 
 def test_killed_rank_ends_the_job(run_mpi, tmp_path, small_csv, small_job):

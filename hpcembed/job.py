@@ -1,0 +1,150 @@
+"""A job and the machine it will run on: read, placed, described before it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcembed.budget import Shape, job_budget
+from hpcembed.config import JobConfig, load_job, to_toml
+from hpcembed.data import describe_dataset
+from hpcembed.errors import ConfigError, InputError
+from hpcembed.memory import available_per_rank
+from hpcembed.parallel import agreement, check_launcher, threads_per_rank
+from hpcembed.report import RunFolder
+
+__all__ = ["Job", "describe_job", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job with everything that depends on where it runs.
+
+    Attributes
+    ----------
+    config : JobConfig
+    comm : MPI.Intracomm
+    data_dir, out : Path
+    threads : int
+        BLAS threads per rank.
+    available_bytes : int
+        Memory that one rank may take from here on.
+    """
+
+    config: JobConfig
+    comm: MPI.Intracomm
+    data_dir: Path
+    out: Path
+    threads: int
+    available_bytes: int
+
+    def check_out(self) -> None:
+        """Refuse an output folder that holds something already. Collective."""
+        with agreement(self.comm):
+            if self.comm.rank == 0:
+                RunFolder.check_free(self.out)
+
+    def resolved_toml(self) -> str:
+        """The job as TOML that repeats this run from any folder: its paths are absolute."""
+        data, folder = self.config.data, self.data_dir.resolve()
+
+        def absolute(name: str) -> str:
+            return str(folder / name) if name else ""
+
+        placed = dataclasses.replace(
+            data,
+            train=tuple(map(absolute, data.train)),
+            train_labels=absolute(data.train_labels),
+            test=tuple(map(absolute, data.test)),
+            test_labels=absolute(data.test_labels),
+        )
+        return to_toml(dataclasses.replace(self.config, data=placed))
+
+
+def prepare(
+    path: Path,
+    overrides: Sequence[str],
+    data_dir: Path | None,
+    out: Path | None,
+    comm: MPI.Intracomm,
+) -> Job:
+    """Read the job file and see where it will run. Collective.
+
+    Raises
+    ------
+    ConfigError, LaunchError
+        On all ranks.
+    """
+    with agreement(comm):
+        check_launcher(comm)
+        config = load_job(path, overrides)
+        if data_dir is not None and not data_dir.is_dir():
+            raise ConfigError(f"--data-dir {data_dir}: no such folder")
+    stamp = comm.bcast(time.strftime("%Y%m%d-%H%M%S"))
+    directory = out or Path(config.output.directory or f"runs/{config.data.name}-{stamp}")
+    limit = int(config.resources.memory_gib * 2**30)
+    return Job(
+        config=config,
+        comm=comm,
+        data_dir=data_dir or path.parent,
+        out=directory,
+        threads=threads_per_rank(comm, config.resources.threads),
+        available_bytes=available_per_rank(comm, limit),
+    )
+
+
+def describe_job(job: Job) -> str:
+    """What a run would do and take, from the headers of the data.
+
+    Collective.
+
+    Raises
+    ------
+    HpcembedError
+        What the run would be refused for, as far as headers tell.
+    """
+    config, comm = job.config, job.comm
+    job.check_out()
+    data = describe_dataset(config.data, job.data_dir, comm)
+    n_train, n_test = data.n_rows
+    k = config.embedding.n_components
+    if data.n_features is not None and not data.is_sparse and k > data.n_features:
+        raise InputError(
+            f"need 1 <= n_components <= features, got n_components={k} with {data.n_features} "
+            "features"
+        )
+    lines = [
+        f"job        {config.data.name}: k = {k}, "
+        f"{config.solver.name} {config.solver.variant}, tol {config.solver.tol:g}",
+        f"ranks      {comm.size} with {job.threads} BLAS threads each",
+        f"data       {data.format}, {_count(n_train)} training and {_count(n_test)} test rows of "
+        f"{_count(data.n_features)} features ({data.dtype})"
+        + (", numbers of rows estimated" if data.is_estimate else ""),
+        f"output     {job.out}",
+    ]
+    if n_train is None or n_test is None or data.n_features is None:
+        return "\n".join([*lines, "memory     not known before the data is read"])
+    nnz = None if data.nnz is None else data.nnz * n_train // max(n_train + n_test, 1)
+    held = np.dtype(data.dtype).itemsize * data.n_features
+    row_bytes = 16 * (data.nnz or 0) // max(n_train + n_test, 1) if data.is_sparse else held
+    shape = Shape(n_train, n_test, data.n_features, nnz if data.is_sparse else None, row_bytes)
+    budget = job_budget(
+        config,
+        shape,
+        ranks=comm.size,
+        threads=job.threads,
+        available_bytes=job.available_bytes,
+        say=lambda line: lines.append(f"operator   {line}"),
+    )
+    lines.append(budget.describe(job.available_bytes))
+    return "\n".join(lines)
+
+
+def _count(number: int | None) -> str:
+    return "an unknown number of" if number is None else f"{number:,}"
