@@ -29,13 +29,14 @@ from hpcembed.errors import ConfigError, ConvergenceError
 from hpcembed.job import Job
 from hpcembed.log import Progress
 from hpcembed.matrix import DataMatrix
-from hpcembed.memory import available_per_rank, peak_bytes
+from hpcembed.memory import available_per_rank, check_fits, peak_bytes
 from hpcembed.parallel import (
     agreement,
     available_cores,
     gather_rows,
     idle_while_root,
 )
+from hpcembed.precision import network_type
 from hpcembed.report import RunFolder
 from hpcembed.results import write_embedding, write_results
 from miramns import Check
@@ -86,9 +87,9 @@ def run_job(job: Job) -> int:
         # Before anything else may fail or be killed: the eigenpairs are what took the time.
         idle_while_root(comm, lambda: write_embedding(folder, job.resolved_toml(), dataset, pca))
         with _timed(comm, seconds, "project"):
-            projected = (pca.transform(train, np.float32), pca.transform(test, np.float32))
+            projected = _project(pca, train, test)
         with _timed(comm, seconds, "gather"):
-            gathered = _gather(job, train, test, projected)
+            gathered = _gather(job, train, test, pca, projected)
     peaks = comm.gather(peak_bytes())
     train.destroy()
     test.destroy()
@@ -177,10 +178,39 @@ def _fit(job: Job, train: DataMatrix) -> PCA:
     return pca
 
 
+def _project(pca: PCA, train: DataMatrix, test: DataMatrix) -> tuple[NDArray[Any], NDArray[Any]]:
+    deviation = np.sqrt(np.maximum(pca.eigenvalues_[:1], 0.0))
+    dtype = network_type(np.zeros_like(deviation), deviation)
+    projected = []
+    with agreement(train.comm):
+        projected = [pca.transform(part, dtype) for part in (train, test)]
+    return projected[0], projected[1]
+
+
+def _uncompressed(
+    job: Job, train: DataMatrix, test: DataMatrix, pca: PCA
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """All features of this rank's rows, in a precision that keeps what tells them apart."""
+    comm, dtype = job.comm, network_type(pca.mean_, np.sqrt(pca.feature_variances_))
+    if dtype is np.float64:
+        rows = train.n_rows + test.n_rows
+        rows += -(-rows // comm.size)
+        available = available_per_rank(comm, int(job.config.resources.memory_gib * 2**30))
+        # What float32 holds was counted beforehand; a float32 copy is made of the doubles.
+        what = "the uncompressed input on rank 0, which float32 cannot hold,"
+        needed = 12 * rows * train.n_features
+        check_fits(needed, available, what, "set classifier.baseline = false, or data.scaling")
+    dense = []
+    with agreement(comm):
+        dense = [part.dense_rows(dtype) for part in (train, test)]
+    return dense[0], dense[1]
+
+
 def _gather(
     job: Job,
     train: DataMatrix,
     test: DataMatrix,
+    pca: PCA,
     projected: tuple[NDArray[Any], NDArray[Any]],
 ) -> Gathered:
     comm, classifier = job.comm, job.config.classifier
@@ -193,7 +223,7 @@ def _gather(
         "embedded": lambda: projected
     }
     if classifier.baseline:
-        parts = {"full": lambda: (train.dense_rows(), test.dense_rows()), **parts}
+        parts = {"full": lambda: _uncompressed(job, train, test, pca), **parts}
     for name, rows in parts.items():
         pair = [gather_rows(comm, part) for part in rows()]
         if pair[0] is not None and pair[1] is not None:

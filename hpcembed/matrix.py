@@ -25,7 +25,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-__all__ = ["DataMatrix", "Storage", "gather_vector", "scatter_sum"]
+from hpcembed.errors import InputError
+
+__all__ = ["DataMatrix", "Storage", "assign", "gather_vector", "scatter_sum"]
 
 Storage = Literal["dense", "aij", "shell"]
 
@@ -175,11 +177,19 @@ class DataMatrix:
                 yield first, self._scaled(self._rows[first:last])
 
     def dense_rows(self, dtype: type[np.floating[Any]] = np.float32) -> NDArray[np.floating[Any]]:
-        """Scaled rows of this rank as one array of shape (n_local, d). Not collective."""
+        """Scaled rows of this rank as one array of shape (n_local, d).
+
+        Not collective.
+
+        Raises
+        ------
+        InputError
+            When a value is beyond `dtype`.
+        """
         rows = np.empty((self.n_local, self.n_features), dtype=dtype)
         for first, block in self.blocks():
             last = first + block.shape[0]
-            rows[first:last] = block.toarray() if self.is_sparse else block
+            assign(rows[first:last], block.toarray() if self.is_sparse else block)
         return rows
 
     def _block_rows(self) -> int:
@@ -240,6 +250,26 @@ def _storage(rows: Any, storage: str) -> Storage:
     if sparse != (storage == "aij"):
         raise ValueError(f"storage {storage!r} does not fit {'sparse' if sparse else 'dense'} rows")
     return storage  # type: ignore[return-value]
+
+
+def assign(target: NDArray[np.floating[Any]], values: NDArray[np.float64]) -> None:
+    """Round values into an array of another precision.
+
+    Not collective.
+
+    Raises
+    ------
+    InputError
+        When a finite value would become infinite.
+    """
+    try:
+        with np.errstate(over="raise", under="ignore"):
+            target[...] = values
+    except FloatingPointError as error:
+        raise InputError(
+            f"a value of {np.max(np.abs(values)):.1e} is beyond {target.dtype}, in which rows go "
+            "to the networks: set data.scaling, or remove such rows"
+        ) from error
 
 
 def gather_vector(comm: MPI.Comm, vector: PETSc.Vec) -> NDArray[np.float64]:

@@ -158,7 +158,8 @@ def fit_scaling(
     ----------
     inputs : ndarray of shape (n, d)
     kind : {'none', 'global', 'standard', 'sqrt'}
-        ``global``: one mean and one deviation for all columns. ``standard``: each column by its
+        ``global``: one mean and one deviation for all columns; each its own mean where those lie
+        far apart. ``standard``: each column by its
         own. ``sqrt``: each column centred and divided by the square root of its deviation, then
         all by one factor that makes the mean variance 1.
     """
@@ -169,6 +170,10 @@ def fit_scaling(
     if kind == "global":
         centre = float(mean.mean())
         spread = float(np.sqrt(np.mean(deviation**2 + (mean - centre) ** 2)))
+        within = float(np.sqrt(np.mean(deviation**2)))
+        if 0 < within * _LARGE_OFFSET < spread:
+            # Offsets between the columns would drown what differs between the rows.
+            return InputScaling(mean, np.full(d, 1.0 / within))
         return InputScaling(np.full(d, centre), np.full(d, 1.0 / spread if spread > 0 else 1.0))
     varies = deviation > CONSTANT * max(float(deviation.max()), float(np.abs(mean).max()))
     power = 1.0 if kind == "standard" else 0.5

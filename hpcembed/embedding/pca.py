@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 import miramns
 from hpcembed.embedding.reference import Comparison, compare, subspace_sin_angle
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.matrix import DataMatrix
+from hpcembed.matrix import DataMatrix, assign
 from hpcembed.operators import (
+    CovarianceOperator,
     CovariancePlan,
     covariance,
     expected_products,
@@ -28,6 +29,9 @@ from hpcembed.parallel import allgather_rows
 from miramns import Check, EigenResult
 
 __all__ = ["PCA", "subspace_sin_angle"]
+
+#: Mean over deviation beyond which rows are centred before they are projected.
+_LARGE_OFFSET = 1e3
 
 
 class PCA:
@@ -66,7 +70,8 @@ class PCA:
     ----------
     components_ : ndarray of shape (k, d)
         Orthonormal rows, on every rank; the largest entry of each is positive.
-    mean_ : ndarray of shape (d,)
+    mean_, feature_variances_ : ndarray of shape (d,)
+        Of the rows that were fitted.
     eigenvalues_, explained_variance_ : ndarray of shape (k,)
         Of the sample covariance, largest first.
     explained_variance_ratio_ : ndarray of shape (k,)
@@ -160,7 +165,7 @@ class PCA:
         finally:
             operator.destroy()
         self.seconds_ = {"operator": formed - began, "solve": solved - formed}
-        self._keep(result, operator.mean, operator.total_variance, X)
+        self._keep(result, operator, X)
         if not self.certified_ and self.on_no_convergence == "raise":
             raise ConvergenceError(self.failure_text(), result)
         return self
@@ -217,14 +222,13 @@ class PCA:
             mat, self.n_components, which="LA", hermitian=True, tol=self.tol, seed=self.seed
         )
 
-    def _keep(
-        self, result: EigenResult, mean: NDArray[np.float64], total: float, X: DataMatrix
-    ) -> None:
-        comm = X.comm
+    def _keep(self, result: EigenResult, operator: CovarianceOperator, X: DataMatrix) -> None:
+        comm, total = X.comm, operator.total_variance
         self.result_ = result
         vectors: NDArray[Any] = allgather_rows(comm, np.asarray(result.eigenvectors))
         self.components_ = np.ascontiguousarray(vectors.T)
-        self.mean_ = mean
+        self.mean_ = operator.mean
+        self.feature_variances_ = operator.variances
         self.eigenvalues_ = self.explained_variance_ = np.asarray(result.eigenvalues)
         self.explained_variance_ratio_ = (
             self.eigenvalues_ / total if total > 0 else np.zeros_like(self.eigenvalues_)
@@ -247,17 +251,22 @@ class PCA:
         Raises
         ------
         InputError
-            When `X` has another number of features than the data of :meth:`fit`.
+            When `X` has another number of features than the data of :meth:`fit`, or a coordinate
+            is beyond `dtype`.
         """
         if X.n_features != self.n_features_in_:
             raise InputError(
                 f"fitted on {self.n_features_in_} features, asked to transform {X.n_features}"
             )
         V = np.ascontiguousarray(self.components_.T)
-        offset = self.mean_ @ V
+        # Products with a mean far larger than the spread would cancel.
+        spread = np.sqrt(np.max(self.feature_variances_, initial=0.0))
+        centred = not X.is_sparse and np.max(np.abs(self.mean_)) > _LARGE_OFFSET * spread
+        offset = 0.0 if centred else self.mean_ @ V
         embedded = np.empty((X.n_local, V.shape[1]), dtype=dtype)
         for first, block in X.blocks():
-            embedded[first : first + block.shape[0]] = block @ V - offset
+            rows = block - self.mean_ if centred else block
+            assign(embedded[first : first + block.shape[0]], rows @ V - offset)
         return embedded
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
+from sklearn.datasets import load_digits
 
 from hpcembed.data.synthetic import write_winnipeg_like
 
@@ -165,6 +166,24 @@ def test_more_ranks_than_rows(run_mpi, tmp_path, small_csv, small_job):
     )
     np.testing.assert_allclose(Q["components"], P["components"], atol=1e-10)
     assert one["dataset"] == five["dataset"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "offsets"), [(1.0, 1e8), (1.0, 1e10 * np.arange(64)), (1e-50, 0.0), (1e38, 0.0)]
+)
+def test_networks_learn_whatever_offset_and_unit_the_data_have(
+    run_mpi, tmp_path, jobs, factor, offsets
+):
+    images, digits = load_digits(return_X_y=True)
+    np.savez(tmp_path / "digits.npz", x=images * factor + offsets, y=digits)
+    options = [*FAST, "--set", "data.format=npz", "--set", "data.train=digits.npz"]
+    options += ["--set", "data.scaling=none", "--set", "classifier.epochs=15"]
+    options += ["--data-dir", tmp_path, "--out", tmp_path / "out"]
+    done = run_mpi(2, *RUN, jobs / "digits.toml", *options)
+    assert done.status == 0, done.err
+    full, embedded = load(tmp_path / "out")[0]["classifiers"]
+    assert full["test_accuracy"] > 0.9
+    assert embedded["test_accuracy"] > 0.9
 
 
 def test_radar_job_on_a_generated_file(run_mpi, tmp_path, jobs):

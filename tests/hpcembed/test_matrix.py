@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 
 from hpcembed import matrix
+from hpcembed.errors import InputError
 from hpcembed.matrix import DataMatrix
 
 pytestmark = pytest.mark.mpi
@@ -98,3 +99,10 @@ def test_shell_keeps_the_rows_where_they_are(comm):
 def test_storage_that_does_not_fit(comm, rows, keywords, message):
     with pytest.raises(ValueError, match=message):
         DataMatrix(rows, np.zeros(3, int), comm, **keywords)
+
+
+def test_rows_beyond_a_precision_are_refused(comm):
+    X = DataMatrix(np.full((2, 2), 1e40), np.zeros(2, int), comm)
+    with pytest.raises(InputError, match=r"a value of 1.0e\+40 is beyond float32"):
+        X.dense_rows()
+    np.testing.assert_array_equal(X.dense_rows(np.float64), 1e40)
