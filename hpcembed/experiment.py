@@ -25,7 +25,7 @@ from hpcembed.config import NETWORK_SIZES
 from hpcembed.data import Dataset, Table, read_dataset
 from hpcembed.embedding import PCA
 from hpcembed.environment import describe_environment
-from hpcembed.errors import ConfigError, ConvergenceError
+from hpcembed.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.job import Job
 from hpcembed.log import Progress
 from hpcembed.matrix import DataMatrix
@@ -126,6 +126,8 @@ def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
             feature_names=table.feature_names,
             class_names=table.class_names,
         )
+    except InputError:
+        raise
     except ValueError as error:
         raise ConfigError(f"data.storage: {error}") from error
 

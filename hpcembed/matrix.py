@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from hpcembed.errors import InputError
+from hpcembed.rows import checked_rows
 
 __all__ = ["DataMatrix", "Storage", "assign", "gather_vector", "scatter_sum"]
 
@@ -42,8 +43,9 @@ class DataMatrix:
 
     Parameters
     ----------
-    rows : ndarray or csr_array of shape (n_local, d)
-        This rank's consecutive rows, none included. Kept, not copied, for ``shell`` storage.
+    rows : ndarray or sparse array of shape (n_local, d)
+        This rank's consecutive rows, perhaps none; real numbers. Kept, not copied, for ``shell``
+        storage. Sparse ones of any format; entries that are stored twice are added.
     labels : ndarray of shape (n_local,)
         Class codes.
     comm : MPI.Comm
@@ -52,6 +54,13 @@ class DataMatrix:
     storage : {"auto", "dense", "aij", "shell"}
         auto: aij for sparse rows, dense for double precision, shell otherwise.
     feature_names, class_names : tuple of str
+
+    Raises
+    ------
+    InputError
+        Rows or labels that cannot be used, on all ranks.
+    ValueError
+        When `storage` does not fit the rows.
 
     Attributes
     ----------
@@ -73,6 +82,7 @@ class DataMatrix:
         feature_names: tuple[str, ...] = (),
         class_names: tuple[str, ...] = (),
     ) -> None:
+        rows, labels = checked_rows(rows, labels, comm)
         self.comm = comm
         self.labels = labels
         self.feature_names = feature_names

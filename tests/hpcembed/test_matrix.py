@@ -106,3 +106,47 @@ def test_rows_beyond_a_precision_are_refused(comm):
     with pytest.raises(InputError, match=r"a value of 1.0e\+40 is beyond float32"):
         X.dense_rows()
     np.testing.assert_array_equal(X.dense_rows(np.float64), 1e40)
+
+
+@pytest.mark.parametrize("form", ["csc_array", "coo_array", "bsr_array", "csr_matrix"])
+def test_every_sparse_format_is_read_by_rows(comm, form):
+    square = np.arange(9.0).reshape(3, 3)
+    X = DataMatrix(getattr(scipy.sparse, form)(square), np.zeros(3, int), comm)
+    np.testing.assert_array_equal(X.dense_rows(np.float64), square)
+    assert X.is_sparse
+
+
+def test_entries_stored_twice_are_added_and_the_callers_stay(comm):
+    twice = scipy.sparse.csr_array(([1.0, 2.0, 4.0], [1, 1, 0], [0, 2, 3]), shape=(2, 2))
+    X = DataMatrix(twice, np.zeros(2, int), comm)
+    np.testing.assert_array_equal(X.dense_rows(np.float64), [[0, 3], [4, 0]])
+    assert X.n_nonzeros == 2 * comm.size
+    assert twice.nnz == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "n_labels", "message"),
+    [
+        (np.ones(4), 4, "rows of shape \\(4,\\): give a table"),
+        (np.ones((2, 2)) + 1j, 2, "complex128 are not real numbers: give the real and imaginary"),
+        (scipy.sparse.csr_array(1j * np.eye(2)), 2, "complex128 are not real numbers"),
+        (np.array([["a", "b"]]), 1, "not real numbers: give numbers"),
+        (np.ones((3, 2)), 2, "labels of shape \\(2,\\) for 3 rows"),
+        (np.ones((3, 2)), 4, "labels of shape \\(4,\\) for 3 rows"),
+    ],
+)
+def test_rows_that_are_no_table_are_refused_on_all_ranks(comm, rows, n_labels, message):
+    with pytest.raises(InputError, match=message):
+        DataMatrix(rows, np.zeros(n_labels, int), comm)
+    # One rank alone has it: all are told.
+    if comm.rank != comm.size - 1:
+        rows, n_labels = np.ones((1, 2)), 1
+    with pytest.raises(InputError, match=message):
+        DataMatrix(rows, np.zeros(n_labels, int), comm)
+
+
+def test_ranks_with_different_columns(comm):
+    if comm.size == 1:
+        pytest.skip("needs two ranks")
+    with pytest.raises(InputError, match="rows differ between ranks"):
+        DataMatrix(np.ones((1, 2 + comm.rank)), np.zeros(1, int), comm)
