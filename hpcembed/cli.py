@@ -3,7 +3,7 @@
 Every rank runs :func:`main`. An error that the user can mend, agreed on by all ranks, is printed
 once and ends all of them with its exit status; anything else ends the whole job at once, with the
 traceback of the rank where it happened. Exit status: 0 all well, 1 a defect, 2 the job, the data or
-the set-up must be mended, 3 a requested eigenpair missed its tolerance.
+the set-up must be mended, 3 a requested eigenpair missed its tolerance, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 #: Seconds that a rank with an error of its own waits for the others to report the same.
 _PATIENCE = 5.0
 
+#: Exit status after Ctrl-C, as shells have it.
+_INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command on all ranks of the job.
@@ -54,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _end_together(comm, error)
     except SystemExit as request:
         return request.code if isinstance(request.code, int) else 2
+    except KeyboardInterrupt:
+        return _interrupted(comm)
     except BaseException:  # whatever it is, the other ranks must not wait for this one
         _abort(comm, f"[rank {comm.rank}/{comm.size}] {traceback.format_exc()}", 1)
         return 1
@@ -73,9 +78,17 @@ def _end_together(comm: MPI.Comm, error: HpcembedError) -> int:
     return error.exit_status
 
 
+def _interrupted(comm: MPI.Comm) -> int:
+    if comm.size > 1:  # the others may not have heard of it
+        _abort(comm, "hpcembed: interrupted" if comm.rank == 0 else "", _INTERRUPTED)
+    print("hpcembed: interrupted", file=sys.stderr, flush=True)
+    return _INTERRUPTED
+
+
 def _abort(comm: MPI.Comm, message: str, status: int) -> None:
     sys.stdout.flush()
-    print(message, file=sys.stderr, flush=True)
+    if message:
+        print(message, file=sys.stderr, flush=True)
     comm.Abort(status)
 
 
@@ -165,7 +178,7 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     if arguments.dry_run:
         text = describe_job(context)
         if comm.rank == 0:
-            print(text, flush=True)
+            log.show(text)
         return 0
     return run_job(context)
 

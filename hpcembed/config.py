@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import sys
 import types
 import typing
@@ -22,6 +23,7 @@ if sys.version_info >= (3, 11):
 else:  # pragma: no cover
     import tomli as tomllib
 
+from hpcembed.config_limits import NETWORK_SIZES, check_limits
 from hpcembed.errors import ConfigError
 
 __all__ = [
@@ -36,16 +38,6 @@ __all__ = [
     "load_job",
     "to_toml",
 ]
-
-#: Hidden layers behind the names that a job may use (the published two-layer networks).
-NETWORK_SIZES: Mapping[str, tuple[int, ...]] = types.MappingProxyType(
-    {
-        "large": (512, 512),
-        "medium": (256, 256),
-        "low": (64, 64),
-        "very_low": (32, 32),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +186,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
     for override in overrides:
         _apply_override(table, override)
     job = _build(JobConfig, table, str(path), "")
-    _check(job, str(path))
+    check_limits(job, str(path))
     return typing.cast(JobConfig, job)
 
 
@@ -255,51 +247,17 @@ def _convert(value: Any, expected: Any, where: str) -> Any:
         if isinstance(value, str):
             return value
         return _convert(value, typing.get_args(expected)[1], where)
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise ConfigError(f"{where} must be a finite number")
+        return number
     if type(value) is not expected:
         raise ConfigError(f"{where}: expected {expected.__name__}, got {value!r}")
     return value
-
-
-def _check(job: JobConfig, source: str) -> None:
-    data, solver, classifier = job.data, job.solver, job.classifier
-    conditions = [
-        (job.embedding.n_components >= 1, "embedding.n_components must be at least 1"),
-        (0 < data.test_fraction < 1, "data.test_fraction must lie between 0 and 1"),
-        (data.divisor != 0, "data.divisor must not be 0"),
-        (data.n_features >= 0, "data.n_features must not be negative"),
-        (0 < solver.tol < 1, "solver.tol must lie between 0 and 1"),
-        (solver.max_it >= 1, "solver.max_it must be at least 1"),
-        (solver.ncv >= 0, "solver.ncv must not be negative"),
-        (
-            list(solver.nested) == sorted(set(solver.nested)) and min(solver.nested, default=1) > 0,
-            "solver.nested must be an increasing list of positive sizes",
-        ),
-        (classifier.epochs >= 1, "classifier.epochs must be at least 1"),
-        (classifier.batch_size >= 1, "classifier.batch_size must be at least 1"),
-        (classifier.learning_rate > 0, "classifier.learning_rate must be positive"),
-        (0 <= classifier.dropout < 1, "classifier.dropout must lie in [0, 1)"),
-        (classifier.weight_decay >= 0, "classifier.weight_decay must not be negative"),
-        (0 <= classifier.label_smoothing < 1, "classifier.label_smoothing must lie in [0, 1)"),
-        (
-            0 < classifier.validation_fraction < 1,
-            "classifier.validation_fraction must lie between 0 and 1",
-        ),
-        (job.resources.threads >= 0, "resources.threads must not be negative"),
-        (job.resources.memory_gib >= 0, "resources.memory_gib must not be negative"),
-    ]
-    for holds, message in conditions:
-        if not holds:
-            raise ConfigError(f"{source}: {message}")
-    for hidden in classifier.hidden:
-        if isinstance(hidden, str) and hidden not in NETWORK_SIZES:
-            raise ConfigError(
-                f"{source}: classifier.hidden: {hidden!r} is not one of {', '.join(NETWORK_SIZES)} "
-                "or a list of layer widths"
-            )
-        if not isinstance(hidden, str) and (not hidden or min(hidden) < 1):
-            raise ConfigError(f"{source}: classifier.hidden: layer widths must be positive")
 
 
 def to_toml(job: JobConfig) -> str:

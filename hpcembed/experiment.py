@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from hpcembed.budget import Budget, Shape, job_budget
 from hpcembed.config import NETWORK_SIZES
+from hpcembed.config_limits import check_network
 from hpcembed.data import Dataset, Table, read_dataset
 from hpcembed.embedding import PCA
 from hpcembed.environment import describe_environment
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.job import Job
-from hpcembed.log import Progress
+from hpcembed.log import Progress, show
 from hpcembed.matrix import DataMatrix
 from hpcembed.memory import available_per_rank, check_fits, peak_bytes
 from hpcembed.parallel import (
@@ -101,7 +102,7 @@ def run_job(job: Job) -> int:
         lambda: write_results(folder, config, dataset, pca, seconds, trained or [], environment),
     )
     if text is not None:
-        print(text, flush=True)
+        show(text)
     if not pca.certified_:
         raise ConvergenceError(pca.failure_text(), pca.result_)
     return 0
@@ -147,6 +148,11 @@ def _plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
         available_bytes=available,
         say=lambda line: _say(job, line),
     )
+    if job.config.classifier.enabled:
+        n_inputs = train.n_features if job.config.classifier.baseline else 1
+        for hidden in job.config.classifier.hidden:
+            layers = NETWORK_SIZES[hidden] if isinstance(hidden, str) else hidden
+            check_network((n_inputs, *layers, len(train.class_names)), "this data")
     _say(job, budget.describe(available))
     budget.check(available)
     return budget

@@ -8,11 +8,12 @@ line now and then in a batch log.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from types import TracebackType
 
-__all__ = ["Progress", "configure"]
+__all__ = ["Progress", "configure", "show"]
 
 logging.getLogger("hpcembed").addHandler(logging.NullHandler())
 
@@ -31,6 +32,19 @@ def configure(rank: int, size: int, *, verbose: bool = False) -> None:
         logger.handlers = [handler]
         logger.setLevel(level)
         logger.propagate = False
+
+
+def show(text: str) -> None:
+    """Print a result to stdout; a reader who has gone away is no failure of the run.
+
+    Not collective.
+    """
+    try:
+        print(text, flush=True)
+    except OSError:
+        # Python would try again at its end, and fail.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class Progress:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
+from petsc4py import PETSc
 
 import miramns
 from hpcembed.embedding.reference import Comparison, compare, subspace_sin_angle
@@ -32,6 +33,13 @@ __all__ = ["PCA", "subspace_sin_angle"]
 
 #: Mean over deviation beyond which rows are centred before they are projected.
 _LARGE_OFFSET = 1e3
+
+_CHOICES = {
+    "operator": ("auto", "assembled", "matrix_free"),
+    "solver": ("miramns", "krylovschur"),
+    "variant": ("default", "published"),
+    "on_no_convergence": ("raise", "keep"),
+}
 
 
 class PCA:
@@ -149,6 +157,7 @@ class PCA:
             When a pair missed its tolerance, or the reference has a larger eigenvalue in its
             place, and ``on_no_convergence="raise"``.
         """
+        self._check_settings()
         if not 1 <= self.n_components <= X.n_features:
             raise InputError(
                 f"need 1 <= n_components <= features, got n_components={self.n_components} with "
@@ -170,6 +179,18 @@ class PCA:
             raise ConvergenceError(self.failure_text(), result)
         return self
 
+    def _check_settings(self) -> None:
+        for name in ("n_components", "max_it", "ncv", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise ConfigError(f"{name} must be an integer, got {value!r}")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must lie between 0 and 2^63 - 1, got {self.seed}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                listed = ", ".join(choices)
+                raise ConfigError(f"{name} = {getattr(self, name)!r} is not one of {listed}")
+
     def failure_text(self) -> str:
         """Which eigenpairs missed their tolerance, and what to do. Not collective."""
         result, comparison = self.result_, self.comparison_
@@ -187,16 +208,7 @@ class PCA:
 
     def _solve(self, mat: object) -> EigenResult:
         if self.solver == "krylovschur":
-            return miramns.slepc(
-                mat,
-                self.n_components,
-                which="LA",
-                hermitian=True,
-                tol=self.tol,
-                max_it=self.max_it,
-                ncv=self.ncv or None,
-                seed=self.seed,
-            )
+            return self._slepc(mat, max_it=self.max_it, ncv=self.ncv or None)
         try:
             return miramns.solve(
                 mat,
@@ -218,9 +230,19 @@ class PCA:
             raise ConfigError(f"solver: {error}") from error
 
     def _reference_solve(self, mat: object) -> EigenResult:
-        return miramns.slepc(
-            mat, self.n_components, which="LA", hermitian=True, tol=self.tol, seed=self.seed
-        )
+        return self._slepc(mat)
+
+    def _slepc(self, mat: object, **limits: int | None) -> EigenResult:
+        settings: dict[str, Any] = {"tol": self.tol, "seed": self.seed, **limits}
+        try:
+            return miramns.slepc(mat, self.n_components, which="LA", hermitian=True, **settings)
+        except PETSc.Error as error:
+            # The lines after the code are "[rank] text", outermost function first.
+            lines = [line.partition("] ")[2] or line for line in str(error).splitlines()]
+            raise ConfigError(
+                f"SLEPc's solver: {lines[-1].strip()}; check --petsc, PETSC_OPTIONS, solver.ncv "
+                "and solver.max_it"
+            ) from error
 
     def _keep(self, result: EigenResult, operator: CovarianceOperator, X: DataMatrix) -> None:
         comm, total = X.comm, operator.total_variance

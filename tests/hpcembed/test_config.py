@@ -63,6 +63,23 @@ def test_resolved_job_reads_back_the_same(job_file):
         ("[classifier]\ndropout = 1.0", "dropout must lie in"),
         ("[data]\ntest_fraction = 1.5", "test_fraction must lie between"),
         ("[data\n", "not valid TOML"),
+        ("[data]\ndivisor = nan", "data.divisor must be a finite number"),
+        ("[classifier]\nweight_decay = inf", "classifier.weight_decay must be a finite number"),
+        ("[solver]\nseed = -1", "solver.seed must lie between 0 and 2"),
+        ("[classifier]\nseed = 9223372036854775808", "classifier.seed must lie between 0 and 2"),
+        (
+            "[data]\nsplit = 'sklearn'\nsplit_seed = 4294967296",
+            "split_seed must lie between 0 and 2.32 - 1 with data.split = sklearn",
+        ),
+        ("[solver]\nmax_it = 100_000_000_000", "solver.max_it must be less than 2"),
+        ("[resources]\nmemory_gib = inf", "memory_gib must be a finite number"),
+        ("[resources]\nmemory_gib = 1e300", "memory_gib must be 0 .no limit. or lie between"),
+        ("[resources]\nmemory_gib = 1e-12", "memory_gib must be 0 .no limit. or lie between"),
+        ("[resources]\nthreads = 1_000_000", "threads must lie between"),
+        ("[classifier]\nhidden = [[60_000, 60_000]]", "60000-60000 have 3.6e.09 parameters"),
+        ("[classifier]\nhidden = [[1_000_000_000_000]]", "choose smaller widths"),
+        ("[data]\nname = '../../x'", "printable characters without /"),
+        ('[data]\nname = "a\\u0007"', "printable characters without /"),
     ],
 )
 def test_refusals_name_file_and_key(job_file, text, message):

@@ -305,6 +305,50 @@ def test_petsc_options_reach_slepc_and_nothing_else_does(run_mpi, tmp_path, jobs
     assert "there are no unused options" in done.out.lower() + done.err.lower()
 
 
+def test_petsc_options_that_slepc_refuses_are_one_line(run_mpi, tmp_path, small_csv, small_job):
+    small_csv(30)
+    done = run_mpi(2, *RUN, small_job(), "--out", tmp_path / "out", "--petsc", "-eps_type foo")
+    assert done.status == 2
+    (line,) = [line for line in done.err.splitlines() if "hpcembed: error:" in line]
+    assert "foo" in line
+    assert "check --petsc" in line
+    assert "Traceback" not in done.err
+
+
+def test_absurd_networks_are_refused_before_the_eigenvectors(
+    run_mpi, tmp_path, small_csv, small_job
+):
+    small_csv(30)
+    wide = ["--set", "classifier.hidden=[[1_000_000_000]]"]
+    done = run_mpi(1, *RUN, small_job(), "--out", tmp_path / "out", *wide)
+    assert done.status == 2
+    assert "this data: classifier.hidden: layers 3-1000000000-2 have" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_an_interrupt_is_one_line(run_mpi, tmp_path, small_csv, small_job, ranks):
+    small_csv(30)
+    script = tmp_path / "crash.py"
+    script.write_text(CRASH.format(name="_fit", rank=0, action="raise KeyboardInterrupt"))
+    done = run_mpi(ranks, script, small_job(), tmp_path / "out", timeout=30)
+    assert done.status == 130
+    assert done.err.count("hpcembed: interrupted") == 1
+    assert "Traceback" not in done.err
+
+
+def test_a_reader_who_goes_away_is_no_failure(run_mpi, tmp_path, small_csv, small_job):
+    small_csv(30)
+    script = tmp_path / "closed.py"
+    script.write_text(
+        "import os, sys\nr, w = os.pipe()\nos.close(r)\nos.dup2(w, 1)\n"
+        "from hpcembed.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    done = run_mpi(0, script, "run", small_job(), "--out", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert "Traceback" not in done.err
+
+
 def test_info(run_mpi):
     done = run_mpi(2, "-m", "hpcembed", "info")
     assert done.status == 0, done.err

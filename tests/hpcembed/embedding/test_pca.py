@@ -161,6 +161,23 @@ def test_solver_settings_that_do_not_fit(X):
         PCA(5, ncv=4).fit(X)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_components": 3.0}, "n_components must be an integer, got 3.0"),
+        ({"n_components": True}, "n_components must be an integer, got True"),
+        ({"seed": -1}, "seed must lie between 0 and 2"),
+        ({"solver": "lanczos"}, "solver = 'lanczos' is not one of miramns, krylovschur"),
+        ({"operator": "dense"}, "operator = 'dense' is not one of auto, assembled, matrix_free"),
+        ({"solver": "krylovschur", "ncv": 2}, "SLEPc's solver: .*ncv.*; check --petsc"),
+    ],
+)
+def test_settings_that_are_none(X, settings, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        PCA(**{"n_components": 5, **settings}).fit(X)
+    assert "\n" not in str(caught.value)
+
+
 def test_nan_reaches_the_user_as_one_line(comm):
     rows = np.random.default_rng(0).standard_normal((9, 4))
     rows[3, 1] = np.nan
