@@ -62,13 +62,19 @@ class CsvTable:
     @property
     def summary(self) -> Summary:
         """Columns and the estimated number of rows. Not collective."""
-        n_rows, is_estimate = estimate_rows([header.file for header in self.headers])
+        n_rows, is_estimate = estimate_rows(
+            [header.file for header in self.headers], has_blanks=self.header.delimiter == " "
+        )
         n_features = len(self.header.feature_names)
         return Summary(n_rows, n_features, np.dtype(np.float64), is_estimate=is_estimate)
 
     def measure(self, comm: MPI.Comm) -> int:
         """Bytes that reading will need on the rank that needs most. Collective: counts lines."""
-        self._ranges, self._n_rows = share_lines([header.file for header in self.headers], comm)
+        self._ranges, self._n_rows = share_lines(
+            [header.file for header in self.headers],
+            comm,
+            has_blanks=self.header.delimiter == " ",
+        )
         if self._n_rows == 0:
             raise InputError(f"{self.source}: no data rows below the header")
         n_local = sum(lines.n_rows for lines in self._ranges)
@@ -123,6 +129,8 @@ class CsvTable:
         types[str(header.label)] = "string"
         try:
             text = single_blanks(block) if header.delimiter == " " else block
+            if not text.strip(b"\r\n"):
+                return 0
             table = parse_block(text, header.delimiter, types, has_quotes=has_quotes)
             if table.num_rows > len(rows):
                 raise BadBlockError("carriage returns inside lines")
@@ -171,7 +179,7 @@ def _culprit(block: bytes, header: CsvHeader, where: _Place, reason: str) -> Inp
     row = -1
     for line, raw in enumerate(block.split(b"\n")):
         raw = raw.removesuffix(b"\r")
-        if not raw:
+        if not (raw.strip(b" \t") if header.delimiter == " " else raw):
             continue
         row += 1
         try:

@@ -27,6 +27,8 @@ _LONGEST_LINE = 64 * 2**20
 _SAMPLE_BYTES = 2**20
 _EMPTY = re.compile(rb"(?m)^\r?\n")
 _EMPTY_HINTS = (b"\n\n", b"\n\r")
+_BLANK = re.compile(rb"(?m)^[ \t]*\r?(?:\n|\Z)")
+_BLANK_HINTS = (*_EMPTY_HINTS, b"\n ", b"\n\t")
 _NO_DATA = re.compile(rb"(?m)^[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z)")
 _NO_DATA_HINTS = (b"#", b"\n\n", b"\n\r", b"\n ", b"\n\t")
 
@@ -81,6 +83,7 @@ def share_lines(
     *,
     mark: bytes = b"\n",
     has_comments: bool = False,
+    has_blanks: bool = False,
 ) -> tuple[list[LineRange], int]:
     """Find out which lines each rank reads. Collective: every rank counts its own range.
 
@@ -90,6 +93,8 @@ def share_lines(
         A byte whose occurrences are counted as well, for estimates of memory.
     has_comments : bool
         Lines of blanks only, or of a comment that begins with ``#``, are no rows either.
+    has_blanks : bool
+        Lines of blanks only are no rows: the separator is a blank.
 
     Returns
     -------
@@ -116,7 +121,9 @@ def share_lines(
     counts: list[tuple[int, int, int, int]] = []
     with agreement(comm):
         for index, begin, end in ranges:
-            lines, blanks, marks = _count(files[index], begin, end, mark, has_comments)
+            lines, blanks, marks = _count(
+                files[index], begin, end, mark, (has_comments, has_blanks)
+            )
             counts.append((index, lines, lines - blanks, marks))
     everywhere = comm.allgather([entry[:3] for entry in counts])
     before = [entry for entries in everywhere[: comm.rank] for entry in entries]
@@ -159,16 +166,22 @@ def line_blocks(
             yield block
 
 
-def count_blank(block: bytes, *, has_comments: bool = False) -> int:
+def count_blank(block: bytes, *, has_comments: bool = False, has_blanks: bool = False) -> int:
     """Number of lines without data in a block of whole lines. Not collective."""
-    hints = _NO_DATA_HINTS if has_comments else _EMPTY_HINTS
+    pattern = _EMPTY
+    hints: tuple[bytes, ...] = _EMPTY_HINTS
+    if has_blanks:
+        pattern, hints = _BLANK, _BLANK_HINTS
+    if has_comments:
+        pattern, hints = _NO_DATA, _NO_DATA_HINTS
     if block[:1] not in b" \t\r\n" and not any(hint in block for hint in hints):
         return 0
-    pattern = _NO_DATA if has_comments else _EMPTY
     return sum(1 for match in pattern.finditer(block) if match.group())
 
 
-def estimate_rows(files: Sequence[TextFile]) -> tuple[int | None, bool]:
+def estimate_rows(
+    files: Sequence[TextFile], *, has_blanks: bool = False
+) -> tuple[int | None, bool]:
     """Number of data rows, judged by the beginning of each file. Not collective.
 
     Returns
@@ -187,7 +200,7 @@ def estimate_rows(files: Sequence[TextFile]) -> tuple[int | None, bool]:
             stream.seek(file.first_byte)
             sample = stream.read(_SAMPLE_BYTES)
         lines = sample.count(b"\n") + (len(sample) == length and not sample.endswith(b"\n"))
-        lines -= count_blank(sample)
+        lines -= count_blank(sample, has_blanks=has_blanks)
         if len(sample) < length:
             is_estimate = True
             lines = round(lines * length / len(sample))
@@ -218,12 +231,13 @@ def _byte_ranges(
 
 
 def _count(
-    file: TextFile, begin: int, end: int, mark: bytes, has_comments: bool
+    file: TextFile, begin: int, end: int, mark: bytes, empty: tuple[bool, bool]
 ) -> tuple[int, int, int]:
     lines = blanks = marks = 0
+    has_comments, has_blanks = empty
     for block in line_blocks(file, begin, end):
         lines += block.count(b"\n") + (not block.endswith(b"\n"))
-        blanks += count_blank(block, has_comments=has_comments)
+        blanks += count_blank(block, has_comments=has_comments, has_blanks=has_blanks)
         marks += block.count(mark)
     return lines, blanks, marks
 

@@ -78,6 +78,23 @@ def test_blanks_between_fields_may_be_many(tmp_path, comm):
     np.testing.assert_array_equal(data.train.rows, [[1, 2], [3, 4]])
 
 
+def test_lines_of_blanks_only_are_no_rows_between_blanks(tmp_path, comm):
+    rows, labels = table()
+    labels = [label.replace(" ", "_") for label in labels]
+    lines = csv_text(rows, labels, " ").splitlines()
+    lines[9] += "\n  \t "
+    lines[40] += "\n \n\n\t"
+    (tmp_path / "a.csv").write_text("\n".join([*lines, *[" " * 40] * 50]))
+    data = read_dataset(job("a.csv", split="own"), tmp_path, comm)
+    assert (data.train.n_rows, len(data.train.rows)) == (60, len(data.train.labels))
+    total = comm.allreduce(data.train.rows.sum(axis=0))
+    np.testing.assert_allclose(total, rows.sum(axis=0))
+    assert describe_dataset(job("a.csv", split="own"), tmp_path, comm).n_rows == (60, 60)
+    lines[20] = lines[20].replace("elm", "")
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    refused(job("a.csv", split="own"), tmp_path, comm, "data row 20 (line 22)")
+
+
 def test_quoted_fields(tmp_path, comm):
     text = '"a, the first",kind\n"1.5","x, ""the"" one"\n2,y\n'
     (tmp_path / "a.csv").write_text(text)
@@ -138,6 +155,7 @@ def test_lines_without_data():
     assert count_blank(b"a\n\nb\n\r\n") == 2
     assert count_blank(b"\na\n") == 1
     assert count_blank(b"a\nb\n") == 0
+    assert count_blank(b" \n1\n \t\n2\n  ", has_blanks=True) == 3
     assert count_blank(b"# c\n1\n \t\n2 # d\n#", has_comments=True) == 3
 
 
