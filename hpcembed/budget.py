@@ -132,7 +132,7 @@ def job_budget(
     )
     say(plan.describe())
     columns = job.solver.ncv or max(job.solver.nested, default=0)
-    columns = columns or miramns.largest_size(k, d, d + 1)
+    columns = min(columns, d) if columns else miramns.largest_size(k, d, d + 1)
     share = -(-rows // ranks)
     has_networks = job.classifier.enabled
     baseline = (rows + share) * d * _NETWORK_BYTES if job.classifier.baseline else 0

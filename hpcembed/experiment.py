@@ -8,6 +8,7 @@ found, but ends with a non-zero exit status.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from hpcembed.environment import describe_environment
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.job import Job
 from hpcembed.log import Progress, show
-from hpcembed.matrix import DataMatrix
+from hpcembed.matrix import DataMatrix, copied_bytes
 from hpcembed.memory import available_per_rank, check_fits, peak_bytes
 from hpcembed.parallel import (
     agreement,
@@ -111,11 +112,33 @@ def run_job(job: Job) -> int:
 def _read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
     data = job.config.data
     dataset = read_dataset(data, job.data_dir, job.comm, available_bytes=job.available_bytes)
-    matrices = [_matrix(job, dataset, part) for part in (dataset.train, dataset.test)]
-    return dataset, matrices[0], matrices[1]
+    # What was read goes as soon as it is taken over: one table at a time is there twice.
+    train = _matrix(job, dataset, dataset.train)
+    dataset = dataclasses.replace(dataset, train=_without_rows(dataset.train))
+    test = _matrix(job, dataset, dataset.test)
+    return dataclasses.replace(dataset, test=_without_rows(dataset.test)), train, test
+
+
+def _without_rows(table: Table) -> Table:
+    return dataclasses.replace(table, rows=np.empty((0, table.rows.shape[1])))
+
+
+def _remaining(job: Job, held: int) -> int:
+    """Memory that one rank may still take when `held` bytes of its limit are taken. Collective."""
+    limit = int(job.config.resources.memory_gib * 2**30)
+    free = available_per_rank(job.comm)
+    return min(free, max(0, limit - job.comm.allreduce(held, op=MPI.MAX))) if limit else free
 
 
 def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
+    copied = copied_bytes(table.rows, job.config.data.storage)
+    held = sum(getattr(part.rows, "nbytes", 0) for part in (dataset.train, dataset.test))
+    check_fits(
+        job.comm.allreduce(copied, op=MPI.MAX),
+        _remaining(job, held),
+        "a copy of the rows in double, beside those that were read,",
+        "use more ranks, or data.storage = shell",
+    )
     try:
         return DataMatrix(
             table.rows,
@@ -139,7 +162,7 @@ def _plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
     n_nonzeros = train.n_nonzeros if train.is_sparse else None
     rows = train.n_rows + test.n_rows
     shape = Shape(train.n_rows, test.n_rows, train.n_features, n_nonzeros, -(-stored // rows))
-    available = available_per_rank(job.comm, int(job.config.resources.memory_gib * 2**30))
+    available = _remaining(job, train.stored_bytes + test.stored_bytes)
     budget = job_budget(
         job.config,
         shape,
@@ -203,7 +226,7 @@ def _uncompressed(
     if dtype is np.float64:
         rows = train.n_rows + test.n_rows
         rows += -(-rows // comm.size)
-        available = available_per_rank(comm, int(job.config.resources.memory_gib * 2**30))
+        available = _remaining(job, train.stored_bytes + test.stored_bytes)
         # What float32 holds was counted beforehand; a float32 copy is made of the doubles.
         what = "the uncompressed input on rank 0, which float32 cannot hold,"
         needed = 12 * rows * train.n_features

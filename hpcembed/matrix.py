@@ -28,7 +28,7 @@ from petsc4py import PETSc
 from hpcembed.errors import InputError
 from hpcembed.rows import checked_rows
 
-__all__ = ["DataMatrix", "Storage", "assign", "gather_vector", "scatter_sum"]
+__all__ = ["DataMatrix", "Storage", "assign", "copied_bytes", "gather_vector", "scatter_sum"]
 
 Storage = Literal["dense", "aij", "shell"]
 
@@ -249,6 +249,14 @@ class _RowProducts:
         for first, block in self._blocks():
             total += rows[first : first + block.shape[0]] @ block
         scatter_sum(self._comm, total, y)
+
+
+def copied_bytes(rows: Any, storage: str) -> int:
+    """What a DataMatrix takes beside the rows that it is given. Not collective."""
+    if scipy.sparse.issparse(rows):
+        return int(8 * rows.nnz)
+    is_dense = storage == "dense" or (storage == "auto" and rows.dtype == np.float64)
+    return int(8 * rows.size) if is_dense else 0
 
 
 def _storage(rows: Any, storage: str) -> Storage:

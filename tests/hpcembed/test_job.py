@@ -7,7 +7,11 @@ import pytest
 import safetensors.numpy
 from sklearn.datasets import load_digits
 
+from hpcembed import experiment
+from hpcembed.budget import Shape, job_budget
+from hpcembed.config import JobConfig, SolverConfig
 from hpcembed.data.synthetic import write_winnipeg_like
+from hpcembed.job import prepare
 
 pytestmark = pytest.mark.launch
 
@@ -369,6 +373,34 @@ def test_memory_limit_is_refused_before_it_is_taken(run_mpi, tmp_path, jobs):
     assert done.err.count("hpcembed: error:") == 1
     assert "per rank" in done.err
     assert "are available" in done.err
+
+
+@pytest.mark.parametrize(("limit", "status"), [(0.08, 2), (0.5, 0)])
+def test_rows_that_are_there_twice_are_counted_twice(run_mpi, tmp_path, small_job, limit, status):
+    rng = np.random.default_rng(0)
+    for name, n in (("train.npz", 60_000), ("test.npz", 20)):
+        np.savez(tmp_path / name, x=rng.standard_normal((n, 100)), y=np.arange(n) % 2)
+    options = [f"resources.memory_gib={limit}", "data.label_column=", "classifier.enabled=false"]
+    options += ["data.train=train.npz", "data.test=test.npz"]
+    options = [word for option in options for word in ("--set", option)]
+    done = run_mpi(1, *RUN, small_job(), "--out", tmp_path / "out", *options)
+    assert done.status == status, done.err
+    assert ("a copy of the rows in double, beside those" in done.err) == (status == 2)
+
+
+def test_a_subspace_is_never_counted_larger_than_the_space():
+    shape = Shape(100, 20, 64, None, 512)
+    for solver in (SolverConfig(ncv=10**6), SolverConfig(nested=(10, 10**6))):
+        job = JobConfig(solver=solver)
+        budget = job_budget(job, shape, ranks=1, threads=1, available_bytes=2**30)
+        assert budget.basis == 8 * 65 * 64
+
+
+def test_read_rows_are_let_go_when_they_are_taken_over(comm, tmp_path, jobs):
+    job = prepare(jobs / "digits.toml", [], None, tmp_path / "out", comm)
+    dataset, train, test = experiment._read(job)
+    assert dataset.train.rows.shape == dataset.test.rows.shape == (0, 64)
+    assert (train.n_rows, test.n_rows) == (1438, 359)
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
