@@ -11,15 +11,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import threadpoolctl
 from mpi4py import MPI
-from numpy.typing import NDArray
 
 from hpcembed.budget import Budget, Shape, job_budget
 from hpcembed.config import NETWORK_SIZES
@@ -30,17 +28,18 @@ from hpcembed.environment import describe_environment
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.job import Job
 from hpcembed.log import Progress, show
-from hpcembed.matrix import DataMatrix, copied_bytes
-from hpcembed.memory import available_per_rank, check_fits, peak_bytes
+from hpcembed.matrix import DataMatrix
+from hpcembed.memory import check_fits, peak_bytes
+from hpcembed.network_input import Gathered, project
+from hpcembed.network_input import gather as _gather
 from hpcembed.parallel import (
     agreement,
     available_cores,
-    gather_rows,
     idle_while_root,
 )
-from hpcembed.precision import network_type
 from hpcembed.report import RunFolder
 from hpcembed.results import write_embedding, write_results
+from hpcembed.rows import copied_bytes
 from miramns import Check
 
 if TYPE_CHECKING:
@@ -49,15 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["run_job"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Gathered:
-    """What rank 0 holds after the gather; empty on the others."""
-
-    inputs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
-    train_labels: NDArray[np.int64] | None = None
-    test_labels: NDArray[np.int64] | None = None
 
 
 def run_job(job: Job) -> int:
@@ -89,7 +79,7 @@ def run_job(job: Job) -> int:
         # Before anything else may fail or be killed: the eigenpairs are what took the time.
         idle_while_root(comm, lambda: write_embedding(folder, job.resolved_toml(), dataset, pca))
         with _timed(comm, seconds, "project"):
-            projected = _project(pca, train, test)
+            projected = project(pca, train, test)
         with _timed(comm, seconds, "gather"):
             gathered = _gather(job, train, test, pca, projected)
     peaks = comm.gather(peak_bytes())
@@ -123,19 +113,12 @@ def _without_rows(table: Table) -> Table:
     return dataclasses.replace(table, rows=np.empty((0, table.rows.shape[1])))
 
 
-def _remaining(job: Job, held: int) -> int:
-    """Memory that one rank may still take when `held` bytes of its limit are taken. Collective."""
-    limit = int(job.config.resources.memory_gib * 2**30)
-    free = available_per_rank(job.comm)
-    return min(free, max(0, limit - job.comm.allreduce(held, op=MPI.MAX))) if limit else free
-
-
 def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
     copied = copied_bytes(table.rows, job.config.data.storage)
     held = sum(getattr(part.rows, "nbytes", 0) for part in (dataset.train, dataset.test))
     check_fits(
         job.comm.allreduce(copied, op=MPI.MAX),
-        _remaining(job, held),
+        job.remaining(held),
         "a copy of the rows in double, beside those that were read,",
         "use more ranks, or data.storage = shell",
     )
@@ -162,7 +145,7 @@ def _plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
     n_nonzeros = train.n_nonzeros if train.is_sparse else None
     rows = train.n_rows + test.n_rows
     shape = Shape(train.n_rows, test.n_rows, train.n_features, n_nonzeros, -(-stored // rows))
-    available = _remaining(job, train.stored_bytes + test.stored_bytes)
+    available = job.remaining(train.stored_bytes + test.stored_bytes)
     budget = job_budget(
         job.config,
         shape,
@@ -207,59 +190,6 @@ def _fit(job: Job, train: DataMatrix) -> PCA:
         ).fit(train)
     _say(job, pca.result_.view())
     return pca
-
-
-def _project(pca: PCA, train: DataMatrix, test: DataMatrix) -> tuple[NDArray[Any], NDArray[Any]]:
-    deviation = np.sqrt(np.maximum(pca.eigenvalues_[:1], 0.0))
-    dtype = network_type(np.zeros_like(deviation), deviation)
-    projected = []
-    with agreement(train.comm):
-        projected = [pca.transform(part, dtype) for part in (train, test)]
-    return projected[0], projected[1]
-
-
-def _uncompressed(
-    job: Job, train: DataMatrix, test: DataMatrix, pca: PCA
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """All features of this rank's rows, in a precision that keeps what tells them apart."""
-    comm, dtype = job.comm, network_type(pca.mean_, np.sqrt(pca.feature_variances_))
-    if dtype is np.float64:
-        rows = train.n_rows + test.n_rows
-        rows += -(-rows // comm.size)
-        available = _remaining(job, train.stored_bytes + test.stored_bytes)
-        # What float32 holds was counted beforehand; a float32 copy is made of the doubles.
-        what = "the uncompressed input on rank 0, which float32 cannot hold,"
-        needed = 12 * rows * train.n_features
-        check_fits(needed, available, what, "set classifier.baseline = false, or data.scaling")
-    dense = []
-    with agreement(comm):
-        dense = [part.dense_rows(dtype) for part in (train, test)]
-    return dense[0], dense[1]
-
-
-def _gather(
-    job: Job,
-    train: DataMatrix,
-    test: DataMatrix,
-    pca: PCA,
-    projected: tuple[NDArray[Any], NDArray[Any]],
-) -> Gathered:
-    comm, classifier = job.comm, job.config.classifier
-    gathered = Gathered()
-    if not classifier.enabled:
-        return gathered
-    gathered.train_labels = gather_rows(comm, train.labels)
-    gathered.test_labels = gather_rows(comm, test.labels)
-    parts: dict[str, Callable[[], tuple[NDArray[Any], NDArray[Any]]]] = {
-        "embedded": lambda: projected
-    }
-    if classifier.baseline:
-        parts = {"full": lambda: _uncompressed(job, train, test, pca), **parts}
-    for name, rows in parts.items():
-        pair = [gather_rows(comm, part) for part in rows()]
-        if pair[0] is not None and pair[1] is not None:
-            gathered.inputs[name] = (pair[0], pair[1])
-    return gathered
 
 
 def _train(

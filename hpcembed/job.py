@@ -50,6 +50,12 @@ class Job:
             if self.comm.rank == 0:
                 RunFolder.check_free(self.out)
 
+    def remaining(self, held: int) -> int:
+        """Memory that one rank may take while `held` bytes of its limit are taken. Collective."""
+        limit = int(self.config.resources.memory_gib * 2**30)
+        free = available_per_rank(self.comm)
+        return min(free, max(0, limit - self.comm.allreduce(held, op=MPI.MAX))) if limit else free
+
     def resolved_toml(self) -> str:
         """The job as TOML that repeats this run from any folder: its paths are absolute."""
         data, folder = self.config.data, self.data_dir.resolve()

@@ -25,10 +25,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.errors import InputError
-from hpcembed.rows import checked_rows
+from hpcembed.rows import assign, checked_rows
 
-__all__ = ["DataMatrix", "Storage", "assign", "copied_bytes", "gather_vector", "scatter_sum"]
+__all__ = ["DataMatrix", "Storage", "gather_vector", "scatter_sum"]
 
 Storage = Literal["dense", "aij", "shell"]
 
@@ -251,14 +250,6 @@ class _RowProducts:
         scatter_sum(self._comm, total, y)
 
 
-def copied_bytes(rows: Any, storage: str) -> int:
-    """What a DataMatrix takes beside the rows that it is given. Not collective."""
-    if scipy.sparse.issparse(rows):
-        return int(8 * rows.nnz)
-    is_dense = storage == "dense" or (storage == "auto" and rows.dtype == np.float64)
-    return int(8 * rows.size) if is_dense else 0
-
-
 def _storage(rows: Any, storage: str) -> Storage:
     sparse = scipy.sparse.issparse(rows)
     if storage == "auto":
@@ -268,26 +259,6 @@ def _storage(rows: Any, storage: str) -> Storage:
     if sparse != (storage == "aij"):
         raise ValueError(f"storage {storage!r} does not fit {'sparse' if sparse else 'dense'} rows")
     return storage  # type: ignore[return-value]
-
-
-def assign(target: NDArray[np.floating[Any]], values: NDArray[np.float64]) -> None:
-    """Round values into an array of another precision.
-
-    Not collective.
-
-    Raises
-    ------
-    InputError
-        When a finite value would become infinite.
-    """
-    try:
-        with np.errstate(over="raise", under="ignore"):
-            target[...] = values
-    except FloatingPointError as error:
-        raise InputError(
-            f"a value of {np.max(np.abs(values)):.1e} is beyond {target.dtype}, in which rows go "
-            "to the networks: set data.scaling, or remove such rows"
-        ) from error
 
 
 def gather_vector(comm: MPI.Comm, vector: PETSc.Vec) -> NDArray[np.float64]:

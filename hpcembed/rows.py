@@ -1,4 +1,4 @@
-"""Rows as a caller hands them over, made into what a DataMatrix keeps, or refused on all ranks."""
+"""Rows as a caller hands them over: refused on all ranks or made into what a DataMatrix keeps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hpcembed.errors import InputError
 from hpcembed.parallel import agreement
 
-__all__ = ["checked_rows"]
+__all__ = ["assign", "checked_rows", "copied_bytes"]
 
 
 def checked_rows(rows: Any, labels: Any, comm: MPI.Comm) -> tuple[Any, NDArray[Any]]:
@@ -56,3 +56,31 @@ def _sparse(rows: Any) -> Any:
         rows = rows.copy()
         rows.sum_duplicates()
     return rows
+
+
+def copied_bytes(rows: Any, storage: str) -> int:
+    """What a DataMatrix takes beside the rows that it is given. Not collective."""
+    if scipy.sparse.issparse(rows):
+        return int(8 * rows.nnz)
+    is_dense = storage == "dense" or (storage == "auto" and rows.dtype == np.float64)
+    return int(8 * rows.size) if is_dense else 0
+
+
+def assign(target: NDArray[np.floating[Any]], values: NDArray[np.float64]) -> None:
+    """Round values into an array of another precision.
+
+    Not collective.
+
+    Raises
+    ------
+    InputError
+        When a finite value would become infinite.
+    """
+    try:
+        with np.errstate(over="raise", under="ignore"):
+            target[...] = values
+    except FloatingPointError as error:
+        raise InputError(
+            f"a value of {np.max(np.abs(values)):.1e} is beyond {target.dtype}, in which rows go "
+            "to the networks: set data.scaling, or remove such rows"
+        ) from error

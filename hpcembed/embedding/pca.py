@@ -18,7 +18,7 @@ from petsc4py import PETSc
 import miramns
 from hpcembed.embedding.reference import Comparison, compare, subspace_sin_angle
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.matrix import DataMatrix, assign
+from hpcembed.matrix import DataMatrix
 from hpcembed.operators import (
     CovarianceOperator,
     CovariancePlan,
@@ -27,6 +27,7 @@ from hpcembed.operators import (
     plan_covariance,
 )
 from hpcembed.parallel import allgather_rows
+from hpcembed.rows import assign
 from miramns import Check, EigenResult
 
 __all__ = ["PCA", "subspace_sin_angle"]
@@ -187,9 +188,9 @@ class PCA:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must lie between 0 and 2^63 - 1, got {self.seed}")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                listed = ", ".join(choices)
-                raise ConfigError(f"{name} = {getattr(self, name)!r} is not one of {listed}")
+            value = getattr(self, name)
+            if value not in choices:
+                raise ConfigError(f"{name} = {value!r} is not one of {', '.join(choices)}")
 
     def failure_text(self) -> str:
         """Which eigenpairs missed their tolerance, and what to do. Not collective."""
@@ -260,7 +261,7 @@ class PCA:
         if self.reference_ is not None:
             self.comparison_ = compare(comm, result, self.reference_, self.tol)
         compared = self.comparison_
-        self.reference_sin_angle_ = float("nan") if compared is None else compared.sin_angle
+        self.reference_sin_angle_ = compared.sin_angle if compared else float("nan")
         self.certified_ = result.converged and not (compared and compared.exceeded)
 
     def transform(
