@@ -115,12 +115,17 @@ class Results:
         if etype == _ERROR.ABSOLUTE:
             return residual
         column = result.eigenvectors[:, place]
-        length = np.sqrt(result.comm.allreduce(float(np.vdot(column, column).real), op=MPI.SUM))
+        square = float(np.vdot(column, column).real)
+        length = np.sqrt(self._communicator().allreduce(square, op=MPI.SUM))
         modulus = float(abs(result.eigenvalues[place]))
         if etype == _ERROR.BACKWARD:
             norms = self._matrix_norms()
             return float(residual / ((norms[0] + modulus * norms[1]) * length))
         return float(residual / (modulus * length)) if modulus else residual
+
+    def _communicator(self) -> MPI.Comm:
+        A, _ = self.getOperators()  # type: ignore[attr-defined]
+        return A.getComm().tompi4py()
 
     def _matrix_norms(self) -> tuple[float, float]:
         if self._norms is None:
@@ -136,7 +141,7 @@ class Results:
         """
         columns = self._real_columns()
         if not self.isHermitian():  # type: ignore[attr-defined]
-            _orthonormalize_in_order(self.result.comm, columns)
+            _orthonormalize_in_order(self._communicator(), columns)
         return [self._vector(column) for column in columns.T]
 
     def getBV(self) -> SLEPc.BV:

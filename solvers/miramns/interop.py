@@ -196,5 +196,4 @@ def _collect(
         history=(),
         seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
         solver=f"SLEPc {eps.getType()}",
-        comm=comm,
     )

@@ -189,7 +189,6 @@ def _result(problem: Problem, run: Run, completeness: Completeness, seconds: flo
         history=tuple(run.history),
         seconds=float(comm.allreduce(seconds, op=MPI.MAX)),
         solver=f"MIRAMns {problem.variant} ({run.sizes_text()})",
-        comm=comm,
         multiplicity_checked=completeness.checked,
         n_found_missing=completeness.n_found,
         decisions=tuple(run.decisions),

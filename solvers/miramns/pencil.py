@@ -148,7 +148,7 @@ def solve_pencil(
             refined.operator.destroy()
     passed = answer.residuals <= bounds
     reason = found.reason if found.reason < 0 else Reason.DIVERGED_STAGNATED
-    fix_signs(found.comm, rows[0], answer.X)
+    fix_signs(pencil.A.getComm().tompi4py(), rows[0], answer.X)
     return replace(
         found,
         eigenvalues=answer.values,
@@ -162,7 +162,9 @@ def solve_pencil(
         n_matvec=n_matvec,
         n_certificate_matvec=n_certificate,
         history=history,
-        seconds=float(found.comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
+        seconds=float(
+            pencil.A.getComm().tompi4py().allreduce(time.perf_counter() - began, op=MPI.MAX)
+        ),
         solver=f"{found.solver}, {pencil.transformation}",
     )
 
@@ -183,7 +185,12 @@ class _Answer:
 
 def _refined(pencil: Pencil, found: EigenResult, which: Order) -> _Answer:
     """Pairs of the problem from those of the operator. Collective."""
-    A, B, transformation, comm = pencil.A, pencil.B, pencil.transformation, found.comm
+    A, B, transformation, comm = (
+        pencil.A,
+        pencil.B,
+        pencil.transformation,
+        pencil.A.getComm().tompi4py(),
+    )
     values, X = _positive_first(transformation.back(found.eigenvalues), found.eigenvectors)
     n_products = 2 * X.shape[1]
     if transformation.kind != "shift":

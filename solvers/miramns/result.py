@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
 from miramns.convergence import Reason
@@ -122,7 +121,6 @@ class EigenResult:
     history: tuple[Check, ...]
     seconds: float
     solver: str
-    comm: MPI.Comm
     multiplicity_checked: bool = False
     n_found_missing: int = 0
     decisions: tuple[str, ...] = ()
