@@ -81,6 +81,7 @@ def _end_together(comm: MPI.Comm, error: HpcembedError) -> int:
 def _interrupted(comm: MPI.Comm) -> int:
     if comm.size > 1:  # the others may not have heard of it
         _abort(comm, "hpcembed: interrupted" if comm.rank == 0 else "", _INTERRUPTED)
+        return _INTERRUPTED
     print("hpcembed: interrupted", file=sys.stderr, flush=True)
     return _INTERRUPTED
 

@@ -237,9 +237,11 @@ class PCA:
         settings: dict[str, Any] = {"tol": self.tol, "seed": self.seed, **limits}
         try:
             return miramns.slepc(mat, self.n_components, which="LA", hermitian=True, **settings)
-        except PETSc.Error as error:
-            # The lines after the code are "[rank] text", outermost function first.
-            lines = [line.partition("] ")[2] or line for line in str(error).splitlines()]
+        except (PETSc.Error, SystemError) as error:
+            # newer bindings wrap PETSc's error; the lines after its code are "[rank] text",
+            # outermost function first
+            text = str(error.__cause__ or error)
+            lines = [line.partition("] ")[2] or line for line in text.splitlines()]
             raise ConfigError(
                 f"SLEPc's solver: {lines[-1].strip()}; check --petsc, PETSC_OPTIONS, solver.ncv "
                 "and solver.max_it"

@@ -168,7 +168,8 @@ def _has_slepc(eps_type: str) -> bool:
     eps = SLEPc.EPS().create(comm=PETSc.COMM_SELF)
     try:
         eps.setType(eps_type)
-    except PETSc.Error:
+    except (PETSc.Error, SystemError):
+        # SLEPc 3.26's bindings report the one as the other here
         return False
     finally:
         eps.destroy()

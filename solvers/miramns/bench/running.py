@@ -50,6 +50,7 @@ _EXPECTED = (
     LimitExceededError,
     RefusedError,
     PETSc.Error,
+    SystemError,  # how newer bindings report PETSc's
     ValueError,  # also what MIRAMns and LAPACK raise
     RuntimeError,
     MemoryError,
