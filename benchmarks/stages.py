@@ -4,7 +4,7 @@
                                 [--repeats 3] [--mpiexec "mpiexec --bind-to none"]
                                 [--set SECTION.KEY=VALUE]
 
-A layout RxT is R ranks with T BLAS threads each; a launcher that binds ranks to cores has to be told
+A layout RxT is R ranks with T BLAS threads each; a launcher that binds ranks to cores must be told
 not to (Open MPI: --bind-to none). Every figure is the median over the repeats, of the slowest rank;
 the train column is that of two epochs of the 32-32 network on both inputs, unless --set says
 otherwise. A run that is not certified is not timed: the script stops. Nothing else should run.
