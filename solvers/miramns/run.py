@@ -232,8 +232,10 @@ class Run:
     def bounds(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Largest residual with which each pair passes."""
         p = self.problem
-        scale = {"relative": self.scale, "absolute": 1.0, "norm": self.arnoldi.norm}[p.criterion]
-        return residual_bounds(values, p.tol, self.arnoldi.norm, scale=scale)
+        # column norms of the projection may lie below the values already found
+        norm = max(self.norm, float(np.max(np.abs(values), initial=0.0)))
+        scale = {"relative": self.scale, "absolute": 1.0, "norm": norm}[p.criterion]
+        return residual_bounds(values, p.tol, norm, scale=scale)
 
     @property
     def norm(self) -> float:

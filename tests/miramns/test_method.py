@@ -375,3 +375,9 @@ def test_slepc_is_not_believed_on_a_false_premise(operators):
     result = slepc(operators(M), 4, hermitian=True)
     assert not result.converged
     assert result.reason is Reason.DIVERGED_STAGNATED
+
+
+def test_norm_criterion_is_relative_to_the_largest_value(operators, symmetric):
+    values = 1e3 * np.r_[1.0, 0.9, np.linspace(0, 0.8, 198)]
+    result = solve(operators(symmetric(values)), 2, hermitian=True, criterion="norm", tol=1e-5)
+    np.testing.assert_allclose(result.bounds, 1e3 * 1e-5, rtol=1e-3)
