@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
         if MPI.COMM_WORLD.size != RANKS:
             pytest.exit(f"asked for {RANKS} ranks, got {MPI.COMM_WORLD.size}: foreign mpiexec?", 4)
+        # A root of its own: pytest tidies up old folders, which the other ranks would trip over.
+        root = Path(tempfile.gettempdir()) / f"hpcembed-tests-{os.getuid()}"
+        root /= f"rank-{MPI.COMM_WORLD.rank}"
+        root.mkdir(parents=True, exist_ok=True)
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(root)
         if MPI.COMM_WORLD.rank:
             reporter = config.pluginmanager.get_plugin("terminalreporter")
             reporter._tw._file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
