@@ -62,6 +62,8 @@ class BlockFactorization(ArnoldiFactorization):
 
     Parameters
     ----------
+    start : ndarray of shape (n_local,) or (n_local, s)
+        Up to b start vectors; random ones follow.
     width : int
         Columns b of a block.
 
@@ -84,13 +86,16 @@ class BlockFactorization(ArnoldiFactorization):
     ) -> None:
         self._most = width
         self.n_blocks = 0
-        super().__init__(A, capacity + 2 * width, start, seed, hermitian=hermitian, locked=locked)
+        columns = start[:, None] if start.ndim == 1 else start
+        first = np.ascontiguousarray(columns[:, 0])
+        super().__init__(A, capacity + 2 * width, first, seed, hermitian=hermitian, locked=locked)
         self.width = min(width, self.dimension)
-        self._start_block()
+        self._start_block(columns[:, 1:])
 
-    def _start_block(self) -> None:
+    def _start_block(self, others: NDArray[np.float64]) -> None:
+        given = 1 + others.shape[1]
         for j in range(1, self.width):
-            self.basis[:, j] = self._random(j)
+            self.basis[:, j] = others[:, j - 1] if j < given else self._random(j)
         self._orthonormalize_block(0, self.width, scale=0.0)
 
     def _random(self, j: int) -> NDArray[np.float64]:

@@ -72,6 +72,7 @@ def solve(
     start: NDArray[np.float64] | None = None,
     inner: PETSc.Mat | None = None,
     deflation: NDArray[np.float64] | None = None,
+    exact: PETSc.Mat | None = None,
     memory_bytes: int | None = None,
     on_check: Callable[[Check], None] | None = None,
 ) -> EigenResult:
@@ -116,13 +117,19 @@ def solve(
     seed : int
         Start vector of the default variant: normal numbers that depend on (seed, index) alone.
         The published variant starts from equal entries.
-    start : ndarray of shape (n_local,), optional
-        This rank's part of another start vector.
+    start : ndarray of shape (n_local,) or (n_local, b), optional
+        This rank's part of another start vector; of up to `block_size` vectors for
+        ``variant="block"``.
     inner : PETSc.Mat, optional
         Symmetric positive B: A is then taken as self-adjoint (where `hermitian`) and vectors are
         orthonormal in the inner product x'By, as for the operator B^-1 A of a generalised problem.
     deflation : ndarray of shape (n_local, d), optional
         This rank's rows of vectors to stay orthogonal to.
+    exact : PETSc.Mat, optional
+        The operator that is meant, where `A` is a cheaper approximation of it (products in single
+        precision): the space is made by `A`, while values, residuals and the verdict come from
+        products with `exact`. Symmetric operators, without multiplicity check. A run whose answer does not pass there ends at
+        once, as further products with `A` would not help: go on with `exact` from its vectors.
     memory_bytes : int, optional
         Memory that the basis may take on one rank. Default: a quarter of this rank's share of what
         is free.
@@ -159,6 +166,7 @@ def solve(
         memory_bytes=memory_bytes,
         inner=inner,
         deflation=deflation,
+        exact=exact,
     )
     run = find(problem, start_vector(problem, start), on_check)
     completeness = complete(problem, run, multiplicity_check)

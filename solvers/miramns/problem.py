@@ -51,6 +51,8 @@ class Problem:
         Columns of a block; 1 for the single-vector variants.
     partial : bool
         Whether the basis is orthogonalised partially (Hermitian operators, long columns).
+    exact : PETSc.Mat or None
+        What `operator` approximates; None where it is what is meant.
     """
 
     operator: PETSc.Mat
@@ -71,6 +73,7 @@ class Problem:
     seed: int
     inner: PETSc.Mat | None
     locked: NDArray[np.float64] | None
+    exact: PETSc.Mat | None = None
 
 
 def check_problem(
@@ -91,6 +94,7 @@ def check_problem(
     memory_bytes: int | None,
     inner: PETSc.Mat | None,
     deflation: NDArray[np.float64] | None,
+    exact: PETSc.Mat | None = None,
 ) -> Problem:
     """Check the arguments of :func:`miramns.solve` and settle what they leave open.
 
@@ -122,6 +126,8 @@ def check_problem(
         raise MiramnsError(f"block_size={block_size} needs variant='block' and at least 1")
     if variant == "block" and inner is not None:
         raise MiramnsError("variant='block' knows the usual inner product only")
+    if exact is not None:
+        _check_exact(A, exact, usable=hermitian and inner is None and variant != "published")
     longest = A.getComm().tompi4py().allreduce(A.getLocalSize()[0], op=MPI.MAX)
     may_be_partial = hermitian and inner is None and variant == "default"
     if orthogonalization == "partial" and not may_be_partial:
@@ -150,7 +156,7 @@ def check_problem(
     scale = _frobenius_norm(A) if variant == "published" else 0.0
     return Problem(
         A, k, n, which, hermitian, tol, criterion, max_it, sizes, capacity, variant, scale,
-        partial, longest, width, seed, inner, locked,
+        partial, longest, width, seed, inner, locked, exact,
     )  # fmt: skip
 
 
@@ -182,6 +188,16 @@ def _check_choices(
     ):
         if value not in choices:
             raise MiramnsError(f"{name}={value!r} is not one of {', '.join(choices)}")
+
+
+def _check_exact(A: PETSc.Mat, exact: PETSc.Mat, *, usable: bool) -> None:
+    if not usable:
+        raise MiramnsError(
+            "an exact operator beside its approximation is for Hermitian operators, the default "
+            "and block variants, and the usual inner product"
+        )
+    if exact.getSize() != A.getSize() or exact.getOwnershipRange() != A.getOwnershipRange():
+        raise MiramnsError("the exact operator must have the sizes and the layout of A")
 
 
 def _sizes(
@@ -254,10 +270,18 @@ def start_vector(problem: Problem, start: NDArray[np.float64] | None) -> NDArray
     first, last = A.getOwnershipRange()
     if start is not None:
         comm = A.getComm().tompi4py()
-        fits = np.shape(start) == (last - first,) and bool(np.isfinite(start).all())
-        if not comm.allreduce(fits, op=MPI.LAND):
+        shape = np.shape(start)
+        fits = shape[:1] == (last - first,) and bool(np.isfinite(start).all())
+        widths = comm.allgather((0 if len(shape) == 1 else shape[1]) if fits else -1)
+        if len(shape) > 2 or min(widths) < 0 or len(set(widths)) > 1:
             raise MiramnsError(
                 "start must hold this rank's finite entries: shape (n_local,) on every rank"
+            )
+        if not widths[0] <= (problem.width if problem.variant == "block" else 0):
+            raise MiramnsError(
+                f"start holds {widths[0]} vectors: block_size is {problem.width} here"
+                if problem.variant == "block"
+                else "start must hold one vector, of shape (n_local,), for this variant"
             )
         return np.asarray(start, dtype=np.float64)
     if problem.variant == "published":

@@ -110,7 +110,8 @@ class Run:
         self.n_restarts = 0
         self.n_certificate = 0
         self.history: list[Check] = []
-        self.trust = 1.0
+        # with an approximation the residuals are its error beside the estimates
+        self.trust = 1.0 if problem.exact is None else 0.5
         self.scale = problem.scale
         self.costs = Costs()
         self._seen: RitzPairs
@@ -328,7 +329,7 @@ class Run:
             self.reason = Reason.CONVERGED_TOL
             return True
         self.trust *= 0.1
-        if self.trust < _LEAST_TRUST:
+        if self.trust < _LEAST_TRUST or self.problem.exact is not None:
             self.reason = Reason.DIVERGED_STAGNATED
             return True
         return False
@@ -364,8 +365,10 @@ class Run:
         loss = 0.0
         if p.hermitian and p.inner is None:
             loss = orthonormalize(self.comm, self.vectors)
-            self.products = apply_columns(arnoldi.operator, self.vectors)
-            if loss > _PROJECT_AGAIN:
+            self.products = apply_columns(
+                p.exact if p.exact is not None else arnoldi.operator, self.vectors
+            )
+            if loss > _PROJECT_AGAIN or p.exact is not None:
                 self._rayleigh_ritz()
             self.residuals = residual_norms(self.comm, self.values, self.vectors, self.products)
         else:

@@ -151,3 +151,58 @@ def test_refusals(operators):
     values[3] = np.nan
     with pytest.raises(OperatorError, match="not finite"):
         solve(operators(diagonal=values), 2, hermitian=True, variant="block", block_size=2)
+
+
+def _approximated(values):
+    """A symmetric matrix with these eigenvalues, and the same with an error of 1e-6."""
+    rng = np.random.default_rng(3)
+    Q = np.linalg.qr(rng.standard_normal((len(values),) * 2))[0]
+    error = rng.standard_normal((len(values),) * 2)
+    error = (error + error.T) / np.linalg.norm(error + error.T, 2)
+    exact = (Q * values) @ Q.T
+    return exact, exact + 1e-6 * values[0] * error
+
+
+def test_an_approximation_is_judged_by_the_exact_operator(operators):
+    exact, approximate = _approximated(0.7 ** np.arange(80.0))
+    A, E = operators(approximate), operators(exact)
+    settings = {"which": "LA", "hermitian": True, "variant": "block", "block_size": 4}
+    result = solve(A, 6, tol=1e-5, criterion="norm", exact=E, **settings)
+    assert result.converged
+    # values are Rayleigh quotients of the exact operator, so their error is the square
+    np.testing.assert_allclose(result.eigenvalues, 0.7 ** np.arange(6.0), atol=1e-10)
+    assert 1e-9 < result.residual_norms.max() < 1e-5
+    missed = solve(A, 6, tol=1e-9, criterion="norm", exact=E, **settings)
+    assert missed.reason.name == "DIVERGED_STAGNATED"
+    np.testing.assert_allclose(missed.eigenvalues, 0.7 ** np.arange(6.0), atol=1e-10)
+    settings["block_size"] = 6
+    mended = solve(E, 6, tol=1e-9, criterion="norm", start=missed.eigenvectors, **settings)
+    afresh = solve(E, 6, tol=1e-9, criterion="norm", **settings)
+    assert mended.converged
+    assert afresh.converged
+    assert mended.n_matvec < afresh.n_matvec
+    np.testing.assert_allclose(mended.eigenvalues, 0.7 ** np.arange(6.0), atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hermitian": False}, "an exact operator beside its approximation is for Hermitian"),
+        ({"hermitian": True, "variant": "published"}, "the default and block variants"),
+    ],
+)
+def test_exact_operators_that_cannot_be(operators, settings, message):
+    A = operators(np.eye(9))
+    with pytest.raises(MiramnsError, match=message):
+        solve(A, 2, exact=A, **settings)
+    with pytest.raises(MiramnsError, match="the sizes and the layout of A"):
+        solve(A, 2, hermitian=True, exact=operators(np.eye(8)))
+
+
+def test_more_start_vectors_than_a_block_holds(operators):
+    A = operators(np.eye(9))
+    wide = np.ones((A.getLocalSize()[0], 3))
+    with pytest.raises(MiramnsError, match="start holds 3 vectors: block_size is 2 here"):
+        solve(A, 2, hermitian=True, variant="block", block_size=2, start=wide)
+    with pytest.raises(MiramnsError, match=r"one vector, of shape \(n_local,\), for this variant"):
+        solve(A, 2, hermitian=True, start=wide)
