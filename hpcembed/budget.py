@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import miramns
 from hpcembed.config import JobConfig
+from hpcembed.embedding import SolverSettings, engine_tolerance
 from hpcembed.memory import check_fits, format_bytes
-from hpcembed.operators import CovariancePlan, expected_products, plan_covariance
+from hpcembed.operators import EnginePlan, expected_products, plan_engine
 
-__all__ = ["Budget", "Shape", "job_budget"]
+__all__ = ["Budget", "Shape", "job_budget", "solver_settings"]
 
 #: Bytes per entry of a projection or of an uncompressed input on its way to a network (float32).
 _NETWORK_BYTES = 4
@@ -48,9 +49,10 @@ class Budget:
     ----------
     data : int
         Rows on one rank.
-    operator : CovariancePlan
+    operator : EnginePlan
+        With the basis of the subspaces that it chooses.
     basis : int
-        Krylov basis of the largest subspace.
+        Krylov basis of the largest subspace that the job asks for; 0 where it leaves the choice.
     gather : int
         Projections of all rows on rank 0.
     baseline : int
@@ -58,7 +60,7 @@ class Budget:
     """
 
     data: int
-    operator: CovariancePlan
+    operator: EnginePlan
     basis: int
     gather: int
     baseline: int
@@ -67,8 +69,7 @@ class Budget:
         """One line for the terminal."""
         parts = {
             "data": self.data,
-            "operator": self.operator.bytes,
-            "basis": self.basis,
+            "operator and basis": self.operator.bytes + self.basis,
             "projection on rank 0": self.gather,
         }
         if self.baseline:
@@ -96,6 +97,20 @@ class Budget:
             check_fits(needed, available_bytes, what, remedy)
 
 
+def solver_settings(job: JobConfig, **more: Any) -> SolverSettings:
+    """How the job wants its eigenproblem solved; `more` are further settings. Not collective."""
+    return SolverSettings(
+        name=job.solver.name,
+        variant=job.solver.variant,
+        criterion="relative",
+        max_it=job.solver.max_it,
+        ncv=job.solver.ncv,
+        nested=job.solver.nested,
+        reference=job.solver.reference,
+        **more,
+    )
+
+
 def job_budget(
     job: JobConfig,
     shape: Shape,
@@ -119,27 +134,29 @@ def job_budget(
     """
     k, d = min(job.embedding.n_components, shape.n_features), shape.n_features
     rows = shape.n_train + shape.n_test
-    solves = 3 if job.solver.reference else 1
-    plan = plan_covariance(
+    plan = plan_engine(
         shape.n_train,
         d,
-        solves * expected_products(k),
+        k,
         ranks=ranks,
         threads=threads,
         available_bytes=available_bytes,
         n_nonzeros=shape.n_nonzeros,
+        item_bytes=-(-shape.row_bytes // d) if shape.n_nonzeros is None else 8,
+        tol=engine_tolerance(job.solver.tol, relative=True),
+        n_reference=2 * expected_products(k) if job.solver.reference else 0,
+        single_vector=solver_settings(job).needs_single_vectors,
         kind=job.embedding.operator,
     )
     say(plan.describe())
-    columns = job.solver.ncv or max(job.solver.nested, default=0)
-    columns = min(columns, d) if columns else miramns.largest_size(k, d, d + 1)
+    columns = min(job.solver.ncv or max(job.solver.nested, default=0), d)
     share = -(-rows // ranks)
     has_networks = job.classifier.enabled
     baseline = (rows + share) * d * _NETWORK_BYTES if job.classifier.baseline else 0
     return Budget(
         data=share * shape.row_bytes,
         operator=plan,
-        basis=8 * (columns + 1) * -(-d // ranks),
+        basis=8 * (columns + 1) * -(-d // ranks) if columns else 0,
         gather=(rows + share) * k * _NETWORK_BYTES if has_networks else 0,
         baseline=baseline if has_networks else 0,
     )

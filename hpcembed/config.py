@@ -90,7 +90,7 @@ class EmbeddingConfig:
     """What is extracted from the data."""
 
     n_components: int = 20
-    operator: Literal["auto", "assembled", "matrix_free"] = "auto"
+    operator: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

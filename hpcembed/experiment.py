@@ -19,7 +19,7 @@ import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 
-from hpcembed.budget import Budget, Shape, job_budget
+from hpcembed.budget import Budget, Shape, job_budget, solver_settings
 from hpcembed.config import NETWORK_SIZES
 from hpcembed.config_limits import check_network
 from hpcembed.data import Dataset, Table, read_dataset
@@ -174,19 +174,12 @@ def _fit(job: Job, train: DataMatrix) -> PCA:
 
         pca = PCA(
             k,
-            operator=config.embedding.operator,
-            solver=config.solver.name,
-            variant=config.solver.variant,
+            eigen_solver=config.embedding.operator,
             tol=config.solver.tol,
-            max_it=config.solver.max_it,
-            ncv=config.solver.ncv,
-            nested=config.solver.nested,
-            seed=config.solver.seed,
-            available_bytes=job.available_bytes,
-            threads=job.threads,
-            reference=config.solver.reference,
-            on_no_convergence="keep",
-            on_check=on_check,
+            random_state=config.solver.seed,
+            memory_limit=job.available_bytes,
+            n_threads=job.threads,
+            solver=solver_settings(config, on_no_convergence="keep", on_check=on_check),
         ).fit(train)
     _say(job, pca.result_.view())
     return pca

@@ -8,7 +8,8 @@ The rows may be held in three ways:
     As they were read (uint8, float32, float64), row-major. They are converted and scaled a block at
     a time, in cache, so the data is never doubled in memory: a PETSc shell matrix.
 ``aij``
-    Sparse rows, scaled once; the PETSc AIJ matrix is assembled when it is first asked for.
+    Sparse rows, in single precision where they came so, scaled once; the PETSc AIJ matrix is
+    assembled when it is first asked for.
 
 Every algorithm that wants speed works on :meth:`DataMatrix.blocks`, the rank's rows in pieces that
 fit the cache; ``mat`` is what other PETSc code can use.
@@ -103,16 +104,16 @@ class DataMatrix:
         if self.storage == "aij":
             if self._shift is not None:
                 raise ValueError("sparse rows take no shift: it would fill them")
-            data = rows.data.astype(np.float64)
+            single = rows.dtype == np.float32 and self._factor is None
+            data = rows.data if single else rows.data.astype(np.float64)
             if self._factor is not None:
                 data *= self._factor[rows.indices]
             self._factor = None
             return scipy.sparse.csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
         taken = np.empty(rows.shape, order="F")
-        step = self._block_rows()
+        step = self._block_rows(8, _BLOCK_BYTES)
         for first in range(0, self.n_local, step):
-            part = slice(first, first + step)
-            taken[part] = self._scaled(rows[part])
+            self._scaled(rows[first : first + step], taken[first : first + step])
         self._shift = self._factor = None
         return taken
 
@@ -120,6 +121,11 @@ class DataMatrix:
     def is_sparse(self) -> bool:
         """Whether the rows are sparse."""
         return self.storage == "aij"
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the rows are read from a file in every pass."""
+        return False
 
     @property
     def n_nonzeros(self) -> int:
@@ -151,7 +157,8 @@ class DataMatrix:
         elif self.storage == "aij":
             index = PETSc.IntType
             csr = (self._rows.indptr.astype(index), self._rows.indices.astype(index))
-            mat = PETSc.Mat().createAIJ(sizes, csr=(*csr, self._rows.data), comm=self.comm)
+            values = self._rows.data.astype(PETSc.ScalarType, copy=False)
+            mat = PETSc.Mat().createAIJ(sizes, csr=(*csr, values), comm=self.comm)
         else:
             mat = PETSc.Mat().createPython(sizes, _RowProducts(self), comm=self.comm)
             mat.setUp()
@@ -163,27 +170,69 @@ class DataMatrix:
             self._mat.destroy()
             self._mat = None
 
-    def blocks(self) -> Iterator[tuple[int, Any]]:
+    @property
+    def stored_type(self) -> np.dtype[Any]:
+        """Type of the numbers as they are held."""
+        return np.dtype(self._rows.dtype)
+
+    def blocks(
+        self, dtype: type[np.floating[Any]] = np.float64, block_bytes: int | None = None
+    ) -> Iterator[tuple[int, Any]]:
         """Give the scaled rows of this rank in blocks that fit the cache.
 
         Not collective.
+
+        Parameters
+        ----------
+        dtype : {float64, float32}
+            Of the blocks. float32 rows without scaling are not copied then.
+        block_bytes : int, optional
+            About the size of a dense block. Default: some MB.
 
         Yields
         ------
         first : int
             Local index of the block's first row.
-        block : ndarray of shape (b, d), float64, or csr_array
+        block : ndarray of shape (b, d), or csr_array
             To be read only, and only until the next block.
         """
-        step = self._block_rows()
+        step = self._block_rows(np.dtype(dtype).itemsize, block_bytes or _BLOCK_BYTES)
+        direct = self._shift is None and self._factor is None and self._rows.dtype == dtype
+        buffer = None if direct or self.is_sparse else self._buffer(step, dtype)
         for first in range(0, self.n_local, step):
             last = min(first + step, self.n_local)
             if self.is_sparse:
-                yield first, self._sparse_block(first, last)
-            elif self.storage == "dense":
+                yield first, self._sparse_block(first, last, dtype)
+            elif buffer is None:
                 yield first, self._rows[first:last]
             else:
-                yield first, self._scaled(self._rows[first:last])
+                yield first, self._scaled(self._rows[first:last], buffer[: last - first])
+
+    def columns(self, dtype: type[np.floating[Any]] = np.float64) -> Iterator[tuple[int, Any]]:
+        """Give this rank's scaled rows in blocks of columns that fit the cache.
+
+        Not collective. Dense rows only; for data with few, long rows.
+
+        Yields
+        ------
+        first : int
+            Index of the block's first column.
+        block : ndarray of shape (n_local, w)
+            To be read only, and only until the next block.
+        """
+        itemsize = np.dtype(dtype).itemsize
+        width = max(64, _BLOCK_BYTES // (itemsize * max(self.n_local, 1)))
+        direct = self._shift is None and self._factor is None and self._rows.dtype == dtype
+        for first in range(0, self.n_features, width):
+            part = slice(first, min(first + width, self.n_features))
+            block = self._rows[:, part]
+            if not direct:
+                block = block.astype(dtype)
+                if self._shift is not None:
+                    block -= self._shift[part]
+                if self._factor is not None:
+                    block *= self._factor[part]
+            yield first, block
 
     def dense_rows(self, dtype: type[np.floating[Any]] = np.float32) -> NDArray[np.floating[Any]]:
         """Scaled rows of this rank as one array of shape (n_local, d).
@@ -201,25 +250,35 @@ class DataMatrix:
             assign(rows[first:last], block.toarray() if self.is_sparse else block)
         return rows
 
-    def _block_rows(self) -> int:
+    def _block_rows(self, itemsize: int, block_bytes: int) -> int:
         if self.storage == "aij":
             return 2**15
-        return max(16, _BLOCK_BYTES // (8 * max(self.n_features, 1)))
+        return max(16, block_bytes // (itemsize * max(self.n_features, 1)))
 
-    def _scaled(self, rows: NDArray[np.generic]) -> NDArray[np.float64]:
-        block = rows.astype(np.float64)
+    def _buffer(self, step: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        """Memory that converted blocks share: what is touched once costs no page faults again."""
+        order: Literal["C", "F"] = "F" if self.storage == "dense" else "C"
+        return np.empty((min(step, self.n_local), self.n_features), dtype=dtype, order=order)
+
+    def _scaled(self, rows: NDArray[np.generic], block: NDArray[Any]) -> NDArray[Any]:
+        """Rows in the block's precision and scaled, in `block`."""
+        block[...] = rows
         if self._shift is not None:
             block -= self._shift
         if self._factor is not None:
             block *= self._factor
         return block
 
-    def _sparse_block(self, first: int, last: int) -> Any:
-        """Rows ``first`` to ``last`` as a CSR array over the same memory."""
+    def _sparse_block(self, first: int, last: int, dtype: type[np.floating[Any]]) -> Any:
+        """Rows ``first`` to ``last`` as a CSR array, over the same memory where the type agrees."""
         indptr = self._rows.indptr[first : last + 1]
         entries = slice(indptr[0], indptr[-1])
         return scipy.sparse.csr_array(
-            (self._rows.data[entries], self._rows.indices[entries], indptr - indptr[0]),
+            (
+                self._rows.data[entries].astype(dtype, copy=False),
+                self._rows.indices[entries],
+                indptr - indptr[0],
+            ),
             shape=(last - first, self.n_features),
             copy=False,
         )

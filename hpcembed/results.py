@@ -98,7 +98,7 @@ def _embedding_record(pca: PCA, seconds: Mapping[str, float]) -> EmbeddingRecord
             pca.comparison_.n_pairs,
         )
     return EmbeddingRecord(
-        n_components=pca.n_components,
+        n_components=pca.n_requested_,
         operator=f"covariance, {pca.plan_.kind.replace('_', '-')}",
         solver=result.solver,
         eigenvalues=pca.eigenvalues_,
@@ -202,7 +202,7 @@ def _text(pca: PCA, seconds: Mapping[str, float], trained: Sequence[TrainedClass
             result.residual_norms,
             result.bounds,
             result.orthogonality,
-            n_requested=pca.n_components,
+            n_requested=pca.n_requested_,
             reference_solver="" if reference is None else reference.solver,
             reference_sin_angle=None if comparison is None else comparison.sin_angle,
             n_compared=None if comparison is None else comparison.n_pairs,

@@ -1,196 +1,297 @@
-"""Principal components of distributed rows: the k dominant eigenvectors of their covariance.
+"""Principal components of rows on one computer or on many: dominant eigenpairs of the covariance.
 
-``fit`` forms the covariance, assembled or matrix-free, and hands it to an eigensolver whose answer
-carries its true residuals; ``transform`` computes ``(X - mean) V`` by BLAS-3 on each rank's rows.
+scikit-learn's names and contract, an engine chosen by a written cost model, and a certificate:
+``residual_norms_`` are ``||C v - lambda v||`` from products in double precision, made for that.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any, Literal
+import math
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
-from petsc4py import PETSc
 
-import miramns
+from hpcembed.embedding.engines import Components, Request, find_components
+from hpcembed.embedding.linear import LinearEmbedding
 from hpcembed.embedding.reference import Comparison, compare, subspace_sin_angle
+from hpcembed.embedding.solving import SolverSettings, engine_tolerance
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.matrix import DataMatrix
-from hpcembed.operators import (
-    CovarianceOperator,
-    CovariancePlan,
-    covariance,
-    expected_products,
-    plan_covariance,
-)
+from hpcembed.memory import available_per_rank
+from hpcembed.operators import EnginePlan, expected_products, plan_engine
 from hpcembed.parallel import allgather_rows
-from hpcembed.rows import assign
-from miramns import Check, EigenResult
 
-__all__ = ["PCA", "subspace_sin_angle"]
+__all__ = ["PCA", "seed_of", "subspace_sin_angle"]
 
-#: Mean over deviation beyond which rows are centred before they are projected.
-_LARGE_OFFSET = 1e3
+Self = TypeVar("Self", bound="PCA")
 
-_CHOICES = {
-    "operator": ("auto", "assembled", "matrix_free"),
-    "solver": ("miramns", "krylovschur"),
-    "variant": ("default", "published"),
-    "on_no_convergence": ("raise", "keep"),
-}
+#: Tolerances, relative to the largest eigenvalue, for data in single precision (or integers of
+#: that size) and in double.
+_SINGLE_TOL, _DOUBLE_TOL = 1e-6, 1e-10
+
+#: Components that a search for a share of the variance starts with where no whole spectrum is
+#: cheap; doubled until they are enough.
+_FIRST_GUESS = 32
+
+_ENGINES = ("auto", "assembled", "matrix_free", "block", "gram")
 
 
-class PCA:
-    """Principal component analysis of a :class:`~hpcembed.matrix.DataMatrix`.
+class PCA(LinearEmbedding):
+    """Principal component analysis.
 
     Parameters
     ----------
-    n_components : int
-        k, at most d.
-    operator : {"auto", "assembled", "matrix_free"}
-        How the covariance is formed; auto asks the cost model.
-    solver : {"miramns", "krylovschur"}
-    variant : {"default", "published"}
-        Of MIRAMns.
-    tol : float
-        Largest true residual relative to each eigenvalue.
-    max_it : int
-        Largest number of restarts.
-    ncv : int
-        Largest subspace, 0 = chosen.
-    nested : tuple of int
-        Nested sizes, empty = chosen.
-    seed : int
-        Of the start vector.
-    available_bytes : int, optional
-        Memory that one rank may still take.
-    threads : int
-        BLAS threads per rank, for the cost model.
-    reference : bool
-        Solve again with SLEPc's Krylov-Schur, on the same operator, and keep the answer.
-    on_no_convergence : {"raise", "keep"}
-    on_check : callable, optional
-        Called with every look of MIRAMns at a nested size.
+    n_components : int, float or None
+        How many; or, between 0 and 1, as many as explain this share of the variance; None for
+        min(n, d).
+    whiten : bool
+        Scale coordinates to unit variance. Components whose eigenvalue is not known to be positive
+        (below ``max(n, d) eps lambda_1`` or its residual) are set to zero instead.
+    eigenvalue_threshold : float, optional
+        Keep only components with eigenvalues of at least this share of the largest.
+    eigen_solver : {"auto", "assembled", "matrix_free", "block", "gram"}
+        The engine; auto asks the cost model (:mod:`hpcembed.operators.cost`).
+    tol : float, optional
+        Largest true residual, relative to the largest eigenvalue. Default: 1e-6 for rows in
+        single precision or short integers, 1e-10 for double.
+    random_state : int, RandomState or None
+        Of the start vectors; None is 0, so that results repeat.
+    memory_limit : int, optional
+        Bytes that one rank may take. Default: its share of what is free.
+    n_threads : int, optional
+        BLAS threads per rank. Default: those that BLAS uses.
+    solver : SolverSettings, optional
+        How the eigenproblem is solved, for those who want to say.
 
     Attributes
     ----------
     components_ : ndarray of shape (k, d)
         Orthonormal rows, on every rank; the largest entry of each is positive.
+    explained_variance_ : ndarray of shape (k,)
+        Eigenvalues of the sample covariance, largest first; also ``eigenvalues_``.
+    explained_variance_ratio_, singular_values_ : ndarray of shape (k,)
     mean_, feature_variances_ : ndarray of shape (d,)
-        Of the rows that were fitted.
-    eigenvalues_, explained_variance_ : ndarray of shape (k,)
-        Of the sample covariance, largest first.
-    explained_variance_ratio_ : ndarray of shape (k,)
-    result_ : EigenResult
-        The solver's answer with its certificate.
-    reference_ : EigenResult or None
-    comparison_ : Comparison or None
-        How far the reference lies away.
-    reference_sin_angle_ : float
-        Sine of the largest angle between both subspaces, NaN without reference.
+    noise_variance_ : float
+        Mean of the eigenvalues that were left out.
+    n_components_, n_requested_, n_features_in_, n_samples_ : int
+        Components found, and asked for: fewer are found where the solver gave up.
+    residual_norms_ : ndarray of shape (k,)
+        ``||C v - lambda v||`` in double.
+    negligible_ : ndarray of bool, shape (k,)
+        Components whose eigenvalue is not known to be positive.
+    converged_reason_ : str
     certified_ : bool
         Every pair meets its tolerance, and no reference has a larger eigenvalue in its place.
-    plan_ : CovariancePlan
+    result_ : EigenResult
+        The solver's answer with its certificate; rows of the vectors distributed.
+    reference_, comparison_, reference_sin_angle_
+        Of a reference solver, where ``solver.reference`` asked for it.
+    plan_ : EnginePlan
+        The engine with its predicted cost, beside the others.
     seconds_ : dict of str to float
         Wall time of ``operator`` and ``solve`` on the slowest rank.
     """
 
     def __init__(
         self,
-        n_components: int,
+        n_components: int | float | None = None,
         *,
-        operator: Literal["auto", "assembled", "matrix_free"] = "auto",
-        solver: Literal["miramns", "krylovschur"] = "miramns",
-        variant: Literal["default", "published"] = "default",
-        tol: float = 1e-10,
-        max_it: int = 500,
-        ncv: int = 0,
-        nested: tuple[int, ...] = (),
-        seed: int = 0,
-        available_bytes: int | None = None,
-        threads: int = 1,
-        reference: bool = False,
-        on_no_convergence: Literal["raise", "keep"] = "raise",
-        on_check: Callable[[Check], None] | None = None,
+        whiten: bool = False,
+        eigenvalue_threshold: float | None = None,
+        eigen_solver: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto",
+        tol: float | None = None,
+        random_state: Any = None,
+        memory_limit: int | None = None,
+        n_threads: int | None = None,
+        solver: SolverSettings | None = None,
     ) -> None:
         self.n_components = n_components
-        self.operator = operator
-        self.solver = solver
-        self.variant = variant
+        self.whiten = whiten
+        self.eigenvalue_threshold = eigenvalue_threshold
+        self.eigen_solver = eigen_solver
         self.tol = tol
-        self.max_it = max_it
-        self.ncv = ncv
-        self.nested = nested
-        self.seed = seed
-        self.available_bytes = available_bytes
-        self.threads = threads
-        self.reference = reference
-        self.on_no_convergence = on_no_convergence
-        self.on_check = on_check
+        self.random_state = random_state
+        self.memory_limit = memory_limit
+        self.n_threads = n_threads
+        self.solver = solver
 
-    def plan(self, X: DataMatrix) -> CovariancePlan:
-        """What :meth:`fit` would do with the covariance. Collective for sparse rows."""
-        solves = 3 if self.reference else 1
-        return plan_covariance(
-            X.n_rows,
-            X.n_features,
-            solves * expected_products(self.n_components),
-            ranks=X.comm.size,
-            threads=self.threads,
-            available_bytes=self.available_bytes or 2**62,
-            n_nonzeros=X.n_nonzeros if X.is_sparse else None,
-            kind=self.operator,
-        )
-
-    def fit(self, X: DataMatrix) -> PCA:
+    def fit(self: Self, X: Any, y: Any = None, *, comm: MPI.Intracomm | None = None) -> Self:
         """Find the components of the rows of `X`.
 
-        Collective.
+        Collective on `comm`, or on the communicator of a DataMatrix.
+
+        Parameters
+        ----------
+        X : DataMatrix, or array or sparse matrix of shape (n_local, d)
+        y : ignored
+        comm : MPI.Comm, optional
+            Where `X` is an array: the ranks that hold the other rows.
 
         Raises
         ------
-        InputError
-            When k exceeds the number of features, or there are fewer than two rows.
+        InputError, ValueError
+            Rows that cannot be used, fewer than two, or more components than features.
+        ConfigError
+            Settings that do not fit.
+        MemoryLimitError
+            Before anything large is allocated.
         ConvergenceError
             When a pair missed its tolerance, or the reference has a larger eigenvalue in its
-            place, and ``on_no_convergence="raise"``.
+            place, and ``solver.on_no_convergence`` is "raise".
         """
         self._check_settings()
-        if not 1 <= self.n_components <= X.n_features:
-            raise InputError(
-                f"need 1 <= n_components <= features, got n_components={self.n_components} with "
-                f"{X.n_features} features"
-            )
-        self.plan_ = self.plan(X)
-        began = _collective_time(X.comm)
-        operator = covariance(X, self.plan_)
-        formed = _collective_time(X.comm)
-        try:
-            result = self._solve(operator.mat)
-            solved = _collective_time(X.comm)
-            self.reference_ = self._reference_solve(operator.mat) if self.reference else None
-        finally:
-            operator.destroy()
-        self.seconds_ = {"operator": formed - began, "solve": solved - formed}
-        self._keep(result, operator, X)
-        if not self.certified_ and self.on_no_convergence == "raise":
-            raise ConvergenceError(self.failure_text(), result)
+        data = self._matrix(X, comm)
+        if data.n_rows < 2:
+            raise InputError(f"a covariance needs at least 2 training rows, got {data.n_rows}")
+        k, share = self._wanted(data)
+        while True:
+            found = self._find(data, k)
+            enough = self._enough(found, share, data)
+            if enough is not None:
+                break
+            k = min(2 * k, min(data.n_rows, data.n_features))
+        self._keep(found, data, enough)
+        if not self.certified_ and self._settings.on_no_convergence == "raise":
+            raise ConvergenceError(self.failure_text(), self.result_)
         return self
 
+    @property
+    def _settings(self) -> SolverSettings:
+        return self.solver or SolverSettings()
+
     def _check_settings(self) -> None:
-        for name in ("n_components", "max_it", "ncv", "seed"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise ConfigError(f"{name} must be an integer, got {value!r}")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed must lie between 0 and 2^63 - 1, got {self.seed}")
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise ConfigError(f"{name} = {value!r} is not one of {', '.join(choices)}")
+        k = self.n_components
+        is_number = isinstance(k, int | float | np.integer | np.floating)
+        if k is not None and (isinstance(k, bool) or not is_number):
+            raise ConfigError(f"n_components must be a number or None, got {k!r}")
+        if isinstance(k, float | np.floating) and not 0 < k < 1:
+            raise ConfigError(
+                f"n_components must be an integer, or a share of the variance between 0 and 1, "
+                f"got {k!r}"
+            )
+        if self.eigen_solver not in _ENGINES:
+            raise ConfigError(
+                f"eigen_solver = {self.eigen_solver!r} is not one of {', '.join(_ENGINES)}"
+            )
+        if self.tol is not None and not 0 < self.tol < 1:
+            raise ConfigError(f"tol must lie between 0 and 1, got {self.tol!r}")
+        threshold = self.eigenvalue_threshold
+        if threshold is not None and not 0 < threshold <= 1:
+            raise ConfigError(f"eigenvalue_threshold must lie between 0 and 1, got {threshold!r}")
+        seed_of(self.random_state)
+        self._settings.check()
+
+    def _wanted(self, X: DataMatrix) -> tuple[int, float | None]:
+        """Components to look for first, and the share of the variance to reach, if any."""
+        n, d = X.n_rows, X.n_features
+        k = self.n_components
+        if isinstance(k, int | np.integer):
+            if not 1 <= k <= d:
+                raise InputError(
+                    f"need 1 <= n_components <= features, got n_components={k} with {d} features"
+                )
+            return int(k), None
+        most = min(n, d)
+        if k is None and self.eigenvalue_threshold is None:
+            return most, None
+        # a whole spectrum that is formed anyway, or a guess to be doubled
+        assembled = self._plan(X, most).kind == "assembled"
+        return (most if assembled else min(_FIRST_GUESS, most)), None if k is None else float(k)
+
+    def _enough(self, found: Components, share: float | None, X: DataMatrix) -> int | None:
+        """How many of the components to keep; None where more must be looked for."""
+        values = np.asarray(found.result.eigenvalues)
+        whole = len(values) >= min(X.n_rows, X.n_features)
+        wanted = len(values)
+        if share is not None:
+            explained = np.cumsum(values) / max(float(found.variances.sum()), np.finfo(float).tiny)
+            reached = int(np.searchsorted(explained, share, side="right")) + 1
+            if reached > len(values) and not whole:
+                return None
+            wanted = min(reached, len(values))
+        if self.eigenvalue_threshold is not None:
+            above = int(np.sum(values >= self.eigenvalue_threshold * values[0]))
+            fixed = isinstance(self.n_components, int | np.integer)
+            if above == len(values) and not whole and not fixed and share is None:
+                return None
+            wanted = min(wanted, max(above, 1))
+        return wanted
+
+    def plan(self, X: DataMatrix) -> EnginePlan:
+        """What :meth:`fit` would do with rows that are there. Collective."""
+        return self._plan(X, self._wanted(X)[0])
+
+    def _plan(self, X: DataMatrix, k: int) -> EnginePlan:
+        reference = 2 * expected_products(k) if self._settings.reference else 0
+        return plan_engine(
+            X.n_rows,
+            X.n_features,
+            k,
+            ranks=X.comm.size,
+            threads=self._threads(self.n_threads),
+            available_bytes=available_per_rank(X.comm, self.memory_limit or 0),
+            n_nonzeros=X.n_nonzeros if X.is_sparse else None,
+            item_bytes=X.stored_type.itemsize,
+            tol=engine_tolerance(
+                self._tolerance(X), relative=self._settings.criterion == "relative"
+            ),
+            n_reference=reference,
+            single_vector=self._settings.needs_single_vectors,
+            kind=self.eigen_solver,
+        )
+
+    def _tolerance(self, X: DataMatrix) -> float:
+        if self.tol is not None:
+            return self.tol
+        return _DOUBLE_TOL if X.stored_type.itemsize > 4 else _SINGLE_TOL
+
+    def _find(self, X: DataMatrix, k: int) -> Components:
+        self.plan_ = self._plan(X, k)
+        request = Request(
+            k=k,
+            tol=self._tolerance(X),
+            seed=seed_of(self.random_state),
+            centred=True,
+            threads=self._threads(self.n_threads),
+            memory_bytes=self.memory_limit,
+            solver=self._settings,
+        )
+        return find_components(X, self.plan_, request)
+
+    def _keep(self, found: Components, X: DataMatrix, k: int) -> None:
+        comm, total = X.comm, float(found.variances.sum())
+        result = found.result
+        self.result_, self.reference_, self.seconds_ = result, found.reference, found.seconds
+        vectors: NDArray[Any] = allgather_rows(comm, np.ascontiguousarray(result.eigenvectors))
+        self.components_ = np.ascontiguousarray(vectors.T[:k])
+        self.mean_, self.feature_variances_ = found.mean, found.variances
+        values = np.asarray(result.eigenvalues)[:k]
+        n, d = X.n_rows, X.n_features
+        floor = max(n, d) * np.finfo(float).eps * max(float(np.max(values, initial=0.0)), 0.0)
+        self.residual_norms_ = np.asarray(result.residual_norms)[:k]
+        self.negligible_ = values <= np.maximum(floor, self.residual_norms_)
+        self.eigenvalues_ = self.explained_variance_ = np.maximum(values, 0.0)
+        self.explained_variance_ratio_ = (
+            self.eigenvalues_ / total if total > 0 else np.zeros_like(values)
+        )
+        self.singular_values_ = np.sqrt(self.eigenvalues_ * (n - 1))
+        self.n_samples_, self.n_components_ = n, len(values)
+        left = min(n, d) - len(values)
+        rest = total - float(self.eigenvalues_.sum())
+        self.noise_variance_ = max(rest, 0.0) / left if left > 0 else 0.0
+        self.converged_reason_ = result.reason.name
+        self.comparison_: Comparison | None = None
+        if self.reference_ is not None:
+            self.comparison_ = compare(comm, result, self.reference_, self._tolerance(X))
+        compared = self.comparison_
+        self.reference_sin_angle_ = compared.sin_angle if compared else float("nan")
+        self.certified_ = result.converged and not (compared and compared.exceeded)
+        asked = self.n_components
+        is_count = isinstance(asked, int | np.integer)
+        self.n_requested_ = int(asked) if is_count else len(values)  # type: ignore[arg-type]
+        self._tol = self._tolerance(X)
 
     def failure_text(self) -> str:
         """Which eigenpairs missed their tolerance, and what to do. Not collective."""
@@ -203,102 +304,95 @@ class PCA:
                 "larger eigenvalues there; raise solver.ncv or try another solver.seed"
             )
         missed = [i + 1 for i in result.missed]
-        missed += range(len(result.eigenvalues) + 1, self.n_components + 1)
+        missed += range(len(result.eigenvalues) + 1, self.n_requested_ + 1)
         remedy = result.reason.remedy
-        return f"eigenpairs {_listed(missed)} missed the tolerance {self.tol:g}: {remedy}"
+        return f"eigenpairs {_listed(missed)} missed the tolerance {self._tol:g}: {remedy}"
 
-    def _solve(self, mat: object) -> EigenResult:
-        if self.solver == "krylovschur":
-            return self._slepc(mat, max_it=self.max_it, ncv=self.ncv or None)
-        try:
-            return miramns.solve(
-                mat,
-                self.n_components,
-                which="LA",
-                hermitian=True,
-                tol=self.tol,
-                max_it=self.max_it,
-                ncv=self.ncv or None,
-                nested_sizes=self.nested or None,
-                variant=self.variant,
-                seed=self.seed,
-                memory_bytes=self.available_bytes // 2 if self.available_bytes else None,
-                on_check=self.on_check,
-            )
-        except miramns.OperatorError as error:
-            raise InputError(str(error)) from error
-        except miramns.MiramnsError as error:
-            raise ConfigError(f"solver: {error}") from error
-
-    def _reference_solve(self, mat: object) -> EigenResult:
-        return self._slepc(mat)
-
-    def _slepc(self, mat: object, **limits: int | None) -> EigenResult:
-        settings: dict[str, Any] = {"tol": self.tol, "seed": self.seed, **limits}
-        try:
-            return miramns.slepc(mat, self.n_components, which="LA", hermitian=True, **settings)
-        except (PETSc.Error, SystemError) as error:
-            # newer bindings wrap PETSc's error; the lines after its code are "[rank] text",
-            # outermost function first
-            text = str(error.__cause__ or error)
-            lines = [line.partition("] ")[2] or line for line in text.splitlines()]
-            raise ConfigError(
-                f"SLEPc's solver: {lines[-1].strip()}; check --petsc, PETSC_OPTIONS, solver.ncv "
-                "and solver.max_it"
-            ) from error
-
-    def _keep(self, result: EigenResult, operator: CovarianceOperator, X: DataMatrix) -> None:
-        comm, total = X.comm, operator.total_variance
-        self.result_ = result
-        vectors: NDArray[Any] = allgather_rows(comm, np.asarray(result.eigenvectors))
-        self.components_ = np.ascontiguousarray(vectors.T)
-        self.mean_ = operator.mean
-        self.feature_variances_ = operator.variances
-        self.eigenvalues_ = self.explained_variance_ = np.asarray(result.eigenvalues)
-        self.explained_variance_ratio_ = (
-            self.eigenvalues_ / total if total > 0 else np.zeros_like(self.eigenvalues_)
-        )
-        self.n_features_in_ = X.n_features
-        self.comparison_: Comparison | None = None
-        if self.reference_ is not None:
-            self.comparison_ = compare(comm, result, self.reference_, self.tol)
-        compared = self.comparison_
-        self.reference_sin_angle_ = compared.sin_angle if compared else float("nan")
-        self.certified_ = result.converged and not (compared and compared.exceeded)
-
-    def transform(
-        self, X: DataMatrix, dtype: type[np.floating[Any]] = np.float64
-    ) -> NDArray[np.floating[Any]]:
-        """Coordinates of this rank's rows in the components, shape (n_local, k).
-
-        Not collective.
-
-        Raises
-        ------
-        InputError
-            When `X` has another number of features than the data of :meth:`fit`, or a coordinate
-            is beyond `dtype`.
-        """
-        if X.n_features != self.n_features_in_:
-            raise InputError(
-                f"fitted on {self.n_features_in_} features, asked to transform {X.n_features}"
-            )
-        V = np.ascontiguousarray(self.components_.T)
-        # Products with a mean far larger than the spread would cancel.
-        spread = np.sqrt(np.max(self.feature_variances_, initial=0.0))
-        centred = not X.is_sparse and np.max(np.abs(self.mean_)) > _LARGE_OFFSET * spread
-        offset = 0.0 if centred else self.mean_ @ V
-        embedded = np.empty((X.n_local, V.shape[1]), dtype=dtype)
-        for first, block in X.blocks():
-            rows = block - self.mean_ if centred else block
-            assign(embedded[first : first + block.shape[0]], rows @ V - offset)
+    def _scaled(self, embedded: NDArray[Any]) -> NDArray[Any]:
+        if self.whiten:
+            embedded *= self._whitening().astype(embedded.dtype)
         return embedded
 
+    def _whitening(self) -> NDArray[np.float64]:
+        known = ~self.negligible_
+        return np.where(known, 1 / np.sqrt(np.where(known, self.explained_variance_, 1.0)), 0.0)
 
-def _collective_time(comm: MPI.Comm) -> float:
-    """Time at which all ranks have arrived here."""
-    comm.Barrier()
-    return time.perf_counter()
+    def _unscaled(self, coordinates: NDArray[Any]) -> NDArray[Any]:
+        if not self.whiten:
+            return coordinates
+        return coordinates * np.sqrt(np.where(self.negligible_, 0.0, self.explained_variance_))
+
+    def get_covariance(self) -> NDArray[np.float64]:
+        """Covariance of the probabilistic model, shape (d, d). Not collective."""
+        excess = np.maximum(self.explained_variance_ - self.noise_variance_, 0.0)
+        model = (self.components_.T * excess) @ self.components_
+        model.flat[:: len(model) + 1] += self.noise_variance_
+        return model
+
+    def get_precision(self) -> NDArray[np.float64]:
+        """Inverse of :meth:`get_covariance`, shape (d, d). Not collective."""
+        return np.asarray(np.linalg.inv(self.get_covariance()))
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """Log-likelihood of each of this rank's rows under the probabilistic model, shape (n,).
+
+        Not collective. In O(d k) a row: the model's covariance is never formed.
+
+        References
+        ----------
+        Tipping and Bishop, "Probabilistic principal component analysis", J. R. Stat. Soc. B 61
+        (1999).
+        """
+        rows = self._rows(X)
+        d, noise = self.n_features_in_, self.noise_variance_
+        values = np.maximum(self.explained_variance_, noise)
+        left = d - len(values)
+        if (left and noise <= 0) or not (values > 0).all():
+            raise InputError(
+                "the data lie in the span of the components, where the model has no density: "
+                "fit fewer components"
+            )
+        coordinates = self._project(rows, np.float64)
+        found = np.empty(rows.n_local)
+        for first, block in rows.blocks():
+            dense = block.toarray() if rows.is_sparse else block
+            squares = np.square(dense - self.mean_).sum(axis=1)
+            part = slice(first, first + len(squares))
+            z = np.square(coordinates[part])
+            found[part] = (z / values).sum(axis=1)
+            if left:
+                found[part] += np.maximum(squares - z.sum(axis=1), 0.0) / noise
+        constant = d * math.log(2 * math.pi) + float(np.log(values).sum())
+        constant += left * math.log(noise) if left else 0.0
+        return -0.5 * (found + constant)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean log-likelihood of the rows.
+
+        Collective for a DataMatrix, and for arrays where `fit` was given a communicator.
+        """
+        likelihoods = self.score_samples(X)
+        comm = X.comm if isinstance(X, DataMatrix) else self.comm_
+        total, count = comm.allreduce(np.array([likelihoods.sum(), len(likelihoods)]))
+        return float(total / count)
+
+
+def seed_of(random_state: Any) -> int:
+    """The seed that a random_state of scikit-learn's kinds stands for; None is 0.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if random_state is None:
+        return 0
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
+        raise ConfigError(f"random_state must be an integer or None, got {random_state!r}")
+    if not 0 <= random_state < 2**63:
+        raise ConfigError(f"seed must lie between 0 and 2^63 - 1, got {random_state}")
+    return int(random_state)
 
 
 def _listed(pairs: list[int]) -> str:

@@ -4,9 +4,7 @@ Assembled: each rank accumulates one triangle of its rows' contribution by symme
 of centred blocks (BLAS-3), one reduction adds the triangles, and the other half is copied, so the
 matrix is symmetric to the last bit.
 
-Matrix-free: ``y = X'w - m sum(w)`` over n - 1 with ``w = X v - 1 (m'v)``, every block of rows read
-once per product, so that no centred copy exists and sparse rows stay sparse. Where a mean is large
-against the spread the subtraction would cancel; then dense blocks are centred in cache.
+Matrix-free: passes over the rows, see :mod:`hpcembed.operators.passes`.
 """
 
 from __future__ import annotations
@@ -18,18 +16,25 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyr, dsyrk, ssyrk
 
 from hpcembed.errors import InputError
-from hpcembed.matrix import DataMatrix, gather_vector, scatter_sum
-from hpcembed.operators.cost import CovariancePlan
+from hpcembed.matrix import DataMatrix
+from hpcembed.operators.moments import column_moments
+from hpcembed.operators.passes import CovariancePasses, Moments, covariance_shell
 from hpcembed.parallel import sum_over_ranks
 
-__all__ = ["CovarianceOperator", "covariance"]
+__all__ = [
+    "CovarianceOperator",
+    "covariance",
+    "covariance_triangle",
+    "single_triangle",
+    "symmetric_mat",
+]
 
-#: Mean over standard deviation beyond which blocks are centred before they are multiplied: products
-#: lose about as many digits as this ratio has.
-_LARGE_OFFSET = 1e3
+#: About the size of a block in single precision, and rows whose products are added up in it.
+_SINGLE_BLOCK_BYTES = 24 * 2**20
+_PENDING_ROWS = 2**14
 
 #: Sparse rows made dense at a time when a sparse table's covariance is assembled.
 _DENSE_ROWS = 256
@@ -68,8 +73,8 @@ class CovarianceOperator:
         self.mat.destroy()
 
 
-def covariance(X: DataMatrix, plan: CovariancePlan) -> CovarianceOperator:
-    """Form the centred sample covariance of the rows of `X`.
+def covariance(X: DataMatrix, kind: Literal["assembled", "matrix_free"]) -> CovarianceOperator:
+    """Form the centred sample covariance of the rows of `X` in double.
 
     Collective: two reductions for mean and variances, one more when assembled.
 
@@ -77,8 +82,7 @@ def covariance(X: DataMatrix, plan: CovariancePlan) -> CovarianceOperator:
     ----------
     X : DataMatrix
         n >= 2 rows; keep it while a matrix-free operator is in use.
-    plan : CovariancePlan
-        From :func:`~hpcembed.operators.cost.plan_covariance`.
+    kind : {"assembled", "matrix_free"}
 
     Raises
     ------
@@ -87,68 +91,70 @@ def covariance(X: DataMatrix, plan: CovariancePlan) -> CovarianceOperator:
     """
     if X.n_rows < 2:
         raise InputError(f"a covariance needs at least 2 training rows, got {X.n_rows}")
-    mean, variances = _moments(X)
-    is_assembled = plan.kind == "assembled"
-    mat = _assemble(X, mean) if is_assembled else _matrix_free(X, mean, variances)
-    return CovarianceOperator(mat, plan.kind, mean, variances)
+    mean, variances = column_moments(X)
+    if kind == "assembled":
+        mat = symmetric_mat(X.comm, covariance_triangle(X, mean))
+        return CovarianceOperator(mat, "assembled", mean, variances)
+    moments = Moments(X)
+    moments.mean, moments.variances = mean, variances
+    mat = covariance_shell(X, CovariancePasses(X, moments))
+    return CovarianceOperator(mat, "matrix_free", mean, variances)
 
 
-def _moments(X: DataMatrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance of every feature, by blocks, each centred on its own mean.
+def covariance_triangle(X: DataMatrix, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lower triangle of the covariance, (d, d) column-major, on every rank.
 
-    Block results are combined as in Chan, Golub, LeVeque, "Algorithms for computing the sample
-    variance", The American Statistician 37 (1983). Means are taken from a common origin among the
-    rows, so that combining them loses nothing to a large offset.
+    Collective: one reduction of d (d + 1) / 2 numbers.
     """
-    origin = _origin(X)
-    mean, spread, count = np.zeros(X.n_features), np.zeros(X.n_features), 0
-    for _, block in X.blocks():
-        b = block.shape[0]
-        block_mean, block_spread = _block_moments(block if X.is_sparse else block - origin)
-        difference = block_mean - mean
-        spread += block_spread + difference**2 * (count * b / (count + b))
-        mean += difference * (b / (count + b))
-        count += b
-    overall = sum_over_ranks(X.comm, mean * (count / X.n_rows))
-    spread += count * (mean - overall) ** 2
-    return origin + overall, sum_over_ranks(X.comm, spread) / (X.n_rows - 1)
-
-
-def _origin(X: DataMatrix) -> NDArray[np.float64]:
-    """The first row of all, on every rank; zero for sparse rows, which must stay sparse."""
-    if X.is_sparse:
-        return np.zeros(X.n_features)
-    owner = X.comm.allreduce(X.comm.rank if X.n_local else X.comm.size, op=MPI.MIN)
-    first = np.empty(X.n_features)
-    if X.comm.rank == owner:
-        first[:] = next(iter(X.blocks()))[1][0]
-    X.comm.Bcast(first, root=owner)
-    return first
-
-
-def _block_moments(block: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if isinstance(block, np.ndarray):
-        mean = block.mean(axis=0)
-        return mean, np.square(block - mean).sum(axis=0)
-    rows, d = block.shape
-    mean = np.asarray(block.sum(axis=0)).ravel() / rows
-    squares = np.bincount(
-        block.indices, weights=(block.data - mean[block.indices]) ** 2, minlength=d
-    )
-    stored = np.bincount(block.indices, minlength=d)
-    return mean, squares + (rows - stored) * mean**2
-
-
-def _assemble(X: DataMatrix, mean: NDArray[np.float64]) -> PETSc.Mat:
     d = X.n_features
     lower = np.zeros((d, d), order="F")
     for block in _centred_blocks(X, mean):
         # The transpose of a row-major block is column-major: BLAS reads it in place.
         lower = dsyrk(1.0, block.T, beta=1.0, c=lower, lower=1, overwrite_c=1)
+    return _averaged(X, lower)
+
+
+def single_triangle(X: DataMatrix, moments: Moments) -> NDArray[np.float64]:
+    """The same from single precision products, added in double every some thousand rows.
+
+    Collective: two reductions. Completes the mean of `moments`.
+    """
+    d, single = X.n_features, np.dtype(np.float32)
+    lower = np.zeros((d, d), order="F")
+    part = np.zeros((d, d), dtype=single, order="F")
+    shift = moments.shift.astype(single) if moments.is_offset(single) else np.zeros(d, single)
+    sums, pending = np.zeros(d), 0
+    for _, block in X.blocks(np.float32, _SINGLE_BLOCK_BYTES):
+        rows = block - shift if shift.any() else block
+        part = ssyrk(1.0, rows.T, beta=float(pending > 0), c=part, lower=1, overwrite_c=1)
+        sums += np.ones(len(rows), dtype=single) @ rows
+        pending += len(rows)
+        if pending >= _PENDING_ROWS:
+            lower += part
+            pending = 0
+    if pending:
+        lower += part
+    del part
+    offset = sum_over_ranks(X.comm, sums) / X.n_rows
+    if moments.centred:
+        moments.mean = offset + shift
+        # each rank takes off its share, so that one reduction serves both terms
+        weight = -X.n_local
+        lower = dsyr(weight, offset, a=lower, lower=1, overwrite_a=1)
+    return _averaged(X, lower)
+
+
+def _averaged(X: DataMatrix, lower: NDArray[np.float64]) -> NDArray[np.float64]:
     if X.comm.size > 1:
         _reduce_triangle(X.comm, lower)
-    lower /= X.n_rows - 1
-    mat = PETSc.Mat().createDense(((None, d), (None, d)), comm=X.comm)
+    lower /= max(X.n_rows - 1, 1)
+    return lower
+
+
+def symmetric_mat(comm: MPI.Comm, lower: NDArray[np.float64]) -> PETSc.Mat:
+    """A dense Mat, symmetric to the last bit, of a triangle that every rank has. Collective."""
+    d = len(lower)
+    mat = PETSc.Mat().createDense(((None, d), (None, d)), comm=comm)
     mat.setUp()
     first, last = mat.getOwnershipRange()
     rows = mat.getDenseArray()
@@ -184,47 +190,3 @@ def _reduce_triangle(comm: MPI.Comm, lower: NDArray[np.float64]) -> None:
     for j in range(d):
         lower[j:, j] = packed[offset : offset + d - j]
         offset += d - j
-
-
-def _matrix_free(
-    X: DataMatrix, mean: NDArray[np.float64], variances: NDArray[np.float64]
-) -> PETSc.Mat:
-    d = X.n_features
-    products = _CentredProducts(X, mean, variances)
-    mat = PETSc.Mat().createPython(((None, d), (None, d)), products, comm=X.comm)
-    mat.setUp()
-    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
-    return mat
-
-
-class _CentredProducts:
-    """Context of the shell matrix: covariance products from one pass over the rows."""
-
-    def __init__(
-        self, X: DataMatrix, mean: NDArray[np.float64], variances: NDArray[np.float64]
-    ) -> None:
-        # Not the DataMatrix: a cycle would leave PETSc objects to the garbage collector.
-        self._blocks = X.blocks
-        self._comm = X.comm
-        self._weight = 1.0 / (X.n_rows - 1)
-        self._mean = mean
-        spread = np.sqrt(np.max(variances, initial=0.0))
-        self._centre_blocks = not X.is_sparse and bool(
-            np.max(np.abs(mean), initial=0.0) > _LARGE_OFFSET * spread
-        )
-
-    def mult(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = C x. Collective: one gather, one reduction."""
-        v = gather_vector(self._comm, x)
-        mean = self._mean
-        total, weight_sum = np.zeros_like(mean), 0.0
-        offset = 0.0 if self._centre_blocks else mean @ v
-        for _, block in self._blocks():
-            rows = block - mean if self._centre_blocks else block
-            w = rows @ v - offset
-            total += w @ rows
-            weight_sum += w.sum()
-        if not self._centre_blocks:
-            total -= mean * weight_sum
-        total *= self._weight
-        scatter_sum(self._comm, total, y)

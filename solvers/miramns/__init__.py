@@ -5,6 +5,7 @@
 >>> result.converged, result.residual_norms.max()                            # doctest: +SKIP
 """
 
+from miramns.certified import certify
 from miramns.convergence import MiramnsError, OperatorError, Reason
 from miramns.eps import MIRAMns
 from miramns.interop import slepc
@@ -22,6 +23,7 @@ __all__ = [
     "NoConvergence",
     "OperatorError",
     "Reason",
+    "certify",
     "eigs",
     "eigsh",
     "largest_size",

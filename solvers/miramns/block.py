@@ -127,7 +127,10 @@ class BlockFactorization(ArnoldiFactorization):
             # the space ends within the next block: any basis of what is left serves
             self._fill(last, room)
             wide = self.basis[:, : last + room]
-            H[: last + room, first:last] = self._reduce(wide.T @ target)
+            coupling = self._reduce(wide.T @ target)
+            if not np.isfinite(coupling).all():
+                self._refuse_product()
+            H[: last + room, first:last] = coupling
             self._take_norm(H[: last + room, first:last])
             self.size = last
             return
@@ -163,10 +166,7 @@ class BlockFactorization(ArnoldiFactorization):
             sums = self._reduce(np.vstack([before.T @ W, W.T @ W]))
             sums, squares = sums[:-width], sums[-width:]
             if not np.isfinite(squares).all():
-                raise OperatorError(
-                    f"product {self.n_matvec} with the operator has entries that are not finite: "
-                    "look for NaN or Inf in the data"
-                )
+                self._refuse_product()
             W -= before @ sums
             gram = self._reduce(W.T @ W)
             coefficients += sums @ factor
@@ -184,6 +184,12 @@ class BlockFactorization(ArnoldiFactorization):
                 for j in lost:
                     W[:, j] = self._random(int(j)) / np.sqrt(self.n)
         return coefficients[d:], factor
+
+    def _refuse_product(self) -> None:
+        raise OperatorError(
+            f"product {self.n_matvec} with the operator has entries that are not finite: look for "
+            "NaN or Inf in the data"
+        )
 
     def compress(self, Q: NDArray[np.float64], hessenberg: NDArray[np.float64]) -> None:
         """Keep the columns times Q; the block of residual directions stays behind them."""

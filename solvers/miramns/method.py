@@ -128,8 +128,9 @@ def solve(
     exact : PETSc.Mat, optional
         The operator that is meant, where `A` is a cheaper approximation of it (products in single
         precision): the space is made by `A`, while values, residuals and the verdict come from
-        products with `exact`. Symmetric operators, without multiplicity check. A run whose answer does not pass there ends at
-        once, as further products with `A` would not help: go on with `exact` from its vectors.
+        products with `exact`. Symmetric operators, without multiplicity check. A run whose answer
+        does not pass there ends at once, as further products with `A` would not help: go on with
+        `exact` from its vectors.
     memory_bytes : int, optional
         Memory that the basis may take on one rank. Default: a quarter of this rank's share of what
         is free.

@@ -365,9 +365,8 @@ class Run:
         loss = 0.0
         if p.hermitian and p.inner is None:
             loss = orthonormalize(self.comm, self.vectors)
-            self.products = apply_columns(
-                p.exact if p.exact is not None else arnoldi.operator, self.vectors
-            )
+            judge = arnoldi.operator if p.exact is None else p.exact
+            self.products = apply_columns(judge, self.vectors)
             if loss > _PROJECT_AGAIN or p.exact is not None:
                 self._rayleigh_ritz()
             self.residuals = residual_norms(self.comm, self.values, self.vectors, self.products)

@@ -206,3 +206,9 @@ def test_more_start_vectors_than_a_block_holds(operators):
         solve(A, 2, hermitian=True, variant="block", block_size=2, start=wide)
     with pytest.raises(MiramnsError, match=r"one vector, of shape \(n_local,\), for this variant"):
         solve(A, 2, hermitian=True, start=wide)
+
+
+def test_nan_where_the_space_ends_within_a_block(operators):
+    with pytest.raises(OperatorError, match="not finite: look for NaN"):
+        solve(operators(diagonal=np.r_[np.ones(3), np.nan]), 2, hermitian=True, variant="block",
+              block_size=3)  # fmt: skip

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import sklearn.decomposition
 
+import miramns
 from hpcembed.data.synthetic import planted_covariance
-from hpcembed.embedding import PCA
+from hpcembed.embedding import PCA, SolverSettings, engines
 from hpcembed.embedding.pca import subspace_sin_angle
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.matrix import DataMatrix
@@ -31,7 +32,8 @@ def rows_with_offset(comm):
 @pytest.mark.parametrize("solver", ["miramns", "krylovschur"])
 def test_against_scikit_learn(comm, X, operator, solver):
     k = 4
-    pca = PCA(k, operator=operator, solver=solver, reference=True).fit(X)
+    settings = SolverSettings(name=solver, criterion="relative", reference=True)
+    pca = PCA(k, eigen_solver=operator, solver=settings).fit(X)
     oracle = sklearn.decomposition.PCA(k, svd_solver="full").fit(ROWS)
     np.testing.assert_allclose(pca.eigenvalues_, oracle.explained_variance_, rtol=1e-10)
     np.testing.assert_allclose(
@@ -100,12 +102,13 @@ def test_unconverged_raises_or_is_kept(comm):
     rows = planted_covariance(4 * d, d, values, seed=0, start=0, stop=4 * d)
     first, last = ownership_range(4 * d, comm)
     X = DataMatrix(np.ascontiguousarray(rows[first:last]), np.zeros(last - first, int), comm)
-    settings = {"ncv": 8, "max_it": 1, "tol": 1e-12}
+    settings = {"solver": SolverSettings(ncv=8, max_it=1), "tol": 1e-12}
     with pytest.raises(ConvergenceError, match=r"missed the tolerance 1e-12: .*raise max_it") as e:
         PCA(5, **settings).fit(X)
     assert e.value.exit_status == 3
     assert len(e.value.result.eigenvalues) == 5
-    kept = PCA(5, on_no_convergence="keep", **settings).fit(X)
+    settings["solver"] = dataclasses.replace(settings["solver"], on_no_convergence="keep")
+    kept = PCA(5, **settings).fit(X)
     assert kept.result_.missed
     assert kept.components_.shape == (5, d)
 
@@ -125,10 +128,12 @@ PER_PAIR = ("eigenvalues", "residual_norms", "bounds", "error_bounds")
 
 def test_a_passed_over_eigenvalue_is_seen_by_the_reference(X, monkeypatch):
     five = PCA(5).fit(X).result_
-    monkeypatch.setattr(PCA, "_solve", lambda *_: pairs(five, [0, 1, 3, 4]))
+    monkeypatch.setattr(miramns, "solve", lambda *_, **__: pairs(five, [0, 1, 3, 4]))
+    settings = SolverSettings(name="miramns", reference=True)
     with pytest.raises(ConvergenceError, match="eigenpairs 3, 4 are not the dominant ones: SLEPc"):
-        PCA(4, reference=True).fit(X)
-    kept = PCA(4, reference=True, on_no_convergence="keep").fit(X)
+        PCA(4, solver=settings).fit(X)
+    settings = dataclasses.replace(settings, on_no_convergence="keep")
+    kept = PCA(4, solver=settings).fit(X)
     assert kept.result_.converged
     assert not kept.certified_
     assert kept.comparison_.exceeded == (2, 3)
@@ -141,15 +146,15 @@ def test_another_basis_of_a_null_space_is_no_disagreement(comm):
     rows = np.random.default_rng(0).standard_normal((5, 30))
     first, last = ownership_range(5, comm)
     X = DataMatrix(np.ascontiguousarray(rows[first:last]), np.zeros(last - first, int), comm)
-    pca = PCA(8, reference=True).fit(X)
+    pca = PCA(8, solver=SolverSettings(reference=True)).fit(X)
     assert pca.certified_
     assert pca.comparison_.exceeded == ()
 
 
 def test_a_reference_without_any_pair(comm, X, monkeypatch):
     none = pairs(PCA(2).fit(X).result_, [])
-    monkeypatch.setattr(PCA, "_reference_solve", lambda *_: none)
-    pca = PCA(2, reference=True).fit(X)
+    monkeypatch.setattr(engines, "krylov_schur", lambda *_, **__: none)
+    pca = PCA(2, solver=SolverSettings(reference=True)).fit(X)
     assert pca.certified_
     assert pca.comparison_.n_pairs == 0
     assert np.isnan(pca.reference_sin_angle_)
@@ -158,18 +163,35 @@ def test_a_reference_without_any_pair(comm, X, monkeypatch):
 
 def test_solver_settings_that_do_not_fit(X):
     with pytest.raises(ConfigError, match="solver: need a largest subspace of at least"):
-        PCA(5, ncv=4).fit(X)
+        PCA(5, solver=SolverSettings(ncv=4)).fit(X)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_components": 3.0}, "n_components must be an integer, got 3.0"),
-        ({"n_components": True}, "n_components must be an integer, got True"),
-        ({"seed": -1}, "seed must lie between 0 and 2"),
-        ({"solver": "lanczos"}, "solver = 'lanczos' is not one of miramns, krylovschur"),
-        ({"operator": "dense"}, "operator = 'dense' is not one of auto, assembled, matrix_free"),
-        ({"solver": "krylovschur", "ncv": 2}, "SLEPc's solver: .*ncv.*; check --petsc"),
+        (
+            {"n_components": 3.0},
+            "n_components must be an integer, or a share .*got 3.0",
+        ),
+        ({"n_components": True}, "n_components must be a number or None, got True"),
+        ({"random_state": -1}, "seed must lie between 0 and 2"),
+        ({"random_state": "x"}, "random_state must be an integer or None, got 'x'"),
+        ({"tol": 0.0}, "tol must lie between 0 and 1, got 0.0"),
+        ({"eigenvalue_threshold": 2}, "eigenvalue_threshold must lie between 0 and 1, got 2"),
+        (
+            {"solver": SolverSettings(name="lanczos")},
+            "name = 'lanczos' is not one of auto, miramns, krylovschur, lapack",
+        ),
+        ({"solver": SolverSettings(ncv=1.5)}, "ncv must be an integer, got 1.5"),
+        ({"eigen_solver": "dense"}, "eigen_solver = 'dense' is not one of auto, assembled, matrix"),
+        (
+            {"solver": SolverSettings(name="krylovschur", ncv=2)},
+            "SLEPc's solver: .*ncv.*; check --petsc",
+        ),
+        (
+            {"solver": SolverSettings(ncv=9), "eigen_solver": "block"},
+            "the block engine has its own solver: leave solver and ncv as they are",
+        ),
     ],
 )
 def test_settings_that_are_none(X, settings, message):
@@ -178,12 +200,13 @@ def test_settings_that_are_none(X, settings, message):
     assert "\n" not in str(caught.value)
 
 
-def test_nan_reaches_the_user_as_one_line(comm):
+@pytest.mark.parametrize("engine", ["matrix_free", "block", "assembled"])
+def test_nan_reaches_the_user_as_one_line(comm, engine):
     rows = np.random.default_rng(0).standard_normal((9, 4))
     rows[3, 1] = np.nan
     X = DataMatrix(rows, np.zeros(9, int), comm)
     with pytest.raises(InputError, match="not finite: look for NaN"):
-        PCA(2, operator="matrix_free").fit(X)
+        PCA(2, eigen_solver=engine).fit(X)
 
 
 def test_sin_angle(comm):

@@ -2,43 +2,91 @@
 
 import pytest
 
-from hpcembed.errors import MemoryLimitError
-from hpcembed.operators import expected_products, plan_covariance
+from hpcembed.errors import ConfigError, MemoryLimitError
+from hpcembed.operators import block_sizes, block_width, plan_engine
 
 
 def plan(n, d, k=10, **keywords):
     settings = {"ranks": 1, "threads": 1, "available_bytes": 2**40} | keywords
-    return plan_covariance(n, d, expected_products(k), **settings)
+    return plan_engine(n, d, k, **settings)
+
+
+def cost(chosen, kind):
+    return next(each for each in chosen.costs if each.kind == kind)
 
 
 def test_tall_and_narrow_is_assembled():
-    chosen = plan(60_000, 784, 50)
+    chosen = plan(1_000_000, 100)
     assert chosen.kind == "assembled"
-    assert chosen.bytes == chosen.assembled_bytes
-    assert chosen.assembled_seconds < chosen.matrix_free_seconds
-    assert "assembled (faster)" in chosen.describe()
+    assert chosen.bytes == cost(chosen, "assembled").bytes
+    assert chosen.cost.seconds == min(each.seconds for each in chosen.costs)
+    assert "assembled (fastest), double precision" in chosen.describe()
 
 
-def test_wide_is_matrix_free():
-    chosen = plan(2_000, 100_000)
-    assert chosen.kind == "matrix_free"
-    assert chosen.bytes == chosen.matrix_free_bytes < chosen.assembled_bytes
+def test_images_in_single_precision_go_by_blocks():
+    chosen = plan(50_000, 3_072, 50, item_bytes=4, tol=1e-6)
+    assert (chosen.kind, chosen.single) == ("block", True)
+    assert "block (fastest), single precision, certified in double" in chosen.describe()
 
 
-def test_sparse_stays_matrix_free():
-    assert plan(200_000, 50_000, n_nonzeros=20_000_000).kind == "matrix_free"
+def test_wide_goes_by_its_rows():
+    chosen = plan(500, 300_000, 50, item_bytes=4, tol=1e-6)
+    assert chosen.kind == "gram"
+    assert chosen.bytes < cost(chosen, "assembled").bytes
+    assert "gram" not in {each.kind for each in plan(300_000, 500, 50).costs}
+
+
+def test_sparse_is_not_assembled():
+    chosen = plan(200_000, 50_000, n_nonzeros=20_000_000)
+    assert chosen.kind != "assembled"
+    assert {each.kind for each in chosen.costs} == {"assembled", "matrix_free", "block"}
+
+
+def test_other_solvers_get_operators_in_double():
+    chosen = plan(50_000, 3_072, 50, item_bytes=4, tol=1e-6, single_vector=True)
+    assert {each.kind for each in chosen.costs} == {"assembled", "matrix_free"}
+    assert not chosen.single
+    with pytest.raises(ConfigError, match="the block engine has its own solver"):
+        plan(50, 30, single_vector=True, kind="block")
+
+
+def test_more_ranks_and_threads_take_less():
+    one, two = plan(50_000, 3_072, 50), plan(50_000, 3_072, 50, ranks=2)
+    for kind in ("assembled", "matrix_free", "block"):
+        assert cost(two, kind).seconds < cost(one, kind).seconds
+    assert plan(50_000, 3_072, 50, threads=2).cost.seconds < one.cost.seconds
+
+
+def test_a_tighter_tolerance_takes_longer():
+    loose, tight = plan(50_000, 3_072, 50, tol=1e-6), plan(50_000, 3_072, 50, tol=1e-12)
+    assert cost(loose, "block").seconds < cost(tight, "block").seconds
 
 
 def test_square_that_does_not_fit():
-    chosen = plan(60_000, 784, 50, available_bytes=9_000_000)
-    assert chosen.kind == "matrix_free"
-    assert "does not fit" in chosen.reason
+    free = plan(200_000, 2_000, 400, available_bytes=2**40)
+    assert free.kind == "assembled"
+    tight = plan(200_000, 2_000, 400, available_bytes=free.bytes - 1)
+    assert tight.kind != "assembled"
+    assert tight.kind != "assembled"
+    assert "fastest that fits: assembled does not" in tight.reason
 
 
 def test_what_is_asked_for_is_done_or_refused():
     assert plan(60_000, 784, kind="matrix_free").kind == "matrix_free"
     assert plan(2_000, 10_000, kind="assembled").reason == "as asked"
-    with pytest.raises(MemoryLimitError, match="matrix_free"):
-        plan(2_000, 10_000, kind="assembled", available_bytes=2**20)
+    with pytest.raises(MemoryLimitError, match='operator = "matrix_free"'):
+        plan(2_000, 10_000, kind="assembled", available_bytes=2**25)
     with pytest.raises(MemoryLimitError, match="more ranks"):
         plan(2_000, 10_000_000, available_bytes=2**20)
+    assert plan(2_000, 100, kind="gram").kind == "gram"
+    with pytest.raises(ConfigError, match="fewer components than rows"):
+        plan(10, 100, kind="gram")
+
+
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (1, 100), (10, 12), (50, 3072), (200, 210)])
+def test_blocks_hold_what_is_wanted(k, d):
+    width = block_width(k, d)
+    sizes = block_sizes(k, width, d)
+    assert 1 <= width <= d
+    assert all(size % width == 0 for size in sizes[:-1])
+    assert sizes[-1] >= min(k + 2, d)

@@ -7,7 +7,7 @@ import scipy.sparse
 from hpcembed import matrix
 from hpcembed.errors import InputError
 from hpcembed.matrix import DataMatrix
-from hpcembed.operators import covariance, plan_covariance
+from hpcembed.operators import covariance
 
 pytestmark = pytest.mark.mpi
 
@@ -21,10 +21,7 @@ def operator_of(comm, whole, kind, **keywords):
     mine = whole[shares(comm, whole.shape[0])]
     rows = mine if scipy.sparse.issparse(mine) else np.ascontiguousarray(mine)
     X = DataMatrix(rows, np.zeros(mine.shape[0], int), comm, **keywords)
-    plan = plan_covariance(
-        X.n_rows, X.n_features, 10, ranks=comm.size, threads=1, available_bytes=2**40, kind=kind
-    )
-    return covariance(X, plan), X
+    return covariance(X, kind), X
 
 
 def entries(mat):
@@ -120,6 +117,5 @@ def test_too_few_rows(comm, n):
     whole = np.ones((n, 3))
     mine = whole if comm.rank == 0 else whole[:0]
     X = DataMatrix(mine, np.zeros(len(mine), int), comm)
-    plan = plan_covariance(n, 3, 10, ranks=comm.size, threads=1, available_bytes=2**40)
     with pytest.raises(InputError, match=f"at least 2 training rows, got {n}"):
-        covariance(X, plan)
+        covariance(X, "assembled")

@@ -1,0 +1,119 @@
+"""Products of the centred Gram matrix ``(X - 1 m')(X - 1 m')' / (n - 1)`` with blocks of vectors.
+
+Its eigenvalues are those of the covariance, and ``(X - 1 m')'u`` is an eigenvector there. For data
+with fewer rows than features columns of n numbers take the place of columns of d.
+
+With ``P = X'U - m (1'U)`` the product is ``X P - 1 (m'P)``. One rank reads the rows once a product,
+by blocks of columns; several read them twice, as P has to be added up over the ranks in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from hpcembed.matrix import DataMatrix
+from hpcembed.operators.moments import column_moments
+from hpcembed.operators.passes import Moments
+from hpcembed.parallel import sum_over_ranks
+
+__all__ = ["GramPasses", "gram_shell"]
+
+
+class GramPasses:
+    """Context of the shell matrix of shape (n, n), distributed as the rows are.
+
+    Parameters
+    ----------
+    X : DataMatrix
+        Dense rows.
+    moments : Moments
+        Its mean is completed here where it is not known.
+    dtype : {float64, float32}
+        Of the products.
+    """
+
+    def __init__(
+        self, X: DataMatrix, moments: Moments, dtype: type[np.floating[Any]] = np.float64
+    ) -> None:
+        if moments.mean is None:
+            moments.mean, moments.variances = column_moments(X)
+        self._mean = moments.mean
+        self._centred = moments.centred
+        self._shifts = moments.is_offset(np.dtype(dtype))
+        self._dtype = dtype
+        self._comm = X.comm
+        self._shape = (X.n_local, X.n_features)
+        self._weight = 1.0 / max(X.n_rows - 1, 1)
+        # Not the DataMatrix: a cycle would leave PETSc objects to the garbage collector.
+        self._rows, self._columns = X.blocks, X.columns
+        self._once = X.comm.size == 1 and not X.is_streamed
+        self.n_passes = 0
+
+    def mult(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = G x. Collective."""
+        product = np.empty((x.getLocalSize(), 1))
+        self.mult_block(np.array(x.getArray(readonly=1))[:, None], product)
+        with y as local:
+            local[:] = product[:, 0]
+
+    def mult_block(self, U: NDArray[np.float64], product: NDArray[np.float64]) -> None:
+        """``product = G U``, this rank's rows of both. Collective: one reduction, if any."""
+        self.n_passes += 1
+        product[:] = self._read_once(U) if self._once else self._read_twice(U)
+        product *= self._weight
+
+    def transposed(self, U: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``(X - 1 m')'U``, shape (d, b), on every rank. Collective: one reduction."""
+        total = np.zeros((self._shape[1], U.shape[1]))
+        U = U.astype(self._dtype)
+        sums = np.zeros(U.shape[1])
+        for first, rows in self._centred_rows():
+            part = U[first : first + len(rows)]
+            total += rows.T @ part
+            sums += part.sum(axis=0, dtype=np.float64)
+        if not self._shifts:
+            total -= np.outer(self._mean, sums)
+        return sum_over_ranks(self._comm, total)
+
+    def _centred_rows(self) -> Iterator[tuple[int, Any]]:
+        """Blocks of rows, centred in cache where means are large."""
+        for first, block in self._rows(self._dtype):
+            yield first, (block - self._mean.astype(self._dtype) if self._shifts else block)
+
+    def _read_once(self, U: NDArray[np.float64]) -> NDArray[np.float64]:
+        total, offset = np.zeros(U.shape), np.zeros(U.shape[1])
+        sums = U.sum(axis=0)
+        U = np.ascontiguousarray(U, dtype=self._dtype)
+        for first, block in self._columns(self._dtype):
+            part = slice(first, first + block.shape[1])
+            if self._shifts:
+                block = block - self._mean[part].astype(self._dtype)
+                P = block.T @ U
+            else:
+                P = block.T @ U - np.outer(self._mean[part], sums).astype(self._dtype)
+                offset += self._mean[part] @ P
+            total += block @ P
+        return total - offset
+
+    def _read_twice(self, U: NDArray[np.float64]) -> NDArray[np.float64]:
+        P = self.transposed(U)
+        offset = 0.0 if self._shifts else self._mean @ P
+        P = P.astype(self._dtype)
+        total = np.empty(U.shape)
+        for first, rows in self._centred_rows():
+            total[first : first + len(rows)] = rows @ P
+        return total - offset
+
+
+def gram_shell(X: DataMatrix, passes: GramPasses) -> PETSc.Mat:
+    """The shell matrix of shape (n, n) whose products are `passes`. Collective."""
+    sizes = ((X.n_local, X.n_rows), (X.n_local, X.n_rows))
+    mat = PETSc.Mat().createPython(sizes, passes, comm=X.comm)
+    mat.setUp()
+    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+    return mat

@@ -1,0 +1,264 @@
+"""Products of the centred covariance with blocks of vectors, one pass over the rows each.
+
+For any shift c and any offset a, with ``Y = (X - 1 c')V - 1 a'`` and ``m`` the mean,
+
+    (X - 1 m')'(X - 1 m') V  =  (X - 1 c')'Y  -  (m - c) (1'Y)
+
+because centred columns are orthogonal to ones. So no centred copy is needed, sparse rows stay
+sparse, and neither c nor a need be the mean: they are chosen near it only to keep numbers small.
+With ``a`` near ``(m - c)'V`` the second term nearly vanishes, and the rounding of each row's
+products enters with its own sign; on 50,000 images, passes in single precision are within 2e-8 of
+the largest eigenvalue. Rows are shifted in cache only where the mean is large against the spread.
+
+Rows are taken in blocks that fit the cache, each read once a pass for both products. Blocks are
+multiplied in the precision asked for, their contributions added in double.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from hpcembed.matrix import DataMatrix
+from hpcembed.operators.moments import column_moments
+from hpcembed.parallel import allgather_rows, sum_over_ranks
+
+__all__ = ["CovariancePasses", "Moments", "covariance_shell"]
+
+#: Mean over deviation beyond which rows are shifted in cache: of all features together in single
+#: precision, of any in double, where squares are added up for the variances.
+_LARGEST_OFFSET = {np.dtype(np.float32): 4.0, np.dtype(np.float64): 30.0}
+
+#: Entries whose squares, added up, neither overflow nor vanish in single precision.
+_SMALLEST, _LARGEST = 1e-12, 1e12
+
+#: About the size of a block of rows, and the least number of rows in it: below, adding up a
+#: block's contribution costs as much as making it.
+_BLOCK_BYTES = 6 * 2**20
+_LEAST_ROWS = 256
+
+
+class Moments:
+    """Mean and variances, as far as the passes made so far know them.
+
+    Attributes
+    ----------
+    n_rows : int
+    centred : bool
+        Whether the operator is the covariance; without it, X'X / (n - 1) and a mean of zero.
+    shift, spread : ndarray of shape (d,)
+        Mean and deviation of some rows: near those of all.
+    mean : ndarray of shape (d,) or None
+        Of all rows, from the first pass on.
+    variances : ndarray of shape (d,) or None
+        Diagonal of the operator, from the first pass in double on.
+    """
+
+    def __init__(self, X: DataMatrix, *, centred: bool = True) -> None:
+        self.n_rows = X.n_rows
+        self.centred = centred
+        self.mean: NDArray[np.float64] | None = None
+        self.variances: NDArray[np.float64] | None = None
+        self.shift = self.spread = np.zeros(X.n_features)
+        if not centred:
+            self.mean = np.zeros(X.n_features)
+        elif X.is_sparse:
+            self.mean, self.variances = column_moments(X)
+        else:
+            self.shift, self.spread = _sample(X)
+
+    @property
+    def fits_single(self) -> bool:
+        """Whether squares of rows like those that were seen lie well within single precision."""
+        largest = max(float(np.max(np.abs(self.shift), initial=0.0)), float(np.max(self.spread)))
+        return largest == 0.0 or _SMALLEST < largest < _LARGEST
+
+    def is_offset(self, dtype: np.dtype[Any]) -> bool:
+        """Whether means are so large that rows are to be shifted before they are multiplied."""
+        limit, shift = _LARGEST_OFFSET[dtype], np.abs(self.shift)
+        if dtype == np.float64:
+            return bool((shift > limit * self.spread).any())
+        return bool(np.linalg.norm(shift) > limit * np.linalg.norm(self.spread))
+
+
+def _sample(X: DataMatrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of the first block of rows there is. Collective."""
+    owner = X.comm.allreduce(X.comm.rank if X.n_local else X.comm.size, op=MPI.MIN)
+    found = np.zeros((2, X.n_features))
+    if X.comm.rank == owner:
+        _, block = next(iter(X.blocks(block_bytes=_BLOCK_BYTES)))
+        found[0] = block.mean(axis=0)
+        found[1] = (block - found[0]).std(axis=0)
+    X.comm.Bcast(found, root=owner)
+    return found[0], found[1]
+
+
+class _Sums:
+    """What a pass adds up over blocks, on this rank."""
+
+    def __init__(self, moments: Moments, b: int, dtype: np.dtype[Any]) -> None:
+        d = len(moments.shift)
+        self.cross = np.zeros((b, d))
+        self.columns = np.zeros(b)
+        self._sums = np.zeros(d) if moments.mean is None else None
+        needs_squares = moments.variances is None and dtype == np.float64
+        self._squares = np.zeros(d) if needs_squares else None
+
+    def add(self, rows: NDArray[Any], Y: NDArray[Any], part: NDArray[Any]) -> None:
+        """Take in a block, and what was made of it."""
+        self.cross += part
+        self.columns += Y.sum(axis=0, dtype=np.float64)
+        if self._sums is not None:
+            self._sums += np.ones(len(rows), dtype=rows.dtype) @ rows
+        if self._squares is not None:
+            self._squares += np.einsum("ij,ij->j", rows, rows)
+
+    def complete(self, comm: MPI.Comm, moments: Moments, shift: NDArray[np.float64] | None) -> None:
+        """Tell `moments` what this pass has found. Collective where it has."""
+        n, origin = moments.n_rows, 0.0 if shift is None else shift
+        if self._sums is not None:
+            moments.mean = sum_over_ranks(comm, self._sums) / n + origin
+        if self._squares is not None:
+            assert moments.mean is not None  # from the line above, or an earlier pass
+            squares = sum_over_ranks(comm, self._squares) - n * (moments.mean - origin) ** 2
+            moments.variances = np.maximum(squares, 0.0) / max(n - 1, 1)
+
+
+class CovariancePasses:
+    """Context of the shell matrix: each product is one pass over this rank's rows.
+
+    Parameters
+    ----------
+    X : DataMatrix
+        At least two rows.
+    moments : Moments
+        Completed by the first pass in each precision; shared by the passes of both.
+    dtype : {float64, float32}
+        Of the products within a block.
+    threads : int
+        For sparse rows, whose products no BLAS spreads over threads.
+
+    Attributes
+    ----------
+    n_passes : int
+    """
+
+    def __init__(
+        self,
+        X: DataMatrix,
+        moments: Moments,
+        dtype: type[np.floating[Any]] = np.float64,
+        threads: int = 1,
+    ) -> None:
+        # Not the DataMatrix: a cycle would leave PETSc objects to the garbage collector.
+        self._blocks = X.blocks
+        self._comm = X.comm
+        self._shape = (X.n_local, X.n_features)
+        self._sparse = X.is_sparse
+        self._moments = moments
+        self._dtype = np.dtype(dtype)
+        self._threads = threads
+        shifts = moments.centred and not X.is_sparse
+        self._shifts = shifts and moments.is_offset(self._dtype)
+        self.n_passes = 0
+
+    def mult(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = C x. Collective: one gather, one reduction."""
+        first, last = mat.getOwnershipRange()
+        product = np.empty((last - first, 1))
+        self.mult_block(np.array(x.getArray(readonly=1))[:, None], product)
+        with y as local:
+            local[:] = product[:, 0]
+
+    def mult_block(self, V: NDArray[np.float64], product: NDArray[np.float64]) -> None:
+        """``product = C V``, this rank's rows of both. Collective: one gather, one reduction."""
+        comm, b = self._comm, V.shape[1]
+        rows = comm.allgather(len(V)) if comm.size > 1 else [len(V)]
+        whole = V if comm.size == 1 else allgather_rows(comm, np.ascontiguousarray(V))
+        total = self.whole_product(whole)
+        if comm.size == 1:
+            product[:] = total
+            return
+        own = np.empty((len(V), b))
+        comm.Reduce_scatter(np.ascontiguousarray(total), own, recvcounts=[b * r for r in rows])
+        product[:] = own
+
+    def whole_product(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        """This rank's contribution to C V, shape (d, b); V is whole on every rank. Collective."""
+        moments = self._moments
+        V = np.ascontiguousarray(V, dtype=self._dtype)
+        shift = moments.shift if self._shifts else None
+        guess = moments.shift if moments.mean is None else moments.mean
+        offset = (guess if shift is None else guess - shift) @ V
+        sums = _Sums(moments, V.shape[1], self._dtype)
+        if self._sparse:
+            self._sparse_pass(V, offset.astype(self._dtype), sums)
+        else:
+            self._dense_pass(V, offset.astype(self._dtype), shift, sums)
+        self.n_passes += 1
+        sums.complete(self._comm, moments, shift)
+        if moments.centred:
+            assert moments.mean is not None  # from the first pass on
+            # each rank takes off its own share, so that one reduction serves both terms
+            rest = moments.mean if shift is None else moments.mean - shift
+            sums.cross -= np.outer(sums.columns, rest)
+        sums.cross /= max(moments.n_rows - 1, 1)
+        return sums.cross.T
+
+    def _dense_pass(
+        self,
+        V: NDArray[Any],
+        offset: NDArray[Any],
+        shift: NDArray[np.float64] | None,
+        sums: _Sums,
+    ) -> None:
+        d, dtype = self._shape[1], self._dtype
+        block_bytes = max(_BLOCK_BYTES, _LEAST_ROWS * dtype.itemsize * d)
+        part: NDArray[Any] = np.empty((V.shape[1], d), dtype=dtype)
+        shifted: NDArray[Any] | None = None
+        for _, block in self._blocks(dtype.type, block_bytes):
+            rows = block
+            if shift is not None:
+                shifted = np.empty_like(block) if shifted is None else shifted
+                rows = np.subtract(block, shift, out=shifted[: len(block)], casting="same_kind")
+            Y = rows @ V
+            if self._moments.centred:
+                Y -= offset
+            np.matmul(Y.T, rows, out=part)
+            sums.add(rows, Y, part)
+
+    def _sparse_pass(self, V: NDArray[Any], offset: NDArray[Any], sums: _Sums) -> None:
+        blocks, lock = self._blocks(self._dtype.type), Lock()
+
+        def work() -> None:
+            """Take blocks as they come; products with sparse rows let other threads run."""
+            while True:
+                with lock:
+                    _, rows = next(blocks, (0, None))
+                if rows is None:
+                    return
+                Y = rows @ V
+                if self._moments.centred:
+                    Y -= offset
+                part = (rows.T @ Y).T
+                with lock:
+                    sums.add(rows, Y, part)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            for future in [pool.submit(work) for _ in range(self._threads)]:
+                future.result()
+
+
+def covariance_shell(X: DataMatrix, passes: CovariancePasses) -> PETSc.Mat:
+    """The shell matrix of shape (d, d) whose products are `passes`. Collective."""
+    sizes = ((None, X.n_features), (None, X.n_features))
+    mat = PETSc.Mat().createPython(sizes, passes, comm=X.comm)
+    mat.setUp()
+    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+    return mat
