@@ -1,3 +1,23 @@
 """Compress the input of neural networks with certified spectral embeddings, at any scale."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+#: Public names and where they are: imported when first asked for, because MPI starts on import.
+_PUBLIC = {
+    "DataMatrix": "hpcembed.matrix",
+    "PCA": "hpcembed.embedding",
+    "TruncatedSVD": "hpcembed.embedding",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'hpcembed' has no attribute {name!r}")

@@ -2,5 +2,6 @@
 
 from hpcembed.embedding.pca import PCA
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
+from hpcembed.embedding.svd import TruncatedSVD
 
-__all__ = ["PCA", "SolverSettings", "engine_tolerance"]
+__all__ = ["PCA", "SolverSettings", "TruncatedSVD", "engine_tolerance"]

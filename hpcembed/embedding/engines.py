@@ -155,9 +155,8 @@ class _Search:
     def assembled(self) -> tuple[EigenResult, PETSc.Mat]:
         """The covariance formed; in single precision certified by a pass in double."""
         began = _collective_time(self.comm)
-        X, moments, k = self.X, self.moments, self.request.k
-        exact = None
-        lower = None
+        X, moments = self.X, self.moments
+        exact = lower = None
         if self.plan.single and self.single == np.float32:
             lower = single_triangle(X, moments)
             exact = self.shell(np.float64)

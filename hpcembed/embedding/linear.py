@@ -43,6 +43,17 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     feature_variances_: NDArray[np.float64]
     comm_: MPI.Intracomm
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy in another process needs: communicators stay where they are."""
+        state = dict(super().__getstate__())
+        state.pop("comm_", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "components_" in state:
+            self.comm_ = MPI.COMM_SELF
+
     def _matrix(self, X: Any, comm: MPI.Intracomm | None) -> DataMatrix:
         """What to fit, as a DataMatrix over the same memory. Collective where distributed."""
         if isinstance(X, DataMatrix):

@@ -110,14 +110,18 @@ class _Sums:
         needs_squares = moments.variances is None and dtype == np.float64
         self._squares = np.zeros(d) if needs_squares else None
 
-    def add(self, rows: NDArray[Any], Y: NDArray[Any], part: NDArray[Any]) -> None:
+    def add(self, rows: Any, Y: NDArray[Any], part: NDArray[Any]) -> None:
         """Take in a block, and what was made of it."""
         self.cross += part
         self.columns += Y.sum(axis=0, dtype=np.float64)
         if self._sums is not None:
-            self._sums += np.ones(len(rows), dtype=rows.dtype) @ rows
+            self._sums += np.ones(rows.shape[0], dtype=rows.dtype) @ rows
         if self._squares is not None:
-            self._squares += np.einsum("ij,ij->j", rows, rows)
+            if isinstance(rows, np.ndarray):
+                self._squares += np.einsum("ij,ij->j", rows, rows)
+            else:
+                squares = rows.data.astype(np.float64) ** 2
+                self._squares += np.bincount(rows.indices, squares, minlength=rows.shape[1])
 
     def complete(self, comm: MPI.Comm, moments: Moments, shift: NDArray[np.float64] | None) -> None:
         """Tell `moments` what this pass has found. Collective where it has."""

@@ -2,9 +2,9 @@
 
 ``A V = V H + V_next B E'`` with blocks of b columns in the place of columns. Everything is BLAS-3:
 the product with a block, the orthogonalisation against the basis, and that within the block, which
-is made twice by the eigenvectors of its Gram matrix. Directions that vanish there are replaced by
-random ones without coupling, so a block that has become dependent does no harm. A space of blocks
-holds up to b vectors of each eigenspace.
+is made twice or more by the eigenvectors of its Gram matrix. Directions that vanish there are
+replaced by random ones without coupling, so a block that has become dependent does no harm. A space
+of blocks holds up to b vectors of each eigenspace.
 
 Meant for operators whose product with b vectors costs less than b products (dense matrices, data
 that is read once a product), for multiplicities, and for many ranks: reductions go with the number
@@ -44,14 +44,14 @@ _LEAST_WIDTH, _MOST_WIDTH = 2, 32
 #: Width of the block that is timed.
 _TRIAL_WIDTH = 8
 
-#: Eigenvalues of the scaled Gram matrix of a block below this belong to directions that vanish.
+#: Eigenvalues of the scaled Gram matrix of a block below this are not told from rounding.
 _DEPENDENT = 1e-13
 
 #: Loss of orthonormality with which a block is good.
 _ORTHONORMAL = 1e-14
 
 #: Rounds of orthonormalisation after which a block is taken as it is.
-_MAX_ROUNDS = 4
+_MAX_ROUNDS = 6
 
 #: First of the streams of random numbers for start blocks.
 _STREAM = 2**41
@@ -156,8 +156,12 @@ class BlockFactorization(ArnoldiFactorization):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Make a block orthonormal, and orthogonal to all before.
 
-        Collective. Returns C and R with ``W = V C + W' R``. Directions of norm below rounding of
-        `scale` become random ones, with zero rows in R.
+        Collective. Returns C and R with ``W = V C + W' R``. Directions that contribute less than
+        rounding of `scale` to W become random ones that do not contribute.
+
+        Directions that the Gram matrix cannot tell from rounding are kept and scaled up, so that
+        the next round can: what is dropped for depending to half of the digits would be missing
+        in the relation.
         """
         before, d = self._columns[:, : self.n_locked + first], self.n_locked
         W = self.basis[:, first : first + width]
@@ -174,15 +178,17 @@ class BlockFactorization(ArnoldiFactorization):
             if done and np.max(np.abs(sums), initial=0.0) <= _ORTHONORMAL:
                 break
             floor = ROUNDING * max(scale, float(np.max(np.abs(coefficients), initial=0.0)))
-            least = floor if sweep == 0 else 0.0
-            right, step = on_root(self.comm, partial(_factors, gram, least))
+            share = np.sqrt(np.maximum(gram.diagonal(), 0.0)) * np.linalg.norm(factor, axis=1)
+            lost = np.flatnonzero((share <= floor) & factor.any(axis=1))
+            for j in lost:
+                W[:, j] = self._random(int(j)) / np.sqrt(self.n)
+                factor[j] = 0.0
+                gram[j], gram[:, j] = 0.0, 0.0
+                gram[j, j] = 1.0
+            self.n_breakdowns += bool(lost.size)
+            right, step = on_root(self.comm, partial(_factors, gram))
             W[:] = W @ right
             factor = step @ factor
-            lost = np.flatnonzero(~right.any(axis=0))
-            if lost.size:
-                self.n_breakdowns += 1
-                for j in lost:
-                    W[:, j] = self._random(int(j)) / np.sqrt(self.n)
         return coefficients[d:], factor
 
     def _refuse_product(self) -> None:
@@ -202,21 +208,13 @@ class BlockFactorization(ArnoldiFactorization):
         self.size = self._kept = p
 
 
-def _factors(
-    gram: NDArray[np.float64], floor: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """S and R with ``W = (W S) R`` and W S orthonormal, columns of S zero where W lacks rank."""
+def _factors(gram: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """S and R with ``W = (W S) R``, and W S orthonormal but for directions that all but vanish."""
     norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
-    present = norms > floor
-    scale = np.where(present, norms, 1.0)
-    scaled = np.where(np.outer(present, present), gram / np.outer(scale, scale), 0.0)
-    values, vectors = np.linalg.eigh(scaled)
-    roots = np.where(values > _DEPENDENT, np.sqrt(np.maximum(values, 0.0)), 0.0)
-    with np.errstate(divide="ignore"):
-        inverse = np.where(roots > 0, 1.0 / roots, 0.0)
-    inverse[~np.isfinite(inverse)] = 0.0
-    right = (vectors / scale[:, None]) * inverse
-    return right, (roots[:, None] * vectors.T) * np.where(present, scale, 0.0)
+    scale = np.where(norms > 0, norms, 1.0)
+    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+    roots = np.sqrt(np.maximum(values, _DEPENDENT))
+    return (vectors / scale[:, None]) / roots, (roots[:, None] * vectors.T) * scale
 
 
 def chosen_width(A: PETSc.Mat, k: int, n: int) -> int:

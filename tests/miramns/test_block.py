@@ -212,3 +212,19 @@ def test_nan_where_the_space_ends_within_a_block(operators):
     with pytest.raises(OperatorError, match="not finite: look for NaN"):
         solve(operators(diagonal=np.r_[np.ones(3), np.nan]), 2, hermitian=True, variant="block",
               block_size=3)  # fmt: skip
+
+
+def test_directions_that_differ_in_their_last_digits_are_not_lost(operators):
+    # started from nearly converged vectors, residual blocks are of size 1e-8 and nearly dependent
+    values = 0.8 ** np.arange(100.0)
+    A = operators(diagonal=values)
+    first, last = A.getOwnershipRange()
+    rng = np.random.default_rng(0)
+    start = np.eye(100, 5) + 1e-8 * rng.standard_normal((100, 5))
+    result = solve(
+        A, 5, which="LA", hermitian=True, tol=1e-12, criterion="norm", variant="block",
+        block_size=7, start=np.asfortranarray(start[first:last]),
+    )  # fmt: skip
+    assert result.converged
+    assert result.residual_norms.max() <= 1e-12
+    np.testing.assert_allclose(result.eigenvalues, values[:5], atol=1e-15)
