@@ -214,13 +214,14 @@ def test_nan_where_the_space_ends_within_a_block(operators):
               block_size=3)  # fmt: skip
 
 
-def test_directions_that_differ_in_their_last_digits_are_not_lost(operators):
-    # started from nearly converged vectors, residual blocks are of size 1e-8 and nearly dependent
-    values = 0.8 ** np.arange(100.0)
+@pytest.mark.parametrize("noise", [1e-7, 1e-8, 1e-9])
+def test_directions_that_differ_in_their_last_digits_are_not_lost(operators, noise):
+    # started from nearly converged vectors, residual blocks are small and nearly dependent
+    values = np.linspace(1, 0.1, 100)
     A = operators(diagonal=values)
     first, last = A.getOwnershipRange()
     rng = np.random.default_rng(0)
-    start = np.eye(100, 5) + 1e-8 * rng.standard_normal((100, 5))
+    start = np.eye(100, 5) + noise * rng.standard_normal((100, 5))
     result = solve(
         A, 5, which="LA", hermitian=True, tol=1e-12, criterion="norm", variant="block",
         block_size=7, start=np.asfortranarray(start[first:last]),
