@@ -12,6 +12,7 @@ _PUBLIC = {
     "DataMatrix": "hpcembed.matrix",
     "PCA": "hpcembed.embedding",
     "TruncatedSVD": "hpcembed.embedding",
+    "open_rows": "hpcembed.data.streamed",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

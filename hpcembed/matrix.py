@@ -26,9 +26,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from hpcembed.data.streamed import RowStream
 from hpcembed.rows import assign, checked_rows
 
-__all__ = ["DataMatrix", "Storage", "gather_vector", "scatter_sum"]
+__all__ = ["DataMatrix", "RowSource", "RowStream", "Storage", "gather_vector", "scatter_sum"]
 
 Storage = Literal["dense", "aij", "shell"]
 
@@ -69,6 +70,9 @@ class DataMatrix:
         Global rows of this rank.
     storage : str
     """
+
+    #: Rows are in memory, not read from files in every pass.
+    is_streamed = False
 
     def __init__(
         self,
@@ -121,11 +125,6 @@ class DataMatrix:
     def is_sparse(self) -> bool:
         """Whether the rows are sparse."""
         return self.storage == "aij"
-
-    @property
-    def is_streamed(self) -> bool:
-        """Whether the rows are read from a file in every pass."""
-        return False
 
     @property
     def n_nonzeros(self) -> int:
@@ -282,6 +281,10 @@ class DataMatrix:
             shape=(last - first, self.n_features),
             copy=False,
         )
+
+
+#: What operators and estimators take: rows in memory, or in files.
+RowSource = DataMatrix | RowStream
 
 
 class _RowProducts:

@@ -24,7 +24,7 @@ from hpcembed.embedding.solving import (
     leading_vectors,
     solver_errors,
 )
-from hpcembed.matrix import DataMatrix
+from hpcembed.matrix import RowSource
 from hpcembed.operators import (
     SINGLE_TOLERANCE,
     CovariancePasses,
@@ -99,7 +99,7 @@ class Components:
     seconds: dict[str, float]
 
 
-def find_components(X: DataMatrix, plan: EnginePlan, request: Request) -> Components:
+def find_components(X: RowSource, plan: EnginePlan, request: Request) -> Components:
     """Find the k dominant eigenpairs of the covariance of the rows. Collective."""
     return _Search(X, plan, request).run()
 
@@ -107,7 +107,7 @@ def find_components(X: DataMatrix, plan: EnginePlan, request: Request) -> Compon
 class _Search:
     """The state that engines share: moments, the exact operator, and what is to be freed."""
 
-    def __init__(self, X: DataMatrix, plan: EnginePlan, request: Request) -> None:
+    def __init__(self, X: RowSource, plan: EnginePlan, request: Request) -> None:
         self.X, self.plan, self.request = X, plan, request
         self.comm: MPI.Comm = X.comm
         self.moments = Moments(X, centred=request.centred)

@@ -15,11 +15,12 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
 
 from hpcembed.errors import ConfigError, InputError
-from hpcembed.matrix import DataMatrix
+from hpcembed.matrix import DataMatrix, RowSource, RowStream
+from hpcembed.memory import available_per_rank
 from hpcembed.parallel import agreement, available_cores
 from hpcembed.rows import assign
 
-__all__ = ["LinearEmbedding"]
+__all__ = ["LinearEmbedding", "available_bytes", "n_nonzeros"]
 
 Self = TypeVar("Self", bound="LinearEmbedding")
 
@@ -54,11 +55,11 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         if "components_" in state:
             self.comm_ = MPI.COMM_SELF
 
-    def _matrix(self, X: Any, comm: MPI.Intracomm | None) -> DataMatrix:
-        """What to fit, as a DataMatrix over the same memory. Collective where distributed."""
-        if isinstance(X, DataMatrix):
+    def _matrix(self, X: Any, comm: MPI.Intracomm | None) -> RowSource:
+        """What to fit: rows over the same memory, or in their files. Collective."""
+        if isinstance(X, DataMatrix | RowStream):
             if comm is not None and comm != X.comm:
-                raise ConfigError("a DataMatrix has its communicator: leave comm out")
+                raise ConfigError("these rows have their communicator: leave comm out")
             self.comm_ = X.comm
             self.n_features_in_ = X.n_features
             if X.feature_names:
@@ -75,10 +76,10 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                     raise InputError(str(error)) from error
         return _wrapped(rows, self.comm_)
 
-    def _rows(self, X: Any) -> DataMatrix:
+    def _rows(self, X: Any) -> RowSource:
         """Rows to transform; on this rank alone. Not collective."""
         check_is_fitted(self)
-        if isinstance(X, DataMatrix):
+        if isinstance(X, DataMatrix | RowStream):
             if X.n_features != self.n_features_in_:
                 raise InputError(
                     f"fitted on {self.n_features_in_} features, asked to transform {X.n_features}"
@@ -101,7 +102,7 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
         Parameters
         ----------
-        X : DataMatrix, or array or sparse matrix of shape (n_local, d)
+        X : DataMatrix, RowStream, or array or sparse matrix of shape (n_local, d)
         dtype : {float64, float32}, optional
             Of the result. Default: float32 for float32 arrays, float64 otherwise.
 
@@ -116,12 +117,12 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             is beyond `dtype`.
         """
         rows = self._rows(X)
-        single = not isinstance(X, DataMatrix) and rows.stored_type == np.float32
+        single = not isinstance(X, DataMatrix | RowStream) and rows.stored_type == np.float32
         target = dtype or (np.float32 if single else np.float64)
         embedded = self._project(rows, target)
         return self._scaled(embedded)
 
-    def _project(self, X: DataMatrix, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+    def _project(self, X: RowSource, dtype: type[np.floating[Any]]) -> NDArray[Any]:
         V = self.components_.T
         # Products with a mean far larger than the spread would cancel.
         spread = np.sqrt(np.max(self.feature_variances_, initial=0.0))
@@ -182,6 +183,17 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             return asked
         running = [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
         return max(running, default=len(available_cores()))
+
+
+def available_bytes(X: RowSource, limit: int | None) -> int:
+    """What one rank may take beside the rows. Collective."""
+    available = available_per_rank(X.comm, limit or 0)
+    return available - X.buffer_bytes if isinstance(X, RowStream) else available
+
+
+def n_nonzeros(X: RowSource) -> int | None:
+    """Stored entries of sparse rows on all ranks. Collective for them."""
+    return X.n_nonzeros if isinstance(X, DataMatrix) and X.is_sparse else None
 
 
 def _wrapped(rows: Any, comm: MPI.Intracomm) -> DataMatrix:

@@ -14,12 +14,11 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.embedding.engines import Components, Request, find_components
-from hpcembed.embedding.linear import LinearEmbedding
+from hpcembed.embedding.linear import LinearEmbedding, available_bytes, n_nonzeros
 from hpcembed.embedding.reference import Comparison, compare, subspace_sin_angle
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.matrix import DataMatrix
-from hpcembed.memory import available_per_rank
+from hpcembed.matrix import DataMatrix, RowSource, RowStream
 from hpcembed.operators import EnginePlan, expected_products, plan_engine
 from hpcembed.parallel import allgather_rows
 
@@ -124,7 +123,7 @@ class PCA(LinearEmbedding):
 
         Parameters
         ----------
-        X : DataMatrix, or array or sparse matrix of shape (n_local, d)
+        X : DataMatrix, RowStream, or array or sparse matrix of shape (n_local, d)
         y : ignored
         comm : MPI.Comm, optional
             Where `X` is an array: the ranks that hold the other rows.
@@ -183,7 +182,7 @@ class PCA(LinearEmbedding):
         seed_of(self.random_state)
         self._settings.check()
 
-    def _wanted(self, X: DataMatrix) -> tuple[int, float | None]:
+    def _wanted(self, X: RowSource) -> tuple[int, float | None]:
         """Components to look for first, and the share of the variance to reach, if any."""
         n, d = X.n_rows, X.n_features
         k = self.n_components
@@ -200,7 +199,7 @@ class PCA(LinearEmbedding):
         assembled = self._plan(X, most).kind == "assembled"
         return (most if assembled else min(_FIRST_GUESS, most)), None if k is None else float(k)
 
-    def _enough(self, found: Components, share: float | None, X: DataMatrix) -> int | None:
+    def _enough(self, found: Components, share: float | None, X: RowSource) -> int | None:
         """How many of the components to keep; None where more must be looked for."""
         values = np.asarray(found.result.eigenvalues)
         whole = len(values) >= min(X.n_rows, X.n_features)
@@ -219,11 +218,11 @@ class PCA(LinearEmbedding):
             wanted = min(wanted, max(above, 1))
         return wanted
 
-    def plan(self, X: DataMatrix) -> EnginePlan:
+    def plan(self, X: RowSource) -> EnginePlan:
         """What :meth:`fit` would do with rows that are there. Collective."""
         return self._plan(X, self._wanted(X)[0])
 
-    def _plan(self, X: DataMatrix, k: int) -> EnginePlan:
+    def _plan(self, X: RowSource, k: int) -> EnginePlan:
         reference = 2 * expected_products(k) if self._settings.reference else 0
         return plan_engine(
             X.n_rows,
@@ -231,8 +230,9 @@ class PCA(LinearEmbedding):
             k,
             ranks=X.comm.size,
             threads=self._threads(self.n_threads),
-            available_bytes=available_per_rank(X.comm, self.memory_limit or 0),
-            n_nonzeros=X.n_nonzeros if X.is_sparse else None,
+            available_bytes=available_bytes(X, self.memory_limit),
+            n_nonzeros=n_nonzeros(X),
+            streamed=X.is_streamed,
             item_bytes=X.stored_type.itemsize,
             tol=engine_tolerance(
                 self._tolerance(X), relative=self._settings.criterion == "relative"
@@ -242,12 +242,12 @@ class PCA(LinearEmbedding):
             kind=self.eigen_solver,
         )
 
-    def _tolerance(self, X: DataMatrix) -> float:
+    def _tolerance(self, X: RowSource) -> float:
         if self.tol is not None:
             return self.tol
         return _DOUBLE_TOL if X.stored_type.itemsize > 4 else _SINGLE_TOL
 
-    def _find(self, X: DataMatrix, k: int) -> Components:
+    def _find(self, X: RowSource, k: int) -> Components:
         self.plan_ = self._plan(X, k)
         request = Request(
             k=k,
@@ -260,7 +260,7 @@ class PCA(LinearEmbedding):
         )
         return find_components(X, self.plan_, request)
 
-    def _keep(self, found: Components, X: DataMatrix, k: int) -> None:
+    def _keep(self, found: Components, X: RowSource, k: int) -> None:
         comm, total = X.comm, float(found.variances.sum())
         result = found.result
         self.result_, self.reference_, self.seconds_ = result, found.reference, found.seconds
@@ -355,7 +355,7 @@ class PCA(LinearEmbedding):
         coordinates = self._project(rows, np.float64)
         found = np.empty(rows.n_local)
         for first, block in rows.blocks():
-            dense = block.toarray() if rows.is_sparse else block
+            dense = block if isinstance(block, np.ndarray) else block.toarray()
             squares = np.square(dense - self.mean_).sum(axis=1)
             part = slice(first, first + len(squares))
             z = np.square(coordinates[part])
@@ -372,7 +372,7 @@ class PCA(LinearEmbedding):
         Collective for a DataMatrix, and for arrays where `fit` was given a communicator.
         """
         likelihoods = self.score_samples(X)
-        comm = X.comm if isinstance(X, DataMatrix) else self.comm_
+        comm = X.comm if isinstance(X, DataMatrix | RowStream) else self.comm_
         total, count = comm.allreduce(np.array([likelihoods.sum(), len(likelihoods)]))
         return float(total / count)
 

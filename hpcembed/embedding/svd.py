@@ -12,11 +12,10 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcembed.embedding.engines import Request, find_components
-from hpcembed.embedding.linear import LinearEmbedding
+from hpcembed.embedding.linear import LinearEmbedding, available_bytes, n_nonzeros
 from hpcembed.embedding.pca import seed_of
 from hpcembed.embedding.solving import SolverSettings
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.memory import available_per_rank
 from hpcembed.operators import column_moments, plan_engine
 from hpcembed.parallel import allgather_rows
 
@@ -103,8 +102,9 @@ class TruncatedSVD(LinearEmbedding):
             int(k),
             ranks=data.comm.size,
             threads=threads,
-            available_bytes=available_per_rank(data.comm, self.memory_limit or 0),
-            n_nonzeros=data.n_nonzeros if data.is_sparse else None,
+            available_bytes=available_bytes(data, self.memory_limit),
+            n_nonzeros=n_nonzeros(data),
+            streamed=data.is_streamed,
             item_bytes=data.stored_type.itemsize,
             tol=tol,
             single_vector=settings.needs_single_vectors,

@@ -55,9 +55,11 @@ _CONVERT_RATE = 1.5e9
 _PASS_RATE = 3.0e8
 _SPARSE_RATE = 2.5e8
 _SPARSE_BLOCK_RATE = 8.0e8
-#: Bytes per second: of one thread from memory, of one rank reading a matrix, of a reduction.
+#: Bytes per second: of one thread from memory, of one rank reading a matrix or a file, of a
+#: reduction.
 _MEMORY_RATE = 6.0e9
 _READ_RATE = 8.0e9
+_FILE_RATE = 1.0e9
 _NETWORK_RATE = 2.0e9
 
 #: Seconds that a pass takes on the smallest data.
@@ -159,6 +161,7 @@ def plan_engine(
     tol: float = 1e-10,
     n_reference: int = 0,
     single_vector: bool = False,
+    streamed: bool = False,
     kind: Literal["auto"] | EngineKind = "auto",
 ) -> EnginePlan:
     """Choose the engine for k components.
@@ -179,6 +182,8 @@ def plan_engine(
         Further products with one vector, of a reference solver.
     single_vector : bool
         Only engines on which any eigensolver runs, in double.
+    streamed : bool
+        Whether every pass reads the rows from files.
 
     Raises
     ------
@@ -187,7 +192,7 @@ def plan_engine(
     """
     shape = _Shape(
         -(-n_rows // ranks), n_rows, n_features, k, ranks, threads, n_nonzeros, item_bytes,
-        0.0 if single_vector else tol,
+        0.0 if single_vector else tol, streamed,
     )  # fmt: skip
     costs = [shape.assembled(n_reference), shape.matrix_free(n_reference)]
     if not single_vector:
@@ -239,6 +244,7 @@ class _Shape:
     nonzeros: int | None
     item_bytes: int
     tol: float
+    streamed: bool
 
     def single(self, kind: EngineKind) -> bool:
         """Whether an engine makes its passes in single precision."""
@@ -253,15 +259,21 @@ class _Shape:
             return _STEP_SECONDS + 2 * self.nonzeros / self.ranks * b / rate
         entries = self.rows * self.d
         multiply = 2 * entries * b / (self.threads * _PRODUCT_RATE[item])
-        read = entries * self.item_bytes / (self.threads * _MEMORY_RATE)
+        read = self._reading()
         convert = 0.0 if item == self.item_bytes else entries / (self.threads * _CONVERT_RATE)
         return _STEP_SECONDS + max(multiply, read) + convert
+
+    def _reading(self) -> float:
+        """Seconds until the rows have come from memory, or from their files."""
+        rate = _FILE_RATE if self.streamed else self.threads * _MEMORY_RATE
+        return self.rows * self.d * self.item_bytes / rate
 
     def _single_vectors(self, count: int) -> float:
         """Seconds of products with one vector, in double."""
         if self.nonzeros is not None:
             return count * self._pass(1, 8)
-        return count * (_STEP_SECONDS + self.rows * self.d / (self.threads * _PASS_RATE))
+        multiply = self.rows * self.d / (self.threads * _PASS_RATE)
+        return count * (_STEP_SECONDS + max(multiply, self._reading()))
 
     def _certificate(self) -> float:
         """Seconds of passes in double after those in single precision."""
@@ -272,7 +284,7 @@ class _Shape:
         d, square = self.d, 8 * self.d**2
         single = self.single("assembled")
         item = 4 if single else 8
-        seconds = self.rows * d * d / 2 / (self.threads * _UPDATE_RATE[item])
+        seconds = self.rows * d * d / 2 / (self.threads * _UPDATE_RATE[item]) + self._reading()
         seconds += square / _NETWORK_RATE if self.ranks > 1 else 0.0
         products = expected_products(self.k) + n_reference
         seconds += products * square / (self.ranks * _READ_RATE)

@@ -19,7 +19,7 @@ from petsc4py import PETSc
 from scipy.linalg.blas import dsyr, dsyrk, ssyrk
 
 from hpcembed.errors import InputError
-from hpcembed.matrix import DataMatrix
+from hpcembed.matrix import RowSource
 from hpcembed.operators.moments import column_moments
 from hpcembed.operators.passes import CovariancePasses, Moments, covariance_shell
 from hpcembed.parallel import sum_over_ranks
@@ -73,14 +73,14 @@ class CovarianceOperator:
         self.mat.destroy()
 
 
-def covariance(X: DataMatrix, kind: Literal["assembled", "matrix_free"]) -> CovarianceOperator:
+def covariance(X: RowSource, kind: Literal["assembled", "matrix_free"]) -> CovarianceOperator:
     """Form the centred sample covariance of the rows of `X` in double.
 
     Collective: two reductions for mean and variances, one more when assembled.
 
     Parameters
     ----------
-    X : DataMatrix
+    X : DataMatrix or RowStream
         n >= 2 rows; keep it while a matrix-free operator is in use.
     kind : {"assembled", "matrix_free"}
 
@@ -101,7 +101,7 @@ def covariance(X: DataMatrix, kind: Literal["assembled", "matrix_free"]) -> Cova
     return CovarianceOperator(mat, "matrix_free", mean, variances)
 
 
-def covariance_triangle(X: DataMatrix, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+def covariance_triangle(X: RowSource, mean: NDArray[np.float64]) -> NDArray[np.float64]:
     """Lower triangle of the covariance, (d, d) column-major, on every rank.
 
     Collective: one reduction of d (d + 1) / 2 numbers.
@@ -114,7 +114,7 @@ def covariance_triangle(X: DataMatrix, mean: NDArray[np.float64]) -> NDArray[np.
     return _averaged(X, lower)
 
 
-def single_triangle(X: DataMatrix, moments: Moments) -> NDArray[np.float64]:
+def single_triangle(X: RowSource, moments: Moments) -> NDArray[np.float64]:
     """The same from single precision products, added in double every some thousand rows.
 
     Collective: two reductions. Completes the mean of `moments`.
@@ -144,7 +144,7 @@ def single_triangle(X: DataMatrix, moments: Moments) -> NDArray[np.float64]:
     return _averaged(X, lower)
 
 
-def _averaged(X: DataMatrix, lower: NDArray[np.float64]) -> NDArray[np.float64]:
+def _averaged(X: RowSource, lower: NDArray[np.float64]) -> NDArray[np.float64]:
     if X.comm.size > 1:
         _reduce_triangle(X.comm, lower)
     lower /= max(X.n_rows - 1, 1)
@@ -167,7 +167,7 @@ def symmetric_mat(comm: MPI.Comm, lower: NDArray[np.float64]) -> PETSc.Mat:
     return mat
 
 
-def _centred_blocks(X: DataMatrix, mean: NDArray[np.float64]) -> Any:
+def _centred_blocks(X: RowSource, mean: NDArray[np.float64]) -> Any:
     """Row-major centred blocks, dense."""
     for _, block in X.blocks():
         if isinstance(block, np.ndarray):

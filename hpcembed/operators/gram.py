@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.matrix import DataMatrix
+from hpcembed.matrix import DataMatrix, RowSource
 from hpcembed.operators.moments import column_moments
 from hpcembed.operators.passes import Moments
 from hpcembed.parallel import sum_over_ranks
@@ -29,7 +29,7 @@ class GramPasses:
 
     Parameters
     ----------
-    X : DataMatrix
+    X : DataMatrix or RowStream
         Dense rows.
     moments : Moments
         Its mean is completed here where it is not known.
@@ -38,7 +38,7 @@ class GramPasses:
     """
 
     def __init__(
-        self, X: DataMatrix, moments: Moments, dtype: type[np.floating[Any]] = np.float64
+        self, X: RowSource, moments: Moments, dtype: type[np.floating[Any]] = np.float64
     ) -> None:
         if moments.mean is None:
             moments.mean, moments.variances = column_moments(X)
@@ -50,8 +50,10 @@ class GramPasses:
         self._shape = (X.n_local, X.n_features)
         self._weight = 1.0 / max(X.n_rows - 1, 1)
         # Not the DataMatrix: a cycle would leave PETSc objects to the garbage collector.
-        self._rows, self._columns = X.blocks, X.columns
-        self._once = X.comm.size == 1 and not X.is_streamed
+        self._rows = X.blocks
+        self._columns = None
+        if X.comm.size == 1 and isinstance(X, DataMatrix):
+            self._columns = X.columns
         self.n_passes = 0
 
     def mult(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
@@ -64,7 +66,7 @@ class GramPasses:
     def mult_block(self, U: NDArray[np.float64], product: NDArray[np.float64]) -> None:
         """``product = G U``, this rank's rows of both. Collective: one reduction, if any."""
         self.n_passes += 1
-        product[:] = self._read_once(U) if self._once else self._read_twice(U)
+        product[:] = self._read_twice(U) if self._columns is None else self._read_once(U)
         product *= self._weight
 
     def transposed(self, U: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,6 +91,7 @@ class GramPasses:
         total, offset = np.zeros(U.shape), np.zeros(U.shape[1])
         sums = U.sum(axis=0)
         U = np.ascontiguousarray(U, dtype=self._dtype)
+        assert self._columns is not None  # as the caller saw
         for first, block in self._columns(self._dtype):
             part = slice(first, first + block.shape[1])
             if self._shifts:
@@ -110,7 +113,7 @@ class GramPasses:
         return total - offset
 
 
-def gram_shell(X: DataMatrix, passes: GramPasses) -> PETSc.Mat:
+def gram_shell(X: RowSource, passes: GramPasses) -> PETSc.Mat:
     """The shell matrix of shape (n, n) whose products are `passes`. Collective."""
     sizes = ((X.n_local, X.n_rows), (X.n_local, X.n_rows))
     mat = PETSc.Mat().createPython(sizes, passes, comm=X.comm)

@@ -8,13 +8,13 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.matrix import DataMatrix
+from hpcembed.matrix import RowSource
 from hpcembed.parallel import sum_over_ranks
 
 __all__ = ["column_moments"]
 
 
-def column_moments(X: DataMatrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def column_moments(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and variance of every feature, by blocks, each centred on its own mean.
 
     Block results are combined as in Chan, Golub, LeVeque, "Algorithms for computing the sample
@@ -35,7 +35,7 @@ def column_moments(X: DataMatrix) -> tuple[NDArray[np.float64], NDArray[np.float
     return origin + overall, sum_over_ranks(X.comm, spread) / max(X.n_rows - 1, 1)
 
 
-def _origin(X: DataMatrix) -> NDArray[np.float64]:
+def _origin(X: RowSource) -> NDArray[np.float64]:
     """The first row of all, on every rank; zero for sparse rows, which must stay sparse."""
     if X.is_sparse:
         return np.zeros(X.n_features)

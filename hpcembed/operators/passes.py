@@ -25,7 +25,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.matrix import DataMatrix
+from hpcembed.matrix import RowSource
 from hpcembed.operators.moments import column_moments
 from hpcembed.parallel import allgather_rows, sum_over_ranks
 
@@ -55,12 +55,12 @@ class Moments:
     shift, spread : ndarray of shape (d,)
         Mean and deviation of some rows: near those of all.
     mean : ndarray of shape (d,) or None
-        Of all rows, from the first pass on.
+        Of all rows, from the first pass on; to double precision with the variances.
     variances : ndarray of shape (d,) or None
         Diagonal of the operator, from the first pass in double on.
     """
 
-    def __init__(self, X: DataMatrix, *, centred: bool = True) -> None:
+    def __init__(self, X: RowSource, *, centred: bool = True) -> None:
         self.n_rows = X.n_rows
         self.centred = centred
         self.mean: NDArray[np.float64] | None = None
@@ -87,7 +87,7 @@ class Moments:
         return bool(np.linalg.norm(shift) > limit * np.linalg.norm(self.spread))
 
 
-def _sample(X: DataMatrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _sample(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and deviation of the first block of rows there is. Collective."""
     owner = X.comm.allreduce(X.comm.rank if X.n_local else X.comm.size, op=MPI.MIN)
     found = np.zeros((2, X.n_features))
@@ -106,9 +106,10 @@ class _Sums:
         d = len(moments.shift)
         self.cross = np.zeros((b, d))
         self.columns = np.zeros(b)
-        self._sums = np.zeros(d) if moments.mean is None else None
-        needs_squares = moments.variances is None and dtype == np.float64
-        self._squares = np.zeros(d) if needs_squares else None
+        completes = moments.variances is None and dtype == np.float64
+        measures = moments.centred and (moments.mean is None or completes)
+        self._sums = np.zeros(d) if measures else None
+        self._squares = np.zeros(d) if completes else None
 
     def add(self, rows: Any, Y: NDArray[Any], part: NDArray[Any]) -> None:
         """Take in a block, and what was made of it."""
@@ -139,7 +140,7 @@ class CovariancePasses:
 
     Parameters
     ----------
-    X : DataMatrix
+    X : DataMatrix or RowStream
         At least two rows.
     moments : Moments
         Completed by the first pass in each precision; shared by the passes of both.
@@ -155,7 +156,7 @@ class CovariancePasses:
 
     def __init__(
         self,
-        X: DataMatrix,
+        X: RowSource,
         moments: Moments,
         dtype: type[np.floating[Any]] = np.float64,
         threads: int = 1,
@@ -259,7 +260,7 @@ class CovariancePasses:
                 future.result()
 
 
-def covariance_shell(X: DataMatrix, passes: CovariancePasses) -> PETSc.Mat:
+def covariance_shell(X: RowSource, passes: CovariancePasses) -> PETSc.Mat:
     """The shell matrix of shape (d, d) whose products are `passes`. Collective."""
     sizes = ((None, X.n_features), (None, X.n_features))
     mat = PETSc.Mat().createPython(sizes, passes, comm=X.comm)
