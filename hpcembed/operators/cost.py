@@ -203,7 +203,7 @@ def plan_engine(
     if kind == "auto":
         if not fitting:
             least = min(costs, key=lambda cost: cost.bytes)
-            raise MemoryLimitError(_refusal(least, n_features, available_bytes, "more ranks"))
+            raise MemoryLimitError(_refusal(least, n_features, available_bytes, "use more ranks"))
         chosen = min(fitting, key=lambda cost: cost.seconds)
         fastest = min(costs, key=lambda cost: cost.seconds)
         fits = chosen is fastest
@@ -219,7 +219,7 @@ def plan_engine(
         costs.append(asked)
     if asked.bytes > available_bytes:
         other = min(fitting, key=lambda cost: cost.seconds, default=None)
-        hint = f'set embedding.operator = "{other.kind}"' if other else "more ranks"
+        hint = f"the {other.kind} engine would fit" if other else "use more ranks"
         raise MemoryLimitError(_refusal(asked, n_features, available_bytes, hint))
     return EnginePlan(asked.kind, shape.single(asked.kind), "as asked", tuple(costs))
 

@@ -74,7 +74,7 @@ def test_square_that_does_not_fit():
 def test_what_is_asked_for_is_done_or_refused():
     assert plan(60_000, 784, kind="matrix_free").kind == "matrix_free"
     assert plan(2_000, 10_000, kind="assembled").reason == "as asked"
-    with pytest.raises(MemoryLimitError, match='operator = "matrix_free"'):
+    with pytest.raises(MemoryLimitError, match="the matrix_free engine would fit"):
         plan(2_000, 10_000, kind="assembled", available_bytes=2**25)
     with pytest.raises(MemoryLimitError, match="more ranks"):
         plan(2_000, 10_000_000, available_bytes=2**20)
