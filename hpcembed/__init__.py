@@ -12,6 +12,7 @@ _PUBLIC = {
     "DataMatrix": "hpcembed.matrix",
     "PCA": "hpcembed.embedding",
     "TruncatedSVD": "hpcembed.embedding",
+    "estimate_memory": "hpcembed.embedding",
     "open_rows": "hpcembed.data.streamed",
 }
 

@@ -6,7 +6,6 @@ scikit-learn's names and contract, an engine chosen by a written cost model, and
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -14,21 +13,19 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.embedding.engines import Components, Request, find_components
-from hpcembed.embedding.linear import LinearEmbedding, available_bytes, n_nonzeros
+from hpcembed.embedding.estimate import default_tolerance
+from hpcembed.embedding.gaussian import GaussianModel
+from hpcembed.embedding.linear import available_bytes, n_nonzeros
 from hpcembed.embedding.reference import Comparison, compare, subspace_sin_angle
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.matrix import DataMatrix, RowSource, RowStream
+from hpcembed.matrix import RowSource
 from hpcembed.operators import EnginePlan, expected_products, plan_engine
 from hpcembed.parallel import allgather_rows
 
 __all__ = ["PCA", "seed_of", "subspace_sin_angle"]
 
 Self = TypeVar("Self", bound="PCA")
-
-#: Tolerances, relative to the largest eigenvalue, for data in single precision (or integers of
-#: that size) and in double.
-_SINGLE_TOL, _DOUBLE_TOL = 1e-6, 1e-10
 
 #: Components that a search for a share of the variance starts with where no whole spectrum is
 #: cheap; doubled until they are enough.
@@ -37,7 +34,7 @@ _FIRST_GUESS = 32
 _ENGINES = ("auto", "assembled", "matrix_free", "block", "gram")
 
 
-class PCA(LinearEmbedding):
+class PCA(GaussianModel):
     """Principal component analysis.
 
     Parameters
@@ -245,7 +242,7 @@ class PCA(LinearEmbedding):
     def _tolerance(self, X: RowSource) -> float:
         if self.tol is not None:
             return self.tol
-        return _DOUBLE_TOL if X.stored_type.itemsize > 4 else _SINGLE_TOL
+        return default_tolerance(X.stored_type.itemsize)
 
     def _find(self, X: RowSource, k: int) -> Components:
         self.plan_ = self._plan(X, k)
@@ -321,60 +318,6 @@ class PCA(LinearEmbedding):
         if not self.whiten:
             return coordinates
         return coordinates * np.sqrt(np.where(self.negligible_, 0.0, self.explained_variance_))
-
-    def get_covariance(self) -> NDArray[np.float64]:
-        """Covariance of the probabilistic model, shape (d, d). Not collective."""
-        excess = np.maximum(self.explained_variance_ - self.noise_variance_, 0.0)
-        model = (self.components_.T * excess) @ self.components_
-        model.flat[:: len(model) + 1] += self.noise_variance_
-        return model
-
-    def get_precision(self) -> NDArray[np.float64]:
-        """Inverse of :meth:`get_covariance`, shape (d, d). Not collective."""
-        return np.asarray(np.linalg.inv(self.get_covariance()))
-
-    def score_samples(self, X: Any) -> NDArray[np.float64]:
-        """Log-likelihood of each of this rank's rows under the probabilistic model, shape (n,).
-
-        Not collective. In O(d k) a row: the model's covariance is never formed.
-
-        References
-        ----------
-        Tipping and Bishop, "Probabilistic principal component analysis", J. R. Stat. Soc. B 61
-        (1999).
-        """
-        rows = self._rows(X)
-        d, noise = self.n_features_in_, self.noise_variance_
-        values = np.maximum(self.explained_variance_, noise)
-        left = d - len(values)
-        if (left and noise <= 0) or not (values > 0).all():
-            raise InputError(
-                "the data lie in the span of the components, where the model has no density: "
-                "fit fewer components"
-            )
-        coordinates = self._project(rows, np.float64)
-        found = np.empty(rows.n_local)
-        for first, block in rows.blocks():
-            dense = block if isinstance(block, np.ndarray) else block.toarray()
-            squares = np.square(dense - self.mean_).sum(axis=1)
-            part = slice(first, first + len(squares))
-            z = np.square(coordinates[part])
-            found[part] = (z / values).sum(axis=1)
-            if left:
-                found[part] += np.maximum(squares - z.sum(axis=1), 0.0) / noise
-        constant = d * math.log(2 * math.pi) + float(np.log(values).sum())
-        constant += left * math.log(noise) if left else 0.0
-        return -0.5 * (found + constant)
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """Mean log-likelihood of the rows.
-
-        Collective for a DataMatrix, and for arrays where `fit` was given a communicator.
-        """
-        likelihoods = self.score_samples(X)
-        comm = X.comm if isinstance(X, DataMatrix | RowStream) else self.comm_
-        total, count = comm.allreduce(np.array([likelihoods.sum(), len(likelihoods)]))
-        return float(total / count)
 
 
 def seed_of(random_state: Any) -> int:

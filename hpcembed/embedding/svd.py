@@ -12,6 +12,7 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcembed.embedding.engines import Request, find_components
+from hpcembed.embedding.estimate import default_tolerance
 from hpcembed.embedding.linear import LinearEmbedding, available_bytes, n_nonzeros
 from hpcembed.embedding.pca import seed_of
 from hpcembed.embedding.solving import SolverSettings
@@ -22,8 +23,6 @@ from hpcembed.parallel import allgather_rows
 __all__ = ["TruncatedSVD"]
 
 Self = TypeVar("Self", bound="TruncatedSVD")
-
-_SINGLE_TOL, _DOUBLE_TOL = 1e-6, 1e-10
 
 
 class TruncatedSVD(LinearEmbedding):
@@ -93,8 +92,7 @@ class TruncatedSVD(LinearEmbedding):
             raise InputError(
                 f"need 1 <= n_components <= features, got n_components={k} with {d} features"
             )
-        default = _DOUBLE_TOL if data.stored_type.itemsize > 4 else _SINGLE_TOL
-        tol = default if self.tol is None else self.tol
+        tol = default_tolerance(data.stored_type.itemsize) if self.tol is None else self.tol
         threads = self._threads(self.n_threads)
         self.plan_ = plan_engine(
             n,

@@ -154,3 +154,15 @@ def test_truncated_svd_against_scikit_learn(sparse):
         assert ours.residual_norms_.max() <= 1e-10 * ours.singular_values_[0] ** 2
         assert ours.converged_reason_ == "CONVERGED_TOL"
         assert ours.n_samples_ == 300
+
+
+def test_what_it_would_take():
+    plan = hpcembed.estimate_memory(50_000, 3_072, 50, threads=2)
+    assert plan.kind == "block"
+    assert {cost.kind for cost in plan.costs} == {"assembled", "matrix_free", "block"}
+    assert plan.bytes < 0.25 * 4 * 50_000 * 3_072
+    assert "block" in plan.describe()
+    tall = hpcembed.estimate_memory(10**9, 100, 10, streamed=True)
+    assert tall.kind == "assembled"  # one pass over the file, and one for the certificate
+    with pytest.raises(InputError, match="1 <= n_components <= n_features"):
+        hpcembed.estimate_memory(10, 5, 6)
