@@ -15,7 +15,8 @@ with orthogonalisation that grows with its square.
 
   where s is the share that is kept of what is not wanted. It is fitted to thick restarts on bulk
   edges, the hard case (random graph, k = 10: 1.8, 1.15, 1.04, 1.015 at m / k = 2.5, 4, 6, 8 and
-  s = 1/3, which is as good as 1/2; 1.27, 1.07, 1.04 at 4, 6, 8 and s = 0.15). The size and share of
+  s = 1/3, which is as good as 1/2; 1.27, 1.07, 1.04 at 4, 6, 8 and s = 0.15;
+  ``benchmarks/restarts.py``). The size and share of
   least predicted time are taken, anew at each look, on one rank for all; where the answer is near,
   the run goes on without a restart. With the number of restarts made, larger sizes are preferred:
   spectra that need many lose more by each.

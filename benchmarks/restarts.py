@@ -1,0 +1,62 @@
+"""Products that thick restarts need against none, by subspace size and share kept.
+
+The fit in ``solvers/miramns/planning.py`` is made to this table:
+
+    python benchmarks/restarts.py --nodes 60000 --k 10
+"""
+
+from __future__ import annotations
+
+import argparse
+from unittest import mock
+
+from mpi4py import MPI
+
+import miramns
+from miramns import planning
+from miramns.bench.graphs import random_graph
+
+RATIOS = (2.5, 4, 6, 8)
+SHARES = (0.15, 1 / 3, 1 / 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=int, default=60_000)
+    parser.add_argument("--degree", type=float, default=10.0)
+    parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--which", default="LM")
+    parser.add_argument("--tol", type=float, default=1e-8)
+    arguments = parser.parse_args()
+    A = random_graph(MPI.COMM_WORLD, arguments.nodes, arguments.degree, seed=0)
+    k = arguments.k
+    settings = {
+        "which": arguments.which, "hermitian": True, "tol": arguments.tol,
+        "multiplicity_check": "never",
+    }  # fmt: skip
+    free = miramns.solve(A, k, nested_sizes=range(2 * k, 150 * k, k // 2), **settings)
+    if not free.converged or free.n_restarts:
+        raise SystemExit("the run without restarts did not converge: nothing to compare with")
+    print(f"no restart: {free.n_matvec} products")
+    print("| m / k | share kept | products | ratio |\n|---|---|---|---|")
+    for ratio in RATIOS:
+        m = int(ratio * k)
+        for share in SHARES:
+            with mock.patch.object(
+                planning,
+                "kept_size",
+                lambda wanted, size, s=share: wanted + int(s * (size - wanted)),
+            ):
+                result = miramns.solve(
+                    A, k, nested_sizes=range(k + 2, m + 1), max_it=5000, **settings
+                )
+            same = result.converged and abs(result.eigenvalues - free.eigenvalues).max() < 1e-6
+            text = (
+                f"{result.n_matvec} | {result.n_matvec / free.n_matvec:.2f}" if same else "wrong |"
+            )
+            print(f"| {ratio:g} | {share:.2f} | {text} |", flush=True)
+    A.destroy()
+
+
+if __name__ == "__main__":
+    main()
