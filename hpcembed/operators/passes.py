@@ -11,7 +11,8 @@ products enters with its own sign; on 50,000 images, passes in single precision 
 the largest eigenvalue. Rows are shifted in cache only where the mean is large against the spread.
 
 Rows are taken in blocks that fit the cache, each read once a pass for both products. Blocks are
-multiplied in the precision asked for, their contributions added in double.
+multiplied in the precision asked for, and every few thousand rows their contributions are added in
+double.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ _SMALLEST, _LARGEST = 1e-12, 1e12
 #: block's contribution costs as much as making it.
 _BLOCK_BYTES = 6 * 2**20
 _LEAST_ROWS = 256
+
+#: Rows whose contributions are added up in the precision of the products.
+_PENDING_ROWS = 4096
 
 
 class Moments:
@@ -111,9 +115,8 @@ class _Sums:
         self._sums = np.zeros(d) if measures else None
         self._squares = np.zeros(d) if completes else None
 
-    def add(self, rows: Any, Y: NDArray[Any], part: NDArray[Any]) -> None:
-        """Take in a block, and what was made of it."""
-        self.cross += part
+    def add(self, rows: Any, Y: NDArray[Any]) -> None:
+        """Take in a block, and its products with the vectors."""
         self.columns += Y.sum(axis=0, dtype=np.float64)
         if self._sums is not None:
             self._sums += np.ones(rows.shape[0], dtype=rows.dtype) @ rows
@@ -226,6 +229,7 @@ class CovariancePasses:
         d, dtype = self._shape[1], self._dtype
         block_bytes = max(_BLOCK_BYTES, _LEAST_ROWS * dtype.itemsize * d)
         part: NDArray[Any] = np.empty((V.shape[1], d), dtype=dtype)
+        pending, rows_pending = np.zeros_like(part), 0
         shifted: NDArray[Any] | None = None
         for _, block in self._blocks(dtype.type, block_bytes):
             rows = block
@@ -236,7 +240,14 @@ class CovariancePasses:
             if self._moments.centred:
                 Y -= offset
             np.matmul(Y.T, rows, out=part)
-            sums.add(rows, Y, part)
+            pending += part
+            sums.add(rows, Y)
+            rows_pending += len(rows)
+            if rows_pending >= _PENDING_ROWS:
+                sums.cross += pending
+                pending[:] = 0.0
+                rows_pending = 0
+        sums.cross += pending
 
     def _sparse_pass(self, V: NDArray[Any], offset: NDArray[Any], sums: _Sums) -> None:
         blocks, lock = self._blocks(self._dtype.type), Lock()
@@ -253,7 +264,8 @@ class CovariancePasses:
                     Y -= offset
                 part = (rows.T @ Y).T
                 with lock:
-                    sums.add(rows, Y, part)
+                    sums.cross += part
+                    sums.add(rows, Y)
 
         with ThreadPoolExecutor(self._threads) as pool:
             for future in [pool.submit(work) for _ in range(self._threads)]:
