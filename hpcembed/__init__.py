@@ -13,6 +13,7 @@ _PUBLIC = {
     "PCA": "hpcembed.embedding",
     "TruncatedSVD": "hpcembed.embedding",
     "estimate_memory": "hpcembed.embedding",
+    "load": "hpcembed.export",
     "open_rows": "hpcembed.data.streamed",
 }
 

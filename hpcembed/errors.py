@@ -14,6 +14,7 @@ __all__ = [
     "InputError",
     "LaunchError",
     "MemoryLimitError",
+    "OutputError",
     "OutputExistsError",
 ]
 
@@ -34,6 +35,10 @@ class ConfigError(HpcembedError, ValueError):
 
 class MemoryLimitError(HpcembedError, MemoryError):
     """A step would need more memory than there is; raised before anything is allocated."""
+
+
+class OutputError(HpcembedError, OSError):
+    """A file cannot be written: names the path and the system's reason."""
 
 
 class OutputExistsError(HpcembedError, FileExistsError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcembed.config import JobConfig
 from hpcembed.data import Dataset
 from hpcembed.embedding import PCA
+from hpcembed.errors import HpcembedError
 from hpcembed.report import (
     DatasetRecord,
     EmbeddingRecord,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from hpcembed.classifier import TrainedClassifier
 
 __all__ = ["write_embedding", "write_results"]
+
+_log = logging.getLogger(__name__)
 
 
 def write_embedding(folder: RunFolder | None, job: str, dataset: Dataset, pca: PCA) -> None:
@@ -81,6 +85,7 @@ def write_results(
     )
     folder.write_json("run.json", record.to_dict())
     _write_networks(folder, dataset, trained)
+    _write_model(folder, trained)
     if config.output.figures:
         _draw(folder, config, pca, trained)
     return _text(pca, seconds, trained)
@@ -146,6 +151,7 @@ def _write_projection(folder: RunFolder, dataset: Dataset, pca: PCA) -> None:
             "components": pca.components_,
             "mean": pca.mean_,
             "eigenvalues": pca.eigenvalues_,
+            "feature_variances": pca.feature_variances_,
             "scaling_shift": dataset.scaling.shift,
             "scaling_factor": dataset.scaling.factor,
         },
@@ -169,6 +175,18 @@ def _write_networks(
         widths = "-".join(map(str, one.report.hidden))
         with folder.new_file(f"classifier-{one.report.input}-{widths}.safetensors") as path:
             save_classifier(path, one, class_names=dataset.train.class_names)
+
+
+def _write_model(folder: RunFolder, trained: Sequence[TrainedClassifier]) -> None:
+    """The network on the embedding as a model to take away; `hpcembed export` makes the others."""
+    if not any(one.report.input == "embedded" for one in trained):
+        return
+    from hpcembed.export.run_source import export_run
+
+    try:
+        export_run(folder.path, folder.path / "model")
+    except HpcembedError as error:  # all that it would be made of is written
+        _log.warning("no model/: %s", error)
 
 
 def _draw(

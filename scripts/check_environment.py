@@ -16,7 +16,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 LIBRARIES = ("torch", "scipy", "sklearn", "h5py", "pyarrow.parquet", "matplotlib", "rich",
-             "safetensors.numpy", "threadpoolctl")  # fmt: skip
+             "safetensors.numpy", "onnx", "threadpoolctl")  # fmt: skip
 
 
 def problems(ranks: int) -> list[str]:

@@ -25,15 +25,11 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hpcembed.errors import HpcembedError, OutputExistsError
+from hpcembed.errors import OutputError, OutputExistsError
 
 __all__ = ["OutputError", "RunFolder"]
 
 METRICS = "metrics.jsonl"
-
-
-class OutputError(HpcembedError, OSError):
-    """A file of the run cannot be written: names the path and the system's reason."""
 
 
 @dataclass(frozen=True, slots=True)
