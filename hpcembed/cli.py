@@ -1,4 +1,4 @@
-"""The command line: ``hpcembed run JOB.toml``, ``hpcembed bench eigensolvers``, ``hpcembed info``.
+"""The command line: ``hpcembed run``, ``export``, ``predict``, ``bench eigensolvers``, ``info``.
 
 Every rank runs :func:`main`. An error that the user can mend, agreed on by all ranks, is printed
 once and ends all of them with its exit status; anything else ends the whole job at once, with the
@@ -127,6 +127,8 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
     )
     run.set_defaults(command=_run)
 
+    _add_model_commands(commands)
+
     info = commands.add_parser("info", help="versions, MPI library, PETSc build, threads")
     info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
     info.set_defaults(command=_info)
@@ -153,6 +155,36 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
         arguments = parser.parse_args(words[: len(words) - len(passed)])
         arguments.passed = passed
         return arguments
+
+
+def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    export = commands.add_parser("export", help="make a model to take away from a finished run")
+    export.add_argument("run", type=Path, metavar="RUN_FOLDER")
+    export.add_argument("--out", type=Path, required=True, help="folder for the model")
+    export.add_argument(
+        "--network",
+        metavar="NAME",
+        help="as in classifier-NAME.safetensors (default: the embedded one with the highest "
+        "validation accuracy)",
+    )
+    export.set_defaults(command=_export)
+
+    predict = commands.add_parser("predict", help="predict the class of every row of a file")
+    predict.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, or of a run")
+    predict.add_argument("file", type=Path, metavar="FILE")
+    predict.add_argument("--labels", type=Path, help="file of the rows' labels, to give accuracy")
+    predict.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="data.KEY=VALUE",
+        dest="overrides",
+        help="how FILE is read, where that differs from the training data; may be repeated",
+    )
+    predict.add_argument("--out", type=Path, help="CSV file (default: standard output)")
+    predict.set_defaults(command=_predict)
+    for command in (export, predict):
+        command.add_argument("--verbose", action="store_true", help="say more")
 
 
 def _start_petsc(options: str) -> None:
@@ -182,6 +214,32 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
             log.show(text)
         return 0
     return run_job(context)
+
+
+def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    from hpcembed.export.run_source import export_run
+    from hpcembed.parallel import idle_while_root
+
+    written = idle_while_root(
+        comm, lambda: export_run(arguments.run, arguments.out, arguments.network)
+    )
+    if written is not None:
+        log.show(f"model written to {written}")
+    return 0
+
+
+def _predict(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    from hpcembed.export.prediction import predict_file
+
+    predict_file(
+        arguments.model,
+        arguments.file,
+        comm,
+        labels=arguments.labels,
+        overrides=arguments.overrides,
+        out=arguments.out,
+    )
+    return 0
 
 
 def _bench(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

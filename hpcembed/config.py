@@ -36,6 +36,7 @@ __all__ = [
     "ResourcesConfig",
     "SolverConfig",
     "load_job",
+    "override_data",
     "to_toml",
 ]
 
@@ -188,6 +189,23 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
     job = _build(JobConfig, table, str(path), "")
     check_limits(job, str(path))
     return typing.cast(JobConfig, job)
+
+
+def override_data(data: DataConfig, overrides: Sequence[str]) -> DataConfig:
+    """A [data] section with ``data.key=value`` overrides.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`load_job`, and for a key of another section.
+    """
+    table: dict[str, Any] = {"data": {}}
+    for override in overrides:
+        _apply_override(table, override)
+    if len(table) > 1:
+        raise ConfigError(f"--set {', '.join(overrides)}: only keys of data are of use here")
+    changed = _build(JobConfig, table, "--set", "").data
+    return dataclasses.replace(data, **{key: getattr(changed, key) for key in table["data"]})
 
 
 def _apply_override(table: dict[str, Any], override: str) -> None:

@@ -18,7 +18,7 @@ from hpcembed.data.preflight import check_declared_size, file_size, is_gzip, nam
 from hpcembed.data.stored_array import StoredArray
 from hpcembed.errors import InputError
 
-__all__ = ["open_npy", "open_npz"]
+__all__ = ["npz_names", "open_npy", "open_npz"]
 
 _LOCAL_HEADER_BYTES = 30
 _ENCRYPTED = 0x1
@@ -88,6 +88,19 @@ def open_npz(path: Path, key: str) -> StoredArray:
         header.is_fortran,
         is_compressed=not is_stored,
     )
+
+
+def npz_names(path: Path) -> tuple[str, ...]:
+    """Names of the arrays of an archive. Not collective.
+
+    Raises
+    ------
+    InputError
+        When it is no archive.
+    """
+    file_size(path)
+    with named_errors(path), _open_archive(path) as archive:
+        return tuple(name.removesuffix(".npy") for name in archive.namelist())
 
 
 def _open_plain(path: Path) -> BinaryIO:

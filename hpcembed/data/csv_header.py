@@ -1,4 +1,4 @@
-"""The header line of a CSV file: its separator, its columns, and which one holds the class."""
+"""The header line of a CSV file: separator, columns, and which one, if any, holds the class."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ class CsvHeader:
     ----------
     names : tuple of str
         All columns.
-    label : int
-        Index of the one that holds the class.
+    label : int or None
+        Index of the one that holds the class; None where none does.
     """
 
     file: TextFile
     delimiter: str
     names: tuple[str, ...]
-    label: int
+    label: int | None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """All columns but the label's."""
+        if self.label is None:
+            return self.names
         return self.names[: self.label] + self.names[self.label + 1 :]
 
     def split(self, line: str) -> list[str]:
@@ -45,8 +47,13 @@ class CsvHeader:
         return _split(line, self.delimiter)
 
 
-def read_header(path: Path, label_column: str, delimiter: str) -> CsvHeader:
+def read_header(path: Path, label_column: str | None, delimiter: str) -> CsvHeader:
     """Read the first line of a CSV file. Not collective.
+
+    Parameters
+    ----------
+    label_column : str or None
+        None where every column is a feature.
 
     Raises
     ------
@@ -65,8 +72,8 @@ def read_header(path: Path, label_column: str, delimiter: str) -> CsvHeader:
         raise InputError(f"{path}: line 1 is no header of column names: check data.format")
     separator = _separator(text, delimiter, path)
     names = tuple(name.strip() for name in _split(text, separator))
-    label = _find_label(path, names, label_column)
-    if len(names) < 2:
+    label = None if label_column is None else _find_label(path, names, label_column)
+    if len(names) < 2 and label is not None:
         raise InputError(f"{path}: no column besides the label: check data.delimiter")
     return CsvHeader(TextFile(path, len(raw), 2), separator, names, label)
 

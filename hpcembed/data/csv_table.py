@@ -1,4 +1,4 @@
-"""CSV files with a header line and a named label column.
+"""CSV files with a header line and a named label column, or none for rows without labels.
 
 Each rank parses the lines of its own byte range (:mod:`hpcembed.data.text_lines`) block by block
 into an array that was allocated for exactly its rows. Several files with the same header count as
@@ -36,8 +36,8 @@ class CsvTable:
     Parameters
     ----------
     paths : sequence of Path
-    label_column : str
-        Name of the column that holds the class.
+    label_column : str or None
+        Name of the column that holds the class; None: every row's label is then the empty text.
     delimiter : str
         A character, ``tab``, ``blank`` or ``auto``.
 
@@ -47,7 +47,7 @@ class CsvTable:
         A file is missing or empty, lacks the label column, or its columns differ from the first's.
     """
 
-    def __init__(self, paths: Sequence[Path], label_column: str, delimiter: str) -> None:
+    def __init__(self, paths: Sequence[Path], label_column: str | None, delimiter: str) -> None:
         self.headers = [read_header(path, label_column, delimiter) for path in paths]
         self.header = self.headers[0]
         for header in self.headers[1:]:
@@ -84,7 +84,10 @@ class CsvTable:
     def read(self, comm: MPI.Comm) -> RawTable:
         """This rank's rows; call :meth:`measure` first. Collective."""
         n_local = sum(lines.n_rows for lines in self._ranges)
-        label_name = f"{self.source}, column {self.header.names[self.header.label]}"
+        label = self.header.label
+        label_name = f"{self.source}, " + (
+            "no labels" if label is None else f"column {self.header.names[label]}"
+        )
         with agreement(comm):
             rows = np.empty((n_local, len(self.header.feature_names)))
             codes = np.empty(n_local, dtype=np.int64)
@@ -126,7 +129,8 @@ class CsvTable:
             _refuse_open_quotes(block, where)
         header = self.header
         types = {str(j): "float64" for j in range(len(header.names))}
-        types[str(header.label)] = "string"
+        if header.label is not None:
+            types[str(header.label)] = "string"
         try:
             text = single_blanks(block) if header.delimiter == " " else block
             if not text.strip(b"\r\n"):
@@ -140,6 +144,9 @@ class CsvTable:
                 target[:, place] = table.column(column).to_numpy()
             if not np.isfinite(target).all():
                 raise BadBlockError("a number that is not finite")
+            if header.label is None:
+                codes[: table.num_rows] = values.setdefault("", 0)
+                return int(table.num_rows)
             found = table.column(header.label).combine_chunks().dictionary_encode()
             texts = [text.strip() for text in found.dictionary.to_pylist()]
             if any(unusable(text) for text in texts):

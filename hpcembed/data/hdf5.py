@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hpcembed.data.preflight import BLOCK_BYTES, file_size
 from hpcembed.errors import InputError
 
-__all__ = ["Hdf5Array", "open_hdf5"]
+__all__ = ["Hdf5Array", "holds_array", "open_hdf5"]
 
 
 class Hdf5Array:
@@ -89,6 +89,21 @@ def open_hdf5(path: Path, key: str) -> Hdf5Array:
             raise InputError(f"{name}: declares {array.shape} but holds no data: write it again")
         is_text = h5py.check_string_dtype(array.dtype) is not None
         return Hdf5Array(path, key, array.shape, np.dtype("U1") if is_text else array.dtype)
+
+
+def holds_array(path: Path, key: str) -> bool:
+    """Whether an HDF5 file has something of this name. Not collective.
+
+    Raises
+    ------
+    InputError
+        When it is no HDF5 file.
+    """
+    import h5py
+
+    file_size(path)
+    with _named_errors(path), h5py.File(path, "r") as file:
+        return bool(key) and key in file
 
 
 @contextmanager

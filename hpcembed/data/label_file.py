@@ -112,4 +112,5 @@ class TextLabels:
                 f"{self.name}: label {index + 1}: {len(fields)} fields where the header has "
                 f"{len(self._header.names)}"
             )
+        assert self._header.label is not None  # a label column was asked for
         return fields[self._header.label]

@@ -24,6 +24,7 @@ __all__ = [
     "MAX_CLASSES",
     "LocalLabels",
     "check_lengths",
+    "codes_of",
     "encode_labels",
     "labels_from_array",
     "labels_from_text",
@@ -174,6 +175,16 @@ def encode_labels(
             )
     encoded = [_recode(labels, codes, is_numeric) for labels in (train, *others)]
     return encoded, tuple(names[key] for key in keys)
+
+
+def codes_of(labels: LocalLabels, class_names: Sequence[str]) -> NDArray[np.int64]:
+    """Codes of labels in given classes, -1 for a label that is none of them. Not collective.
+
+    As in :func:`encode_labels`, "1" and "1.0" are one class where all classes are numbers.
+    """
+    is_numeric = all(_NUMBER.fullmatch(name) for name in class_names)
+    codes = {_key(name, is_numeric): code for code, name in enumerate(class_names)}
+    return _recode(labels, codes, is_numeric)
 
 
 def check_lengths(comm: MPI.Comm, n_rows: int, n_labels: int, rows: str, labels: str) -> None:

@@ -159,6 +159,6 @@ def _provenance(provenance: Mapping[str, Any]) -> str:
     listed = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     seeds = ", ".join(f"{name} {seed}" for name, seed in provenance["seeds"].items())
     return (
-        f"- Versions: {listed}.\n- MPI: {provenance['mpi']}, {provenance['ranks']} ranks.\n"
+        f"- Versions: {listed}.\n- MPI: {provenance['mpi']}, ranks: {provenance['ranks']}.\n"
         f"- Seeds: {seeds}.\n\n```toml\n{provenance['job'].strip()}\n```"
     )

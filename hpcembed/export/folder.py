@@ -20,35 +20,17 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hpcembed.errors import InputError, OutputError, OutputExistsError
+from hpcembed.errors import InputError
 from hpcembed.export.model import Model, Stage
+from hpcembed.output import check_free, output_error
 
-__all__ = ["check_free", "read_model", "write_model"]
+__all__ = ["read_model", "write_model"]
 
 FORMAT = "hpcembed model"
 #: Raised when a reader of an older version could no longer understand the folder.
 VERSION = 1
 
 JSON, TENSORS, ONNX, CARD = "model.json", "model.safetensors", "model.onnx", "README.md"
-
-
-def check_free(path: Path) -> None:
-    """Refuse a path that holds something. Not collective.
-
-    Raises
-    ------
-    OutputExistsError, OutputError
-    """
-    try:
-        occupied = any(path.iterdir())
-    except FileNotFoundError:
-        return
-    except NotADirectoryError as error:
-        raise OutputExistsError(f"{path}: is a file; choose another --out") from error
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}; choose another --out") from error
-    if occupied:
-        raise OutputExistsError(f"{path}: not empty; choose another --out or remove it")
 
 
 def write_model(path: Path, model: Model, description: Mapping[str, Any], card: str) -> None:
@@ -113,8 +95,7 @@ def write_model(path: Path, model: Model, description: Mapping[str, Any], card: 
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path}: cannot write: {reason}; choose another --out") from error
+        raise output_error(path, error) from error
 
 
 def _tensors(model: Model) -> dict[str, NDArray[Any]]:

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from hpcembed.config import JobConfig, load_job, to_toml
 from hpcembed.errors import ConfigError, HpcembedError, InputError
 from hpcembed.export.card import Accuracy, card_text
-from hpcembed.export.folder import check_free, write_model
+from hpcembed.export.folder import write_model
 from hpcembed.export.folding import Projection, Scaling, Trained, build_model, folding_pays
 from hpcembed.export.model import Model
+from hpcembed.output import check_free
 
 __all__ = ["export_run"]
 

@@ -26,6 +26,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from hpcembed.errors import OutputError, OutputExistsError
+from hpcembed.output import check_free, output_error
 
 __all__ = ["OutputError", "RunFolder"]
 
@@ -54,16 +55,7 @@ class RunFolder:
         OutputError
             It cannot be looked into.
         """
-        try:
-            occupied = any(path.iterdir())
-        except FileNotFoundError:
-            return
-        except NotADirectoryError as error:
-            raise OutputExistsError(f"{path}: is a file; choose another --out") from error
-        except OSError as error:
-            raise _output_error(path, error) from error
-        if occupied:
-            raise OutputExistsError(f"{path}: not empty; choose another --out or remove it")
+        check_free(path)
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -83,7 +75,7 @@ class RunFolder:
         except FileExistsError as error:
             raise OutputExistsError(f"{path}: is a file; choose another --out") from error
         except OSError as error:
-            raise _output_error(path, error) from error
+            raise output_error(path, error) from error
         cls.check_free(path)
         return cls(path)
 
@@ -101,7 +93,7 @@ class RunFolder:
             yield partial
             os.replace(partial, final)
         except OSError as error:
-            raise _output_error(final, error) from error
+            raise output_error(final, error) from error
         finally:
             # Without the folder, or on a file system that went away, there is nothing to remove.
             with suppress(OSError):
@@ -125,7 +117,7 @@ class RunFolder:
             with path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(_json_text(metric, indent=None) + "\n")
         except OSError as error:
-            raise _output_error(path, error) from error
+            raise output_error(path, error) from error
 
     def write_csv(self, name: str, columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> Path:
         """Write columns of equal length under their names; numbers keep all their digits.
@@ -156,11 +148,6 @@ class RunFolder:
         with self.new_file(name) as partial, partial.open("wb") as file:
             file.write(content)
         return self.path / name
-
-
-def _output_error(path: Path, error: OSError) -> OutputError:
-    reason = error.strerror or str(error) or type(error).__name__
-    return OutputError(f"{path}: cannot write: {reason}; free space there or choose another --out")
 
 
 def _json_text(content: object, indent: int | None) -> str:
