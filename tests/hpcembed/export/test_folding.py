@@ -116,3 +116,36 @@ def test_a_network_on_all_features_swallows_scaling_and_standardisation():
     np.testing.assert_allclose(
         logits(model, X), np.maximum(inputs @ W1 + b1, 0) @ W2 + b2, atol=2e-5
     )
+
+
+def test_rounding_the_offset_costs_a_network_on_all_features_nothing():
+    rng = np.random.default_rng(0)
+    scaling = Scaling(np.full(6, 1000.1), np.ones(6))
+    trained = Trained(np.zeros(6), np.ones(6), ((rng.standard_normal((6, 3)), np.zeros(3)),))
+    model = build_model(scaling, None, trained, np.zeros(6), np.ones(6), class_names=NAMES)
+    assert model.input_type == np.float32
+    X = (rng.standard_normal((9, 6)) + 1000).astype(np.float32)
+    expected = (X.astype(float) - 1000.1) @ trained.layers[0][0]
+    np.testing.assert_allclose(logits(model, X), expected, atol=3e-6)
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "dtype"),
+    [(1e3, 1.0, np.float32), (1e3, 1e-2, np.float64), (0.0, 1e-35, np.float64)],
+)
+def test_the_input_type_is_judged_in_the_units_of_the_raw_features(parts, mean, deviation, dtype):
+    """Standardised features have mean 0 and deviation 1, whatever the raw ones have."""
+    _, projection, trained, _ = parts()
+    scaling = Scaling(np.full(30, mean), np.full(30, 1 / deviation))
+    model = build_model(scaling, projection, trained, np.zeros(30), np.ones(30), class_names=NAMES)
+    assert model.input_type == dtype
+    scaling = Scaling(np.zeros(30), np.full(30, 1 / deviation))
+    raw = build_model(
+        scaling,
+        projection,
+        trained,
+        np.full(30, mean / deviation),
+        np.ones(30),
+        class_names=NAMES,
+    )
+    assert raw.input_type == dtype

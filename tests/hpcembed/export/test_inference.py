@@ -97,6 +97,24 @@ def test_a_row_has_the_same_bits_whatever_comes_with_it(model):
         assert part.tobytes() == whole[first:last].tobytes()
 
 
+def test_a_row_is_computed_at_its_place_in_the_table(model, monkeypatch):
+    """A BLAS may treat the rows at a block's edge differently: the place is the global one."""
+    one, places = model(), {}
+
+    def forward(block):
+        assert len(block) == BLOCK_ROWS
+        for place in np.flatnonzero(block[:, 0]):
+            places[int(block[place, 0])] = int(place)
+        return np.zeros((len(block), 3), dtype=np.float32)
+
+    monkeypatch.setattr(one, "_forward", forward)
+    for first, last in [(0, 7), (7, 250), (250, 251), (251, 700)]:
+        rows = np.zeros((last - first, 30))
+        rows[:, 0] = 1 + np.arange(first, last)
+        one.predict_logits(rows, first_row=first)
+    assert places == {row + 1: row % BLOCK_ROWS for row in range(700)}
+
+
 class Frame:
     """What pandas' tables have in common."""
 
