@@ -26,23 +26,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 from scipy.linalg.blas import dgemv
 
 from miramns.convergence import ROUNDING, MiramnsError, OperatorError
-from miramns.projected import Coupling
+from miramns.projected import Coupling, change_of_basis
 from miramns.start import seeded_normal
 
-__all__ = ["ArnoldiFactorization", "Settled", "apply_block", "apply_columns"]
+__all__ = ["ArnoldiFactorization", "Settled", "apply_block", "apply_columns", "subtract"]
 
 #: A pass that leaves less than this fraction of the squared norm is followed by another one.
 _KEPT = 0.5
 
 #: Passes after which a vector that still shrinks is taken as lying in the space.
 _MAX_PASSES = 5
+
+#: Norms below this have squares in which too few digits are left.
+_LEAST_NORM = 1e-140
 
 #: Entries that are recombined at a time: some MB, which bounds the extra memory of a restart and
 #: keeps what is read once in the cache.
@@ -107,6 +109,15 @@ class ArnoldiFactorization:
         The same on all ranks; ``hessenberg[j, j - 1]`` is beta.
     block_start : int
         Column of the last new random direction (0, or where the last breakdown was).
+    kept : int
+        Columns that the last restart kept; before them H is full.
+    known_norm : float
+        What is known of ||A|| beside the products: next to it, products may be as small as they
+        like. To be set where that is so.
+    closed : tuple of int or None
+        First column, and the one behind the last, of the part that closed last, where it began with
+        a random direction. It then holds a vector of each eigenspace that the operator has on the
+        complement of the columns before.
     """
 
     def __init__(
@@ -136,16 +147,22 @@ class ArnoldiFactorization:
         self.size = 0
         self.block_start = 0
         self.norm = 0.0
+        self.known_norm = 0.0
         self.n_matvec = 0
         self.n_reductions = 0
         self.n_breakdowns = 0
+        self.closed: tuple[int, int] | None = None
         self._broke_at = -1
-        self._exhausted = False
-        self._kept = 0
+        self.kept = 0
         self._source, self._target = A.createVecs()
-        if locked is not None:
-            self._lock(locked)
-        self._start(start)
+        try:
+            if locked is not None:
+                self._lock(locked)
+            self._start(start)
+        except BaseException:
+            # nobody else knows of the vectors yet
+            self.destroy()
+            raise
 
     def destroy(self) -> None:
         """Free the PETSc vectors and the basis. Collective."""
@@ -163,6 +180,11 @@ class ArnoldiFactorization:
         """Dimension of the space that the factorisation can fill: n without what is locked."""
         return self.n - self.n_locked
 
+    @property
+    def n_residuals(self) -> int:
+        """Residual directions, which stand behind the columns."""
+        return 1
+
     def leading(self, size: int) -> Settled:
         """The projection on the first `size` columns, as it stands. Not collective."""
         H = self.hessenberg
@@ -173,12 +195,8 @@ class ArnoldiFactorization:
         return self.leading(self.size)
 
     def settled_in(self, columns: int) -> bool:
-        """Whether so many products followed the last new direction, if there was one.
-
-        Also where new directions were invariant by themselves twice in a row: then the operator is
-        a multiple of the identity on everything that is left.
-        """
-        return self._broke_at < 0 or self._exhausted or self.n_matvec - self._broke_at >= columns
+        """Whether so many products followed the last new direction, if there was one."""
+        return self._broke_at < 0 or self.n_matvec - self._broke_at >= columns
 
     def expand(self, size: int) -> None:
         """Grow to `size` columns.
@@ -228,26 +246,38 @@ class ArnoldiFactorization:
         """Orthogonalise the product that stands in the next column, and take it in."""
         j = self.size
         w = self.basis[:, j + 1]
-        coupling = self.hessenberg[j, j - 1] if self.hermitian and j > self._kept else 0.0
+        coupling = self.hessenberg[j, j - 1] if self.hermitian and j > self.kept else 0.0
         if coupling:
             w -= coupling * self.basis[:, j - 1]
         coefficients, beta = self._orthogonalize(j + 1)
         if coupling:
             coefficients[j - 1] += coupling
-        column = self.hessenberg[:, j]
-        column[: j + 1] = coefficients
+        self._take_in(coefficients, beta)
+
+    def _take_in(self, coefficients: NDArray[np.float64], norm: float, length: float = 1.0) -> None:
+        """Take in a column whose remainder, of `length` times `norm`, stands in the next one."""
+        self._set_column(coefficients, length * norm)
+        j = self.size
+        if length * norm > ROUNDING * self.norm:
+            self.basis[:, j] /= norm
+            return
+        self.hessenberg[j, j - 1] = 0.0
+        if j < self.dimension:
+            self.n_breakdowns += 1
+            self._note_closed()
+            self._new_direction(j)
+
+    def _set_column(self, coefficients: NDArray[np.float64], beta: float) -> None:
+        j = self.size
+        self.hessenberg[: j + 1, j] = coefficients
+        self.hessenberg[j + 1, j] = beta
         self.norm = max(self.norm, math.hypot(math.sqrt(coefficients @ coefficients), beta))
         self.size = j + 1
-        if beta > ROUNDING * self.norm:
-            column[j + 1] = beta
-            w /= beta
-            return
-        column[j + 1] = 0.0
-        if self.size < self.dimension:
-            self.n_breakdowns += 1
-            self._exhausted = self.n_matvec == self._broke_at + 1
-            self._broke_at = self.n_matvec
-            self._new_direction(self.size)
+
+    def _note_closed(self) -> None:
+        """The columns so far span an invariant subspace."""
+        self._broke_at = self.n_matvec
+        self.closed = (self.block_start, self.size) if self.block_start else None
 
     def _apply(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
         self._source.placeArray(x)
@@ -282,27 +312,42 @@ class ArnoldiFactorization:
         original = 0.0
         for _sweep in range(_MAX_PASSES):
             z = self._metric(w)
-            sums[:-1] = V.T @ z
-            sums[-1] = w @ z
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums[:-1] = V.T @ z
+                sums[-1] = w @ z
             self._reduce(sums)
             correction, squared = sums[:-1], float(sums[-1])
-            if not math.isfinite(squared):
-                raise OperatorError(
-                    f"product {self.n_matvec} with the operator has entries that are not finite: "
-                    "look for NaN or Inf in the data"
-                )
             if squared < 0:
                 raise MiramnsError("the matrix of the inner product is not positive")
+            self._need_norm(squared, w)
             original = max(original, math.sqrt(squared))
             if math.sqrt(squared) <= ROUNDING * original:
                 return h[d:], 0.0
-            if V.size:
-                dgemv(-1.0, V, correction, beta=1.0, y=w, overwrite_y=1)
+            subtract(V, correction, w)
             h += correction
             left = squared - float(correction @ correction)
             if left > _KEPT * squared:
                 return h[d:], math.sqrt(left)
         return h[d:], 0.0
+
+    def _need_norm(self, squared: float, w: NDArray[np.float64]) -> None:
+        """Refuse a product whose squared norm is no number, overflows or vanishes. Collective."""
+        usable = math.isfinite(squared)
+        if usable and max(math.sqrt(squared), self.norm, self.known_norm) >= _LEAST_NORM:
+            return
+        # a maximum over ranks may lose a NaN
+        if not self.comm.allreduce(bool(np.isfinite(w).all()), op=MPI.LAND):
+            raise OperatorError(
+                f"product {self.n_matvec} with the operator has entries that are not finite: "
+                "look for NaN or Inf in the data"
+            )
+        largest = self.comm.allreduce(float(np.max(np.abs(w), initial=0.0)), op=MPI.MAX)
+        if not usable or largest > 0:
+            raise OperatorError(
+                f"the squared norm of product {self.n_matvec} with the operator "
+                f"{'underflows' if usable else 'overflows'}: its largest entry is {largest:.1e}. "
+                "Rescale the operator, so that its eigenvalues are nearer to 1"
+            )
 
     def _new_direction(self, j: int) -> None:
         """Put a random unit vector, orthogonal to the first `j` columns, into column `j`."""
@@ -315,6 +360,10 @@ class ArnoldiFactorization:
                 self.basis[:, j] /= norm
                 return
         raise OperatorError(f"no direction is left beside the {j} found in dimension {self.n}")
+
+    def cut_to(self, size: int) -> None:
+        """Go back to the first `size` columns. Not collective."""
+        self.size = size
 
     def compress(self, Q: NDArray[np.float64], hessenberg: NDArray[np.float64]) -> None:
         """Replace the factorisation by the smaller one ``A (V Q) = (V Q) H + v b'``.
@@ -332,10 +381,17 @@ class ArnoldiFactorization:
         residual = self.basis[:, size].copy()
         self._recombine(Q)
         self.basis[:, p] = residual
+        self._take_over(hessenberg)
+
+    def _take_over(self, hessenberg: NDArray[np.float64]) -> None:
+        """Make the projected matrix, over its coupling rows, that of the columns kept."""
+        rows, p = hessenberg.shape
+        # a residual direction that is a new one still is
+        self.block_start = p if self.block_start == self.size else 0
+        self.closed = None
         self.hessenberg[:] = 0.0
-        self.hessenberg[: p + 1, :p] = hessenberg
-        self.size = self._kept = p
-        self.block_start = 0
+        self.hessenberg[:rows, :p] = hessenberg
+        self.size = self.kept = p
 
     def refresh(self) -> None:
         """Make what a restart kept orthonormal to rounding again, with the relation unharmed.
@@ -346,11 +402,11 @@ class ArnoldiFactorization:
         if self.inner is not None:
             return
         p = self.size
-        V = self.basis[:, : p + 1]
-        R = scipy.linalg.cholesky(self._reduce(np.ascontiguousarray(V.T @ V)))
-        H = self.hessenberg[: p + 1, :p]
-        H[:] = scipy.linalg.solve_triangular(R[:p, :p], (R @ H).T, trans="T").T
-        self._recombine(scipy.linalg.solve_triangular(R, np.eye(p + 1)))
+        wide = p + self.n_residuals
+        V, H = self.basis[:, :wide], self.hessenberg[:wide, :p]
+        gram = self._reduce(np.ascontiguousarray(V.T @ V))
+        H[:], inverse = change_of_basis(self.comm, gram, H)
+        self._recombine(inverse)
 
     def rotate(
         self,
@@ -366,14 +422,15 @@ class ArnoldiFactorization:
         p = Q.shape[1]
         self._recombine(Q)
         self.basis[:, p] = residual
-        self.hessenberg[:] = 0.0
-        self.hessenberg[:p, :p] = hessenberg
-        self.size = self._kept = p
+        self._take_over(hessenberg)
+        self.block_start = 0
         _, beta = self._orthogonalize(p)
         if beta > ROUNDING * self.norm:
             self.hessenberg[p, p - 1] = beta
             self.basis[:, p] /= beta
         else:
+            self.n_breakdowns += 1
+            self._note_closed()
             self._new_direction(p)
 
     def _recombine(self, Q: NDArray[np.float64]) -> None:
@@ -388,6 +445,20 @@ class ArnoldiFactorization:
             self.comm.Allreduce(MPI.IN_PLACE, values)
         self.n_reductions += 1
         return values
+
+
+def subtract(
+    V: NDArray[np.float64], coefficients: NDArray[np.float64], w: NDArray[np.float64]
+) -> None:
+    """Subtract V times the coefficients from `w`, in place. Not collective.
+
+    Parameters
+    ----------
+    V : ndarray of shape (n_local, j)
+        Column-major; may be empty.
+    """
+    if V.size:
+        dgemv(-1.0, V, coefficients, beta=1.0, y=w, overwrite_y=1)
 
 
 def apply_block(A: PETSc.Mat, X: NDArray[np.float64], Y: NDArray[np.float64]) -> None:
@@ -408,24 +479,39 @@ def apply_block(A: PETSc.Mat, X: NDArray[np.float64], Y: NDArray[np.float64]) ->
             context.mult_block(X, Y)
             return
     if X.shape[1] > 1 and ("dense" in kind or "aij" in kind):
-        comm, n = A.getComm(), A.getSize()[0]
-        sizes = ((X.shape[0], n), (None, X.shape[1]))
-        source = PETSc.Mat().createDense(sizes, array=np.asfortranarray(X), comm=comm)
+        _multiply_at_once(A, X, Y)
+    else:
+        _multiply_one_by_one(A, X, Y)
+
+
+def _multiply_at_once(A: PETSc.Mat, X: NDArray[np.float64], Y: NDArray[np.float64]) -> None:
+    sizes = ((X.shape[0], A.getSize()[0]), (None, X.shape[1]))
+    source = PETSc.Mat().createDense(sizes, array=np.asfortranarray(X), comm=A.getComm())
+    target = None
+    try:
         source.assemble()
         target = A.matMult(source)
         Y[:] = target.getDenseArray()
-        target.destroy()
+    finally:
+        if target is not None:
+            target.destroy()
         source.destroy()
-        return
+
+
+def _multiply_one_by_one(A: PETSc.Mat, X: NDArray[np.float64], Y: NDArray[np.float64]) -> None:
     source, target = A.createVecs()
-    for j in range(X.shape[1]):
-        source.placeArray(np.ascontiguousarray(X[:, j]))
-        target.placeArray(Y[:, j])
-        A.mult(source, target)
-        target.resetArray()
-        source.resetArray()
-    source.destroy()
-    target.destroy()
+    try:
+        for j in range(X.shape[1]):
+            source.placeArray(np.ascontiguousarray(X[:, j]))
+            target.placeArray(Y[:, j])
+            try:
+                A.mult(source, target)
+            finally:
+                target.resetArray()
+                source.resetArray()
+    finally:
+        source.destroy()
+        target.destroy()
 
 
 def apply_columns(A: PETSc.Mat, X: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.arnoldi import ArnoldiFactorization, Settled, apply_block
-from miramns.convergence import ROUNDING, OperatorError
+from miramns.convergence import ROUNDING
 from miramns.projected import on_root
 from miramns.start import seeded_normal
 
@@ -88,24 +88,40 @@ class BlockFactorization(ArnoldiFactorization):
         self.n_blocks = 0
         columns = start[:, None] if start.ndim == 1 else start
         first = np.ascontiguousarray(columns[:, 0])
+        self._n_random = 0
         super().__init__(A, capacity + 2 * width, first, seed, hermitian=hermitian, locked=locked)
         self.width = min(width, self.dimension)
-        self._start_block(columns[:, 1:])
+        try:
+            self._start_block(columns[:, 1:])
+        except BaseException:
+            self.destroy()
+            raise
 
     def _start_block(self, others: NDArray[np.float64]) -> None:
         given = 1 + others.shape[1]
         for j in range(1, self.width):
-            self.basis[:, j] = others[:, j - 1] if j < given else self._random(j)
+            self.basis[:, j] = others[:, j - 1] if j < given else self._random()
         self._orthonormalize_block(0, self.width, scale=0.0)
 
-    def _random(self, j: int) -> NDArray[np.float64]:
+    def _random(self) -> NDArray[np.float64]:
+        """The next random vector: none comes twice."""
         first, last = self.rows
-        return seeded_normal(self.seed, first, last, stream=_STREAM + 64 * self.n_blocks + j)
+        self._n_random += 1
+        return seeded_normal(self.seed, first, last, stream=_STREAM + self._n_random)
+
+    @property
+    def n_residuals(self) -> int:
+        """Residual directions: a block of them stands behind the columns."""
+        return self.width
 
     def leading(self, size: int) -> Settled:
         """The projection on the first `size` columns, which end a block. Not collective."""
         H = self.hessenberg
         return Settled(H[:size, :size], H[size : size + self.width, :size])
+
+    def settled_in(self, columns: int) -> bool:
+        """Whether so many blocks of products followed the last new direction, if there was one."""
+        return super().settled_in(columns * self.width)
 
     def expand(self, size: int) -> None:
         """Grow to at least `size` columns, by whole blocks. Collective: some reductions a block."""
@@ -128,23 +144,28 @@ class BlockFactorization(ArnoldiFactorization):
             self._fill(last, room)
             wide = self.basis[:, : last + room]
             coupling = self._reduce(wide.T @ target)
-            if not np.isfinite(coupling).all():
-                self._refuse_product()
+            self._need_norm(float(np.max(np.sum(coupling**2, axis=0))), target)
             H[: last + room, first:last] = coupling
             self._take_norm(H[: last + room, first:last])
             self.size = last
             return
+        n_breakdowns = self.n_breakdowns
         coefficients, factor = self._orthonormalize_block(last, width, scale=self.norm)
         H[:last, first:last] = coefficients
         H[last : last + width, first:last] = factor
         self._take_norm(H[: last + width, first:last])
         self.size = last
+        if not factor.any():
+            self._note_closed()
+            self.block_start = last
+        elif self.n_breakdowns > n_breakdowns:
+            self._broke_at = self.n_matvec
 
     def _fill(self, first: int, room: int) -> None:
         """Random directions for the columns that are left."""
         self.width = room
         for j in range(room):
-            self.basis[:, first + j] = self._random(j)
+            self.basis[:, first + j] = self._random()
         if room:
             self._orthonormalize_block(first, room, scale=0.0)
 
@@ -167,10 +188,11 @@ class BlockFactorization(ArnoldiFactorization):
         W = self.basis[:, first : first + width]
         coefficients, factor = np.zeros((d + first, width)), np.eye(width)
         for sweep in range(_MAX_ROUNDS):
-            sums = self._reduce(np.vstack([before.T @ W, W.T @ W]))
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums = np.vstack([before.T @ W, W.T @ W])
+            self._reduce(sums)
             sums, squares = sums[:-width], sums[-width:]
-            if not np.isfinite(squares).all():
-                self._refuse_product()
+            self._need_norm(float(np.max(squares.diagonal())), W)
             W -= before @ sums
             gram = self._reduce(W.T @ W)
             coefficients += sums @ factor
@@ -181,7 +203,7 @@ class BlockFactorization(ArnoldiFactorization):
             share = np.sqrt(np.maximum(gram.diagonal(), 0.0)) * np.linalg.norm(factor, axis=1)
             lost = np.flatnonzero((share <= floor) & factor.any(axis=1))
             for j in lost:
-                W[:, j] = self._random(int(j)) / np.sqrt(self.n)
+                W[:, j] = self._random() / np.sqrt(self.n)
                 factor[j] = 0.0
                 gram[j], gram[:, j] = 0.0, 0.0
                 gram[j, j] = 1.0
@@ -191,21 +213,13 @@ class BlockFactorization(ArnoldiFactorization):
             factor = step @ factor
         return coefficients[d:], factor
 
-    def _refuse_product(self) -> None:
-        raise OperatorError(
-            f"product {self.n_matvec} with the operator has entries that are not finite: look for "
-            "NaN or Inf in the data"
-        )
-
     def compress(self, Q: NDArray[np.float64], hessenberg: NDArray[np.float64]) -> None:
         """Keep the columns times Q; the block of residual directions stays behind them."""
         m, p, width = self.size, Q.shape[1], self.width
         residual = self.basis[:, m : m + width].copy()
         self._recombine(Q)
         self.basis[:, p : p + width] = residual
-        self.hessenberg[:] = 0.0
-        self.hessenberg[: p + width, :p] = hessenberg
-        self.size = self._kept = p
+        self._take_over(hessenberg)
 
 
 def _factors(gram: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

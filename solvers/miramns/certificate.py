@@ -13,7 +13,7 @@ from petsc4py import PETSc
 
 from miramns.arnoldi import apply_columns
 from miramns.convergence import OperatorError
-from miramns.projected import on_root
+from miramns.projected import Order, on_root, ritz_pairs
 
 __all__ = [
     "NOT_ORTHONORMAL",
@@ -21,6 +21,7 @@ __all__ = [
     "fix_signs",
     "orthogonality",
     "orthonormalize",
+    "rayleigh_ritz",
     "residual_norms",
     "true_residuals",
 ]
@@ -123,6 +124,31 @@ def orthonormalize(comm: MPI.Comm, X: NDArray[np.float64]) -> float:
 
 def _inverse_factor(gram: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(scipy.linalg.inv(scipy.linalg.cholesky(gram)))
+
+
+def rayleigh_ritz(
+    comm: MPI.Comm, X: NDArray[np.float64], AX: NDArray[np.float64], which: Order
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Ritz pairs of a Hermitian operator in the span of orthonormal columns, wanted ones first.
+
+    Collective: one reduction.
+
+    Parameters
+    ----------
+    X, AX : ndarray of shape (n_local, m)
+        The columns, and their products.
+
+    Returns
+    -------
+    values : ndarray of shape (m,)
+    vectors, products : ndarray of shape (n_local, m)
+        Column-major.
+    """
+    projected = np.ascontiguousarray(X.T @ AX)
+    comm.Allreduce(MPI.IN_PLACE, projected)
+    ritz = on_root(comm, lambda: ritz_pairs(projected, 0.0, which, hermitian=True))
+    Y = ritz.vectors
+    return ritz.values, np.asfortranarray(X @ Y), np.asfortranarray(AX @ Y)
 
 
 def fix_signs(comm: MPI.Comm, first_row: int, X: NDArray[Any]) -> None:

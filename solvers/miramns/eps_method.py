@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from miramns.problem import Variant
+from miramns.problem import Orthogonalization, Variant
 
 __all__ = ["MethodSettings"]
 
@@ -20,7 +20,7 @@ class MethodSettings:
         self._variant: Variant = "default"
         self._nested_sizes: tuple[int, ...] | None = None
         self._block_size: int | None = None
-        self._orthogonalization: Literal["auto", "full", "partial"] = "auto"
+        self._orthogonalization: Orthogonalization = "auto"
         self._multiplicity_check: Literal["auto", "always", "never"] = "auto"
         self._seed = 0
 
@@ -59,11 +59,11 @@ class MethodSettings:
         """Give what was set. Not collective."""
         return self._block_size
 
-    def setOrthogonalization(self, kind: Literal["auto", "full", "partial"]) -> None:
+    def setOrthogonalization(self, kind: Orthogonalization) -> None:
         """Set how the basis is kept orthogonal. Logically collective."""
         self._orthogonalization = kind
 
-    def getOrthogonalization(self) -> Literal["auto", "full", "partial"]:
+    def getOrthogonalization(self) -> Orthogonalization:
         """Give what was set. Not collective."""
         return self._orthogonalization
 

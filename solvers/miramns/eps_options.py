@@ -24,7 +24,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from miramns.convergence import MiramnsError
-from miramns.problem import Variant
+from miramns.problem import Orthogonalization, Variant
 
 if TYPE_CHECKING:
     from miramns.eps import MIRAMns
@@ -92,7 +92,7 @@ def _spectrum(eps: MIRAMns, own: PETSc.Options) -> None:
 def _method(eps: MIRAMns, own: PETSc.Options) -> None:
     settings: tuple[tuple[str, Callable[[Any], None], tuple[str, ...]], ...] = (
         ("variant", eps.setVariant, get_args(Variant)),
-        ("orthogonalization", eps.setOrthogonalization, ("auto", "full", "partial")),
+        ("orthogonalization", eps.setOrthogonalization, get_args(Orthogonalization)),
         ("multiplicity_check", eps.setMultiplicityCheck, ("auto", "always", "never")),
     )
     for name, setter, choices in settings:

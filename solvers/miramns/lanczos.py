@@ -31,17 +31,14 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.arnoldi import ArnoldiFactorization, Settled
-from miramns.convergence import ROUNDING, OperatorError
-from miramns.projected import on_root
+from miramns.convergence import EPSILON, ROUNDING
+from miramns.projected import change_of_basis
 
 __all__ = ["LanczosFactorization"]
-
-_EPS = float(np.finfo(np.float64).eps)
 
 #: Inner products beyond this level are removed. The settling step needs it well below 1 only; what
 #: is gained by a higher level is small, as the growth is exponential.
@@ -99,7 +96,7 @@ class LanczosFactorization(ArnoldiFactorization):
         self._passed = np.zeros((1, 2))
         self._settled: Settled | None = None
         #: what rounding adds to an inner product in one step, relative to ||A||
-        self._noise = 10 * _EPS
+        self._noise = 10 * EPSILON
         # predicted inner products of the last two columns with all before
         self._before = np.zeros(capacity + 1)
         self._now = np.zeros(capacity + 1)
@@ -112,7 +109,7 @@ class LanczosFactorization(ArnoldiFactorization):
         self._apply(self.basis[:, j], self.basis[:, j + 1])
         applied = time.perf_counter()
         self.seconds["product"] += applied - began
-        follows = j > self._kept and self.hessenberg[j, j - 1] > 0.0
+        follows = j > self.kept and self.hessenberg[j, j - 1] > 0.0
         if follows and self._three_terms(j):
             self._predict(j)
         else:
@@ -134,13 +131,10 @@ class LanczosFactorization(ArnoldiFactorization):
         for first in starts:
             part = slice(first, first + _PANEL_ENTRIES // 4)
             x, y = w[part], this[part]
-            sums += last[part] @ x, y @ x, x @ x, y @ y
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums += last[part] @ x, y @ x, x @ x, y @ y
         products, squared, norm = self._reduce(sums)[:2], sums[2], sums[3]
-        if not np.isfinite(squared):
-            raise OperatorError(
-                f"product {self.n_matvec} with the operator has entries that are not finite: "
-                "look for NaN or Inf in the data"
-            )
+        self._need_norm(squared, w)
         # measured norms instead of 1: their errors would grow from column to column
         coefficients = products / [self._square_of_last, norm]
         self._square_of_last = norm
@@ -167,7 +161,7 @@ class LanczosFactorization(ArnoldiFactorization):
 
     def _predict(self, j: int) -> None:
         """Advance the predicted inner products to column j + 1."""
-        H, now, before, q = self.hessenberg, self._now, self._before, self._kept
+        H, now, before, q = self.hessenberg, self._now, self._before, self.kept
         diagonal, below = H.diagonal()[: j + 1], H.diagonal(-1)[: j + 1]
         alpha, beta, gamma = diagonal[j], below[j], below[j - 1]
         now[j] = before[j - 1] = 1.0
@@ -193,7 +187,7 @@ class LanczosFactorization(ArnoldiFactorization):
         """Make columns j and j + 1 orthogonal to those before that they have grown along."""
         level = -1.0 if everything else self._strictness * _CONCERNED
         grown = np.maximum(np.abs(self._now[:j]), np.abs(self._before[:j]))
-        spans = _spans(grown > level, self._kept)
+        spans = _spans(grown > level, self.kept)
         blocks = [self.basis[:, span] for span in spans]
         pair = self.basis[:, j : j + 2]
         count = sum(block.shape[1] for block in blocks)
@@ -231,7 +225,7 @@ class LanczosFactorization(ArnoldiFactorization):
         expected = max((float(np.max(np.abs(self._now[span]))) for span in spans), default=0.0)
         if expected > 0:
             correction = min(max(10 * found / expected, 0.3), 1e4)
-            self._noise = min(max(self._noise * correction, 2 * _EPS), _MOST_NOISE)
+            self._noise = min(max(self._noise * correction, 2 * EPSILON), _MOST_NOISE)
         for span in spans:
             self._before[span] = self._now[span] = self._noise
 
@@ -252,17 +246,15 @@ class LanczosFactorization(ArnoldiFactorization):
             lost = np.flatnonzero(loss > _SOUND)
             if not lost.size:
                 break
-            self._cut_back(max(int(lost[0]) - 1, self._kept + 1))
-        hessenberg, inverse = on_root(
-            self.comm, lambda: _change_of_basis(gram, self.hessenberg[: m + 1, :m])
-        )
+            self._cut_back(max(int(lost[0]) - 1, self.kept + 1))
+        hessenberg, inverse = change_of_basis(self.comm, gram, self.hessenberg[: m + 1, :m])
         self._settled = Settled(hessenberg[:m], float(hessenberg[m, m - 1]), inverse)
         self.seconds["settle"] += time.perf_counter() - began
         return self._settled
 
     def _gram(self, m: int) -> NDArray[np.float64]:
         """V'V of the first `m` columns. Those kept by a restart are orthonormal as they stand."""
-        q = self._kept
+        q = self.kept
         V = self.basis[:, :m]
         rows = max(_PANEL_ENTRIES // m, 256)
         sums = np.zeros((m, m - q))
@@ -303,6 +295,8 @@ class LanczosFactorization(ArnoldiFactorization):
         self._strictness *= 1e-2
         self._noise = min(100 * self._noise, _MOST_NOISE)
         self.size = size
+        self.closed = None
+        self.block_start = 0 if self.block_start > size else self.block_start
         self.hessenberg[:, size:] = 0.0
         self.hessenberg[size + 1 :, :] = 0.0
         self._predict_fresh(size - 1)
@@ -319,15 +313,15 @@ class LanczosFactorization(ArnoldiFactorization):
         assert settled.inverse is not None  # settle() gives it
         self._recombine(settled.inverse @ kept)
         self._multiplied += self.basis.shape[0] * (m + 1) * (p + 1)
-        self.hessenberg[:] = 0.0
-        self.hessenberg[: p + 1, :p] = hessenberg
         if len(self._passed) == 1:
             self._passed = np.vstack([self._passed, np.zeros((1, 2))])
-        self.size = self._kept = p
-        self.block_start = 0
+        self._take_over(hessenberg)
         self._settled = None
         self._predict_fresh(p)
         self.seconds["restart"] += time.perf_counter() - began
+
+    def refresh(self) -> None:
+        """Nothing: every restart keeps settled columns, which are orthonormal. Not collective."""
 
 
 def _spans(grown: NDArray[np.bool_], kept: int) -> list[slice]:
@@ -338,13 +332,3 @@ def _spans(grown: NDArray[np.bool_], kept: int) -> list[slice]:
         if where.size:
             spans.append(slice(first + int(where[0]), first + int(where[-1]) + 1))
     return spans
-
-
-def _change_of_basis(
-    gram: NDArray[np.float64], H: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """R H R^-1 and R^-1 for gram = R'R; R of the last column goes with the rows of H."""
-    m = H.shape[1]
-    R = scipy.linalg.cholesky(gram)
-    settled = scipy.linalg.solve_triangular(R[:m, :m], (R @ H).T, trans="T").T
-    return settled, scipy.linalg.solve_triangular(R, np.eye(m + 1))

@@ -27,8 +27,12 @@ complex shift where it is meant; the pairs returned belong to the size that was 
 last one examined; sizes that leave no shift are skipped; a conjugate pair is kept whole; the new
 residual vector is orthogonalised again after a restart; where the chosen size passes and the
 largest one proves that it lacks a wanted eigenvalue (Hermitian operators), the largest is chosen
-instead. Where the operator cannot tell its Frobenius norm, that of the largest projected matrix
-stands in (it is never larger).
+instead; where the space of the start vector is invariant (equal entries are an eigenvector of every
+graph Laplacian), the factorisation goes on with a random vector orthogonal to it, sizes that do not
+reach far enough beyond it are passed over, and restarts are thick from then on, keeping the same
+number of columns: shifted QR steps do not pass the coupling of zero, and the released code comes
+back to the same space for ever. Where the operator cannot tell its Frobenius norm, that of the
+largest projected matrix stands in (it is never larger).
 """
 
 from __future__ import annotations
@@ -45,7 +49,14 @@ from petsc4py import PETSc
 from miramns.certificate import fix_signs
 from miramns.convergence import EPSILON
 from miramns.multiplicity import Completeness, complete
-from miramns.problem import Criterion, Problem, Variant, check_problem, start_vector
+from miramns.problem import (
+    Criterion,
+    Orthogonalization,
+    Problem,
+    Variant,
+    check_problem,
+    start_vector,
+)
 from miramns.projected import Order
 from miramns.result import Check, EigenResult
 from miramns.run import Run, find
@@ -65,7 +76,7 @@ def solve(
     ncv: int | None = None,
     nested_sizes: Sequence[int] | None = None,
     variant: Variant = "default",
-    orthogonalization: Literal["auto", "full", "partial"] = "auto",
+    orthogonalization: Orthogonalization = "auto",
     block_size: int | None = None,
     multiplicity_check: Literal["auto", "always", "never"] = "auto",
     seed: int = 0,
@@ -104,9 +115,10 @@ def solve(
         Largest subspace m_l. Default: chosen; 200 for the published variant.
     nested_sizes : sequence of int, optional
         Increasing subspace sizes instead of those of the variant.
-    orthogonalization : {"auto", "full", "partial"}
+    orthogonalization : {"auto", "full", "partial", "dcgs2"}
         Partial reorthogonalisation reads the basis rarely; "auto" takes it for Hermitian operators
-        on long vectors.
+        on long vectors, and full orthogonalisation otherwise. "dcgs2" is full with one reduction a
+        column, for many ranks; it is one product ahead (default variant).
     block_size : int, optional
         Columns of a block of ``variant="block"``. Default: chosen from two measured products.
     multiplicity_check : {"auto", "always", "never"}

@@ -21,27 +21,30 @@ component in the copy, which is about that ratio.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
 from miramns import nested
 from miramns.arnoldi import Settled, apply_columns
-from miramns.certificate import orthogonality, orthonormalize, residual_norms
+from miramns.certificate import (
+    orthogonality,
+    orthonormalize,
+    rayleigh_ritz,
+    residual_norms,
+)
 from miramns.convergence import ROUNDING, Reason
+from miramns.newcomer import displaces
 from miramns.problem import Problem
-from miramns.projected import RitzPairs, on_root, ritz_pairs, wanted_order
+from miramns.projected import RitzPairs, on_root, ritz_pairs
 from miramns.restart import kept_size, thick_restart
+from miramns.run import Run, factorization, find
 from miramns.start import seeded_normal
-
-if TYPE_CHECKING:
-    from miramns.run import Run
 
 __all__ = ["Completeness", "complete"]
 
-#: Products that "auto" spends: this share of those of the run, but not fewer than so many (on long
+#: Products that "auto" spends at most: this share of those of the run, or so many if more (on long
 #: vectors, where they cost).
 _AUTO_SHARE = 0.25
 _AUTO_LEAST, _AUTO_LEAST_LONG = 80, 30
@@ -117,12 +120,12 @@ def _random_start(problem: Problem, number: int) -> NDArray[np.float64]:
     return seeded_normal(problem.seed, first, last, stream=_STREAM + number)
 
 
-def _beyond(problem: Problem, found: NDArray[np.float64], k: int) -> Problem:
+def _beyond(problem: Problem, run: Run, found: NDArray[np.float64], k: int) -> Problem:
     """The problem of k more pairs in the complement of what was found."""
     locked = found if problem.locked is None else np.hstack([problem.locked, found])
     dimension = problem.n - locked.shape[1]
     k = min(k, dimension)
-    beyond = replace(problem, k=k, locked=locked, variant="default", width=1)
+    beyond = replace(problem, k=k, locked=locked, variant="default", width=1, norm=run.norm)
     if not problem.sizes:
         return replace(beyond, capacity=min(problem.capacity, dimension))
     largest = nested.largest_size(k, dimension, dimension + 1)
@@ -133,15 +136,15 @@ def _beyond(problem: Problem, found: NDArray[np.float64], k: int) -> Problem:
 def _search(
     problem: Problem, run: Run, found: NDArray[np.float64], budget: int | None, number: int
 ) -> tuple[Literal["clear", "missing", "unknown"], int]:
-    from miramns.run import factorization
-
-    beyond = _beyond(problem, found, 1)
+    beyond = _beyond(problem, run, found, 1)
     capacity = min(beyond.capacity, _SEARCH_COLUMNS)
     start = _random_start(problem, number)
     arnoldi = factorization(beyond, capacity, start)
     try:
         while True:
             ahead = max(arnoldi.size + max(4, arnoldi.size // 8), _LEAST_COLUMNS)
+            if budget is not None:
+                ahead = min(ahead, arnoldi.size + budget - arnoldi.n_matvec)
             arnoldi.expand(min(ahead, capacity))
             ritz = _look(run, problem, arnoldi.leading(arnoldi.size))
             verdict = _judge(problem, run, ritz)
@@ -200,43 +203,24 @@ def _belongs(
     reach: float = 0.0,
 ) -> bool:
     """Whether a value within `reach` of theta would displace one by more than `certain`."""
-    k = len(values)
-    for candidate in {theta - reach, theta + reach}:
-        together = np.append(values, candidate)
-        order = wanted_order(together, problem.which)
-        displaced = int(order[-1])
-        # a newcomer that merely equals what it displaces adds nothing
-        if displaced != k and _distance(problem, candidate, values[displaced]) > certain:
-            return True
-    return False
-
-
-def _distance(problem: Problem, a: float, b: float) -> float:
-    """By how much two values differ in what they are ordered by."""
-    if problem.which in ("LM", "SM"):
-        return abs(abs(a) - abs(b))
-    return abs(a - b)
+    candidates = {theta - reach, theta + reach}
+    return any(displaces(values, value, problem.which, certain) for value in candidates)
 
 
 def _take_in(
     problem: Problem, run: Run, found: NDArray[np.float64], several: int, number: int
 ) -> tuple[NDArray[np.float64], int]:
     """Compute missing pairs, and let the best k of all be the answer. Collective."""
-    from miramns.run import find
-
-    extra = find(_beyond(problem, found, several), _random_start(problem, number))
+    extra = find(_beyond(problem, run, found, several), _random_start(problem, number))
     together = np.asfortranarray(np.hstack([found, extra.vectors]))
     orthonormalize(run.comm, together)
     products = apply_columns(problem.operator, together)
-    projected = np.ascontiguousarray(together.T @ products)
-    run.comm.Allreduce(MPI.IN_PLACE, projected)
-    ritz = on_root(run.comm, lambda: ritz_pairs(projected, 0.0, problem.which, hermitian=True))
+    values, together, products = rayleigh_ritz(run.comm, together, products, problem.which)
     k = problem.k
-    together, products = together @ ritz.vectors, products @ ritz.vectors
-    residuals = residual_norms(run.comm, ritz.values, together, products)
-    run.values, run.residuals = ritz.values[:k], residuals[:k]
+    residuals = residual_norms(run.comm, values, together, products)
+    run.values, run.residuals = values[:k], residuals[:k]
     run.vectors = np.asfortranarray(together[:, :k])
     run.orthogonality = orthogonality(run.comm, run.vectors)
     if (run.residuals > run.bounds(run.values)).any():
         run.reason = Reason.DIVERGED_STAGNATED
-    return np.asfortranarray(together), extra.n_matvec + extra.n_certificate + together.shape[1]
+    return together, extra.n_matvec + extra.n_certificate + together.shape[1]

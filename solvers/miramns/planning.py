@@ -35,7 +35,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from miramns.projected import RitzPairs
 from miramns.restart import kept_size
 
 __all__ = ["Costs", "FixedPlan", "MeasuredPlan", "Plan", "Progress"]
@@ -75,7 +74,7 @@ class Plan(Protocol):
         """Size at which the projected problem is to be solved next."""
         ...
 
-    def kept_at(self, size: int, ritz: RitzPairs, to_go: float) -> int:
+    def kept_at(self, size: int, to_go: float) -> int:
         """Directions to keep in a restart now; 0 to go on growing.
 
         Parameters
@@ -112,9 +111,8 @@ class FixedPlan:
         wanted = size + max(1.0, min(_SHARE_AHEAD * self._ahead, most))
         return next((m for m in self.sizes if m >= wanted), self.sizes[-1])
 
-    def kept_at(self, size: int, ritz: RitzPairs, to_go: float) -> int:
+    def kept_at(self, size: int, to_go: float) -> int:
         """Half of what is not wanted, at the last size. Not collective."""
-        del ritz
         self._ahead = self._progress.columns_to_go(size, to_go)
         if size < self.sizes[-1]:
             return 0
@@ -143,9 +141,8 @@ class Costs:
     ----------
     column : float
         Of a product with its local orthogonalisation.
-    passing, passing_restarted : float
-        Of the reorthogonalisation, per column and column of the basis: in a factorisation that was
-        never restarted, and after a restart, when what has to be removed stands together.
+    passing_restarted : float
+        Of the reorthogonalisation after a restart, per column and column of the basis.
     multiply : float
         Of one multiply-add in a matrix product with the basis.
     look : float
@@ -153,7 +150,6 @@ class Costs:
     """
 
     column: float = 0.0
-    passing: float = 0.0
     passing_restarted: float = 0.0
     multiply: float = 0.0
     look: float = 0.0
@@ -188,9 +184,8 @@ class MeasuredPlan:
         step = max(min(_SHARE_AHEAD * self._ahead, _MOST_AHEAD * size), enough, 2)
         return min(max(size + int(step), self.k + 2), self.capacity)
 
-    def kept_at(self, size: int, ritz: RitzPairs, to_go: float) -> int:
+    def kept_at(self, size: int, to_go: float) -> int:
         """What leads to the answer soonest. Not collective: for one rank to decide."""
-        del ritz
         self._ahead = self._progress.columns_to_go(size, to_go)
         near = self._ahead < _NEAR * size
         best, share = self.best_size()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from mpi4py import MPI
@@ -18,12 +18,23 @@ from miramns.convergence import MiramnsError
 from miramns.projected import Order, known_orders
 from miramns.start import seeded_normal
 
-__all__ = ["Criterion", "Problem", "Variant", "check_problem", "need_real_scalars", "start_vector"]
+__all__ = [
+    "Criterion",
+    "Orthogonalization",
+    "Problem",
+    "Variant",
+    "check_problem",
+    "need_real_scalars",
+    "start_vector",
+]
 
 Variant = Literal["default", "published", "block"]
 
 #: What a residual is relative to: the eigenvalue, nothing, or the norm of the operator.
 Criterion = Literal["relative", "absolute", "norm"]
+
+#: How the basis is kept orthonormal; "auto" is one of the next two.
+Orthogonalization = Literal["auto", "full", "partial", "dcgs2"]
 
 #: Local rows from which orthogonalisation costs more than the calls that save it.
 _LONG_COLUMNS = 5000
@@ -51,6 +62,10 @@ class Problem:
         Columns of a block; 1 for the single-vector variants.
     partial : bool
         Whether the basis is orthogonalised partially (Hermitian operators, long columns).
+    delayed : bool
+        Whether it is orthogonalised with one reduction a column.
+    norm : float
+        What is known of ||A|| before.
     exact : PETSc.Mat or None
         What `operator` approximates; None where it is what is meant.
     """
@@ -68,11 +83,13 @@ class Problem:
     variant: Variant
     scale: float
     partial: bool
+    delayed: bool
     longest: int
     width: int
     seed: int
     inner: PETSc.Mat | None
     locked: NDArray[np.float64] | None
+    norm: float = 0.0
     exact: PETSc.Mat | None = None
 
 
@@ -88,7 +105,7 @@ def check_problem(
     ncv: int | None,
     nested_sizes: Sequence[int] | None,
     variant: Variant,
-    orthogonalization: Literal["auto", "full", "partial"],
+    orthogonalization: Orthogonalization,
     block_size: int | None,
     seed: int,
     memory_bytes: int | None,
@@ -128,6 +145,11 @@ def check_problem(
         raise MiramnsError("variant='block' knows the usual inner product only")
     if exact is not None:
         _check_exact(A, exact, usable=hermitian and inner is None and variant != "published")
+    delayed = orthogonalization == "dcgs2"
+    if delayed and (variant != "default" or inner is not None):
+        raise MiramnsError(
+            "orthogonalization='dcgs2' is for the default variant and the usual inner product"
+        )
     longest = A.getComm().tompi4py().allreduce(A.getLocalSize()[0], op=MPI.MAX)
     may_be_partial = hermitian and inner is None and variant == "default"
     if orthogonalization == "partial" and not may_be_partial:
@@ -139,7 +161,8 @@ def check_problem(
         orthogonalization == "partial" or (orthogonalization == "auto" and longest >= _LONG_COLUMNS)
     )
     memory = _free_memory(A.getComm().tompi4py()) if memory_bytes is None else memory_bytes
-    affordable = int(memory // (8 * max(longest, 1)))
+    # a delayed orthogonalisation is one product ahead of its columns
+    affordable = int(memory // (8 * max(longest, 1))) - delayed
     free = partial and not nested_sizes and ncv is None and which in _OUTER
     if free:
         sizes: tuple[int, ...] = ()
@@ -156,7 +179,7 @@ def check_problem(
     scale = _frobenius_norm(A) if variant == "published" else 0.0
     return Problem(
         A, k, n, which, hermitian, tol, criterion, max_it, sizes, capacity, variant, scale,
-        partial, longest, width, seed, inner, locked, exact,
+        partial, delayed, longest, width, seed, inner, locked, exact=exact,
     )  # fmt: skip
 
 
@@ -184,7 +207,7 @@ def _check_choices(
     for name, value, choices in (
         ("variant", variant, ("default", "block", "published")),
         ("criterion", criterion, ("relative", "absolute", "norm")),
-        ("orthogonalization", orthogonalization, ("auto", "full", "partial")),
+        ("orthogonalization", orthogonalization, get_args(Orthogonalization)),
     ):
         if value not in choices:
             raise MiramnsError(f"{name}={value!r} is not one of {', '.join(choices)}")

@@ -24,6 +24,7 @@ __all__ = [
     "Order",
     "RitzPairs",
     "Which",
+    "change_of_basis",
     "coupled",
     "known_orders",
     "on_root",
@@ -117,6 +118,42 @@ def ritz_pairs(
 def coupled(beta: Coupling, Y: NDArray[Any]) -> NDArray[Any]:
     """Coupling of combinations Y of the columns to the residual directions, a row for each."""
     return beta @ Y if isinstance(beta, np.ndarray) else beta * Y[-1:]
+
+
+def change_of_basis(
+    comm: MPI.Comm, gram: NDArray[np.float64], H: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Express a factorisation ``A V_m = V H`` on orthonormal columns ``N = V R^-1``.
+
+    Collective. With ``V'V = R'R``, ``A N_m = N (R H R_m^-1)`` exactly, however far V was from
+    orthonormal.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (m + b, m + b)
+        V'V, also of the b residual directions. The same on all ranks.
+    H : ndarray of shape (m + b, m)
+
+    Returns
+    -------
+    hessenberg : ndarray of shape (m + b, m)
+        ``R H R_m^-1``.
+    inverse : ndarray of shape (m + b, m + b)
+        ``R^-1``, upper triangular.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        On all ranks, when the columns are dependent.
+    """
+
+    def compute() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        m = H.shape[1]
+        R = scipy.linalg.cholesky(gram)
+        hessenberg = scipy.linalg.solve_triangular(R[:m, :m], (R @ H).T, trans="T").T
+        return hessenberg, scipy.linalg.solve_triangular(R, np.eye(len(gram)))
+
+    return on_root(comm, compute)
 
 
 def refined_pairs(

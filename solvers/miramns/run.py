@@ -23,11 +23,14 @@ from miramns.certificate import (
     NOT_ORTHONORMAL,
     orthogonality,
     orthonormalize,
+    rayleigh_ritz,
     residual_norms,
     true_residuals,
 )
 from miramns.convergence import ROUNDING, Reason, residual_bounds
+from miramns.delayed import DelayedFactorization
 from miramns.lanczos import LanczosFactorization
+from miramns.newcomer import displaces
 from miramns.planning import Costs, FixedPlan, MeasuredPlan, Plan
 from miramns.problem import Problem
 from miramns.projected import RitzPairs, on_root, refined_pairs, ritz_pairs
@@ -73,16 +76,22 @@ def factorization(
 ) -> ArnoldiFactorization:
     """The factorisation that suits the problem. Collective."""
     A, locked, seed = problem.operator, problem.locked, problem.seed
+    hermitian = problem.hermitian
+    arnoldi: ArnoldiFactorization
     if problem.variant == "block":
-        return BlockFactorization(
-            A, capacity, start, seed, width=problem.width, hermitian=problem.hermitian,
-            locked=locked,
-        )  # fmt: skip
-    if problem.partial:
-        return LanczosFactorization(A, capacity, start, seed, locked=locked)
-    return ArnoldiFactorization(
-        A, capacity, start, seed, hermitian=problem.hermitian, locked=locked, inner=problem.inner
-    )
+        arnoldi = BlockFactorization(
+            A, capacity, start, seed, width=problem.width, hermitian=hermitian, locked=locked
+        )
+    elif problem.partial:
+        arnoldi = LanczosFactorization(A, capacity, start, seed, locked=locked)
+    elif problem.delayed:
+        arnoldi = DelayedFactorization(A, capacity, start, seed, hermitian=hermitian, locked=locked)
+    else:
+        arnoldi = ArnoldiFactorization(
+            A, capacity, start, seed, hermitian=hermitian, locked=locked, inner=problem.inner
+        )
+    arnoldi.known_norm = problem.norm
+    return arnoldi
 
 
 class Run:
@@ -92,8 +101,6 @@ class Run:
     ----------
     values, vectors, residuals
         The pairs found, this rank's rows of their vectors, and true residual norms.
-    products : ndarray of shape (n_local, k) or None
-        A times the vectors, where they are real.
     """
 
     def __init__(
@@ -127,15 +134,17 @@ class Run:
         arnoldi.expand(self._next_look())
         size = arnoldi.size
         full = size >= p.capacity
-        believed = arnoldi.settled_in(_COLUMNS_AFTER_BREAKDOWN) or size == arnoldi.dimension
-        if not full and not believed:
+        believed = self._settled(size)
+        if not full and not believed and arnoldi.closed is None:
             return
         ritz = self._look(size)
         count = ritz.whole_pairs(p.k)
         bounds = self.trust * self.bounds(ritz.values[:count])
         passed = ritz.estimates[:count] <= bounds
         ready = bool(passed.all())
-        self._record(size, self._relative_measure(ritz, count), passed, ready, ritz)
+        believed = believed or self._closed_without_more(ritz.values[:count])
+        measure = p.tol * _largest_ratio(ritz.estimates[:count], self.bounds(ritz.values[:count]))
+        self._record(size, measure, passed, ready, ritz)
         if ready and believed and self._certified():
             return
         if arnoldi.size < size:
@@ -143,11 +152,25 @@ class Run:
         if size == arnoldi.dimension or (full and self.n_restarts == p.max_it):
             self._give_up()
             return
-        keep = self._kept(size, ritz, self._to_go(ritz.estimates[:count], bounds))
+        keep = self._kept(size, _to_go(ritz.estimates[:count], bounds))
         if full and not keep:
             keep = max(p.k, (p.k + size) // 2)
         if keep and self.n_restarts < p.max_it:
             self._thick_restart(min(keep, size - 1))
+
+    def _closed_without_more(self, values: NDArray[Any]) -> bool:
+        """Whether nothing outside the space can be wanted more than these values.
+
+        So where a part that began with a random direction closed, and its values displace none: it
+        has all eigenvalues that the operator has outside the columns before it.
+        """
+        arnoldi = self.arnoldi
+        if arnoldi.closed is None:
+            return False
+        part = slice(*arnoldi.closed)
+        inside = self._ritz(Settled(arnoldi.hessenberg[part, part], 0.0)).values
+        certain = 10 * ROUNDING * self.norm
+        return not any(displaces(values, value, self.problem.which, certain) for value in inside)
 
     def published_cycle(self) -> None:
         """Grow to the largest size, examine all, end or restart from the best."""
@@ -157,7 +180,7 @@ class Run:
             self.scale = float(np.linalg.norm(arnoldi.hessenberg))
         best, best_measure, best_ritz = 0, np.inf, None
         largest = self._ritz(arnoldi.leading(p.sizes[-1]))
-        for size in reversed(p.sizes):
+        for size in reversed(self._sizes_that_tell()):
             ritz = largest if size == p.sizes[-1] else self._ritz(arnoldi.leading(size))
             measure = nested.published_measure(ritz.estimates[: p.k], self.scale)
             passed = ritz.estimates[: p.k] <= self.bounds(ritz.values[: p.k])
@@ -170,12 +193,31 @@ class Run:
             best_measure = nested.published_measure(largest.estimates[: p.k], self.scale)
         self._mark_chosen(best)
         settled = arnoldi.leading(best)
-        if best_measure < p.tol and self._accepted(best_ritz, settled):
+        believed = self._settled(best) or self._closed_without_more(best_ritz.values[: p.k])
+        if best_measure < p.tol and believed and self._accepted(best_ritz, settled):
             return
         if best == arnoldi.dimension or self.n_restarts == p.max_it:
             self._hand_over(best_ritz, settled)
             return
-        self._implicit_restart(best_ritz, best)
+        if arnoldi.n_breakdowns == 0:
+            self._implicit_restart(best_ritz, best)
+            return
+        # shifted QR steps end at a coupling of zero, and would change nothing from there on
+        arnoldi.cut_to(best)
+        self._compress(settled, best_ritz, min(best_ritz.whole_pairs(p.k), best - 1))
+
+    def _sizes_that_tell(self) -> tuple[int, ...]:
+        """The nested sizes, after a breakdown without those that are blind to what follows it."""
+        sizes, arnoldi = self.problem.sizes, self.arnoldi
+        if arnoldi.n_breakdowns == 0:
+            return sizes
+        least = max(arnoldi.block_start + _COLUMNS_AFTER_BREAKDOWN, arnoldi.kept + 1)
+        return tuple(size for size in sizes if size >= least) or sizes[-1:]
+
+    def _settled(self, size: int) -> bool:
+        """Whether what was seen at `size` is more than an invariant subspace without the wanted."""
+        arnoldi = self.arnoldi
+        return arnoldi.settled_in(_COLUMNS_AFTER_BREAKDOWN) or size == arnoldi.dimension
 
     def _misses(self, ritz: RitzPairs, largest: RitzPairs) -> bool:
         """Whether a smaller subspace lacks a wanted eigenvalue that the largest one proves.
@@ -198,11 +240,11 @@ class Run:
             return ask(self.arnoldi.size)
         return on_root(self.comm, lambda: ask(self.arnoldi.size))
 
-    def _kept(self, size: int, ritz: RitzPairs, to_go: float) -> int:
+    def _kept(self, size: int, to_go: float) -> int:
         if isinstance(self.plan, FixedPlan):
-            return self.plan.kept_at(size, ritz, to_go)
+            return self.plan.kept_at(size, to_go)
         self._measure_costs()
-        return on_root(self.comm, lambda: self.plan.kept_at(size, ritz, to_go))
+        return on_root(self.comm, lambda: self.plan.kept_at(size, to_go))
 
     def _measure_costs(self) -> None:
         """Bring the measured costs up to date."""
@@ -210,7 +252,7 @@ class Run:
         assert isinstance(arnoldi, LanczosFactorization)  # only they are planned by measurement
         made = max(arnoldi.n_matvec, 1)
         costs.column = (arnoldi.seconds["product"] + arnoldi.seconds["local"]) / made
-        costs.passing, costs.passing_restarted = arnoldi.passing()
+        _, costs.passing_restarted = arnoldi.passing()
         costs.multiply = arnoldi.seconds_per_multiply()
 
     def _look(self, size: int) -> RitzPairs:
@@ -243,17 +285,6 @@ class Run:
         """Estimate of ||A||."""
         return self.arnoldi.norm
 
-    def _to_go(self, estimates: NDArray[np.float64], bounds: NDArray[np.float64]) -> float:
-        positive = bounds > 0
-        ratios = estimates[positive] / bounds[positive]
-        return float(np.log(max(np.max(ratios, initial=1.0), 1.0)))
-
-    def _relative_measure(self, ritz: RitzPairs, count: int) -> float:
-        bounds = self.bounds(ritz.values[:count])
-        positive = bounds > 0
-        ratios = ritz.estimates[:count][positive] / bounds[positive]
-        return float(np.max(ratios, initial=0.0)) * self.problem.tol
-
     def _record(
         self, size: int, measure: float, passed: NDArray[np.bool_], chosen: bool, ritz: RitzPairs
     ) -> None:
@@ -283,20 +314,21 @@ class Run:
                 return
 
     def _thick_restart(self, keep: int) -> None:
-        p, arnoldi = self.problem, self.arnoldi
         settled, ritz = self._settled_look()
-        keep = min(keep, settled.size - 1)
         self._mark_chosen(settled.size)
+        self._compress(settled, ritz, min(keep, settled.size - 1))
+
+    def _compress(self, settled: Settled, ritz: RitzPairs, keep: int) -> None:
+        """Restart with the leading Ritz or Schur vectors."""
+        p, H, beta = self.problem, settled.hessenberg, settled.beta
         Q, hessenberg = on_root(
             self.comm,
-            lambda: thick_restart(
-                settled.hessenberg, settled.beta, ritz, keep, p.which, hermitian=p.hermitian
-            ),
+            lambda: thick_restart(H, beta, ritz, keep, p.which, hermitian=p.hermitian),
         )
-        arnoldi.compress(Q, hessenberg)
+        self.arnoldi.compress(Q, hessenberg)
         self.n_restarts += 1
-        if self.n_restarts % _REFRESH == 0 and type(arnoldi) is ArnoldiFactorization:
-            arnoldi.refresh()
+        if self.n_restarts % _REFRESH == 0:
+            self.arnoldi.refresh()
 
     def _implicit_restart(self, ritz: RitzPairs, m: int) -> None:
         arnoldi = self.arnoldi
@@ -366,24 +398,18 @@ class Run:
         if p.hermitian and p.inner is None:
             loss = orthonormalize(self.comm, self.vectors)
             judge = arnoldi.operator if p.exact is None else p.exact
-            self.products = apply_columns(judge, self.vectors)
+            products = apply_columns(judge, self.vectors)
             if loss > _PROJECT_AGAIN or p.exact is not None:
-                self._rayleigh_ritz()
-            self.residuals = residual_norms(self.comm, self.values, self.vectors, self.products)
+                # the vectors themselves span more exactly what they should
+                self.values, self.vectors, products = rayleigh_ritz(
+                    self.comm, self.vectors, products, p.which
+                )
+            self.residuals = residual_norms(self.comm, self.values, self.vectors, products)
         else:
             self.residuals = true_residuals(arnoldi.operator, self.values, self.vectors)
         measured = self.vectors if p.hermitian else basis
         self.orthogonality = orthogonality(self.comm, measured, p.inner if p.hermitian else None)
         return loss
-
-    def _rayleigh_ritz(self) -> None:
-        """Project on the vectors themselves, which span more exactly what they should."""
-        projected = np.ascontiguousarray(self.vectors.T @ self.products)
-        self.comm.Allreduce(MPI.IN_PLACE, projected)
-        ritz = self._ritz(Settled(projected, 0.0))
-        self.values = ritz.values
-        self.vectors = np.asfortranarray(self.vectors @ ritz.vectors)
-        self.products = np.asfortranarray(self.products @ ritz.vectors)
 
     def close(self) -> None:
         """Take over the figures of the factorisation, and let go of it."""
@@ -405,3 +431,14 @@ class Run:
         if len(sizes) == 1:
             return f"size {sizes[0]}"
         return f"{len(sizes)} nested sizes {sizes[0]}..{sizes[-1]}"
+
+
+def _largest_ratio(estimates: NDArray[np.float64], bounds: NDArray[np.float64]) -> float:
+    """The largest residual relative to its bound, of those that have one."""
+    bounded = bounds > 0
+    return float(np.max(estimates[bounded] / bounds[bounded], initial=0.0))
+
+
+def _to_go(estimates: NDArray[np.float64], bounds: NDArray[np.float64]) -> float:
+    """By what factor residuals have to fall, as a natural logarithm."""
+    return float(np.log(max(_largest_ratio(estimates, bounds), 1.0)))

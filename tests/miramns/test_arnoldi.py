@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from petsc4py import PETSc
 
 from miramns.arnoldi import ArnoldiFactorization, apply_columns
-from miramns.convergence import OperatorError
+from miramns.block import BlockFactorization
+from miramns.convergence import MiramnsError, OperatorError
 from miramns.projected import ritz_pairs
 from miramns.restart import implicit_qr, thick_restart
 
@@ -127,6 +129,49 @@ def test_thick_restart_keeps_the_relation(operators, gather, hermitian):
     f.destroy()
 
 
+def spoilt(f, wide):
+    """Columns that are orthonormal to 1e-6 only, with the relation unharmed."""
+    M = np.eye(wide) + 1e-6 * np.triu(np.random.default_rng(5).standard_normal((wide, wide)))
+    p = f.size
+    f.basis[:, :wide] = f.basis[:, :wide] @ M
+    f.hessenberg[:wide, :p] = np.linalg.solve(M, f.hessenberg[:wide, :p] @ M[:p, :p])
+
+
+@pytest.mark.parametrize("width", [None, 1, 3])
+def test_refresh_makes_orthonormal_and_keeps_the_relation(operators, gather, width):
+    M = np.random.default_rng(1).standard_normal((30, 30))
+    A = operators(M)
+    start = local(np.ones(30), A)
+    if width is None:
+        f = ArnoldiFactorization(A, 12, start)
+    else:
+        f = BlockFactorization(A, 12, start, width=width)
+    f.expand(12)
+    wide = f.size + (width or 1)
+    spoilt(f, wide)
+    V = gather(f.basis[:, :wide])
+    assert np.abs(V.T @ V - np.eye(wide)).max() > 1e-8
+    f.refresh()
+    V = gather(f.basis[:, :wide])
+    np.testing.assert_allclose(V.T @ V, np.eye(wide), atol=1e-14)
+    np.testing.assert_allclose(M @ V[:, : f.size], V @ f.hessenberg[:wide, : f.size], atol=1e-12)
+    f.destroy()
+
+
+def test_refresh_is_the_same_to_the_bit_on_all_ranks(operators, comm, monkeypatch):
+    # LAPACK of one rank may round otherwise than that of another
+    cholesky = scipy.linalg.cholesky
+    off = 1 + 1e-15 * comm.rank
+    monkeypatch.setattr(scipy.linalg, "cholesky", lambda gram: off * cholesky(gram))
+    A = operators(np.random.default_rng(1).standard_normal((30, 30)))
+    f = ArnoldiFactorization(A, 12, local(np.ones(30), A))
+    f.expand(12)
+    f.refresh()
+    for H in comm.allgather(f.hessenberg):
+        np.testing.assert_array_equal(H, f.hessenberg)
+    f.destroy()
+
+
 @pytest.mark.parametrize("hermitian", [True, False])
 def test_implicit_restart_keeps_the_relation(operators, gather, hermitian):
     M = np.random.default_rng(2).standard_normal((30, 30))
@@ -152,3 +197,65 @@ def test_products_with_columns(operators, gather):
     X = np.random.default_rng(4).standard_normal((11, 3))
     Y = gather(apply_columns(A, np.asfortranarray(local(X, A))))
     np.testing.assert_allclose(Y, M @ X, atol=1e-13)
+
+
+class Watched(PETSc.Mat):
+    """An identity that remembers what was made for it; its products can be made to fail."""
+
+    def createVecs(self, *args):  # noqa: N802
+        vectors = super().createVecs(*args)
+        self.made.extend(vectors)
+        return vectors
+
+    def matMult(self, other, *args):  # noqa: N802
+        self.made.append(other)
+        self._may_fail()
+        return super().matMult(other, *args)
+
+    def mult(self, x, y):
+        self._may_fail()
+        super().mult(x, y)
+
+    def _may_fail(self):
+        if self.fails:
+            raise RuntimeError("no product today")
+
+    def all_freed(self):
+        return len(self.made) > 0 and all(made.handle == 0 for made in self.made)
+
+
+@pytest.fixture
+def watched(comm):
+    A = Watched().createAIJ((12, 12), nnz=1, comm=comm)
+    for i in range(*A.getOwnershipRange()):
+        A[i, i] = 1.0
+    A.assemble()
+    A.made, A.fails = [], False
+    yield A
+    A.destroy()
+
+
+def test_vectors_are_freed_where_the_set_up_fails(watched):
+    rows = watched.getLocalSize()[0]
+    with pytest.raises(MiramnsError, match="vector 0 to stay orthogonal to is zero"):
+        ArnoldiFactorization(watched, 4, np.ones(rows), locked=np.zeros((rows, 1)))
+    assert watched.all_freed()
+
+
+def test_vectors_are_freed_where_the_start_block_fails(watched, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no random numbers today")
+
+    monkeypatch.setattr(BlockFactorization, "_random", fail)
+    with pytest.raises(RuntimeError, match="no random numbers"):
+        BlockFactorization(watched, 4, np.ones(watched.getLocalSize()[0]), width=2)
+    assert watched.all_freed()
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_what_a_failing_product_was_given_is_freed(watched, columns):
+    watched.fails = True
+    X = np.ones((watched.getLocalSize()[0], columns), order="F")
+    with pytest.raises(RuntimeError, match="no product today"):
+        apply_columns(watched, X)
+    assert watched.all_freed()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miramns import MiramnsError, OperatorError, seeded_normal, solve
+from miramns import MiramnsError, OperatorError, block, seeded_normal, solve
 from miramns.block import BlockFactorization, chosen_width
 
 pytestmark = pytest.mark.mpi
@@ -229,3 +229,36 @@ def test_directions_that_differ_in_their_last_digits_are_not_lost(operators, noi
     assert result.converged
     assert result.residual_norms.max() <= 1e-12
     np.testing.assert_allclose(result.eigenvalues, values[:5], atol=1e-15)
+
+
+def test_no_random_vector_comes_twice(operators, gather, monkeypatch):
+    streams = []
+
+    def recorded(*args, stream=0):
+        streams.append(stream)
+        return seeded_normal(*args, stream=stream)
+
+    monkeypatch.setattr(block, "seeded_normal", recorded)
+    f = started(operators(diagonal=np.zeros(400)), 280, 70)
+    f.expand(280)
+    assert len(streams) >= 69 + 4 * 70, "every product vanishes, and is replaced"
+    assert len(set(streams)) == len(streams)
+    V = gather(f.basis[:, : f.size + f.width])
+    np.testing.assert_allclose(V.T @ V, np.eye(350), atol=1e-13)
+    f.destroy()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("hermitian", [True, False])
+@pytest.mark.parametrize("inside", [slice(1, 2), slice(5, 10)])
+def test_an_invariant_start_is_not_the_end(operators, width, hermitian, inside):
+    # residuals within the space of the start vector are zero, and say nothing about the outside
+    A = operators(diagonal=np.arange(100.0, 0.0, -1.0))
+    start = np.zeros(100)
+    start[inside] = 1.0
+    result = solve(
+        A, 1, hermitian=hermitian, start=start[slice(*A.getOwnershipRange())], variant="block",
+        block_size=width, multiplicity_check="never",
+    )  # fmt: skip
+    assert result.converged
+    np.testing.assert_allclose(result.eigenvalues, [100.0], rtol=1e-10)

@@ -523,6 +523,19 @@ def test_options_of_eps(operators, solver, options):
     np.testing.assert_allclose([E.getEigenvalue(i) for i in range(3)], [20, 21, 19], atol=1e-5)
 
 
+def test_one_reduction_a_column_by_option(operators, solver, options):
+    E = solver(operators(np.diag(np.arange(1.0, 41) ** -1)))
+    E.setOptionsPrefix("x_")
+    options(x_miramns_orthogonalization="dcgs2", x_miramns_nev=2)
+    E.setFromOptions()
+    assert E.getOrthogonalization() == "dcgs2"
+    E.solve()
+    np.testing.assert_allclose([E.getEigenvalue(i) for i in range(2)], [1, 0.5], atol=1e-9)
+    options(x_miramns_orthogonalization="cgs")
+    with pytest.raises(MiramnsError, match="auto, full, partial, dcgs2"):
+        E.setFromOptions()
+
+
 def test_options_of_its_own(operators, solver, options):
     E = solver(operators(np.diag(np.arange(1.0, 41))))
     E.setOptionsPrefix("x_")

@@ -5,6 +5,11 @@ import pytest
 from petsc4py import PETSc
 
 from miramns import MiramnsError, OperatorError, Reason, seeded_normal, slepc, solve
+from miramns.arnoldi import ArnoldiFactorization
+from miramns.delayed import DelayedFactorization
+from miramns.newcomer import displaces
+from miramns.projected import ritz_pairs
+from miramns.restart import thick_restart
 
 pytestmark = pytest.mark.mpi
 
@@ -156,6 +161,45 @@ def test_published_starts_from_equal_entries(operators):
     np.testing.assert_allclose(result.eigenvalues, [14.0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("which", ["LM", "SA"])
+def test_published_goes_on_from_an_eigenvector(operators, which):
+    # equal entries span the null space of a graph Laplacian
+    n = 200
+    M = np.diag(np.r_[1.0, np.full(n - 2, 2.0), 1.0]) - np.eye(n, k=1) - np.eye(n, k=-1)
+    M[0, 0] += 30.0
+    M[1, 1] += 30.0
+    M[0, 1] = M[1, 0] = M[0, 1] - 30.0
+    np.testing.assert_array_equal(M @ np.ones(n), 0.0)
+    expected = np.linalg.eigvalsh(M)
+    expected = expected[:2] if which == "SA" else expected[::-1][:2]
+    result = solve(
+        operators(M + 3 * np.eye(n)), 2, which=which, hermitian=True, variant="published", ncv=24,
+        tol=1e-6, max_it=300,
+    )  # fmt: skip
+    assert result.n_restarts > 0, "a run without restarts shows nothing"
+    assert result.converged
+    np.testing.assert_allclose(result.eigenvalues, expected + 3, atol=1e-5)
+
+
+@pytest.mark.parametrize("hermitian", [True, False])
+@pytest.mark.parametrize("inside", [slice(0, 1), slice(40, 43)])
+def test_published_leaves_an_invariant_space_without_the_wanted(operators, hermitian, inside):
+    values = np.arange(1.0, 101.0)
+    M = np.diag(values)
+    if not hermitian:
+        M[50:, 50:] += np.diag(np.linspace(0, 1, 49), 1)
+    start = np.zeros(100)
+    start[inside] = 1.0
+    A = operators(M)
+    result = solve(
+        A, 2, hermitian=hermitian, variant="published", ncv=16, max_it=200,
+        start=start[slice(*A.getOwnershipRange())],
+    )  # fmt: skip
+    assert result.n_restarts > 0
+    assert result.converged
+    np.testing.assert_allclose(result.eigenvalues, [100, 99], rtol=1e-6)
+
+
 def test_unconverged_run_hands_over_what_it_has(operators, symmetric, gather):
     M = symmetric(LAPLACIAN)
     A = operators(M)
@@ -271,6 +315,38 @@ def test_nan_in_the_operator_is_an_error(operators):
         solve(operators(diagonal=values), 2, hermitian=True)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"orthogonalization": "partial"},
+        {"hermitian": False},
+        {"variant": "block", "block_size": 3},
+        {"variant": "published"},
+    ],
+)
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (1e155, "overflows: its largest entry is .*Rescale the operator"),
+        (1e300, "overflows: its largest entry is .*Rescale the operator"),
+        (1e-165, "underflows: its largest entry is .*Rescale the operator"),
+        (1e-300, "underflows: its largest entry is .*Rescale the operator"),
+    ],
+)
+def test_norms_out_of_range_are_named(operators, options, scale, message):
+    with pytest.raises(OperatorError, match=message):
+        solve(operators(diagonal=scale * POWER), 3, **({"hermitian": True} | options))
+
+
+@pytest.mark.parametrize("scale", [1e120, 1e-120])
+@pytest.mark.parametrize("hermitian", [True, False])
+def test_large_and_small_operators(operators, scale, hermitian):
+    result = solve(operators(diagonal=scale * POWER), 3, hermitian=hermitian)
+    assert result.converged
+    np.testing.assert_allclose(result.eigenvalues / scale, POWER[:3], atol=1e-9)
+
+
 def test_hermitian_is_taken_from_the_matrix(operators, symmetric):
     A = operators(symmetric(POWER))
     assert solve(A, 2).eigenvalues.dtype == np.complex128
@@ -381,3 +457,89 @@ def test_norm_criterion_is_relative_to_the_largest_value(operators, symmetric):
     values = 1e3 * np.r_[1.0, 0.9, np.linspace(0, 0.8, 198)]
     result = solve(operators(symmetric(values)), 2, hermitian=True, criterion="norm", tol=1e-5)
     np.testing.assert_allclose(result.bounds, 1e3 * 1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"orthogonalization": "partial", "ncv": 60},
+        {"hermitian": False},
+        {"variant": "block", "block_size": 4},
+    ],
+)
+@pytest.mark.parametrize("distinct", [[1.0], [0.0, 1.0], [1.0, 2.0, 3.0]])
+def test_few_distinct_eigenvalues_need_few_products(operators, options, distinct):
+    # every few columns the space is invariant, which by itself says nothing about the outside
+    A = operators(diagonal=np.repeat(distinct, 120))
+    options = {"hermitian": True, "multiplicity_check": "never"} | options
+    result = solve(A, 5, **options)
+    np.testing.assert_allclose(result.eigenvalues, np.full(5, max(distinct)), atol=1e-12)
+    assert result.converged
+    assert result.n_restarts == 0
+    assert result.n_matvec <= 48
+
+
+def test_a_part_that_closed_may_hold_something_better(operators):
+    values = np.r_[np.ones(5), np.full(95, 9.0)]
+    A = operators(diagonal=values)
+    start = (np.arange(100) < 5).astype(float)[slice(*A.getOwnershipRange())]
+    result = solve(A, 5, hermitian=False, start=start)
+    np.testing.assert_allclose(result.eigenvalues, np.full(5, 9.0), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "newcomer", "which", "expected"),
+    [
+        ([3.0, 2.0], 2.5, "LM", True),
+        ([3.0, 2.0], -2.5, "LM", True),
+        ([3.0, 2.0], -2.5, "LA", False),
+        ([3.0, 2.0], 2.0 + 1e-12, "LM", False),
+        ([3.0, 2.0], 1.0, "LM", False),
+        ([1.0, 2.0], 1.5, "SR", True),
+        ([3 + 1j, 3 - 1j], 3 + 2j, "LR", False),
+        ([3 + 1j, 3 - 1j], 1 + 2j, "LI", True),
+        ([3.0, 2.0], 2.5, lambda values: -values, True),
+    ],
+)
+def test_newcomers(values, newcomer, which, expected):
+    assert displaces(np.array(values), newcomer, which, 1e-9) is expected
+
+
+@pytest.mark.parametrize("orthogonalization", ["full", "partial", "dcgs2"])
+def test_converged_pairs_stay_active(operators, orthogonalization):
+    # nothing is locked: a pair that has passed takes part in restarts, and gets better
+    values = np.r_[8.0, 6.0, 2 - 2 * np.cos(np.pi * np.arange(1, 301) / 301)]
+    result = solve(
+        operators(diagonal=values), 4, which="LA", hermitian=True, ncv=24, max_it=2000,
+        orthogonalization=orthogonalization, multiplicity_check="never",
+    )  # fmt: skip
+    assert result.converged
+    passed = next(i for i, check in enumerate(result.history) if check.n_converged >= 2)
+    first, later = result.history[passed], result.history[passed + 1 :]
+    assert later[-1].restart >= first.restart + 5, "the others converge at once: nothing is shown"
+    for pair in range(2):
+        assert later[-1].estimates[pair] < 1e-3 * first.estimates[pair]
+        drift = max(abs(check.values[pair] - values[pair]) for check in later)
+        assert drift < 1e-12
+
+
+@pytest.mark.parametrize("factorization", [ArnoldiFactorization, DelayedFactorization])
+def test_a_thick_restart_lets_converged_pairs_go_by_their_coupling(operators, factorization):
+    values = np.r_[8.0, 6.0, 2 - 2 * np.cos(np.pi * np.arange(1, 301) / 301)]
+    A = operators(diagonal=values)
+    f = factorization(A, 24, seeded_normal(0, *A.getOwnershipRange()), hermitian=True)
+    for _cycle in range(6):
+        f.expand(24)
+        settled = f.settle()
+        ritz = ritz_pairs(settled.hessenberg, settled.beta, "LA", hermitian=True)
+        keep = thick_restart(settled.hessenberg, settled.beta, ritz, 12, "LA", hermitian=True)
+        f.compress(*keep)
+    coupling = np.abs(f.hessenberg[12, :12])
+    assert coupling[:2].max() < 1e-13
+    assert coupling[2:].max() > 1e-4
+    # they are columns like the others, with their value on the diagonal
+    np.testing.assert_allclose(f.hessenberg.diagonal()[:2], [8, 6], atol=1e-12)
+    f.expand(24)
+    assert np.abs(f.hessenberg[:2, 12:24]).max() < 1e-12
+    f.destroy()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miramns import solve
+from miramns import multiplicity, solve
 
 pytestmark = pytest.mark.mpi
 
@@ -71,6 +71,23 @@ def test_auto_gives_up_on_a_slow_search_and_says_so(operators):
     always = solve(A, 2, which="LA", hermitian=True, tol=1e-6, multiplicity_check="always")
     assert always.multiplicity_checked
     assert always.n_certificate_matvec > auto.n_certificate_matvec
+
+
+@pytest.mark.parametrize("orthogonalization", ["full", "partial", "dcgs2"])
+def test_auto_spends_what_it_may_and_no_product_more(operators, orthogonalization):
+    values = 2 - 2 * np.cos(np.pi * np.arange(1, 401) / 401)
+    result = solve(
+        operators(diagonal=values), 4, which="LA", hermitian=True, ncv=60, max_it=2000,
+        orthogonalization=orthogonalization,
+    )  # fmt: skip
+    assert not result.multiplicity_checked
+    least = multiplicity._AUTO_LEAST_LONG if orthogonalization == "partial" else 80
+    budget = max(int(multiplicity._AUTO_SHARE * result.n_matvec), least)
+    unchecked = solve(
+        operators(diagonal=values), 4, which="LA", hermitian=True, ncv=60, max_it=2000,
+        orthogonalization=orthogonalization, multiplicity_check="never",
+    )  # fmt: skip
+    assert result.n_certificate_matvec - unchecked.n_certificate_matvec == budget
 
 
 def test_deflated_pairs_are_not_found_again(operators):
