@@ -14,7 +14,7 @@ PYTEST ?=
 export TORCH
 
 PYTHON_TOOL := .venv/bin/python -m
-SHELL_FILES := scripts/*.sh jobs/*.sh jobs/*.sbatch .ci/run
+SHELL_FILES := scripts/*.sh jobs/*.sh benchmarks/*.sh jobs/*.sbatch .ci/run
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test setup-source test-source lint format types contracts clean
