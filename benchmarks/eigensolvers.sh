@@ -19,9 +19,9 @@ source "$root/scripts/mpi_env.sh"
 mpi_select "$python"
 export OMP_NUM_THREADS=1
 
-large=(random-graph:n=300000 block-graph:n=120000 power-law-graph:n=120000
-    sparse-covariance:rows=200000,columns=50000)
-hard=(laplacian-2d:nx=500,ny=500)
+large=("random-graph:n=300000" "block-graph:n=120000" "power-law-graph:n=120000"
+    "sparse-covariance:rows=200000,columns=50000")
+hard=("laplacian-2d:nx=500,ny=500")
 
 # part NAME RANKS ARGUMENTS...: one run of the benchmark, its tables and profiles into the documents
 part() {
