@@ -1,5 +1,6 @@
 """Networks: model, training, evaluation, files. The only place that imports torch."""
 
+from hpcembed.classifier.batch import Member, Outcome, TrainedBatch, train_batch
 from hpcembed.classifier.evaluation import predict_logits
 from hpcembed.classifier.model import Classifier, build_mlp, count_parameters
 from hpcembed.classifier.saving import SavedClassifier, load_classifier, save_classifier
@@ -16,8 +17,11 @@ __all__ = [
     "Classifier",
     "ClassifierReport",
     "Epoch",
+    "Member",
+    "Outcome",
     "Samples",
     "SavedClassifier",
+    "TrainedBatch",
     "TrainedClassifier",
     "TrainingError",
     "build_mlp",
@@ -25,5 +29,6 @@ __all__ = [
     "load_classifier",
     "predict_logits",
     "save_classifier",
+    "train_batch",
     "train_classifier",
 ]

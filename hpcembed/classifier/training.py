@@ -47,6 +47,8 @@ __all__ = [
     "Samples",
     "TrainedClassifier",
     "TrainingError",
+    "pick_device",
+    "quiet_torch",
     "train_classifier",
 ]
 
@@ -154,8 +156,8 @@ def train_classifier(
     """
     check_samples(train, n_classes, "training")
     check_samples(test, n_classes, "test")
-    device = _device(config.device)
-    with _quiet_torch(threads, config.seed, device):
+    device = pick_device(config.device)
+    with quiet_torch(threads, config.seed, device):
         start = time.perf_counter()
         scaling = _input_scaling(train.inputs, input_name, config)
         layers = build_mlp(train.inputs.shape[1], hidden, n_classes, config.dropout)
@@ -267,7 +269,8 @@ def _input_scaling(
     return fit_scaling(inputs, kind)
 
 
-def _device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Where to train: auto takes a GPU that there is. Not collective."""
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ConfigError("classifier.device: PyTorch finds no CUDA device; use auto or cpu")
@@ -275,7 +278,7 @@ def _device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 
 @contextmanager
-def _quiet_torch(threads: int, seed: int, device: torch.device) -> Iterator[None]:
+def quiet_torch(threads: int, seed: int, device: torch.device) -> Iterator[None]:
     """Seed PyTorch and set its threads; on leaving both are as before."""
     before = torch.get_num_threads()
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []

@@ -1,0 +1,132 @@
+"""Training recipes: everything about a training but the network, its inputs and its seed.
+
+``published`` repeats E2IDEP (Petit, Li, Emad, Dongarra, ScalAH 2025): Adam at a constant rate,
+dropout 0.25, projections x V without centring and unscaled inputs, initial weights of Glorot and
+Bengio, the weights of the last epoch. Their epochs and the layers without dropout belong to the
+data set and stand in the study file. One deviation: a share of the training rows is held out here,
+because the dimension is chosen by it. ``default`` is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from hpcembed.config import ClassifierConfig
+from hpcembed.errors import ConfigError
+
+__all__ = ["RECIPES", "Recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How networks are trained; the keys of a study's [training] section.
+
+    Attributes
+    ----------
+    dropout : tuple of float
+        For each hidden layer, one number for all of them.
+    keep : {"best", "last"}
+        Which epoch's weights are kept: the best one on validation rows, or the last.
+    patience : int
+        Epochs without improvement after which a network is left as it was at its best; 0 = never.
+    initial : {"torch", "glorot"}
+        Distribution of the first weights.
+    centred : bool
+        Projections have mean zero; else they are x V.
+    """
+
+    epochs: int = 15
+    batch_size: int = 256
+    learning_rate: float = 3e-3
+    schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
+    dropout: tuple[float, ...] = (0.0,)
+    weight_decay: float = 0.1
+    label_smoothing: float = 0.05
+    input_scaling: Literal["auto", "none", "standard", "sqrt"] = "auto"
+    validation_fraction: float = 0.1
+    keep: Literal["best", "last"] = "best"
+    patience: int = 0
+    initial: Literal["torch", "glorot"] = "torch"
+    centred: bool = True
+
+    def dropouts(self, n_hidden: int) -> tuple[float, ...]:
+        """Dropout behind each of the hidden layers. Not collective.
+
+        Raises
+        ------
+        ConfigError
+            Neither one number nor as many as there are layers.
+        """
+        if len(self.dropout) == n_hidden:
+            return self.dropout
+        if len(self.dropout) != 1:
+            raise ConfigError(
+                f"training.dropout has {len(self.dropout)} numbers for {n_hidden} hidden layers: "
+                "give one for each, or one for all"
+            )
+        return self.dropout * n_hidden
+
+    def check(self, source: str) -> None:
+        """Refuse values that no training can use. Not collective.
+
+        Raises
+        ------
+        ConfigError
+            Naming `source`, the key and what would be right.
+        """
+        conditions = [
+            (1 <= self.epochs < 2**31, "epochs must be at least 1 and less than 2^31"),
+            (1 <= self.batch_size < 2**31, "batch_size must be at least 1 and less than 2^31"),
+            (self.learning_rate > 0, "learning_rate must be positive"),
+            (all(0 <= p < 1 for p in self.dropout), "dropout must lie in [0, 1)"),
+            (len(self.dropout) > 0, "dropout must hold a number"),
+            (self.weight_decay >= 0, "weight_decay must not be negative"),
+            (0 <= self.label_smoothing < 1, "label_smoothing must lie in [0, 1)"),
+            (0 < self.validation_fraction < 1, "validation_fraction must lie between 0 and 1"),
+            (self.patience >= 0, "patience must not be negative"),
+            (
+                self.patience == 0 or self.keep == "best",
+                'patience needs keep = "best": the last weights are those after it has run out',
+            ),
+        ]
+        for holds, message in conditions:
+            if not holds:
+                raise ConfigError(f"{source}: training.{message}")
+
+    @classmethod
+    def of(cls, config: ClassifierConfig) -> Recipe:
+        """Take the recipe that a job's [classifier] section describes. Not collective."""
+        return cls(
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            schedule=config.schedule,
+            dropout=(config.dropout,),
+            weight_decay=config.weight_decay,
+            label_smoothing=config.label_smoothing,
+            input_scaling=config.input_scaling,
+            validation_fraction=config.validation_fraction,
+        )
+
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "default": Recipe(),
+        "published": Recipe(
+            epochs=30,
+            batch_size=128,
+            learning_rate=1e-3,
+            schedule="constant",
+            dropout=(0.25,),
+            weight_decay=0.0,
+            label_smoothing=0.0,
+            input_scaling="none",
+            keep="last",
+            initial="glorot",
+            centred=False,
+        ),
+    }
+)
