@@ -16,7 +16,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,10 +35,15 @@ __all__ = [
     "OutputConfig",
     "ResourcesConfig",
     "SolverConfig",
+    "build",
     "load_job",
     "override_data",
+    "read_table",
     "to_toml",
 ]
+
+
+Section = TypeVar("Section")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,20 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
     ConfigError
         Naming the file, the key and what would be right.
     """
+    table = read_table(path, overrides)
+    job = build(JobConfig, table, str(path))
+    check_limits(job, str(path))
+    return job
+
+
+def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a TOML file and apply ``section.key=value`` overrides; nothing is checked yet.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file and what is wrong.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -186,9 +205,18 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     for override in overrides:
         _apply_override(table, override)
-    job = _build(JobConfig, table, str(path), "")
-    check_limits(job, str(path))
-    return typing.cast(JobConfig, job)
+    return table
+
+
+def build(kind: type[Section], table: Mapping[str, Any], source: str) -> Section:
+    """Make a dataclass of sections out of a table; unknown keys and wrong types are refused.
+
+    Raises
+    ------
+    ConfigError
+        Naming `source`, the key and what would be right.
+    """
+    return typing.cast(Section, _build(kind, table, source, ""))
 
 
 def override_data(data: DataConfig, overrides: Sequence[str]) -> DataConfig:
@@ -278,7 +306,7 @@ def _convert(value: Any, expected: Any, where: str) -> Any:
     return value
 
 
-def to_toml(job: JobConfig) -> str:
+def to_toml(job: Any) -> str:
     """The resolved job as TOML text that :func:`load_job` reads back to the same job."""
     lines = []
     for section in dataclasses.fields(job):

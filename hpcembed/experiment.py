@@ -8,28 +8,20 @@ found, but ends with a non-zero exit status.
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
 import threadpoolctl
-from mpi4py import MPI
 
-from hpcembed.budget import Budget, Shape, job_budget, solver_settings
+from hpcembed.budget import Budget, Shape, job_budget
 from hpcembed.config import NETWORK_SIZES
 from hpcembed.config_limits import check_network
-from hpcembed.data import Dataset, Table, read_dataset
-from hpcembed.embedding import PCA
+from hpcembed.data import Table
 from hpcembed.environment import describe_environment
-from hpcembed.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.errors import ConvergenceError
 from hpcembed.job import Job
 from hpcembed.log import Progress, show
 from hpcembed.matrix import DataMatrix
-from hpcembed.memory import check_fits, peak_bytes
+from hpcembed.memory import peak_bytes
 from hpcembed.network_input import Gathered, project
 from hpcembed.network_input import gather as _gather
 from hpcembed.parallel import (
@@ -39,15 +31,16 @@ from hpcembed.parallel import (
 )
 from hpcembed.report import RunFolder
 from hpcembed.results import write_embedding, write_results
-from hpcembed.rows import copied_bytes
-from miramns import Check
+from hpcembed.stages import data_line as _data_line
+from hpcembed.stages import fit as _fit
+from hpcembed.stages import read as _read
+from hpcembed.stages import say as _say
+from hpcembed.stages import timed as _timed
 
 if TYPE_CHECKING:
     from hpcembed.classifier import TrainedClassifier
 
 __all__ = ["run_job"]
-
-_log = logging.getLogger(__name__)
 
 
 def run_job(job: Job) -> int:
@@ -99,46 +92,6 @@ def run_job(job: Job) -> int:
     return 0
 
 
-def _read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
-    data = job.config.data
-    dataset = read_dataset(data, job.data_dir, job.comm, available_bytes=job.available_bytes)
-    # What was read goes as soon as it is taken over: one table at a time is there twice.
-    train = _matrix(job, dataset, dataset.train)
-    dataset = dataclasses.replace(dataset, train=_without_rows(dataset.train))
-    test = _matrix(job, dataset, dataset.test)
-    return dataclasses.replace(dataset, test=_without_rows(dataset.test)), train, test
-
-
-def _without_rows(table: Table) -> Table:
-    return dataclasses.replace(table, rows=np.empty((0, table.rows.shape[1])))
-
-
-def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
-    copied = copied_bytes(table.rows, job.config.data.storage)
-    held = sum(getattr(part.rows, "nbytes", 0) for part in (dataset.train, dataset.test))
-    check_fits(
-        job.comm.allreduce(copied, op=MPI.MAX),
-        job.remaining(held),
-        "a copy of the rows in double, beside those that were read,",
-        "use more ranks, or data.storage = shell",
-    )
-    try:
-        return DataMatrix(
-            table.rows,
-            table.labels,
-            job.comm,
-            shift=dataset.scaling.shift,
-            factor=dataset.scaling.factor,
-            storage=job.config.data.storage,
-            feature_names=table.feature_names,
-            class_names=table.class_names,
-        )
-    except InputError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"data.storage: {error}") from error
-
-
 def _plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
     """Say what the rest of the job will take, and refuse what will not fit."""
     stored = job.comm.allreduce(train.stored_bytes + test.stored_bytes)
@@ -162,27 +115,6 @@ def _plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
     _say(job, budget.describe(available))
     budget.check(available)
     return budget
-
-
-def _fit(job: Job, train: DataMatrix) -> PCA:
-    config, k = job.config, job.config.embedding.n_components
-    with Progress(f"eigenvectors, k = {k}", enabled=job.comm.rank == 0) as progress:
-
-        def on_check(check: Check) -> None:
-            note = f"products, {check.n_converged} of {k} converged, {check.measure:.1e}"
-            progress.update(check.n_matvec, note)
-
-        pca = PCA(
-            k,
-            eigen_solver=config.embedding.operator,
-            tol=config.solver.tol,
-            random_state=config.solver.seed,
-            memory_limit=job.available_bytes,
-            n_threads=job.threads,
-            solver=solver_settings(config, on_no_convergence="keep", on_check=on_check),
-        ).fit(train)
-    _say(job, pca.result_.view())
-    return pca
 
 
 def _train(
@@ -224,25 +156,3 @@ def _train(
                     )
                 )
     return trained
-
-
-@contextmanager
-def _timed(comm: MPI.Comm, seconds: dict[str, float], step: str) -> Iterator[None]:
-    """Wall time of a step on the slowest rank. Collective."""
-    began = time.perf_counter()
-    yield
-    seconds[step] = comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
-
-
-def _say(job: Job, line: str) -> None:
-    if job.comm.rank == 0:
-        _log.info(line)
-
-
-def _data_line(dataset: Dataset, seconds: float) -> str:
-    train, test = dataset.train, dataset.test
-    return (
-        f"{dataset.name}: {train.n_rows:,} training and {test.n_rows:,} test rows of "
-        f"{train.rows.shape[1]:,} features, {len(train.class_names)} classes, read in "
-        f"{seconds:.2f} s"
-    )

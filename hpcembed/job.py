@@ -12,14 +12,14 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcembed.budget import Shape, job_budget
-from hpcembed.config import JobConfig, load_job, to_toml
+from hpcembed.config import DataConfig, JobConfig, load_job, to_toml
 from hpcembed.data import describe_dataset
 from hpcembed.errors import ConfigError, InputError
 from hpcembed.memory import available_per_rank
 from hpcembed.parallel import agreement, check_launcher, threads_per_rank
 from hpcembed.report import RunFolder
 
-__all__ = ["Job", "describe_job", "prepare"]
+__all__ = ["Job", "describe_job", "place", "prepare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,22 @@ class Job:
 
     def resolved_toml(self) -> str:
         """The job as TOML that repeats this run from any folder: its paths are absolute."""
+        return to_toml(dataclasses.replace(self.config, data=self.placed_data()))
+
+    def placed_data(self) -> DataConfig:
+        """The job's data with absolute paths."""
         data, folder = self.config.data, self.data_dir.resolve()
 
         def absolute(name: str) -> str:
             return str(folder / name) if name else ""
 
-        placed = dataclasses.replace(
+        return dataclasses.replace(
             data,
             train=tuple(map(absolute, data.train)),
             train_labels=absolute(data.train_labels),
             test=tuple(map(absolute, data.test)),
             test_labels=absolute(data.test_labels),
         )
-        return to_toml(dataclasses.replace(self.config, data=placed))
 
 
 def prepare(
@@ -90,6 +93,20 @@ def prepare(
     with agreement(comm):
         check_launcher(comm)
         config = load_job(path, overrides)
+    return place(config, path.parent, data_dir, out, comm)
+
+
+def place(
+    config: JobConfig, folder: Path, data_dir: Path | None, out: Path | None, comm: MPI.Intracomm
+) -> Job:
+    """See where a job of a file in `folder` will run. Collective.
+
+    Raises
+    ------
+    ConfigError
+        On all ranks.
+    """
+    with agreement(comm):
         if data_dir is not None and not data_dir.is_dir():
             raise ConfigError(f"--data-dir {data_dir}: no such folder")
     stamp = comm.bcast(time.strftime("%Y%m%d-%H%M%S"))
@@ -98,7 +115,7 @@ def prepare(
     return Job(
         config=config,
         comm=comm,
-        data_dir=data_dir or path.parent,
+        data_dir=data_dir or folder,
         out=directory,
         threads=threads_per_rank(comm, config.resources.threads),
         available_bytes=available_per_rank(comm, limit),

@@ -36,7 +36,9 @@ __all__ = ["write_embedding", "write_results"]
 _log = logging.getLogger(__name__)
 
 
-def write_embedding(folder: RunFolder | None, job: str, dataset: Dataset, pca: PCA) -> None:
+def write_embedding(
+    folder: RunFolder | None, job: str, dataset: Dataset, pca: PCA, name: str = "job.toml"
+) -> None:
     """Write the job, the eigenpairs and how they were found; rank 0 only.
 
     Not collective.
@@ -45,11 +47,13 @@ def write_embedding(folder: RunFolder | None, job: str, dataset: Dataset, pca: P
     ----------
     job : str
         The resolved job as TOML.
+    name : str
+        Its file.
     """
     assert folder is not None  # rank 0 made it
     _write_projection(folder, dataset, pca)
     _write_eigenvalues(folder, pca)
-    folder.write_text("job.toml", job)
+    folder.write_text(name, job)
 
 
 def write_results(

@@ -502,7 +502,7 @@ sys.exit(main(["run", sys.argv[1], "--out", sys.argv[2]]))
 """
 
 
-@pytest.mark.parametrize("name", ["read_dataset", "_fit", "_gather", "write_results"])
+@pytest.mark.parametrize("name", ["_read", "_fit", "_gather", "write_results"])
 def test_exception_on_one_rank_ends_the_job(run_mpi, tmp_path, small_csv, small_job, name):
     small_csv(30)
     rank = 0 if name == "write_results" else 1
@@ -517,8 +517,8 @@ def test_exception_on_one_rank_ends_the_job(run_mpi, tmp_path, small_csv, small_
 def test_user_error_that_one_rank_has_alone_ends_the_job(run_mpi, tmp_path, small_csv, small_job):
     small_csv(30)
     script = tmp_path / "crash.py"
-    action = 'raise experiment.ConfigError("only here")'
-    script.write_text(CRASH.format(name="read_dataset", rank=2, action=action))
+    action = 'from hpcembed.errors import ConfigError; raise ConfigError("only here")'
+    script.write_text(CRASH.format(name="_read", rank=2, action=action))
     done = run_mpi(3, script, small_job(), tmp_path / "out", timeout=30)
     assert done.status == 2
     assert "hpcembed: error: [rank 2] only here" in done.err

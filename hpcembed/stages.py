@@ -1,0 +1,117 @@
+"""What a job and a study begin with: rows read into matrices, and their components found.
+
+Each function is a stage that says what it does; rank 0 speaks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcembed.budget import solver_settings
+from hpcembed.data import Dataset, Table, read_dataset
+from hpcembed.embedding import PCA
+from hpcembed.errors import ConfigError, InputError
+from hpcembed.job import Job
+from hpcembed.log import Progress
+from hpcembed.matrix import DataMatrix
+from hpcembed.memory import check_fits
+from hpcembed.rows import copied_bytes
+from miramns import Check
+
+__all__ = ["data_line", "fit", "read", "say", "timed"]
+
+_log = logging.getLogger(__name__)
+
+
+def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
+    """Training and test rows as matrices; the tables keep names, not rows. Collective."""
+    data = job.config.data
+    dataset = read_dataset(data, job.data_dir, job.comm, available_bytes=job.available_bytes)
+    # What was read goes as soon as it is taken over: one table at a time is there twice.
+    train = _matrix(job, dataset, dataset.train)
+    dataset = dataclasses.replace(dataset, train=_without_rows(dataset.train))
+    test = _matrix(job, dataset, dataset.test)
+    return dataclasses.replace(dataset, test=_without_rows(dataset.test)), train, test
+
+
+def _without_rows(table: Table) -> Table:
+    return dataclasses.replace(table, rows=np.empty((0, table.rows.shape[1])))
+
+
+def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
+    copied = copied_bytes(table.rows, job.config.data.storage)
+    held = sum(getattr(part.rows, "nbytes", 0) for part in (dataset.train, dataset.test))
+    check_fits(
+        job.comm.allreduce(copied, op=MPI.MAX),
+        job.remaining(held),
+        "a copy of the rows in double, beside those that were read,",
+        "use more ranks, or data.storage = shell",
+    )
+    try:
+        return DataMatrix(
+            table.rows,
+            table.labels,
+            job.comm,
+            shift=dataset.scaling.shift,
+            factor=dataset.scaling.factor,
+            storage=job.config.data.storage,
+            feature_names=table.feature_names,
+            class_names=table.class_names,
+        )
+    except InputError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"data.storage: {error}") from error
+
+
+def fit(job: Job, train: DataMatrix) -> PCA:
+    """Find the components, certified or not. Collective."""
+    config, k = job.config, job.config.embedding.n_components
+    with Progress(f"eigenvectors, k = {k}", enabled=job.comm.rank == 0) as progress:
+
+        def on_check(check: Check) -> None:
+            note = f"products, {check.n_converged} of {k} converged, {check.measure:.1e}"
+            progress.update(check.n_matvec, note)
+
+        pca = PCA(
+            k,
+            eigen_solver=config.embedding.operator,
+            tol=config.solver.tol,
+            random_state=config.solver.seed,
+            memory_limit=job.available_bytes,
+            n_threads=job.threads,
+            solver=solver_settings(config, on_no_convergence="keep", on_check=on_check),
+        ).fit(train)
+    say(job, pca.result_.view())
+    return pca
+
+
+@contextmanager
+def timed(comm: MPI.Comm, seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Wall time of a step on the slowest rank. Collective."""
+    began = time.perf_counter()
+    yield
+    seconds[step] = comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
+
+
+def say(job: Job, line: str) -> None:
+    """Log a line on rank 0. Not collective."""
+    if job.comm.rank == 0:
+        _log.info(line)
+
+
+def data_line(dataset: Dataset, seconds: float) -> str:
+    """What was read, in one line. Not collective."""
+    train, test = dataset.train, dataset.test
+    return (
+        f"{dataset.name}: {train.n_rows:,} training and {test.n_rows:,} test rows of "
+        f"{train.rows.shape[1]:,} features, {len(train.class_names)} classes, read in "
+        f"{seconds:.2f} s"
+    )
