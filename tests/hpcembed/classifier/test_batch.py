@@ -15,8 +15,8 @@ from hpcembed.classifier import (
     train_batch,
     train_classifier,
 )
-from hpcembed.classifier.batch import _Dropout
 from hpcembed.classifier.stack import Stack
+from hpcembed.classifier.stack_training import Dropout
 from hpcembed.config import ClassifierConfig
 from hpcembed.errors import ConfigError
 from hpcembed.recipe import RECIPES, Recipe
@@ -145,7 +145,7 @@ def test_gradient_is_that_of_autograd():
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
-    first, none = _Dropout((0.25, 0.0), (50, 4), [0, 7]).masks(2000, torch.device("cpu"))
+    first, none = Dropout((0.25, 0.0), (50, 4), [0, 7]).masks(2000, torch.device("cpu"))
     assert none is None
     assert first.shape == (2, 2000, 50)
     assert first.unique().tolist() == pytest.approx([0.0, 4 / 3])
