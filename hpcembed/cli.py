@@ -1,9 +1,10 @@
-"""The command line: ``hpcembed run``, ``export``, ``predict``, ``bench eigensolvers``, ``info``.
+"""The command line: ``hpcembed run``, ``study``, ``compress``, ``export``, ``predict``, ``bench``.
 
 Every rank runs :func:`main`. An error that the user can mend, agreed on by all ranks, is printed
 once and ends all of them with its exit status; anything else ends the whole job at once, with the
 traceback of the rank where it happened. Exit status: 0 all well, 1 a defect, 2 the job, the data or
-the set-up must be mended, 3 a requested eigenpair missed its tolerance, 130 interrupted.
+the set-up must be mended, 3 a requested eigenpair missed its tolerance, 4 no network keeps the
+accuracy, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -103,23 +104,7 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
 
     run = commands.add_parser("run", help="run a job: data, eigenvectors, projection, networks")
     run.add_argument("job", type=Path, metavar="JOB.toml")
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        dest="overrides",
-        help="override one key of the job; may be repeated",
-    )
-    run.add_argument(
-        "--data-dir",
-        type=Path,
-        help="folder that the job's file names start from (default: the job's folder)",
-    )
-    run.add_argument("--out", type=Path, help="folder for the results (default: runs/NAME-TIME)")
-    run.add_argument(
-        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
-    )
+    _add_places(run)
     run.add_argument(
         "--dry-run",
         action="store_true",
@@ -127,6 +112,7 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
     )
     run.set_defaults(command=_run)
 
+    _add_study_commands(commands)
     _add_model_commands(commands)
 
     info = commands.add_parser("info", help="versions, MPI library, PETSc build, threads")
@@ -157,6 +143,36 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
         return arguments
 
 
+def _add_study_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    study = commands.add_parser(
+        "study", help="sweep dimensions, networks and seeds beside uncompressed baselines"
+    )
+    study.add_argument("job", type=Path, metavar="STUDY.toml")
+    _add_places(study)
+    study.set_defaults(command=_study)
+
+    compress = commands.add_parser(
+        "compress", help="find the smallest input and network that keep the accuracy"
+    )
+    compress.add_argument("source", type=Path, metavar="JOB.toml|DATA")
+    compress.add_argument(
+        "--max-loss", type=float, default=0.5, metavar="POINTS", help="of accuracy (default: 0.5)"
+    )
+    compress.add_argument("--seeds", type=int, default=5, help="trainings of each network")
+    compress.add_argument("--confidence", type=float, default=0.95, help="of the intervals")
+    compress.add_argument("--label-column", default="", help="of a data file")
+    compress.add_argument(
+        "--scaling",
+        default="standard",
+        choices=("none", "divide", "minmax", "standard"),
+        help="of a data file (default: standard)",
+    )
+    _add_places(compress)
+    compress.set_defaults(command=_compress)
+    for command in (study, compress):
+        command.add_argument("--verbose", action="store_true", help="say more")
+
+
 def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export = commands.add_parser("export", help="make a model to take away from a finished run")
     export.add_argument("run", type=Path, metavar="RUN_FOLDER")
@@ -185,6 +201,27 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     predict.set_defaults(command=_predict)
     for command in (export, predict):
         command.add_argument("--verbose", action="store_true", help="say more")
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
+    """Add the options of every command that reads data and leaves a folder."""
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="override one key of the file; may be repeated",
+    )
+    command.add_argument(
+        "--data-dir",
+        type=Path,
+        help="folder that the job's file names start from (default: the folder of the TOML file)",
+    )
+    command.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
+    command.add_argument(
+        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
+    )
 
 
 def _start_petsc(options: str) -> None:
@@ -240,6 +277,29 @@ def _predict(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         out=arguments.out,
     )
     return 0
+
+
+def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    _start_petsc(arguments.petsc)
+    from hpcembed.study import run_study
+
+    return run_study(arguments.job, arguments.overrides, arguments.data_dir, arguments.out, comm)
+
+
+def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    _start_petsc(arguments.petsc)
+    from hpcembed.study import Request, run_compress
+
+    request = Request(
+        arguments.source,
+        arguments.max_loss,
+        seeds=arguments.seeds,
+        confidence=arguments.confidence,
+        label_column=arguments.label_column,
+        scaling=arguments.scaling,
+        overrides=tuple(arguments.overrides),
+    )
+    return run_compress(request, arguments.data_dir, arguments.out, comm)
 
 
 def _bench(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

@@ -11,6 +11,8 @@ from hpcembed.report.run_json import (
     StageSeconds,
     classifier_record,
 )
+from hpcembed.report.study_figures import AccuracyCurve, draw_accuracy, draw_rivals
+from hpcembed.report.study_tables import markdown_table, percent, points
 from hpcembed.report.tables import (
     ResultRow,
     certification_line,
@@ -20,6 +22,7 @@ from hpcembed.report.tables import (
 )
 
 __all__ = [
+    "AccuracyCurve",
     "ClassifierRecord",
     "DatasetRecord",
     "EmbeddingRecord",
@@ -31,9 +34,14 @@ __all__ = [
     "StageSeconds",
     "certification_line",
     "classifier_record",
+    "draw_accuracy",
     "draw_convergence",
+    "draw_rivals",
     "draw_spectrum",
     "draw_training",
+    "markdown_table",
+    "percent",
+    "points",
     "result_row",
     "result_table",
     "seconds_line",

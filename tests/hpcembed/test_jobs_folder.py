@@ -7,16 +7,28 @@ from pathlib import Path
 import pytest
 
 from hpcembed.config import load_job
+from hpcembed.study import load_study
 
 JOBS = Path(__file__).parents[2] / "jobs"
+STUDIES = ("digits", "mnist", "cifar10", "date_fruit", "fetal_health")
 NAMES = ("digits", "mnist", "cifar10", "date_fruit", "fetal_health", "radar")
 
 
 def test_all_jobs_are_there():
     assert {path.stem for path in JOBS.glob("*.toml")} >= set(NAMES)
+    assert {path.stem for path in JOBS.glob("study_*.toml")} == {f"study_{n}" for n in STUDIES}
 
 
-@pytest.mark.parametrize("path", sorted(JOBS.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_study_is_valid(name, recipe):
+    study = load_study(JOBS / f"study_{name}.toml", [f"study.recipe={recipe}"])
+    assert study.study.baseline
+    # The same data as the job of that name.
+    assert study.data == load_job(JOBS / f"{name}.toml").data
+
+
+@pytest.mark.parametrize("path", [JOBS / f"{name}.toml" for name in NAMES], ids=NAMES)
 def test_job_is_valid(path):
     job = load_job(path)
     assert job.data.name == path.stem

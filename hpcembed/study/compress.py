@@ -1,0 +1,345 @@
+"""``hpcembed compress``: the smallest k and network that keep the accuracy, with few trainings.
+
+The baseline is the widest network of the job on all features. Every step of the search trains all
+seeds of one network at one k; it is kept when the lower end of the Student-t interval of the paired
+differences on validation rows is above minus the margin. The test rows are looked at for the answer
+only.
+
+Finished trainings are kept, as in a study: a search that is repeated trains nothing again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import threadpoolctl
+from mpi4py import MPI
+
+from hpcembed.config import DataConfig, EmbeddingConfig, JobConfig, load_job
+from hpcembed.config_limits import check_limits, check_network
+from hpcembed.errors import ConfigError
+from hpcembed.job import Job, place
+from hpcembed.log import show
+from hpcembed.matrix import DataMatrix
+from hpcembed.parallel import agreement, check_launcher, idle_while_root
+from hpcembed.recipe import Recipe
+from hpcembed.report import RunFolder, markdown_table, percent, points
+from hpcembed.stages import say
+from hpcembed.study.cells import Cell, InputKind, Result, Unit, plan_units
+from hpcembed.study.inputs import StudyInputs
+from hpcembed.study.ledger import read_results
+from hpcembed.study.run import Begun, begin, open_folder
+from hpcembed.study.search import Answer, search
+from hpcembed.study.settings import layers_of
+from hpcembed.study.statistics import Difference, paired
+from hpcembed.study.sweep import Trainer, train_units
+from hpcembed.study.tables import network_name
+
+if TYPE_CHECKING:
+    from hpcembed.classifier import TrainedClassifier
+
+__all__ = ["Request", "run_compress"]
+
+#: The file that says a folder belongs to a search.
+MARK = "compress.toml"
+#: Largest k where data is given and not a job.
+MOST_COMPONENTS = 64
+#: Exit status when every network loses more than the margin at the largest k.
+NOTHING_FOUND = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for.
+
+    Attributes
+    ----------
+    source : Path
+        A job file, or a data file.
+    max_loss : float
+        Points of accuracy that may be lost.
+    label_column : str
+        Of a data file.
+    """
+
+    source: Path
+    max_loss: float
+    seeds: int = 5
+    confidence: float = 0.95
+    label_column: str = ""
+    scaling: Literal["none", "divide", "minmax", "standard"] = "standard"
+    overrides: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse what cannot be asked for. Not collective."""
+        if not (math.isfinite(self.max_loss) and self.max_loss > 0):
+            raise ConfigError(f"--max-loss {self.max_loss}: give points of accuracy above 0")
+        if not 2 <= self.seeds <= 1000:
+            raise ConfigError(f"--seeds {self.seeds}: give 2 to 1000; one has no interval")
+        if not 0 < self.confidence < 1:
+            raise ConfigError(f"--confidence {self.confidence} must lie between 0 and 1")
+
+    def job(self) -> JobConfig:
+        """The job of a job file, or one made for a data file. Not collective."""
+        if self.source.suffix == ".toml":
+            job = load_job(self.source, self.overrides)
+            if not job.classifier.hidden:
+                raise ConfigError(f"{self.source}: classifier.hidden names no network")
+            return job
+        if not self.source.exists():
+            raise ConfigError(f"{self.source}: no such job file or data file")
+        data = DataConfig(
+            name=self.source.name.partition(".")[0],
+            train=(self.source.name,),
+            label_column=self.label_column,
+            scaling=self.scaling,
+        )
+        job = JobConfig(data=data, embedding=EmbeddingConfig(n_components=MOST_COMPONENTS))
+        networks = ("large", "medium", "low", "very_low")
+        job = dataclasses.replace(
+            job, classifier=dataclasses.replace(job.classifier, hidden=networks)
+        )
+        if self.overrides:
+            raise ConfigError("--set changes keys of a job file: write one for this data")
+        check_limits(job, str(self.source))
+        return job
+
+
+def run_compress(
+    request: Request, data_dir: Path | None, out: Path | None, comm: MPI.Intracomm
+) -> int:
+    """Search, explain, and leave the model in the output folder.
+
+    Collective.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 4 when every network loses more than the margin at the largest k.
+
+    Raises
+    ------
+    HpcembedError
+        One line, on all ranks.
+    """
+    source = request.source
+    config = JobConfig()
+    with agreement(comm):
+        check_launcher(comm)
+        request.check()
+        config = request.job()
+    directory = out or Path(config.output.directory or f"runs/compress-{config.data.name}")
+    job = place(config, source.parent, data_dir, directory, comm)
+    folder = open_folder(job, MARK)
+    with threadpoolctl.threadpool_limits(job.threads):
+        say(job, f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
+
+        def n_components(train: DataMatrix) -> int:
+            wanted = config.embedding.n_components
+            return wanted if source.suffix == ".toml" else min(wanted, train.n_features)
+
+        begun = begin(job, n_components)
+        with _Trainings(job, begun, request) as trainings:
+            ratio = begun.pca.explained_variance_ratio_
+            unexplained = np.maximum(1.0 - np.concatenate([[0.0], np.cumsum(ratio)]), 0.0)
+            answer = search(
+                trainings.networks,
+                len(begun.pca.eigenvalues_),
+                unexplained,
+                request.max_loss / 100.0,
+                trainings.difference,
+            )
+            text = idle_while_root(
+                comm, lambda: _finish(folder, job, request, begun, trainings, answer)
+            )
+        begun.destroy()
+    if text is not None:
+        show(text)
+    return 0 if answer.hidden is not None else NOTHING_FOUND
+
+
+class _Trainings:
+    """Trains what the search asks for, all seeds at once, on all ranks; remembers everything."""
+
+    def __init__(self, job: Job, begun: Begun, request: Request) -> None:
+        classifier = job.config.classifier
+        self.job, self.begun, self.request = job, begun, request
+        self.n_classes = len(begun.train.class_names)
+        d = begun.train.n_features
+        layers = {layers_of(one) for one in classifier.hidden}
+        for hidden in layers:
+            check_network((d, *hidden, self.n_classes), "this data")
+        self.networks = sorted(layers, key=lambda hidden: _size((d, *hidden, self.n_classes)))
+        self.baseline = self.networks[-1]
+        self.seeds = tuple(range(classifier.seed, classifier.seed + request.seeds))
+        everything = [Cell("full", self.baseline, d, 0), Cell("spectral", self.baseline, 1, 0)]
+        recipe = Recipe.of(classifier)
+        inputs = StudyInputs(job, begun.pca, begun.train, begun.test, everything, centred=True)
+        self.trainer = Trainer(
+            inputs, recipe, begun.data, self.n_classes, job.threads, classifier.device
+        )
+        finished: dict[str, Result] = {}
+        with agreement(job.comm):
+            if job.comm.rank == 0:
+                finished = read_results(job.out)
+        self.finished: dict[str, Result] = job.comm.bcast(finished)
+
+    def __enter__(self) -> _Trainings:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error that one rank has alone, the others would wait for it here.
+        if kind is None:
+            self.trainer.inputs.destroy()
+
+    def results(self, kind: InputKind, hidden: tuple[int, ...], k: int) -> list[Result]:
+        """Results of all seeds, trained now unless they are there. Collective."""
+        cells = [Cell(kind, hidden, k, seed) for seed in self.seeds]
+        names = [self.trainer.digest(cell) for cell in cells]
+        pairs = zip(cells, names, strict=True)
+        pending = [cell for cell, name in pairs if name not in self.finished]
+        if pending:
+            # Shares of one or two seeds, so that every rank has some.
+            together = -(-len(pending) // self.job.comm.size)
+            units = plan_units(
+                pending, self.n_classes, self.trainer.recipe.batch_size, min(together, 8)
+            )
+            title = f"{kind} {'-'.join(map(str, hidden))}, k = {k}"
+            made = train_units(self.job.comm, self.trainer, units, self.job.out, title)
+            self.finished |= {one.digest: one for one in made}
+        return [self.finished[name] for name in names]
+
+    def difference(self, hidden: tuple[int, ...], k: int) -> Difference:
+        """What a network on k inputs loses to the baseline on validation rows. Collective."""
+        return self._difference(hidden, k, "validation_accuracy")
+
+    def test_difference(self, hidden: tuple[int, ...], k: int) -> Difference:
+        """What it loses on test rows; for what was trained already. Not collective."""
+        return self._difference(hidden, k, "test_accuracy")
+
+    def _difference(self, hidden: tuple[int, ...], k: int, name: str) -> Difference:
+        base = self.results("full", self.baseline, self.begun.train.n_features)
+        mine = self.results("spectral", hidden, k)
+        values = [[float(getattr(one, name)) for one in part] for part in (mine, base)]
+        found = paired(values[0], values[1], self.request.confidence)
+        assert found is not None  # two seeds at least
+        return found
+
+
+def _size(widths: Sequence[int]) -> int:
+    return sum(b * (a + 1) for a, b in pairwise(widths))
+
+
+def _finish(
+    folder: RunFolder,
+    job: Job,
+    request: Request,
+    begun: Begun,
+    trainings: _Trainings,
+    answer: Answer,
+) -> str:
+    """Write the model and the reasons; rank 0 only, nothing is left to train but the model."""
+    d = begun.train.n_features
+    base = trainings.results("full", trainings.baseline, d)
+    mine: list[Result] = []
+    test: Difference | None = None
+    if answer.hidden is not None:
+        mine = trainings.results("spectral", answer.hidden, answer.n_inputs)
+        test = trainings.test_difference(answer.hidden, answer.n_inputs)
+        best = max(mine, key=lambda one: one.validation_accuracy)
+        batch = trainings.trainer.train(Unit((best.cell,), 1.0))
+        _save_model(folder, begun, answer.n_inputs, batch.classifier(0))
+    text = _text(request, begun, answer, base, mine, test)
+    folder.write_text(MARK, job.resolved_toml())
+    folder.write_text("compress.md", f"# {begun.dataset.name}\n\n{text}\n")
+    folder.write_json(
+        "compress.json",
+        {
+            "request": request,
+            "dataset": begun.dataset.name,
+            "n_features": d,
+            "explained_variance_ratio": begun.pca.explained_variance_ratio_,
+            "baseline": base,
+            "answer": answer,
+            "results": mine,
+            "test_difference": test,
+        },
+    )
+    return text
+
+
+def _save_model(folder: RunFolder, begun: Begun, k: int, trained: TrainedClassifier) -> None:
+    """Write network and projection: the one call that an export takes the place of."""
+    from hpcembed.classifier import save_classifier
+
+    pca, dataset = begun.pca, begun.dataset
+    folder.save_arrays(
+        "projection.safetensors",
+        {
+            "components": pca.components_[:k],
+            "mean": pca.mean_,
+            "eigenvalues": pca.eigenvalues_[:k],
+            "scaling_shift": dataset.scaling.shift,
+            "scaling_factor": dataset.scaling.factor,
+        },
+        {"dataset": dataset.name, "scaling": dataset.scaling.kind},
+    )
+    with folder.new_file("classifier.safetensors") as path:
+        save_classifier(path, trained, class_names=dataset.train.class_names)
+
+
+def _text(
+    request: Request,
+    begun: Begun,
+    answer: Answer,
+    base: Sequence[Result],
+    mine: Sequence[Result],
+    test: Difference | None,
+) -> str:
+    d, share = begun.train.n_features, np.cumsum(begun.pca.explained_variance_ratio_)
+    rows = [
+        (
+            network_name(step.hidden),
+            str(step.n_inputs),
+            f"{100 * share[step.n_inputs - 1]:.1f}",
+            points(step.difference.mean, step.difference.low, step.difference.high),
+            "keeps" if step.holds else "loses",
+        )
+        for step in answer.steps
+    ]
+    headings = ("network", "k", "variance %", "validation difference, points", "verdict")
+    parts = [
+        f"baseline: {network_name(base[0].cell.hidden)} on all {d} features, {len(base)} seeds, "
+        f"validation {_mean(base, 'validation_accuracy')} %",
+        markdown_table(headings, rows),
+    ]
+    if answer.hidden is None or test is None:
+        parts.append(
+            f"no network keeps the accuracy within {request.max_loss:g} points at k = "
+            f"{answer.n_inputs}: raise embedding.n_components or --max-loss, or add seeds "
+            "or wider networks"
+        )
+        return "\n\n".join(parts)
+    small, large = mine[0].parameters, base[0].parameters
+    whole = small + answer.n_inputs * d
+    parts.append(
+        f"{network_name(answer.hidden)} at k = {answer.n_inputs}: {d / answer.n_inputs:.1f}x fewer "
+        f"inputs, {large / small:.1f}x fewer parameters ({large:,} -> {small:,}; "
+        f"{large / whole:.1f}x with the projection, {whole:,})\n"
+        f"test accuracy {_mean(mine, 'test_accuracy')} %, baseline {_mean(base, 'test_accuracy')} %"
+        f", difference {points(test.mean, test.low, test.high)} points: "
+        f"{'within' if test.within(request.max_loss / 100) else 'NOT within'} {request.max_loss:g}"
+    )
+    return "\n\n".join(parts)
+
+
+def _mean(results: Sequence[Result], name: str) -> str:
+    values = np.array([getattr(one, name) for one in results])
+    return percent(float(values.mean()), float(values.std(ddof=1)))

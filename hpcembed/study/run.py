@@ -1,0 +1,306 @@
+"""``hpcembed study``: a study from its file to its tables, resumable.
+
+The output folder may hold an earlier run of the same or of another study: its finished cells are
+taken over where their digests agree, and never trained again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+from mpi4py import MPI
+
+from hpcembed.config import to_toml
+from hpcembed.config_limits import check_network
+from hpcembed.data import Dataset
+from hpcembed.embedding import PCA
+from hpcembed.environment import describe_environment
+from hpcembed.errors import ConfigError, ConvergenceError, InputError, OutputExistsError
+from hpcembed.job import Job, place
+from hpcembed.log import show
+from hpcembed.matrix import DataMatrix
+from hpcembed.parallel import agreement, check_launcher, gather_rows, idle_while_root
+from hpcembed.report import RunFolder
+from hpcembed.results import write_embedding
+from hpcembed.stages import data_line, fit, read, say, timed
+from hpcembed.study.cells import Cell, Result, plan_units
+from hpcembed.study.inputs import StudyInputs
+from hpcembed.study.ledger import read_results
+from hpcembed.study.published import Published, load_published
+from hpcembed.study.results import summarise_study, write_study
+from hpcembed.study.settings import StudyConfig, job_of, layers_of, load_study
+from hpcembed.study.sweep import Trainer, train_units
+
+__all__ = ["Begun", "begin", "cells_of", "fingerprint", "open_folder", "run_study"]
+
+#: The file that says a folder belongs to a study.
+MARK = "study.toml"
+#: Test rows whose first three components go into scatter.csv.
+SCATTERED = 2000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Begun:
+    """Data that was read and components that were found; every rank has it.
+
+    Attributes
+    ----------
+    data : dict
+        Settings and fingerprint of the data, for digests.
+    """
+
+    dataset: Dataset
+    train: DataMatrix
+    test: DataMatrix
+    pca: PCA
+    data: dict[str, Any]
+    seconds: dict[str, float]
+
+    def destroy(self) -> None:
+        """Free the rows. Collective."""
+        self.train.destroy()
+        self.test.destroy()
+
+
+def run_study(
+    path: Path,
+    overrides: Sequence[str],
+    data_dir: Path | None,
+    out: Path | None,
+    comm: MPI.Intracomm,
+) -> int:
+    """Run a study, or what is left of it, and write its tables.
+
+    Collective.
+
+    Returns
+    -------
+    int
+        Exit status 0.
+
+    Raises
+    ------
+    ConvergenceError
+        A component missed its tolerance: nothing is trained on what is not certified.
+    HpcembedError
+        One line, on all ranks.
+    """
+    with agreement(comm):
+        check_launcher(comm)
+        study = load_study(path, overrides)
+    directory = out or Path(study.output.directory or f"runs/{path.stem}")
+    job = place(job_of(study), path.parent, data_dir, directory, comm)
+    published: Mapping[tuple[int, ...], Published] = {}
+    with agreement(comm):
+        published = _published(job, study)
+    folder = open_folder(job)
+    with threadpoolctl.threadpool_limits(job.threads):
+        say(job, f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
+        begun = begin(job)
+        n_classes = len(begun.train.class_names)
+        _check_networks(study, begun.train.n_features, n_classes)
+        placed = to_toml(dataclasses.replace(study, data=job.placed_data()))
+        idle_while_root(
+            comm, lambda: write_embedding(folder, placed, begun.dataset, begun.pca, MARK)
+        )
+        cells = cells_of(study, begun.train.n_features)
+        results = _train(job, study, begun, cells, n_classes)
+        scatter = _scatter(begun)
+        begun.destroy()
+    environment = describe_environment(comm, job.threads)
+    text = idle_while_root(
+        comm,
+        lambda: _write(folder, study, begun, results, published, environment, scatter),
+    )
+    if text is not None:
+        show(text)
+    return 0
+
+
+def _published(job: Job, study: StudyConfig) -> dict[tuple[int, ...], Published]:
+    if not study.study.published:
+        return {}
+    path = job.data_dir / study.study.published
+    if not path.exists():
+        say(job, f"{path} is not there: no published accuracies beside ours")
+        return {}
+    return load_published(path, study.data.name)
+
+
+def open_folder(job: Job, mark: str = MARK) -> RunFolder:
+    """Take an output folder that is free, or that holds an earlier run of this kind.
+
+    Collective.
+
+    Raises
+    ------
+    OutputExistsError
+        It holds something else.
+    """
+    with agreement(job.comm):
+        if job.comm.rank == 0:
+            if not (job.out / mark).is_file():
+                RunFolder.create(job.out)
+            try:
+                (job.out / mark).touch()
+            except OSError as error:
+                raise OutputExistsError(f"{job.out}: cannot write: {error.strerror}") from error
+    return RunFolder(job.out)
+
+
+def begin(job: Job, n_components: Callable[[DataMatrix], int] | None = None) -> Begun:
+    """Read the data and find its components. Collective.
+
+    Parameters
+    ----------
+    n_components : callable, optional
+        How many, told from the training rows; as the job says without it.
+
+    Raises
+    ------
+    ConvergenceError
+        When they are not certified.
+    """
+    seconds: dict[str, float] = {}
+    with timed(job.comm, seconds, "read"):
+        dataset, train, test = read(job)
+    say(job, data_line(dataset, seconds["read"]))
+    if n_components is not None:
+        k = n_components(train)
+        embedding = dataclasses.replace(job.config.embedding, n_components=k)
+        job = dataclasses.replace(job, config=dataclasses.replace(job.config, embedding=embedding))
+    if job.config.embedding.n_components > train.n_features and not train.is_sparse:
+        raise ConfigError(
+            f"{job.config.embedding.n_components} dimensions of {train.n_features} features: lower "
+            "the largest of study.dimensions, or study.n_components"
+        )
+    if test.n_rows == 0:
+        raise InputError(f"{dataset.name}: no test rows, which accuracies are measured on")
+    pca = fit(job, train)
+    if not pca.certified_:
+        raise ConvergenceError(pca.failure_text(), pca.result_)
+    seconds |= pca.seconds_
+    return Begun(dataset, train, test, pca, fingerprint(job, train, test, pca), seconds)
+
+
+def fingerprint(job: Job, train: DataMatrix, test: DataMatrix, pca: PCA) -> dict[str, Any]:
+    """What tells one data set from another, wherever its files lie. Collective.
+
+    Sums are rounded: they depend on the number of ranks in their last digits.
+    """
+    settings = dataclasses.asdict(job.config.data)
+    for key in ("train", "train_labels", "test", "test_labels", "storage"):
+        del settings[key]
+    labels = [gather_rows(job.comm, np.asarray(part.labels)) for part in (train, test)]
+    content = hashlib.sha256()
+    for one in labels:
+        if one is not None:
+            content.update(np.ascontiguousarray(one).tobytes())
+    return {
+        "settings": settings,
+        "n_rows": [train.n_rows, test.n_rows],
+        "n_features": train.n_features,
+        "labels": job.comm.bcast(content.hexdigest()),
+        "mean": f"{np.abs(pca.mean_).mean():.6e}",
+        "variance": f"{pca.feature_variances_.mean():.6e}",
+    }
+
+
+def _check_networks(study: StudyConfig, n_features: int, n_classes: int) -> None:
+    for network in study.study.networks:
+        n_inputs = n_features if study.study.baseline else max(study.dimensions)
+        check_network((n_inputs, *layers_of(network), n_classes), "this data")
+
+
+def cells_of(study: StudyConfig, n_features: int) -> list[Cell]:
+    """Every cell of a study. Not collective."""
+    cells = []
+    for network in study.study.networks:
+        hidden = layers_of(network)
+        for seed in study.seeds:
+            for kind in study.study.embeddings:
+                cells += [Cell(kind, hidden, k, seed) for k in study.dimensions]
+            if study.study.baseline:
+                cells.append(Cell("full", hidden, n_features, seed))
+    return sorted(set(cells))
+
+
+def _train(
+    job: Job, study: StudyConfig, begun: Begun, cells: Sequence[Cell], n_classes: int
+) -> list[Result]:
+    """Results of all cells: those on disk, and those that are trained now. Collective."""
+    comm, recipe = job.comm, study.training
+    finished: dict[str, Result] = {}
+    with agreement(comm):
+        if comm.rank == 0:
+            finished = read_results(job.out)
+    finished = comm.bcast(finished)
+    blank = Trainer(_NOTHING, recipe, begun.data, n_classes, job.threads, study.study.device)
+    names = {cell: blank.digest(cell) for cell in cells}
+    pending = [cell for cell in cells if names[cell] not in finished]
+    say(job, f"{len(cells)} networks, {len(cells) - len(pending)} of them trained already")
+    inputs = StudyInputs(job, begun.pca, begun.train, begun.test, pending, centred=recipe.centred)
+    trainer = dataclasses.replace(blank, inputs=inputs)
+    units = plan_units(pending, n_classes, recipe.batch_size, study.study.batch)
+    try:
+        made = train_units(comm, trainer, units, job.out, "training")
+    finally:
+        inputs.destroy()
+    finished |= {result.digest: result for result in made}
+    return [finished[names[cell]] for cell in cells]
+
+
+_NOTHING: Any = None
+
+
+def _scatter(begun: Begun) -> dict[str, Any]:
+    """First three components of some test rows, on rank 0. Collective."""
+    test, pca = begun.test, begun.pca
+    share = -(-SCATTERED // test.comm.size)
+    rows = pca.transform(test)[:share, :3]
+    gathered = gather_rows(test.comm, np.ascontiguousarray(rows))
+    labels = gather_rows(test.comm, np.asarray(test.labels[:share]))
+    if gathered is None or labels is None:
+        return {}
+    columns: dict[str, Any] = {f"component{i + 1}": gathered[:, i] for i in range(rows.shape[1])}
+    return columns | {"class": [test.class_names[label] for label in labels]}
+
+
+def _write(
+    folder: RunFolder,
+    study: StudyConfig,
+    begun: Begun,
+    results: Sequence[Result],
+    published: Mapping[tuple[int, ...], Published],
+    environment: Mapping[str, object],
+    scatter: Mapping[str, Any],
+) -> str:
+    pca, dataset = begun.pca, begun.dataset
+    facts = {
+        "dataset": {
+            "name": dataset.name,
+            "n_train": begun.train.n_rows,
+            "n_test": begun.test.n_rows,
+            "n_features": begun.train.n_features,
+            "class_names": begun.train.class_names,
+            **{key: begun.data[key] for key in ("labels", "mean", "variance")},
+        },
+        "embedding": {
+            "solver": pca.result_.solver,
+            "eigenvalues": pca.eigenvalues_,
+            "explained_variance_ratio": pca.explained_variance_ratio_,
+            "residual_norms": pca.result_.relative_residuals,
+            "orthogonality": pca.result_.orthogonality,
+        },
+        "seconds": begun.seconds,
+        "environment": environment,
+    }
+    folder.write_csv("scatter.csv", scatter)
+    summary = summarise_study(study, results, begun.train.n_features)
+    return write_study(folder, study, summary, results, published, facts)
