@@ -1,0 +1,219 @@
+"""Seconds to train one compact network, beside the same recipe elsewhere, and many at a time.
+
+    python benchmarks/training.py [--data-dir DATA] [--dimensions 50] [--hidden 32-32 64-64]
+                                  [--together 10] [--epochs 15] [--repeats 5] [--threads 1]
+
+Peers, all in one run, one after the other in every repeat:
+
+  DataLoader      plain PyTorch: TensorDataset, shuffling DataLoader, autograd, AdamW as it comes
+  single          hpcembed.classifier.train_classifier
+  stack of one    hpcembed.classifier.train_batch with one network
+  stack of N      the same with N networks: seconds for each of them
+  MLPClassifier   scikit-learn, Adam, its own defaults otherwise: epochs until it has the validation
+                  accuracy that `single` ended with, less 0.1 points; "-" when 100 are not enough
+
+The first four have the same recipe (epochs, batch size, one-cycle AdamW, label smoothing), the same
+rows held out, and validate after every epoch. Inputs are the first components of MNIST (--data-dir
+is the folder above mnist/), or of a synthetic set of that size where none is given. Figures are
+medians over the repeats with the smallest and the largest. Nothing else should run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from hpcembed.classifier import Member, Samples, build_mlp, train_batch, train_classifier
+from hpcembed.classifier.samples import fit_scaling, stratified_holdout
+from hpcembed.classifier.schedule import learning_rate_at
+from hpcembed.config import ClassifierConfig
+from hpcembed.recipe import Recipe
+
+JOB = Path(__file__).resolve().parents[1] / "jobs" / "mnist.toml"
+#: Epochs after which scikit-learn is no longer waited for.
+PATIENCE = 100
+
+
+def mnist(data_dir: Path, k: int) -> tuple[Samples, Samples]:
+    from hpcembed.job import prepare
+    from hpcembed.network_input import project
+    from hpcembed.stages import fit, read
+
+    overrides = [f"embedding.n_components={k}", "solver.reference=false"]
+    job = prepare(JOB, overrides, data_dir, None, MPI.COMM_WORLD)
+    _, train, test = read(job)
+    inputs = project(fit(job, train), train, test)
+    labels = train.labels, test.labels
+    train.destroy()
+    test.destroy()
+    return Samples(inputs[0], labels[0]), Samples(inputs[1], labels[1])
+
+
+def synthetic(k: int) -> tuple[Samples, Samples]:
+    rng = np.random.default_rng(0)
+    deviations = 3.0 * 0.93 ** np.arange(k)
+    centres = rng.standard_normal((10, 4, k)) * 0.8
+
+    def make(n: int) -> Samples:
+        labels, part = rng.integers(0, 10, n), rng.integers(0, 4, n)
+        rows = (centres[labels, part] + rng.standard_normal((n, k))) * deviations
+        return Samples(rows.astype(np.float32), labels)
+
+    return make(60_000), make(10_000)
+
+
+def data_loader(train: Samples, hidden: tuple[int, ...], config: ClassifierConfig) -> float:
+    """The loop that everybody writes; validation accuracy of the last epoch."""
+    torch.manual_seed(config.seed)
+    kept, held = stratified_holdout(train.labels, config.validation_fraction, config.seed)
+    scaling = fit_scaling(train.inputs, "sqrt")
+    rows = torch.from_numpy(((train.inputs - scaling.shift) * scaling.scale).astype(np.float32))
+    labels = torch.from_numpy(train.labels)
+    loader = DataLoader(TensorDataset(rows[kept], labels[kept]), config.batch_size, shuffle=True)
+    model = build_mlp(rows.shape[1], hidden, 10)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    n_steps, step, accuracy = config.epochs * len(loader), 0, math.nan
+    for _ in range(config.epochs):
+        model.train()
+        for x, y in loader:
+            rate = learning_rate_at(step, n_steps, config.learning_rate, config.schedule)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.zero_grad()
+            loss = functional.cross_entropy(model(x), y, label_smoothing=config.label_smoothing)
+            loss.backward()
+            optimiser.step()
+            step += 1
+        model.eval()
+        with torch.no_grad():
+            accuracy = float((model(rows[held]).argmax(1) == labels[held]).float().mean())
+    return accuracy
+
+
+def scikit_learn(
+    train: Samples, hidden: tuple[int, ...], config: ClassifierConfig, target: float
+) -> float:
+    """Seconds until the validation accuracy is `target`; NaN when it never is."""
+    kept, held = stratified_holdout(train.labels, config.validation_fraction, config.seed)
+    scaling = fit_scaling(train.inputs, "sqrt")
+    rows = ((train.inputs - scaling.shift) * scaling.scale).astype(np.float32)
+    model = MLPClassifier(hidden, batch_size=config.batch_size, random_state=config.seed)
+    seconds = 0.0
+    for _ in range(PATIENCE):
+        began = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.partial_fit(rows[kept], train.labels[kept], classes=np.arange(10))
+        seconds += time.perf_counter() - began
+        if model.score(rows[held], train.labels[held]) >= target:
+            return seconds
+    return math.nan
+
+
+def timed(work: Callable[[], object]) -> tuple[float, object]:
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+def measure(
+    train: Samples,
+    test: Samples,
+    hidden: tuple[int, ...],
+    config: ClassifierConfig,
+    arguments: argparse.Namespace,
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds of every peer in every repeat, and the accuracies of the last one."""
+    recipe, k = Recipe.of(config), train.inputs.shape[1]
+    seconds: dict[str, list[float]] = {}
+    accuracy: dict[str, float] = {}
+
+    def batch(n: int):
+        members = [Member(seed, k) for seed in range(n)]
+        return train_batch(
+            train, test, 10, hidden, recipe, members,
+            input_name="embedded", threads=arguments.threads, device="cpu",
+        )  # fmt: skip
+
+    many = f"stack of {arguments.together}"
+    for _ in range(arguments.repeats):
+        took, found = timed(lambda: data_loader(train, hidden, config))
+        seconds.setdefault("DataLoader", []).append(took)
+        accuracy["DataLoader"] = found
+        took, found = timed(
+            lambda: train_classifier(
+                train, test, 10, hidden, config,
+                input_name="embedded", threads=arguments.threads,
+            )
+        )  # fmt: skip
+        seconds.setdefault("single", []).append(took)
+        accuracy["single"] = found.report.validation_accuracy
+        for name, n in (("stack of one", 1), (many, arguments.together)):
+            took, found = timed(lambda n=n: batch(n))
+            seconds.setdefault(name, []).append(took / n)
+            values = [one.validation_accuracy for one in found.outcomes]
+            accuracy[name] = statistics.mean(values)
+        target = accuracy["single"] - 0.001
+        seconds.setdefault("MLPClassifier", []).append(scikit_learn(train, hidden, config, target))
+    return seconds, accuracy
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--dimensions", type=int, default=50)
+    parser.add_argument("--hidden", nargs="+", default=["32-32", "64-64", "512-512"])
+    parser.add_argument("--together", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    k = arguments.dimensions
+    train, test = mnist(arguments.data_dir, k) if arguments.data_dir else synthetic(k)
+    config = ClassifierConfig(
+        epochs=arguments.epochs, batch_size=arguments.batch_size, device="cpu"
+    )
+    print(
+        f"{len(train.labels):,} rows of {k} inputs, {config.epochs} epochs of batches of "
+        f"{config.batch_size}, {arguments.threads} thread(s), {arguments.repeats} repeats"
+    )
+    print("| hidden | peer | seconds | range | DataLoader / peer | validation % |")
+    print("|---|---|--:|--:|--:|--:|")
+    for text in arguments.hidden:
+        hidden = tuple(map(int, text.split("-")))
+        seconds, accuracy = measure(train, test, hidden, config, arguments)
+        plain = statistics.median(seconds["DataLoader"])
+        for name, values in seconds.items():
+            reached = [value for value in values if math.isfinite(value)]
+            if len(reached) < len(values):
+                print(f"| {text} | {name} | - | not reached in {PATIENCE} epochs | - | - |")
+                continue
+            middle = statistics.median(values)
+            quality = f"{100 * accuracy[name]:.2f}" if name in accuracy else "as single - 0.1"
+            spread = f"{min(values):.2f}-{max(values):.2f}"
+            print(
+                f"| {text} | {name} | {middle:.2f} | {spread} | {plain / middle:.2f} | {quality} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
