@@ -58,7 +58,8 @@ class StackTraining:
         self.held_out = torch.from_numpy(np.stack([out for _, out in held])).to(rows.held_on)
         self.orders = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.dropout = Dropout(recipe.dropouts(len(stack.hidden)), stack.hidden, seeds)
-        settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+        self.peak = recipe.peak_rate(stack.hidden)
+        settings: dict[str, Any] = {"lr": self.peak, "weight_decay": recipe.weight_decay}
         try:
             self.optimiser = torch.optim.AdamW([stack.flat], fused=True, **settings)
         except RuntimeError:  # before PyTorch 2.4 only on CUDA
@@ -98,7 +99,7 @@ class StackTraining:
             group["lr"] = learning_rate_at(
                 (epoch - 1) * steps + step,
                 recipe.epochs * steps,
-                recipe.learning_rate,
+                self.peak,
                 recipe.schedule,
             )
             first = step * recipe.batch_size
@@ -116,7 +117,7 @@ class StackTraining:
             raise TrainingError(
                 f"the loss of the network on {member.n_inputs} inputs with seed {member.seed} "
                 f"became {self.train_loss[lost[0]]} in epoch {epoch} of {recipe.epochs}: lower "
-                f"the learning rate (now {recipe.learning_rate:g})"
+                f"the learning rate (now {self.peak:g})"
             )
 
     def _each(self, parts: list[torch.Tensor | None]) -> list[torch.Tensor | None]:

@@ -198,6 +198,18 @@ def test_recipes_refuse_what_no_training_can_use():
         batch(ALL, dataclasses.replace(RECIPE, dropout=(0.1, 0.2, 0.3)))
 
 
+def test_rate_that_is_not_given_falls_with_the_width():
+    recipe = Recipe()
+    assert recipe.peak_rate(()) == recipe.peak_rate((8, 64)) == 0.01
+    assert recipe.peak_rate((32, 256)) == pytest.approx(0.005)
+    assert RECIPES["published"].peak_rate((512,)) == 1e-3
+    given = dataclasses.replace(RECIPE, learning_rate=0.01)
+    chosen = dataclasses.replace(RECIPE, learning_rate=0.0)
+    assert batch(ALL[:1], given).outcomes[0].train_loss == pytest.approx(
+        batch(ALL[:1], chosen).outcomes[0].train_loss
+    )
+
+
 def test_no_trace_in_global_state():
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
     batch(ALL)
