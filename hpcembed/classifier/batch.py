@@ -52,7 +52,7 @@ class Outcome:
     Attributes
     ----------
     train_seconds : float
-        This network's share of the batch's seconds.
+        This network's share of the batch's seconds: first weights, epochs, their validation.
     best_epoch : int
         The epoch (from 1) whose weights were kept.
     confusion : ndarray of int64, shape (n_classes, n_classes)
@@ -146,22 +146,26 @@ def train_batch(
     recipe.dropouts(len(hidden))
     placed = pick_device(device)
     with quiet_torch(threads, members[0].seed, placed), torch.no_grad():
-        began = time.perf_counter()
         scalings = [
             _scaling(train.inputs[:, : one.n_inputs], input_name, recipe) for one in members
         ]
         scaling, factors = _common(scalings, train.inputs.shape[1])
-        stack = Stack(
-            [one.n_inputs for one in members],
-            hidden,
-            n_classes,
-            [one.seed for one in members],
-            torch.tensor(factors, dtype=torch.float32, device=placed),
-            recipe.initial,
-        )
+        scale = torch.tensor(factors, dtype=torch.float32, device=placed)
         rows = Rows(train.inputs, scaling, placed)
-        training = StackTraining(stack, rows, train.labels, members, recipe)
-        training.run(on_epoch)
+
+        def trained(whole: bool) -> StackTraining:
+            widths, seeds = [one.n_inputs for one in members], [one.seed for one in members]
+            stack = Stack(widths, hidden, n_classes, seeds, scale, recipe.initial)
+            training = StackTraining(stack, rows, train.labels, members, recipe, whole=whole)
+            training.run(on_epoch)
+            return training
+
+        began = time.perf_counter()
+        validated = training = trained(whole=False)
+        if recipe.refit:
+            began = time.perf_counter()
+            training = trained(whole=True)
+        stack = training.stack
         seconds = (time.perf_counter() - began) / len(members)
         said = _said(stack, Rows(test.inputs, scaling, placed), len(test.labels))
     outcomes = []
@@ -175,7 +179,7 @@ def train_batch(
                 parameters=stack.parameters(b),
                 train_seconds=seconds,
                 train_loss=float(training.train_loss[b]),
-                validation_accuracy=float(training.accuracy[b]),
+                validation_accuracy=float(validated.accuracy[b]),
                 test_accuracy=int(np.trace(confusion)) / total if total else math.nan,
                 best_epoch=int(training.best_epoch[b]),
                 confusion=confusion,

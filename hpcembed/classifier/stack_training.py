@@ -1,7 +1,7 @@
 """Epochs of a stack of networks: the order of rows, dropout, steps, and which epoch each keeps.
 
-Dropout masks are bytes of a counter-free generator (SFC64) compared with a threshold: the
-probability is rounded to a multiple of 1/256. PyTorch's own Bernoulli numbers on a CPU cost more
+Dropout masks are bytes of a fast generator (SFC64) compared with a threshold: the probability is
+rounded to a multiple of 1/256. PyTorch's own Bernoulli numbers on a CPU cost more
 than the products of a whole step of a compact network.
 """
 
@@ -37,7 +37,10 @@ class Member:
 
 
 class StackTraining:
-    """All epochs of a batch, and for each network the epoch that it keeps."""
+    """All epochs of a batch, and for each network the epoch that it keeps.
+
+    With `whole` no row is held out: accuracies are zero, and the last epoch is kept.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,8 @@ class StackTraining:
         labels: NDArray[np.int64],
         members: Sequence[Member],
         recipe: Recipe,
+        *,
+        whole: bool = False,
     ) -> None:
         self.stack, self.rows, self.recipe, self.members = stack, rows, recipe, members
         self.device = stack.flat.device
@@ -53,7 +58,11 @@ class StackTraining:
         # Rows, order and dropout are drawn once for each seed; `of_seed` says who takes which.
         seeds = sorted({one.seed for one in members})
         self.of_seed = torch.tensor([seeds.index(one.seed) for one in members])
-        held = [stratified_holdout(labels, recipe.validation_fraction, seed) for seed in seeds]
+        everything = np.arange(labels.size), np.empty(0, dtype=np.int64)
+        held = [
+            everything if whole else stratified_holdout(labels, recipe.validation_fraction, seed)
+            for seed in seeds
+        ]
         self.kept = torch.from_numpy(np.stack([kept for kept, _ in held])).to(rows.held_on)
         self.held_out = torch.from_numpy(np.stack([out for _, out in held])).to(rows.held_on)
         self.orders = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -68,7 +77,8 @@ class StackTraining:
         self.accuracy, self.loss = np.full(B, -1.0), np.full(B, np.inf)
         self.best_epoch = np.zeros(B, dtype=np.int64)
         self.train_loss = np.full(B, np.nan)
-        self.best = stack.copy_of_parameters() if recipe.keep == "best" else None
+        keeps_best = recipe.keep == "best" and not whole
+        self.best = stack.copy_of_parameters() if keeps_best else None
 
     def run(self, on_epoch: Callable[[int], None] | None) -> None:
         """Train; at the end every network has the weights that it keeps."""
@@ -165,7 +175,8 @@ class StackTraining:
             correct += (logits.argmax(2, keepdim=True) == labels).sum((1, 2))
             log_p = torch.log_softmax(logits, dim=2)
             total -= log_p.gather(2, labels).to(torch.float64).sum((1, 2))
-        return (correct / n).cpu().numpy(), (total / n).cpu().numpy()
+        counted = max(n, 1)
+        return (correct / counted).cpu().numpy(), (total / counted).cpu().numpy()
 
 
 class Dropout:

@@ -14,7 +14,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,24 +22,20 @@ import threadpoolctl
 from mpi4py import MPI
 
 from hpcembed.config import DataConfig, EmbeddingConfig, JobConfig, load_job
-from hpcembed.config_limits import check_limits, check_network
+from hpcembed.config_limits import check_limits
 from hpcembed.errors import ConfigError
 from hpcembed.job import Job, place
 from hpcembed.log import show
 from hpcembed.matrix import DataMatrix
 from hpcembed.parallel import agreement, check_launcher, idle_while_root
-from hpcembed.recipe import Recipe
 from hpcembed.report import RunFolder, markdown_table, percent, points
 from hpcembed.stages import say
-from hpcembed.study.cells import Cell, InputKind, Result, Unit, plan_units
-from hpcembed.study.inputs import StudyInputs
-from hpcembed.study.ledger import read_results
-from hpcembed.study.run import Begun, begin, open_folder
+from hpcembed.study.begin import Begun, begin, open_folder
+from hpcembed.study.cells import Result, Unit
 from hpcembed.study.search import Answer, search
-from hpcembed.study.settings import layers_of
-from hpcembed.study.statistics import Difference, paired
-from hpcembed.study.sweep import Trainer, train_units
+from hpcembed.study.statistics import Difference
 from hpcembed.study.tables import network_name
+from hpcembed.study.trainings import Trainings
 
 if TYPE_CHECKING:
     from hpcembed.classifier import TrainedClassifier
@@ -146,7 +141,7 @@ def run_compress(
             return wanted if source.suffix == ".toml" else min(wanted, train.n_features)
 
         begun = begin(job, n_components)
-        with _Trainings(job, begun, request) as trainings:
+        with Trainings(job, begun, request.seeds, request.confidence) as trainings:
             ratio = begun.pca.explained_variance_ratio_
             unexplained = np.maximum(1.0 - np.concatenate([[0.0], np.cumsum(ratio)]), 0.0)
             answer = search(
@@ -165,84 +160,12 @@ def run_compress(
     return 0 if answer.hidden is not None else NOTHING_FOUND
 
 
-class _Trainings:
-    """Trains what the search asks for, all seeds at once, on all ranks; remembers everything."""
-
-    def __init__(self, job: Job, begun: Begun, request: Request) -> None:
-        classifier = job.config.classifier
-        self.job, self.begun, self.request = job, begun, request
-        self.n_classes = len(begun.train.class_names)
-        d = begun.train.n_features
-        layers = {layers_of(one) for one in classifier.hidden}
-        for hidden in layers:
-            check_network((d, *hidden, self.n_classes), "this data")
-        self.networks = sorted(layers, key=lambda hidden: _size((d, *hidden, self.n_classes)))
-        self.baseline = self.networks[-1]
-        self.seeds = tuple(range(classifier.seed, classifier.seed + request.seeds))
-        everything = [Cell("full", self.baseline, d, 0), Cell("spectral", self.baseline, 1, 0)]
-        recipe = Recipe.of(classifier)
-        inputs = StudyInputs(job, begun.pca, begun.train, begun.test, everything, centred=True)
-        self.trainer = Trainer(
-            inputs, recipe, begun.data, self.n_classes, job.threads, classifier.device
-        )
-        finished: dict[str, Result] = {}
-        with agreement(job.comm):
-            if job.comm.rank == 0:
-                finished = read_results(job.out)
-        self.finished: dict[str, Result] = job.comm.bcast(finished)
-
-    def __enter__(self) -> _Trainings:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # After an error that one rank has alone, the others would wait for it here.
-        if kind is None:
-            self.trainer.inputs.destroy()
-
-    def results(self, kind: InputKind, hidden: tuple[int, ...], k: int) -> list[Result]:
-        """Results of all seeds, trained now unless they are there. Collective."""
-        cells = [Cell(kind, hidden, k, seed) for seed in self.seeds]
-        names = [self.trainer.digest(cell) for cell in cells]
-        pairs = zip(cells, names, strict=True)
-        pending = [cell for cell, name in pairs if name not in self.finished]
-        if pending:
-            # Shares of one or two seeds, so that every rank has some.
-            together = -(-len(pending) // self.job.comm.size)
-            units = plan_units(
-                pending, self.n_classes, self.trainer.recipe.batch_size, min(together, 8)
-            )
-            title = f"{kind} {'-'.join(map(str, hidden))}, k = {k}"
-            made = train_units(self.job.comm, self.trainer, units, self.job.out, title)
-            self.finished |= {one.digest: one for one in made}
-        return [self.finished[name] for name in names]
-
-    def difference(self, hidden: tuple[int, ...], k: int) -> Difference:
-        """What a network on k inputs loses to the baseline on validation rows. Collective."""
-        return self._difference(hidden, k, "validation_accuracy")
-
-    def test_difference(self, hidden: tuple[int, ...], k: int) -> Difference:
-        """What it loses on test rows; for what was trained already. Not collective."""
-        return self._difference(hidden, k, "test_accuracy")
-
-    def _difference(self, hidden: tuple[int, ...], k: int, name: str) -> Difference:
-        base = self.results("full", self.baseline, self.begun.train.n_features)
-        mine = self.results("spectral", hidden, k)
-        values = [[float(getattr(one, name)) for one in part] for part in (mine, base)]
-        found = paired(values[0], values[1], self.request.confidence)
-        assert found is not None  # two seeds at least
-        return found
-
-
-def _size(widths: Sequence[int]) -> int:
-    return sum(b * (a + 1) for a, b in pairwise(widths))
-
-
 def _finish(
     folder: RunFolder,
     job: Job,
     request: Request,
     begun: Begun,
-    trainings: _Trainings,
+    trainings: Trainings,
     answer: Answer,
 ) -> str:
     """Write the model and the reasons; rank 0 only, nothing is left to train but the model."""

@@ -1,7 +1,8 @@
 """What a study is: the sections of its TOML file.
 
 ``[data]``, ``[solver]``, ``[resources]`` and ``[output]`` are those of a job; ``[study]`` says
-which networks are trained; ``[training]`` changes single values of the recipe that it names.
+which networks are trained; ``[training.published]`` and ``[training.default]`` change single values
+of the recipe of that name, ``[training]`` those of either.
 """
 
 from __future__ import annotations
@@ -115,8 +116,14 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     sweep = table.get("study", {})
     name = sweep.get("recipe", "default") if isinstance(sweep, Mapping) else "default"
     given = table.get("training", {})
-    if name in RECIPES and isinstance(given, Mapping):
-        table["training"] = _listed(dataclasses.asdict(RECIPES[name])) | dict(given)
+    if isinstance(given, Mapping):
+        own = {key: given[key] for key in RECIPES if isinstance(given.get(key), Mapping)}
+        common = {key: value for key, value in given.items() if key not in own}
+        for key, values in own.items():  # also those of the recipe that is not chosen
+            build(Recipe, values, f"{source}: training.{key}")
+        if name in RECIPES:
+            recipe = _listed(dataclasses.asdict(RECIPES[name]))
+            table["training"] = recipe | dict(own.get(name, {})) | common
     study = build(StudyConfig, table, source)
     _check(study, source)
     return study

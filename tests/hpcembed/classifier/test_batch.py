@@ -175,6 +175,19 @@ def test_last_epoch_is_kept_where_the_recipe_says_so():
     assert {outcome.best_epoch for outcome in batch(ALL, recipe).outcomes} == {4}
 
 
+def test_refit_validates_without_and_tests_with_the_rows_held_out():
+    recipe = dataclasses.replace(RECIPE, keep="last", refit=True)
+    once = batch(ALL, dataclasses.replace(recipe, refit=False)).outcomes
+    twice = batch(ALL, recipe)
+    for first, second in zip(once, twice.outcomes, strict=True):
+        assert second.validation_accuracy == first.validation_accuracy
+        assert second.train_loss != first.train_loss
+        assert second.best_epoch == 4
+    # Alone as in company, and on all 450 rows: steps of 64 are 8 an epoch, not 7.
+    alone = batch(ALL[4:5], recipe)
+    np.testing.assert_allclose(logits(twice, 4, 4), logits(alone, 0, 4), atol=1e-3)
+
+
 def test_one_mean_for_all_columns_is_for_one_width():
     batch([Member(0, K), Member(1, K)], name="full")
     with pytest.raises(ValueError, match="scaled column by column"):
@@ -194,6 +207,8 @@ def test_recipes_refuse_what_no_training_can_use():
         dataclasses.replace(RECIPE, dropout=(0.1, 1.0)).check("study.toml")
     with pytest.raises(ConfigError, match="patience needs keep"):
         dataclasses.replace(RECIPE, patience=3, keep="last").check("study.toml")
+    with pytest.raises(ConfigError, match="refit needs keep"):
+        dataclasses.replace(RECIPE, refit=True).check("study.toml")
     with pytest.raises(ConfigError, match="3 numbers for 2 hidden layers"):
         batch(ALL, dataclasses.replace(RECIPE, dropout=(0.1, 0.2, 0.3)))
 

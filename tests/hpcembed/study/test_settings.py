@@ -30,6 +30,15 @@ def test_training_changes_single_values_of_the_recipe(study):
     assert load_study(path, ["study.recipe=default"]).training.keep == "best"
 
 
+def test_each_recipe_may_have_values_of_its_own(study):
+    path = study("[training.published]\nepochs = 7\nrefit = true\n[training.default]\nepochs = 9\n")
+    default = load_study(path)
+    assert (default.training.epochs, default.training.refit) == (9, False)
+    published = load_study(path, ["study.recipe=published"])
+    assert (published.training.epochs, published.training.refit) == (7, True)
+    assert load_study(path, ["training.epochs=3"]).training.epochs == 3
+
+
 def test_dimensions_that_are_not_given(study):
     loaded = load_study(study("[study]\nn_components = 50\n"))
     assert loaded.dimensions[:16] == tuple(range(1, 17))
@@ -63,6 +72,8 @@ def test_it_is_written_and_read_back(study, tmp_path):
         ('[study]\nrecipe = "own"\n', "'own' is not one of default, published"),
         ("[training]\nepochs = 0\n", "training.epochs must be at least 1"),
         ("[training]\ndropout = [0.1, 0.2, 0.3]\n", "3 numbers for 2 hidden layers"),
+        ("[training.published]\nepoch = 1\n", "unknown key epoch; did you mean epochs"),
+        ("[training.own]\nepochs = 1\n", "unknown key training.own"),
         ("training = 3\n", "training is a section"),
         ("study = 3\n", "study is a section"),
         ("[solver]\ntol = 2.0\n", "solver.tol must lie between 0 and 1"),
