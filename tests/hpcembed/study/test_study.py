@@ -140,6 +140,32 @@ def test_what_a_study_leaves_and_resumes(run_mpi, tmp_path, small):
         assert after[key] == cell
 
 
+def test_the_study_of_digits(run_mpi, tmp_path, request):
+    out = tmp_path / "out"
+    job = request.config.rootpath / "jobs" / "study_digits.toml"
+    done = run_mpi(2, *RUN, job, "--out", out, timeout=280)
+    assert done.status == 0, done.err
+    study = json.loads((out / "study.json").read_text())
+    points = {(row["input"], row["hidden"], row["n_inputs"]): row for row in study["points"]}
+    for network in ("64-64", "32-32"):
+        assert points["full", network, 64]["test_mean"] > 0.95
+        assert points["spectral", network, 32]["test_mean"] > 0.95
+        assert points["spectral", network, 8]["test_mean"] > 0.9
+        # Directions of largest variance say more than random ones.
+        better = points["spectral", network, 4]["test_mean"]
+        assert better > points["gaussian", network, 4]["test_mean"] + 0.1
+    smallest = {(one["input"], one["hidden"]): one for one in study["smallest"]}
+    assert smallest["spectral", "64-64"]["holds"]
+    assert 4 < smallest["spectral", "64-64"]["n_inputs"] < 64
+    model, baseline = study["compression"]["model"], study["compression"]["baseline"]
+    assert baseline["input"] == "full"
+    assert model["n_inputs"] < 64
+    confusion = study["compression"]["confusion"]
+    assert sum(map(sum, confusion)) == 5 * 359
+    assert len(confusion) == 10
+    assert "smallest model without loss" in done.out
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
