@@ -24,6 +24,8 @@ __all__ = ["RECIPES", "Recipe"]
 
 #: Learning rate of networks up to this width, where none is given; wider ones take smaller steps.
 PEAK_RATE, PEAK_WIDTH = 1e-2, 64
+#: Units from which on a layer is wide.
+WIDE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,9 @@ class Recipe:
     learning_rate : float
         At its peak; 0 = 0.01 for networks up to 64 wide, with the root of the width less beyond.
     dropout : tuple of float
-        For each hidden layer, one number for all of them.
+        For each hidden layer, or one number for all of them.
+    wide_dropout : float
+        Of layers from 256 units on, where `dropout` has none: compact networks do not overfit.
     keep : {"best", "last"}
         Which epoch's weights are kept: the best one on validation rows, or the last.
     patience : int
@@ -54,6 +58,7 @@ class Recipe:
     learning_rate: float = 0.0
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
     dropout: tuple[float, ...] = (0.0,)
+    wide_dropout: float = 0.0
     weight_decay: float = 0.1
     label_smoothing: float = 0.05
     input_scaling: Literal["auto", "none", "standard", "sqrt"] = "auto"
@@ -64,7 +69,7 @@ class Recipe:
     initial: Literal["torch", "glorot"] = "torch"
     centred: bool = True
 
-    def dropouts(self, n_hidden: int) -> tuple[float, ...]:
+    def dropouts(self, hidden: Sequence[int]) -> tuple[float, ...]:
         """Dropout behind each of the hidden layers. Not collective.
 
         Raises
@@ -72,14 +77,16 @@ class Recipe:
         ConfigError
             Neither one number nor as many as there are layers.
         """
-        if len(self.dropout) == n_hidden:
-            return self.dropout
-        if len(self.dropout) != 1:
+        given = self.dropout * len(hidden) if len(self.dropout) == 1 else self.dropout
+        if len(given) != len(hidden):
             raise ConfigError(
-                f"training.dropout has {len(self.dropout)} numbers for {n_hidden} hidden layers: "
+                f"training.dropout has {len(given)} numbers for {len(hidden)} hidden layers: "
                 "give one for each, or one for all"
             )
-        return self.dropout * n_hidden
+        return tuple(
+            self.wide_dropout if p == 0 and width >= WIDE else p
+            for p, width in zip(given, hidden, strict=True)
+        )
 
     def peak_rate(self, hidden: Sequence[int]) -> float:
         """Learning rate at its peak for a network with these hidden layers. Not collective."""
@@ -100,6 +107,7 @@ class Recipe:
             (1 <= self.batch_size < 2**31, "batch_size must be at least 1 and less than 2^31"),
             (self.learning_rate >= 0, "learning_rate must not be negative"),
             (all(0 <= p < 1 for p in self.dropout), "dropout must lie in [0, 1)"),
+            (0 <= self.wide_dropout < 1, "wide_dropout must lie in [0, 1)"),
             (len(self.dropout) > 0, "dropout must hold a number"),
             (self.weight_decay >= 0, "weight_decay must not be negative"),
             (0 <= self.label_smoothing < 1, "label_smoothing must lie in [0, 1)"),

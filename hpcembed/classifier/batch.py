@@ -143,7 +143,7 @@ def train_batch(
     """
     check_samples(train, n_classes, "training")
     check_samples(test, n_classes, "test")
-    recipe.dropouts(len(hidden))
+    recipe.dropouts(hidden)
     placed = pick_device(device)
     with quiet_torch(threads, members[0].seed, placed), torch.no_grad():
         scalings = [

@@ -66,7 +66,7 @@ class StackTraining:
         self.kept = torch.from_numpy(np.stack([kept for kept, _ in held])).to(rows.held_on)
         self.held_out = torch.from_numpy(np.stack([out for _, out in held])).to(rows.held_on)
         self.orders = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.dropout = Dropout(recipe.dropouts(len(stack.hidden)), stack.hidden, seeds)
+        self.dropout = Dropout(recipe.dropouts(stack.hidden), stack.hidden, seeds)
         self.peak = recipe.peak_rate(stack.hidden)
         settings: dict[str, Any] = {"lr": self.peak, "weight_decay": recipe.weight_decay}
         try:

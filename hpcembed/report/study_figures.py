@@ -139,7 +139,9 @@ def _explain(axes: Any, curves: Sequence[AccuracyCurve]) -> None:
 def _label(axes: Any) -> None:
     axes.set_xlabel("dimensions")
     axes.set_ylabel("test accuracy (%)")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(
+        MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
 
 
 def _save(figure: Figure, path: Path, form: Literal["png", "svg"]) -> None:

@@ -158,7 +158,7 @@ def _check(study: StudyConfig, source: str) -> None:
         named = str(error).replace("classifier.hidden", "study.networks")
         raise ConfigError(named) from error
     for network in sweep.networks:
-        study.training.dropouts(len(layers_of(network)))
+        study.training.dropouts(layers_of(network))
 
 
 def job_of(study: StudyConfig) -> JobConfig:

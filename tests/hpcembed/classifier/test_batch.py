@@ -225,6 +225,14 @@ def test_rate_that_is_not_given_falls_with_the_width():
     )
 
 
+def test_dropout_of_each_layer():
+    assert Recipe(dropout=(0.25,)).dropouts((512, 32)) == (0.25, 0.25)
+    assert Recipe(dropout=(0.25, 0.0)).dropouts((512, 32)) == (0.25, 0.0)
+    assert Recipe(wide_dropout=0.2).dropouts((512, 256, 255)) == (0.2, 0.2, 0.0)
+    assert Recipe(wide_dropout=0.2, dropout=(0.1, 0.0)).dropouts((512, 512)) == (0.1, 0.2)
+    assert Recipe().dropouts(()) == ()
+
+
 def test_no_trace_in_global_state():
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
     batch(ALL)
