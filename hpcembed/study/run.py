@@ -140,10 +140,9 @@ def _train(
     inputs = StudyInputs(job, begun.pca, begun.train, begun.test, pending, centred=recipe.centred)
     trainer = dataclasses.replace(blank, inputs=inputs)
     units = plan_units(pending, n_classes, recipe.batch_size, study.study.batch)
-    try:
-        made = train_units(comm, trainer, units, job.out, "training")
-    finally:
-        inputs.destroy()
+    made = train_units(comm, trainer, units, job.out, "training")
+    # Not in a finally: it is collective, and an error may be that of one rank alone.
+    inputs.destroy()
     finished |= {result.digest: result for result in made}
     return [finished[names[cell]] for cell in cells]
 

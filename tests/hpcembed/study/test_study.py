@@ -194,3 +194,30 @@ def test_components_that_miss_their_tolerance_are_not_trained_on(run_mpi, tmp_pa
     assert done.status == 3
     assert "missed the tolerance" in done.err
     assert not (tmp_path / "out" / "cells").exists()
+
+
+CRASH = """
+import sys
+from mpi4py import MPI
+from hpcembed.cli import main
+from hpcembed.study.sweep import Trainer
+
+original = Trainer.train
+
+def train(self, unit, on_epoch=None):
+    if MPI.COMM_WORLD.rank == 1:
+        raise RuntimeError("boom")
+    return original(self, unit, on_epoch)
+
+Trainer.train = train
+sys.exit(main(["study", sys.argv[1], "--out", sys.argv[2]]))
+"""
+
+
+def test_a_defect_on_one_rank_ends_the_job(run_mpi, tmp_path, small):
+    script = tmp_path / "crash.py"
+    script.write_text(CRASH)
+    done = run_mpi(2, script, small, tmp_path / "out", timeout=100)
+    assert done.status != 0
+    assert done.err.count("RuntimeError: boom") == 1
+    assert "[rank 1/2] Traceback" in done.err
