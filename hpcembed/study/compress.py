@@ -11,6 +11,7 @@ Finished trainings are kept, as in a study: a search that is repeated trains not
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -209,12 +210,19 @@ def _save_model(folder: RunFolder, begun: Begun, k: int, trained: TrainedClassif
             "components": pca.components_[:k],
             "mean": pca.mean_,
             "eigenvalues": pca.eigenvalues_[:k],
+            "feature_variances": pca.feature_variances_,
             "scaling_shift": dataset.scaling.shift,
             "scaling_factor": dataset.scaling.factor,
         },
-        {"dataset": dataset.name, "scaling": dataset.scaling.kind},
+        {
+            "dataset": dataset.name,
+            "scaling": dataset.scaling.kind,
+            "feature_names": json.dumps(dataset.train.feature_names),
+            "class_names": json.dumps(dataset.train.class_names),
+        },
     )
-    with folder.new_file("classifier.safetensors") as path:
+    widths = "-".join(map(str, trained.report.hidden))
+    with folder.new_file(f"classifier-embedded-{widths}.safetensors") as path:
         save_classifier(path, trained, class_names=dataset.train.class_names)
 
 

@@ -119,7 +119,8 @@ def test_digits(run_mpi, tmp_path, job):
     # Projection and network together do what was promised.
     projection = safetensors.numpy.load_file(out / "projection.safetensors")
     assert projection["components"].shape == (k, 64)
-    network = load_classifier(out / "classifier.safetensors")
+    (path,) = out.glob("classifier-embedded-*.safetensors")
+    network = load_classifier(path)
     assert (list(network.hidden), network.n_inputs) == (first["hidden"], k)
     images, labels = load_digits(return_X_y=True)
     rows = (images - projection["scaling_shift"]) * projection["scaling_factor"]
