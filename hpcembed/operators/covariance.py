@@ -9,6 +9,7 @@ Matrix-free: passes over the rows, see :mod:`hpcembed.operators.passes`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
-from scipy.linalg.blas import dsyr, dsyrk, ssyrk
+from scipy.linalg.blas import dsyr, dsyrk
 
 from hpcembed.errors import InputError
 from hpcembed.matrix import RowSource
@@ -32,9 +33,9 @@ __all__ = [
     "symmetric_mat",
 ]
 
-#: About the size of a block in single precision, and rows whose products are added up in it.
-_SINGLE_BLOCK_BYTES = 24 * 2**20
-_PENDING_ROWS = 2**14
+#: About the size of a block in single precision: adding up its square takes as long as a thousand
+#: rows. Blocks that are converted need that much memory.
+_LARGE_BLOCK, _SMALL_BLOCK = 128 * 2**20, 24 * 2**20
 
 #: Sparse rows made dense at a time when a sparse table's covariance is assembled.
 _DENSE_ROWS = 256
@@ -121,19 +122,18 @@ def single_triangle(X: RowSource, moments: Moments) -> NDArray[np.float64]:
     """
     d, single = X.n_features, np.dtype(np.float32)
     lower = np.zeros((d, d), order="F")
-    part = np.zeros((d, d), dtype=single, order="F")
     shift = moments.shift.astype(single) if moments.is_offset(single) else np.zeros(d, single)
-    sums, pending = np.zeros(d), 0
-    for _, block in X.blocks(np.float32, _SINGLE_BLOCK_BYTES):
-        rows = block - shift if shift.any() else block
-        part = ssyrk(1.0, rows.T, beta=float(pending > 0), c=part, lower=1, overwrite_c=1)
-        sums += np.ones(len(rows), dtype=single) @ rows
-        pending += len(rows)
-        if pending >= _PENDING_ROWS:
+    sums = np.zeros(d)
+    part: NDArray[Any] = np.empty((d, d), dtype=single)
+    # rows that are taken as they are need no buffer
+    in_place = X.stored_type == single and not (shift.any() or X.is_streamed)
+    for _, block in X.blocks(np.float32, _LARGE_BLOCK if in_place else _SMALL_BLOCK):
+        for rows in _dense_parts(block):
+            rows = rows - shift if shift.any() else rows
+            # numpy sees the symmetric update, and its threads are those of the other products
+            np.matmul(rows.T, rows, out=part)
             lower += part
-            pending = 0
-    if pending:
-        lower += part
+            sums += np.ones(len(rows), dtype=single) @ rows
     del part
     offset = sum_over_ranks(X.comm, sums) / X.n_rows
     if moments.centred:
@@ -170,11 +170,17 @@ def symmetric_mat(comm: MPI.Comm, lower: NDArray[np.float64]) -> PETSc.Mat:
 def _centred_blocks(X: RowSource, mean: NDArray[np.float64]) -> Any:
     """Row-major centred blocks, dense."""
     for _, block in X.blocks():
-        if isinstance(block, np.ndarray):
-            yield np.subtract(block, mean, order="C")
-            continue
-        for first in range(0, block.shape[0], _DENSE_ROWS):
-            yield block[first : first + _DENSE_ROWS].toarray() - mean
+        for rows in _dense_parts(block):
+            yield np.subtract(rows, mean, order="C")
+
+
+def _dense_parts(block: Any) -> Iterator[NDArray[Any]]:
+    """A block as it is, or sparse rows made dense a few at a time."""
+    if isinstance(block, np.ndarray):
+        yield block
+        return
+    for first in range(0, block.shape[0], _DENSE_ROWS):
+        yield block[first : first + _DENSE_ROWS].toarray()
 
 
 def _reduce_triangle(comm: MPI.Comm, lower: NDArray[np.float64]) -> None:

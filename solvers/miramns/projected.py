@@ -105,7 +105,8 @@ def ritz_pairs(
     values: NDArray[Any]
     vectors: NDArray[Any]
     if hermitian:
-        values, vectors = scipy.linalg.eigh((H + H.T) / 2, driver="evd")
+        # numpy's: a program that multiplies with numpy keeps one set of BLAS threads busy
+        values, vectors = np.linalg.eigh((H + H.T) / 2)
     else:
         values, vectors = scipy.linalg.eig(H)
         # LAPACK's vectors come back real when no value is complex.
