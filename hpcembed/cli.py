@@ -119,13 +119,17 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
     info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
     info.set_defaults(command=_info)
 
-    bench = commands.add_parser("bench", help="compare eigensolvers")
+    bench = commands.add_parser("bench", help="compare eigensolvers, or PCAs")
     benches = bench.add_subparsers(required=True, metavar="WHAT")
     eigensolvers = benches.add_parser(
         "eigensolvers",
         help="MIRAMns, SLEPc's solvers, scipy and PRIMME; takes the arguments of miramns.bench",
     )
     eigensolvers.set_defaults(command=_bench, verbose=False)
+    pca = benches.add_parser(
+        "pca", help="PCA here and in scikit-learn, torch, scipy, SLEPc: time, accuracy, memory"
+    )
+    pca.set_defaults(command=_bench_pca, verbose=False)
 
     for command in (run, info):
         command.add_argument("--verbose", action="store_true", help="say more")
@@ -135,9 +139,9 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
         if rank:
             stack.enter_context(contextlib.redirect_stderr(nowhere))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
-        # The benchmark has a parser of its own, even for --help.
+        # The benchmarks have parsers of their own, even for --help.
         words = sys.argv[1:] if argv is None else list(argv)
-        passed = words[2:] if words[:2] == ["bench", "eigensolvers"] else []
+        passed = words[2:] if words[:2] in (["bench", "eigensolvers"], ["bench", "pca"]) else []
         arguments = parser.parse_args(words[: len(words) - len(passed)])
         arguments.passed = passed
         return arguments
@@ -305,6 +309,13 @@ def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 def _bench(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc("")
     from miramns import bench
+
+    return bench.main(arguments.passed, comm)
+
+
+def _bench_pca(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    _start_petsc("")
+    from hpcembed import bench
 
     return bench.main(arguments.passed, comm)
 
