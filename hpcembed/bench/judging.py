@@ -94,7 +94,7 @@ def measure(C: Covariance, answer: Answer, reference: Reference) -> Measured:
     claimed = None if given is None else np.asarray(given, dtype=np.float64)
     shapes = answer.coordinates.shape == (C.n, found) and (claimed is None or len(claimed) == found)
     if found != k or not shapes:
-        return Measured(found if shapes else 0, True)
+        return Measured(found if found != k else 0, True)
     if not (np.isfinite(V).all() and (claimed is None or np.isfinite(claimed).all())):
         return Measured(found, False)
     product = C.times(V)
