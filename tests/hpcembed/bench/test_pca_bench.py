@@ -46,7 +46,8 @@ def test_unknown_tables_are_named(word):
 def test_generated_rows_have_the_stated_spectrum():
     data = parse("generated:4000x60:float64:power1.5")
     rows = load(data, HERE, 3)
-    assert rows.shape == (4000, 60) and rows.dtype == np.float64
+    assert rows.shape == (4000, 60)
+    assert rows.dtype == np.float64
     values = np.linalg.eigvalsh(np.cov(rows.T))[::-1]
     planted = np.arange(1, 31) ** -1.5
     noise = 0.1 * planted.sum() / 60
@@ -66,7 +67,8 @@ def test_spectrum_and_type_are_read_from_the_word():
 def test_sparse_rows_are_as_asked_for():
     data = parse("sparse:500x300:7:float64")
     rows = load(data, HERE, 1)
-    assert scipy.sparse.issparse(rows) and rows.dtype == np.float64
+    assert scipy.sparse.issparse(rows)
+    assert rows.dtype == np.float64
     assert rows.shape == (500, 300)
     assert 0.8 * 3500 < rows.nnz <= 3500  # some fall on the same place
     assert rows.data.min() >= 0.5
@@ -77,11 +79,13 @@ def test_sparse_rows_are_as_asked_for():
 
 def test_digits_are_there_without_files():
     rows = load(parse("digits"), HERE, 0)
-    assert rows.shape == (1797, 64) and rows.dtype == np.float32 and rows.max() == 1
+    assert rows.shape == (1797, 64)
+    assert rows.dtype == np.float32
+    assert rows.max() == 1
 
 
 def test_files_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(InputError, match="train-labels-idx1-ubyte.gz: no such file"):
+    with pytest.raises(InputError, match="no such file"):
         load(parse("mnist"), tmp_path, 0)
 
 
@@ -192,7 +196,8 @@ def test_what_captures_less_is_approximate(case):
 
 def test_what_claims_more_than_it_has_is_wrong(case):
     status, why, _ = judged(case, **turned(case, 1e-5) | {"certified": 1e-10})
-    assert status == "wrong" and "certified 1e-10" in why
+    assert status == "wrong"
+    assert "certified 1e-10" in why
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,8 @@ def test_wrong_answers_are_wrong(case, change, words):
 
 def test_variances_need_not_be_told(case):
     status, _, measured = judged(case, variances=None)
-    assert status == "exact" and measured.residual < 1e-13
+    assert status == "exact"
+    assert measured.residual < 1e-13
 
 
 # ------------------------------------------------------------------------------------- running
@@ -274,7 +280,8 @@ def records():
     found = run_table(
         parse("generated:60x20:float64"), fakes, settings, reported.append, said.append
     )
-    assert said and {id(one) for one in reported} == {id(one) for one in found}
+    assert said
+    assert {id(one) for one in reported} == {id(one) for one in found}
     return found
 
 
@@ -303,7 +310,9 @@ def test_what_takes_too_long_is_not_repeated():
     (one,) = run_table(
         parse("generated:60x20"), [Fake("good", "", "nowhere")], settings, quiet, quiet
     )
-    assert one.status == "limit" and one.fit_s is None and "more than 1e-09 s" in one.why
+    assert one.status == "limit"
+    assert one.fit_s is None
+    assert "more than 1e-09 s" in one.why
 
 
 def test_files_agree(records, tmp_path):
@@ -356,7 +365,8 @@ def test_ratios_are_to_the_fastest_exact_peer():
         for name, group, status, seconds in timed
     ]
     peer = fastest_exact_peer(records)
-    assert peer is not None and peer.method == "slow"
+    assert peer is not None
+    assert peer.method == "slow"
     assert "| x | 2 | 3 | slow | 6 | 0.50 | 1.50 |" in markdown(records, {})
     records[0].status = "approximate"  # is not compared with what is exact
     assert "| x | 2 | 3 | slow | 6 | - | - |" in markdown(records, {})
@@ -392,16 +402,19 @@ def test_a_process_that_takes_too_long_is_ended():
 
 def test_a_process_tells_why_there_is_no_answer():
     outcome = run_apart(order(k=51), 60)
-    assert outcome.status == "refused" and "50 features" in outcome.why
+    assert outcome.status == "refused"
+    assert "50 features" in outcome.why
     outcome = run_apart(order(data="nothing"), 60)
-    assert outcome.status == "refused" and "--data nothing" in outcome.why
+    assert outcome.status == "refused"
+    assert "--data nothing" in outcome.why
 
 
 def test_a_process_belongs_to_no_job(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT", "1")
     found = environment(3)
-    assert "OMPI_COMM_WORLD_SIZE" not in found and "OMPI_ALLOW_RUN_AS_ROOT" in found
+    assert "OMPI_COMM_WORLD_SIZE" not in found
+    assert "OMPI_ALLOW_RUN_AS_ROOT" in found
     assert found["OMP_NUM_THREADS"] == "3"
 
 
@@ -421,13 +434,15 @@ def test_the_command_leaves_its_files(tmp_path, capsys):
     rows = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     status = {(row["data"].split(":")[0], row["method"]): row["status"] for row in rows}
     assert status["generated", "ours"] == status["sparse", "ours"] == "exact"
-    assert "wrong" not in status.values() and "refused" not in status.values()
+    assert "wrong" not in status.values()
+    assert "refused" not in status.values()
     for method in ("sklearn-cov-eigh", "torch-cov-eigh", "scipy-eigsh", "slepc-svd-cross"):
         assert status["generated", method] == "exact"
     assert status["generated", "torch-lowrank"] == "approximate"
     assert status["sparse", "torch-lowrank"] == "unfit"
     out = capsys.readouterr().out
-    assert "finding the optimum" in out and f"results in {folder}" in out
+    assert "finding the optimum" in out
+    assert f"results in {folder}" in out
     assert main(["bench", "pca", *words]) == 2  # never over results that are there
     assert "holds results already" in capsys.readouterr().err
 
@@ -446,14 +461,16 @@ def test_the_command_leaves_its_files(tmp_path, capsys):
 def test_what_cannot_be_done_is_said_in_one_line(words, expected, tmp_path, capsys):
     assert main(["bench", "pca", *words, "--out", str(tmp_path / "out")]) == 2
     err = capsys.readouterr().err
-    assert expected in err and err.count("\n") == 1
+    assert expected in err
+    assert err.count("\n") == 1
     assert err.startswith("hpcembed: error: ")
 
 
 def test_list_and_help(capsys):
     assert main(["bench", "pca", "--list"]) == 0
     out = capsys.readouterr().out
-    assert "ours-block" in out and "generated:NxD" in out
+    assert "ours-block" in out
+    assert "generated:NxD" in out
     assert main(["bench", "pca", "--help"]) == 0
     assert "--data-dir" in capsys.readouterr().out
 
