@@ -1,0 +1,183 @@
+"""Tables and the page about scaling, from measured runs and the model."""
+
+from __future__ import annotations
+
+from scaling_model import (
+    LARGEST,
+    Network,
+    Work,
+    efficiency,
+    predicted,
+    strong_limits,
+    weak_limit,
+)
+
+RANKS = (1, 10, 100, 1_000, 10_000, 100_000)
+
+#: Times as many rows as measured, for a job that would go to a large machine.
+LARGE = 1000
+
+NAMES = {
+    "rows": "arithmetic on rows",
+    "columns": "arithmetic on columns",
+    "serial": "the projected problem, on one rank",
+    "gather": "the gather of the columns",
+    "reduce": "the reduction of the products",
+    "orthogonalisation": "the reductions of the orthogonalisation",
+}
+
+
+def measured_tables(runs: dict) -> str:
+    return "\n".join([*_measured("Strong", runs["strong"]), "", *_measured("Weak", runs["weak"])])
+
+
+def _measured(title: str, runs: list[dict]) -> list[str]:
+    weak = title == "Weak"
+    first = runs[0]
+    lines = [
+        f"### {title} scaling, {first['data']}, k = {first['k']}, engine {first['engine']}",
+        "",
+        _row(["ranks", "rows", "operator", "solve", "project", "total", "messages", "efficiency"]),
+        "|" + "---|" * 8,
+    ]
+    for run in runs:
+        ratio = first["total_s"] / run["total_s"]
+        speed = ratio if weak else ratio / run["ranks"]
+        messages = max(run["passes_s"] - run["local_s"], 0.0)
+        lines.append(
+            _row([
+                run["ranks"], f"{run['rows']} x {run['features']}",
+                *(f"{run[stage + '_s']:.3g}" for stage in ("operator", "solve", "project")),
+                f"{run['total_s']:.3g}", f"{messages:.2g}", f"{100 * speed:.0f} %",
+            ])
+        )  # fmt: skip
+    return lines
+
+
+def page(runs: dict, work: Work, weak: Work, network: Network, *, note: str = "") -> str:
+    """The text of docs/scaling.md.
+
+    `work` and `weak` are what the runs on one rank took, with all rows and with a rank's share.
+    """
+    first = runs["strong"][0]
+    large = work.scaled(LARGE)
+    parts = ["# Where PCA stops scaling, and why", ""]
+    parts += ["Made by `benchmarks/scaling.py`; do not edit.", ""]
+    parts += [note, ""] if note else []
+    parts += ["## Measured", "", measured_tables(runs), ""]
+    parts += [
+        "Seconds are medians, of the slowest rank, one BLAS thread each; messages are what the",
+        "products took beyond their arithmetic, waiting included.",
+        "",
+        "## Counted",
+        "",
+        *_counted(first, work),
+        "",
+        "## Model",
+        "",
+        f"A message of V bytes takes {network.alpha:.2g} s + V / ({network.bandwidth:.3g} B/s), a",
+        f"step of a loop over all ranks {network.overhead:.2g} s; trees have ceil(log2 P) levels.",
+        "The formulas are in `benchmarks/scaling_model.py`. Arithmetic is that of the run on one",
+        "rank. *As it is*: columns are collected by one rank, message by message, and broadcast,",
+        "and every rank tells its number of rows as an object. *One call*: the same with MPI's own",
+        "allgather, and counts that are kept. Efficiency of weak scaling may exceed 100 %: columns",
+        "do not get longer with the rows, and are shared.",
+        "",
+        *_predicted(f"Strong, {work.rows} x {work.features}", work, network, weak=False),
+        *_predicted(f"Strong, {large.rows} x {large.features}", large, network, weak=False),
+        *_predicted(f"Weak, {weak.rows} rows on each rank", weak, network, weak=True),
+        "## Where it stops",
+        "",
+        *_limits(work, network),
+        *_limits(large, network),
+        *_weak_limits(weak, network),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _counted(run: dict, work: Work) -> list[str]:
+    widths = sorted(set(work.widths))
+    sizes = ", ".join(
+        f"{work.widths.count(b)} with {b} column{'s' * (b > 1)} ({_bytes(8 * work.features * b)})"
+        for b in widths
+    )
+    lines = [
+        f"* Products: {len(work.widths)}: {sizes or 'none'}. Each gathers that much once and",
+        "  reduces it once, whatever the number of rows or ranks.",
+        f"* Reductions of the orthogonalisation: {work.reductions}, about "
+        f"{_bytes(work.reduction_bytes)} each.",
+    ]
+    if work.triangle_bytes:
+        lines.append(f"* One reduction of the covariance: {_bytes(work.triangle_bytes)}.")
+    lines += [
+        f"* On one rank: {work.row_seconds:.3g} s on rows, {work.column_seconds:.3g} s on columns",
+        f"  of {work.features} numbers, {work.serial_seconds:.3g} s on projected problems;",
+        f"  largest residual {run['largest_residual']:.1e} of lambda_1.",
+    ]
+    return lines
+
+
+def _predicted(title: str, work: Work, network: Network, *, weak: bool) -> list[str]:
+    lines = [
+        f"### {title}",
+        "",
+        _row(["ranks", "arithmetic", "gather", "reduce", "orthogonalisation", "total",
+              "efficiency", "total with one call", "efficiency"]),
+        "|" + "---|" * 9,
+    ]  # fmt: skip
+    for P in RANKS:
+        here = work.scaled(P) if weak else work
+        cost = predicted(here, network, P)
+        other = predicted(here, network, P, collective=True)
+        arithmetic = cost.rows + cost.columns + cost.serial
+        lines.append(
+            _row([
+                P, f"{arithmetic:.2g}", f"{cost.gather:.2g}", f"{cost.reduce:.2g}",
+                f"{cost.orthogonalisation:.2g}", f"{cost.total:.3g}",
+                _percent(_speed(work, here, cost, weak)), f"{other.total:.3g}",
+                _percent(_speed(work, here, other, weak)),
+            ])
+        )  # fmt: skip
+    return [*lines, ""]
+
+
+def _speed(work: Work, here: Work, cost, weak: bool) -> float:
+    return work.alone / cost.total if weak else efficiency(here, cost)
+
+
+def _limits(work: Work, network: Network) -> list[str]:
+    useful, fastest = strong_limits(work, network)
+    one_useful, one_fastest = strong_limits(work, network, collective=True)
+    why = NAMES[predicted(work, network, 2 * useful).largest]
+    one_why = NAMES[predicted(work, network, 2 * one_useful, collective=True).largest]
+    return [
+        f"* {work.rows} x {work.features}: half of the ranks are wasted beyond {useful} ranks, and",
+        f"  beyond {fastest} more ranks take longer. What takes longest there is {why}. With one",
+        f"  call {one_useful} and {one_fastest}; then it is {one_why}.",
+    ]
+
+
+def _weak_limits(weak: Work, network: Network) -> list[str]:
+    most, one = weak_limit(weak, network), weak_limit(weak, network, collective=True)
+    why = NAMES[predicted(weak.scaled(2 * most), network, 2 * most).largest]
+    last = f"not up to {2**LARGEST}" if one == 2**LARGEST else f"beyond {one}"
+    if most == 2**LARGEST:
+        return [
+            f"* With {weak.rows} rows on each rank the time does not double up to {most} ranks."
+        ]
+    return [
+        f"* With {weak.rows} rows on each rank the time doubles beyond {most} ranks, where {why}",
+        f"  takes longest; with one call {last}.",
+    ]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if value >= 0.005 else f"{100 * value:.1g} %"
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 2**20:.2g} MiB" if count >= 2**20 else f"{count / 2**10:.3g} KiB"
+
+
+def _row(cells: list) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
