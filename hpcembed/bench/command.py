@@ -105,7 +105,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder for the results (default: pca-bench)",
     )
-    add("--no-memory", action="store_true", help="measure no peaks of memory: half the time")
+    add(
+        "--no-memory",
+        action="store_true",
+        help="measure no peaks of memory; then nothing ends a fit that takes too long",
+    )
     add("--no-figures", action="store_true", help="draw no picture")
     add(
         "--quick",
