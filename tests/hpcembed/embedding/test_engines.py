@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.sparse
 
 import miramns
 from hpcembed.embedding import PCA, SolverSettings, engines
@@ -79,6 +80,21 @@ def test_within_the_certified_bound_of_lapack(comm, name, engine, dtype):
         "ij,jk,ik->i", pca.components_, np.cov(rows.astype(np.float64).T), pca.components_
     )
     assert found.sum() == pytest.approx(exact.sum(), rel=1e-8)
+
+
+@pytest.mark.parametrize("engine", ["auto", *ENGINES[:3]])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_sparse_rows_in_every_engine(comm, engine, dtype):
+    whole = scipy.sparse.random(700, 40, 0.1, format="csr", dtype=dtype, random_state=3)
+    first, last = ownership_range(700, comm)
+    pca = PCA(4, eigen_solver=engine).fit(whole[first:last], comm=comm)
+    C = np.cov(whole.toarray().T.astype(np.float64))
+    values = np.linalg.eigvalsh(C)[:-5:-1]
+    tol = 1e-6 if dtype == np.float32 else 1e-10
+    np.testing.assert_allclose(pca.explained_variance_, values, atol=2 * tol * values[0])
+    V = pca.components_.T
+    residuals = np.linalg.norm(C @ V - V * pca.explained_variance_, axis=0)
+    assert (residuals <= 2 * tol * values[0]).all()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
