@@ -131,8 +131,9 @@ def expected_products(k: int) -> int:
 
 
 def block_width(k: int, dimension: int) -> int:
-    """Columns of a block: half of the components, but enough to use the matrix units."""
-    return max(1, min(max(8, -(-k // 2)), 32, dimension))
+    """Columns of a block: about half of the components, in multiples that fill vector registers."""
+    width = 8 if k <= 8 else 16 if k <= 32 else 8 * -(-k // 16)
+    return max(1, min(width, 64, dimension))
 
 
 def expected_passes(k: int, width: int) -> int:

@@ -33,9 +33,9 @@ __all__ = [
     "symmetric_mat",
 ]
 
-#: About the size of a block in single precision: adding up its square takes as long as a thousand
-#: rows. Blocks that are converted need that much memory.
-_LARGE_BLOCK, _SMALL_BLOCK = 128 * 2**20, 24 * 2**20
+#: Rows whose products are added up in single precision: more would cost digits, fewer time, as
+#: adding up a square takes as long as some hundred rows. Blocks that are converted need a buffer.
+_MOST_ROWS, _BUFFER = 4096, 24 * 2**20
 
 #: Sparse rows made dense at a time when a sparse table's covariance is assembled.
 _DENSE_ROWS = 256
@@ -127,7 +127,8 @@ def single_triangle(X: RowSource, moments: Moments) -> NDArray[np.float64]:
     part: NDArray[Any] = np.empty((d, d), dtype=single)
     # rows that are taken as they are need no buffer
     in_place = X.stored_type == single and not (shift.any() or X.is_streamed)
-    for _, block in X.blocks(np.float32, _LARGE_BLOCK if in_place else _SMALL_BLOCK):
+    block_bytes = _MOST_ROWS * 4 * d
+    for _, block in X.blocks(np.float32, block_bytes if in_place else min(_BUFFER, block_bytes)):
         for rows in _dense_parts(block):
             rows = rows - shift if shift.any() else rows
             # numpy sees the symmetric update, and its threads are those of the other products

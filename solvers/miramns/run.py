@@ -118,7 +118,7 @@ class Run:
         self.n_certificate = 0
         self.history: list[Check] = []
         # with an approximation the residuals are its error beside the estimates
-        self.trust = 1.0 if problem.exact is None else 0.5
+        self.trust = 1.0 if problem.exact is None else 0.9
         self.scale = problem.scale
         self.costs = Costs()
         self._seen: RitzPairs
