@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # Makes the tables and pictures of docs/eigensolvers:
 #
-#   benchmarks/eigensolvers.sh DATA_DIR [PYTHON [OUT]]
+#   benchmarks/eigensolvers.sh DATA_DIR [PART...]
 #
 # MIRAMns and SLEPc's Krylov-Schur at its default ncv and at 2k, 4k, 8k: small problems and the
 # Matrix Market files of DATA_DIR/matrices (`usual`), operators of 50,000 to 300,000 rows on one rank
-# and on two (`large-1`, `large-2`), and three that take long, once each (`hard`). One BLAS thread a
-# rank; nothing else should run. Some 20 minutes on two cores.
+# and on two (`large-1`, `large-2`), and three that take long, once each (`hard-k32`, `hard-la`). One BLAS thread a
+# rank; nothing else should run. Some 20 minutes on two cores; PART... makes some parts only.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-data=${1:?benchmarks/eigensolvers.sh DATA_DIR [PYTHON [OUT]]}
-python=${2:-$root/.venv/bin/python}
-out=${3:-$root/docs/eigensolvers}
+data=${1:?benchmarks/eigensolvers.sh DATA_DIR [PART...]}
+shift
+parts=("$@")
+python=${PYTHON:-$root/.venv/bin/python}
+out=${OUT:-$root/docs/eigensolvers}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # shellcheck source=scripts/mpi_env.sh
@@ -27,6 +29,7 @@ hard=("laplacian-2d:nx=500,ny=500")
 part() {
     local name=$1 ranks=$2
     shift 2
+    if ((${#parts[@]})) && [[ " ${parts[*]} " != *" $name "* ]]; then return; fi
     local command=("$python" -m miramns.bench --out "$work/$name" "$@")
     if ((ranks > 1)); then
         mpi_command "$ranks"
@@ -36,13 +39,13 @@ part() {
     "${command[@]}"
     mkdir -p "$out/$name"
     cp "$work/$name"/{tables.md,records.csv} "$out/$name/"
-    cp "$work/$name"/profile-*.png "$out/$name/" 2>/dev/null || true
+    cp "$work/$name"/profile-*.png "$out/$name/"
 }
 
-part usual 1 --problems usual --data-dir "$data" --k 5,10 --limit 20 \
-    --methods miramns unchecked block published ks ks-2k ks-4k ks-8k
 part large-1 1 --problems "${large[@]}" --k 10 --methods miramns unchecked ks ks-4k unrestarted
 part large-2 2 --problems "${large[@]}" --k 10 --methods miramns unchecked ks
+part usual 1 --problems usual --data-dir "$data" --k 5,10 --limit 20 \
+    --methods miramns unchecked block ks ks-4k
 part hard-k32 1 --problems random-graph:n=300000 --k 32 --repeats 1 --methods miramns unchecked ks
 part hard-la 1 --problems random-graph:n=300000 "${hard[@]}" --k 10 --which LA --repeats 1 \
     --limit 200 --methods miramns unchecked ks

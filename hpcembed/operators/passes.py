@@ -28,7 +28,7 @@ from petsc4py import PETSc
 
 from hpcembed.matrix import RowSource
 from hpcembed.operators.moments import column_moments
-from hpcembed.parallel import allgather_rows, sum_over_ranks
+from hpcembed.parallel import sum_over_ranks
 
 __all__ = ["CovariancePasses", "Moments", "covariance_shell"]
 
@@ -168,6 +168,9 @@ class CovariancePasses:
         self._blocks = X.blocks
         self._comm = X.comm
         self._shape = (X.n_local, X.n_features)
+        share, rest = divmod(X.n_features, X.comm.size)
+        # features of each rank, as PETSc divides them
+        self._owned = share + (np.arange(X.comm.size) < rest)
         self._sparse = X.is_sparse
         self._moments = moments
         self._dtype = np.dtype(dtype)
@@ -187,14 +190,16 @@ class CovariancePasses:
     def mult_block(self, V: NDArray[np.float64], product: NDArray[np.float64]) -> None:
         """``product = C V``, this rank's rows of both. Collective: one gather, one reduction."""
         comm, b = self._comm, V.shape[1]
-        rows = comm.allgather(len(V)) if comm.size > 1 else [len(V)]
-        whole = V if comm.size == 1 else allgather_rows(comm, np.ascontiguousarray(V))
-        total = self.whole_product(whole)
         if comm.size == 1:
-            product[:] = total
+            product[:] = self.whole_product(V)
             return
+        counts = b * self._owned
+        whole = np.empty((self._shape[1], b))
+        places = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        comm.Allgatherv(np.ascontiguousarray(V), (whole, counts, places, MPI.DOUBLE))
+        total = np.ascontiguousarray(self.whole_product(whole))
         own = np.empty((len(V), b))
-        comm.Reduce_scatter(np.ascontiguousarray(total), own, recvcounts=[b * r for r in rows])
+        comm.Reduce_scatter(total, own, recvcounts=counts.tolist())
         product[:] = own
 
     def whole_product(self, V: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -67,6 +67,11 @@ _MOST_AHEAD = 0.12
 _ACCELERATION = 4.0
 
 
+#: But no more columns than this share of those there are pass without one where the answer is near:
+#: products are what is counted when they are not what takes the time.
+_MOST_WAIT = 0.05
+
+
 class Plan(Protocol):
     """What the run asks."""
 
@@ -181,6 +186,7 @@ class MeasuredPlan:
     def next_look(self, size: int) -> int:
         """Where the predicted answer comes into sight. Not collective: for one rank to decide."""
         enough = _LOOK_SHARE * self.costs.look / max(self.costs.column, 1e-9)
+        enough = min(enough, _MOST_WAIT * size)
         step = max(min(_SHARE_AHEAD * self._ahead, _MOST_AHEAD * size), enough, 2)
         return min(max(size + int(step), self.k + 2), self.capacity)
 
