@@ -36,9 +36,8 @@ from hpcembed.operators import (
     column_moments,
     covariance,
     covariance_shell,
-    covariance_triangle,
     gram_shell,
-    single_triangle,
+    shifted_triangle,
     symmetric_mat,
 )
 from hpcembed.parallel import ownership_range
@@ -157,17 +156,13 @@ class _Search:
         began = _collective_time(self.comm)
         X, moments = self.X, self.moments
         exact = lower = None
-        if self.plan.single and self.single == np.float32:
-            lower = single_triangle(X, moments)
+        # few features: the square in double costs less than the pass that would certify it
+        if self.plan.single and self.single == np.float32 and X.n_features > _LAPACK_FEATURES:
+            lower = shifted_triangle(X, moments, np.float32)
             exact = self.shell(np.float64)
         if lower is None or not np.isfinite(lower).all():  # beyond single precision, perhaps
-            exact, moments.mean = None, None if moments.centred else moments.mean
-            if moments.centred:
-                moments.mean, moments.variances = column_moments(X)
-            assert moments.mean is not None  # zero where rows are not centred
-            lower = covariance_triangle(X, moments.mean)
-            if not moments.centred:
-                moments.variances = np.diag(lower).copy()
+            exact = None
+            lower = shifted_triangle(X, moments, np.float64)
         if not np.isfinite(lower).all():
             raise miramns.OperatorError(
                 "the covariance has entries that are not finite: look for NaN or Inf in the data"
@@ -227,6 +222,9 @@ class _Search:
     def _miramns(self, mat: PETSc.Mat, *, tol: float = 0.0, **settings: Any) -> EigenResult:
         request, solver = self.request, self.request.solver
         memory = request.memory_bytes
+        if settings.get("variant") == "block":
+            # blocks hold multiple eigenvalues, and a search goes by single vectors
+            settings["multiplicity_check"] = "never"
         published = settings.get("variant") == "published"
         return miramns.solve(
             mat,
@@ -289,6 +287,8 @@ class _Search:
         """The same on the side of the rows, whose vectors are short for wide data."""
         X, k = self.X, self.request.k
         single = GramPasses(X, self.moments, self.single)
+        loose = self.request.tol >= SINGLE_TOLERANCE
+        last = single if loose else GramPasses(X, self.moments, np.float64)
         mat = self._kept(gram_shell(X, single))
         width = block_width(k, X.n_rows)
         found = self._miramns(
@@ -298,11 +298,10 @@ class _Search:
             block_size=width,
             nested_sizes=block_sizes(k, width, X.n_rows),
         )
-        whole = GramPasses(X, self.moments, np.float64).transposed(np.asarray(found.eigenvectors))
-        Q = _orthonormal(whole)
-        first, last = ownership_range(X.n_features, self.comm)
+        Q = _orthonormal(last.transposed(np.asarray(found.eigenvectors)))
+        first, end = ownership_range(X.n_features, self.comm)
         exact = self.shell(np.float64)
-        result = self._certify(exact, Q[first:last], found.solver + " of the Gram matrix")
+        result = self._certify(exact, Q[first:end], found.solver + " of the Gram matrix")
         result = dataclasses.replace(
             result,
             n_matvec=found.n_matvec,

@@ -14,7 +14,7 @@ from hpcembed.operators.covariance import (
     CovarianceOperator,
     covariance,
     covariance_triangle,
-    single_triangle,
+    shifted_triangle,
     symmetric_mat,
 )
 from hpcembed.operators.gram import GramPasses, gram_shell
@@ -39,6 +39,6 @@ __all__ = [
     "expected_products",
     "gram_shell",
     "plan_engine",
-    "single_triangle",
+    "shifted_triangle",
     "symmetric_mat",
 ]

@@ -29,7 +29,7 @@ __all__ = [
     "CovarianceOperator",
     "covariance",
     "covariance_triangle",
-    "single_triangle",
+    "shifted_triangle",
     "symmetric_mat",
 ]
 
@@ -115,26 +115,29 @@ def covariance_triangle(X: RowSource, mean: NDArray[np.float64]) -> NDArray[np.f
     return _averaged(X, lower)
 
 
-def single_triangle(X: RowSource, moments: Moments) -> NDArray[np.float64]:
-    """The same from single precision products, added in double every some thousand rows.
+def shifted_triangle(
+    X: RowSource, moments: Moments, dtype: type[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """The same in one pass, rows shifted by the mean of some of them where that is large.
 
-    Collective: two reductions. Completes the mean of `moments`.
+    Collective: two reductions. Products of some thousand rows are made in the precision asked for,
+    and added up in double. Completes `moments`: the mean, in double the variances too.
     """
-    d, single = X.n_features, np.dtype(np.float32)
+    d, kind = X.n_features, np.dtype(dtype)
     lower = np.zeros((d, d), order="F")
-    shift = moments.shift.astype(single) if moments.is_offset(single) else np.zeros(d, single)
+    shift = moments.shift.astype(kind) if moments.is_offset(kind) else np.zeros(d, kind)
     sums = np.zeros(d)
-    part: NDArray[Any] = np.empty((d, d), dtype=single)
+    part: NDArray[Any] = np.empty((d, d), dtype=kind)
     # rows that are taken as they are need no buffer
-    in_place = X.stored_type == single and not (shift.any() or X.is_streamed)
-    block_bytes = _MOST_ROWS * 4 * d
-    for _, block in X.blocks(np.float32, block_bytes if in_place else min(_BUFFER, block_bytes)):
+    in_place = X.stored_type == kind and not (shift.any() or X.is_streamed)
+    block_bytes = _MOST_ROWS * kind.itemsize * d
+    for _, block in X.blocks(dtype, block_bytes if in_place else min(_BUFFER, block_bytes)):
         for rows in _dense_parts(block):
             rows = rows - shift if shift.any() else rows
             # numpy sees the symmetric update, and its threads are those of the other products
             np.matmul(rows.T, rows, out=part)
             lower += part
-            sums += np.ones(len(rows), dtype=single) @ rows
+            sums += np.ones(len(rows), dtype=kind) @ rows
     del part
     offset = sum_over_ranks(X.comm, sums) / X.n_rows
     if moments.centred:
@@ -142,7 +145,10 @@ def single_triangle(X: RowSource, moments: Moments) -> NDArray[np.float64]:
         # each rank takes off its share, so that one reduction serves both terms
         weight = -X.n_local
         lower = dsyr(weight, offset, a=lower, lower=1, overwrite_a=1)
-    return _averaged(X, lower)
+    lower = _averaged(X, lower)
+    if kind == np.float64:
+        moments.variances = np.maximum(lower.diagonal(), 0.0)
+    return lower
 
 
 def _averaged(X: RowSource, lower: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -40,9 +40,7 @@ class GramPasses:
     def __init__(
         self, X: RowSource, moments: Moments, dtype: type[np.floating[Any]] = np.float64
     ) -> None:
-        if moments.mean is None:
-            moments.mean, moments.variances = column_moments(X)
-        self._mean = moments.mean
+        self._mean = _mean(X, moments, np.dtype(dtype))
         self._centred = moments.centred
         self._shifts = moments.is_offset(np.dtype(dtype))
         self._dtype = dtype
@@ -51,9 +49,8 @@ class GramPasses:
         self._weight = 1.0 / max(X.n_rows - 1, 1)
         # Not the DataMatrix: a cycle would leave PETSc objects to the garbage collector.
         self._rows = X.blocks
-        self._columns = None
-        if X.comm.size == 1 and isinstance(X, DataMatrix):
-            self._columns = X.columns
+        self._columns = X.columns if isinstance(X, DataMatrix) else None
+        self._once = X.comm.size == 1 and self._columns is not None
         self.n_passes = 0
 
     def mult(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
@@ -66,39 +63,42 @@ class GramPasses:
     def mult_block(self, U: NDArray[np.float64], product: NDArray[np.float64]) -> None:
         """``product = G U``, this rank's rows of both. Collective: one reduction, if any."""
         self.n_passes += 1
-        product[:] = self._read_twice(U) if self._columns is None else self._read_once(U)
+        product[:] = self._read_once(U) if self._once else self._read_twice(U)
         product *= self._weight
 
     def transposed(self, U: NDArray[np.float64]) -> NDArray[np.float64]:
         """``(X - 1 m')'U``, shape (d, b), on every rank. Collective: one reduction."""
         total = np.zeros((self._shape[1], U.shape[1]))
-        U = U.astype(self._dtype)
-        sums = np.zeros(U.shape[1])
-        for first, rows in self._centred_rows():
-            part = U[first : first + len(rows)]
-            total += rows.T @ part
-            sums += part.sum(axis=0, dtype=np.float64)
+        sums = U.sum(axis=0)
+        U = np.ascontiguousarray(U, dtype=self._dtype)
+        for rows, columns, block in self._centred_blocks():
+            total[columns] += block.T @ U[rows]
         if not self._shifts:
             total -= np.outer(self._mean, sums)
         return sum_over_ranks(self._comm, total)
 
-    def _centred_rows(self) -> Iterator[tuple[int, Any]]:
-        """Blocks of rows, centred in cache where means are large."""
-        for first, block in self._rows(self._dtype):
-            yield first, (block - self._mean.astype(self._dtype) if self._shifts else block)
+    def _centred_blocks(self) -> Iterator[tuple[slice, slice, Any]]:
+        """Blocks of columns, or of rows in files; centred in cache where means are large."""
+        everything = slice(None)
+        if self._columns is None:
+            for first, block in self._rows(self._dtype):
+                yield slice(first, first + len(block)), everything, self._shifted(block, everything)
+            return
+        for first, block in self._columns(self._dtype):
+            part = slice(first, first + block.shape[1])
+            yield everything, part, self._shifted(block, part)
+
+    def _shifted(self, block: NDArray[Any], columns: slice) -> NDArray[Any]:
+        return block - self._mean[columns].astype(self._dtype) if self._shifts else block
 
     def _read_once(self, U: NDArray[np.float64]) -> NDArray[np.float64]:
         total, offset = np.zeros(U.shape), np.zeros(U.shape[1])
         sums = U.sum(axis=0)
         U = np.ascontiguousarray(U, dtype=self._dtype)
-        assert self._columns is not None  # as the caller saw
-        for first, block in self._columns(self._dtype):
-            part = slice(first, first + block.shape[1])
-            if self._shifts:
-                block = block - self._mean[part].astype(self._dtype)
-                P = block.T @ U
-            else:
-                P = block.T @ U - np.outer(self._mean[part], sums).astype(self._dtype)
+        for _, part, block in self._centred_blocks():
+            P = block.T @ U
+            if not self._shifts:
+                P -= np.outer(self._mean[part], sums).astype(self._dtype)
                 offset += self._mean[part] @ P
             total += block @ P
         return total - offset
@@ -107,10 +107,23 @@ class GramPasses:
         P = self.transposed(U)
         offset = 0.0 if self._shifts else self._mean @ P
         P = P.astype(self._dtype)
-        total = np.empty(U.shape)
-        for first, rows in self._centred_rows():
-            total[first : first + len(rows)] = rows @ P
+        total = np.zeros(U.shape)
+        for rows, columns, block in self._centred_blocks():
+            total[rows] += block @ P[columns]
         return total - offset
+
+
+def _mean(X: RowSource, moments: Moments, kind: np.dtype[Any]) -> NDArray[np.float64]:
+    """Mean of the rows, well enough for products in that precision. Collective."""
+    if moments.mean is not None:
+        return moments.mean
+    if kind == np.float64 or moments.is_offset(kind):
+        moments.mean, moments.variances = column_moments(X)
+        return moments.mean
+    sums = np.zeros(X.n_features)
+    for _, block in X.blocks(kind.type):
+        sums += np.ones(len(block), dtype=kind) @ block
+    return sum_over_ranks(X.comm, sums) / X.n_rows
 
 
 def gram_shell(X: RowSource, passes: GramPasses) -> PETSc.Mat:

@@ -17,6 +17,7 @@ double.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any
@@ -26,7 +27,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.matrix import RowSource
+from hpcembed.matrix import DataMatrix, RowSource
 from hpcembed.operators.moments import column_moments
 from hpcembed.parallel import sum_over_ranks
 
@@ -42,6 +43,9 @@ _SMALLEST, _LARGEST = 1e-12, 1e12
 #: About the size of a block of rows, and the least number of rows in it: below, adding up a
 #: block's contribution costs as much as making it.
 _BLOCK_BYTES = 6 * 2**20
+
+#: Features from which that number of rows no longer fits the cache.
+_LONG_ROW = 20_000
 _LEAST_ROWS = 256
 
 #: Rows whose contributions are added up in the precision of the products.
@@ -118,11 +122,15 @@ class _Sums:
     def add(self, rows: Any, Y: NDArray[Any]) -> None:
         """Take in a block, and its products with the vectors."""
         self.columns += Y.sum(axis=0, dtype=np.float64)
+        self.add_columns(slice(None), rows)
+
+    def add_columns(self, part: slice, rows: Any) -> None:
+        """Take in what moments need of a block that holds these columns."""
         if self._sums is not None:
-            self._sums += np.ones(rows.shape[0], dtype=rows.dtype) @ rows
+            self._sums[part] += np.ones(rows.shape[0], dtype=rows.dtype) @ rows
         if self._squares is not None:
             if isinstance(rows, np.ndarray):
-                self._squares += np.einsum("ij,ij->j", rows, rows)
+                self._squares[part] += np.einsum("ij,ij->j", rows, rows)
             else:
                 squares = rows.data.astype(np.float64) ** 2
                 self._squares += np.bincount(rows.indices, squares, minlength=rows.shape[1])
@@ -166,6 +174,9 @@ class CovariancePasses:
     ) -> None:
         # Not the DataMatrix: a cycle would leave PETSc objects to the garbage collector.
         self._blocks = X.blocks
+        self._columns = None
+        if isinstance(X, DataMatrix) and not X.is_sparse and X.n_features >= _LONG_ROW:
+            self._columns = X.columns
         self._comm = X.comm
         self._shape = (X.n_local, X.n_features)
         share, rest = divmod(X.n_features, X.comm.size)
@@ -212,6 +223,8 @@ class CovariancePasses:
         sums = _Sums(moments, V.shape[1], self._dtype)
         if self._sparse:
             self._sparse_pass(V, offset.astype(self._dtype), sums)
+        elif self._columns is not None:
+            self._wide_pass(V, offset.astype(self._dtype), shift, sums)
         else:
             self._dense_pass(V, offset.astype(self._dtype), shift, sums)
         self.n_passes += 1
@@ -253,6 +266,33 @@ class CovariancePasses:
                 pending[:] = 0.0
                 rows_pending = 0
         sums.cross += pending
+
+    def _wide_pass(
+        self,
+        V: NDArray[Any],
+        offset: NDArray[Any],
+        shift: NDArray[np.float64] | None,
+        sums: _Sums,
+    ) -> None:
+        """By blocks of columns, read once for each product: rows are too long for the cache."""
+        assert self._columns is not None  # as the caller saw
+        Y = np.zeros((self._shape[0], V.shape[1]), dtype=self._dtype)
+        for part, block in self._shifted_columns(shift):
+            Y += block @ V[part]
+            sums.add_columns(part, block)
+        if self._moments.centred:
+            Y -= offset
+        sums.columns += Y.sum(axis=0, dtype=np.float64)
+        for part, block in self._shifted_columns(shift):
+            sums.cross[:, part] += Y.T @ block
+
+    def _shifted_columns(
+        self, shift: NDArray[np.float64] | None
+    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+        assert self._columns is not None  # as the caller saw
+        for first, block in self._columns(self._dtype.type):
+            part = slice(first, first + block.shape[1])
+            yield part, (block if shift is None else block - shift[part].astype(self._dtype))
 
     def _sparse_pass(self, V: NDArray[Any], offset: NDArray[Any], sums: _Sums) -> None:
         blocks, lock = self._blocks(self._dtype.type), Lock()
