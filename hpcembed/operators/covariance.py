@@ -33,9 +33,10 @@ __all__ = [
     "symmetric_mat",
 ]
 
-#: Rows whose products are added up in single precision: more would cost digits, fewer time, as
-#: adding up a square takes as long as some hundred rows. Blocks that are converted need a buffer.
-_MOST_ROWS, _BUFFER = 4096, 24 * 2**20
+#: Rows whose products are added up at once: more would cost digits in single precision, fewer time,
+#: as adding up a square takes as long as some hundred rows. Blocks that are converted need a buffer.
+_MOST_ROWS = {np.dtype(np.float32): 4096, np.dtype(np.float64): 2**15}
+_BUFFER = 24 * 2**20
 
 #: Sparse rows made dense at a time when a sparse table's covariance is assembled.
 _DENSE_ROWS = 256
@@ -130,7 +131,7 @@ def shifted_triangle(
     part: NDArray[Any] = np.empty((d, d), dtype=kind)
     # rows that are taken as they are need no buffer
     in_place = X.stored_type == kind and not (shift.any() or X.is_streamed)
-    block_bytes = _MOST_ROWS * kind.itemsize * d
+    block_bytes = _MOST_ROWS[kind] * kind.itemsize * d
     for _, block in X.blocks(dtype, block_bytes if in_place else min(_BUFFER, block_bytes)):
         for rows in _dense_parts(block):
             rows = rows - shift if shift.any() else rows

@@ -134,16 +134,16 @@ def test_passes_are_products_with_the_covariance(comm, monkeypatch, dtype, name,
     accuracy = (1e-6 if dtype == np.float32 else 1e-13) * np.linalg.norm(C, 2)
     # rows far from the origin carry the rounding of their own conversion
     accuracy *= max(1.0, np.abs(rows).max() / np.abs(centred).max())
-    for mat, matrix in (
+    for mat, expected in (
         (covariance_shell(X, CovariancePasses(X, moments, dtype)), C),
         (gram_shell(X, GramPasses(X, moments, dtype)), centred @ centred.T / (len(rows) - 1)),
     ):
         first, last = mat.getOwnershipRange()
-        V = np.random.default_rng(0).standard_normal((len(matrix), 3))
+        V = np.random.default_rng(0).standard_normal((len(expected), 3))
         V /= np.linalg.norm(V, axis=0)
         product = np.empty((last - first, 3))
         mat.getPythonContext().mult_block(V[first:last], product)
-        np.testing.assert_allclose(product, (matrix @ V)[first:last], atol=accuracy)
+        np.testing.assert_allclose(product, (expected @ V)[first:last], atol=accuracy)
         x, y = mat.createVecs()
         x.setArray(V[first:last, 0])
         mat.mult(x, y)
