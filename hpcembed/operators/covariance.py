@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 #: Rows whose products are added up at once: more would cost digits in single precision, fewer time,
-#: as adding up a square takes as long as some hundred rows. Blocks that are converted need a buffer.
+#: as adding up a square takes as long as some hundred rows. Converted blocks need a buffer.
 _MOST_ROWS = {np.dtype(np.float32): 4096, np.dtype(np.float64): 2**15}
 _BUFFER = 24 * 2**20
 
