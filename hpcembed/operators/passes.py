@@ -299,18 +299,20 @@ class CovariancePasses:
 
         def work() -> None:
             """Take blocks as they come; products with sparse rows let other threads run."""
+            total = np.zeros((self._shape[1], V.shape[1]))
             while True:
                 with lock:
                     _, rows = next(blocks, (0, None))
                 if rows is None:
-                    return
+                    break
                 Y = rows @ V
                 if self._moments.centred:
                     Y -= offset
-                part = (rows.T @ Y).T
+                total += rows.T @ Y
                 with lock:
-                    sums.cross += part
                     sums.add(rows, Y)
+            with lock:
+                sums.cross += total.T
 
         with ThreadPoolExecutor(self._threads) as pool:
             for future in [pool.submit(work) for _ in range(self._threads)]:
