@@ -138,7 +138,7 @@ def levels(P: int) -> int:
 
 
 def predicted(work: Work, network: Network, P: int, *, collective: bool = False) -> Cost:
-    """Seconds on P ranks; `collective`: as if columns were gathered by one call of MPI."""
+    """Seconds on P ranks; `collective`: columns are gathered by one call of MPI, as products do."""
     gather = reduce = 0.0
     for b in work.widths:
         V = 8.0 * work.features * b

@@ -78,10 +78,8 @@ def page(runs: dict, work: Work, weak: Work, network: Network, *, note: str = ""
         f"A message of V bytes takes {network.alpha:.2g} s + V / ({network.bandwidth:.3g} B/s), a",
         f"step of a loop over all ranks {network.overhead:.2g} s; trees have ceil(log2 P) levels.",
         "The formulas are in `benchmarks/scaling_model.py`. Arithmetic is that of the run on one",
-        "rank. *As it is*: columns are collected by one rank, message by message, and broadcast,",
-        "and every rank tells its number of rows as an object. *One call*: the same with MPI's own",
-        "allgather, and counts that are kept. Efficiency of weak scaling may exceed 100 %: columns",
-        "do not get longer with the rows, and are shared.",
+        "rank. Efficiency of weak scaling may exceed 100 %: columns do not get longer with rows,",
+        "and are shared.",
         "",
         *_predicted(f"Strong, {work.rows} x {work.features}", work, network, weak=False),
         *_predicted(f"Strong, {large.rows} x {large.features}", large, network, weak=False),
@@ -122,20 +120,18 @@ def _predicted(title: str, work: Work, network: Network, *, weak: bool) -> list[
         f"### {title}",
         "",
         _row(["ranks", "arithmetic", "gather", "reduce", "orthogonalisation", "total",
-              "efficiency", "total with one call", "efficiency"]),
-        "|" + "---|" * 9,
+              "efficiency"]),
+        "|" + "---|" * 7,
     ]  # fmt: skip
     for P in RANKS:
         here = work.scaled(P) if weak else work
-        cost = predicted(here, network, P)
-        other = predicted(here, network, P, collective=True)
+        cost = predicted(here, network, P, collective=True)
         arithmetic = cost.rows + cost.columns + cost.serial
         lines.append(
             _row([
                 P, f"{arithmetic:.2g}", f"{cost.gather:.2g}", f"{cost.reduce:.2g}",
                 f"{cost.orthogonalisation:.2g}", f"{cost.total:.3g}",
-                _percent(_speed(work, here, cost, weak)), f"{other.total:.3g}",
-                _percent(_speed(work, here, other, weak)),
+                _percent(_speed(work, here, cost, weak)),
             ])
         )  # fmt: skip
     return [*lines, ""]
@@ -146,28 +142,24 @@ def _speed(work: Work, here: Work, cost, weak: bool) -> float:
 
 
 def _limits(work: Work, network: Network) -> list[str]:
-    useful, fastest = strong_limits(work, network)
-    one_useful, one_fastest = strong_limits(work, network, collective=True)
-    why = NAMES[predicted(work, network, 2 * useful).largest]
-    one_why = NAMES[predicted(work, network, 2 * one_useful, collective=True).largest]
+    useful, fastest = strong_limits(work, network, collective=True)
+    why = NAMES[predicted(work, network, 2 * useful, collective=True).largest]
     return [
         f"* {work.rows} x {work.features}: half of the ranks are wasted beyond {useful} ranks, and",
-        f"  beyond {fastest} more ranks take longer. What takes longest there is {why}. With one",
-        f"  call {one_useful} and {one_fastest}; then it is {one_why}.",
+        f"  beyond {fastest} more ranks take longer. What takes longest there is {why}.",
     ]
 
 
 def _weak_limits(weak: Work, network: Network) -> list[str]:
-    most, one = weak_limit(weak, network), weak_limit(weak, network, collective=True)
-    why = NAMES[predicted(weak.scaled(2 * most), network, 2 * most).largest]
-    last = f"not up to {2**LARGEST}" if one == 2**LARGEST else f"beyond {one}"
+    most = weak_limit(weak, network, collective=True)
+    why = NAMES[predicted(weak.scaled(2 * most), network, 2 * most, collective=True).largest]
     if most == 2**LARGEST:
         return [
             f"* With {weak.rows} rows on each rank the time does not double up to {most} ranks."
         ]
     return [
         f"* With {weak.rows} rows on each rank the time doubles beyond {most} ranks, where {why}",
-        f"  takes longest; with one call {last}.",
+        "  takes longest.",
     ]
 
 
