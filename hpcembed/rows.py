@@ -52,6 +52,9 @@ def _sparse(rows: Any) -> Any:
     if rows.ndim != 2:
         return rows
     rows = scipy.sparse.csr_array(rows)
+    d = rows.shape[1]
+    if rows.nnz and not 0 <= int(rows.indices.min()) <= int(rows.indices.max()) < d:
+        raise InputError(f"sparse rows hold a column number beyond their {d} features: check them")
     if not rows.has_canonical_format:
         rows = rows.copy()
         rows.sum_duplicates()

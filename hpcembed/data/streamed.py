@@ -58,7 +58,7 @@ def open_rows(
     key : str
         Array in NPZ archives and HDF5 files.
     columns : sequence of str, optional
-        Of Parquet files; default: all, which must be numbers.
+        Of Parquet files, by name; default: all of the first file, which must be numbers.
 
     Raises
     ------
@@ -70,7 +70,11 @@ def open_rows(
     with agreement(comm):
         if not listed:
             raise InputError("no files to stream: give at least one path")
-        arrays = [_open(Path(path), key, columns) for path in listed]
+        arrays = []
+        for path in listed:
+            arrays.append(_open(Path(path), key, columns))
+            # the columns of the first file, by name, in those that follow
+            columns = columns or getattr(arrays[0], "feature_names", None)
         stream = RowStream(arrays, comm)
     return stream
 
@@ -120,7 +124,8 @@ class RowStream:
             kind = (math.prod(array.shape[1:]), row_dtype(array.dtype, array.name))
             if kinds.setdefault(kind, array) is not head:
                 raise InputError(
-                    f"{array.name}: {kind[0]} features of type {kind[1]}, unlike {head.name}"
+                    f"{array.name}: {kind[0]} features of type {kind[1]}, unlike {head.name}: "
+                    "files of one table need the same columns and type"
                 )
         self.comm = comm
         self.n_features, self.stored_type = next(iter(kinds))

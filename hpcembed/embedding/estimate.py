@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcembed.embedding.limits import check_limits
 from hpcembed.errors import InputError
 from hpcembed.operators import EnginePlan, plan_engine
 
@@ -52,7 +53,18 @@ def estimate_memory(
     InputError
         When the numbers make no sense.
     """
-    if min(n_rows, n_features, ranks, threads) < 1 or not 1 <= n_components <= n_features:
+    numbers = (
+        n_rows,
+        n_features,
+        n_components,
+        ranks,
+        threads,
+        0 if n_nonzeros is None else n_nonzeros,
+    )
+    check_limits(tol, None, None)
+    whole = all(isinstance(number, int | np.integer) for number in numbers)
+    positive = whole and min(numbers[:-1]) >= 1 and numbers[-1] >= 0
+    if not positive or n_components > n_features:
         raise InputError(
             f"need positive sizes and 1 <= n_components <= n_features, got {n_rows} x {n_features} "
             f"and n_components={n_components}"

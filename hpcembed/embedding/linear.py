@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
 
+from hpcembed.embedding.solving import SolverSettings
 from hpcembed.errors import ConfigError, InputError
 from hpcembed.matrix import DataMatrix, RowSource, RowStream
 from hpcembed.memory import available_per_rank
@@ -23,6 +25,9 @@ from hpcembed.rows import assign
 __all__ = ["LinearEmbedding", "available_bytes", "n_nonzeros"]
 
 Self = TypeVar("Self", bound="LinearEmbedding")
+
+#: Settings that ranks may choose on their own.
+_PRIVATE = ("memory_limit", "n_threads", "random_state")
 
 #: Mean over deviation beyond which rows are centred before they are projected.
 _LARGE_OFFSET = 1e3
@@ -54,6 +59,28 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         super().__setstate__(state)
         if "components_" in state:
             self.comm_ = MPI.COMM_SELF
+
+    def _agree_on_settings(self, X: Any, comm: MPI.Intracomm | None) -> None:
+        """Refuse settings that differ between ranks, before any of them acts on its own.
+
+        Collective where distributed.
+        """
+        shared = X.comm if isinstance(X, DataMatrix | RowStream) else comm
+        if shared is None or shared.size == 1:
+            return
+        mine = {
+            name: repr(
+                replace(value, on_check=None) if isinstance(value, SolverSettings) else value
+            )
+            for name, value in self.get_params(deep=False).items()
+            if name not in _PRIVATE
+        }
+        settings = shared.allgather({"estimator": type(self).__name__, **mine})
+        for name in settings[0]:
+            values = {rank.get(name) for rank in settings}
+            if len(values) > 1 or any(rank.keys() != settings[0].keys() for rank in settings):
+                listed = ", ".join(sorted(str(value) for value in values))
+                raise ConfigError(f"{name} differs between ranks: {listed}: give all the same")
 
     def _matrix(self, X: Any, comm: MPI.Intracomm | None) -> RowSource:
         """What to fit: rows over the same memory, or in their files. Collective."""
@@ -177,12 +204,12 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _more_tags(self) -> dict[str, Any]:
         return {"preserves_dtype": [np.float64, np.float32]}
 
-    def _threads(self, asked: int | None) -> int:
-        """BLAS threads of this process, for the cost model."""
-        if asked:
-            return asked
+    def _threads(self, asked: int | None, comm: MPI.Intracomm) -> int:
+        """BLAS threads of a process, for the cost model: the fewest of all ranks. Collective."""
         running = [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
-        return max(running, default=len(available_cores()))
+        return int(
+            comm.allreduce(asked or max(running, default=len(available_cores())), op=MPI.MIN)
+        )
 
 
 def available_bytes(X: RowSource, limit: int | None) -> int:

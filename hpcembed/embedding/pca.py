@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hpcembed.embedding.engines import Components, Request, find_components
 from hpcembed.embedding.estimate import default_tolerance
 from hpcembed.embedding.gaussian import GaussianModel
+from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.linear import available_bytes, n_nonzeros
 from hpcembed.embedding.reference import Comparison, compare, subspace_sin_angle
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
@@ -137,6 +138,7 @@ class PCA(GaussianModel):
             When a pair missed its tolerance, or the reference has a larger eigenvalue in its
             place, and ``solver.on_no_convergence`` is "raise".
         """
+        self._agree_on_settings(X, comm)
         self._check_settings()
         data = self._matrix(X, comm)
         if data.n_rows < 2:
@@ -171,8 +173,7 @@ class PCA(GaussianModel):
             raise ConfigError(
                 f"eigen_solver = {self.eigen_solver!r} is not one of {', '.join(_ENGINES)}"
             )
-        if self.tol is not None and not 0 < self.tol < 1:
-            raise ConfigError(f"tol must lie between 0 and 1, got {self.tol!r}")
+        check_limits(self.tol, self.memory_limit, self.n_threads)
         threshold = self.eigenvalue_threshold
         if threshold is not None and not 0 < threshold <= 1:
             raise ConfigError(f"eigenvalue_threshold must lie between 0 and 1, got {threshold!r}")
@@ -226,7 +227,7 @@ class PCA(GaussianModel):
             X.n_features,
             k,
             ranks=X.comm.size,
-            threads=self._threads(self.n_threads),
+            threads=self._threads(self.n_threads, X.comm),
             available_bytes=available_bytes(X, self.memory_limit),
             n_nonzeros=n_nonzeros(X),
             streamed=X.is_streamed,
@@ -251,7 +252,7 @@ class PCA(GaussianModel):
             tol=self._tolerance(X),
             seed=seed_of(self.random_state),
             centred=True,
-            threads=self._threads(self.n_threads),
+            threads=self._threads(self.n_threads, X.comm),
             memory_bytes=self.memory_limit,
             solver=self._settings,
         )

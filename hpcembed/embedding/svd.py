@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from hpcembed.embedding.engines import Request, find_components
 from hpcembed.embedding.estimate import default_tolerance
+from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.linear import LinearEmbedding, available_bytes, n_nonzeros
 from hpcembed.embedding.pca import seed_of
 from hpcembed.embedding.solving import SolverSettings
@@ -82,8 +83,10 @@ class TruncatedSVD(LinearEmbedding):
         Collective on `comm`, or on the communicator of a DataMatrix. Arguments and errors as
         :meth:`hpcembed.embedding.PCA.fit`.
         """
+        self._agree_on_settings(X, comm)
         settings = self.solver or SolverSettings()
         settings.check()
+        check_limits(self.tol, self.memory_limit, self.n_threads)
         data = self._matrix(X, comm)
         k, n, d = self.n_components, data.n_rows, data.n_features
         if isinstance(k, bool) or not isinstance(k, int | np.integer):
@@ -93,7 +96,7 @@ class TruncatedSVD(LinearEmbedding):
                 f"need 1 <= n_components <= features, got n_components={k} with {d} features"
             )
         tol = default_tolerance(data.stored_type.itemsize) if self.tol is None else self.tol
-        threads = self._threads(self.n_threads)
+        threads = self._threads(self.n_threads, data.comm)
         self.plan_ = plan_engine(
             n,
             d,

@@ -187,6 +187,7 @@ class BlockFactorization(ArnoldiFactorization):
         before, d = self._columns[:, : self.n_locked + first], self.n_locked
         W = self.basis[:, first : first + width]
         coefficients, factor = np.zeros((d + first, width)), np.eye(width)
+        may_vanish = True
         for sweep in range(_MAX_ROUNDS):
             with np.errstate(over="ignore", invalid="ignore"):
                 sums = np.vstack([before.T @ W, W.T @ W])
@@ -201,14 +202,16 @@ class BlockFactorization(ArnoldiFactorization):
                 break
             floor = ROUNDING * max(scale, float(np.max(np.abs(coefficients), initial=0.0)))
             share = np.sqrt(np.maximum(gram.diagonal(), 0.0)) * np.linalg.norm(factor, axis=1)
-            lost = np.flatnonzero((share <= floor) & factor.any(axis=1))
+            # once all directions are told apart they only turn: what is small then is a turned
+            # random one, and another in its place would have to be made orthogonal again
+            lost = np.flatnonzero(share <= floor) if may_vanish else np.array([], dtype=int)
             for j in lost:
                 W[:, j] = self._random() / np.sqrt(self.n)
                 factor[j] = 0.0
                 gram[j], gram[:, j] = 0.0, 0.0
                 gram[j, j] = 1.0
             self.n_breakdowns += bool(lost.size)
-            right, step = on_root(self.comm, partial(_factors, gram))
+            right, step, may_vanish = on_root(self.comm, partial(_factors, gram))
             W[:] = W @ right
             factor = step @ factor
         return coefficients[d:], factor
@@ -222,13 +225,19 @@ class BlockFactorization(ArnoldiFactorization):
         self._take_over(hessenberg)
 
 
-def _factors(gram: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """S and R with ``W = (W S) R``, and W S orthonormal but for directions that all but vanish."""
+def _factors(
+    gram: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    """S and R with ``W = (W S) R``, and W S orthonormal but for directions that all but vanish.
+
+    The third says whether there are such directions.
+    """
     norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     scale = np.where(norms > 0, norms, 1.0)
     values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
     roots = np.sqrt(np.maximum(values, _DEPENDENT))
-    return (vectors / scale[:, None]) / roots, (roots[:, None] * vectors.T) * scale
+    unclear = bool(values[0] <= _DEPENDENT)
+    return (vectors / scale[:, None]) / roots, (roots[:, None] * vectors.T) * scale, unclear
 
 
 def chosen_width(A: PETSc.Mat, k: int, n: int) -> int:

@@ -166,3 +166,16 @@ def test_columns_that_cannot_be_streamed(tmp_path):
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         open_rows(path)
+
+
+def test_columns_of_several_tables_are_joined_by_name(tmp_path):
+    for i, names in enumerate(("abc", "cba")):
+        table = pyarrow.table({name: ROWS[:, "abc".index(name)] for name in names})
+        pyarrow.parquet.write_table(table, tmp_path / f"{i}.parquet")
+    stream = open_rows([tmp_path / "0.parquet", tmp_path / "1.parquet"])
+    rows = np.vstack([block.copy() for _, block in stream.blocks()])
+    np.testing.assert_array_equal(rows, np.vstack([ROWS[:, :3], ROWS[:, :3]]))
+    table = pyarrow.table(dict.fromkeys("xyz", ROWS[:, 0]))
+    pyarrow.parquet.write_table(table, tmp_path / "2.parquet")
+    with pytest.raises(InputError, match="no column 'a'; it has x, y, z"):
+        open_rows([tmp_path / "0.parquet", tmp_path / "2.parquet"])

@@ -7,8 +7,8 @@ import scipy.sparse
 
 import miramns
 from hpcembed import matrix
-from hpcembed.embedding import PCA, SolverSettings, engines
-from hpcembed.errors import ConvergenceError, MemoryLimitError
+from hpcembed.embedding import PCA, SolverSettings, TruncatedSVD, engines
+from hpcembed.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
 from hpcembed.matrix import DataMatrix
 from hpcembed.operators import (
     CovariancePasses,
@@ -251,3 +251,67 @@ def test_unconverged_says_which(comm):
         PCA(5, eigen_solver="matrix_free", tol=1e-12, solver=SolverSettings(ncv=8, max_it=0)).fit(
             share(comm, rows), comm=comm
         )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            lambda rank: {"n_components": 3 + (rank == 1)},
+            "n_components differs between ranks: 3, 4",
+        ),
+        (
+            lambda rank: {"n_components": 3 * (rank != 1)},
+            "n_components differs between ranks: 0, 3",
+        ),
+        (
+            lambda rank: {"eigen_solver": ENGINES[min(rank, 1)]},
+            "eigen_solver differs between ranks",
+        ),
+        (lambda rank: {"solver": SolverSettings(max_it=5 + (rank > 0))}, "solver differs between"),
+    ],
+)
+def test_settings_that_differ_between_ranks(comm, settings, message):
+    if comm.size == 1:
+        pytest.skip("needs two ranks")
+    mine = {"n_components": 3, **settings(comm.rank)}
+    with pytest.raises(ConfigError, match=message):
+        PCA(**mine).fit(share(comm, hard("plain")), comm=comm)
+
+
+def test_what_ranks_may_choose_on_their_own(comm):
+    looked = []
+    settings = SolverSettings(name="miramns", on_check=looked.append)
+    pca = PCA(
+        3, random_state=0, memory_limit=2**30 + comm.rank, n_threads=1 + comm.rank, solver=settings
+    )
+    assert pca.fit(share(comm, hard("plain")), comm=comm).certified_
+    assert looked
+
+
+def test_other_estimators_on_other_ranks(comm):
+    if comm.size == 1:
+        pytest.skip("needs two ranks")
+    estimator = (TruncatedSVD if comm.rank else PCA)(2)
+    with pytest.raises(ConfigError, match="estimator differs between ranks: PCA, TruncatedSVD"):
+        estimator.fit(share(comm, hard("plain")), comm=comm)
+
+
+def test_sparse_rows_with_columns_that_are_none(comm):
+    rows = scipy.sparse.csr_array(hard("plain"))[: 20 + comm.rank]
+    rows.indices[0] = 40 if comm.rank == comm.size - 1 else rows.indices[0]
+    with pytest.raises((InputError, ValueError), match="a column number beyond their 40 features"):
+        PCA(2).fit(rows, comm=comm)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("k", "offset"), [(10, 0), (40, 1), (20, 100)])
+def test_blocks_that_run_out_of_directions(comm, dtype, k, offset):
+    # without centring the first eigenvalue stands far above the others, which are soon exhausted
+    rows = np.random.default_rng(3).standard_normal((500, 150)) * 1.1 ** -np.arange(150.0) + offset
+    rows = rows.astype(dtype)
+    svd = TruncatedSVD(k, eigen_solver="block").fit(share(comm, rows), comm=comm)
+    exact = np.linalg.svd(rows.astype(float), compute_uv=False)[:k]
+    bound = svd.residual_norms_.max() + 1e-12 * exact[0] ** 2
+    np.testing.assert_allclose(svd.singular_values_**2, exact**2, rtol=0, atol=bound)
+    assert svd.result_.orthogonality < 1e-13

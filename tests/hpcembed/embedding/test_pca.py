@@ -177,6 +177,9 @@ def test_solver_settings_that_do_not_fit(X):
         ({"random_state": -1}, "seed must lie between 0 and 2"),
         ({"random_state": "x"}, "random_state must be an integer or None, got 'x'"),
         ({"tol": 0.0}, "tol must lie between 0 and 1, got 0.0"),
+        ({"tol": "small"}, "tol must lie between 0 and 1, got 'small'"),
+        ({"memory_limit": "1GB"}, "memory_limit must be a positive integer or None, got '1GB'"),
+        ({"n_threads": 0}, "n_threads must be a positive integer or None, got 0"),
         ({"eigenvalue_threshold": 2}, "eigenvalue_threshold must lie between 0 and 1, got 2"),
         (
             {"solver": SolverSettings(name="lanczos")},
