@@ -18,6 +18,7 @@ fit the cache; ``mat`` is what other PETSc code can use.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -27,9 +28,18 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from hpcembed.data.streamed import RowStream
+from hpcembed.parallel import agreement
 from hpcembed.rows import assign, checked_rows
 
-__all__ = ["DataMatrix", "RowSource", "RowStream", "Storage", "gather_vector", "scatter_sum"]
+__all__ = [
+    "DataMatrix",
+    "RowSource",
+    "RowStream",
+    "Storage",
+    "gather_vector",
+    "reading",
+    "scatter_sum",
+]
 
 Storage = Literal["dense", "aij", "shell"]
 
@@ -285,6 +295,14 @@ class DataMatrix:
 
 #: What operators and estimators take: rows in memory, or in files.
 RowSource = DataMatrix | RowStream
+
+
+def reading(X: RowSource) -> AbstractContextManager[None]:
+    """Context for work on this rank's rows that makes no collective call itself.
+
+    Collective at its end where rows come from files, which one rank alone may fail to read.
+    """
+    return agreement(X.comm) if X.is_streamed else nullcontext()
 
 
 class _RowProducts:

@@ -20,7 +20,7 @@ from petsc4py import PETSc
 from scipy.linalg.blas import dsyr, dsyrk
 
 from hpcembed.errors import InputError
-from hpcembed.matrix import RowSource
+from hpcembed.matrix import RowSource, reading
 from hpcembed.operators.moments import column_moments
 from hpcembed.operators.passes import CovariancePasses, Moments, covariance_shell
 from hpcembed.parallel import sum_over_ranks
@@ -132,13 +132,14 @@ def shifted_triangle(
     # rows that are taken as they are need no buffer
     in_place = X.stored_type == kind and not (shift.any() or X.is_streamed)
     block_bytes = _MOST_ROWS[kind] * kind.itemsize * d
-    for _, block in X.blocks(dtype, block_bytes if in_place else min(_BUFFER, block_bytes)):
-        for rows in _dense_parts(block):
-            rows = rows - shift if shift.any() else rows
-            # numpy sees the symmetric update, and its threads are those of the other products
-            np.matmul(rows.T, rows, out=part)
-            lower += part
-            sums += np.ones(len(rows), dtype=kind) @ rows
+    with reading(X):
+        for _, block in X.blocks(dtype, block_bytes if in_place else min(_BUFFER, block_bytes)):
+            for rows in _dense_parts(block):
+                rows = rows - shift if shift.any() else rows
+                # numpy sees the symmetric update, and its threads are those of the other products
+                np.matmul(rows.T, rows, out=part)
+                lower += part
+                sums += np.ones(len(rows), dtype=kind) @ rows
     del part
     offset = sum_over_ranks(X.comm, sums) / X.n_rows
     if moments.centred:

@@ -10,13 +10,15 @@ by blocks of columns; several read them twice, as P has to be added up over the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.matrix import DataMatrix, RowSource
+from hpcembed.matrix import DataMatrix, RowSource, reading
 from hpcembed.operators.moments import column_moments
 from hpcembed.operators.passes import Moments
 from hpcembed.parallel import sum_over_ranks
@@ -45,6 +47,7 @@ class GramPasses:
         self._shifts = moments.is_offset(np.dtype(dtype))
         self._dtype = dtype
         self._comm = X.comm
+        self._reading = partial(reading, X) if X.is_streamed else nullcontext
         self._shape = (X.n_local, X.n_features)
         self._weight = 1.0 / max(X.n_rows - 1, 1)
         # Not the DataMatrix: a cycle would leave PETSc objects to the garbage collector.
@@ -71,8 +74,9 @@ class GramPasses:
         total = np.zeros((self._shape[1], U.shape[1]))
         sums = U.sum(axis=0)
         U = np.ascontiguousarray(U, dtype=self._dtype)
-        for rows, columns, block in self._centred_blocks():
-            total[columns] += block.T @ U[rows]
+        with self._reading():
+            for rows, columns, block in self._centred_blocks():
+                total[columns] += block.T @ U[rows]
         if not self._shifts:
             total -= np.outer(self._mean, sums)
         return sum_over_ranks(self._comm, total)
@@ -108,8 +112,9 @@ class GramPasses:
         offset = 0.0 if self._shifts else self._mean @ P
         P = P.astype(self._dtype)
         total = np.zeros(U.shape)
-        for rows, columns, block in self._centred_blocks():
-            total[rows] += block @ P[columns]
+        with self._reading():
+            for rows, columns, block in self._centred_blocks():
+                total[rows] += block @ P[columns]
         return total - offset
 
 
@@ -121,8 +126,9 @@ def _mean(X: RowSource, moments: Moments, kind: np.dtype[Any]) -> NDArray[np.flo
         moments.mean, moments.variances = column_moments(X)
         return moments.mean
     sums = np.zeros(X.n_features)
-    for _, block in X.blocks(kind.type):
-        sums += np.ones(len(block), dtype=kind) @ block
+    with reading(X):
+        for _, block in X.blocks(kind.type):
+            sums += np.ones(len(block), dtype=kind) @ block
     return sum_over_ranks(X.comm, sums) / X.n_rows
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.matrix import RowSource
+from hpcembed.matrix import RowSource, reading
 from hpcembed.parallel import sum_over_ranks
 
 __all__ = ["column_moments"]
@@ -23,13 +23,14 @@ def column_moments(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float6
     """
     origin = _origin(X)
     mean, spread, count = np.zeros(X.n_features), np.zeros(X.n_features), 0
-    for _, block in X.blocks():
-        b = block.shape[0]
-        block_mean, block_spread = _block_moments(block if X.is_sparse else block - origin)
-        difference = block_mean - mean
-        spread += block_spread + difference**2 * (count * b / (count + b))
-        mean += difference * (b / (count + b))
-        count += b
+    with reading(X):
+        for _, block in X.blocks():
+            b = block.shape[0]
+            block_mean, block_spread = _block_moments(block if X.is_sparse else block - origin)
+            difference = block_mean - mean
+            spread += block_spread + difference**2 * (count * b / (count + b))
+            mean += difference * (b / (count + b))
+            count += b
     overall = sum_over_ranks(X.comm, mean * (count / X.n_rows))
     spread += count * (mean - overall) ** 2
     return origin + overall, sum_over_ranks(X.comm, spread) / max(X.n_rows - 1, 1)
@@ -41,8 +42,9 @@ def _origin(X: RowSource) -> NDArray[np.float64]:
         return np.zeros(X.n_features)
     owner = X.comm.allreduce(X.comm.rank if X.n_local else X.comm.size, op=MPI.MIN)
     first = np.empty(X.n_features)
-    if X.comm.rank == owner:
-        first[:] = next(iter(X.blocks()))[1][0]
+    with reading(X):
+        if X.comm.rank == owner:
+            first[:] = next(iter(X.blocks()))[1][0]
     X.comm.Bcast(first, root=owner)
     return first
 

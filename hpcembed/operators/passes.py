@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -27,7 +29,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.matrix import DataMatrix, RowSource
+from hpcembed.matrix import DataMatrix, RowSource, reading
 from hpcembed.operators.moments import column_moments
 from hpcembed.parallel import sum_over_ranks
 
@@ -99,10 +101,11 @@ def _sample(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and deviation of the first block of rows there is. Collective."""
     owner = X.comm.allreduce(X.comm.rank if X.n_local else X.comm.size, op=MPI.MIN)
     found = np.zeros((2, X.n_features))
-    if X.comm.rank == owner:
-        _, block = next(iter(X.blocks(block_bytes=_BLOCK_BYTES)))
-        found[0] = block.mean(axis=0)
-        found[1] = (block - found[0]).std(axis=0)
+    with reading(X):
+        if X.comm.rank == owner:
+            _, block = next(iter(X.blocks(block_bytes=_BLOCK_BYTES)))
+            found[0] = block.mean(axis=0)
+            found[1] = (block - found[0]).std(axis=0)
     X.comm.Bcast(found, root=owner)
     return found[0], found[1]
 
@@ -178,6 +181,7 @@ class CovariancePasses:
         if isinstance(X, DataMatrix) and not X.is_sparse and X.n_features >= _LONG_ROW:
             self._columns = X.columns
         self._comm = X.comm
+        self._reading = partial(reading, X) if X.is_streamed else nullcontext
         self._shape = (X.n_local, X.n_features)
         share, rest = divmod(X.n_features, X.comm.size)
         # features of each rank, as PETSc divides them
@@ -221,12 +225,14 @@ class CovariancePasses:
         guess = moments.shift if moments.mean is None else moments.mean
         offset = (guess if shift is None else guess - shift) @ V
         sums = _Sums(moments, V.shape[1], self._dtype)
-        if self._sparse:
-            self._sparse_pass(V, offset.astype(self._dtype), sums)
-        elif self._columns is not None:
-            self._wide_pass(V, offset.astype(self._dtype), shift, sums)
-        else:
-            self._dense_pass(V, offset.astype(self._dtype), shift, sums)
+        offset = offset.astype(self._dtype)
+        with self._reading():
+            if self._sparse:
+                self._sparse_pass(V, offset, sums)
+            elif self._columns is not None:
+                self._wide_pass(V, offset, shift, sums)
+            else:
+                self._dense_pass(V, offset, shift, sums)
         self.n_passes += 1
         sums.complete(self._comm, moments, shift)
         if moments.centred:

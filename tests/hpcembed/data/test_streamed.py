@@ -1,5 +1,6 @@
 """Rows that stay in their files: every format, its refusals, and estimators on them."""
 
+import dataclasses
 import threading
 
 import h5py
@@ -179,3 +180,29 @@ def test_columns_of_several_tables_are_joined_by_name(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "2.parquet")
     with pytest.raises(InputError, match="no column 'a'; it has x, y, z"):
         open_rows([tmp_path / "0.parquet", tmp_path / "2.parquet"])
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("engine", ["assembled", "matrix_free", "block", "gram"])
+def test_a_file_that_ends_early_on_one_rank_stops_all(comm, make, engine):
+    stream = open_rows(make("npy"), comm)
+    if comm.rank == comm.size - 1:  # this rank alone meets a reader that fails
+
+        def fails(first, last):
+            raise InputError("x.npy: truncated")
+            yield
+
+        array = stream._arrays[0]
+        object.__setattr__(
+            stream, "_arrays", (_Failing(array.name, array.shape, array.dtype, fails),)
+        )
+    with pytest.raises(InputError, match=r"x.npy: truncated"):
+        PCA(2, eigen_solver=engine).fit(stream)
+
+
+@dataclasses.dataclass
+class _Failing:
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    blocks: object
