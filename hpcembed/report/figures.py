@@ -1,4 +1,4 @@
-"""Figures of a run as PNG files: the spectrum, the solver's convergence, the training.
+"""Figures of a run as PNG or SVG files: the spectrum, the solver's convergence, the training.
 
 Drawn on figure objects with the Agg canvas; no display, no global state of matplotlib. Colours are
 those of Okabe and Ito (2008), told apart with any colour vision; lines differ in style as well.
@@ -13,11 +13,19 @@ from typing import Any, Protocol
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-__all__ = ["Check", "TrainedEpoch", "draw_convergence", "draw_spectrum", "draw_training"]
+__all__ = [
+    "Check",
+    "TrainedEpoch",
+    "draw_convergence",
+    "draw_spectrum",
+    "draw_training",
+    "save_figure",
+]
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072B2",
@@ -28,11 +36,12 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#56B4E9",
     "#666666",
 )
-_CURVES = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, "#000000", GREY)
-_STYLES = ("-", "--", "-.", ":")
+CURVES = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, "#000000", GREY)
+STYLES = ("-", "--", "-.", ":")
 #: Points beyond which markers would merge into a band.
 MARKED = 60
-_SETTINGS: dict[Any, Any] = {
+SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "hpcembed",
     "font.size": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -90,7 +99,7 @@ def draw_spectrum(
     values = np.asarray(eigenvalues, dtype=np.float64)
     number = np.arange(1, values.size + 1)
     cumulative = np.cumsum(explained_variance_ratio)
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(9.0, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         positive = values > 0
@@ -116,7 +125,7 @@ def draw_spectrum(
             )
         for axes in (left, right):
             _integer_axis(axes, number)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def draw_convergence(path: Path, history: Sequence[Check], tol: float) -> None:
@@ -136,7 +145,7 @@ def draw_convergence(path: Path, history: Sequence[Check], tol: float) -> None:
     measures = np.array([check.measure for check in history], dtype=np.float64)
     sizes = np.array([check.size for check in history])
     chosen = np.array([check.chosen for check in history], dtype=bool)
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(9.0, 6.4), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1.0))
         _draw_measures(upper, matvecs, measures, chosen, tol)
@@ -167,7 +176,7 @@ def draw_convergence(path: Path, history: Sequence[Check], tol: float) -> None:
         else:
             upper.plot([], [], linestyle="", label=f"{len(starts)} restarts")
         upper.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _draw_measures(
@@ -216,15 +225,15 @@ def draw_training(path: Path, curves: Mapping[str, Sequence[TrainedEpoch]]) -> N
     curves : mapping of str to sequence of TrainedEpoch
         Label of the network, and its epochs in order.
     """
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(9.0, 3.8 + 0.22 * max(0, len(curves) - 4)), layout="constrained")
         left, right = figure.subplots(1, 2)
         everything: list[float] = []
         for position, (label, epochs) in enumerate(curves.items()):
             number = [one.epoch for one in epochs]
             style = {
-                "color": _CURVES[position % len(_CURVES)],
-                "linestyle": _STYLES[position % len(_STYLES)],
+                "color": CURVES[position % len(CURVES)],
+                "linestyle": STYLES[position % len(STYLES)],
                 "marker": "o" if len(number) == 1 else "",
                 "label": label,
             }
@@ -244,7 +253,7 @@ def draw_training(path: Path, curves: Mapping[str, Sequence[TrainedEpoch]]) -> N
         handles, labels = left.get_legend_handles_labels()
         if handles:
             figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(handles)))
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _log_axis(axes: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -282,5 +291,14 @@ def _marks(n_points: int) -> dict[str, Any]:
     return {"marker": "o", "markersize": 4} if n_points <= MARKED else {}
 
 
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure).print_figure(path, format="png", dpi=130)
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as what the ending of the path says: ``.png`` or ``.svg``. Not collective.
+
+    An SVG file drawn under :data:`SETTINGS` is the same for the same figure: it holds no date and
+    no random identifiers.
+    """
+    if path.suffix == ".svg":
+        canvas = FigureCanvasSVG(figure)
+        canvas.print_figure(path, format="svg", dpi=130, metadata={"Date": None})
+    else:
+        FigureCanvasAgg(figure).print_figure(path, format="png", dpi=130)

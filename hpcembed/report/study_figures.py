@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hpcembed.report.figures import _CURVES, _SETTINGS, _STYLES, GREY, MARKED
+from hpcembed.report.figures import CURVES, GREY, MARKED, SETTINGS, STYLES, save_figure
 
 __all__ = ["AccuracyCurve", "draw_accuracy", "draw_rivals"]
 
@@ -51,15 +49,13 @@ class AccuracyCurve:
     published_baseline: float | None = None
 
 
-def draw_accuracy(
-    path: Path, curves: Sequence[AccuracyCurve], title: str, form: Literal["png", "svg"] = "png"
-) -> None:
+def draw_accuracy(path: Path, curves: Sequence[AccuracyCurve], title: str) -> None:
     """Draw accuracy against dimension, one curve for each network. Not collective."""
-    with matplotlib.rc_context(_SETTINGS | {"svg.hashsalt": "hpcembed"}):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(8.6, 5.2), layout="constrained")
         axes = figure.subplots()
         for position, curve in enumerate(curves):
-            colour = _CURVES[position % len(_CURVES)]
+            colour = CURVES[position % len(CURVES)]
             _draw_curve(axes, curve, colour, "-", curve.network)
             if curve.baseline is not None:
                 axes.axhline(100.0 * curve.baseline, color=colour, linestyle="--", linewidth=1.0)
@@ -77,18 +73,16 @@ def draw_accuracy(
         axes.set_title(title)
         _label(axes)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        _save(figure, path, form)
+        save_figure(figure, path)
 
 
-def draw_rivals(
-    path: Path, curves: Sequence[AccuracyCurve], title: str, form: Literal["png", "svg"] = "png"
-) -> None:
+def draw_rivals(path: Path, curves: Sequence[AccuracyCurve], title: str) -> None:
     """Draw the embeddings against each other, one panel for each network. Not collective."""
     networks = list(dict.fromkeys(curve.network for curve in curves))
     embeddings = list(dict.fromkeys(curve.embedding for curve in curves))
     columns = min(2, len(networks))
     rows = -(-len(networks) // columns)
-    with matplotlib.rc_context(_SETTINGS | {"svg.hashsalt": "hpcembed"}):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(4.6 * columns + 1.0, 3.4 * rows + 0.8), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
         for axes, network in zip(panels, networks, strict=False):
@@ -96,8 +90,8 @@ def draw_rivals(
                 if curve.network != network:
                     continue
                 position = embeddings.index(curve.embedding)
-                style = _STYLES[position % len(_STYLES)]
-                _draw_curve(axes, curve, _CURVES[position], style, curve.embedding)
+                style = STYLES[position % len(STYLES)]
+                _draw_curve(axes, curve, CURVES[position], style, curve.embedding)
                 if curve.baseline is not None and position == 0:
                     axes.axhline(100.0 * curve.baseline, color=GREY, linestyle="--", linewidth=1.0)
             if any(curve.baseline is not None for curve in curves):
@@ -109,7 +103,7 @@ def draw_rivals(
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(handles)))
         figure.suptitle(title)
-        _save(figure, path, form)
+        save_figure(figure, path)
 
 
 def _draw_curve(axes: Any, curve: AccuracyCurve, colour: str, style: str, label: str) -> None:
@@ -142,10 +136,3 @@ def _label(axes: Any) -> None:
     axes.xaxis.set_major_locator(
         MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     )
-
-
-def _save(figure: Figure, path: Path, form: Literal["png", "svg"]) -> None:
-    if form == "png":
-        FigureCanvasAgg(figure).print_figure(path, format="png", dpi=130)
-    else:
-        FigureCanvasSVG(figure).print_figure(path, format="svg", metadata={"Date": None})

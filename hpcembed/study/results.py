@@ -1,16 +1,20 @@
-"""What a study leaves: tables as CSV, Markdown and JSON, figures with their data beside them."""
+"""What a study leaves: tables as CSV, Markdown and JSON, figures with their data, a report."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from hpcembed.config import NETWORK_SIZES
 from hpcembed.report import AccuracyCurve, RunFolder, draw_accuracy, draw_rivals
+from hpcembed.report.page import Figure
 from hpcembed.study.cells import Result
+from hpcembed.study.drawing import Drawing, Pictures
+from hpcembed.study.page import write_page
 from hpcembed.study.published import Published
 from hpcembed.study.settings import StudyConfig
 from hpcembed.study.statistics import (
@@ -23,10 +27,13 @@ from hpcembed.study.tables import Summary, network_name, row_of, study_markdown,
 
 __all__ = ["summarise_study", "write_study"]
 
-_FORMS: tuple[Literal["png", "svg"], ...] = ("png", "svg")
 
-
-def summarise_study(study: StudyConfig, results: Sequence[Result], n_features: int) -> Summary:
+def summarise_study(
+    study: StudyConfig,
+    results: Sequence[Result],
+    n_features: int,
+    embedding_seconds: float = math.nan,
+) -> Summary:
     """Work out everything that is claimed. Not collective."""
     margin, confidence = study.study.margin / 100.0, study.study.confidence
     found = summarise(results, confidence)
@@ -37,6 +44,7 @@ def summarise_study(study: StudyConfig, results: Sequence[Result], n_features: i
         points=found,
         smallest=smallest_without_loss(found, margin),
         compression=best_compression(results, found, n_features, margin, confidence),
+        embedding_seconds=embedding_seconds,
     )
 
 
@@ -47,8 +55,9 @@ def write_study(
     results: Sequence[Result],
     published: Mapping[tuple[int, ...], Published],
     facts: Mapping[str, Any],
+    pictures: Pictures,
 ) -> str:
-    """Write tables, data and figures; rank 0 only.
+    """Write tables, data, figures and the report; rank 0 only.
 
     Not collective.
 
@@ -67,9 +76,12 @@ def write_study(
     text = summary_text(study, summary)
     folder.write_text("study.md", study_markdown(study, summary, published))
     folder.write_json("study.json", _json(study, summary, published, facts, results))
-    curves = _curves(summary, published)
-    if study.output.figures and curves:
-        _draw(folder, study, curves)
+    if study.output.figures:
+        curves = _curves(summary, published)
+        drawn = _draw(folder, study, curves) if curves else {}
+        one = summary.compression
+        confusion = _confusion(one.point, results) if one else []
+        write_page(folder, study, summary, published, drawn, confusion, pictures, facts)
     return text
 
 
@@ -185,20 +197,30 @@ def _curves(
     return curves
 
 
-def _draw(folder: RunFolder, study: StudyConfig, curves: Sequence[AccuracyCurve]) -> None:
+def _draw(
+    folder: RunFolder, study: StudyConfig, curves: Sequence[AccuracyCurve]
+) -> dict[str, Figure]:
+    """Draw accuracy against dimension, and the rivals of the first embedding."""
     title = f"{study.data.name}, recipe {study.study.recipe}, {len(study.seeds)} seeds"
-    first = curves[0].embedding
-    main = [curve for curve in curves if curve.embedding == first]
-    rivals = len(main) < len(curves)
-    for form in _FORMS:
-        with folder.new_file(f"figures/accuracy.{form}") as path:
-            draw_accuracy(path, main, title, form)
-        if rivals:
-            with folder.new_file(f"figures/rivals.{form}") as path:
-                draw_rivals(path, curves, title, form)
-    for name, drawn in (("accuracy", main), ("rivals", curves if rivals else [])):
-        if drawn:
-            folder.write_csv(f"figures/{name}.csv", _figure_columns(drawn))
+    main = [curve for curve in curves if curve.embedding == curves[0].embedding]
+    drawing = Drawing(folder)
+    drawn = {
+        "accuracy": drawing.add(
+            "accuracy",
+            lambda path: draw_accuracy(path, main, title),
+            _figure_columns(main),
+            "Test accuracy against the number of inputs: mean over the seeds, with a band of one "
+            "standard deviation; dashed: the same network on all features.",
+        )
+    }
+    if len(main) < len(curves):
+        drawn["rivals"] = drawing.add(
+            "rivals",
+            lambda path: draw_rivals(path, curves, title),
+            _figure_columns(curves),
+            "The same networks on other inputs of as many columns.",
+        )
+    return drawn
 
 
 def _figure_columns(curves: Sequence[AccuracyCurve]) -> dict[str, list[Any]]:

@@ -14,28 +14,31 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from hpcembed.config import to_toml
 from hpcembed.config_limits import check_network
 from hpcembed.environment import describe_environment
 from hpcembed.job import Job, place
 from hpcembed.log import show
+from hpcembed.network_input import project
 from hpcembed.parallel import agreement, check_launcher, gather_rows, idle_while_root
 from hpcembed.report import RunFolder
 from hpcembed.results import write_embedding
-from hpcembed.stages import say
+from hpcembed.stages import say, timed
 from hpcembed.study.begin import MARK, Begun, begin, open_folder
 from hpcembed.study.cells import Cell, Result, plan_units
+from hpcembed.study.drawing import Pictures
 from hpcembed.study.inputs import StudyInputs
 from hpcembed.study.ledger import read_results
 from hpcembed.study.published import Published, load_published
 from hpcembed.study.results import summarise_study, write_study
-from hpcembed.study.settings import StudyConfig, job_of, layers_of, load_study
+from hpcembed.study.settings import StudyConfig, image_shape, job_of, layers_of, load_study
 from hpcembed.study.sweep import Trainer, train_units
 
 __all__ = ["cells_of", "run_study"]
 
-#: Test rows whose first three components go into scatter.csv.
+#: Test rows whose first three components are drawn.
 SCATTERED = 2000
 
 
@@ -76,18 +79,21 @@ def run_study(
         begun = begin(job)
         n_classes = len(begun.train.class_names)
         _check_networks(study, begun.train.n_features, n_classes)
+        shape = image_shape(study, begun.train.n_features)
         placed = to_toml(dataclasses.replace(study, data=job.placed_data()))
         idle_while_root(
             comm, lambda: write_embedding(folder, placed, begun.dataset, begun.pca, MARK)
         )
         cells = cells_of(study, begun.train.n_features)
         results = _train(job, study, begun, cells, n_classes)
-        scatter = _scatter(begun)
+        with timed(comm, begun.seconds, "project"):
+            coordinates = project(begun.pca, begun.train, begun.test)
+        pictures = _pictures(begun, coordinates[1], shape)
         begun.destroy()
     environment = describe_environment(comm, job.threads)
     text = idle_while_root(
         comm,
-        lambda: _write(folder, study, begun, results, published, environment, scatter),
+        lambda: _write(folder, study, begun, results, published, environment, pictures),
     )
     if text is not None:
         show(text)
@@ -150,17 +156,23 @@ def _train(
 _NOTHING: Any = None
 
 
-def _scatter(begun: Begun) -> dict[str, Any]:
-    """First three components of some test rows, on rank 0. Collective."""
+def _pictures(begun: Begun, coordinates: NDArray[Any], shape: tuple[int, ...]) -> Pictures:
+    """What the report draws of the data; whole on rank 0 alone. Collective."""
     test, pca = begun.test, begun.pca
     share = -(-SCATTERED // test.comm.size)
-    rows = pca.transform(test)[:share, :3]
-    gathered = gather_rows(test.comm, np.ascontiguousarray(rows))
+    rows = np.ascontiguousarray(coordinates[:share, :3], dtype=np.float64)
+    gathered = gather_rows(test.comm, rows)
     labels = gather_rows(test.comm, np.asarray(test.labels[:share]))
-    if gathered is None or labels is None:
-        return {}
-    columns: dict[str, Any] = {f"component{i + 1}": gathered[:, i] for i in range(rows.shape[1])}
-    return columns | {"class": [test.class_names[label] for label in labels]}
+    classes = [] if labels is None else [test.class_names[label] for label in labels]
+    return Pictures(
+        eigenvalues=pca.eigenvalues_,
+        shares=pca.explained_variance_ratio_,
+        components=pca.components_,
+        class_names=tuple(test.class_names),
+        image_shape=shape,
+        scatter=np.empty((0, 0)) if gathered is None else gathered,
+        scatter_classes=classes,
+    )
 
 
 def _write(
@@ -170,7 +182,7 @@ def _write(
     results: Sequence[Result],
     published: Mapping[tuple[int, ...], Published],
     environment: Mapping[str, object],
-    scatter: Mapping[str, Any],
+    pictures: Pictures,
 ) -> str:
     pca, dataset = begun.pca, begun.dataset
     facts = {
@@ -192,6 +204,6 @@ def _write(
         "seconds": begun.seconds,
         "environment": environment,
     }
-    folder.write_csv("scatter.csv", scatter)
-    summary = summarise_study(study, results, begun.train.n_features)
-    return write_study(folder, study, summary, results, published, facts)
+    embedding = sum(begun.seconds[stage] for stage in ("operator", "solve", "project"))
+    summary = summarise_study(study, results, begun.train.n_features, embedding)
+    return write_study(folder, study, summary, results, published, facts, pictures)

@@ -8,6 +8,7 @@ of the recipe of that name, ``[training]`` those of either.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,15 @@ from hpcembed.config_limits import check_limits
 from hpcembed.errors import ConfigError
 from hpcembed.recipe import RECIPES, Recipe
 
-__all__ = ["EMBEDDINGS", "StudyConfig", "SweepConfig", "job_of", "layers_of", "load_study"]
+__all__ = [
+    "EMBEDDINGS",
+    "StudyConfig",
+    "SweepConfig",
+    "image_shape",
+    "job_of",
+    "layers_of",
+    "load_study",
+]
 
 #: Inputs of k columns that networks are trained on.
 EMBEDDINGS = ("spectral", "whitened", "gaussian", "sparse")
@@ -66,6 +75,9 @@ class SweepConfig:
     #: JSON file with published accuracies of this data set, for the figure
     published: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    #: rows that are images: (height, width) or (3, height, width), for the report; known for idx
+    #: (square ones), cifar10 and digits
+    image_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +187,28 @@ def job_of(study: StudyConfig) -> JobConfig:
         resources=study.resources,
         output=study.output,
     )
+
+
+def image_shape(study: StudyConfig, n_features: int) -> tuple[int, ...]:
+    """Shape of the images that rows are, empty where they are none. Not collective.
+
+    Raises
+    ------
+    ConfigError
+        The shape that was given does not have `n_features` values.
+    """
+    given = study.study.image_shape
+    if given:
+        right = len(given) == 2 or (len(given) == 3 and given[0] == 3)
+        if not right or math.prod(given) != n_features:
+            raise ConfigError(
+                f"study.image_shape = {list(given)} is no image of {n_features} features: give "
+                "[height, width] or [3, height, width]"
+            )
+        return given
+    side = math.isqrt(n_features)
+    if study.data.format == "cifar10" and n_features == 3072:
+        return 3, 32, 32
+    if study.data.format in ("idx", "digits") and side * side == n_features:
+        return side, side
+    return ()

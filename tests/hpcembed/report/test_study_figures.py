@@ -43,7 +43,7 @@ def test_drawn_as_png_and_svg(tmp_path, curves, draw):
     assert min(image.shape[:2]) > 300
     assert (image[..., :3].mean(axis=2) < 0.5).mean() > 0.001
     for name in ("a.svg", "b.svg"):
-        draw(tmp_path / name, curves, "title", "svg")
+        draw(tmp_path / name, curves, "title")
     text = (tmp_path / "a.svg").read_text()
     assert text.startswith("<?xml")
     assert text == (tmp_path / "b.svg").read_text()  # nothing of the day or of chance

@@ -5,7 +5,7 @@ import pytest
 from hpcembed.config import to_toml
 from hpcembed.errors import ConfigError
 from hpcembed.recipe import RECIPES
-from hpcembed.study.settings import job_of, load_study
+from hpcembed.study.settings import image_shape, job_of, load_study
 
 
 @pytest.fixture
@@ -85,3 +85,17 @@ def test_what_is_refused(study, text, words):
         load_study(study(text))
     assert "study.toml" in str(caught.value) or "hidden layers" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_shape_of_images(study):
+    assert image_shape(load_study(study('[data]\nformat = "digits"\n')), 64) == (8, 8)
+    assert image_shape(load_study(study('[data]\nformat = "idx"\n')), 784) == (28, 28)
+    assert image_shape(load_study(study('[data]\nformat = "idx"\n')), 700) == ()
+    assert image_shape(load_study(study('[data]\nformat = "cifar10"\n')), 3072) == (3, 32, 32)
+    assert image_shape(load_study(study('[data]\nformat = "csv"\n')), 64) == ()
+    given = load_study(study("[study]\nimage_shape = [3, 4, 5]\n"))
+    assert image_shape(given, 60) == (3, 4, 5)
+    for shape, n_features in (("[4, 5]", 21), ("[60]", 60), ("[2, 5, 6]", 60)):
+        wrong = load_study(study(f"[study]\nimage_shape = {shape}\n"))
+        with pytest.raises(ConfigError, match=f"is no image of {n_features} features"):
+            image_shape(wrong, n_features)

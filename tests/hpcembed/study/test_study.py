@@ -87,7 +87,8 @@ def test_what_a_study_leaves_and_resumes(run_mpi, tmp_path, small):
     assert "at least 5 are needed" in done.out
     for name in (
         "study.toml", "study.md", "study.json", "cells.csv", "accuracy.csv", "accuracy/8.csv",
-        "eigenvalues.csv", "projection.safetensors", "scatter.csv", "figures/accuracy.png",
+        "eigenvalues.csv", "projection.safetensors", "report.html", "figures/scatter.csv",
+        "figures/accuracy.png",
         "figures/accuracy.svg", "figures/accuracy.csv", "figures/rivals.png",
         "figures/rivals.svg", "figures/rivals.csv",
     ):  # fmt: skip
@@ -118,7 +119,7 @@ def test_what_a_study_leaves_and_resumes(run_mpi, tmp_path, small):
     assert six["test_difference"] == pytest.approx(mean)
     assert six["test_difference_low"] < mean < six["test_difference_high"]
     assert "Not reached: 8 spectral k = 2" in (out / "study.md").read_text()
-    rows = (out / "scatter.csv").read_text().splitlines()
+    rows = (out / "figures/scatter.csv").read_text().splitlines()
     assert rows[0] == "component1,component2,component3,class"
     assert len(rows) == 1 + 359
 
