@@ -4,7 +4,9 @@
 
 Reads the run's data again, forms its covariance densely with numpy (one process), and prints for
 both sets of vectors the largest residual over the largest eigenvalue and the loss of orthogonality,
-and the sine of the largest angle between the two subspaces and to LAPACK's.
+and the sine of the largest angle between the two subspaces and to LAPACK's. Then for the published
+ones the sine for each number of leading vectors: at which k their projections were those of the
+dominant subspace. A study's folder serves as well as a run's.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from mpi4py import MPI
 
 from hpcembed.config import load_job
 from hpcembed.data import read_dataset, read_matrix
+from hpcembed.study.settings import load_study
 
 
 def main() -> None:
@@ -28,7 +31,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     arguments = parser.parse_args()
 
-    C = covariance(arguments.run / "job.toml", arguments.data_dir)
+    C = covariance(arguments.run, arguments.data_dir)
     V = safetensors.numpy.load_file(arguments.run / "projection.safetensors")["components"].T
     W = np.asarray(read_matrix(arguments.reference))
     if W.shape != V.shape:
@@ -45,10 +48,24 @@ def main() -> None:
             f"sine of the largest angle to LAPACK {largest_sine(exact, X):.1e}"
         )
     print(f"  between both: sine of the largest angle {largest_sine(V, W):.2e}")
+    sines = leading_sines(C, W)
+    print(f"  published, leading k: {', '.join(f'{k} {s:.0e}' for k, s in sines.items())}")
 
 
-def covariance(job: Path, data_dir: Path) -> np.ndarray:
-    data = read_dataset(load_job(job).data, data_dir, MPI.COMM_SELF)
+def leading_sines(C: np.ndarray, W: np.ndarray) -> dict[int, float]:
+    """Sine of the largest angle between the first k columns of W and the dominant subspace of C."""
+    d, k = W.shape
+    exact = scipy.linalg.eigh(C, subset_by_index=(d - k, d - 1))[1][:, ::-1]
+    return {i: largest_sine(exact[:, :i], W[:, :i]) for i in range(1, k + 1)}
+
+
+def covariance(folder: Path, data_dir: Path) -> np.ndarray:
+    """Covariance of the training rows of a run's or a study's folder."""
+    if (folder / "study.toml").exists():
+        config = load_study(folder / "study.toml").data
+    else:
+        config = load_job(folder / "job.toml").data
+    data = read_dataset(config, data_dir, MPI.COMM_SELF)
     rows = (data.train.rows - data.scaling.shift) * data.scaling.factor
     rows -= rows.mean(axis=0)
     return rows.T @ rows / (len(rows) - 1)

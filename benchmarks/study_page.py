@@ -1,0 +1,285 @@
+"""Write docs/study.md out of finished studies: what was reached, beside what was published.
+
+    python benchmarks/study_page.py RESULTS --data-dir DATA --out docs
+
+RESULTS holds folders named DATASET-RECIPE that `hpcembed study` left (mnist-default,
+mnist-published, ...). Nothing is typed by hand: every number is read from their `study.json`, the
+published ones from `reference/published_accuracy.json` under DATA, and the convergence of the
+published eigenvectors is measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from published_subspaces import covariance, leading_sines
+
+from hpcembed.data import read_matrix
+from hpcembed.report import markdown_table, percent, points
+
+SETS = ("mnist", "cifar10", "date_fruit", "fetal_health")
+#: Accuracies that were to be reached: data set, network, k, accuracy, the published one.
+TARGETS = (
+    ("mnist", "32-32", 50, 0.970, 0.955),
+    ("mnist", "32-32", 20, 0.960, 0.939),
+    ("mnist", "64-64", 50, 0.977, 0.974),
+    ("mnist", "512-512", 20, 0.983, 0.983),
+    ("mnist", "512-512", 50, 0.987, 0.987),
+    ("cifar10", "512-512", 50, 0.555, 0.532),
+    ("cifar10", "64-64", 50, 0.510, 0.476),
+    ("cifar10", "32-32", 50, 0.490, 0.437),
+)
+#: Sine beyond which a published subspace counts as not converged.
+CONVERGED = 0.01
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="folder of the studies' folders")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    arguments = parser.parse_args()
+    published = json.loads(
+        (arguments.data_dir / "reference" / "published_accuracy.json").read_text()
+    )
+    studies = {
+        (name, recipe): json.loads(path.read_text())
+        for name in SETS
+        for recipe in ("default", "published")
+        if (path := arguments.results / f"{name}-{recipe}" / "study.json").exists()
+    }
+    if not studies:
+        raise SystemExit(f"{arguments.results}: holds no finished study of {', '.join(SETS)}")
+    parts = [
+        HEAD,
+        "## One row for each data set\n\n" + compression_table(studies, published),
+        "## Our recipe against the published accuracies\n\n" + target_table(studies),
+        "## Smallest number of components without loss\n\n" + smallest_table(studies, published),
+        "## The published recipe repeated\n\n" + reproduction(studies, published, arguments),
+        "## Figures\n\n" + figures(studies, arguments),
+    ]
+    (arguments.out / "study.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+HEAD = """# What the compression studies found
+
+Made by `benchmarks/study_page.py` from the folders of `hpcembed study jobs/study_*.toml`. Accuracies
+are means over seeds with their standard deviation; differences are paired by seed and stand with
+their 95 % Student-t interval, in points. Every choice was made on validation rows; test rows were read
+once for each trained network. Published: Petit, Li, Emad, Dongarra, E2IDEP (ScalAH 2025), and the
+poster by Petit, Li and Emad; one seed each."""
+
+
+def compression_table(studies: dict[Any, Any], published: dict[str, Any]) -> str:
+    rows = []
+    for name in SETS:
+        study = studies.get((name, "default"))
+        if study is None or study["compression"] is None:
+            continue
+        one, d = study["compression"], study["dataset"]["n_features"]
+        base, model = one["baseline"], one["model"]
+        seconds = sum(
+            study["seconds"].get(stage, 0.0) for stage in ("operator", "solve", "project")
+        )
+        whole = model["train_seconds"] + seconds
+        rows.append(
+            (
+                name,
+                f"{d:,} -> {model['n_inputs']} ({d / model['n_inputs']:.1f}x)",
+                f"{base['hidden']} -> {model['hidden']}",
+                f"{base['parameters']:,} -> {model['parameters']:,} "
+                f"({base['parameters'] / model['parameters']:.1f}x)",
+                f"{model['parameters_with_projection']:,} "
+                f"({base['parameters'] / model['parameters_with_projection']:.1f}x)",
+                f"{base['train_seconds']:.2f} -> {whole:.2f} ({base['train_seconds'] / whole:.1f}x)",
+                f"{percent(base['test_mean'], base['test_deviation'])} -> "
+                f"{percent(model['test_mean'], model['test_deviation'])}",
+                interval(one["test_difference"]),
+                f"{study['study']['margin']:g}",
+                "yes" if one["holds"] else "no",
+            )
+        )
+    radar = published["poster_radar"]
+    base, model = radar["baseline"], radar["embedding"]
+    rows.append(
+        (
+            "radar, as published",
+            f"{base['input_dim']} -> {model['input_dim']} "
+            f"({base['input_dim'] / model['input_dim']:.1f}x)",
+            f"{short(base['network'])} -> {short(model['network'])}",
+            f"{base['parameters']:,} -> {model['parameters']:,} "
+            f"({base['parameters'] / model['parameters']:.1f}x)",
+            "-",
+            f"{base['train_seconds']} -> {model['train_seconds']} "
+            f"({base['train_seconds'] / model['train_seconds']:.1f}x)",
+            f"{percent(base['test_accuracy'])} -> {percent(model['test_accuracy'])}",
+            points(model["test_accuracy"] - base["test_accuracy"]),
+            "-",
+            "-",
+        )
+    )
+    headings = (
+        "data set", "inputs", "network", "parameters", "with the projection",
+        "seconds, embedding included", "test %", "difference", "margin", "kept on validation rows",
+    )  # fmt: skip
+    text = (
+        "The baseline is the best network on all features by validation accuracy; the model the one "
+        "with the fewest numbers (projection counted) that keeps within the margin of it. Radar was "
+        "not run here: its row is the poster's."
+    )
+    return f"{text}\n\n{markdown_table(headings, rows, 3)}"
+
+
+def short(network: str) -> str:
+    """Hidden layers of a network written with its inputs and classes."""
+    return "-".join(network.split("-")[1:-1])
+
+
+def interval(difference: dict[str, float] | None) -> str:
+    if difference is None:
+        return "-"
+    return points(difference["mean"], difference["low"], difference["high"])
+
+
+def target_table(studies: dict[Any, Any]) -> str:
+    rows = []
+    for name, network, k, wanted, theirs in TARGETS:
+        point = find(studies.get((name, "default")), network, k)
+        if point is None:
+            continue
+        reached = "yes" if point["test_mean"] >= wanted else "no"
+        rows.append(
+            (
+                name, network, str(k), percent(theirs), percent(wanted),
+                percent(point["test_mean"], point["test_deviation"]), str(point["n_seeds"]), reached,
+            )
+        )  # fmt: skip
+    headings = ("data set", "network", "k", "published %", "target %", "ours %", "seeds", "reached")
+    return markdown_table(headings, rows, 2)
+
+
+def find(study: dict[str, Any] | None, network: str, k: int) -> dict[str, Any] | None:
+    found = (
+        point
+        for point in (study or {"points": []})["points"]
+        if (point["input"], point["hidden"], point["n_inputs"]) == ("spectral", network, k)
+    )
+    return next(found, None)
+
+
+def smallest_table(studies: dict[Any, Any], published: dict[str, Any]) -> str:
+    rows = []
+    for (name, recipe), study in studies.items():
+        hidden = published["sets"][name]["protocol"]["hidden"]
+        for one in study["smallest"]:
+            if one["input"] != "spectral":
+                continue
+            size = next((key for key, w in hidden.items() if dashed(w) == one["hidden"]), None)
+            rows.append(
+                (
+                    name,
+                    recipe,
+                    one["hidden"],
+                    f"{one['n_inputs']}" if one["holds"] else "none",
+                    "yes" if one["confirmed"] else "no",
+                    f"{study['study']['margin']:g}",
+                    first_reached(published["sets"][name], size),
+                )
+            )
+    text = (
+        "Ours: the smallest k studied at which the lower end of the interval, on validation rows, is "
+        'above minus the margin; "test agrees" when that of the test rows is too. Published: the '
+        "smallest k whose accuracy was at least that of the same network on all features; one seed, "
+        "on test rows."
+    )
+    headings = (
+        "data set", "recipe", "network", "smallest k", "test agrees", "margin", "published k",
+    )  # fmt: skip
+    return f"{text}\n\n{markdown_table(headings, rows, 3)}"
+
+
+def first_reached(published: dict[str, Any], size: str | None) -> str:
+    if size is None:
+        return "-"
+    base = published["baseline_accuracy"][size]
+    accuracies = published["embedded_accuracy"][size]
+    return str(next((k for k, a in enumerate(accuracies, 1) if a >= base), "never"))
+
+
+def dashed(widths: list[int]) -> str:
+    return "-".join(map(str, widths))
+
+
+def reproduction(
+    studies: dict[Any, Any], published: dict[str, Any], arguments: argparse.Namespace
+) -> str:
+    parts, rows, lost, sines = [], [], [], []
+    for name in SETS:
+        study = studies.get((name, "published"))
+        if study is None:
+            continue
+        file = next((arguments.data_dir / "reference").glob(f"{name}_eigen_*.mtx"), None)
+        bad: list[int] = []
+        if file is not None:
+            folder = arguments.results / f"{name}-published"
+            W = np.asarray(read_matrix(file))
+            found = leading_sines(covariance(folder, arguments.data_dir), W)
+            bad = [k for k, sine in found.items() if sine > CONVERGED]
+            worst = max(found, key=lambda k: found[k])
+            sines.append(f"{name}: largest {found[worst]:.0e}, at k = {worst}")
+        cells = [p for p in study["points"] if p["published"] is not None]
+        judged = [p for p in cells if p["input"] == "full" or p["n_inputs"] not in bad]
+        below = [p for p in judged if p["test_mean"] < p["published"] - 0.01]
+        share = 1.0 - len(below) / len(judged)
+        rows.append(
+            (
+                name, str(len(study["study"]["seeds"])), str(len(judged)),
+                f"{len(judged) - len(below)} ({100 * share:.0f} %)", str(len(cells) - len(judged)),
+            )
+        )  # fmt: skip
+        lost += [
+            (
+                name, p["hidden"], str(p["n_inputs"]) if p["input"] != "full" else "all",
+                percent(p["test_mean"], p["test_deviation"]), percent(p["published"]),
+                points(p["test_mean"] - p["published"]),
+            )
+            for p in below
+        ]  # fmt: skip
+    headings = (
+        "data set", "seeds", "cells compared", "within 1.0 point or above", "not converged",
+    )  # fmt: skip
+    parts.append(
+        "Networks, epochs, batch size, dropout and optimiser as published; a cell is a network at one "
+        "k (or on all features). Published accuracies are of one seed: on 180 test rows (date fruit) "
+        "and 426 (fetal health) one seed alone varies by one to three points.\n\n"
+        + markdown_table(headings, rows)
+    )
+    parts.append(
+        "Released eigenvectors, sine of the largest angle between their leading k and the dominant "
+        f"subspace ({'; '.join(sines)}). Beyond {CONVERGED} a cell counts as not converged."
+    )
+    if lost:
+        headings = ("data set", "network", "k", "ours %", "published %", "difference")
+        parts.append("Not reached:\n\n" + markdown_table(headings, lost, 2))
+    return "\n\n".join(parts)
+
+
+def figures(studies: dict[Any, Any], arguments: argparse.Namespace) -> str:
+    lines = []
+    target = arguments.out / "study"
+    target.mkdir(parents=True, exist_ok=True)
+    for name, recipe in studies:
+        source = arguments.results / f"{name}-{recipe}" / "figures" / "accuracy.svg"
+        if source.exists():
+            shutil.copyfile(source, target / f"{name}-{recipe}.svg")
+            lines.append(f"![{name}, recipe {recipe}](study/{name}-{recipe}.svg)")
+    return "\n\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
