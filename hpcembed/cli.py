@@ -153,6 +153,11 @@ def _add_study_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     )
     study.add_argument("job", type=Path, metavar="STUDY.toml")
     _add_places(study)
+    study.add_argument(
+        "--report-only",
+        action="store_true",
+        help="train nothing: write tables and report of what is finished in --out",
+    )
     study.set_defaults(command=_study)
 
     compress = commands.add_parser(
@@ -287,7 +292,14 @@ def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
     from hpcembed.study import run_study
 
-    return run_study(arguments.job, arguments.overrides, arguments.data_dir, arguments.out, comm)
+    return run_study(
+        arguments.job,
+        arguments.overrides,
+        arguments.data_dir,
+        arguments.out,
+        comm,
+        report_only=arguments.report_only,
+    )
 
 
 def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

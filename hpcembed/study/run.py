@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hpcembed.config import to_toml
 from hpcembed.config_limits import check_network
 from hpcembed.environment import describe_environment
+from hpcembed.errors import ConfigError
 from hpcembed.job import Job, place
 from hpcembed.log import show
 from hpcembed.network_input import project
@@ -38,6 +39,10 @@ from hpcembed.study.sweep import Trainer, train_units
 
 __all__ = ["cells_of", "run_study"]
 
+NOTHING_FINISHED = (
+    "{}: no network of this study is finished there: run it without --report-only, or give the "
+    "folder of its run with --out"
+)
 #: Test rows whose first three components are drawn.
 SCATTERED = 2000
 
@@ -48,10 +53,17 @@ def run_study(
     data_dir: Path | None,
     out: Path | None,
     comm: MPI.Intracomm,
+    *,
+    report_only: bool = False,
 ) -> int:
     """Run a study, or what is left of it, and write its tables.
 
     Collective.
+
+    Parameters
+    ----------
+    report_only : bool
+        Train nothing: report what is finished in the output folder, as of a study that still runs.
 
     Returns
     -------
@@ -73,6 +85,9 @@ def run_study(
     published: Mapping[tuple[int, ...], Published] = {}
     with agreement(comm):
         published = _published(job, study)
+    with agreement(comm):
+        if report_only and comm.rank == 0 and not read_results(job.out):
+            raise ConfigError(NOTHING_FINISHED.format(job.out))
     folder = open_folder(job)
     with threadpoolctl.threadpool_limits(job.threads):
         say(job, f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
@@ -85,7 +100,7 @@ def run_study(
             comm, lambda: write_embedding(folder, placed, begun.dataset, begun.pca, MARK)
         )
         cells = cells_of(study, begun.train.n_features)
-        results = _train(job, study, begun, cells, n_classes)
+        results = _train(job, study, begun, cells, n_classes, report_only=report_only)
         with timed(comm, begun.seconds, "project"):
             coordinates = project(begun.pca, begun.train, begun.test)
         pictures = _pictures(begun, coordinates[1], shape)
@@ -130,7 +145,13 @@ def cells_of(study: StudyConfig, n_features: int) -> list[Cell]:
 
 
 def _train(
-    job: Job, study: StudyConfig, begun: Begun, cells: Sequence[Cell], n_classes: int
+    job: Job,
+    study: StudyConfig,
+    begun: Begun,
+    cells: Sequence[Cell],
+    n_classes: int,
+    *,
+    report_only: bool,
 ) -> list[Result]:
     """Results of all cells: those on disk, and those that are trained now. Collective."""
     comm, recipe = job.comm, study.training
@@ -143,6 +164,10 @@ def _train(
     names = {cell: blank.digest(cell) for cell in cells}
     pending = [cell for cell in cells if names[cell] not in finished]
     say(job, f"{len(cells)} networks, {len(cells) - len(pending)} of them trained already")
+    if report_only:
+        if len(pending) == len(cells):
+            raise ConfigError(NOTHING_FINISHED.format(job.out))
+        return [finished[names[cell]] for cell in cells if names[cell] in finished]
     inputs = StudyInputs(job, begun.pca, begun.train, begun.test, pending, centred=recipe.centred)
     trainer = dataclasses.replace(blank, inputs=inputs)
     units = plan_units(pending, n_classes, recipe.batch_size, study.study.batch)

@@ -140,6 +140,17 @@ def test_what_a_study_leaves_and_resumes(run_mpi, tmp_path, small):
         # The projection on more components has the same first ones, to rounding.
         assert after[key] == cell
 
+    # A study that is not finished reports what it has.
+    wider = ["--set", "study.dimensions=[2,4,6,8]", "--report-only"]
+    part = run_mpi(2, *RUN, small, "--out", out, *wider, timeout=180)
+    assert part.status == 0, part.err
+    assert "18 networks, 14 of them trained already" in part.err
+    assert cells(out) == after
+    none = run_mpi(2, *RUN, small, "--out", tmp_path / "none", *wider, timeout=180)
+    assert none.status == 2
+    assert "no network of this study is finished there" in none.err
+    assert not (tmp_path / "none").exists()
+
 
 def test_the_study_of_digits(run_mpi, tmp_path, request):
     out = tmp_path / "out"
