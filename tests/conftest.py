@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,5 +130,43 @@ def run_mpi(tmp_path: Path) -> Callable[..., Finished]:
             out, err = process.communicate()
             pytest.fail(f"no end after {timeout} s: {command}\n{out}\n{err}")
         return Finished(process.returncode, out, err)
+
+    return run
+
+
+EACH = """
+import contextlib, io, json, sys
+from mpi4py import MPI
+from hpcembed.cli import main
+
+comm, done = MPI.COMM_WORLD, []
+for words in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(words)
+    parts = comm.gather((status, out.getvalue(), err.getvalue()))
+    if parts is not None:
+        statuses, outs, errs = zip(*parts)
+        status = statuses[0] if len(set(statuses)) == 1 else list(statuses)
+        done.append((status, "".join(outs), "".join(errs)))
+if comm.rank == 0:
+    print(json.dumps(done))
+"""
+
+
+@pytest.fixture
+def run_each(run_mpi) -> Callable[..., list[Finished]]:
+    """Run several commands of ``hpcembed`` one after the other in one launch.
+
+    ``run_each(ranks, [[word, ...], ...], timeout=60)``: for commands that end with an error which
+    all ranks have, where the start of Python is most of the time. A status that is not the same on
+    all ranks is given as their list.
+    """
+
+    def run(ranks: int, commands: Sequence[Sequence[object]], timeout: float = 60):
+        words = json.dumps([[str(word) for word in command] for command in commands])
+        done = run_mpi(ranks, "-c", EACH, words, timeout=timeout)
+        assert done.status == 0, done.err
+        return [Finished(*one) for one in json.loads(done.out)]
 
     return run

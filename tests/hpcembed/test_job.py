@@ -430,33 +430,29 @@ def spoil(kind, path):
         path.write_text(text.replace(",y\n", ",x\n"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("missing", "no such file"),
-        ("empty", "empty"),
-        ("header only", "row"),
-        ("width", "31"),
-        ("one class", "one class"),
-    ],
-)
-def test_bad_tables_are_refused_on_all_ranks(run_mpi, tmp_path, small_csv, small_job, kind, words):
-    spoil(kind, small_csv(30))
-    done = run_mpi(3, *RUN, small_job(), "--out", tmp_path / "out", timeout=40)
-    assert done.status == 2, done.err
-    errors = [line for line in done.err.splitlines() if "hpcembed: error:" in line]
-    assert len(errors) == 1, done.err
-    assert "small.csv" in errors[0]
-    assert words in errors[0]
-    assert "Traceback" not in done.err
-
-
-def test_more_components_than_features(run_mpi, tmp_path, small_csv, small_job):
-    small_csv(30)
-    done = run_mpi(2, *RUN, small_job(k=4), "--out", tmp_path / "out")
-    assert done.status == 2
-    assert "n_components=4 with 3 features" in done.err
-    assert "Traceback" not in done.err
+def test_bad_tables_are_refused_on_all_ranks(run_each, tmp_path, small_csv, small_job):
+    kinds = {
+        "missing": "no such file",
+        "empty": "empty",
+        "header only": "row",
+        "width": "31",
+        "one class": "one class",
+    }
+    job, commands = small_job(), []
+    for kind in kinds:
+        folder = tmp_path / kind
+        folder.mkdir()
+        path = folder / "small.csv"
+        small_csv(30).rename(path)
+        spoil(kind, path)
+        commands.append(["run", job, "--data-dir", folder, "--out", tmp_path / f"out {kind}"])
+    for done, words in zip(run_each(3, commands), kinds.values(), strict=True):
+        assert done.status == 2, done.err
+        errors = [line for line in done.err.splitlines() if "hpcembed: error:" in line]
+        assert len(errors) == 1, done.err
+        assert "small.csv" in errors[0]
+        assert words in errors[0]
+        assert "Traceback" not in done.err
 
 
 def test_constant_columns_are_fine(run_mpi, tmp_path, small_csv, small_job):
@@ -566,16 +562,25 @@ def test_the_resolved_job_runs_from_anywhere(run_mpi, tmp_path, small_csv, small
     assert load(first)[0]["embedding"]["eigenvalues"] == load(second)[0]["embedding"]["eigenvalues"]
 
 
-@pytest.mark.parametrize(
-    ("k", "words"), [(2, "not empty; choose another --out"), (4, "n_components=4 with 3 features")]
-)
-def test_dry_run_refuses_what_the_run_would(run_mpi, tmp_path, small_csv, small_job, k, words):
+def test_dry_run_refuses_what_the_run_would(run_each, tmp_path, small_csv, small_job):
     small_csv(30)
-    out = tmp_path if k == 2 else tmp_path / "out"
-    done = run_mpi(2, *RUN, small_job(k=k), "--out", out, "--dry-run")
-    assert done.status == 2
-    assert words in done.err
-    assert done.err.count("error") == 1
+    job = small_job()
+    more = ["--set", "embedding.n_components=4"]
+    commands = [
+        ["run", job, "--out", tmp_path, "--dry-run"],
+        ["run", job, "--out", tmp_path / "out", "--dry-run", *more],
+        ["run", job, "--out", tmp_path / "out", *more],
+    ]
+    too_many = "n_components=4 with 3 features"
+    for done, words in zip(
+        run_each(2, commands),
+        ("not empty; choose another --out", too_many, too_many),
+        strict=True,
+    ):
+        assert done.status == 2
+        assert words in done.err
+        assert done.err.count("error") == 1
+        assert "Traceback" not in done.err
 
 
 def test_killed_rank_ends_the_job(run_mpi, tmp_path, small_csv, small_job):

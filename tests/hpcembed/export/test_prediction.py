@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import struct
 
 import h5py
@@ -286,9 +287,8 @@ def test_the_command_line(run_mpi, model, rows, tmp_path, ranks):
 
 @pytest.mark.launch
 @pytest.mark.parametrize("ranks", [0, 3])
-@pytest.mark.parametrize(
-    ("break_it", "words"),
-    [
+def test_errors_on_the_command_line_are_one_line(run_each, model, rows, tmp_path, ranks):
+    broken = [
         (lambda m, f: f.unlink(), "rows.npy: no such file"),
         (lambda m, f: (m / "model.json").unlink(), "holds no model.json"),
         (lambda m, f: (m / "model.safetensors").write_bytes(b""), "not the weights"),
@@ -299,20 +299,21 @@ def test_the_command_line(run_mpi, model, rows, tmp_path, ranks):
             "a model of version 9",
         ),
         (lambda m, f: np.save(f, np.ones((4, 31))), "31 features where the model takes 30"),
-    ],
-)
-def test_errors_on_the_command_line_are_one_line(
-    run_mpi, model, rows, tmp_path, ranks, break_it, words
-):
-    folder, path = model(), tmp_path / "rows.npy"
-    np.save(path, rows)
-    break_it(folder, path)
-    done = run_mpi(ranks, "-m", "hpcembed", "predict", folder, path, "--out", tmp_path / "o.csv")
-    assert done.status == 2, done.err
-    (line,) = [line for line in done.err.splitlines() if "hpcembed" in line]
-    assert line.startswith("hpcembed: error: ")
-    assert words in line
-    assert "Traceback" not in done.err
+    ]
+    made, commands = model(), []
+    for i, (break_it, _) in enumerate(broken):
+        place = tmp_path / str(i)
+        folder, path = place / "model", place / "rows.npy"
+        shutil.copytree(made, folder)
+        np.save(path, rows)
+        break_it(folder, path)
+        commands.append(["predict", folder, path, "--out", place / "o.csv"])
+    for done, (_, words) in zip(run_each(ranks, commands), broken, strict=True):
+        assert done.status == 2, done.err
+        (line,) = [line for line in done.err.splitlines() if "hpcembed" in line]
+        assert line.startswith("hpcembed: error: ")
+        assert words in line
+        assert "Traceback" not in done.err
 
 
 @pytest.mark.launch

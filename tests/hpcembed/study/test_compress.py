@@ -154,22 +154,23 @@ def test_a_data_file(run_mpi, tmp_path):
     assert (tmp_path / "out" / "compress.md").exists()
 
 
-@pytest.mark.launch
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["none.csv"], "none.csv: no such job file or data file"),
-        (["none.toml"], "none.toml: No such file or directory"),
-        (["job.toml", "--max-loss", "0"], "--max-loss 0.0: give points of accuracy above 0"),
-        (["job.toml", "--max-loss", "nan"], "--max-loss nan"),
-        (["job.toml", "--seeds", "1"], "--seeds 1: give 2 to 1000"),
-        (["job.toml", "--confidence", "1"], "--confidence 1.0 must lie between 0 and 1"),
-        (["job.toml", "--set", "classifier.hidden=[]"], "classifier.hidden names no network"),
-        (["job.toml", "--out", "."], "not empty; choose another --out"),
-    ],
+REFUSED = (
+    (["none.csv"], "none.csv: no such job file or data file"),
+    (["none.toml"], "none.toml: No such file or directory"),
+    (["job.toml", "--max-loss", "0"], "--max-loss 0.0: give points of accuracy above 0"),
+    (["job.toml", "--max-loss", "nan"], "--max-loss nan"),
+    (["job.toml", "--seeds", "1"], "--seeds 1: give 2 to 1000"),
+    (["job.toml", "--confidence", "1"], "--confidence 1.0 must lie between 0 and 1"),
+    (["job.toml", "--set", "classifier.hidden=[]"], "classifier.hidden names no network"),
+    (["job.toml", "--out", "."], "not empty; choose another --out"),
 )
-def test_what_is_refused(run_mpi, tmp_path, job, arguments, words):
-    done = run_mpi(2, *COMPRESS, *arguments)
-    assert done.status == 2, done.err
-    assert words in done.err
-    assert done.err.count("hpcembed: error") == 1
+
+
+@pytest.mark.launch
+@pytest.mark.usefixtures("job")
+def test_what_is_refused(run_each):
+    commands = [["compress", *arguments] for arguments, _ in REFUSED]
+    for done, (_, words) in zip(run_each(2, commands), REFUSED, strict=True):
+        assert done.status == 2, done.err
+        assert words in done.err
+        assert done.err.count("hpcembed: error") == 1

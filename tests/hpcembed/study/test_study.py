@@ -178,25 +178,27 @@ def test_the_study_of_digits(run_mpi, tmp_path, request):
     assert "smallest model without loss" in done.out
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
+REFUSED = (
         (["--set", "study.dimensions=[65]"], "65 dimensions of 64 features: lower"),
         (["--set", "study.published=broken.json"], "broken.json: not a file of published"),
         (["--set", "training.learning_rate=1e30", "--set", "training.schedule=constant"],
          "lower the learning rate"),
         (["--data-dir", "nowhere"], "no such folder"),
         (["--out", "."], "not empty; choose another --out"),
-    ],
 )  # fmt: skip
-def test_what_is_refused_in_one_line(run_mpi, tmp_path, small, options, words):
+
+
+def test_what_is_refused_in_one_line(run_each, tmp_path, small):
     (tmp_path / "broken.json").write_text("{}")
-    out = [] if "--out" in options else ["--out", tmp_path / "out"]
-    done = run_mpi(2, *RUN, small, *out, *options, timeout=120)
-    assert done.status == 2, done.err
-    assert words in done.err
-    assert done.err.count("hpcembed: error") == 1
-    assert "Traceback" not in done.err
+    commands = []
+    for i, (options, _) in enumerate(REFUSED):
+        out = [] if "--out" in options else ["--out", tmp_path / f"out{i}"]
+        commands.append(["study", small, *out, *options])
+    for done, (_, words) in zip(run_each(2, commands, timeout=120), REFUSED, strict=True):
+        assert done.status == 2, done.err
+        assert words in done.err
+        assert done.err.count("hpcembed: error") == 1
+        assert "Traceback" not in done.err
 
 
 def test_components_that_miss_their_tolerance_are_not_trained_on(run_mpi, tmp_path, small):
