@@ -8,37 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from hpcembed.config import JobConfig
-from hpcembed.embedding import SolverSettings, engine_tolerance
+from hpcembed.embedding import Machine, Plan, Shape, largest_dimension, plan_embedding
 from hpcembed.memory import check_fits, format_bytes
-from hpcembed.operators import EnginePlan, expected_products, plan_engine
 
-__all__ = ["Budget", "Shape", "job_budget", "solver_settings"]
+__all__ = ["Budget", "Shape", "job_budget"]
 
 #: Bytes per entry of a projection or of an uncompressed input on its way to a network (float32).
 _NETWORK_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Shape of a data set, before or after it is read.
-
-    Attributes
-    ----------
-    n_train, n_test, n_features : int
-    n_nonzeros : int or None
-        Stored entries of sparse training rows.
-    row_bytes : int
-        Memory of one row as it is held.
-    """
-
-    n_train: int
-    n_test: int
-    n_features: int
-    n_nonzeros: int | None
-    row_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +27,7 @@ class Budget:
     ----------
     data : int
         Rows on one rank.
-    operator : EnginePlan
+    operator : Plan
         With the basis of the subspaces that it chooses.
     basis : int
         Krylov basis of the largest subspace that the job asks for; 0 where it leaves the choice.
@@ -60,7 +38,7 @@ class Budget:
     """
 
     data: int
-    operator: EnginePlan
+    operator: Plan
     basis: int
     gather: int
     baseline: int
@@ -97,20 +75,6 @@ class Budget:
             check_fits(needed, available_bytes, what, remedy)
 
 
-def solver_settings(job: JobConfig, **more: Any) -> SolverSettings:
-    """How the job wants its eigenproblem solved; `more` are further settings. Not collective."""
-    return SolverSettings(
-        name=job.solver.name,
-        variant=job.solver.variant,
-        criterion="relative",
-        max_it=job.solver.max_it,
-        ncv=job.solver.ncv,
-        nested=job.solver.nested,
-        reference=job.solver.reference,
-        **more,
-    )
-
-
 def job_budget(
     job: JobConfig,
     shape: Shape,
@@ -132,31 +96,19 @@ def job_budget(
     MemoryLimitError
         When no operator fits.
     """
-    k, d = min(job.embedding.n_components, shape.n_features), shape.n_features
-    rows = shape.n_train + shape.n_test
-    plan = plan_engine(
-        shape.n_train,
-        d,
-        k,
-        ranks=ranks,
-        threads=threads,
-        available_bytes=available_bytes,
-        n_nonzeros=shape.n_nonzeros,
-        item_bytes=-(-shape.row_bytes // d) if shape.n_nonzeros is None else 8,
-        tol=engine_tolerance(job.solver.tol, relative=True),
-        n_reference=2 * expected_products(k) if job.solver.reference else 0,
-        single_vector=solver_settings(job).needs_single_vectors,
-        kind=job.embedding.operator,
-    )
+    d, rows = shape.n_features, shape.n_train + shape.n_test
+    dimension = largest_dimension(job, shape.n_train, d)
+    k = min(job.embedding.n_components, dimension)
+    plan = plan_embedding(job, shape, Machine(ranks, threads, available_bytes))
     say(plan.describe())
-    columns = min(job.solver.ncv or max(job.solver.nested, default=0), d)
+    columns = min(job.solver.ncv or max(job.solver.nested, default=0), dimension)
     share = -(-rows // ranks)
     has_networks = job.classifier.enabled
     baseline = (rows + share) * d * _NETWORK_BYTES if job.classifier.baseline else 0
     return Budget(
         data=share * shape.row_bytes,
         operator=plan,
-        basis=8 * (columns + 1) * -(-d // ranks) if columns else 0,
+        basis=8 * (columns + 1) * -(-dimension // ranks) if columns else 0,
         gather=(rows + share) * k * _NETWORK_BYTES if has_networks else 0,
         baseline=baseline if has_networks else 0,
     )

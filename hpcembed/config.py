@@ -32,6 +32,7 @@ __all__ = [
     "DataConfig",
     "EmbeddingConfig",
     "JobConfig",
+    "MethodConfig",
     "OutputConfig",
     "ResourcesConfig",
     "SolverConfig",
@@ -92,11 +93,20 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingConfig:
-    """What is extracted from the data."""
+class MethodConfig:
+    """How the data is embedded; a study's [embedding], whose dimensions are in [study]."""
+
+    #: pca: principal components; svd: singular vectors, without centring (counts, TF-IDF weights)
+    method: Literal["pca", "svd"] = "pca"
+    #: how the operator of pca and svd is held
+    operator: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingConfig(MethodConfig):
+    """What is extracted from the data; a job's [embedding]."""
 
     n_components: int = 20
-    operator: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

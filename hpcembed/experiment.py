@@ -67,14 +67,15 @@ def run_job(job: Job) -> int:
         with agreement(comm):
             if comm.rank == 0:  # empty until there is an answer, so that it stays free for a retry
                 folder = RunFolder.create(job.out)
-        pca = _fit(job, train)
-        seconds.update(pca.seconds_)
+        embedding = _fit(job, train)
+        seconds.update(embedding.seconds_)
         # Before anything else may fail or be killed: the eigenpairs are what took the time.
-        idle_while_root(comm, lambda: write_embedding(folder, job.resolved_toml(), dataset, pca))
+        toml = job.resolved_toml()
+        idle_while_root(comm, lambda: write_embedding(folder, toml, dataset, embedding))
         with _timed(comm, seconds, "project"):
-            projected = project(pca, train, test)
+            projected = project(embedding, train, test)
         with _timed(comm, seconds, "gather"):
-            gathered = _gather(job, train, test, pca, projected)
+            gathered = _gather(job, train, test, embedding, projected)
     peaks = comm.gather(peak_bytes())
     train.destroy()
     test.destroy()
@@ -83,12 +84,14 @@ def run_job(job: Job) -> int:
     environment["peak_bytes_per_rank"] = peaks
     text = idle_while_root(
         comm,
-        lambda: write_results(folder, config, dataset, pca, seconds, trained or [], environment),
+        lambda: write_results(
+            folder, config, dataset, embedding, seconds, trained or [], environment
+        ),
     )
     if text is not None:
         show(text)
-    if not pca.certified_:
-        raise ConvergenceError(pca.failure_text(), pca.result_)
+    if not embedding.certified_:
+        raise ConvergenceError(embedding.failure_text(), embedding.result_)
     return 0
 
 

@@ -14,6 +14,7 @@ from mpi4py import MPI
 from hpcembed.budget import Shape, job_budget
 from hpcembed.config import DataConfig, JobConfig, load_job, to_toml
 from hpcembed.data import describe_dataset
+from hpcembed.embedding import METHODS
 from hpcembed.errors import ConfigError, InputError
 from hpcembed.memory import available_per_rank
 from hpcembed.parallel import agreement, check_launcher, threads_per_rank
@@ -137,13 +138,14 @@ def describe_job(job: Job) -> str:
     data = describe_dataset(config.data, job.data_dir, comm)
     n_train, n_test = data.n_rows
     k = config.embedding.n_components
-    if data.n_features is not None and not data.is_sparse and k > data.n_features:
+    is_wide = METHODS[config.embedding.method].dimension == "features"
+    if is_wide and data.n_features is not None and not data.is_sparse and k > data.n_features:
         raise InputError(
             f"need 1 <= n_components <= features, got n_components={k} with {data.n_features} "
             "features"
         )
     lines = [
-        f"job        {config.data.name}: k = {k}, "
+        f"job        {config.data.name}: {config.embedding.method}, k = {k}, "
         f"{config.solver.name} {config.solver.variant}, tol {config.solver.tol:g}",
         f"ranks      {comm.size} with {job.threads} BLAS threads each",
         f"data       {data.format}, {_count(n_train)} training and {_count(n_test)} test rows of "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.embedding import PCA
+from hpcembed.embedding import Embedding
 from hpcembed.job import Job
 from hpcembed.matrix import DataMatrix
 from hpcembed.memory import check_fits
@@ -28,21 +28,23 @@ class Gathered:
     test_labels: NDArray[np.int64] | None = None
 
 
-def project(pca: PCA, train: DataMatrix, test: DataMatrix) -> tuple[NDArray[Any], NDArray[Any]]:
+def project(
+    embedding: Embedding, train: DataMatrix, test: DataMatrix
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Coordinates of this rank's rows, in a precision that networks need. Collective."""
-    deviation = np.sqrt(np.maximum(pca.eigenvalues_[:1], 0.0))
-    dtype = network_type(np.zeros_like(deviation), deviation)
+    dtype = network_type(embedding.coordinate_means_, embedding.coordinate_deviations_)
     projected = []
     with agreement(train.comm):
-        projected = [pca.transform(part, dtype) for part in (train, test)]
+        projected = [embedding.transform(part, dtype) for part in (train, test)]
     return projected[0], projected[1]
 
 
 def _uncompressed(
-    job: Job, train: DataMatrix, test: DataMatrix, pca: PCA
+    job: Job, train: DataMatrix, test: DataMatrix, embedding: Embedding
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """All features of this rank's rows, in a precision that keeps what tells them apart."""
-    comm, dtype = job.comm, network_type(pca.mean_, np.sqrt(pca.feature_variances_))
+    comm = job.comm
+    dtype = network_type(embedding.feature_means_, np.sqrt(embedding.feature_variances_))
     if dtype is np.float64:
         rows = train.n_rows + test.n_rows
         rows += -(-rows // comm.size)
@@ -61,7 +63,7 @@ def gather(
     job: Job,
     train: DataMatrix,
     test: DataMatrix,
-    pca: PCA,
+    embedding: Embedding,
     projected: tuple[NDArray[Any], NDArray[Any]],
 ) -> Gathered:
     """Bring to rank 0 what networks are trained on. Collective."""
@@ -75,7 +77,7 @@ def gather(
         "embedded": lambda: projected
     }
     if classifier.baseline:
-        parts = {"full": lambda: _uncompressed(job, train, test, pca), **parts}
+        parts = {"full": lambda: _uncompressed(job, train, test, embedding), **parts}
     for name, rows in parts.items():
         pair = [gather_rows(comm, part) for part in rows()]
         if pair[0] is not None and pair[1] is not None:

@@ -7,9 +7,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from hpcembed.config import JobConfig
 from hpcembed.data import Dataset
-from hpcembed.embedding import PCA
+from hpcembed.embedding import Embedding
 from hpcembed.errors import HpcembedError
 from hpcembed.report import (
     DatasetRecord,
@@ -31,13 +33,17 @@ from hpcembed.report import (
 if TYPE_CHECKING:
     from hpcembed.classifier import TrainedClassifier
 
-__all__ = ["write_embedding", "write_results"]
+__all__ = ["projection_arrays", "write_embedding", "write_results"]
 
 _log = logging.getLogger(__name__)
 
 
 def write_embedding(
-    folder: RunFolder | None, job: str, dataset: Dataset, pca: PCA, name: str = "job.toml"
+    folder: RunFolder | None,
+    job: str,
+    dataset: Dataset,
+    embedding: Embedding,
+    name: str = "job.toml",
 ) -> None:
     """Write the job, the eigenpairs and how they were found; rank 0 only.
 
@@ -51,8 +57,8 @@ def write_embedding(
         Its file.
     """
     assert folder is not None  # rank 0 made it
-    _write_projection(folder, dataset, pca)
-    _write_eigenvalues(folder, pca)
+    _write_projection(folder, dataset, embedding)
+    _write_eigenvalues(folder, embedding)
     folder.write_text(name, job)
 
 
@@ -60,7 +66,7 @@ def write_results(
     folder: RunFolder | None,
     config: JobConfig,
     dataset: Dataset,
-    pca: PCA,
+    embedding: Embedding,
     seconds: Mapping[str, float],
     trained: Sequence[TrainedClassifier],
     environment: Mapping[str, Any],
@@ -80,10 +86,10 @@ def write_results(
             dataset.name,
             dataset.train.n_rows,
             dataset.test.n_rows,
-            pca.n_features_in_,
+            embedding.n_features_in_,
             len(dataset.train.class_names),
         ),
-        embedding=_embedding_record(pca, seconds),
+        embedding=_embedding_record(config, embedding, seconds),
         classifiers=[classifier_record(one.report) for one in trained],
         environment=environment,
     )
@@ -91,27 +97,29 @@ def write_results(
     _write_networks(folder, dataset, trained)
     _write_model(folder, trained)
     if config.output.figures:
-        _draw(folder, config, pca, trained)
-    return _text(pca, seconds, trained)
+        _draw(folder, config, embedding, trained)
+    return _text(embedding, seconds, trained)
 
 
-def _embedding_record(pca: PCA, seconds: Mapping[str, float]) -> EmbeddingRecord:
-    result, reference = pca.result_, None
-    if pca.reference_ is not None and pca.comparison_ is not None:
+def _embedding_record(
+    config: JobConfig, embedding: Embedding, seconds: Mapping[str, float]
+) -> EmbeddingRecord:
+    result, spectrum, reference = embedding.result_, embedding.spectrum_, None
+    if embedding.reference_ is not None and embedding.comparison_ is not None:
         reference = ReferenceRecord(
-            pca.reference_.solver,
-            pca.comparison_.max_relative_error,
-            pca.comparison_.sin_angle,
-            pca.reference_.n_matvec,
-            pca.reference_.seconds,
-            pca.comparison_.n_pairs,
+            embedding.reference_.solver,
+            embedding.comparison_.max_relative_error,
+            embedding.comparison_.sin_angle,
+            embedding.reference_.n_matvec,
+            embedding.reference_.seconds,
+            embedding.comparison_.n_pairs,
         )
     return EmbeddingRecord(
-        n_components=pca.n_requested_,
-        operator=f"covariance, {pca.plan_.kind.replace('_', '-')}",
+        n_components=embedding.n_requested_,
+        operator=embedding.operator_,
         solver=result.solver,
-        eigenvalues=pca.eigenvalues_,
-        explained_variance_ratio=pca.explained_variance_ratio_,
+        eigenvalues=spectrum.values,
+        explained_variance_ratio=spectrum.explained_variance_ratio,
         residual_norms=result.relative_residuals,
         orthogonality=result.orthogonality,
         n_matvec=result.n_matvec,
@@ -119,20 +127,28 @@ def _embedding_record(pca: PCA, seconds: Mapping[str, float]) -> EmbeddingRecord
         converged_reason=result.reason.name,
         seconds=StageSeconds(**{name: seconds[name] for name in _STAGES}),
         reference=reference,
+        method=config.embedding.method,
+        components=embedding.components_name,
+        eigenvalue_meaning=spectrum.meaning,
+        is_linear=embedding.linear_map_ is not None,
     )
 
 
 _STAGES = ("read", "operator", "solve", "project", "gather")
 
 
-def _write_eigenvalues(folder: RunFolder, pca: PCA) -> None:
-    result = pca.result_
+def _write_eigenvalues(folder: RunFolder, embedding: Embedding) -> None:
+    result, spectrum = embedding.result_, embedding.spectrum_
+    share: dict[str, Any] = {}
+    if spectrum.share is not None:
+        is_variance = spectrum.explained_variance_ratio is not None
+        share["explained_variance_ratio" if is_variance else "share"] = spectrum.share
     folder.write_csv(
         "eigenvalues.csv",
         {
-            "component": range(1, len(pca.eigenvalues_) + 1),
-            "eigenvalue": pca.eigenvalues_,
-            "explained_variance_ratio": pca.explained_variance_ratio_,
+            "component": range(1, len(spectrum.values) + 1),
+            "eigenvalue": spectrum.values,
+            **share,
             "residual_norm": result.residual_norms,
             "residual_bound": result.bounds,
             "eigenvalue_error_bound": result.error_bounds,
@@ -147,25 +163,44 @@ def _write_eigenvalues(folder: RunFolder, pca: PCA) -> None:
     )
 
 
-def _write_projection(folder: RunFolder, dataset: Dataset, pca: PCA) -> None:
-    """Everything that turns a raw row x into ((x - shift) * factor - mean) @ components.T ."""
-    folder.save_arrays(
-        "projection.safetensors",
-        {
-            "components": pca.components_,
-            "mean": pca.mean_,
-            "eigenvalues": pca.eigenvalues_,
-            "feature_variances": pca.feature_variances_,
-            "scaling_shift": dataset.scaling.shift,
-            "scaling_factor": dataset.scaling.factor,
-        },
-        {
-            "dataset": dataset.name,
-            "scaling": dataset.scaling.kind,
-            "feature_names": json.dumps(dataset.train.feature_names),
-            "class_names": json.dumps(dataset.train.class_names),
-        },
-    )
+def _write_projection(folder: RunFolder, dataset: Dataset, embedding: Embedding) -> None:
+    folder.save_arrays("projection.safetensors", *projection_arrays(dataset, embedding))
+
+
+def projection_arrays(
+    dataset: Dataset, embedding: Embedding, k: int | None = None
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Everything that turns a raw row x into ((x - shift) * factor - mean) @ components.T .
+
+    Not collective. An embedding that is not linear has no components and no mean to subtract.
+
+    Parameters
+    ----------
+    k : int, optional
+        Leading components that are kept; default: all.
+
+    Returns
+    -------
+    arrays, metadata : dict
+        For a safetensors file.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    if embedding.linear_map_ is not None:
+        arrays["components"] = embedding.linear_map_.components[:k]
+        arrays["mean"] = embedding.linear_map_.mean
+    arrays |= {
+        "eigenvalues": embedding.spectrum_.values[:k],
+        "feature_means": embedding.feature_means_,
+        "feature_variances": embedding.feature_variances_,
+        "scaling_shift": dataset.scaling.shift,
+        "scaling_factor": dataset.scaling.factor,
+    }
+    return arrays, {
+        "dataset": dataset.name,
+        "scaling": dataset.scaling.kind,
+        "feature_names": json.dumps(dataset.train.feature_names),
+        "class_names": json.dumps(dataset.train.class_names),
+    }
 
 
 def _write_networks(
@@ -194,13 +229,20 @@ def _write_model(folder: RunFolder, trained: Sequence[TrainedClassifier]) -> Non
 
 
 def _draw(
-    folder: RunFolder, config: JobConfig, pca: PCA, trained: Sequence[TrainedClassifier]
+    folder: RunFolder, config: JobConfig, embedding: Embedding, trained: Sequence[TrainedClassifier]
 ) -> None:
     with folder.new_file("figures/spectrum.png") as path:
-        draw_spectrum(path, pca.eigenvalues_, pca.explained_variance_ratio_)
-    if pca.result_.history:
+        spectrum = embedding.spectrum_
+        draw_spectrum(
+            path,
+            spectrum.values,
+            spectrum.share,
+            meaning=spectrum.meaning,
+            share_of=spectrum.share_of,
+        )
+    if embedding.result_.history:
         with folder.new_file("figures/convergence.png") as path:
-            draw_convergence(path, pca.result_.history, config.solver.tol)
+            draw_convergence(path, embedding.result_.history, config.solver.tol)
     if trained:
         curves = {
             f"{one.report.input} {'-'.join(map(str, one.report.hidden))}": one.report.history
@@ -210,21 +252,23 @@ def _draw(
             draw_training(path, curves)
 
 
-def _text(pca: PCA, seconds: Mapping[str, float], trained: Sequence[TrainedClassifier]) -> str:
-    n_inputs = {"full": pca.n_features_in_, "embedded": len(pca.eigenvalues_)}
+def _text(
+    embedding: Embedding, seconds: Mapping[str, float], trained: Sequence[TrainedClassifier]
+) -> str:
+    n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
     if trained:
         rows = [result_row(one.report, n_inputs[one.report.input]) for one in trained]
         parts.append(result_table(rows))
     parts.append(seconds_line(seconds))
-    result, reference, comparison = pca.result_, pca.reference_, pca.comparison_
+    result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_
     parts.append(
         certification_line(
-            pca.eigenvalues_,
+            embedding.spectrum_.values,
             result.residual_norms,
             result.bounds,
             result.orthogonality,
-            n_requested=pca.n_requested_,
+            n_requested=embedding.n_requested_,
             reference_solver="" if reference is None else reference.solver,
             reference_sin_angle=None if comparison is None else comparison.sin_angle,
             n_compared=None if comparison is None else comparison.n_pairs,

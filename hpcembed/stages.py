@@ -14,9 +14,8 @@ from contextlib import contextmanager
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.budget import solver_settings
 from hpcembed.data import Dataset, Table, read_dataset
-from hpcembed.embedding import PCA
+from hpcembed.embedding import Embedding, Machine, make_embedding
 from hpcembed.errors import ConfigError, InputError
 from hpcembed.job import Job
 from hpcembed.log import Progress
@@ -71,8 +70,8 @@ def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
         raise ConfigError(f"data.storage: {error}") from error
 
 
-def fit(job: Job, train: DataMatrix) -> PCA:
-    """Find the components, certified or not. Collective."""
+def fit(job: Job, train: DataMatrix) -> Embedding:
+    """Find the embedding that the job asks for, certified or not. Collective."""
     config, k = job.config, job.config.embedding.n_components
     with Progress(f"eigenvectors, k = {k}", enabled=job.comm.rank == 0) as progress:
 
@@ -80,17 +79,10 @@ def fit(job: Job, train: DataMatrix) -> PCA:
             note = f"products, {check.n_converged} of {k} converged, {check.measure:.1e}"
             progress.update(check.n_matvec, note)
 
-        pca = PCA(
-            k,
-            eigen_solver=config.embedding.operator,
-            tol=config.solver.tol,
-            random_state=config.solver.seed,
-            memory_limit=job.available_bytes,
-            n_threads=job.threads,
-            solver=solver_settings(config, on_no_convergence="keep", on_check=on_check),
-        ).fit(train)
-    say(job, pca.result_.view())
-    return pca
+        machine = Machine(job.comm.size, job.threads, job.available_bytes)
+        embedding = make_embedding(config, machine, on_check=on_check).fit(train)
+    say(job, embedding.result_.view())
+    return embedding
 
 
 @contextmanager

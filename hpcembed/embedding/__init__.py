@@ -1,8 +1,35 @@
 """Estimators in scikit-learn's manner: fit finds certified components, transform projects."""
 
+from hpcembed.embedding.contract import Embedding, LinearMap, Machine, Plan, Shape, Spectrum
 from hpcembed.embedding.estimate import estimate_memory
+from hpcembed.embedding.methods import (
+    METHODS,
+    Method,
+    embedding_settings,
+    largest_dimension,
+    make_embedding,
+    plan_embedding,
+)
 from hpcembed.embedding.pca import PCA
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
 from hpcembed.embedding.svd import TruncatedSVD
 
-__all__ = ["PCA", "SolverSettings", "TruncatedSVD", "engine_tolerance", "estimate_memory"]
+__all__ = [
+    "METHODS",
+    "PCA",
+    "Embedding",
+    "LinearMap",
+    "Machine",
+    "Method",
+    "Plan",
+    "Shape",
+    "SolverSettings",
+    "Spectrum",
+    "TruncatedSVD",
+    "embedding_settings",
+    "engine_tolerance",
+    "estimate_memory",
+    "largest_dimension",
+    "make_embedding",
+    "plan_embedding",
+]

@@ -165,7 +165,8 @@ class _Search:
             lower = shifted_triangle(X, moments, np.float64)
         if not np.isfinite(lower).all():
             raise miramns.OperatorError(
-                "the covariance has entries that are not finite: look for NaN or Inf in the data"
+                f"the {self.plan.operator} has entries that are not finite: look for NaN or Inf in "
+                "the data"
             )
         if self._suits_lapack():
             vectors = self._lapack_vectors(lower)

@@ -12,12 +12,14 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from hpcembed.embedding.certificate import Certificate
+from hpcembed.embedding.contract import LinearMap, Spectrum
 from hpcembed.embedding.engines import Components, Request, find_components
 from hpcembed.embedding.estimate import default_tolerance
 from hpcembed.embedding.gaussian import GaussianModel
 from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.linear import available_bytes, n_nonzeros
-from hpcembed.embedding.reference import Comparison, compare, subspace_sin_angle
+from hpcembed.embedding.reference import subspace_sin_angle
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
 from hpcembed.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.matrix import RowSource
@@ -35,7 +37,7 @@ _FIRST_GUESS = 32
 _ENGINES = ("auto", "assembled", "matrix_free", "block", "gram")
 
 
-class PCA(GaussianModel):
+class PCA(Certificate, GaussianModel):
     """Principal component analysis.
 
     Parameters
@@ -90,6 +92,9 @@ class PCA(GaussianModel):
     seconds_ : dict of str to float
         Wall time of ``operator`` and ``solve`` on the slowest rank.
     """
+
+    operator_name = "covariance"
+    components_name = "principal components"
 
     def __init__(
         self,
@@ -238,6 +243,7 @@ class PCA(GaussianModel):
             n_reference=reference,
             single_vector=self._settings.needs_single_vectors,
             kind=self.eigen_solver,
+            operator=self.operator_name,
         )
 
     def _tolerance(self, X: RowSource) -> float:
@@ -261,7 +267,7 @@ class PCA(GaussianModel):
     def _keep(self, found: Components, X: RowSource, k: int) -> None:
         comm, total = X.comm, float(found.variances.sum())
         result = found.result
-        self.result_, self.reference_, self.seconds_ = result, found.reference, found.seconds
+        self.seconds_ = found.seconds
         vectors: NDArray[Any] = allgather_rows(comm, np.ascontiguousarray(result.eigenvectors))
         self.components_ = np.ascontiguousarray(vectors.T[:k])
         self.mean_, self.feature_variances_ = found.mean, found.variances
@@ -279,32 +285,45 @@ class PCA(GaussianModel):
         left = min(n, d) - len(values)
         rest = total - float(self.eigenvalues_.sum())
         self.noise_variance_ = max(rest, 0.0) / left if left > 0 else 0.0
-        self.converged_reason_ = result.reason.name
-        self.comparison_: Comparison | None = None
-        if self.reference_ is not None:
-            self.comparison_ = compare(comm, result, self.reference_, self._tolerance(X))
-        compared = self.comparison_
-        self.reference_sin_angle_ = compared.sin_angle if compared else float("nan")
-        self.certified_ = result.converged and not (compared and compared.exceeded)
         asked = self.n_components
-        is_count = isinstance(asked, int | np.integer)
-        self.n_requested_ = int(asked) if is_count else len(values)  # type: ignore[arg-type]
-        self._tol = self._tolerance(X)
+        n_requested = int(asked) if isinstance(asked, int | np.integer) else len(values)
+        tol = self._tolerance(X)
+        self._judge(comm, result, found.reference, tol=tol, n_requested=n_requested)
 
-    def failure_text(self) -> str:
-        """Which eigenpairs missed their tolerance, and what to do. Not collective."""
-        result, comparison = self.result_, self.comparison_
-        if comparison is not None and comparison.exceeded:
-            assert self.reference_ is not None  # it is what was compared with
-            listed = _listed([i + 1 for i in comparison.exceeded])
-            return (
-                f"eigenpairs {listed} are not the dominant ones: {self.reference_.solver} has "
-                "larger eigenvalues there; raise solver.ncv or try another solver.seed"
-            )
-        missed = [i + 1 for i in result.missed]
-        missed += range(len(result.eigenvalues) + 1, self.n_requested_ + 1)
-        remedy = result.reason.remedy
-        return f"eigenpairs {_listed(missed)} missed the tolerance {self._tol:g}: {remedy}"
+    @property
+    def spectrum_(self) -> Spectrum:
+        """Variances, and what each component explains of the whole."""
+        return Spectrum(
+            self.eigenvalues_, "variance", self.explained_variance_ratio_, share_of="variance"
+        )
+
+    @property
+    def operator_(self) -> str:
+        """The operator and how it was held."""
+        return self.plan_.name
+
+    @property
+    def feature_means_(self) -> NDArray[np.float64]:
+        """What rows are centred on."""
+        return self.mean_
+
+    @property
+    def coordinate_means_(self) -> NDArray[np.float64]:
+        """Zero: rows are centred."""
+        return np.zeros(len(self.eigenvalues_))
+
+    @property
+    def coordinate_deviations_(self) -> NDArray[np.float64]:
+        """Of the training rows' coordinates, 1 where these are whitened."""
+        if self.whiten:
+            return np.where(self.negligible_, 0.0, 1.0)
+        return np.sqrt(self.eigenvalues_)
+
+    @property
+    def linear_map_(self) -> LinearMap:
+        """What :meth:`transform` computes."""
+        scale = self._whitening() if self.whiten else np.ones(len(self.eigenvalues_))
+        return LinearMap(self.components_ * scale[:, None], self.mean_)
 
     def _scaled(self, embedded: NDArray[Any]) -> NDArray[Any]:
         if self.whiten:
@@ -337,7 +356,3 @@ def seed_of(random_state: Any) -> int:
     if not 0 <= random_state < 2**63:
         raise ConfigError(f"seed must lie between 0 and 2^63 - 1, got {random_state}")
     return int(random_state)
-
-
-def _listed(pairs: list[int]) -> str:
-    return ", ".join(map(str, pairs[:10])) + (" and more" if len(pairs) > 10 else "")

@@ -38,7 +38,7 @@ def card_text(description: Mapping[str, Any]) -> str:
     """
     paragraphs = [
         f"---\nlibrary_name: hpcembed\npipeline_tag: tabular-classification\n"
-        f"tags: [onnx, safetensors, pca]\n---\n\n# {_title(description)}",
+        f"tags: [onnx, safetensors{_tag(description)}]\n---\n\n# {_title(description)}",
         _summary(description),
         "## Accuracy\n\n" + _accuracy(description),
         "## Size\n\n" + _size(description),
@@ -47,6 +47,10 @@ def card_text(description: Mapping[str, Any]) -> str:
         "## Provenance\n\n" + _provenance(description["provenance"]),
     ]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _tag(description: Mapping[str, Any]) -> str:
+    return f", {description['embedding']['method']}" if description["embedding"] else ""
 
 
 def _title(description: Mapping[str, Any]) -> str:
@@ -58,7 +62,8 @@ def _summary(description: Mapping[str, Any]) -> str:
     layers = "-".join(map(str, description["hidden"]))
     inputs = f"all {data['n_features']:,} features"
     if k is not None:
-        inputs = f"{k:,} principal components of {data['n_features']:,} features"
+        name = description["embedding"]["components"]
+        inputs = f"{k:,} {name} of {data['n_features']:,} features"
     return (
         f"A multilayer perceptron (hidden layers {layers}, ReLU) on {inputs}; "
         f"{data['n_classes']} classes. Scaling{', projection' if k is not None else ''} and "
@@ -124,10 +129,11 @@ def _data(description: Mapping[str, Any]) -> str:
     if certificate is not None:
         residual = certificate["largest_relative_residual"]
         known = "unknown" if residual is None else f"{residual:.1e}"
+        share = certificate["explained_variance"]
+        held = "" if share is None else f"; they hold {100 * share:.1f} % of the variance"
         lines.append(
             f"- Components: {certificate['solver']}, {certificate['converged_reason']}, largest "
-            f"relative residual {known}; they hold {100 * certificate['explained_variance']:.1f} % "
-            "of the variance."
+            f"relative residual {known}{held}."
         )
     return "\n".join(lines)
 

@@ -137,6 +137,12 @@ def _model(run: _Run, network: str, accuracy: Accuracy | None) -> tuple[Model, d
     is_embedded = description["input"] == "embedded"
     projection = None
     if is_embedded:
+        if "components" not in embedding:
+            method = run.record["embedding"]["method"]
+            raise ConfigError(
+                f"{run.folder}: the {method} embedding is no projection of the features, so no "
+                "model holds it: a network on all features can be exported, --network full-..."
+            )
         projection = Projection(embedding["components"], embedding["mean"])
     n_layers = len(description["hidden"]) + 1
     trained = Trained(
@@ -151,7 +157,8 @@ def _model(run: _Run, network: str, accuracy: Accuracy | None) -> tuple[Model, d
         scaling,
         projection,
         trained,
-        embedding["mean"],
+        # runs of principal components before there was a choice have their mean only
+        embedding["feature_means" if "feature_means" in embedding else "mean"],
         np.sqrt(embedding["feature_variances"]),
         class_names=tuple(json.loads(about["class_names"])),
         feature_names=tuple(json.loads(about["feature_names"])),
@@ -209,11 +216,14 @@ def _uncompressed(run: _Run, entry: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _certificate(embedding: Mapping[str, Any]) -> dict[str, Any]:
     residuals = [math.inf if one is None else one for one in embedding["residual_norms"]]
+    ratio = embedding["explained_variance_ratio"]
     return {
+        "method": embedding.get("method", "pca"),
+        "components": embedding.get("components", "principal components"),
         "solver": embedding["solver"],
         "converged_reason": embedding["converged_reason"],
         "largest_relative_residual": max(residuals, default=None),
-        "explained_variance": sum(embedding["explained_variance_ratio"]),
+        "explained_variance": None if ratio is None else sum(ratio),
     }
 
 

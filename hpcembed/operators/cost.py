@@ -92,17 +92,25 @@ class EnginePlan:
         Why, in words.
     costs : tuple of EngineCost
         Of every engine that suits the data.
+    operator : str
+        Whose eigenvectors are found: "covariance", or "X'X" where rows are not centred.
     """
 
     kind: EngineKind
     single: bool
     reason: str
     costs: tuple[EngineCost, ...]
+    operator: str = "covariance"
 
     @property
     def cost(self) -> EngineCost:
         """Of the chosen engine."""
         return next(cost for cost in self.costs if cost.kind == self.kind)
+
+    @property
+    def name(self) -> str:
+        """The operator and how it is held: "covariance, matrix-free"."""
+        return f"{self.operator}, {_name(self.kind)}"
 
     @property
     def bytes(self) -> int:
@@ -117,7 +125,8 @@ class EnginePlan:
         )
         passes = "single precision, certified in double" if self.single else "double precision"
         return (
-            f"covariance {_name(self.kind)} ({self.reason}), {passes}; predicted per rank: {others}"
+            f"{self.operator} {_name(self.kind)} ({self.reason}), {passes}; "
+            f"predicted per rank: {others}"
         )
 
 
@@ -164,6 +173,7 @@ def plan_engine(
     single_vector: bool = False,
     streamed: bool = False,
     kind: Literal["auto"] | EngineKind = "auto",
+    operator: str = "covariance",
 ) -> EnginePlan:
     """Choose the engine for k components.
 
@@ -185,6 +195,8 @@ def plan_engine(
         Only engines on which any eigensolver runs, in double.
     streamed : bool
         Whether every pass reads the rows from files.
+    operator : str
+        What it is called in messages.
 
     Raises
     ------
@@ -204,12 +216,14 @@ def plan_engine(
     if kind == "auto":
         if not fitting:
             least = min(costs, key=lambda cost: cost.bytes)
-            raise MemoryLimitError(_refusal(least, n_features, available_bytes, "use more ranks"))
+            raise MemoryLimitError(
+                _refusal(operator, least, n_features, available_bytes, "use more ranks")
+            )
         chosen = min(fitting, key=lambda cost: cost.seconds)
         fastest = min(costs, key=lambda cost: cost.seconds)
         fits = chosen is fastest
         reason = "fastest" if fits else f"fastest that fits: {_name(fastest.kind)} does not"
-        return EnginePlan(chosen.kind, shape.single(chosen.kind), reason, tuple(costs))
+        return EnginePlan(chosen.kind, shape.single(chosen.kind), reason, tuple(costs), operator)
     asked = next((cost for cost in costs if cost.kind == kind), None)
     if asked is None and single_vector:
         raise ConfigError(f"the {kind} engine has its own solver: leave solver and ncv as they are")
@@ -221,13 +235,13 @@ def plan_engine(
     if asked.bytes > available_bytes:
         other = min(fitting, key=lambda cost: cost.seconds, default=None)
         hint = f"the {other.kind} engine would fit" if other else "use more ranks"
-        raise MemoryLimitError(_refusal(asked, n_features, available_bytes, hint))
-    return EnginePlan(asked.kind, shape.single(asked.kind), "as asked", tuple(costs))
+        raise MemoryLimitError(_refusal(operator, asked, n_features, available_bytes, hint))
+    return EnginePlan(asked.kind, shape.single(asked.kind), "as asked", tuple(costs), operator)
 
 
-def _refusal(cost: EngineCost, d: int, available_bytes: int, hint: str) -> str:
+def _refusal(operator: str, cost: EngineCost, d: int, available_bytes: int, hint: str) -> str:
     return (
-        f"the {_name(cost.kind)} covariance of {d} features needs {format_bytes(cost.bytes)} per "
+        f"the {_name(cost.kind)} {operator} of {d} features needs {format_bytes(cost.bytes)} per "
         f"rank, {format_bytes(available_bytes)} are available: {hint}"
     )
 

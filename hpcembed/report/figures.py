@@ -84,48 +84,63 @@ class TrainedEpoch(Protocol):
 def draw_spectrum(
     path: Path,
     eigenvalues: NDArray[np.float64],
-    explained_variance_ratio: NDArray[np.float64],
+    share: NDArray[np.float64] | None,
+    *,
+    meaning: str = "variance",
+    share_of: str = "variance",
 ) -> None:
-    """Draw the eigenvalues on a logarithmic axis, and the explained variance added up.
+    """Draw the eigenvalues on a logarithmic axis, and what they hold of a whole, added up.
 
     Not collective.
 
     Parameters
     ----------
-    eigenvalues, explained_variance_ratio : ndarray of shape (k,)
-        In descending order. Eigenvalues that are not positive have no place on the axis; the
-        title counts them.
+    eigenvalues : ndarray of shape (k,)
+        Those that are not positive have no place on the axis; the title counts them.
+    share : ndarray of shape (k,) or None
+        Of each component; without it there is no second panel.
+    meaning : str
+        What an eigenvalue is, for the axis; empty for nothing but an eigenvalue.
+    share_of : str
+        What the shares are of. "Explained variance" is said of "variance" only.
     """
     values = np.asarray(eigenvalues, dtype=np.float64)
     number = np.arange(1, values.size + 1)
-    cumulative = np.cumsum(explained_variance_ratio)
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(9.0, 3.8), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        width = 4.8 if share is None else 9.0
+        figure = Figure(figsize=(width, 3.8), layout="constrained")
+        panels = figure.subplots(1, 1 if share is None else 2, squeeze=False)[0]
+        left = panels[0]
         positive = values > 0
         _log_axis(left, values[positive])
         left.plot(number[positive], values[positive], color=BLUE, **_marks(values.size))
         missing = int(values.size - positive.sum())
         left.set_title("Eigenvalues" + (f" ({missing} not positive)" if missing else ""))
         left.set_xlabel("number of the eigenvalue")
-        left.set_ylabel("eigenvalue (variance)")
-        right.plot(number, 100.0 * cumulative, color=GREEN, **_marks(values.size))
-        right.set_ylim(0.0, 105.0)
-        right.set_title("Explained variance")
-        right.set_xlabel("number of components")
-        right.set_ylabel("cumulative share of variance (%)")
-        if values.size:
-            right.annotate(
-                f"{100.0 * cumulative[-1]:.1f} %",
-                (number[-1], 100.0 * cumulative[-1]),
-                xytext=(0, 9),
-                textcoords="offset points",
-                ha="right",
-                color=GREEN,
-            )
-        for axes in (left, right):
+        left.set_ylabel(f"eigenvalue ({meaning})" if meaning else "eigenvalue")
+        if share is not None:
+            _draw_share(panels[1], np.cumsum(share), share_of)
+        for axes in panels:
             _integer_axis(axes, number)
         save_figure(figure, path)
+
+
+def _draw_share(axes: Any, cumulative: NDArray[np.float64], share_of: str) -> None:
+    number = np.arange(1, cumulative.size + 1)
+    axes.plot(number, 100.0 * cumulative, color=GREEN, **_marks(cumulative.size))
+    axes.set_ylim(0.0, 105.0)
+    axes.set_title("Explained variance" if share_of == "variance" else f"Share of {share_of}")
+    axes.set_xlabel("number of components")
+    axes.set_ylabel(f"cumulative share of {share_of} (%)")
+    if cumulative.size:
+        axes.annotate(
+            f"{100.0 * cumulative[-1]:.1f} %",
+            (number[-1], 100.0 * cumulative[-1]),
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha="right",
+            color=GREEN,
+        )
 
 
 def draw_convergence(path: Path, history: Sequence[Check], tol: float) -> None:

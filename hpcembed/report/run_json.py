@@ -71,14 +71,18 @@ class EmbeddingRecord:
     """The eigenpairs and what they cost.
 
     `eigenvalues`, `explained_variance_ratio` and `residual_norms` (true ones) have `n_components`
-    entries, in descending order of the eigenvalues; `orthogonality` is the norm of V'V - I.
+    entries, in the order of the components: for `method` "pca" and "svd" in descending order of the
+    eigenvalues. `explained_variance_ratio` is null where components hold no known share of the
+    variance of the features. `orthogonality` is the norm of V'V - I; `components` what coordinates
+    are called, `eigenvalue_meaning` what an eigenvalue is, `is_linear` whether they are affine
+    functions of the features.
     """
 
     n_components: int
     operator: str
     solver: str
     eigenvalues: Numbers
-    explained_variance_ratio: Numbers
+    explained_variance_ratio: Numbers | None
     residual_norms: Numbers
     orthogonality: float
     n_matvec: int
@@ -86,6 +90,10 @@ class EmbeddingRecord:
     converged_reason: str
     seconds: StageSeconds
     reference: ReferenceRecord | None = None
+    method: str = "pca"
+    components: str = "principal components"
+    eigenvalue_meaning: str = "variance"
+    is_linear: bool = True
 
 
 @dataclass(frozen=True, slots=True)

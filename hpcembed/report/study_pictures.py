@@ -42,7 +42,7 @@ _MORE = ("#882255", "#999933", "#44AA99", "#AA4499", "#332288", "#DDCC77")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One model: its numbers (the projection counted) and its test accuracy, a share."""
+    """One model: how many numbers it has, and its test accuracy, a share."""
 
     network: str
     n_inputs: int
@@ -70,7 +70,9 @@ def pareto_front(marks: Sequence[Mark]) -> list[Mark]:
     return front
 
 
-def draw_pareto(path: Path, marks: Sequence[Mark], title: str) -> None:
+def draw_pareto(
+    path: Path, marks: Sequence[Mark], title: str, counted: str = "the projection counted"
+) -> None:
     """Draw accuracy against the numbers of a model, and the front of the best ones.
 
     Not collective. Circles are compressed models, squares those on all features.
@@ -108,7 +110,7 @@ def draw_pareto(path: Path, marks: Sequence[Mark], title: str) -> None:
             )  # fmt: skip
         axes.set_xscale("log")
         _readable(axes.xaxis, [mark.parameters for mark in marks])
-        axes.set_xlabel("parameters, the projection counted")
+        axes.set_xlabel(f"parameters, {counted}")
         axes.set_ylabel("test accuracy (%)")
         axes.set_title(title)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

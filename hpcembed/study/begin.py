@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hpcembed.data import Dataset
-from hpcembed.embedding import PCA
+from hpcembed.embedding import Embedding, embedding_settings, largest_dimension
 from hpcembed.errors import ConfigError, ConvergenceError, InputError, OutputExistsError
 from hpcembed.job import Job
 from hpcembed.matrix import DataMatrix
@@ -32,13 +32,17 @@ class Begun:
     ----------
     data : dict
         Settings and fingerprint of the data, for digests.
+    settings : dict
+        How the embedding was made, for digests of what is trained on it; empty for principal
+        components, whose digests are older than the choice.
     """
 
     dataset: Dataset
     train: DataMatrix
     test: DataMatrix
-    pca: PCA
+    embedding: Embedding
     data: dict[str, Any]
+    settings: dict[str, Any]
     seconds: dict[str, float]
 
     def destroy(self) -> None:
@@ -87,23 +91,29 @@ def begin(job: Job, n_components: Callable[[DataMatrix], int] | None = None) -> 
     say(job, data_line(dataset, seconds["read"]))
     if n_components is not None:
         k = n_components(train)
-        embedding = dataclasses.replace(job.config.embedding, n_components=k)
-        job = dataclasses.replace(job, config=dataclasses.replace(job.config, embedding=embedding))
-    if job.config.embedding.n_components > train.n_features and not train.is_sparse:
+        section = dataclasses.replace(job.config.embedding, n_components=k)
+        job = dataclasses.replace(job, config=dataclasses.replace(job.config, embedding=section))
+    k, most = job.config.embedding.n_components, train.n_features
+    most = largest_dimension(job.config, train.n_rows, most)
+    if k > most:
+        of = "features" if most == train.n_features else "training rows"
         raise ConfigError(
-            f"{job.config.embedding.n_components} dimensions of {train.n_features} features: lower "
-            "the largest of study.dimensions, or study.n_components"
+            f"{k} dimensions of {most} {of}: lower the largest of study.dimensions, or "
+            "study.n_components"
         )
     if test.n_rows == 0:
         raise InputError(f"{dataset.name}: no test rows, which accuracies are measured on")
-    pca = fit(job, train)
-    if not pca.certified_:
-        raise ConvergenceError(pca.failure_text(), pca.result_)
-    seconds |= pca.seconds_
-    return Begun(dataset, train, test, pca, fingerprint(job, train, test, pca), seconds)
+    embedding = fit(job, train)
+    if not embedding.certified_:
+        raise ConvergenceError(embedding.failure_text(), embedding.result_)
+    seconds |= embedding.seconds_
+    data = fingerprint(job, train, test, embedding)
+    return Begun(dataset, train, test, embedding, data, embedding_settings(job.config), seconds)
 
 
-def fingerprint(job: Job, train: DataMatrix, test: DataMatrix, pca: PCA) -> dict[str, Any]:
+def fingerprint(
+    job: Job, train: DataMatrix, test: DataMatrix, embedding: Embedding
+) -> dict[str, Any]:
     """What tells one data set from another, wherever its files lie. Collective.
 
     Sums are rounded: they depend on the number of ranks in their last digits.
@@ -121,6 +131,6 @@ def fingerprint(job: Job, train: DataMatrix, test: DataMatrix, pca: PCA) -> dict
         "n_rows": [train.n_rows, test.n_rows],
         "n_features": train.n_features,
         "labels": job.comm.bcast(content.hexdigest()),
-        "mean": f"{np.abs(pca.mean_).mean():.6e}",
-        "variance": f"{pca.feature_variances_.mean():.6e}",
+        "mean": f"{np.abs(embedding.feature_means_).mean():.6e}",
+        "variance": f"{embedding.feature_variances_.mean():.6e}",
     }

@@ -11,7 +11,6 @@ Finished trainings are kept, as in a study: a search that is repeated trains not
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from hpcembed.log import show
 from hpcembed.matrix import DataMatrix
 from hpcembed.parallel import agreement, check_launcher, idle_while_root
 from hpcembed.report import RunFolder, markdown_table, percent, points
+from hpcembed.results import projection_arrays
 from hpcembed.stages import say
 from hpcembed.study.begin import Begun, begin, open_folder
 from hpcembed.study.cells import Result, Unit
@@ -143,12 +143,11 @@ def run_compress(
 
         begun = begin(job, n_components)
         with Trainings(job, begun, request.seeds, request.confidence) as trainings:
-            ratio = begun.pca.explained_variance_ratio_
-            unexplained = np.maximum(1.0 - np.concatenate([[0.0], np.cumsum(ratio)]), 0.0)
+            spectrum = begun.embedding.spectrum_
             answer = search(
                 trainings.networks,
-                len(begun.pca.eigenvalues_),
-                unexplained,
+                len(spectrum.values),
+                spectrum.unexplained,
                 request.max_loss / 100.0,
                 trainings.difference,
             )
@@ -189,7 +188,8 @@ def _finish(
             "request": request,
             "dataset": begun.dataset.name,
             "n_features": d,
-            "explained_variance_ratio": begun.pca.explained_variance_ratio_,
+            "method": job.config.embedding.method,
+            "explained_variance_ratio": begun.embedding.spectrum_.explained_variance_ratio,
             "baseline": base,
             "answer": answer,
             "results": mine,
@@ -203,27 +203,11 @@ def _save_model(folder: RunFolder, begun: Begun, k: int, trained: TrainedClassif
     """Write network and projection: the one call that an export takes the place of."""
     from hpcembed.classifier import save_classifier
 
-    pca, dataset = begun.pca, begun.dataset
-    folder.save_arrays(
-        "projection.safetensors",
-        {
-            "components": pca.components_[:k],
-            "mean": pca.mean_,
-            "eigenvalues": pca.eigenvalues_[:k],
-            "feature_variances": pca.feature_variances_,
-            "scaling_shift": dataset.scaling.shift,
-            "scaling_factor": dataset.scaling.factor,
-        },
-        {
-            "dataset": dataset.name,
-            "scaling": dataset.scaling.kind,
-            "feature_names": json.dumps(dataset.train.feature_names),
-            "class_names": json.dumps(dataset.train.class_names),
-        },
-    )
+    arrays, metadata = projection_arrays(begun.dataset, begun.embedding, k)
+    folder.save_arrays("projection.safetensors", arrays, metadata)
     widths = "-".join(map(str, trained.report.hidden))
     with folder.new_file(f"classifier-embedded-{widths}.safetensors") as path:
-        save_classifier(path, trained, class_names=dataset.train.class_names)
+        save_classifier(path, trained, class_names=begun.dataset.train.class_names)
 
 
 def _text(
@@ -234,18 +218,21 @@ def _text(
     mine: Sequence[Result],
     test: Difference | None,
 ) -> str:
-    d, share = begun.train.n_features, np.cumsum(begun.pca.explained_variance_ratio_)
+    d, embedding = begun.train.n_features, begun.embedding
+    share = 100.0 * (1.0 - embedding.spectrum_.unexplained)
+    is_known = embedding.spectrum_.share is not None
     rows = [
         (
             network_name(step.hidden),
             str(step.n_inputs),
-            f"{100 * share[step.n_inputs - 1]:.1f}",
+            f"{share[step.n_inputs]:.1f}" if is_known else "-",
             points(step.difference.mean, step.difference.low, step.difference.high),
             "keeps" if step.holds else "loses",
         )
         for step in answer.steps
     ]
-    headings = ("network", "k", "variance %", "validation difference, points", "verdict")
+    share_of = embedding.spectrum_.share_of or "share"
+    headings = ("network", "k", f"{share_of} %", "validation difference, points", "verdict")
     parts = [
         f"baseline: {network_name(base[0].cell.hidden)} on all {d} features, {len(base)} seeds, "
         f"validation {_mean(base, 'validation_accuracy')} %",
@@ -259,11 +246,14 @@ def _text(
         )
         return "\n\n".join(parts)
     small, large = mine[0].parameters, base[0].parameters
-    whole = small + answer.n_inputs * d
+    projection = "a map that no model holds"
+    if embedding.linear_map_ is not None:
+        whole = small + answer.n_inputs * d
+        projection = f"{large / whole:.1f}x with the projection, {whole:,}"
     parts.append(
         f"{network_name(answer.hidden)} at k = {answer.n_inputs}: {d / answer.n_inputs:.1f}x fewer "
         f"inputs, {large / small:.1f}x fewer parameters ({large:,} -> {small:,}; "
-        f"{large / whole:.1f}x with the projection, {whole:,})\n"
+        f"{projection})\n"
         f"test accuracy {_mean(mine, 'test_accuracy')} %, baseline {_mean(base, 'test_accuracy')} %"
         f", difference {points(test.mean, test.low, test.high)} points: "
         f"{'within' if test.within(request.max_loss / 100) else 'NOT within'} {request.max_loss:g}"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.embedding import Spectrum
 from hpcembed.report import (
     Mark,
     RunFolder,
@@ -46,9 +47,9 @@ class Pictures:
 
     Attributes
     ----------
-    eigenvalues, shares : ndarray of shape (k,)
-        In descending order; shares of the whole variance.
+    spectrum : Spectrum
     components : ndarray of shape (k, n_features)
+        Of a projection; empty otherwise.
     image_shape : tuple of int
         Where rows are images: (height, width) or (channels, height, width); else empty.
     scatter : ndarray of shape (n, m)
@@ -57,8 +58,7 @@ class Pictures:
         Classes of those rows.
     """
 
-    eigenvalues: NDArray[np.float64]
-    shares: NDArray[np.float64]
+    spectrum: Spectrum
     components: NDArray[np.float64]
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...] = ()
@@ -90,21 +90,22 @@ def pareto_figure(drawing: Drawing, summary: Summary, name: str) -> list[Figure]
     marks = [
         Mark(
             network_name(point.hidden), point.n_inputs, point.input != "full",
-            with_projection(point, summary.n_features), point.test_mean,
+            with_projection(point, summary) or point.parameters, point.test_mean,
         )
         for point in summary.points
         if point.input in ("full", "spectral")
     ]  # fmt: skip
     if not marks:
         return []
+    counted = "its projection counted" if summary.is_linear else "the embedding not counted"
     front = pareto_front(marks)
     keys = ("network", "n_inputs", "compressed", "parameters", "accuracy")
     data = {key: [getattr(mark, key) for mark in marks] for key in keys}
     data["on_front"] = [mark in front for mark in marks]
     return [
         drawing.add(
-            "pareto", lambda path: draw_pareto(path, marks, name), data,
-            "Test accuracy against all numbers of a model, its projection counted. Squares are "
+            "pareto", lambda path: draw_pareto(path, marks, name, counted), data,
+            f"Test accuracy against all numbers of a model, {counted}. Squares are "
             "networks on all features; the line joins the models that no smaller one beats.",
         )
     ]  # fmt: skip
@@ -140,18 +141,25 @@ def times_figure(drawing: Drawing, summary: Summary, name: str) -> list[Figure]:
 
 def spectrum_figure(drawing: Drawing, pictures: Pictures, embedding: Mapping[str, Any]) -> Figure:
     """Draw the spectrum. Not collective."""
+    spectrum = pictures.spectrum
     worst = max(np.asarray(embedding["residual_norms"], dtype=np.float64), default=math.nan)
-    shares = pictures.shares
+    data: dict[str, Any] = {
+        "component": range(1, len(spectrum.values) + 1),
+        "eigenvalue": spectrum.values,
+    }
+    if spectrum.share is not None:
+        data |= {"share": spectrum.share, "cumulative_share": np.cumsum(spectrum.share)}
     return drawing.add(
         "spectrum",
-        lambda path: draw_spectrum(path, pictures.eigenvalues, shares),
-        {
-            "component": range(1, len(pictures.eigenvalues) + 1),
-            "eigenvalue": pictures.eigenvalues,
-            "share": shares,
-            "cumulative_share": np.cumsum(shares),
-        },
-        f"Eigenvalues and the variance they hold, by {embedding['solver']}; the largest true "
+        lambda path: draw_spectrum(
+            path,
+            spectrum.values,
+            spectrum.share,
+            meaning=spectrum.meaning,
+            share_of=spectrum.share_of,
+        ),
+        data,
+        f"Eigenvalues of the {embedding['operator']}, by {embedding['solver']}; the largest true "
         f"residual of an eigenpair is {worst:.1e} of the largest eigenvalue.",
     )
 

@@ -1,9 +1,9 @@
 """The inputs that networks of a study are trained on, on every rank.
 
-One projection on the components of the largest k serves every smaller one, whose inputs are its
-leading columns. So does one random projection: the columns of a Gaussian or a sparse random matrix
-(Achlioptas 2003, Li et al. 2006; scikit-learn's) are independent, and their common factor goes
-where the inputs are scaled. Each seed has random projections of its own.
+The coordinates of the largest k serve every smaller one, whose inputs are their leading columns.
+So does one random projection: the columns of a Gaussian or a sparse random matrix (Achlioptas 2003,
+Li et al. 2006; scikit-learn's) are independent, and their common factor goes where the inputs are
+scaled. Each seed has random projections of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.embedding import PCA
+from hpcembed.embedding import Embedding
 from hpcembed.errors import InputError
 from hpcembed.job import Job
 from hpcembed.matrix import DataMatrix
@@ -39,7 +39,7 @@ class StudyInputs:
     cells : iterable of Cell
         What is to be trained; nothing is prepared for other cells.
     centred : bool
-        Projections have mean zero; else they are x V.
+        Projections that were centred stay so; else they are x V.
 
     Attributes
     ----------
@@ -49,14 +49,14 @@ class StudyInputs:
     def __init__(
         self,
         job: Job,
-        pca: PCA,
+        embedding: Embedding,
         train: DataMatrix,
         test: DataMatrix,
         cells: Iterable[Cell],
         *,
         centred: bool,
     ) -> None:
-        self._job, self._pca, self._centred = job, pca, centred
+        self._job, self._embedding, self._centred = job, embedding, centred
         self._held: dict[tuple[str, int], tuple[NodeRows, NodeRows]] = {}
         parts = (train, test)
         needed = sorted({_key(cell.input, cell.seed) for cell in cells})
@@ -87,22 +87,24 @@ class StudyInputs:
         self, kind: str, seed: int, train: DataMatrix, test: DataMatrix
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """This rank's rows of an input. Collective."""
-        pca = self._pca
+        embedding = self._embedding
         if kind == "full":
             self._check_memory(train, test)
-            dtype = network_type(pca.mean_, np.sqrt(pca.feature_variances_))
+            deviation = np.sqrt(embedding.feature_variances_)
+            dtype = network_type(embedding.feature_means_, deviation)
             local: list[NDArray[Any]] = []
             with agreement(train.comm):
                 local = [part.dense_rows(dtype) for part in (train, test)]
             return local[0], local[1]
         if kind == "spectral":
-            projected = project(pca, train, test)
-            offset = 0.0 if self._centred else pca.components_ @ pca.mean_
-            with agreement(train.comm):
-                for part in projected:
-                    assign(part, part + offset)
+            projected = project(embedding, train, test)
+            linear = embedding.linear_map_
+            if linear is not None and not self._centred:
+                with agreement(train.comm):
+                    for part in projected:
+                        assign(part, part + linear.components @ linear.mean)
             return projected
-        R = _random_matrix(kind, seed, len(pca.eigenvalues_), pca.n_features_in_)
+        R = _random_matrix(kind, seed, len(embedding.spectrum_.values), embedding.n_features_in_)
         pair: list[NDArray[Any]] = []
         with agreement(train.comm):
             pair = [self._product(part, R) for part in (train, test)]
@@ -111,7 +113,7 @@ class StudyInputs:
     def _product(self, rows: DataMatrix, R: Any) -> NDArray[Any]:
         """Random projection of this rank's rows."""
         product = np.empty((rows.n_local, R.shape[1]), dtype=np.float32)
-        offset = self._pca.mean_ @ R if self._centred else 0.0
+        offset = self._embedding.feature_means_ @ R if self._centred else 0.0
         for first, block in rows.blocks():
             values = block @ R - offset
             if not np.isfinite(values).all():

@@ -87,6 +87,7 @@ def _headline(summary: Summary) -> list[str]:
     if one is None:
         return []
     point, base, d = one.point, one.baseline, summary.n_features
+    whole = with_projection(point, summary)
     margin = f"{100 * summary.margin:g} points"
     verdict = f"keeps the accuracy within {margin}" if one.holds else f"loses more than {margin}"
     return [
@@ -94,8 +95,8 @@ def _headline(summary: Summary) -> list[str]:
         f"of the best network on all features ({network_name(base.hidden)}): "
         f"{percent(point.test_mean, point.test_deviation)} % against "
         f"{percent(base.test_mean, base.test_deviation)} % on the test rows, with "
-        f"{base.parameters / with_projection(point, d):.1f} times fewer parameters, the "
-        "projection counted."
+        f"{base.parameters / (whole or point.parameters):.1f} times fewer parameters, "
+        f"{'the projection counted' if whole else 'the embedding not counted'}."
     ]
 
 

@@ -33,12 +33,15 @@ def summarise_study(
     results: Sequence[Result],
     n_features: int,
     embedding_seconds: float = math.nan,
+    *,
+    is_linear: bool = True,
 ) -> Summary:
     """Work out everything that is claimed. Not collective."""
     margin, confidence = study.study.margin / 100.0, study.study.confidence
     found = summarise(results, confidence)
     return Summary(
         n_features=n_features,
+        is_linear=is_linear,
         margin=margin,
         confidence=confidence,
         points=found,

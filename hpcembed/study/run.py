@@ -97,12 +97,12 @@ def run_study(
         shape = image_shape(study, begun.train.n_features)
         placed = to_toml(dataclasses.replace(study, data=job.placed_data()))
         idle_while_root(
-            comm, lambda: write_embedding(folder, placed, begun.dataset, begun.pca, MARK)
+            comm, lambda: write_embedding(folder, placed, begun.dataset, begun.embedding, MARK)
         )
         cells = cells_of(study, begun.train.n_features)
         results = _train(job, study, begun, cells, n_classes, report_only=report_only)
         with timed(comm, begun.seconds, "project"):
-            coordinates = project(begun.pca, begun.train, begun.test)
+            coordinates = project(begun.embedding, begun.train, begun.test)
         pictures = _pictures(begun, coordinates[1], shape)
         begun.destroy()
     environment = describe_environment(comm, job.threads)
@@ -160,7 +160,15 @@ def _train(
         if comm.rank == 0:
             finished = read_results(job.out)
     finished = comm.bcast(finished)
-    blank = Trainer(_NOTHING, recipe, begun.data, n_classes, job.threads, study.study.device)
+    blank = Trainer(
+        _NOTHING,
+        recipe,
+        begun.data,
+        n_classes,
+        job.threads,
+        study.study.device,
+        embedding=begun.settings,
+    )
     names = {cell: blank.digest(cell) for cell in cells}
     pending = [cell for cell in cells if names[cell] not in finished]
     say(job, f"{len(cells)} networks, {len(cells) - len(pending)} of them trained already")
@@ -168,7 +176,9 @@ def _train(
         if len(pending) == len(cells):
             raise ConfigError(NOTHING_FINISHED.format(job.out))
         return [finished[names[cell]] for cell in cells if names[cell] in finished]
-    inputs = StudyInputs(job, begun.pca, begun.train, begun.test, pending, centred=recipe.centred)
+    inputs = StudyInputs(
+        job, begun.embedding, begun.train, begun.test, pending, centred=recipe.centred
+    )
     trainer = dataclasses.replace(blank, inputs=inputs)
     units = plan_units(pending, n_classes, recipe.batch_size, study.study.batch)
     made = train_units(comm, trainer, units, job.out, "training")
@@ -183,16 +193,15 @@ _NOTHING: Any = None
 
 def _pictures(begun: Begun, coordinates: NDArray[Any], shape: tuple[int, ...]) -> Pictures:
     """What the report draws of the data; whole on rank 0 alone. Collective."""
-    test, pca = begun.test, begun.pca
+    test, linear = begun.test, begun.embedding.linear_map_
     share = -(-SCATTERED // test.comm.size)
     rows = np.ascontiguousarray(coordinates[:share, :3], dtype=np.float64)
     gathered = gather_rows(test.comm, rows)
     labels = gather_rows(test.comm, np.asarray(test.labels[:share]))
     classes = [] if labels is None else [test.class_names[label] for label in labels]
     return Pictures(
-        eigenvalues=pca.eigenvalues_,
-        shares=pca.explained_variance_ratio_,
-        components=pca.components_,
+        spectrum=begun.embedding.spectrum_,
+        components=np.empty((0, 0)) if linear is None else linear.components,
         class_names=tuple(test.class_names),
         image_shape=shape,
         scatter=np.empty((0, 0)) if gathered is None else gathered,
@@ -209,7 +218,8 @@ def _write(
     environment: Mapping[str, object],
     pictures: Pictures,
 ) -> str:
-    pca, dataset = begun.pca, begun.dataset
+    dataset, result, spectrum = begun.dataset, begun.embedding.result_, begun.embedding.spectrum_
+    is_linear = begun.embedding.linear_map_ is not None
     facts = {
         "dataset": {
             "name": dataset.name,
@@ -220,15 +230,22 @@ def _write(
             **{key: begun.data[key] for key in ("labels", "mean", "variance")},
         },
         "embedding": {
-            "solver": pca.result_.solver,
-            "eigenvalues": pca.eigenvalues_,
-            "explained_variance_ratio": pca.explained_variance_ratio_,
-            "residual_norms": pca.result_.relative_residuals,
-            "orthogonality": pca.result_.orthogonality,
+            "method": study.embedding.method,
+            "components": begun.embedding.components_name,
+            "operator": begun.embedding.operator_,
+            "is_linear": is_linear,
+            "solver": result.solver,
+            "eigenvalues": spectrum.values,
+            "eigenvalue_meaning": spectrum.meaning,
+            "explained_variance_ratio": spectrum.explained_variance_ratio,
+            "residual_norms": result.relative_residuals,
+            "orthogonality": result.orthogonality,
         },
         "seconds": begun.seconds,
         "environment": environment,
     }
     embedding = sum(begun.seconds[stage] for stage in ("operator", "solve", "project"))
-    summary = summarise_study(study, results, begun.train.n_features, embedding)
+    summary = summarise_study(
+        study, results, begun.train.n_features, embedding, is_linear=is_linear
+    )
     return write_study(folder, study, summary, results, published, facts, pictures)

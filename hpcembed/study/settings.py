@@ -1,8 +1,9 @@
 """What a study is: the sections of its TOML file.
 
-``[data]``, ``[solver]``, ``[resources]`` and ``[output]`` are those of a job; ``[study]`` says
-which networks are trained; ``[training.published]`` and ``[training.default]`` change single values
-of the recipe of that name, ``[training]`` those of either.
+``[data]``, ``[solver]``, ``[resources]`` and ``[output]`` are those of a job, and so is
+``[embedding]`` but for the number of components, which ``[study]`` says with the networks that are
+trained; ``[training.published]`` and ``[training.default]`` change single values of the recipe of
+that name, ``[training]`` those of either.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hpcembed.config import (
     DataConfig,
     EmbeddingConfig,
     JobConfig,
+    MethodConfig,
     OutputConfig,
     ResourcesConfig,
     SolverConfig,
@@ -60,8 +62,8 @@ class SweepConfig:
     #: how many seeds, and the first of them
     seeds: int = 5
     first_seed: int = 0
-    #: spectral: principal components; whitened: each divided by its deviation; gaussian, sparse:
-    #: random projections (Johnson-Lindenstrauss)
+    #: spectral: coordinates of [embedding]; whitened: each divided by its deviation; gaussian,
+    #: sparse: random projections (Johnson-Lindenstrauss)
     embeddings: tuple[Literal["spectral", "whitened", "gaussian", "sparse"], ...] = ("spectral",)
     #: train the same networks on the uncompressed input as well
     baseline: bool = True
@@ -85,6 +87,7 @@ class StudyConfig:
     """A whole study."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    embedding: MethodConfig = field(default_factory=MethodConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     study: SweepConfig = field(default_factory=SweepConfig)
     training: Recipe = field(default_factory=Recipe)
@@ -175,9 +178,10 @@ def _check(study: StudyConfig, source: str) -> None:
 
 def job_of(study: StudyConfig) -> JobConfig:
     """Describe what a study begins with as a job: its data and its eigenproblem."""
+    how = {one.name: getattr(study.embedding, one.name) for one in dataclasses.fields(MethodConfig)}
     return JobConfig(
         data=study.data,
-        embedding=EmbeddingConfig(n_components=max(study.dimensions, default=1)),
+        embedding=EmbeddingConfig(**how, n_components=max(study.dimensions, default=1)),
         solver=study.solver,
         classifier=ClassifierConfig(
             hidden=study.study.networks,

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,6 +45,8 @@ class Trainer:
         Settings and fingerprint of the data, which enter the digests.
     threads : int
         Of this rank.
+    embedding : mapping
+        What tells the embedding from principal components; enters the digests of its networks.
     """
 
     inputs: StudyInputs
@@ -53,6 +55,7 @@ class Trainer:
     n_classes: int
     threads: int
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    embedding: Mapping[str, Any] = field(default_factory=dict)
 
     def recipe_of(self, kind: str) -> Recipe:
         """Take the recipe for an input: whitened ones are divided by their deviations."""
@@ -62,7 +65,9 @@ class Trainer:
 
     def digest(self, cell: Cell) -> str:
         """Name a cell by what decides its result. Not collective."""
-        return digest(cell, self.recipe, self.data)
+        embedded = cell.input in ("spectral", "whitened") and self.embedding
+        data = {**self.data, "embedding": dict(self.embedding)} if embedded else self.data
+        return digest(cell, self.recipe, data)
 
     def train(self, unit: Unit, on_epoch: Callable[[int], None] | None = None) -> TrainedBatch:
         """Train the cells of a unit. Not collective."""

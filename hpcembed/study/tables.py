@@ -40,6 +40,8 @@ class Summary:
         Share of accuracy that may be lost.
     embedding_seconds : float
         Of operator, solver and projection: what a compressed network takes beside its training.
+    is_linear : bool
+        Whether the embedding is a projection, whose numbers can be counted.
     """
 
     n_features: int
@@ -49,6 +51,7 @@ class Summary:
     smallest: list[Smallest]
     compression: Compression | None
     embedding_seconds: float = math.nan
+    is_linear: bool = True
 
 
 def network_name(hidden: Sequence[int]) -> str:
@@ -70,7 +73,7 @@ def row_of(
         "n_inputs": point.n_inputs,
         "n_seeds": len(point.seeds),
         "parameters": point.parameters,
-        "parameters_with_projection": with_projection(point, summary.n_features),
+        "parameters_with_projection": with_projection(point, summary),
         "train_seconds": point.train_seconds,
         "validation_mean": point.validation_mean,
         "validation_deviation": point.validation_deviation,
@@ -92,9 +95,16 @@ def row_of(
     return row
 
 
-def with_projection(point: Point, n_features: int) -> int:
-    """Numbers of a model with its fixed projection, which takes no shift of its own: k x d."""
-    return point.parameters + (point.n_inputs * n_features if point.input != "full" else 0)
+def with_projection(point: Point, summary: Summary) -> int | None:
+    """Numbers of a model with its fixed projection, which takes no shift of its own: k x d.
+
+    None where the embedding is no projection.
+    """
+    if point.input == "full":
+        return point.parameters
+    if point.input in ("spectral", "whitened") and not summary.is_linear:
+        return None
+    return point.parameters + point.n_inputs * summary.n_features
 
 
 def summary_text(study: StudyConfig, summary: Summary) -> str:
@@ -167,7 +177,7 @@ def compression_title(one: Compression) -> str:
 def compression_rows(summary: Summary, one: Compression) -> list[tuple[str, str, str, str]]:
     """Rows of the model beside its baseline: quantity, baseline, model, ratio. Not collective."""
     point, base, d = one.point, one.baseline, summary.n_features
-    whole = with_projection(point, d)
+    whole = with_projection(point, summary)
     seconds = point.train_seconds + summary.embedding_seconds
     rows = [
         ("inputs", f"{base.n_inputs:,}", f"{point.n_inputs:,}", _ratio(d, point.n_inputs)),
@@ -176,8 +186,8 @@ def compression_rows(summary: Summary, one: Compression) -> list[tuple[str, str,
             _ratio(base.parameters, point.parameters),
         ),
         (
-            "with the projection", f"{base.parameters:,}", f"{whole:,}",
-            _ratio(base.parameters, whole),
+            "with the projection", f"{base.parameters:,}", f"{whole:,}" if whole else "-",
+            _ratio(base.parameters, whole or 0),
         ),
         (
             "training seconds", f"{base.train_seconds:.2f}", f"{point.train_seconds:.2f}",

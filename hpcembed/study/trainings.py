@@ -46,9 +46,17 @@ class Trainings:
         self.seeds = tuple(range(classifier.seed, classifier.seed + n_seeds))
         everything = [Cell("full", self.baseline, d, 0), Cell("spectral", self.baseline, 1, 0)]
         recipe = Recipe.of(classifier)
-        inputs = StudyInputs(job, begun.pca, begun.train, begun.test, everything, centred=True)
+        inputs = StudyInputs(
+            job, begun.embedding, begun.train, begun.test, everything, centred=True
+        )
         self.trainer = Trainer(
-            inputs, recipe, begun.data, self.n_classes, job.threads, classifier.device
+            inputs,
+            recipe,
+            begun.data,
+            self.n_classes,
+            job.threads,
+            classifier.device,
+            embedding=begun.settings,
         )
         finished: dict[str, Result] = {}
         with agreement(job.comm):

@@ -75,6 +75,10 @@ EXPECTED = {
             "seconds": 0.7,
             "n_compared": 20,
         },
+        "method": "pca",
+        "components": "principal components",
+        "eigenvalue_meaning": "variance",
+        "is_linear": True,
     },
     "classifiers": [
         {

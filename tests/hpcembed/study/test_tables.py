@@ -39,7 +39,7 @@ def test_the_model_beside_its_baseline():
         row[0] for row in compression_rows(summary(), found.compression)
     )
     full, point = found.points
-    assert (with_projection(full, 50), with_projection(point, 50)) == (450, 340)
+    assert (with_projection(full, found), with_projection(point, found)) == (450, 340)
 
 
 def test_published_cells_are_counted():
