@@ -12,8 +12,9 @@ that an implementation may cut the buffer between features but never inside one.
 broadcast from one rank: all ranks hold the same bits.
 
 Sparse rows are never shifted, because that would fill them: ``standard`` is then 1/deviation and
-``minmax`` 1/(max - min), both counting the entries that are not stored as zeros. The embedding does
-not depend on a shift: the covariance is centred anyway.
+``minmax`` 1/(max - min), both counting the entries that are not stored as zeros. Principal
+components do not depend on a shift, as the covariance is centred anyway; singular vectors are then
+those of rows that were divided only.
 
 Reference: T. F. Chan, G. H. Golub, R. J. LeVeque, Algorithms for computing the sample variance,
 The American Statistician 37 (1983). Constant features follow scikit-learn (factor 1).

@@ -11,8 +11,10 @@ k components and h units that is d h numbers where the projection beside the lay
 smaller one is taken. All products are formed in double and rounded once.
 
 The offset o stays a subtraction of its own, which costs d numbers and keeps the digits of features
-whose mean is far larger than their spread. What rounding o to the input's type changes is known,
-and goes into the bias: it costs no accuracy.
+whose mean is far larger than their spread. What another offset would change is known, and goes
+into the bias: so rounding o to the input's type costs no accuracy, and for a projection without
+centring (m = 0) the mean of the features is subtracted all the same, lest its products cancel in
+float32.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What was projected on: rows of `components` (k, d), after `mean` (d,) of scaled features."""
+    """What was projected on: rows of `components` (k, d), after `mean` (d,) of scaled features.
+
+    A mean of zero is a projection without centring.
+    """
 
     components: Matrix
     mean: Vector
@@ -97,21 +102,21 @@ def build_model(
     """
     factor = scaling.factor
     before = trained.shift if projection is None else projection.mean
-    offset = scaling.shift + before / factor
-    dtype = network_type(scaling.shift + mean / factor, deviation / np.abs(factor))
-    shift = offset.astype(dtype)
-    rounding = shift.astype(np.float64) - offset
+    offset, centre = scaling.shift + before / factor, scaling.shift + mean / factor
+    dtype = network_type(centre, deviation / np.abs(factor))
+    shift = (offset if projection is None else centre).astype(dtype)
+    moved = shift.astype(np.float64) - offset
 
     first, bias = (array.astype(np.float64) for array in trained.layers[0])
     if projection is None:
         to_layer = (factor * trained.scale)[:, None]
         folded = to_layer * first
-        bias = bias + rounding @ folded
+        bias = bias + moved @ folded
         fold = True
     else:
         k, d = projection.components.shape
         to_layer = factor[:, None] * projection.components.T * trained.scale
-        constant = rounding @ to_layer - trained.shift * trained.scale
+        constant = moved @ to_layer - trained.shift * trained.scale
         bias = bias + constant @ first
         folded = to_layer @ first
         fold = folding_pays(d, k, first.shape[1]) if fold is None else fold

@@ -246,7 +246,7 @@ def _text(
         )
         return "\n\n".join(parts)
     small, large = mine[0].parameters, base[0].parameters
-    projection = "a map that no model holds"
+    projection = "without the embedding, which is no projection"
     if embedding.linear_map_ is not None:
         whole = small + answer.n_inputs * d
         projection = f"{large / whole:.1f}x with the projection, {whole:,}"

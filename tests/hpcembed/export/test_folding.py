@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcembed.export.folding import Scaling, Trained, build_model, folding_pays
+from hpcembed.export.folding import Projection, Scaling, Trained, build_model, folding_pays
 from hpcembed.export.inference import DeployedClassifier
 
 NAMES = ("a", "b", "c")
@@ -65,6 +65,34 @@ def test_rounding_the_offset_costs_nothing(parts):
     assert model.input_type == np.float32
     X = (np.random.default_rng(1).standard_normal((50, 30)) + 1000).astype(np.float32)
     np.testing.assert_allclose(logits(model, X), reference(X.astype(float)), atol=3e-5)
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_a_projection_without_centring_does_not_cancel(parts, fold):
+    """Features at 1000 deviations, coordinates too: float32 products of those would lose 1e-3."""
+    scaling, projection, trained, _ = parts()
+    means = np.random.default_rng(2).uniform(500, 1500, 30)
+    uncentred = Projection(projection.components, np.zeros(30))
+    at = ((means - scaling.shift) * scaling.factor) @ projection.components.T
+    trained = Trained(trained.shift + at, trained.scale, trained.layers)
+    model = build_model(
+        scaling,
+        uncentred,
+        trained,
+        (means - scaling.shift) * scaling.factor,
+        scaling.factor,
+        class_names=NAMES,
+        fold=fold,
+    )
+    assert model.input_type == np.float32
+    X = (np.random.default_rng(1).standard_normal((50, 30)) + means).astype(np.float32)
+    coordinates = ((X.astype(float) - scaling.shift) * scaling.factor) @ projection.components.T
+    values = (coordinates - trained.shift) * trained.scale
+    for i, (weight, bias) in enumerate(trained.layers):
+        values = values @ weight + bias
+        if i < len(trained.layers) - 1:
+            values = np.maximum(values, 0)
+    np.testing.assert_allclose(logits(model, X), values, atol=1e-5)
 
 
 @pytest.mark.parametrize(

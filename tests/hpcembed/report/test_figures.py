@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from hpcembed.report import draw_convergence, draw_spectrum, draw_training
+from hpcembed.report import draw_convergence, draw_spectrum, draw_training, figures
 
 
 def assert_drawn(path):
@@ -26,6 +26,36 @@ def test_spectrum(tmp_path, eigenvalues):
     total = max(values.sum(), 1e-300)
     draw_spectrum(tmp_path / "a.png", values, values / total)
     assert_drawn(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("share", "words", "expected"),
+    [
+        ([0.5, 0.2], {}, ["eigenvalue (variance)", "Explained variance"]),
+        (
+            [0.5, 0.2],
+            {"meaning": "mean square", "share_of": "the trace"},
+            ["eigenvalue (mean square)", "Share of the trace", "cumulative share of the trace (%)"],
+        ),
+        (None, {"meaning": ""}, ["eigenvalue"]),
+    ],
+)
+def test_a_spectrum_says_what_is_true_only(tmp_path, monkeypatch, share, words, expected):
+    drawn = []
+    save = figures._save
+    monkeypatch.setattr(
+        figures, "_save", lambda figure, path: (drawn.append(figure), save(figure, path))
+    )
+    given = None if share is None else np.array(share)
+    draw_spectrum(tmp_path / "a.png", np.array([2.0, 1.0]), given, **words)
+    assert_drawn(tmp_path / "a.png")
+    (figure,) = drawn
+    assert len(figure.axes) == (1 if share is None else 2)
+    texts = [text for axes in figure.axes for text in (axes.get_title(), axes.get_ylabel())]
+    for one in expected:
+        assert one in texts
+    if share is None or words:
+        assert "variance" not in " ".join(texts)
 
 
 def check(restart, size, n_matvec, measure, chosen=False):
