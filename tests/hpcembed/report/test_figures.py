@@ -42,9 +42,9 @@ def test_spectrum(tmp_path, eigenvalues):
 )
 def test_a_spectrum_says_what_is_true_only(tmp_path, monkeypatch, share, words, expected):
     drawn = []
-    save = figures._save
+    save = figures.save_figure
     monkeypatch.setattr(
-        figures, "_save", lambda figure, path: (drawn.append(figure), save(figure, path))
+        figures, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path))
     )
     given = None if share is None else np.array(share)
     draw_spectrum(tmp_path / "a.png", np.array([2.0, 1.0]), given, **words)
