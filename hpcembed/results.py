@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -81,18 +82,7 @@ def write_results(
         Table of the networks, seconds, certification: what the terminal shows.
     """
     assert folder is not None  # rank 0 made it
-    record = RunRecord(
-        dataset=DatasetRecord(
-            dataset.name,
-            dataset.train.n_rows,
-            dataset.test.n_rows,
-            embedding.n_features_in_,
-            len(dataset.train.class_names),
-        ),
-        embedding=_embedding_record(config, embedding, seconds),
-        classifiers=[classifier_record(one.report) for one in trained],
-        environment=environment,
-    )
+    record = run_record(config, dataset, embedding, seconds, trained, environment)
     folder.write_json("run.json", record.to_dict())
     _write_networks(folder, dataset, trained)
     _write_model(folder, trained)
@@ -101,8 +91,38 @@ def write_results(
     return _text(embedding, seconds, trained)
 
 
+def run_record(
+    config: JobConfig,
+    dataset: Dataset,
+    embedding: Embedding,
+    seconds: Mapping[str, float],
+    trained: Sequence[TrainedClassifier],
+    environment: Mapping[str, Any],
+    k: int | None = None,
+) -> RunRecord:
+    """Put together what ``run.json`` says. Not collective.
+
+    Parameters
+    ----------
+    k : int, optional
+        Leading components that are used; default: all.
+    """
+    return RunRecord(
+        dataset=DatasetRecord(
+            dataset.name,
+            dataset.train.n_rows,
+            dataset.test.n_rows,
+            embedding.n_features_in_,
+            len(dataset.train.class_names),
+        ),
+        embedding=_embedding_record(config, embedding, seconds, k),
+        classifiers=[classifier_record(one.report) for one in trained],
+        environment=environment,
+    )
+
+
 def _embedding_record(
-    config: JobConfig, embedding: Embedding, seconds: Mapping[str, float]
+    config: JobConfig, embedding: Embedding, seconds: Mapping[str, float], k: int | None
 ) -> EmbeddingRecord:
     result, spectrum, reference = embedding.result_, embedding.spectrum_, None
     if embedding.reference_ is not None and embedding.comparison_ is not None:
@@ -114,18 +134,19 @@ def _embedding_record(
             embedding.reference_.seconds,
             embedding.comparison_.n_pairs,
         )
+    share = spectrum.explained_variance_ratio
     return EmbeddingRecord(
-        n_components=embedding.n_requested_,
+        n_components=embedding.n_requested_ if k is None else k,
         operator=embedding.operator_,
         solver=result.solver,
-        eigenvalues=spectrum.values,
-        explained_variance_ratio=spectrum.explained_variance_ratio,
-        residual_norms=result.relative_residuals,
+        eigenvalues=spectrum.values[:k],
+        explained_variance_ratio=None if share is None else share[:k],
+        residual_norms=result.relative_residuals[:k],
         orthogonality=result.orthogonality,
         n_matvec=result.n_matvec,
         n_restarts=result.n_restarts,
         converged_reason=result.reason.name,
-        seconds=StageSeconds(**{name: seconds[name] for name in _STAGES}),
+        seconds=StageSeconds(**{name: seconds.get(name, math.nan) for name in _STAGES}),
         reference=reference,
         method=config.embedding.method,
         components=embedding.components_name,

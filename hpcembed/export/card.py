@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Accuracy", "card_text"]
+__all__ = ["Accuracy", "Uncompressed", "card_text"]
 
 #: Class names beyond which a card only counts.
 LISTED = 20
@@ -28,6 +28,17 @@ class Accuracy:
     test: float | None
     validation: float | None
     spread: float | None = None
+    n_seeds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Uncompressed:
+    """A network on all features, to compare with; `test_accuracy` is a mean over `n_seeds`."""
+
+    hidden: tuple[int, ...]
+    parameters: int
+    test_accuracy: float
+    train_seconds: float
     n_seeds: int = 1
 
 
@@ -81,16 +92,20 @@ def _accuracy(description: Mapping[str, Any]) -> str:
     if accuracy["spread"] is not None:
         test += f" +- {100 * accuracy['spread']:.2f} (standard deviation)"
     seeds = accuracy["n_seeds"]
-    over = f"mean of {seeds} seeds" if seeds > 1 else "one seed; its spread is not known"
+    over = "one seed; its spread is not known"
+    if seeds > 1:
+        over = f"mean of {seeds} seeds; this network is the one with the best validation accuracy"
     lines = [
         f"- Test: {test}, {over}. The test rows were used once.",
         f"- Validation: {_percent(accuracy['validation'])}. It chose the epoch.",
     ]
     full = description["uncompressed"]
     if full is not None:
+        over = f" (mean of {full['n_seeds']} seeds)" if full["n_seeds"] > 1 else ""
         lines.append(
-            f"- The same layers on all features: test {_percent(full['test_accuracy'])}, "
-            f"{full['parameters']:,} parameters, {full['train_seconds']:.2f} s."
+            f"- {'-'.join(map(str, full['hidden']))} on all features: test "
+            f"{_percent(full['test_accuracy'])}{over}, {full['parameters']:,} parameters, "
+            f"{full['train_seconds']:.2f} s to train."
         )
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hpcembed.config import JobConfig, load_job, to_toml
 from hpcembed.errors import ConfigError, HpcembedError, InputError
-from hpcembed.export.card import Accuracy, card_text
+from hpcembed.export.card import Accuracy, Uncompressed, card_text
 from hpcembed.export.folder import write_model
 from hpcembed.export.folding import Projection, Scaling, Trained, build_model, folding_pays
 from hpcembed.export.model import Model
@@ -51,7 +51,12 @@ class _Run:
 
 
 def export_run(
-    folder: Path, out: Path, network: str | None = None, *, accuracy: Accuracy | None = None
+    folder: Path,
+    out: Path,
+    network: str | None = None,
+    *,
+    accuracy: Accuracy | None = None,
+    uncompressed: Uncompressed | None = None,
 ) -> Path:
     """Write the model folder of a network that a run trained.
 
@@ -66,6 +71,8 @@ def export_run(
         one among equals.
     accuracy : Accuracy, optional
         Of several trainings, where the caller knows it; else that of this one.
+    uncompressed : Uncompressed, optional
+        What the card compares with; else the same layers on all features, where the run has them.
 
     Raises
     ------
@@ -76,7 +83,7 @@ def export_run(
     run = _read_run(folder)
     chosen = _choose(run, network)
     try:
-        model, description = _model(run, chosen, accuracy)
+        model, description = _model(run, chosen, accuracy, uncompressed)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         if isinstance(error, HpcembedError):  # InputError is a ValueError
             raise
@@ -129,7 +136,9 @@ def _choose(run: _Run, network: str | None) -> str:
     return max(embedded, key=merit)
 
 
-def _model(run: _Run, network: str, accuracy: Accuracy | None) -> tuple[Model, dict[str, Any]]:
+def _model(
+    run: _Run, network: str, accuracy: Accuracy | None, full: Uncompressed | None
+) -> tuple[Model, dict[str, Any]]:
     embedding, about = _read_tensors(run.folder / "projection.safetensors")
     network_file, metadata = _read_tensors(run.folder / f"{_PREFIX}{network}{_SUFFIX}")
     description = json.loads(metadata["hpcembed"])
@@ -166,6 +175,7 @@ def _model(run: _Run, network: str, accuracy: Accuracy | None) -> tuple[Model, d
     entry = run.entry(network)
     if accuracy is None:
         accuracy = Accuracy(entry["test_accuracy"], entry["validation_accuracy"])
+    full = full or _uncompressed(run, entry)
     first = trained.layers[0][0].shape[1]
     n_components = len(embedding["components"]) if is_embedded else None
     return model, {
@@ -181,7 +191,7 @@ def _model(run: _Run, network: str, accuracy: Accuracy | None) -> tuple[Model, d
         "parameters": {"network": entry["parameters"], "stored": model.n_parameters},
         "multiplications": model.n_multiplications,
         "accuracy": dataclasses.asdict(accuracy),
-        "uncompressed": _uncompressed(run, entry),
+        "uncompressed": None if full is None else dataclasses.asdict(full),
         "seconds": {
             "network": entry["train_seconds"],
             "embedding": run.record["embedding"]["seconds"] if is_embedded else None,
@@ -205,12 +215,13 @@ def _sizes(model: Model, k: int | None, first: int) -> dict[str, Any] | None:
     }
 
 
-def _uncompressed(run: _Run, entry: Mapping[str, Any]) -> dict[str, Any] | None:
+def _uncompressed(run: _Run, entry: Mapping[str, Any]) -> Uncompressed | None:
     """The same layers on all features, where the run trained them too."""
     for one in run.record["classifiers"]:
         same = one["hidden"] == entry["hidden"]
         if same and one["input"] == "full" and entry["input"] != "full":
-            return {key: one[key] for key in ("parameters", "test_accuracy", "train_seconds")}
+            names = ("parameters", "test_accuracy", "train_seconds")
+            return Uncompressed(tuple(one["hidden"]), *(one[name] for name in names))
     return None
 
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import numpy as np
 import threadpoolctl
@@ -23,23 +23,21 @@ from mpi4py import MPI
 
 from hpcembed.config import DataConfig, EmbeddingConfig, JobConfig, load_job
 from hpcembed.config_limits import check_limits
+from hpcembed.environment import describe_environment
 from hpcembed.errors import ConfigError
 from hpcembed.job import Job, place
 from hpcembed.log import show
 from hpcembed.matrix import DataMatrix
 from hpcembed.parallel import agreement, check_launcher, idle_while_root
 from hpcembed.report import RunFolder, markdown_table, percent, points
-from hpcembed.results import projection_arrays
 from hpcembed.stages import say
+from hpcembed.study.answer import export_answer, save_answer
 from hpcembed.study.begin import Begun, begin, open_folder
 from hpcembed.study.cells import Result, Unit
 from hpcembed.study.search import Answer, search
 from hpcembed.study.statistics import Difference
 from hpcembed.study.tables import network_name
 from hpcembed.study.trainings import Trainings
-
-if TYPE_CHECKING:
-    from hpcembed.classifier import TrainedClassifier
 
 __all__ = ["Request", "run_compress"]
 
@@ -151,8 +149,9 @@ def run_compress(
                 request.max_loss / 100.0,
                 trainings.difference,
             )
+            environment = describe_environment(comm, job.threads)
             text = idle_while_root(
-                comm, lambda: _finish(folder, job, request, begun, trainings, answer)
+                comm, lambda: _finish(folder, job, request, begun, trainings, answer, environment)
             )
         begun.destroy()
     if text is not None:
@@ -167,6 +166,7 @@ def _finish(
     begun: Begun,
     trainings: Trainings,
     answer: Answer,
+    environment: Mapping[str, Any],
 ) -> str:
     """Write the model and the reasons; rank 0 only, nothing is left to train but the model."""
     d = begun.train.n_features
@@ -177,8 +177,9 @@ def _finish(
         mine = trainings.results("spectral", answer.hidden, answer.n_inputs)
         test = trainings.test_difference(answer.hidden, answer.n_inputs)
         best = max(mine, key=lambda one: one.validation_accuracy)
-        batch = trainings.trainer.train(Unit((best.cell,), 1.0))
-        _save_model(folder, begun, answer.n_inputs, batch.classifier(0))
+        trained = trainings.trainer.train(Unit((best.cell,), 1.0)).classifier(0)
+        save_answer(folder, job, begun, best, trained, environment)
+        export_answer(folder, begun, mine, base)
     text = _text(request, begun, answer, base, mine, test)
     folder.write_text(MARK, job.resolved_toml())
     folder.write_text("compress.md", f"# {begun.dataset.name}\n\n{text}\n")
@@ -197,17 +198,6 @@ def _finish(
         },
     )
     return text
-
-
-def _save_model(folder: RunFolder, begun: Begun, k: int, trained: TrainedClassifier) -> None:
-    """Write network and projection: the one call that an export takes the place of."""
-    from hpcembed.classifier import save_classifier
-
-    arrays, metadata = projection_arrays(begun.dataset, begun.embedding, k)
-    folder.save_arrays("projection.safetensors", arrays, metadata)
-    widths = "-".join(map(str, trained.report.hidden))
-    with folder.new_file(f"classifier-embedded-{widths}.safetensors") as path:
-        save_classifier(path, trained, class_names=begun.dataset.train.class_names)
 
 
 def _text(

@@ -129,7 +129,7 @@ def test_card_of_a_kept_and_of_a_folded_projection(run, tmp_path):
             f"# digits, network {network}",
             "20 principal components of 64 features",
             "one seed; its spread is not known",
-            "The same layers on all features: test",
+            f"- {network.removeprefix('embedded-')} on all features: test",
             "1,438 training and 359 test rows",
             "CONVERGED_TOL",
             "Seeds: split 0, solver 0, network 0",
@@ -139,7 +139,7 @@ def test_card_of_a_kept_and_of_a_folded_projection(run, tmp_path):
             assert words in texts[network], words
     assert "part of the first layer's weights" in texts["full-12"]
     assert "on all 64 features" in texts["full-12"]
-    assert "The same layers" not in texts["full-12"]
+    assert " on all features: test" not in texts["full-12"]
     assert "trained parameters, without the projection | 382 |" in texts["embedded-12"]
     # shift, folded matrix and bias, last layer
     assert f"the shift | {64 + 64 * 12 + 12 + 12 * 10 + 10:,} |" in texts["embedded-12"]

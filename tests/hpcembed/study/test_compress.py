@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 from sklearn.datasets import load_digits
 
+import hpcembed
 from hpcembed.classifier import load_classifier, predict_logits
 from hpcembed.study.search import next_dimension, search
 from hpcembed.study.statistics import Difference
@@ -127,6 +128,19 @@ def test_digits(run_mpi, tmp_path, job):
     embedded = (rows - projection["mean"]) @ projection["components"].T
     said = predict_logits(network.model, embedded).argmax(1)
     assert (said == labels).mean() > 0.85
+
+    # The model is that network, and its card has all seeds.
+    model = hpcembed.load(out / "model")
+    assert (model.predict(images) == said).mean() > 0.999
+    facts = model.description
+    assert facts["accuracy"]["n_seeds"] == 3
+    tests = [one["test_accuracy"] for one in answers[1]["results"]]
+    assert facts["accuracy"]["test"] == pytest.approx(np.mean(tests))
+    assert facts["accuracy"]["spread"] == pytest.approx(np.std(tests, ddof=1))
+    assert facts["uncompressed"]["hidden"] == [64]
+    assert facts["uncompressed"]["n_seeds"] == 3
+    assert f"n_components = {k}" in facts["provenance"]["job"]
+    assert "64 on all features: test" in (out / "model" / "README.md").read_text()
 
     again = run_mpi(1, *COMPRESS, job, *options, timeout=240)
     assert again.status == 0, again.err
