@@ -139,6 +139,9 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         if name in RECIPES:
             recipe = _listed(dataclasses.asdict(RECIPES[name]))
             table["training"] = recipe | dict(own.get(name, {})) | common
+    embedding = table.get("embedding", {})
+    if isinstance(embedding, Mapping) and "n_components" in embedding:
+        raise ConfigError(f"{source}: embedding.n_components: a study has study.n_components")
     study = build(StudyConfig, table, source)
     _check(study, source)
     return study

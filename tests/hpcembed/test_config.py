@@ -58,6 +58,7 @@ def test_resolved_job_reads_back_the_same(job_file):
         ("[solver]\nmax_it = 0", "solver.max_it must be at least 1"),
         ("[solver]\nnested = [5, 3]", "increasing list"),
         ("[embedding]\nn_components = 0", "n_components must be at least 1"),
+        ("[embedding]\nmethod = 'pcs'", "embedding.method: 'pcs' is not one of .*mean pca"),
         ("[classifier]\nhidden = ['huge']", "'huge' is not one of large, medium"),
         ("[classifier]\nhidden = [[8, 0]]", "widths must be positive"),
         ("[classifier]\ndropout = 1.0", "dropout must lie in"),

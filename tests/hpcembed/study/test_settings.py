@@ -57,6 +57,17 @@ def test_it_is_written_and_read_back(study, tmp_path):
     assert load_study(path) == loaded
 
 
+def test_the_embedding_is_handed_on(study, tmp_path):
+    text = '[embedding]\nmethod = "svd"\noperator = "block"\n[study]\ndimensions = [3, 7]\n'
+    loaded = load_study(study(text))
+    job = job_of(loaded)
+    assert (job.embedding.method, job.embedding.operator) == ("svd", "block")
+    assert job.embedding.n_components == 7
+    path = tmp_path / "again.toml"
+    path.write_text(to_toml(loaded))
+    assert load_study(path) == loaded
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -78,6 +89,9 @@ def test_it_is_written_and_read_back(study, tmp_path):
         ("study = 3\n", "study is a section"),
         ("[solver]\ntol = 2.0\n", "solver.tol must lie between 0 and 1"),
         ("[classifier]\n", "unknown key classifier"),
+        ("[embedding]\nn_components = 3\n", "a study has study.n_components"),
+        ('[embedding]\nmethod = "svdd"\n', "embedding.method: 'svdd' is not one of .*mean svd"),
+        ("embedding = 3\n", "embedding is a section"),
     ],
 )
 def test_what_is_refused(study, text, words):
