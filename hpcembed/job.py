@@ -138,11 +138,12 @@ def describe_job(job: Job) -> str:
     data = describe_dataset(config.data, job.data_dir, comm)
     n_train, n_test = data.n_rows
     k = config.embedding.n_components
-    is_wide = METHODS[config.embedding.method].dimension == "features"
-    if is_wide and data.n_features is not None and not data.is_sparse and k > data.n_features:
+    what = METHODS[config.embedding.method].dimension
+    features = None if data.is_sparse else data.n_features
+    most = {"features": features, "rows": None if data.is_estimate else n_train}[what]
+    if most is not None and k > most:
         raise InputError(
-            f"need 1 <= n_components <= features, got n_components={k} with {data.n_features} "
-            "features"
+            f"need 1 <= n_components <= {what}, got n_components={k} with {most} {what}"
         )
     lines = [
         f"job        {config.data.name}: {config.embedding.method}, k = {k}, "

@@ -50,7 +50,7 @@ class Recipe:
     initial : {"torch", "glorot"}
         Distribution of the first weights.
     centred : bool
-        Projections have mean zero; else they are x V.
+        Principal components have mean zero; else they are x V, as singular vectors always are.
     """
 
     epochs: int = 30

@@ -6,6 +6,7 @@ TF-IDF weights of documents this is latent semantic analysis.
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -123,7 +124,7 @@ class TruncatedSVD(Certificate, LinearEmbedding):
             solver=settings,
         )
         found = find_components(data, self.plan_, request)
-        self.seconds_ = found.seconds
+        self.seconds_ = dict(found.seconds)
         self._keep(found, data)
         self._judge(data.comm, found.result, found.reference, tol=tol, n_requested=int(k))
         if not self.certified_ and settings.on_no_convergence == "raise":
@@ -158,7 +159,9 @@ class TruncatedSVD(Certificate, LinearEmbedding):
         self.singular_values_ = np.sqrt(squares)
         self.residual_norms_ = np.asarray(result.residual_norms) * max(n - 1, 1)
         self.mean_ = np.zeros(X.n_features)
+        began = time.perf_counter()
         self.feature_means_, self.feature_variances_ = column_moments(X)
+        self.seconds_["operator"] += X.comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
         variances = squares / n - self.coordinate_means_**2
         self.explained_variance_ = np.maximum(variances, 0.0)
         total = float(self.feature_variances_.sum()) * (n - 1) / n
