@@ -156,6 +156,17 @@ def test_truncated_svd_against_scikit_learn(sparse):
         assert ours.n_samples_ == 300
 
 
+def test_truncated_svd_of_few_long_rows():
+    X = np.random.default_rng(0).standard_normal((40, 300)) + 2
+    ours = TruncatedSVD(4, eigen_solver="gram", tol=1e-10).fit(X)
+    theirs = sklearn.decomposition.TruncatedSVD(4, algorithm="arpack").fit(X)
+    assert ours.operator_ == "X'X, gram"
+    assert ours.certified_
+    np.testing.assert_allclose(ours.singular_values_, theirs.singular_values_, rtol=1e-9)
+    overlap = np.abs(np.sum(ours.components_ * theirs.components_, axis=1))
+    np.testing.assert_allclose(overlap, 1, atol=1e-8)
+
+
 def test_what_it_would_take():
     plan = hpcembed.estimate_memory(50_000, 3_072, 50, threads=2)
     assert plan.kind == "block"
