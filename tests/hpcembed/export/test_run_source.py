@@ -148,7 +148,7 @@ def test_card_of_a_kept_and_of_a_folded_projection(run, tmp_path):
 def test_accuracy_over_seeds_is_told(run, tmp_path):
     export_run(run, tmp_path / "m", accuracy=Accuracy(0.975, 0.97, 0.0031, 5))
     text = (tmp_path / "m" / "README.md").read_text()
-    assert "Test: 97.50 % +- 0.31 (standard deviation), mean of 5 seeds." in text
+    assert "Test: 97.50 % +- 0.31 (standard deviation), mean of 5 seeds; this network" in text
     assert hpcembed.load(tmp_path / "m").description["accuracy"]["n_seeds"] == 5
 
 
