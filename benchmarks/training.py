@@ -37,7 +37,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from hpcembed.classifier import Member, Samples, build_mlp, train_batch, train_classifier
-from hpcembed.classifier.samples import fit_scaling, stratified_holdout
+from hpcembed.classifier.holdout import stratified_holdout
+from hpcembed.classifier.samples import fit_scaling
 from hpcembed.classifier.schedule import learning_rate_at
 from hpcembed.config import ClassifierConfig
 from hpcembed.recipe import Recipe

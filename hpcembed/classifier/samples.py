@@ -1,4 +1,4 @@
-"""Labelled rows on their way into a network: checks, validation split, standardisation, batches.
+"""Labelled rows on their way into a network: checks, standardisation, batches.
 
 The rows may be large (50 000 images of 3072 pixels are 1.2 GB in double), so they are walked in
 blocks and never copied to float32 more than once: double rows are standardised into one float32
@@ -11,7 +11,7 @@ deviation, it fits their noise. Dividing by the square root of the deviation lie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,9 +25,11 @@ __all__ = [
     "InputScaling",
     "Rows",
     "Samples",
+    "blocks_of",
     "check_samples",
+    "column_moments",
     "fit_scaling",
-    "stratified_holdout",
+    "scaling_of",
 ]
 
 #: Bytes of one block of rows in double while statistics are taken or rows converted.
@@ -97,53 +99,17 @@ def check_samples(samples: Samples, n_classes: int, name: str) -> None:
         )
     if inputs.dtype == np.uint8:
         return
-    for first, block in _blocks(inputs):
+    for first, block in blocks_of(inputs):
         if not np.isfinite(block).all():
             row = first + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
             raise InputError(f"{name} rows: row {row} holds NaN or infinity; remove or mend it")
 
 
-def _blocks(inputs: NDArray[np.generic]) -> Iterator[tuple[int, NDArray[np.generic]]]:
+def blocks_of(inputs: NDArray[np.generic]) -> Iterator[tuple[int, NDArray[np.generic]]]:
+    """Rows in blocks of at most :data:`BLOCK_BYTES`, each with its first row's number."""
     step = max(1, BLOCK_BYTES // (8 * inputs.shape[1]))
     for first in range(0, inputs.shape[0], step):
         yield first, inputs[first : first + step]
-
-
-def stratified_holdout(
-    labels: NDArray[np.int64], fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to train on and rows to choose the epoch by, each class in its proportion.
-
-    Not collective. The size of the second set is `fraction` of the rows, shared among the classes
-    by largest remainders. Every class keeps a row in training; the second set is never empty.
-
-    Returns
-    -------
-    training, validation : ndarray of int64
-        Row numbers in ascending order.
-
-    Raises
-    ------
-    InputError
-        When no class has two rows.
-    """
-    classes, counts = np.unique(labels, return_counts=True)
-    spare = counts - 1
-    if not spare.any():
-        raise InputError("training rows: no class has two rows, so none can be held out")
-    exact = fraction * counts
-    held = np.minimum(exact.astype(np.int64), spare)
-    wanted = min(max(1, round(fraction * labels.size)), int(spare.sum()))
-    while held.sum() < wanted:
-        remainder = np.where(held < spare, exact - held, -np.inf)
-        held[int(np.argmax(remainder))] += 1
-    generator = np.random.default_rng(seed)
-    chosen = [
-        generator.permutation(np.flatnonzero(labels == one))[:count]
-        for one, count in zip(classes, held, strict=True)
-    ]
-    validation = np.sort(np.concatenate(chosen))
-    return np.setdiff1d(np.arange(labels.size), validation), validation
 
 
 def fit_scaling(
@@ -166,34 +132,44 @@ def fit_scaling(
     d = inputs.shape[1]
     if kind == "none":
         return InputScaling(np.zeros(d), np.ones(d))
-    mean, deviation = _column_statistics(inputs)
+    n, mean, squares = column_moments((block for _, block in blocks_of(inputs)), d)
+    return scaling_of(mean, np.sqrt(squares / max(n, 1)), kind)
+
+
+def scaling_of(
+    mean: NDArray[np.float64],
+    deviation: NDArray[np.float64],
+    kind: Literal["global", "standard", "sqrt"],
+) -> InputScaling:
+    """Shift and scale, as :func:`fit_scaling` gives them, of columns of known statistics."""
     if kind == "global":
         centre = float(mean.mean())
         spread = float(np.sqrt(np.mean(deviation**2 + (mean - centre) ** 2)))
         within = float(np.sqrt(np.mean(deviation**2)))
         if 0 < within * _LARGE_OFFSET < spread:
             # Offsets between the columns would drown what differs between the rows.
-            return InputScaling(mean, np.full(d, 1.0 / within))
-        return InputScaling(np.full(d, centre), np.full(d, 1.0 / spread if spread > 0 else 1.0))
+            return InputScaling(mean, np.full(mean.size, 1.0 / within))
+        scale = np.full(mean.size, 1.0 / spread if spread > 0 else 1.0)
+        return InputScaling(np.full(mean.size, centre), scale)
     varies = deviation > CONSTANT * max(float(deviation.max()), float(np.abs(mean).max()))
     power = 1.0 if kind == "standard" else 0.5
-    scale = np.zeros(d)
+    scale = np.zeros(mean.size)
     scale[varies] = deviation[varies] ** -power
     if varies.any():
         scale /= np.sqrt(np.mean((scale * deviation)[varies] ** 2))
     return InputScaling(mean, scale)
 
 
-def _column_statistics(
-    inputs: NDArray[np.generic],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each column.
+def column_moments(
+    blocks: Iterable[NDArray[np.generic]], d: int
+) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    """Number of rows, mean of each column, and sum of squared distances from it.
 
-    Blocks are merged by Chan, Golub, LeVeque (1979), which does not cancel when the mean is large.
+    Not collective. Blocks are merged by Chan, Golub, LeVeque (1979), which does not cancel when
+    the mean is large.
     """
-    d = inputs.shape[1]
     mean, squares, n = np.zeros(d), np.zeros(d), 0
-    for _, rows in _blocks(inputs):
+    for rows in blocks:
         block = rows.astype(np.float64)
         m = block.shape[0]
         block_mean = block.mean(axis=0)
@@ -202,7 +178,7 @@ def _column_statistics(
         squares += np.einsum("ij,ij->j", block, block) + gap**2 * (n * m / (n + m))
         mean += gap * (m / (n + m))
         n += m
-    return mean, np.sqrt(squares / max(n, 1))
+    return n, mean, squares
 
 
 class Rows:
@@ -263,7 +239,7 @@ class Rows:
 
 def _standardised(inputs: NDArray[np.generic], scaling: InputScaling) -> NDArray[np.float32]:
     prepared = np.empty(inputs.shape, dtype=np.float32)
-    for first, block in _blocks(inputs):
+    for first, block in blocks_of(inputs):
         values = block.astype(np.float64, copy=False)
         prepared[first : first + block.shape[0]] = (values - scaling.shift) * scaling.scale
     return prepared

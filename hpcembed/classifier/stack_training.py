@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcembed.classifier.samples import Rows, stratified_holdout
+from hpcembed.classifier.holdout import stratified_holdout
+from hpcembed.classifier.samples import Rows
 from hpcembed.classifier.schedule import learning_rate_at
 from hpcembed.classifier.stack import Stack
 from hpcembed.classifier.training import TrainingError

@@ -7,27 +7,23 @@ the learning rate is set by a plain function, and the loss is read once an epoch
 Which epoch is kept is decided on a stratified share of the training rows: highest validation
 accuracy, ties by lower validation loss, then the later one. The test rows are used once, after
 that. All randomness comes from the seed, and PyTorch's own generators are left as they were found.
-
-Optimiser: Loshchilov and Hutter, 2019, Decoupled weight decay regularization, arXiv:1711.05101.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 from torch.nn import functional
 
+from hpcembed.classifier.descent import BestEpoch, Descent
 from hpcembed.classifier.evaluation import evaluate
+from hpcembed.classifier.holdout import stratified_holdout
 from hpcembed.classifier.model import Classifier, build_mlp, count_parameters
 from hpcembed.classifier.samples import (
     InputScaling,
@@ -35,9 +31,7 @@ from hpcembed.classifier.samples import (
     Samples,
     check_samples,
     fit_scaling,
-    stratified_holdout,
 )
-from hpcembed.classifier.schedule import learning_rate_at
 from hpcembed.config import ClassifierConfig
 from hpcembed.errors import ConfigError, HpcembedError
 
@@ -47,8 +41,10 @@ __all__ = [
     "Samples",
     "TrainedClassifier",
     "TrainingError",
+    "check_loss",
     "pick_device",
     "quiet_torch",
+    "scaling_kind",
     "train_classifier",
 ]
 
@@ -102,21 +98,6 @@ class TrainedClassifier:
     report: ClassifierReport
 
 
-@dataclass(slots=True)
-class _Best:
-    """The kept epoch and its weights."""
-
-    epoch: int = 0
-    accuracy: float = -1.0
-    loss: float = math.inf
-    state: dict[str, Any] | None = None
-
-    def offer(self, epoch: int, accuracy: float, loss: float, model: nn.Module) -> None:
-        if (accuracy, -loss) >= (self.accuracy, -self.loss):
-            self.epoch, self.accuracy, self.loss = epoch, accuracy, loss
-            self.state = copy.deepcopy(model.state_dict())
-
-
 def train_classifier(
     train: Samples,
     test: Samples,
@@ -159,7 +140,7 @@ def train_classifier(
     device = pick_device(config.device)
     with quiet_torch(threads, config.seed, device):
         start = time.perf_counter()
-        scaling = _input_scaling(train.inputs, input_name, config)
+        scaling = fit_scaling(train.inputs, scaling_kind(input_name, config))
         layers = build_mlp(train.inputs.shape[1], hidden, n_classes, config.dropout)
         model = Classifier(layers, scaling.shift, scaling.scale).to(device)
         best, history = _fit(model, train, scaling, config, on_epoch)
@@ -186,7 +167,7 @@ def _fit(
     scaling: InputScaling,
     config: ClassifierConfig,
     on_epoch: Callable[[Epoch], None] | None,
-) -> tuple[_Best, tuple[Epoch, ...]]:
+) -> tuple[BestEpoch, tuple[Epoch, ...]]:
     """Run all epochs and leave the best one's weights in `model`."""
     device = model.shift.device
     kept, held_out = stratified_holdout(train.labels, config.validation_fraction, config.seed)
@@ -195,8 +176,9 @@ def _fit(
     kept_rows = torch.from_numpy(kept).to(rows.held_on)
     held_rows = torch.from_numpy(held_out).to(rows.held_on)
     order = torch.Generator().manual_seed(config.seed)
-    step = _Step(model.layers, config, config.epochs * math.ceil(len(kept) / config.batch_size))
-    best, history = _Best(), []
+    n_steps = config.epochs * math.ceil(len(kept) / config.batch_size)
+    descent = Descent(model.layers, config, n_steps)
+    best, history = BestEpoch(), []
     for epoch in range(1, config.epochs + 1):
         start = time.perf_counter()
         model.train()
@@ -205,17 +187,21 @@ def _fit(
         shuffled = kept_rows[permutation]
         for first in range(0, len(shuffled), config.batch_size):
             batch = shuffled[first : first + config.batch_size]
-            total += step(rows.batch(batch), labels[batch.to(device)]) * len(batch)
-        train_loss = float(total) / len(kept)
-        if not math.isfinite(train_loss):
-            raise TrainingError(
-                f"the loss became {train_loss} in epoch {epoch} of {config.epochs}: lower "
-                f"classifier.learning_rate (now {config.learning_rate:g})"
+            descent.optimiser.zero_grad(set_to_none=True)
+            loss = functional.cross_entropy(
+                model.layers(rows.batch(batch)),
+                labels[batch.to(device)],
+                label_smoothing=config.label_smoothing,
             )
+            loss.backward()  # type: ignore[no-untyped-call]
+            descent.step()
+            total += loss.detach() * len(batch)
+        train_loss = float(total) / len(kept)
+        check_loss(train_loss, epoch, config)
         accuracy, loss = evaluate(model, rows, train.labels, held_rows)
         best.offer(epoch, accuracy, loss, model)
         seconds = time.perf_counter() - start
-        history.append(Epoch(epoch, step.learning_rate, train_loss, accuracy, seconds))
+        history.append(Epoch(epoch, descent.learning_rate, train_loss, accuracy, seconds))
         if on_epoch is not None:
             on_epoch(history[-1])
     assert best.state is not None
@@ -224,49 +210,27 @@ def _fit(
     return best, tuple(history)
 
 
-class _Step:
-    """One step of the optimiser, with the learning rate of its place in the schedule."""
+def check_loss(loss: float, epoch: int, config: ClassifierConfig) -> None:
+    """Refuse to go on with a mean loss of an epoch that is not finite. Not collective.
 
-    def __init__(self, layers: nn.Sequential, config: ClassifierConfig, n_steps: int) -> None:
-        self.layers = layers
-        self.config = config
-        self.n_steps = n_steps
-        self.done = 0
-        self.learning_rate = 0.0
-        self.optimiser = _optimiser(layers, config)
-        (self.group,) = self.optimiser.param_groups
-
-    def __call__(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        config = self.config
-        self.learning_rate = learning_rate_at(
-            self.done, self.n_steps, config.learning_rate, config.schedule
+    Raises
+    ------
+    TrainingError
+    """
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss became {loss} in epoch {epoch} of {config.epochs}: lower "
+            f"classifier.learning_rate (now {config.learning_rate:g})"
         )
-        self.group["lr"] = self.learning_rate
-        self.done += 1
-        self.optimiser.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(
-            self.layers(inputs), labels, label_smoothing=config.label_smoothing
-        )
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        return loss.detach()
 
 
-def _optimiser(layers: nn.Sequential, config: ClassifierConfig) -> torch.optim.AdamW:
-    settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    try:
-        return torch.optim.AdamW(layers.parameters(), fused=True, **settings)
-    except RuntimeError:  # before PyTorch 2.4 only on CUDA
-        return torch.optim.AdamW(layers.parameters(), **settings)
-
-
-def _input_scaling(
-    inputs: NDArray[np.generic], input_name: InputName, config: ClassifierConfig
-) -> InputScaling:
-    kind = config.input_scaling
-    if kind == "auto":
-        return fit_scaling(inputs, "sqrt" if input_name == "embedded" else "global")
-    return fit_scaling(inputs, kind)
+def scaling_kind(
+    input_name: InputName, config: ClassifierConfig
+) -> Literal["none", "global", "standard", "sqrt"]:
+    """What ``input_scaling`` means for this input. Not collective."""
+    if config.input_scaling == "auto":
+        return "sqrt" if input_name == "embedded" else "global"
+    return config.input_scaling
 
 
 def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

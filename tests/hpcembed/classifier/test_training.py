@@ -15,7 +15,8 @@ from hpcembed.classifier import (
     predict_logits,
     train_classifier,
 )
-from hpcembed.classifier.samples import Rows, fit_scaling, stratified_holdout
+from hpcembed.classifier.holdout import stratified_holdout
+from hpcembed.classifier.samples import Rows, fit_scaling
 from hpcembed.classifier.schedule import learning_rate_at
 from hpcembed.config import ClassifierConfig
 from hpcembed.errors import InputError
