@@ -259,6 +259,20 @@ class DataMatrix:
             assign(rows[first:last], block.toarray() if self.is_sparse else block)
         return rows
 
+    def take(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float64]:
+        """Scaled rows of this rank, dense and in double, as an array of their own.
+
+        Not collective.
+
+        Parameters
+        ----------
+        rows : slice or ndarray of int64
+            Local numbers of the rows wanted.
+        """
+        held = self._rows[rows]
+        held = held.toarray() if self.is_sparse else held
+        return self._scaled(held, np.empty(held.shape))
+
     def _block_rows(self, itemsize: int, block_bytes: int) -> int:
         if self.storage == "aij":
             return 2**15

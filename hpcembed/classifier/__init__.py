@@ -1,6 +1,7 @@
 """Networks: model, training, evaluation, files. The only place that imports torch."""
 
 from hpcembed.classifier.batch import Member, Outcome, TrainedBatch, train_batch
+from hpcembed.classifier.data_parallel import LocalSamples, train_data_parallel
 from hpcembed.classifier.evaluation import predict_logits
 from hpcembed.classifier.model import Classifier, build_mlp, count_parameters
 from hpcembed.classifier.saving import SavedClassifier, load_classifier, save_classifier
@@ -17,6 +18,7 @@ __all__ = [
     "Classifier",
     "ClassifierReport",
     "Epoch",
+    "LocalSamples",
     "Member",
     "Outcome",
     "Samples",
@@ -31,4 +33,5 @@ __all__ = [
     "save_classifier",
     "train_batch",
     "train_classifier",
+    "train_data_parallel",
 ]

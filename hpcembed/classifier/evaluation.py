@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from hpcembed.classifier.model import Classifier
-from hpcembed.classifier.samples import InputScaling, Rows
+from hpcembed.classifier.samples import Batches, InputScaling, Rows
 
-__all__ = ["evaluate", "predict_logits"]
+__all__ = ["evaluate", "predict_logits", "tally"]
 
 #: Rows per batch of an evaluation, at most; wide rows take fewer, by their bytes.
 EVALUATION_ROWS = 4096
@@ -32,10 +32,40 @@ def evaluate(
     return float(accuracy), float(functional.cross_entropy(logits, truth))
 
 
+def tally(
+    model: Classifier, rows: Batches, labels: torch.Tensor, chosen: torch.Tensor
+) -> torch.Tensor:
+    """Correct answers, sum of the losses and number of the chosen rows: what ranks can add up.
+
+    Not collective.
+
+    Returns
+    -------
+    Tensor of shape (3,), float64
+        Where the model is.
+    """
+    model.eval()
+    total = torch.zeros(3, dtype=torch.float64, device=model.shift.device)
+    size = _block_rows(model)
+    with torch.inference_mode():
+        for first in range(0, len(chosen), size):
+            part = chosen[first : first + size]
+            logits = model.layers(rows.batch(part))
+            truth = labels[part.to(labels.device)]
+            total[0] += (logits.argmax(1) == truth).sum()
+            total[1] += functional.cross_entropy(logits, truth, reduction="sum")
+            total[2] += len(part)
+    return total
+
+
+def _block_rows(model: Classifier) -> int:
+    return max(1, min(EVALUATION_ROWS, EVALUATION_BYTES // (4 * model.shift.numel())))
+
+
 def _logits(model: Classifier, rows: Rows, chosen: torch.Tensor | None) -> torch.Tensor:
     model.eval()
     n = len(rows) if chosen is None else len(chosen)
-    size = max(1, min(EVALUATION_ROWS, EVALUATION_BYTES // (4 * model.shift.numel())))
+    size = _block_rows(model)
     parts = []
     with torch.inference_mode():
         for first in range(0, max(n, 1), size):

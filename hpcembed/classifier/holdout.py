@@ -47,7 +47,7 @@ def stratified_holdout(
 
 
 def local_holdout(
-    comm: MPI.Comm, labels: NDArray[np.int64], n_classes: int, fraction: float, seed: int
+    comm: MPI.Intracomm, labels: NDArray[np.int64], n_classes: int, fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split this rank's rows as :func:`stratified_holdout` does the rows of all ranks.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hpcembed.errors import InputError
 
 __all__ = [
+    "Batches",
     "InputScaling",
     "Rows",
     "Samples",
@@ -179,6 +180,17 @@ def column_moments(
         mean += gap * (m / (n + m))
         n += m
     return n, mean, squares
+
+
+class Batches(Protocol):
+    """Rows that batches are taken of."""
+
+    @property
+    def held_on(self) -> torch.device:
+        """Where row numbers must be. Not collective."""
+
+    def batch(self, rows: torch.Tensor) -> torch.Tensor:
+        """Take the rows with these numbers, standardised, float32. Not collective."""
 
 
 class Rows:

@@ -188,14 +188,14 @@ def _fit(
         for first in range(0, len(shuffled), config.batch_size):
             batch = shuffled[first : first + config.batch_size]
             descent.optimiser.zero_grad(set_to_none=True)
-            loss = functional.cross_entropy(
+            batch_loss = functional.cross_entropy(
                 model.layers(rows.batch(batch)),
                 labels[batch.to(device)],
                 label_smoothing=config.label_smoothing,
             )
-            loss.backward()  # type: ignore[no-untyped-call]
+            batch_loss.backward()  # type: ignore[no-untyped-call]
             descent.step()
-            total += loss.detach() * len(batch)
+            total += batch_loss.detach() * len(batch)
         train_loss = float(total) / len(kept)
         check_loss(train_loss, epoch, config)
         accuracy, loss = evaluate(model, rows, train.labels, held_rows)
