@@ -129,7 +129,7 @@ class SolverConfig:
 
 @dataclass(frozen=True, slots=True)
 class ClassifierConfig:
-    """The networks trained on rank 0."""
+    """The networks and how they are trained."""
 
     enabled: bool = True
     #: names out of large, medium, low, very_low, or lists of layer widths
@@ -148,6 +148,9 @@ class ClassifierConfig:
     validation_fraction: float = 0.1
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    #: gather: rank 0 trains on all rows; data_parallel: all ranks train, rows stay where they are;
+    #: auto: each input is gathered when rank 0's memory holds it
+    parallel: Literal["auto", "gather", "data_parallel"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,16 @@
 """One job, start to end: data, operator, eigenvectors, projection, gather, networks, report.
 
-All ranks walk through :func:`run_job` together; rank 0 alone trains and writes, while the others
-sleep. The output folder stays empty until the eigenpairs are there, which are then written before
-the networks are trained. A run whose eigenpairs miss their tolerance still leaves everything it
-found, but ends with a non-zero exit status.
+All ranks walk through :func:`run_job` together; rank 0 alone writes, and trains where it holds all
+rows, while the others sleep. The output folder stays empty until the eigenpairs are there, which
+are then written before the networks are trained. A run whose eigenpairs miss their tolerance still
+leaves everything it found, but ends with a non-zero exit status.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import threadpoolctl
@@ -38,7 +41,7 @@ from hpcembed.stages import say as _say
 from hpcembed.stages import timed as _timed
 
 if TYPE_CHECKING:
-    from hpcembed.classifier import TrainedClassifier
+    from hpcembed.classifier import Epoch, TrainedClassifier
 
 __all__ = ["run_job"]
 
@@ -63,7 +66,7 @@ def run_job(job: Job) -> int:
         with _timed(comm, seconds, "read"):
             dataset, train, test = _read(job)
         _say(job, _data_line(dataset, seconds["read"]))
-        _plan(job, train, test)
+        budget = _plan(job, train, test)
         with agreement(comm):
             if comm.rank == 0:  # empty until there is an answer, so that it stays free for a retry
                 folder = RunFolder.create(job.out)
@@ -75,18 +78,19 @@ def run_job(job: Job) -> int:
         with _timed(comm, seconds, "project"):
             projected = project(embedding, train, test)
         with _timed(comm, seconds, "gather"):
-            gathered = _gather(job, train, test, embedding, projected)
+            gathered = _gather(job, train, test, embedding, projected, budget.training)
     peaks = comm.gather(peak_bytes())
     train.destroy()
     test.destroy()
-    trained = idle_while_root(comm, lambda: _train(job, gathered, dataset.train, folder))
+    trained = _train(job, gathered, dataset.train, folder)
     environment = describe_environment(comm, job.threads)
     environment["peak_bytes_per_rank"] = peaks
+    environment["training"] = {
+        name: "data_parallel" if name in gathered.local else "gather" for name in gathered.names
+    }
     text = idle_while_root(
         comm,
-        lambda: write_results(
-            folder, config, dataset, embedding, seconds, trained or [], environment
-        ),
+        lambda: write_results(folder, config, dataset, embedding, seconds, trained, environment),
     )
     if text is not None:
         show(text)
@@ -116,6 +120,8 @@ def _plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
             layers = NETWORK_SIZES[hidden] if isinstance(hidden, str) else hidden
             check_network((n_inputs, *layers, len(train.class_names)), "this data")
     _say(job, budget.describe(available))
+    for line in budget.left_in_place(job.comm.size, available):
+        _say(job, line)
     budget.check(available)
     return budget
 
@@ -123,39 +129,101 @@ def _plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
 def _train(
     job: Job, gathered: Gathered, table: Table, folder: RunFolder | None
 ) -> list[TrainedClassifier]:
-    """Train every network of the job; rank 0 alone, on all cores that it may use."""
-    assert folder is not None  # rank 0 made it
-    config = job.config.classifier
-    if not config.enabled:
-        return []
-    # PyTorch takes seconds and hundreds of megabytes: only this rank imports it.
-    from hpcembed.classifier import Epoch, Samples, train_classifier
+    """Train every network of the job, by rank 0 or by all ranks as its input is held. Collective.
 
-    assert gathered.train_labels is not None and gathered.test_labels is not None  # noqa: PT018
+    Returns
+    -------
+    list of TrainedClassifier
+        All of them on rank 0.
+    """
+    config, n_classes = job.config.classifier, len(table.class_names)
     trained = []
     for hidden in config.hidden:
         layers = NETWORK_SIZES[hidden] if isinstance(hidden, str) else hidden
-        for name, (train, test) in gathered.inputs.items():
-            if train.shape[1] == 0:  # no eigenpair was found, which the run's end says
-                continue
-            title = f"{name} {'-'.join(map(str, layers))}"
-            with Progress(title, config.epochs) as progress:
-
-                def on_epoch(epoch: Epoch, name: str = name, title: str = title) -> None:
-                    note = f"epochs, validation {100 * epoch.validation_accuracy:.2f} %"
-                    progress.update(epoch.epoch, note)
-                    folder.append_metric({"network": title, "input": name, "epoch": epoch})
-
-                trained.append(
-                    train_classifier(
-                        Samples(train, gathered.train_labels),
-                        Samples(test, gathered.test_labels),
-                        len(table.class_names),
-                        layers,
-                        config,
-                        input_name="full" if name == "full" else "embedded",
-                        threads=len(available_cores()),
-                        on_epoch=on_epoch,
-                    )
-                )
+        for name in gathered.names:
+            if name in gathered.local:
+                one = _train_in_place(job, gathered, name, n_classes, layers, folder)
+            else:
+                train = partial(_train_gathered, job, gathered, name, n_classes, layers, folder)
+                one = idle_while_root(job.comm, train)
+            if one is not None:
+                trained.append(one)
     return trained
+
+
+def _train_gathered(
+    job: Job,
+    gathered: Gathered,
+    name: str,
+    n_classes: int,
+    layers: tuple[int, ...],
+    folder: RunFolder | None,
+) -> TrainedClassifier | None:
+    """Train a network on gathered rows; rank 0 alone, on all cores that it may use."""
+    # PyTorch takes seconds and hundreds of megabytes: only the ranks that train import it.
+    from hpcembed.classifier import Samples, train_classifier
+
+    assert gathered.train_labels is not None and gathered.test_labels is not None  # noqa: PT018
+    train, test = gathered.inputs[name]
+    if train.shape[1] == 0:  # no eigenpair was found, which the run's end says
+        return None
+    with _watched(job, name, layers, folder) as on_epoch:
+        return train_classifier(
+            Samples(train, gathered.train_labels),
+            Samples(test, gathered.test_labels),
+            n_classes,
+            layers,
+            job.config.classifier,
+            input_name="full" if name == "full" else "embedded",
+            threads=len(available_cores()),
+            on_epoch=on_epoch,
+        )
+
+
+def _train_in_place(
+    job: Job,
+    gathered: Gathered,
+    name: str,
+    n_classes: int,
+    layers: tuple[int, ...],
+    folder: RunFolder | None,
+) -> TrainedClassifier | None:
+    """Train a network on rows that stay on their ranks. Collective."""
+    from hpcembed.classifier import LocalSamples, train_data_parallel
+
+    train, test = (
+        LocalSamples(rows, labels)
+        for rows, labels in zip(gathered.local[name], gathered.local_labels, strict=True)
+    )
+    if train.n_features == 0:
+        return None
+    with _watched(job, name, layers, folder) as on_epoch:
+        return train_data_parallel(
+            train,
+            test,
+            n_classes,
+            layers,
+            job.config.classifier,
+            job.comm,
+            input_name="full" if name == "full" else "embedded",
+            threads=job.threads,
+            on_epoch=on_epoch if job.comm.rank == 0 else None,
+        )
+
+
+@contextmanager
+def _watched(
+    job: Job, name: str, layers: tuple[int, ...], folder: RunFolder | None
+) -> Iterator[Callable[[Epoch], None]]:
+    """Give what is called after each epoch of a network: the progress shown, and metrics.jsonl."""
+    title = f"{name} {'-'.join(map(str, layers))}"
+    speaks = job.comm.rank == 0
+    with Progress(title, job.config.classifier.epochs, enabled=speaks) as progress:
+
+        def on_epoch(epoch: Epoch) -> None:
+            assert folder is not None  # rank 0 made it
+            note = f"epochs, validation {100 * epoch.validation_accuracy:.2f} %"
+            progress.update(epoch.epoch, note)
+            folder.append_metric({"network": title, "input": name, "epoch": epoch})
+
+        yield on_epoch

@@ -169,6 +169,7 @@ def describe_job(job: Job) -> str:
         say=lambda line: lines.append(f"operator   {line}"),
     )
     lines.append(budget.describe(job.available_bytes))
+    lines.extend(budget.left_in_place(comm.size, job.available_bytes))
     return "\n".join(lines)
 
 

@@ -1,29 +1,55 @@
-"""What networks are trained on, brought to rank 0: projections, and all features beside them."""
+"""What networks are trained on: projections, and all features beside them.
+
+Each is brought to rank 0 where that holds it; else its rows stay on their ranks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.budget import Training
 from hpcembed.embedding import Embedding
+from hpcembed.errors import MemoryLimitError
 from hpcembed.job import Job
 from hpcembed.matrix import DataMatrix
 from hpcembed.memory import check_fits
 from hpcembed.parallel import agreement, gather_rows
 from hpcembed.precision import network_type
+from hpcembed.stages import say
 
 __all__ = ["Gathered", "gather", "project"]
+
+#: Rows of one rank: projected, or as they were read, converted when they are asked for.
+LocalRows = NDArray[Any] | DataMatrix
 
 
 @dataclass(slots=True)
 class Gathered:
-    """What rank 0 holds after the gather; empty on the others."""
+    """What networks are trained on.
 
+    Attributes
+    ----------
+    names : list of str
+        All inputs in the order in which networks are trained; the same on all ranks.
+    inputs : dict
+        Training and test rows that were gathered; empty but on rank 0.
+    local : dict
+        This rank's training and test rows of inputs that stay where they are.
+    local_labels : tuple of ndarray of int64
+        Of this rank's training and test rows.
+    train_labels, test_labels : ndarray of int64 or None
+        Of all rows; None but on rank 0, and where nothing was gathered.
+    """
+
+    names: list[str] = field(default_factory=list)
     inputs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
+    local: dict[str, tuple[LocalRows, LocalRows]] = field(default_factory=dict)
+    local_labels: tuple[NDArray[np.int64], ...] = ()
     train_labels: NDArray[np.int64] | None = None
     test_labels: NDArray[np.int64] | None = None
 
@@ -52,7 +78,8 @@ def _uncompressed(
         # What float32 holds was counted beforehand; a float32 copy is made of the doubles.
         what = "the uncompressed input on rank 0, which float32 cannot hold,"
         needed = 12 * rows * train.n_features
-        check_fits(needed, available, what, "set classifier.baseline = false, or data.scaling")
+        remedy = "set classifier.baseline = false, classifier.parallel = auto, or data.scaling"
+        check_fits(needed, available, what, remedy)
     dense = []
     with agreement(comm):
         dense = [part.dense_rows(dtype) for part in (train, test)]
@@ -65,21 +92,39 @@ def gather(
     test: DataMatrix,
     embedding: Embedding,
     projected: tuple[NDArray[Any], NDArray[Any]],
+    training: Mapping[str, Training],
 ) -> Gathered:
-    """Bring to rank 0 what networks are trained on. Collective."""
+    """Bring to rank 0 what networks are trained on there. Collective."""
     comm, classifier = job.comm, job.config.classifier
     gathered = Gathered()
     if not classifier.enabled:
         return gathered
-    gathered.train_labels = gather_rows(comm, train.labels)
-    gathered.test_labels = gather_rows(comm, test.labels)
     parts: dict[str, Callable[[], tuple[NDArray[Any], NDArray[Any]]]] = {
         "embedded": lambda: projected
     }
     if classifier.baseline:
         parts = {"full": lambda: _uncompressed(job, train, test, embedding), **parts}
+    gathered.local_labels = (train.labels, test.labels)
+    in_place: dict[str, tuple[LocalRows, LocalRows]] = {
+        "embedded": projected,
+        "full": (train, test),
+    }
     for name, rows in parts.items():
-        pair = [gather_rows(comm, part) for part in rows()]
+        gathered.names.append(name)
+        if training[name] == "data_parallel":
+            gathered.local[name] = in_place[name]
+            continue
+        try:
+            pair = [gather_rows(comm, part) for part in rows()]
+        except MemoryLimitError as error:
+            if classifier.parallel != "auto":
+                raise
+            say(job, f"networks on it are trained data-parallel by {comm.size} ranks: {error}")
+            gathered.local[name] = in_place[name]
+            continue
         if pair[0] is not None and pair[1] is not None:
             gathered.inputs[name] = (pair[0], pair[1])
+    if len(gathered.local) < len(parts):
+        gathered.train_labels = gather_rows(comm, train.labels)
+        gathered.test_labels = gather_rows(comm, test.labels)
     return gathered
