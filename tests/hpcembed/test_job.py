@@ -9,8 +9,9 @@ from sklearn.datasets import load_digits
 
 from hpcembed import experiment
 from hpcembed.budget import Shape, job_budget
-from hpcembed.config import JobConfig, SolverConfig
+from hpcembed.config import ClassifierConfig, EmbeddingConfig, JobConfig, SolverConfig
 from hpcembed.data.synthetic import write_winnipeg_like
+from hpcembed.errors import MemoryLimitError
 from hpcembed.job import prepare
 
 pytestmark = pytest.mark.launch
@@ -392,6 +393,60 @@ def test_a_subspace_is_never_counted_larger_than_the_space():
         job = JobConfig(solver=solver)
         budget = job_budget(job, shape, ranks=1, threads=1, available_bytes=2**30)
         assert budget.basis == 8 * 65 * 64
+
+
+def test_inputs_that_rank_0_cannot_hold_are_left_on_their_ranks():
+    shape = Shape(90_000, 10_000, 64, None, 64)  # gathered at k = 32: 19.2 MB, full: 38.4 MB more
+
+    def budget(available, **classifier):
+        job = JobConfig(
+            embedding=EmbeddingConfig(n_components=32), classifier=ClassifierConfig(**classifier)
+        )
+        return job_budget(job, shape, ranks=2, threads=1, available_bytes=available)
+
+    both, one, none = budget(10_000_000), budget(40_000_000), budget(60_000_000)
+    assert both.training == {"embedded": "data_parallel", "full": "data_parallel"}
+    assert one.training == {"embedded": "gather", "full": "data_parallel"}
+    assert none.training == {"embedded": "gather", "full": "gather"}
+    both.check(10_000_000)
+    lines = both.left_in_place(2, 10_000_000)
+    assert len(lines) == 2
+    assert "the projection: trained data-parallel by 2 ranks" in lines[0]
+    assert "would take 18.3 MiB, 9.5 MiB are available" in lines[0]
+    assert "projection 6.1 MiB" in both.describe(10_000_000)
+    assert none.left_in_place(2, 60_000_000) == []
+    asked = budget(60_000_000, parallel="data_parallel", baseline=False)
+    assert asked.training == {"embedded": "data_parallel"}
+    assert budget(60_000_000, enabled=False).training == {}
+    with pytest.raises(MemoryLimitError, match=r"projection on rank 0 .* set classifier"):
+        budget(10_000_000, parallel="gather").check(10_000_000)
+    with pytest.raises(MemoryLimitError, match=r"the projection needs .*use more ranks"):
+        budget(5_000_000).check(5_000_000)
+
+
+def test_a_job_that_rank_0_cannot_hold_trains_on_all_ranks(run_mpi, tmp_path, small_job):
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(60, 200, (3, 64))
+    for name, n in (("train.npz", 100_000), ("test.npz", 500)):
+        y = np.arange(n) % 3
+        x = np.clip(centres[y] + rng.normal(0, 40, (n, 64)), 0, 255)
+        np.savez(tmp_path / name, x=x.astype(np.uint8), y=y)
+    options = ["resources.memory_gib=0.0205", "data.label_column=", "embedding.n_components=32"]
+    options += ["data.train=train.npz", "data.test=test.npz", "classifier.batch_size=2048"]
+    options += ["classifier.epochs=1", "classifier.hidden=[[16]]", "output.figures=false"]
+    options = [word for option in options for word in ("--set", option)]
+    done = run_mpi(2, *RUN, small_job(), "--out", tmp_path / "out", *options, timeout=180)
+    assert done.status == 0, done.err
+    for what in ("projection", "uncompressed input"):
+        assert done.err.count(f"networks on the {what}: trained data-parallel by 2 ranks") == 1
+    run, _ = load(tmp_path / "out")
+    assert run["environment"]["training"] == {"full": "data_parallel", "embedded": "data_parallel"}
+    full, embedded = run["classifiers"]
+    assert (full["input"], embedded["input"]) == ("full", "embedded")
+    assert min(full["test_accuracy"], embedded["test_accuracy"]) > 0.7
+    assert (tmp_path / "out" / "model").is_dir()
+    metrics = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert len(metrics) == 2
 
 
 def test_read_rows_are_let_go_when_they_are_taken_over(comm, tmp_path, jobs):
