@@ -81,13 +81,20 @@ class Budget:
         """One line for each input whose rows stay on their ranks, with the reason in numbers."""
         needed = {"embedded": self.gather, "full": self.held + self.baseline}
         names = {"embedded": "the projection", "full": "the uncompressed input"}
-        return [
-            f"networks on {names[name]}: trained data-parallel by {ranks} rank"
-            f"{'s' * (ranks > 1)}, rows stay where they are; gathered on rank 0 it would take "
-            f"{format_bytes(needed[name])}, {format_bytes(available_bytes)} are available"
-            for name in self.training
-            if not self.is_gathered(name)
-        ]
+        lines = []
+        for name in self.training:
+            if self.is_gathered(name):
+                continue
+            why = f"gathered on rank 0 it would take {format_bytes(needed[name])}"
+            if needed[name] > available_bytes:
+                why += f", {format_bytes(available_bytes)} are available"
+            else:
+                why = f"as classifier.parallel asks; {why}"
+            lines.append(
+                f"networks on {names[name]}: trained data-parallel by {ranks} "
+                f"rank{'s' * (ranks > 1)}, rows stay where they are; {why}"
+            )
+        return lines
 
     def check(self, available_bytes: int) -> None:
         """Refuse what will not fit beside the data, which is already there.
