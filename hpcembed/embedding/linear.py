@@ -1,10 +1,10 @@
-"""What linear embeddings share: input of every kind, projection and back, names of the output."""
+"""What embeddings share: input of every kind; of linear ones also projection and back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -22,9 +22,7 @@ from hpcembed.memory import available_per_rank
 from hpcembed.parallel import agreement, available_cores
 from hpcembed.rows import assign
 
-__all__ = ["LinearEmbedding", "available_bytes", "n_nonzeros"]
-
-Self = TypeVar("Self", bound="LinearEmbedding")
+__all__ = ["LinearEmbedding", "RowEstimator", "available_bytes", "n_nonzeros"]
 
 #: Settings that ranks may choose on their own.
 _PRIVATE = ("memory_limit", "n_threads", "random_state")
@@ -36,18 +34,15 @@ _LARGE_OFFSET = 1e3
 _TYPES = [np.float64, np.float32, *(np.dtype(code).type for code in "bBhHiIlL?")]
 
 
-class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Base of estimators that project centred or uncentred rows on orthonormal components.
+class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Base of estimators of rows, which may be distributed.
 
-    Subclasses set ``components_`` (k, d), ``mean_`` (d,), ``feature_variances_`` (d,) and
-    ``comm_``. Rows may be a :class:`~hpcembed.matrix.DataMatrix`, or an array or sparse matrix:
-    all rows, or this rank's where `fit` was given a communicator.
+    Rows may be a :class:`~hpcembed.matrix.DataMatrix`, or an array or sparse matrix: all rows, or
+    this rank's where `fit` was given a communicator.
     """
 
-    components_: NDArray[np.float64]
-    mean_: NDArray[np.float64]
-    feature_variances_: NDArray[np.float64]
     comm_: MPI.Intracomm
+    n_features_in_: int
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy in another process needs: communicators stay where they are."""
@@ -57,7 +52,7 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "components_" in state:
+        if "n_features_in_" in state:
             self.comm_ = MPI.COMM_SELF
 
     def _agree_on_settings(self, X: Any, comm: MPI.Intracomm | None) -> None:
@@ -121,6 +116,35 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         if _VALIDATE is None:
             return self._validate_data(X, **settings)
         return _VALIDATE(self, X, **settings)
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks: sparse rows are welcome, float32 stays float32."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _more_tags(self) -> dict[str, Any]:
+        return {"preserves_dtype": [np.float64, np.float32]}
+
+    def _threads(self, asked: int | None, comm: MPI.Intracomm) -> int:
+        """BLAS threads of a process, for the cost model: the fewest of all ranks. Collective."""
+        running = [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+        return int(
+            comm.allreduce(asked or max(running, default=len(available_cores())), op=MPI.MIN)
+        )
+
+
+class LinearEmbedding(RowEstimator):
+    """Base of estimators that project centred or uncentred rows on orthonormal components.
+
+    Subclasses set ``components_`` (k, d), ``mean_`` (d,), ``feature_variances_`` (d,) and
+    ``comm_``.
+    """
+
+    components_: NDArray[np.float64]
+    mean_: NDArray[np.float64]
+    feature_variances_: NDArray[np.float64]
 
     def transform(self, X: Any, dtype: type[np.floating[Any]] | None = None) -> NDArray[Any]:
         """Coordinates of rows in the components.
@@ -193,23 +217,6 @@ class LinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     @property
     def _n_features_out(self) -> int:
         return int(self.components_.shape[0])
-
-    def __sklearn_tags__(self) -> Any:
-        """What scikit-learn asks: sparse rows are welcome, float32 stays float32."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-    def _more_tags(self) -> dict[str, Any]:
-        return {"preserves_dtype": [np.float64, np.float32]}
-
-    def _threads(self, asked: int | None, comm: MPI.Intracomm) -> int:
-        """BLAS threads of a process, for the cost model: the fewest of all ranks. Collective."""
-        running = [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
-        return int(
-            comm.allreduce(asked or max(running, default=len(available_cores())), op=MPI.MIN)
-        )
 
 
 def available_bytes(X: RowSource, limit: int | None) -> int:
