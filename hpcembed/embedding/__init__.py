@@ -2,6 +2,7 @@
 
 from hpcembed.embedding.contract import Embedding, LinearMap, Machine, Plan, Shape, Spectrum
 from hpcembed.embedding.estimate import estimate_memory
+from hpcembed.embedding.kernel_pca import KernelPCA
 from hpcembed.embedding.methods import (
     METHODS,
     Method,
@@ -18,6 +19,7 @@ __all__ = [
     "METHODS",
     "PCA",
     "Embedding",
+    "KernelPCA",
     "LinearMap",
     "Machine",
     "Method",

@@ -22,7 +22,7 @@ from hpcembed.memory import available_per_rank
 from hpcembed.parallel import agreement, available_cores
 from hpcembed.rows import assign
 
-__all__ = ["LinearEmbedding", "RowEstimator", "available_bytes", "n_nonzeros"]
+__all__ = ["LinearEmbedding", "RowEstimator", "available_bytes", "n_nonzeros", "wrapped"]
 
 #: Settings that ranks may choose on their own.
 _PRIVATE = ("memory_limit", "n_threads", "random_state")
@@ -96,7 +96,7 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                     rows = self._checked(X, reset=True, ensure_min_samples=0)
                 except (ValueError, TypeError) as error:
                     raise InputError(str(error)) from error
-        return _wrapped(rows, self.comm_)
+        return wrapped(rows, self.comm_)
 
     def _rows(self, X: Any) -> RowSource:
         """Rows to transform; on this rank alone. Not collective."""
@@ -109,7 +109,7 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             return X
         least = 1 if self.comm_.size == 1 else 0
         rows = self._checked(X, reset=False, ensure_min_samples=least)
-        return _wrapped(rows, MPI.COMM_SELF)
+        return wrapped(rows, MPI.COMM_SELF)
 
     def _checked(self, X: Any, **settings: Any) -> Any:
         settings = {"accept_sparse": "csr", "dtype": _TYPES, **settings}
@@ -230,7 +230,8 @@ def n_nonzeros(X: RowSource) -> int | None:
     return X.n_nonzeros if isinstance(X, DataMatrix) and X.is_sparse else None
 
 
-def _wrapped(rows: Any, comm: MPI.Intracomm) -> DataMatrix:
+def wrapped(rows: Any, comm: MPI.Intracomm) -> DataMatrix:
+    """Rows of an array or sparse matrix over the same memory. Collective."""
     storage: Any = "aij" if scipy.sparse.issparse(rows) else "shell"
     return DataMatrix(rows, np.zeros(rows.shape[0], np.int64), comm, storage=storage)
 

@@ -18,10 +18,16 @@ from hpcembed.operators.covariance import (
     symmetric_mat,
 )
 from hpcembed.operators.gram import GramPasses, gram_shell
+from hpcembed.operators.kernel import KernelPasses, KernelRows, kernel_shell
+from hpcembed.operators.kernel_cost import KernelPlan, kernel_sizes, plan_kernel
+from hpcembed.operators.kernel_tiles import KERNELS, Kernel, tile_rows, tiles
 from hpcembed.operators.moments import column_moments
 from hpcembed.operators.passes import CovariancePasses, Moments, covariance_shell
+from hpcembed.operators.rows_of_all import RowsOfAll, kernel_coordinates
+from hpcembed.operators.sampled_rows import sampled_rows
 
 __all__ = [
+    "KERNELS",
     "SINGLE_TOLERANCE",
     "CovarianceOperator",
     "CovariancePasses",
@@ -29,7 +35,12 @@ __all__ = [
     "EngineKind",
     "EnginePlan",
     "GramPasses",
+    "Kernel",
+    "KernelPasses",
+    "KernelPlan",
+    "KernelRows",
     "Moments",
+    "RowsOfAll",
     "block_sizes",
     "block_width",
     "column_moments",
@@ -38,7 +49,14 @@ __all__ = [
     "covariance_triangle",
     "expected_products",
     "gram_shell",
+    "kernel_coordinates",
+    "kernel_shell",
+    "kernel_sizes",
     "plan_engine",
+    "plan_kernel",
+    "sampled_rows",
     "shifted_triangle",
     "symmetric_mat",
+    "tile_rows",
+    "tiles",
 ]
