@@ -2,6 +2,7 @@
 
 from hpcembed.embedding.contract import Embedding, LinearMap, Machine, Plan, Shape, Spectrum
 from hpcembed.embedding.estimate import estimate_memory
+from hpcembed.embedding.kernel_features import Nystroem, RandomFourierFeatures
 from hpcembed.embedding.kernel_pca import KernelPCA
 from hpcembed.embedding.methods import (
     METHODS,
@@ -23,7 +24,9 @@ __all__ = [
     "LinearMap",
     "Machine",
     "Method",
+    "Nystroem",
     "Plan",
+    "RandomFourierFeatures",
     "Shape",
     "SolverSettings",
     "Spectrum",

@@ -62,7 +62,14 @@ def _is_number(value: Any) -> bool:
 
 
 def choose_kernel(
-    X: RowSource, kernel: Any, gamma: Gamma, degree: float, coef0: float, seed: int
+    X: RowSource,
+    kernel: Any,
+    gamma: Gamma,
+    degree: float,
+    coef0: float,
+    seed: int,
+    *,
+    shifted: bool = True,
 ) -> KernelChoice:
     """The kernel with its numbers for these rows, which are looked at. Collective.
 
@@ -71,6 +78,8 @@ def choose_kernel(
     gamma : float, {"auto", "scale", "median"} or None
         auto and None: 1 / d. scale: 1 / (d times the variance of all entries). median:
         ``1 / (2 s^2)``, s the median distance between pairs of at most 1,000 rows, seeded.
+    shifted : bool
+        Whether an origin is wanted.
 
     Raises
     ------
@@ -81,9 +90,10 @@ def choose_kernel(
         check_rows(X, kernel)
     uses_gamma = kernel in ("rbf", "poly")
     origin, value = None, 1.0
-    if kernel == "rbf" or (uses_gamma and gamma == "scale"):
+    shifted = shifted and kernel == "rbf" and not X.is_sparse
+    if shifted or (uses_gamma and gamma == "scale"):
         mean, variances = column_moments(X)
-        origin = mean if kernel == "rbf" and not X.is_sparse else None
+        origin = mean if shifted else None
         n = X.n_rows
         spread = float(variances.mean()) * (n - 1) / n + float(mean.var())
     if uses_gamma:

@@ -17,13 +17,22 @@ from hpcembed.operators.covariance import (
     shifted_triangle,
     symmetric_mat,
 )
+from hpcembed.operators.feature_maps import (
+    FourierFeatures,
+    LandmarkFeatures,
+    feature_bytes,
+    feature_rows,
+    feature_scatter,
+    fourier_features,
+    independent_landmarks,
+)
 from hpcembed.operators.gram import GramPasses, gram_shell
 from hpcembed.operators.kernel import KernelPasses, KernelRows, kernel_shell
 from hpcembed.operators.kernel_cost import KernelPlan, kernel_sizes, plan_kernel
 from hpcembed.operators.kernel_tiles import KERNELS, Kernel, tile_rows, tiles
 from hpcembed.operators.moments import column_moments
 from hpcembed.operators.passes import CovariancePasses, Moments, covariance_shell
-from hpcembed.operators.rows_of_all import RowsOfAll, kernel_coordinates
+from hpcembed.operators.rows_of_all import RowsOfAll, broadcast_array, kernel_coordinates
 from hpcembed.operators.sampled_rows import sampled_rows
 
 __all__ = [
@@ -34,21 +43,29 @@ __all__ = [
     "EngineCost",
     "EngineKind",
     "EnginePlan",
+    "FourierFeatures",
     "GramPasses",
     "Kernel",
     "KernelPasses",
     "KernelPlan",
     "KernelRows",
+    "LandmarkFeatures",
     "Moments",
     "RowsOfAll",
     "block_sizes",
     "block_width",
+    "broadcast_array",
     "column_moments",
     "covariance",
     "covariance_shell",
     "covariance_triangle",
     "expected_products",
+    "feature_bytes",
+    "feature_rows",
+    "feature_scatter",
+    "fourier_features",
     "gram_shell",
+    "independent_landmarks",
     "kernel_coordinates",
     "kernel_shell",
     "kernel_sizes",

@@ -14,7 +14,7 @@ from hpcembed.matrix import DataMatrix
 from hpcembed.operators.kernel_tiles import Kernel, Prepared, panel_rows, tile_rows, tiles
 from hpcembed.parallel import MAX_MESSAGE_BYTES
 
-__all__ = ["RowsOfAll", "kernel_coordinates"]
+__all__ = ["RowsOfAll", "broadcast_array", "kernel_coordinates"]
 
 #: Rows from which the level of a kernel is told.
 _SAMPLE = 256
@@ -113,7 +113,7 @@ class RowsOfAll:
         shape = (count, self.n_features)
         if not self._sparse:
             rows = np.empty(shape, dtype) if mine is None else mine.rows
-            _broadcast(comm, rows, owner)
+            broadcast_array(comm, rows, owner)
             return Prepared(rows, halves)
         stored = comm.bcast(None if mine is None else mine.rows.nnz, root=owner)
         parts = [np.empty(stored, dtype), np.empty(stored, np.int64), np.empty(count + 1, np.int64)]
@@ -124,11 +124,12 @@ class RowsOfAll:
                 mine.rows.indptr.astype(np.int64),
             ]
         for part in parts:
-            _broadcast(comm, part, owner)
+            broadcast_array(comm, part, owner)
         return Prepared(scipy.sparse.csr_array(tuple(parts), shape=shape), halves)
 
 
-def _broadcast(comm: MPI.Comm, array: NDArray[Any], root: int) -> None:
+def broadcast_array(comm: MPI.Comm, array: NDArray[Any], root: int) -> None:
+    """One rank's row-major array on every rank, in place, in pieces. Collective."""
     flat = array.reshape(-1)
     piece = MAX_MESSAGE_BYTES // array.itemsize
     for first in range(0, flat.size, piece):
@@ -161,7 +162,7 @@ def kernel_coordinates(
         part = np.empty((width, found.shape[1]))
         if owner == train.comm.rank:
             part[:] = coefficients[first : first + width]
-        _broadcast(train.comm, part, owner)
+        broadcast_array(train.comm, part, owner)
         for at, rows in tiles(Z, np.float64, train.tile):
             tile = train.kernel.tile(train.kernel.prepare(rows, train.origin), panel)
             found[at : at + len(tile)] += tile @ part

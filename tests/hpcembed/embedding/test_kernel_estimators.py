@@ -10,13 +10,18 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from hpcembed.embedding import KernelPCA
+from hpcembed.embedding import KernelPCA, Nystroem, RandomFourierFeatures
 
 DIGITS = load_digits().data / 16.0
 
 
 @parametrize_with_checks(
-    [KernelPCA(n_components=2), KernelPCA(1, kernel="rbf", eigen_solver="matrix_free")]
+    [
+        KernelPCA(n_components=2),
+        KernelPCA(1, kernel="rbf", eigen_solver="matrix_free"),
+        Nystroem(1, n_landmarks=20),
+        RandomFourierFeatures(2, n_directions=20),
+    ]
 )
 @pytest.mark.filterwarnings("default")
 def test_estimator_checks(estimator, check):
@@ -103,3 +108,63 @@ def test_models_travel_with_their_rows():
     copied = pickle.loads(pickle.dumps(sparse))
     np.testing.assert_allclose(copied.transform(DIGITS), sparse.transform(DIGITS), atol=1e-12)
     assert clone(model).gamma is None
+    small = Nystroem(3, n_landmarks=30).fit(DIGITS[:60])
+    copied = pickle.loads(pickle.dumps(small))
+    np.testing.assert_array_equal(copied.transform(DIGITS), small.transform(DIGITS))
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "poly", "cosine", "linear"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_all_rows_as_landmarks_are_exact(kernel, sparse):
+    X = (DIGITS[:400] > 0.5) * DIGITS[:400]
+    X = scipy.sparse.csr_array(X) if sparse else X
+    exact = KernelPCA(6, kernel=kernel).fit(X)
+    close = Nystroem(6, kernel=kernel, n_landmarks=1000).fit(X)
+    np.testing.assert_allclose(close.eigenvalues_, exact.eigenvalues_, rtol=1e-8)
+    ours, theirs = close.transform(X), exact.transform(X)
+    ours *= np.sign(np.sum(ours * theirs, axis=0))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_coordinates_are_principal_ones():
+    X = DIGITS[:500]
+    for model in (Nystroem(6, n_landmarks=80), RandomFourierFeatures(6, n_directions=80)):
+        Z = model.fit_transform(X)
+        np.testing.assert_allclose(Z.mean(axis=0), 0, atol=1e-12)
+        np.testing.assert_allclose(
+            Z.T @ Z, np.diag(model.eigenvalues_), atol=1e-10 * model.eigenvalues_[0]
+        )
+        np.testing.assert_allclose(Z.var(axis=0, ddof=1), model.explained_variance_, rtol=1e-9)
+        assert model.residual_norms_.max() <= 1e-10 * model.eigenvalues_[0]
+        assert model.converged_reason_ == "CONVERGED_TOL"
+        assert 0.5 < model.explained_variance_ratio_.sum() <= 1
+    # more landmarks lose less: eigenvalues come from below
+    exact = KernelPCA(6, kernel="rbf").fit(X).eigenvalues_
+    few, more = (Nystroem(6, n_landmarks=m).fit(X).eigenvalues_ for m in (40, 200))
+    assert (few < more).all()
+    assert (more < exact).all()
+    assert (more > 0.99 * exact).all()
+
+
+def test_fourier_features_come_near():
+    X = DIGITS[:300]
+    exact = KernelPCA(4, kernel="rbf", gamma=0.1).fit(X)
+    close = RandomFourierFeatures(4, n_directions=3000, gamma=0.1).fit(X)
+    np.testing.assert_allclose(close.eigenvalues_, exact.eigenvalues_, rtol=0.1)
+    overlap = np.abs(np.sum(close.transform(X) * exact.transform(X), axis=0))
+    assert (overlap > 0.95 * exact.eigenvalues_).all()
+    again = RandomFourierFeatures(4, n_directions=10, gamma=0.1).fit(X).directions_
+    np.testing.assert_array_equal(again, close.directions_[:, :10])
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "poly"])
+def test_equal_landmarks_are_dropped(kernel):
+    twice = np.repeat(DIGITS[:25], 3, axis=0)
+    model = Nystroem(30, n_landmarks=75, kernel=kernel).fit(twice)
+    assert model.landmarks_.shape == (25, 64)
+    exact = KernelPCA(30, kernel=kernel).fit(twice)
+    np.testing.assert_allclose(
+        model.eigenvalues_, exact.eigenvalues_, rtol=1e-8, atol=1e-9 * exact.eigenvalues_[0]
+    )
+    assert model.negligible_.tolist() == [False] * 24 + [True] * 6
+    np.testing.assert_array_equal(model.transform(DIGITS)[:, 24:], 0)
