@@ -32,6 +32,7 @@ __all__ = [
     "DataConfig",
     "EmbeddingConfig",
     "JobConfig",
+    "KernelConfig",
     "MethodConfig",
     "OutputConfig",
     "ResourcesConfig",
@@ -96,8 +97,9 @@ class DataConfig:
 class MethodConfig:
     """How the data is embedded; a study's [embedding], whose dimensions are in [study]."""
 
-    #: pca: principal components; svd: singular vectors, without centring (counts, TF-IDF weights)
-    method: Literal["pca", "svd"] = "pca"
+    #: pca: principal components; svd: singular vectors, without centring (counts, TF-IDF weights);
+    #: kernel_pca: principal components in the space of a kernel, exact; nystroem: by landmarks
+    method: Literal["pca", "svd", "kernel_pca", "nystroem"] = "pca"
     #: how the operator of pca and svd is held
     operator: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
 
@@ -107,6 +109,23 @@ class EmbeddingConfig(MethodConfig):
     """What is extracted from the data; a job's [embedding]."""
 
     n_components: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class KernelConfig:
+    """The kernel of the methods kernel_pca and nystroem."""
+
+    name: Literal["linear", "poly", "rbf", "cosine"] = "rbf"
+    #: of rbf and poly: a number; auto: 1 / features; scale: 1 / (features times the variance of all
+    #: entries); median: 1 / (2 s^2), s the median distance of rows
+    gamma: str | float = "auto"
+    #: of poly
+    degree: int = 3
+    coef0: float = 1.0
+    #: of nystroem: rows that are chosen, all where there are fewer
+    n_landmarks: int = 2000
+    #: of the choice of landmarks, and of the rows whose distances give the median
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +197,7 @@ class JobConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    kernel: KernelConfig = field(default_factory=KernelConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)

@@ -36,12 +36,26 @@ def check_limits(job: JobConfig, source: str) -> None:
     ConfigError
         Naming `source`, the key and what would be right.
     """
-    data, solver, classifier = job.data, job.solver, job.classifier
+    data, solver, classifier, kernel = job.data, job.solver, job.classifier, job.kernel
     conditions = [
         (job.embedding.n_components >= 1, "embedding.n_components must be at least 1"),
         (0 < data.test_fraction < 1, "data.test_fraction must lie between 0 and 1"),
         (data.divisor != 0, "data.divisor must not be 0"),
         (data.n_features >= 0, "data.n_features must not be negative"),
+        (
+            kernel.gamma in ("auto", "scale", "median")
+            or (not isinstance(kernel.gamma, str) and kernel.gamma > 0),
+            "kernel.gamma must be a positive number, or one of auto, scale, median",
+        ),
+        (1 <= kernel.degree <= 100, "kernel.degree must lie between 1 and 100"),
+        (
+            1 <= kernel.n_landmarks < 2**31,
+            "kernel.n_landmarks must lie between 1 and 2^31 - 1",
+        ),
+        (
+            job.embedding.method != "nystroem" or job.embedding.n_components <= kernel.n_landmarks,
+            "embedding.n_components must not exceed kernel.n_landmarks",
+        ),
         (0 < solver.tol < 1, "solver.tol must lie between 0 and 1"),
         (solver.max_it >= 1, "solver.max_it must be at least 1"),
         (solver.ncv >= 0, "solver.ncv must not be negative"),
@@ -73,6 +87,7 @@ def check_limits(job: JobConfig, source: str) -> None:
             for key, seed in (
                 ("data.split_seed", data.split_seed),
                 ("solver.seed", solver.seed),
+                ("kernel.seed", kernel.seed),
                 ("classifier.seed", classifier.seed),
             )
         ),

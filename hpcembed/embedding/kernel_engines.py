@@ -8,6 +8,7 @@ is not stored costs the kernel.
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,14 +70,20 @@ class KernelComponents:
     reference : EigenResult or None
     row_means : ndarray of shape (n_local,)
         Of this rank's rows of the kernel.
+    trace : float
+        Of the centred kernel.
     n_passes : int
         Times that the kernel was gone through, in either precision.
+    seconds : dict of str to float
+        Wall time of ``operator`` and ``solve`` on the slowest rank.
     """
 
     result: EigenResult
     reference: EigenResult | None
     row_means: NDArray[np.float64]
+    trace: float
     n_passes: int
+    seconds: dict[str, float]
 
 
 def find_kernel_components(
@@ -85,11 +92,13 @@ def find_kernel_components(
     """Find the k dominant eigenpairs of the centred kernel of the rows. Collective."""
     search = _Search(X, choice, plan, request)
     reference = None
+    began = time.perf_counter()
     try:
         with solver_errors():
             result, exact = search.run()
             if exact.row_means is None:
                 search.take_means(exact)
+        total = time.perf_counter() - began
         if request.solver.reference and plan.kind != "matrix_free":
             reference = krylov_schur(search.mats[0], request.k, tol=request.tol, seed=request.seed)
     finally:
@@ -97,7 +106,11 @@ def find_kernel_components(
             mat.destroy()
     assert exact.row_means is not None  # taken above
     passes = sum(product.n_passes for product in search.products)
-    return KernelComponents(result, reference, exact.row_means, passes)
+    spent = np.array([search.forming, total - search.forming])
+    X.comm.Allreduce(MPI.IN_PLACE, spent, op=MPI.MAX)
+    trace = float(X.comm.allreduce(exact.rows.diagonal_sum() - float(exact.row_means.sum())))
+    seconds = dict(zip(("operator", "solve"), spent.tolist(), strict=True))
+    return KernelComponents(result, reference, exact.row_means, trace, passes, seconds)
 
 
 class _Search:
@@ -110,9 +123,18 @@ class _Search:
         self.comm: MPI.Comm = X.comm
         self.mats: list[PETSc.Mat] = []
         self.products: list[KernelPasses | KernelRows] = []
+        self.forming = 0.0
 
     def rows(self, dtype: type[np.floating[Any]]) -> RowsOfAll:
         return RowsOfAll(self.X, self.choice.kernel, self.choice.origin, dtype)
+
+    def formed(
+        self, dtype: type[np.floating[Any]], kind: type[KernelPasses] | type[KernelRows]
+    ) -> KernelPasses | KernelRows:
+        began = time.perf_counter()
+        products = kind(self.rows(dtype))
+        self.forming += time.perf_counter() - began
+        return products
 
     def kept(self, products: KernelPasses | KernelRows) -> PETSc.Mat:
         mat = kernel_shell(products)
@@ -126,10 +148,12 @@ class _Search:
             return self.lapack()
         form = KernelRows if self.plan.kind == "assembled" else KernelPasses
         if not self.plan.single:
-            exact = form(self.rows(np.float64))
-            return self.solve(self.kept(exact)), exact
-        approximate = self.kept(form(self.rows(np.float32)))
-        judge = KernelPasses(self.rows(np.float64))
+            exact = self.formed(np.float64, form)
+            mat = self.kept(exact)
+            single = self.request.solver.needs_single_vectors
+            return (self.singly(mat) if single else self.solve(mat)), exact
+        approximate = self.kept(self.formed(np.float32, form))
+        judge = self.formed(np.float64, KernelPasses)
         mat = self.kept(judge)
         try:
             found = self.solve(approximate, exact=mat)
@@ -165,6 +189,29 @@ class _Search:
             **settings,
         )
 
+    def singly(self, mat: PETSc.Mat) -> EigenResult:
+        """By single vectors, as settings of other solvers than blocks want it. Collective."""
+        request, solver = self.request, self.request.solver
+        if solver.name == "krylovschur":
+            limits = {"max_it": solver.max_it, "ncv": solver.ncv or None}
+            return krylov_schur(mat, request.k, tol=request.tol, seed=request.seed, **limits)
+        published = solver.variant == "published"
+        return miramns.solve(
+            mat,
+            request.k,
+            which="LA",
+            hermitian=True,
+            tol=request.tol,
+            criterion="relative" if published else solver.criterion,
+            max_it=solver.max_it,
+            ncv=solver.ncv or None,
+            nested_sizes=solver.nested or None,
+            variant=solver.variant,
+            seed=request.seed,
+            memory_bytes=request.memory_bytes,
+            on_check=solver.on_check,
+        )
+
     def refined(self, mat: PETSc.Mat, found: EigenResult) -> EigenResult:
         """Go on in double from the vectors found so far. Collective."""
         k, n = self.request.k, self.X.n_rows
@@ -185,7 +232,8 @@ class _Search:
 
     def lapack(self) -> tuple[EigenResult, KernelRows]:
         """The whole kernel on one rank, and its vectors judged where the rows are."""
-        products = KernelRows(self.rows(np.float64))
+        products = self.formed(np.float64, KernelRows)
+        assert isinstance(products, KernelRows)  # as asked
         mat = self.kept(products)
         vectors = self._leading(products.stored)
         result = miramns.certify(

@@ -14,6 +14,7 @@ positive have coordinates of zero.
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from hpcembed.embedding.estimate import default_tolerance
+from hpcembed.embedding.kernel_base import KernelEmbedding
 from hpcembed.embedding.kernel_choice import (
     Gamma,
     check_kernel,
@@ -34,13 +35,16 @@ from hpcembed.embedding.kernel_engines import (
     KernelRequest,
     find_kernel_components,
 )
-from hpcembed.embedding.limits import check_limits
-from hpcembed.embedding.linear import RowEstimator, available_bytes, n_nonzeros, wrapped
-from hpcembed.embedding.pca import seed_of
-from hpcembed.embedding.solving import SolverSettings
-from hpcembed.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.embedding.linear import available_bytes, n_nonzeros, wrapped
+from hpcembed.embedding.solving import SolverSettings, engine_tolerance
+from hpcembed.errors import ConfigError, InputError
 from hpcembed.matrix import DataMatrix, RowStream
-from hpcembed.operators import KernelPlan, RowsOfAll, kernel_coordinates, plan_kernel
+from hpcembed.operators import (
+    KernelPlan,
+    RowsOfAll,
+    kernel_coordinates,
+    plan_kernel,
+)
 from hpcembed.parallel import agreement, sum_over_ranks
 from hpcembed.rows import assign
 
@@ -54,7 +58,7 @@ _ENGINES = ("auto", "matrix_free", "assembled", "lapack")
 _NOTHING = 1e-12
 
 
-class KernelPCA(RowEstimator):
+class KernelPCA(KernelEmbedding):
     """Kernel principal component analysis.
 
     Parameters
@@ -83,8 +87,8 @@ class KernelPCA(RowEstimator):
     n_threads : int, optional
         BLAS threads per rank. Default: those that BLAS uses.
     solver : SolverSettings, optional
-        Its ``max_it``, ``criterion``, ``reference`` (where the kernel is stored),
-        ``on_no_convergence`` and ``on_check``.
+        How the eigenproblem is solved, for those who want to say. A reference is made only where
+        the kernel is stored: it goes by single vectors, each of which would cost a kernel.
 
     Attributes
     ----------
@@ -93,19 +97,24 @@ class KernelPCA(RowEstimator):
     eigenvectors_ : ndarray of shape (n_local, k)
         Unit vectors: of this rank's training rows. The largest entry of each is positive.
     gamma_ : float or None
-        The number used; None for kernels without.
+        The number that was used; None for kernels without.
     kernel_ : Kernel
     residual_norms_ : ndarray of shape (k,)
         ``||K v - lambda v||`` in double.
     negligible_ : ndarray of bool, shape (k,)
         Components whose eigenvalue is not known to be positive.
+    explained_variance_, explained_variance_ratio_ : ndarray of shape (k,)
+        Variance of the coordinates, and its share of that in the space of the kernel.
     converged_reason_ : str
     certified_ : bool
+        Every pair meets its tolerance, and no reference has a larger eigenvalue in its place.
     n_passes_ : int
         Times that the kernel was gone through.
-    n_features_in_, n_samples_ : int
-    result_, reference_ : EigenResult
+    n_requested_, n_features_in_, n_samples_ : int
+    result_, reference_, comparison_, reference_sin_angle_
+        The solver's answer, and that of the reference.
     plan_ : KernelPlan
+    seconds_ : dict of str to float
     """
 
     def __init__(
@@ -183,17 +192,13 @@ class KernelPCA(RowEstimator):
         ConvergenceError
             When a pair missed its tolerance and ``solver.on_no_convergence`` is "raise".
         """
-        self._agree_on_settings(X, comm)
-        self._check_settings()
-        data = self._matrix(X, comm)
+        data, seed = self._begin(X, comm)
         if isinstance(data, RowStream):
             raise InputError(
                 "kernel PCA reads all rows for each of them: load them into memory, or use Nystroem"
             )
-        if data.n_rows < 2:
-            raise InputError(f"a kernel needs at least 2 training rows, got {data.n_rows}")
-        k, seed = self._wanted(data), seed_of(self.random_state)
-        seed = int(data.comm.bcast(seed))
+        k = self._wanted(data)
+        began = time.perf_counter()
         choice = choose_kernel(data, self.kernel, self.gamma, self.degree, self.coef0, seed)
         self.kernel_, self._origin = choice.kernel, choice.origin
         self.gamma_ = choice.kernel.gamma if self.kernel in ("rbf", "poly") else None
@@ -205,14 +210,12 @@ class KernelPCA(RowEstimator):
             memory_bytes=available_bytes(data, self.memory_limit),
             solver=self._settings,
         )
-        self._keep(find_kernel_components(data, choice, self.plan_, request), data)
-        if not self.certified_ and self._settings.on_no_convergence == "raise":
-            raise ConvergenceError(self.failure_text(), self.result_)
+        chosen = data.comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
+        found = find_kernel_components(data, choice, self.plan_, request)
+        self.seconds_ = {**found.seconds, "operator": chosen + found.seconds["operator"]}
+        self._keep(found, data)
+        self._end(data, found.result, found.reference, k)
         return self
-
-    @property
-    def _settings(self) -> SolverSettings:
-        return self.solver or SolverSettings()
 
     def _check_settings(self) -> None:
         k = self.n_components
@@ -223,13 +226,7 @@ class KernelPCA(RowEstimator):
                 f"eigen_solver = {self.eigen_solver!r} is not one of {', '.join(_ENGINES)}"
             )
         check_kernel(self.kernel, self.gamma, self.degree, self.coef0)
-        check_limits(self.tol, self.memory_limit, self.n_threads)
-        self._settings.check()
-        if self._settings.needs_single_vectors:
-            raise ConfigError(
-                "kernel PCA has its own solver: leave solver.name, variant, ncv and nested as "
-                "they are"
-            )
+        super()._check_settings()
 
     def _wanted(self, X: DataMatrix) -> int:
         k = self.n_components
@@ -241,14 +238,12 @@ class KernelPCA(RowEstimator):
             )
         return int(k)
 
-    def _tolerance(self, X: DataMatrix) -> float:
-        return default_tolerance(X.stored_type.itemsize) if self.tol is None else self.tol
-
     def plan(self, X: DataMatrix) -> KernelPlan:
         """What :meth:`fit` would do with rows that are there. Collective."""
         return self._plan(X, self._wanted(X))
 
     def _plan(self, X: DataMatrix, k: int) -> KernelPlan:
+        settings = self._settings
         return plan_kernel(
             X.n_rows,
             X.n_features,
@@ -257,7 +252,9 @@ class KernelPCA(RowEstimator):
             threads=self._threads(self.n_threads, X.comm),
             available_bytes=available_bytes(X, self.memory_limit),
             n_nonzeros=n_nonzeros(X),
-            tol=self._tolerance(X),
+            tol=engine_tolerance(self._tolerance(X), relative=settings.criterion == "relative"),
+            single_vector=settings.needs_single_vectors,
+            no_lapack=settings.name != "auto",
             kind=self.eigen_solver,
         )
 
@@ -270,29 +267,17 @@ class KernelPCA(RowEstimator):
         keep = np.ones(len(values), dtype=bool)
         if self.remove_zero_eig or self.n_components is None:
             keep = ~negligible
-        self.result_, self.reference_, self.n_passes_ = result, found.reference, found.n_passes
-        self.certified_ = result.converged
-        self.converged_reason_ = result.reason.name
-        self.n_samples_ = X.n_rows
-        self.n_requested_ = len(values) if self.n_components is None else int(self.n_components)
+        self.n_passes_, self.trace_ = found.n_passes, found.trace
         self.residual_norms_, self.negligible_ = residuals[keep], negligible[keep]
         self.eigenvalues_ = np.where(negligible, np.maximum(values, 0.0), values)[keep]
         self.eigenvectors_ = np.ascontiguousarray(np.asarray(result.eigenvectors)[:, keep])
-        self._train, self._tol = X, self._tolerance(X)
+        self._train = X
         # a zero in the place of what cannot be divided by
         roots = np.sqrt(np.where(self.negligible_, 1.0, self.eigenvalues_))
         scaled = self.eigenvectors_ * np.where(self.negligible_, 0.0, 1.0 / roots)
         scaled -= sum_over_ranks(X.comm, scaled.sum(axis=0)) / X.n_rows
         self._coefficients = scaled
         self._offset = sum_over_ranks(X.comm, found.row_means @ scaled)
-
-    def failure_text(self) -> str:
-        """Which eigenpairs missed their tolerance, and what to do. Not collective."""
-        missed = [i + 1 for i in self.result_.missed]
-        missed += range(len(self.result_.eigenvalues) + 1, self.n_requested_ + 1)
-        listed = ", ".join(map(str, missed[:10])) + (" and more" if len(missed) > 10 else "")
-        remedy = self.result_.reason.remedy
-        return f"eigenpairs {listed} missed the tolerance {self._tol:g}: {remedy}"
 
     def fit_transform(
         self, X: Any, y: Any = None, *, comm: MPI.Intracomm | None = None
@@ -350,6 +335,11 @@ class KernelPCA(RowEstimator):
                 raise InputError(str(error)) from error
             check_rows(rows, self.kernel)
         return rows  # type: ignore[return-value]
+
+    @property
+    def operator_(self) -> str:
+        """The operator and how it was held."""
+        return f"kernel ({self.kernel_.text}), {self.plan_.kind.replace('_', '-')}"
 
     @property
     def _n_features_out(self) -> int:

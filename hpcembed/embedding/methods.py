@@ -7,6 +7,7 @@ To add one: an estimator that keeps :class:`hpcembed.embedding.contract.Embeddin
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,10 +15,21 @@ from typing import Any, Literal
 
 from hpcembed.config import JobConfig
 from hpcembed.embedding.contract import Embedding, Machine, OnCheck, Plan, Shape
+from hpcembed.embedding.kernel_features import Nystroem
+from hpcembed.embedding.kernel_pca import KernelPCA
 from hpcembed.embedding.pca import PCA
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
 from hpcembed.embedding.svd import TruncatedSVD
-from hpcembed.operators import EnginePlan, expected_products, plan_engine
+from hpcembed.errors import ConfigError
+from hpcembed.operators import (
+    EnginePlan,
+    FeaturePlan,
+    KernelPlan,
+    expected_products,
+    plan_engine,
+    plan_features,
+    plan_kernel,
+)
 
 __all__ = [
     "METHODS",
@@ -136,6 +148,90 @@ def _svd(job: JobConfig, machine: Machine, solver: SolverSettings) -> TruncatedS
     )
 
 
+def _kernel_pca(job: JobConfig, machine: Machine, solver: SolverSettings) -> KernelPCA:
+    kernel = job.kernel
+    return KernelPCA(
+        job.embedding.n_components,
+        kernel=kernel.name,
+        gamma=kernel.gamma,  # type: ignore[arg-type]  # a word is one of those that it knows
+        degree=kernel.degree,
+        coef0=kernel.coef0,
+        eigen_solver=_kernel_engine(job),
+        tol=job.solver.tol,
+        random_state=kernel.seed,
+        memory_limit=machine.available_bytes,
+        n_threads=machine.threads,
+        solver=solver,
+    )
+
+
+def _kernel_engine(job: JobConfig) -> Literal["auto", "assembled", "matrix_free"]:
+    operator = job.embedding.operator
+    if operator in ("block", "gram"):
+        raise ConfigError(
+            f"embedding.operator = {operator} is not for kernel_pca: use auto, assembled or "
+            "matrix_free"
+        )
+    return operator  # type: ignore[return-value]
+
+
+def _plan_kernel(job: JobConfig, shape: Shape, machine: Machine) -> KernelPlan:
+    k, solver = min(job.embedding.n_components, shape.n_train), solver_settings(job)
+    return plan_kernel(
+        shape.n_train,
+        shape.n_features,
+        k,
+        ranks=machine.ranks,
+        threads=machine.threads,
+        available_bytes=machine.available_bytes,
+        n_nonzeros=shape.n_nonzeros,
+        tol=engine_tolerance(job.solver.tol, relative=True),
+        single_vector=solver.needs_single_vectors,
+        no_lapack=True,
+        kind=_kernel_engine(job),
+    )
+
+
+def _nystroem(job: JobConfig, machine: Machine, solver: SolverSettings) -> Nystroem:
+    kernel = job.kernel
+    return Nystroem(
+        job.embedding.n_components,
+        n_landmarks=kernel.n_landmarks,
+        kernel=kernel.name,
+        gamma=kernel.gamma,  # type: ignore[arg-type]  # a word is one of those that it knows
+        degree=kernel.degree,
+        coef0=kernel.coef0,
+        tol=job.solver.tol,
+        random_state=kernel.seed,
+        memory_limit=machine.available_bytes,
+        n_threads=machine.threads,
+        solver=solver,
+    )
+
+
+def _plan_nystroem(job: JobConfig, shape: Shape, machine: Machine) -> FeaturePlan:
+    if job.embedding.operator != "auto":
+        raise ConfigError(
+            f"embedding.operator = {job.embedding.operator} is not for nystroem: use auto"
+        )
+    return plan_features(
+        shape.n_train,
+        shape.n_features,
+        min(job.kernel.n_landmarks, shape.n_train),
+        ranks=machine.ranks,
+        threads=machine.threads,
+        available_bytes=machine.available_bytes,
+    )
+
+
+def _kernel_settings(job: JobConfig) -> dict[str, Any]:
+    """What tells a kernel from another; landmarks make a difference to nystroem only."""
+    settings = dataclasses.asdict(job.kernel)
+    if job.embedding.method != "nystroem":
+        del settings["n_landmarks"]
+    return {"kernel": settings}
+
+
 def _engine(operator: str) -> Callable[[JobConfig, Shape, Machine], EnginePlan]:
     """The plan of estimators that :func:`hpcembed.embedding.engines.find_components` serves."""
 
@@ -165,5 +261,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "pca": Method(_pca, _engine(PCA.operator_name)),
         "svd": Method(_svd, _engine(TruncatedSVD.operator_name)),
+        "kernel_pca": Method(_kernel_pca, _plan_kernel, _kernel_settings, "rows"),
+        "nystroem": Method(_nystroem, _plan_nystroem, _kernel_settings, "rows"),
     }
 )

@@ -18,13 +18,15 @@ from hpcembed.operators.covariance import (
     symmetric_mat,
 )
 from hpcembed.operators.feature_maps import (
+    FeaturePlan,
     FourierFeatures,
     LandmarkFeatures,
-    feature_bytes,
+    RowFeatures,
     feature_rows,
     feature_scatter,
     fourier_features,
     independent_landmarks,
+    plan_features,
 )
 from hpcembed.operators.gram import GramPasses, gram_shell
 from hpcembed.operators.kernel import KernelPasses, KernelRows, kernel_shell
@@ -43,6 +45,7 @@ __all__ = [
     "EngineCost",
     "EngineKind",
     "EnginePlan",
+    "FeaturePlan",
     "FourierFeatures",
     "GramPasses",
     "Kernel",
@@ -51,6 +54,7 @@ __all__ = [
     "KernelRows",
     "LandmarkFeatures",
     "Moments",
+    "RowFeatures",
     "RowsOfAll",
     "block_sizes",
     "block_width",
@@ -60,7 +64,6 @@ __all__ = [
     "covariance_shell",
     "covariance_triangle",
     "expected_products",
-    "feature_bytes",
     "feature_rows",
     "feature_scatter",
     "fourier_features",
@@ -70,6 +73,7 @@ __all__ = [
     "kernel_shell",
     "kernel_sizes",
     "plan_engine",
+    "plan_features",
     "plan_kernel",
     "sampled_rows",
     "shifted_triangle",

@@ -29,18 +29,22 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyr, dsyrk
 
 from hpcembed.matrix import RowSource, reading
+from hpcembed.memory import check_fits, format_bytes
+from hpcembed.operators.kernel_cost import FUNCTION_RATE, PRODUCT_RATE
 from hpcembed.operators.kernel_tiles import Kernel, Prepared, tile_rows, tiles
 from hpcembed.parallel import sum_over_ranks
 from miramns import seeded_normal
 
 __all__ = [
+    "FeaturePlan",
     "FourierFeatures",
     "LandmarkFeatures",
     "RowFeatures",
-    "feature_bytes",
+    "feature_rows",
     "feature_scatter",
     "fourier_features",
     "independent_landmarks",
+    "plan_features",
 ]
 
 #: What is left of the diagonal, relative to the largest entry, at which landmarks depend.
@@ -175,8 +179,47 @@ def feature_rows(n_features: int, width: int) -> int:
     return max(64, min(tile_rows(n_features, 8), _TILE_ENTRIES // max(width, 1)))
 
 
-def feature_bytes(n_features: int, width: int, ranks: int) -> int:
-    """Memory that fitting takes on one rank beside the rows. Not collective."""
+@dataclass(frozen=True, slots=True)
+class FeaturePlan:
+    """What principal components of features take on one rank.
+
+    Attributes
+    ----------
+    width : int
+        Number of features.
+    seconds : float
+        Predicted: features of all rows, and their scatter.
+    bytes : int
+        Beyond the data.
+    """
+
+    width: int
+    seconds: float
+    bytes: int
+
+    def describe(self) -> str:
+        """One line for the terminal."""
+        return (
+            f"kernel by {self.width:,} features of each row, double precision; predicted per rank: "
+            f"{self.seconds:.2g} s and {format_bytes(self.bytes)}"
+        )
+
+
+def plan_features(
+    n_rows: int, n_features: int, width: int, *, ranks: int, threads: int, available_bytes: int
+) -> FeaturePlan:
+    """What `width` features of every row will take. Not collective.
+
+    Raises
+    ------
+    MemoryLimitError
+    """
+    share, rate = -(-n_rows // ranks), threads * PRODUCT_RATE[8]
+    # multiply-adds of the features, of half of their squares, of factors and of one eigenproblem
+    seconds = share * width * (n_features + width / 2) / rate + 3 * width**3 / rate
+    seconds += share * width / FUNCTION_RATE[8]
     rows = feature_rows(n_features, width)
     squares = 5 * width**2 + width**2 // ranks
-    return 8 * (squares + 3 * width * n_features + 3 * rows * (width + n_features))
+    needed = 8 * (squares + 3 * width * n_features + 3 * rows * (width + n_features))
+    check_fits(needed, available_bytes, f"the scatter of {width} features", "use fewer of them")
+    return FeaturePlan(width, seconds, needed)

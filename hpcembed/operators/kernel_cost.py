@@ -27,17 +27,25 @@ from typing import Literal
 
 from hpcembed.errors import MemoryLimitError
 from hpcembed.memory import format_bytes
-from hpcembed.operators.cost import SINGLE_TOLERANCE
+from hpcembed.operators.cost import SINGLE_TOLERANCE, expected_products
 from hpcembed.operators.kernel_tiles import panel_rows, tile_rows
 
-__all__ = ["KernelCost", "KernelEngine", "KernelPlan", "kernel_sizes", "plan_kernel"]
+__all__ = [
+    "FUNCTION_RATE",
+    "PRODUCT_RATE",
+    "KernelCost",
+    "KernelEngine",
+    "KernelPlan",
+    "kernel_sizes",
+    "plan_kernel",
+]
 
 KernelEngine = Literal["matrix_free", "assembled", "lapack"]
 
 #: Multiply-adds per second of one thread in a matrix product; functions of numbers (exp) per
 #: second, of one rank; products of sparse rows with sparse rows per second.
-_PRODUCT_RATE = {4: 3.5e10, 8: 2.2e10}
-_FUNCTION_RATE = {4: 1.2e9, 8: 3.0e8}
+PRODUCT_RATE = {4: 3.5e10, 8: 2.2e10}
+FUNCTION_RATE = {4: 1.2e9, 8: 3.0e8}
 _SPARSE_RATE = 2.5e8
 #: Bytes per second: of one thread from memory, of a network.
 _MEMORY_RATE = 6.0e9
@@ -130,6 +138,8 @@ def plan_kernel(
     available_bytes: int,
     n_nonzeros: int | None = None,
     tol: float = 1e-10,
+    single_vector: bool = False,
+    no_lapack: bool = False,
     kind: Literal["auto"] | KernelEngine = "auto",
 ) -> KernelPlan:
     """Choose how k eigenpairs of the kernel of the rows are found.
@@ -144,16 +154,20 @@ def plan_kernel(
         For sparse rows.
     tol : float
         Relative to the largest eigenvalue.
+    single_vector : bool
+        Products with one vector at a time, in double, for any solver.
+    no_lapack : bool
+        Whether an iterative solver was asked for.
 
     Raises
     ------
     MemoryLimitError
         When the engine asked for does not fit, or none does.
     """
-    single = tol >= SINGLE_TOLERANCE
-    shape = _Shape(n_rows, n_features, k, ranks, threads, n_nonzeros, single)
+    single = tol >= SINGLE_TOLERANCE and not single_vector
+    shape = _Shape(n_rows, n_features, k, ranks, threads, n_nonzeros, single, single_vector)
     costs = (
-        shape.lapack(),
+        *(() if no_lapack and kind != "lapack" else (shape.lapack(),)),
         shape.block("assembled", available_bytes),
         shape.block("matrix_free", available_bytes),
     )
@@ -190,6 +204,7 @@ class _Shape:
     threads: int
     nonzeros: int | None
     single: bool
+    one_by_one: bool
 
     @property
     def _item(self) -> int:
@@ -205,15 +220,15 @@ class _Shape:
         """Seconds in which this part of all entries is made, by all ranks together."""
         count = share * self.n**2 / self.ranks
         if self.nonzeros is None:
-            multiply = self.d / (self.threads * _PRODUCT_RATE[item])
+            multiply = self.d / (self.threads * PRODUCT_RATE[item])
         else:
             # a row meets the other rows that share a feature with it
             multiply = (self.nonzeros / max(self.n, 1)) ** 2 / max(self.d, 1) / _SPARSE_RATE
-        return count * (multiply + 1 / _FUNCTION_RATE[item])
+        return count * (multiply + 1 / FUNCTION_RATE[item])
 
     def _multiplied(self, columns: int, item: int) -> float:
         """Seconds of the kernel's product with so many columns."""
-        return self.n**2 / self.ranks * columns / (self.threads * _PRODUCT_RATE[item])
+        return self.n**2 / self.ranks * columns / (self.threads * PRODUCT_RATE[item])
 
     def _travel(self, item: int) -> float:
         """Seconds in which all rows reach all ranks."""
@@ -230,7 +245,8 @@ class _Shape:
 
     def block(self, kind: KernelEngine, available_bytes: int) -> KernelCost:
         """The width of least time among those that fit; the narrowest where none does."""
-        found = [self._with_width(kind, width) for width in _WIDTHS if width <= max(self.n // 2, 4)]
+        widths = [width for width in _WIDTHS if width <= max(self.n // 2, 4)]
+        found = [self._with_width(kind, width) for width in ([1] if self.one_by_one else widths)]
         fitting = [cost for cost in found if cost.bytes <= available_bytes]
         return min(fitting, key=lambda cost: cost.seconds) if fitting else found[0]
 
@@ -238,7 +254,9 @@ class _Shape:
         share = -(-self.n // self.ranks)
         passes = expected_kernel_passes(self.k, width)
         columns = kernel_sizes(self.k, width, self.n)[-1] + 2 * width
-        seconds = 4 * share * (passes * width) ** 2 / (self.threads * _PRODUCT_RATE[8])
+        if self.one_by_one:
+            passes, columns = expected_products(self.k), 2 * self.k + 40
+        seconds = 4 * share * (passes * width) ** 2 / (self.threads * PRODUCT_RATE[8])
         needed = 8 * columns * share + self._buffers
         needed += 8 * 4 * max(width, self.k) * (self.n if self.ranks > 1 else share)
         if kind == "assembled":

@@ -117,6 +117,13 @@ class Kernel:
             return _power(tile, self.degree)
         return np.asarray(tile)
 
+    def diagonal(self, A: Prepared) -> NDArray[np.float64]:
+        """The kernel of each row with itself. Not collective."""
+        if self.name == "rbf":
+            return np.ones(A.rows.shape[0])
+        squares = _squares(A.rows)
+        return _power(squares + self.coef0, self.degree) if self.name == "poly" else squares
+
     @property
     def has_halves(self) -> bool:
         """Whether prepared rows come with half of their squared lengths."""

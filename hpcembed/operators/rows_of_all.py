@@ -83,6 +83,10 @@ class RowsOfAll:
         """Rows of all ranks."""
         return int(self.starts[-1])
 
+    def diagonal_sum(self) -> float:
+        """Sum of the kernel of this rank's rows, each with itself. Not collective."""
+        return sum(float(self.kernel.diagonal(rows).sum()) for _, rows in self.own(self.tile))
+
     def own(self, count: int) -> Iterator[tuple[int, Prepared]]:
         """Own rows, so many at a time, and the local index of the first. Not collective."""
         for first, rows in tiles(self._rows, self.dtype.type, count):

@@ -21,6 +21,7 @@ from hpcembed.config import (
     DataConfig,
     EmbeddingConfig,
     JobConfig,
+    KernelConfig,
     MethodConfig,
     OutputConfig,
     ResourcesConfig,
@@ -88,6 +89,7 @@ class StudyConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     embedding: MethodConfig = field(default_factory=MethodConfig)
+    kernel: KernelConfig = field(default_factory=KernelConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     study: SweepConfig = field(default_factory=SweepConfig)
     training: Recipe = field(default_factory=Recipe)
@@ -185,6 +187,7 @@ def job_of(study: StudyConfig) -> JobConfig:
     return JobConfig(
         data=study.data,
         embedding=EmbeddingConfig(**how, n_components=max(study.dimensions, default=1)),
+        kernel=study.kernel,
         solver=study.solver,
         classifier=ClassifierConfig(
             hidden=study.study.networks,

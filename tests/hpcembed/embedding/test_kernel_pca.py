@@ -232,6 +232,26 @@ def test_unconverged_raises_or_is_kept(comm):
     assert kept.eigenvectors_.shape == (len(share(comm, rows)), 1)
 
 
+@pytest.mark.parametrize("engine", ["matrix_free", "assembled"])
+@pytest.mark.parametrize("name", ["miramns", "krylovschur"])
+def test_other_solvers_find_the_same(comm, engine, name):
+    blocks = KernelPCA(4, kernel="rbf", eigen_solver=engine).fit(share(comm, ROWS), comm=comm)
+    settings = SolverSettings(name=name, ncv=20, reference=True)
+    single = KernelPCA(4, kernel="rbf", eigen_solver=engine, solver=settings)
+    single.fit(share(comm, ROWS), comm=comm)
+    np.testing.assert_allclose(single.eigenvalues_, blocks.eigenvalues_, rtol=1e-9)
+    np.testing.assert_allclose(single.eigenvectors_, blocks.eigenvectors_, atol=1e-6)
+    assert (single.reference_ is None) == (engine == "matrix_free")
+    share_of_all = single.eigenvalues_ / single.explained_variance_ratio_
+    K = dense_kernel(Kernel("rbf", 1 / 6), ROWS)
+    np.testing.assert_allclose(share_of_all, np.trace(K) - K.sum() / 120, rtol=1e-10)
+    # approximations solve a small square by the same solvers
+    close = Nystroem(4, n_landmarks=60, solver=settings).fit(share(comm, ROWS), comm=comm)
+    again = Nystroem(4, n_landmarks=60).fit(share(comm, ROWS), comm=comm)
+    np.testing.assert_allclose(close.eigenvalues_, again.eigenvalues_, rtol=1e-9)
+    assert close.comparison_.n_pairs == 4
+
+
 def test_what_does_not_fit_is_refused_before_it_begins(comm):
     rows = share(comm, np.tile(ROWS, (40, 1)))
     with pytest.raises(MemoryLimitError, match="eigen_solver = matrix_free would fit"):
@@ -259,7 +279,7 @@ def test_what_does_not_fit_is_refused_before_it_begins(comm):
         (RandomFourierFeatures(2, n_directions=1.5), "n_directions must be a positive integer"),
         (KernelPCA(2, eigen_solver="arpack"), "eigen_solver = 'arpack' is not one of auto"),
         (KernelPCA(2, tol=2.0), "tol must lie between 0 and 1, got 2.0"),
-        (KernelPCA(2, solver=SolverSettings(ncv=9)), "kernel PCA has its own solver: leave"),
+        (KernelPCA(2, solver=SolverSettings(name="qr")), "name = 'qr' is not one of auto, miramns"),
     ],
 )
 def test_settings_that_are_none(comm, model, message):
