@@ -10,11 +10,15 @@ __version__ = "0.1.0"
 #: Public names and where they are: imported when first asked for, because MPI starts on import.
 _PUBLIC = {
     "DataMatrix": "hpcembed.matrix",
+    "Documents": "hpcembed.data.documents",
     "PCA": "hpcembed.embedding",
     "TruncatedSVD": "hpcembed.embedding",
+    "Vocabulary": "hpcembed.text",
     "estimate_memory": "hpcembed.embedding",
+    "learn_vocabulary": "hpcembed.data.vocabulary",
     "load": "hpcembed.export",
     "open_rows": "hpcembed.data.streamed",
+    "read_text": "hpcembed.data.documents",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -68,12 +68,16 @@ class DataConfig:
         "matrix_market",
         "svmlight",
         "hdf5",
+        "text_folder",
+        "text_tar",
+        "text_lines",
+        "text_csv",
     ] = "auto"
     train: tuple[str, ...] = ()
     train_labels: str = ""
     test: tuple[str, ...] = ()
     test_labels: str = ""
-    #: csv: name of the column that holds the class
+    #: csv, text_csv: name of the column that holds the class
     label_column: str = ""
     #: csv: field separator; auto takes the one that the header line uses
     delimiter: str = "auto"
@@ -89,6 +93,28 @@ class DataConfig:
     split_seed: int = 0
     scaling: Literal["none", "divide", "minmax", "standard"] = "none"
     divisor: float = 255.0
+    #: text_csv: name of the column that holds the text
+    text_column: str = ""
+    #: text: mail and news headers; quoted lines and those that announce them
+    headers: Literal["keep", "remove"] = "keep"
+    quoting: Literal["keep", "remove"] = "keep"
+    #: text: of the files; what is not of it is replaced by U+FFFD and counted, or refused
+    encoding: str = "utf-8"
+    encoding_errors: Literal["replace", "refuse"] = "replace"
+    #: text: what a document has for a term: its occurrences, times idf or not, or 1
+    weighting: Literal["tfidf", "counts", "binary"] = "tfidf"
+    #: 1 + log of the occurrences in their place
+    sublinear_tf: bool = False
+    #: idf as if one more document had every term
+    smooth_idf: bool = True
+    #: length of every document's row
+    norm: Literal["l2", "none"] = "l2"
+    #: training documents that a term must be in: a number from 1 on, below that a share
+    min_df: float = 1.0
+    #: and may be in: a share up to 1, above that a number
+    max_df: float = 1.0
+    #: keep that many terms with the most occurrences, 0 = all
+    max_features: int = 0
     #: how the rows are held: dense (double), aij (sparse), shell (as read; converted per block)
     storage: Literal["auto", "dense", "aij", "shell"] = "auto"
 

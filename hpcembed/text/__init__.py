@@ -1,0 +1,7 @@
+"""Text without MPI: cleaning, tokens, a vocabulary, and rows of weighted terms."""
+
+from hpcembed.text.cleaning import TextRules
+from hpcembed.text.tokens import TokenIds, index_tokens, tokenise
+from hpcembed.text.vocabulary import Vocabulary
+
+__all__ = ["TextRules", "TokenIds", "Vocabulary", "index_tokens", "tokenise"]
