@@ -10,6 +10,7 @@ from hpcembed.data.arrays import open_npy, open_npz
 from hpcembed.data.cifar10 import CifarTable
 from hpcembed.data.csv_table import CsvTable
 from hpcembed.data.digits import DigitsTable
+from hpcembed.data.documents import TEXT_FORMATS, open_text
 from hpcembed.data.hdf5 import open_hdf5
 from hpcembed.data.idx import open_idx
 from hpcembed.data.label_file import open_labels
@@ -37,6 +38,8 @@ _ENDINGS = {
     ".hdf5": "hdf5",
     ".idx": "idx",
     ".bin": "cifar10",
+    ".tar": "text_tar",
+    ".tgz": "text_tar",
 }
 _LABELS_APART = ("idx", "npy", "matrix_market")
 _IDX_NAME = re.compile(r"[-.]idx\d+[-.]\w+$")
@@ -70,6 +73,8 @@ def format_of(config: DataConfig) -> str:
     if _IDX_NAME.search(name):
         return "idx"
     kind = _ENDINGS.get(Path(name).suffix)
+    if kind == "csv" and config.text_column:
+        return "text_csv"
     if kind is None:
         raise ConfigError(
             f"data.format = auto: the ending of {config.train[0]} tells nothing: set data.format"
@@ -101,6 +106,8 @@ def open_source(
             f"data.format = {kind} has the labels in the file: leave data.train_labels and "
             "data.test_labels out"
         )
+    if kind in TEXT_FORMATS:
+        return open_text(kind, paths, config)
     if kind == "digits":
         return DigitsTable()
     if kind == "cifar10":

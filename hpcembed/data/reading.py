@@ -15,6 +15,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.config import DataConfig
+from hpcembed.data.documents import TEXT_FORMATS
 from hpcembed.data.formats import format_of, open_source
 from hpcembed.data.labels import encode_labels
 from hpcembed.data.preflight import file_size
@@ -22,9 +23,12 @@ from hpcembed.data.scaling import fit_scaling
 from hpcembed.data.sparse_columns import align_columns
 from hpcembed.data.splits import held_out_rows
 from hpcembed.data.table import Dataset, Description, RawTable, Source, Summary, Table, place_rows
+from hpcembed.data.text_files import folder_size
+from hpcembed.data.text_tables import as_term_rows
 from hpcembed.errors import ConfigError, InputError
 from hpcembed.memory import available_per_rank, check_fits
 from hpcembed.parallel import agreement
+from hpcembed.text import TermRows
 
 __all__ = ["describe_dataset", "read_dataset"]
 
@@ -87,15 +91,19 @@ def read_dataset(
     check_fits(needed, available_bytes, f"reading {listed}", "use more ranks or nodes")
 
     tables = align_columns([source.read(comm) for source in plan.sources], config.n_features, comm)
-    # A sparse file tells its width only now; the scaling takes some vectors of it.
-    width = tables[0].rows.shape[1]
-    check_fits(64 * width, available_bytes, f"{listed}: {width} features", "check the file")
     if plan.split == "own":
         train, test = _encode_own(tables[0], tables[1], comm)
     else:
         train, test = _split(tables[0], plan.split, config, comm)
+    del tables  # the rows live in the parts
+    term_rows: TermRows | None = None
+    if plan.format in TEXT_FORMATS:
+        train, test, term_rows = as_term_rows(train, test, config, comm, available_bytes)
+    # A sparse file tells its width only now; the scaling takes some vectors of it.
+    width = train.rows.shape[1]
+    check_fits(64 * width, available_bytes, f"{listed}: {width} features", "check the file")
     scaling = fit_scaling(config.scaling, config.divisor, train.rows, train.n_rows, comm)
-    return Dataset(config.name, train, test, scaling, tuple(map(str, plan.files)))
+    return Dataset(config.name, train, test, scaling, tuple(map(str, plan.files)), term_rows)
 
 
 def describe_dataset(config: DataConfig, data_dir: Path, comm: MPI.Comm) -> Description:
@@ -113,7 +121,9 @@ def describe_dataset(config: DataConfig, data_dir: Path, comm: MPI.Comm) -> Desc
     summaries = [source.summary for source in plan.sources]
     head = summaries[0]
     with agreement(comm):
-        stored_bytes = sum(file_size(path) for path in plan.files)
+        stored_bytes = sum(
+            folder_size(path) if path.is_dir() else file_size(path) for path in plan.files
+        )
     n_train: int | None = head.n_rows
     n_test: int | None = summaries[-1].n_rows
     if plan.split != "own" and n_train is not None:

@@ -15,6 +15,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.labels import LocalLabels
+from hpcembed.text import TermRows
 
 __all__ = [
     "Dataset",
@@ -28,7 +29,8 @@ __all__ = [
     "place_rows",
 ]
 
-#: ndarray (n_local, d), or scipy.sparse.csr_array (n_local, d) of float64.
+#: ndarray (n_local, d), or scipy.sparse.csr_array (n_local, d) of float64; documents that have no
+#: vocabulary yet: ndarray (n_local,) of str objects.
 Rows = Any
 
 
@@ -78,13 +80,17 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Training and test table, which share features and classes, and the scaling."""
+    """Training and test table, which share features and classes, and the scaling.
+
+    ``term_rows`` makes such rows of new texts; None where the data are no text.
+    """
 
     name: str
     train: Table
     test: Table
     scaling: Scaling
     files: tuple[str, ...]
+    term_rows: TermRows | None = None
 
 
 @dataclass(frozen=True, slots=True)

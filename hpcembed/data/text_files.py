@@ -32,7 +32,7 @@ from hpcembed.errors import InputError
 from hpcembed.parallel import agreement
 from hpcembed.text.cleaning import Cleaner
 
-__all__ = ["TextFiles", "open_folders", "open_tars"]
+__all__ = ["TextFiles", "folder_size", "open_folders", "open_tars"]
 
 _log = logging.getLogger(__name__)
 
@@ -167,6 +167,11 @@ def open_tars(paths: Sequence[Path], *, labelled: bool) -> TextFiles:
     for path in paths:
         file_size(path)
     return TextFiles(_Archives(tuple(paths)), labelled=labelled)
+
+
+def folder_size(path: Path) -> int:
+    """Bytes of the documents in a folder. Not collective."""
+    return sum(file.size for file in _Folders((path,)).listed()[0])
 
 
 class _Folders:

@@ -1,0 +1,112 @@
+"""Documents as sparse rows: a column for every term of a vocabulary, weighted.
+
+For a term with tf occurrences in a document, in df of the n training documents:
+
+    tf            or 1 + log tf (sublinear_tf), or 1 (binary)
+    idf           log((1 + n) / (1 + df)) + 1, or log(n / df) + 1 without smoothing
+    row           tf idf, divided by its length (norm = "l2")
+
+These are the formulas, and to rounding the numbers, of scikit-learn's TfidfVectorizer. Here
+``weighting = "binary"`` has no idf; neither has ``"counts"``. A document without any term of the
+vocabulary is a row of zeros.
+
+Reference: G. Salton, C. Buckley, Term-weighting approaches in automatic text retrieval, Information
+Processing & Management 24 (1988).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcembed.text.tokens import TokenIds, index_tokens
+from hpcembed.text.vocabulary import Vocabulary
+
+__all__ = ["TermRows", "TermWeights"]
+
+
+@dataclass(frozen=True, slots=True)
+class TermWeights:
+    """What a document has for a term.
+
+    Attributes
+    ----------
+    weighting : {"tfidf", "counts", "binary"}
+    sublinear_tf : bool
+        1 + log of the occurrences; not with ``binary``.
+    smooth_idf : bool
+    norm : {"l2", "none"}
+    """
+
+    weighting: str = "tfidf"
+    sublinear_tf: bool = False
+    smooth_idf: bool = True
+    norm: str = "l2"
+
+
+class TermRows:
+    """Makes rows of documents, with what was learned from the training documents.
+
+    Not collective: rows depend on the document and the vocabulary only.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+    weights : TermWeights
+
+    Attributes
+    ----------
+    idf : ndarray of float64, shape (n_terms,)
+        1 for every term where the weighting has no idf.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, weights: TermWeights) -> None:
+        self.vocabulary, self.weights = vocabulary, weights
+        self.idf: NDArray[np.float64] = np.ones(len(vocabulary))
+        if weights.weighting == "tfidf":
+            extra = int(weights.smooth_idf)
+            n = vocabulary.n_documents + extra
+            self.idf = np.log(n / (vocabulary.document_frequencies + extra)) + 1.0
+
+    def rows(self, documents: TokenIds | Iterable[str]) -> Any:
+        """The rows of some documents.
+
+        Parameters
+        ----------
+        documents : TokenIds or iterable of str
+
+        Returns
+        -------
+        scipy.sparse.csr_array of float64, shape (n_documents, n_terms)
+            Columns in ascending order in each row, no zeros stored.
+        """
+        import scipy.sparse  # here: what reads a vocabulary needs numpy only
+
+        indexed = documents if isinstance(documents, TokenIds) else index_tokens(documents)
+        places = self.vocabulary.places(indexed)
+        known = places >= 0
+        before = np.concatenate([[0], np.cumsum(known)])
+        counts = scipy.sparse.csr_array(
+            (np.ones(int(before[-1])), places[known].astype(np.int32), before[indexed.starts]),
+            shape=(indexed.n_documents, len(self.vocabulary)),
+        )
+        counts.sum_duplicates()
+        counts.data = self._weighted(counts)
+        return counts
+
+    def _weighted(self, counts: Any) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = counts.data
+        if self.weights.weighting == "binary":
+            values = np.ones_like(values)
+        elif self.weights.sublinear_tf:
+            values = 1.0 + np.log(values)
+        values = values * self.idf[counts.indices]
+        if self.weights.norm == "l2":
+            sizes = np.diff(counts.indptr)
+            row = np.repeat(np.arange(sizes.size), sizes)
+            values /= np.sqrt(np.bincount(row, weights=values**2, minlength=sizes.size))[row]
+        return values
