@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from hpcembed.config import DataConfig
 from hpcembed.data.table import Table
+from hpcembed.data.term_relevance import term_relevance
 from hpcembed.data.vocabulary import learn_vocabulary
 from hpcembed.memory import check_fits
 from hpcembed.parallel import agreement
@@ -68,12 +71,19 @@ def as_term_rows(
         source=", ".join(config.train),
     )
     weights = TermWeights(config.weighting, config.sublinear_tf, config.smooth_idf, config.norm)
-    term_rows = TermRows(vocabulary, weights)
+    plain = TermRows(vocabulary, weights)
+    counts: list[Any] = []
+    with agreement(comm):
+        counts = [plain.counts(part) for part in indexed]
+    relevance: NDArray[np.float64] | None = None
+    if config.relevance == "classes":
+        relevance = term_relevance(counts[0], train.labels, len(train.class_names), comm)
+    term_rows = TermRows(vocabulary, weights, relevance)
     tables: list[Table] = []
     with agreement(comm):
         tables = [
-            replace(table, rows=term_rows.rows(part), feature_names=vocabulary.terms)
-            for table, part in zip((train, test), indexed, strict=True)
+            replace(table, rows=term_rows.weighted(part), feature_names=vocabulary.terms)
+            for table, part in zip((train, test), counts, strict=True)
         ]
     _report(tables, config, comm)
     return tables[0], tables[1], term_rows

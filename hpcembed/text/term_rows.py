@@ -4,11 +4,12 @@ For a term with tf occurrences in a document, in df of the n training documents:
 
     tf            or 1 + log tf (sublinear_tf), or 1 (binary)
     idf           log((1 + n) / (1 + df)) + 1, or log(n / df) + 1 without smoothing
-    row           tf idf, divided by its length (norm = "l2")
+    relevance     1, or what the term says of the class (:mod:`hpcembed.data.term_relevance`)
+    row           tf idf relevance, divided by its length (norm = "l2")
 
-These are the formulas, and to rounding the numbers, of scikit-learn's TfidfVectorizer. Here
-``weighting = "binary"`` has no idf; neither has ``"counts"``. A document without any term of the
-vocabulary is a row of zeros.
+Without relevance these are the formulas, and to rounding the numbers, of scikit-learn's
+TfidfVectorizer. Here ``weighting = "binary"`` has no idf; neither has ``"counts"``. A document
+without any term of the vocabulary is a row of zeros.
 
 Reference: G. Salton, C. Buckley, Term-weighting approaches in automatic text retrieval, Information
 Processing & Management 24 (1988).
@@ -57,23 +58,31 @@ class TermRows:
     ----------
     vocabulary : Vocabulary
     weights : TermWeights
+    relevance : ndarray of float64, shape (n_terms,), optional
+        A further factor of every term.
 
     Attributes
     ----------
     idf : ndarray of float64, shape (n_terms,)
         1 for every term where the weighting has no idf.
+    relevance : ndarray or None
     """
 
-    def __init__(self, vocabulary: Vocabulary, weights: TermWeights) -> None:
-        self.vocabulary, self.weights = vocabulary, weights
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        weights: TermWeights,
+        relevance: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.vocabulary, self.weights, self.relevance = vocabulary, weights, relevance
         self.idf: NDArray[np.float64] = np.ones(len(vocabulary))
         if weights.weighting == "tfidf":
             extra = int(weights.smooth_idf)
             n = vocabulary.n_documents + extra
             self.idf = np.log(n / (vocabulary.document_frequencies + extra)) + 1.0
 
-    def rows(self, documents: TokenIds | Iterable[str]) -> Any:
-        """The rows of some documents.
+    def counts(self, documents: TokenIds | Iterable[str]) -> Any:
+        """How often each document holds each term.
 
         Parameters
         ----------
@@ -95,18 +104,36 @@ class TermRows:
             shape=(indexed.n_documents, len(self.vocabulary)),
         )
         counts.sum_duplicates()
-        counts.data = self._weighted(counts)
         return counts
 
-    def _weighted(self, counts: Any) -> NDArray[np.float64]:
+    def rows(self, documents: TokenIds | Iterable[str]) -> Any:
+        """The rows of some documents: :meth:`counts`, weighted."""
+        return self.weighted(self.counts(documents))
+
+    def weighted(self, counts: Any) -> Any:
+        """Weights in the place of counts, which are overwritten.
+
+        Parameters
+        ----------
+        counts : csr_array of shape (n_documents, n_terms)
+        """
+        counts.data = self._values(counts)
+        if self.relevance is not None:
+            counts.eliminate_zeros()  # of terms that say nothing
+        return counts
+
+    def _values(self, counts: Any) -> NDArray[np.float64]:
         values: NDArray[np.float64] = counts.data
         if self.weights.weighting == "binary":
             values = np.ones_like(values)
         elif self.weights.sublinear_tf:
             values = 1.0 + np.log(values)
         values = values * self.idf[counts.indices]
+        if self.relevance is not None:
+            values *= self.relevance[counts.indices]
         if self.weights.norm == "l2":
             sizes = np.diff(counts.indptr)
             row = np.repeat(np.arange(sizes.size), sizes)
-            values /= np.sqrt(np.bincount(row, weights=values**2, minlength=sizes.size))[row]
+            lengths = np.sqrt(np.bincount(row, weights=values**2, minlength=sizes.size))
+            values /= np.where(lengths > 0, lengths, 1.0)[row]
         return values

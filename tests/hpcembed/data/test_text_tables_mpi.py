@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import logging
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from hpcembed.config import DataConfig
 from hpcembed.data import describe_dataset, read_dataset
+from hpcembed.data import term_relevance as term_relevance_module
 from hpcembed.data.table import Table
 from hpcembed.errors import ConfigError, InputError, MemoryLimitError
 from hpcembed.parallel import allgather_rows
@@ -134,3 +136,31 @@ def test_refusals(comm, folder):
     config = DataConfig(format="text_lines", train=("lines",))
     with pytest.raises(MemoryLimitError, match="reading"):
         read_dataset(config, folder, comm, available_bytes=1000)
+
+
+def test_relevance(comm, folder, monkeypatch):
+    """Factors by the formula, from training labels alone; terms that say nothing vanish."""
+    config = DataConfig(format="text_lines", train=("lines",), test=("lines",), norm="none")
+    plain = read_dataset(config, folder, comm)
+    monkeypatch.setattr(term_relevance_module, "_COUNTS_AT_A_TIME", 30)
+    found = read_dataset(dataclasses.replace(config, relevance="classes"), folder, comm)
+    rows = dense(plain.train, comm)
+    labels = allgather_rows(comm, plain.train.labels)
+    has = rows > 0
+    prior = np.bincount(labels) / labels.size
+    by_class = np.array([has[labels == c].sum(axis=0) for c in range(3)]).T
+    share = (by_class + prior) / (has.sum(axis=0)[:, None] + 1)
+    factors = np.sqrt((share * np.log(share / prior)).sum(axis=1))
+    np.testing.assert_allclose(found.term_rows.relevance, factors, rtol=1e-10)
+    np.testing.assert_allclose(dense(found.train, comm), rows * factors, rtol=1e-10)
+    np.testing.assert_allclose(dense(found.test, comm), rows * factors, rtol=1e-10)
+    # Sea and road alike in both classes: nothing to tell them by.
+    if comm.rank == 0:
+        (folder / "same").write_text("a sea road\nb road sea\na sea own\nb road sea sea\n" * 3)
+    comm.Barrier()
+    config = DataConfig(format="text_lines", train=("same",), test=("same",), relevance="classes")
+    same = read_dataset(config, folder, comm)
+    terms = dict(zip(same.train.feature_names, same.term_rows.relevance, strict=True))
+    assert terms["sea"] == pytest.approx(0, abs=1e-9)
+    assert terms["own"] > 2 * terms["road"] > 0
+    np.testing.assert_array_less(np.linalg.norm(dense(same.train, comm), axis=1), 1 + 1e-12)
