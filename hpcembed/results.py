@@ -30,11 +30,12 @@ from hpcembed.report import (
     result_table,
     seconds_line,
 )
+from hpcembed.text import stored
 
 if TYPE_CHECKING:
     from hpcembed.classifier import TrainedClassifier
 
-__all__ = ["projection_arrays", "write_embedding", "write_results"]
+__all__ = ["projection_arrays", "write_embedding", "write_results", "write_terms"]
 
 _log = logging.getLogger(__name__)
 
@@ -186,6 +187,13 @@ def _write_eigenvalues(folder: RunFolder, embedding: Embedding) -> None:
 
 def _write_projection(folder: RunFolder, dataset: Dataset, embedding: Embedding) -> None:
     folder.save_arrays("projection.safetensors", *projection_arrays(dataset, embedding))
+    write_terms(folder, dataset)
+
+
+def write_terms(folder: RunFolder, dataset: Dataset) -> None:
+    """Write what makes rows of texts, where the data are text. Not collective."""
+    if dataset.term_rows is not None:
+        folder.write_text(stored.FILE, stored.to_json(dataset.term_rows))
 
 
 def projection_arrays(

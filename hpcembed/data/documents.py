@@ -28,7 +28,7 @@ from hpcembed.memory import available_per_rank, check_fits
 from hpcembed.parallel import agreement
 from hpcembed.text.cleaning import Cleaner, TextRules
 
-__all__ = ["TEXT_FORMATS", "Documents", "TextSource", "open_text", "read_text"]
+__all__ = ["TEXT_FORMATS", "Documents", "TextSource", "open_text", "read_text", "rules_of"]
 
 TEXT_FORMATS = ("text_folder", "text_tar", "text_lines", "text_csv")
 
@@ -135,17 +135,27 @@ def _kind_of(path: Path, text_column: str) -> str:
     return "text_csv" if text_column else "text_lines"
 
 
+def rules_of(config: DataConfig) -> TextRules:
+    """How bytes become text. Not collective."""
+    return TextRules(config.headers, config.quoting, config.encoding, config.encoding_errors)
+
+
 def open_text(
-    kind: str, paths: Sequence[Path], config: DataConfig, *, labelled: bool = True
+    kind: str, paths: Sequence[Path], config: DataConfig, *, labelled: bool | None = True
 ) -> TextSource:
     """Open documents: what headers say is read and checked. Not collective.
+
+    Parameters
+    ----------
+    labelled : bool or None
+        None: files without a folder have the empty label; lines have none.
 
     Raises
     ------
     InputError, ConfigError
         A path that is not there or not what it should be, an encoding that is not known.
     """
-    rules = TextRules(config.headers, config.quoting, config.encoding, config.encoding_errors)
+    rules = rules_of(config)
     reader: RecordSource | TextFiles
     if kind == "text_folder":
         reader = open_folders(paths, labelled=labelled)
@@ -153,7 +163,7 @@ def open_text(
         reader = open_tars(paths, labelled=labelled)
     elif kind == "text_lines":
         rules.check_lines()
-        reader = LineDocuments(paths, labelled=labelled)
+        reader = LineDocuments(paths, labelled=bool(labelled))
     elif kind == "text_csv":
         rules.check_lines()
         label = config.label_column if labelled else None

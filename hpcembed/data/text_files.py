@@ -71,11 +71,11 @@ class TextFiles:
     Parameters
     ----------
     store : folders or archives
-    labelled : bool
-        Whether the folder is a document's class.
+    labelled : bool or None
+        Whether the folder is a document's class; None: it may be, and may be missing.
     """
 
-    def __init__(self, store: _Store, *, labelled: bool) -> None:
+    def __init__(self, store: _Store, *, labelled: bool | None) -> None:
         self._store, self._labelled = store, labelled
         self._files: list[_File] = []
         self._first = 0
@@ -114,6 +114,10 @@ class TextFiles:
         folders = [file.folder for file in self._files]
         if self._labelled:
             return texts, labels_from_text(folders, f"{self._name()}, folders", self._first)
+        names = {name: code for code, name in enumerate(dict.fromkeys(folders))}
+        if self._labelled is None and names:
+            codes = np.array([names[folder] for folder in folders], dtype=np.int64)
+            return texts, LocalLabels(codes, tuple(names), "folders")
         return texts, LocalLabels(np.zeros(len(texts), dtype=np.int64), ("",), "no labels")
 
     def _check(self, files: Sequence[_File]) -> None:
@@ -141,7 +145,7 @@ def _shares(files: Sequence[_File], comm: MPI.Comm) -> list[tuple[int, list[_Fil
     return [(first, list(files[first:last])) for first, last in pairwise(cuts)]
 
 
-def open_folders(paths: Sequence[Path], *, labelled: bool) -> TextFiles:
+def open_folders(paths: Sequence[Path], *, labelled: bool | None) -> TextFiles:
     """Folders of documents. Not collective.
 
     Raises
@@ -156,7 +160,7 @@ def open_folders(paths: Sequence[Path], *, labelled: bool) -> TextFiles:
     return TextFiles(_Folders(tuple(paths)), labelled=labelled)
 
 
-def open_tars(paths: Sequence[Path], *, labelled: bool) -> TextFiles:
+def open_tars(paths: Sequence[Path], *, labelled: bool | None) -> TextFiles:
     """Archives of documents. Not collective.
 
     Raises

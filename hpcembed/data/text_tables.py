@@ -16,6 +16,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.config import DataConfig
+from hpcembed.data.documents import rules_of
 from hpcembed.data.table import Table
 from hpcembed.data.term_relevance import term_relevance
 from hpcembed.data.vocabulary import learn_vocabulary
@@ -78,7 +79,7 @@ def as_term_rows(
     relevance: NDArray[np.float64] | None = None
     if config.relevance == "classes":
         relevance = term_relevance(counts[0], train.labels, len(train.class_names), comm)
-    term_rows = TermRows(vocabulary, weights, relevance)
+    term_rows = TermRows(vocabulary, weights, relevance, rules_of(config))
     tables: list[Table] = []
     with agreement(comm):
         tables = [

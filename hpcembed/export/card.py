@@ -48,7 +48,7 @@ def card_text(description: Mapping[str, Any]) -> str:
     Not collective.
     """
     paragraphs = [
-        f"---\nlibrary_name: hpcembed\npipeline_tag: tabular-classification\n"
+        f"---\nlibrary_name: hpcembed\npipeline_tag: {_task(description)}\n"
         f"tags: [onnx, safetensors{_tag(description)}]\n---\n\n# {_title(description)}",
         _summary(description),
         "## Accuracy\n\n" + _accuracy(description),
@@ -58,6 +58,10 @@ def card_text(description: Mapping[str, Any]) -> str:
         "## Provenance\n\n" + _provenance(description["provenance"]),
     ]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _task(description: Mapping[str, Any]) -> str:
+    return "text-classification" if description.get("takes_texts") else "tabular-classification"
 
 
 def _tag(description: Mapping[str, Any]) -> str:
@@ -78,8 +82,17 @@ def _summary(description: Mapping[str, Any]) -> str:
     return (
         f"A multilayer perceptron (hidden layers {layers}, ReLU) on {inputs}; "
         f"{data['n_classes']} classes. Scaling{', projection' if k is not None else ''} and "
-        "network are one graph: the input is the raw features."
+        f"network are one graph: the input is {_input(description)}."
     )
+
+
+def _input(description: Mapping[str, Any]) -> str:
+    if description.get("takes_texts"):
+        return (
+            "rows of weighted terms, which `hpcembed.load` and `hpcembed predict` make of texts "
+            "with the vocabulary and weights in `text.json`"
+        )
+    return "the raw features"
 
 
 def _percent(share: float | None) -> str:
@@ -157,6 +170,9 @@ def _use(description: Mapping[str, Any]) -> str:
     kind = description["input_type"]
     d = description["dataset"]["n_features"]
     why = "" if kind == "float32" else ", because float32 would lose what tells the rows apart"
+    rows, file = "rows", "rows.csv"
+    if description.get("takes_texts"):
+        rows, file = '["a text", "another"]', "texts.txt"
     return f"""\
 `model.onnx` takes `features`, {kind} of shape (rows, {d}){why}, and gives `logits`,
 `probabilities` and `class_index`; the names of the classes are in its metadata.
@@ -165,11 +181,11 @@ def _use(description: Mapping[str, Any]) -> str:
 import hpcembed
 
 model = hpcembed.load("this/folder")
-model.predict(rows)            # also predict_proba, score, classes_
+model.predict({rows})            # also predict_proba, score, classes_
 ```
 
 ```sh
-hpcembed predict this/folder rows.csv --out predictions.csv
+hpcembed predict this/folder {file} --out predictions.csv
 ```"""
 
 

@@ -1,5 +1,7 @@
 """The model folder: model.json, model.safetensors, model.onnx and a card, README.md.
 
+A model of text has its vocabulary beside them, text.json.
+
 The folder is written under a temporary name and renamed: it is whole or absent. Nothing in it is
 executed on reading. ``model.json`` carries a digest of the weights, so that files of two models are
 not mixed up.
@@ -23,8 +25,9 @@ from numpy.typing import NDArray
 from hpcembed.errors import InputError
 from hpcembed.export.model import Model, Stage
 from hpcembed.output import check_free, output_error
+from hpcembed.text import TermRows, stored
 
-__all__ = ["read_model", "write_model"]
+__all__ = ["read_model", "read_terms", "write_model"]
 
 FORMAT = "hpcembed model"
 #: Raised when a reader of an older version could no longer understand the folder.
@@ -33,7 +36,14 @@ VERSION = 1
 JSON, TENSORS, ONNX, CARD = "model.json", "model.safetensors", "model.onnx", "README.md"
 
 
-def write_model(path: Path, model: Model, description: Mapping[str, Any], card: str) -> None:
+def write_model(
+    path: Path,
+    model: Model,
+    description: Mapping[str, Any],
+    card: str,
+    *,
+    text: str | None = None,
+) -> None:
     """Write the folder, all of it or nothing.
 
     Not collective.
@@ -44,6 +54,8 @@ def write_model(path: Path, model: Model, description: Mapping[str, Any], card: 
         What ``model.json`` says beside what reading needs.
     card : str
         Markdown.
+    text : str, optional
+        What makes rows of texts (:mod:`hpcembed.text.stored`), where the model's input are such.
 
     Raises
     ------
@@ -69,6 +81,7 @@ def write_model(path: Path, model: Model, description: Mapping[str, Any], card: 
         "input_type": model.input_type.name,
         "stages": [{"bias": stage.bias is not None, "relu": stage.relu} for stage in model.stages],
         "sha256": hashlib.sha256(tensors).hexdigest(),
+        "text_sha256": text and hashlib.sha256(text.encode("utf-8")).hexdigest(),
     }
     metadata = {
         "hpcembed": str(description.get("hpcembed", "")),
@@ -82,6 +95,7 @@ def write_model(path: Path, model: Model, description: Mapping[str, Any], card: 
         TENSORS: tensors,
         ONNX: onnx_bytes(model, metadata),
         CARD: card.encode("utf-8"),
+        **({} if text is None else {stored.FILE: text.encode("utf-8")}),
     }
     partial = path.with_name(f".partial-{path.name}")
     try:
@@ -145,6 +159,36 @@ def read_model(path: Path) -> tuple[Model, dict[str, Any]]:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: a damaged model ({reason}): export it again") from error
     return model, description
+
+
+def read_terms(path: Path, description: Mapping[str, Any], model: Model) -> TermRows | None:
+    """Read what makes a model's rows of texts; None for a model of other data.
+
+    Not collective.
+
+    Raises
+    ------
+    InputError
+        One line: the file is missing, damaged, or another model's.
+    """
+    digest = description.get("text_sha256")
+    if digest is None:
+        return None
+    file = _folder(path) / stored.FILE
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"{file}: not the vocabulary that {JSON} belongs to: export again")
+    try:
+        term_rows = stored.from_json(content.decode("utf-8"))
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file}: cannot be read ({reason}): export again") from error
+    if len(term_rows.vocabulary) != model.n_features:
+        raise InputError(f"{file}: another number of terms than the model takes: export again")
+    return term_rows
 
 
 def _folder(path: Path) -> Path:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.errors import InputError
-from hpcembed.export.folder import read_model
+from hpcembed.export.folder import read_model, read_terms
 from hpcembed.export.model import Model
+from hpcembed.text import TermRows
 
 __all__ = ["DeployedClassifier", "load"]
 
@@ -42,7 +43,7 @@ def load(path: str | os.PathLike[str]) -> DeployedClassifier:
         No model there, one that is damaged, or one of a newer version: one line.
     """
     model, description = read_model(Path(path))
-    return DeployedClassifier(model, description)
+    return DeployedClassifier(model, description, read_terms(Path(path), description, model))
 
 
 class DeployedClassifier:
@@ -59,10 +60,15 @@ class DeployedClassifier:
         Absent where the data had no names.
     description : dict
         The content of ``model.json``: accuracy, seconds, versions, seeds.
+    term_rows : TermRows or None
+        Of a model of text, what makes rows of texts: ``predict`` and its like take a list of str.
     """
 
-    def __init__(self, model: Model, description: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: Model, description: Mapping[str, Any], term_rows: TermRows | None = None
+    ) -> None:
         self.model = model
+        self.term_rows = term_rows
         self.description = dict(description)
         self.classes_ = _classes(model.class_names)
         self.n_features_in_ = model.n_features
@@ -81,8 +87,8 @@ class DeployedClassifier:
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n, d)
-            Raw features, as they were read for training.
+        X : array-like or sparse matrix of shape (n, d), or sequence of str
+            Raw features, as they were read for training; texts for a model of text.
         first_row : int
             Number of the first row in the whole table that these rows are a part of. Rows give
             the same bits at the same place, whoever computes them.
@@ -144,6 +150,10 @@ class DeployedClassifier:
         return float(np.mean(predicted == truth))
 
     def _rows(self, X: Any) -> Any:
+        if isinstance(X, str):
+            raise InputError("one text: give a list of texts")
+        if self.term_rows is not None and _are_texts(X):
+            return self.term_rows.cleaned_rows(X)
         self._check_names(X)
         rows = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
         if rows.ndim != 2:
@@ -199,6 +209,13 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted -= shifted.max(axis=1, keepdims=True, initial=-np.inf)
     np.exp(shifted, out=shifted)
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _are_texts(X: Any) -> bool:
+    """Whether these are texts, one a row, in a list, a series or an array."""
+    if hasattr(X, "tocsr") or getattr(X, "ndim", 1) != 1:
+        return False
+    return all(isinstance(text, str) for text in X)
 
 
 def _classes(names: tuple[str, ...]) -> NDArray[Any]:

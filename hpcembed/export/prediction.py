@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hpcembed.config import DataConfig, override_data
 from hpcembed.data.labels import codes_of
 from hpcembed.data.new_rows import NewRows, read_new_rows
+from hpcembed.data.new_texts import read_new_texts
 from hpcembed.data.table import RawTable
 from hpcembed.errors import ConfigError, InputError
 from hpcembed.export.inference import DeployedClassifier, load, probabilities
@@ -72,7 +73,10 @@ def predict_file(
         check_launcher(comm)
         model = load(model_path)
         config = override_data(_reading(model, file), overrides)
-    rows = read_new_rows(config, file, labels, model.n_features_in_, comm)
+    if model.term_rows is not None:
+        rows = _term_rows(model, config, file, labels, comm)
+    else:
+        rows = read_new_rows(config, file, labels, model.n_features_in_, comm)
     asked = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
     if asked and not rows.has_labels:
         raise ConfigError(f"--set {asked[0]}: {file} has no labels of that name")
@@ -93,15 +97,35 @@ def predict_file(
     return accuracy
 
 
+def _term_rows(
+    model: DeployedClassifier,
+    config: DataConfig,
+    file: Path,
+    labels: Path | None,
+    comm: MPI.Intracomm,
+) -> NewRows:
+    """Documents as rows of the model's terms. Collective."""
+    assert model.term_rows is not None  # a model of text
+    if labels is not None:
+        raise ConfigError(f"--labels {labels}: documents have their labels with them")
+    documents = read_new_texts(config, file, model.model.class_names, comm)
+    table = documents.table
+    with agreement(comm):
+        table = dataclasses.replace(table, rows=model.term_rows.rows(table.rows))
+    return NewRows(table, documents.has_labels)
+
+
 def _reading(model: DeployedClassifier, file: Path) -> DataConfig:
     """How the training data was read, as far as it fits this file."""
     stored = model.description.get("reading")
     known = stored if isinstance(stored, dict) else {}
     names = ["label_column", "features_key", "labels_key"]
+    names += ["text_column", "headers", "quoting", "encoding", "encoding_errors"]
     is_like_training = file.suffix == known.get("ending")
     names += ["delimiter"] if is_like_training else []
     values: dict[str, Any] = {name: known[name] for name in names if type(known.get(name)) is str}
     config = dataclasses.replace(DataConfig(name="new rows"), **values)
+    is_like_training &= not (file.is_dir() and known.get("format") != "text_folder")
     if is_like_training and known.get("format") not in (None, "digits"):
         return override_data(config, [f"data.format={known['format']}"])
     return config

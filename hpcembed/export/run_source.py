@@ -26,10 +26,12 @@ from hpcembed.export.folder import write_model
 from hpcembed.export.folding import Projection, Scaling, Trained, build_model, folding_pays
 from hpcembed.export.model import Model
 from hpcembed.output import check_free
+from hpcembed.text import stored
 
 __all__ = ["export_run"]
 
 _PREFIX, _SUFFIX = "classifier-", ".safetensors"
+_TEXT_KEYS = ("text_column", "headers", "quoting", "encoding", "encoding_errors")
 _PACKAGES = ("numpy", "scipy", "torch", "petsc4py", "slepc4py", "mpi4py")
 
 
@@ -89,8 +91,19 @@ def export_run(
             raise
         reason = " ".join(f"{type(error).__name__} {error}".split())
         raise InputError(f"{folder}: not a run of this version ({reason}): run it again") from error
-    write_model(out, model, description, card_text(description))
+    write_model(out, model, description, card_text(description), text=_terms(run))
     return out
+
+
+def _terms(run: _Run) -> str | None:
+    """What makes rows of texts; None where the data are no text."""
+    file = run.folder / stored.FILE
+    if not file.exists():
+        return None
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _read_run(folder: Path) -> _Run:
@@ -200,6 +213,7 @@ def _model(
         "embedding": _certificate(run.record["embedding"]) if is_embedded else None,
         "provenance": _provenance(run),
         "reading": _reading(run.job),
+        "takes_texts": (run.folder / stored.FILE).exists(),
     }
 
 
@@ -275,7 +289,7 @@ def _portable_job(job: JobConfig) -> str:
 def _reading(job: JobConfig) -> dict[str, str]:
     """How files like those of the job are read."""
     data = job.data
-    keys = ("format", "label_column", "delimiter", "features_key", "labels_key")
+    keys = ("format", "label_column", "delimiter", "features_key", "labels_key", *_TEXT_KEYS)
     names = data.train[:1]
     return {
         **{key: getattr(data, key) for key in keys},

@@ -14,7 +14,7 @@ from hpcembed.export.card import Accuracy, Uncompressed
 from hpcembed.export.run_source import export_run
 from hpcembed.job import Job
 from hpcembed.report import RunFolder
-from hpcembed.results import projection_arrays, run_record
+from hpcembed.results import projection_arrays, run_record, write_terms
 from hpcembed.study.begin import Begun
 from hpcembed.study.cells import Result
 
@@ -64,6 +64,7 @@ def save_answer(
     folder.save_arrays(
         "projection.safetensors", *projection_arrays(begun.dataset, begun.embedding, k)
     )
+    write_terms(folder, begun.dataset)
     widths = "-".join(map(str, trained.report.hidden))
     for old in folder.path.glob("classifier-*.safetensors"):  # of a search with another answer
         old.unlink()

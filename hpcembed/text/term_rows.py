@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.text.cleaning import Cleaner, TextRules
 from hpcembed.text.tokens import TokenIds, index_tokens
 from hpcembed.text.vocabulary import Vocabulary
 
@@ -60,12 +61,15 @@ class TermRows:
     weights : TermWeights
     relevance : ndarray of float64, shape (n_terms,), optional
         A further factor of every term.
+    rules : TextRules, optional
+        How the training documents were cleaned.
 
     Attributes
     ----------
     idf : ndarray of float64, shape (n_terms,)
         1 for every term where the weighting has no idf.
     relevance : ndarray or None
+    rules : TextRules
     """
 
     def __init__(
@@ -73,8 +77,10 @@ class TermRows:
         vocabulary: Vocabulary,
         weights: TermWeights,
         relevance: NDArray[np.float64] | None = None,
+        rules: TextRules | None = None,
     ) -> None:
         self.vocabulary, self.weights, self.relevance = vocabulary, weights, relevance
+        self.rules = rules or TextRules()
         self.idf: NDArray[np.float64] = np.ones(len(vocabulary))
         if weights.weighting == "tfidf":
             extra = int(weights.smooth_idf)
@@ -99,8 +105,14 @@ class TermRows:
         places = self.vocabulary.places(indexed)
         known = places >= 0
         before = np.concatenate([[0], np.cumsum(known)])
+        # As scipy does it: 32 bits wherever they suffice.
+        kind = np.int32 if max(before[-1], len(self.vocabulary)) < 2**31 else np.int64
         counts = scipy.sparse.csr_array(
-            (np.ones(int(before[-1])), places[known].astype(np.int32), before[indexed.starts]),
+            (
+                np.ones(int(before[-1])),
+                places[known].astype(kind),
+                before[indexed.starts].astype(kind),
+            ),
             shape=(indexed.n_documents, len(self.vocabulary)),
         )
         counts.sum_duplicates()
@@ -109,6 +121,10 @@ class TermRows:
     def rows(self, documents: TokenIds | Iterable[str]) -> Any:
         """The rows of some documents: :meth:`counts`, weighted."""
         return self.weighted(self.counts(documents))
+
+    def cleaned_rows(self, texts: Iterable[str]) -> Any:
+        """The rows of texts as a person has them: headers and quotes go as in training."""
+        return self.rows(map(Cleaner(self.rules).clean, texts))
 
     def weighted(self, counts: Any) -> Any:
         """Weights in the place of counts, which are overwritten.
