@@ -1,5 +1,6 @@
 """Operators: a DataMatrix in, a square PETSc Mat out whose dominant eigenvectors embed the data."""
 
+from hpcembed.operators.cooccurrence import BUFFER_BYTES, cooccurrence, term_counts
 from hpcembed.operators.cost import (
     SINGLE_TOLERANCE,
     EngineCost,
@@ -17,6 +18,7 @@ from hpcembed.operators.covariance import (
     shifted_triangle,
     symmetric_mat,
 )
+from hpcembed.operators.feature_counts import correlation, feature_cooccurrence, shared_rows
 from hpcembed.operators.feature_maps import (
     FeaturePlan,
     FourierFeatures,
@@ -29,6 +31,7 @@ from hpcembed.operators.feature_maps import (
     plan_features,
 )
 from hpcembed.operators.gram import GramPasses, gram_shell
+from hpcembed.operators.information import check_information, positive_information
 from hpcembed.operators.kernel import KernelPasses, KernelRows, kernel_shell
 from hpcembed.operators.kernel_cost import KernelPlan, kernel_sizes, plan_kernel
 from hpcembed.operators.kernel_tiles import KERNELS, Kernel, tile_rows, tiles
@@ -36,8 +39,11 @@ from hpcembed.operators.moments import column_moments
 from hpcembed.operators.passes import CovariancePasses, Moments, covariance_shell
 from hpcembed.operators.rows_of_all import RowsOfAll, broadcast_array, kernel_coordinates
 from hpcembed.operators.sampled_rows import sampled_rows
+from hpcembed.operators.term_rows import TermRows
+from hpcembed.operators.window_counts import TokenDocuments, Window
 
 __all__ = [
+    "BUFFER_BYTES",
     "KERNELS",
     "SINGLE_TOLERANCE",
     "CovarianceOperator",
@@ -56,14 +62,21 @@ __all__ = [
     "Moments",
     "RowFeatures",
     "RowsOfAll",
+    "TermRows",
+    "TokenDocuments",
+    "Window",
     "block_sizes",
     "block_width",
     "broadcast_array",
+    "check_information",
     "column_moments",
+    "cooccurrence",
+    "correlation",
     "covariance",
     "covariance_shell",
     "covariance_triangle",
     "expected_products",
+    "feature_cooccurrence",
     "feature_rows",
     "feature_scatter",
     "fourier_features",
@@ -75,9 +88,12 @@ __all__ = [
     "plan_engine",
     "plan_features",
     "plan_kernel",
+    "positive_information",
     "sampled_rows",
+    "shared_rows",
     "shifted_triangle",
     "symmetric_mat",
+    "term_counts",
     "tile_rows",
     "tiles",
 ]
