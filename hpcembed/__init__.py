@@ -14,6 +14,7 @@ _PUBLIC = {
     "PCA": "hpcembed.embedding",
     "TruncatedSVD": "hpcembed.embedding",
     "Vocabulary": "hpcembed.text",
+    "WordVectors": "hpcembed.embedding",
     "estimate_memory": "hpcembed.embedding",
     "learn_vocabulary": "hpcembed.data.vocabulary",
     "load": "hpcembed.export",

@@ -29,6 +29,7 @@ from hpcembed.errors import ConfigError
 __all__ = [
     "NETWORK_SIZES",
     "ClassifierConfig",
+    "CooccurrenceConfig",
     "DataConfig",
     "EmbeddingConfig",
     "JobConfig",
@@ -127,7 +128,8 @@ class MethodConfig:
 
     #: pca: principal components; svd: singular vectors, without centring (counts, TF-IDF weights);
     #: kernel_pca: principal components in the space of a kernel, exact; nystroem: by landmarks
-    method: Literal["pca", "svd", "kernel_pca", "nystroem"] = "pca"
+    #: cooccurrence: sums of vectors of features that share rows (no negative entries)
+    method: Literal["pca", "svd", "kernel_pca", "nystroem", "cooccurrence"] = "pca"
     #: how the operator of pca and svd is held
     operator: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
 
@@ -154,6 +156,20 @@ class KernelConfig:
     n_landmarks: int = 2000
     #: of the choice of landmarks, and of the rows whose distances give the median
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CooccurrenceConfig:
+    """Of embedding.method = "cooccurrence"."""
+
+    #: what two features that share a row add: the product of their entries, or one
+    counts: Literal["weights", "presence"] = "weights"
+    #: k: pointwise mutual information is lowered by log k
+    shift: float = 1.0
+    #: exponent of the context distribution, 1 = none
+    smoothing: float = 0.75
+    #: of the moduli of the eigenvalues that scale the vectors
+    power: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +242,7 @@ class JobConfig:
     data: DataConfig = field(default_factory=DataConfig)
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     kernel: KernelConfig = field(default_factory=KernelConfig)
+    cooccurrence: CooccurrenceConfig = field(default_factory=CooccurrenceConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)

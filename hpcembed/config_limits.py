@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -59,6 +60,12 @@ def check_limits(job: JobConfig, source: str) -> None:
         (data.min_df >= 0, "data.min_df must not be negative"),
         (data.max_df > 0, "data.max_df must be positive"),
         (data.max_features >= 0, "data.max_features must not be negative"),
+        (0 < job.cooccurrence.shift < math.inf, "cooccurrence.shift must be positive"),
+        (
+            0 <= job.cooccurrence.smoothing <= 1,
+            "cooccurrence.smoothing must lie between 0 and 1",
+        ),
+        (0 <= job.cooccurrence.power < math.inf, "cooccurrence.power must not be negative"),
         (0 < solver.tol < 1, "solver.tol must lie between 0 and 1"),
         (solver.max_it >= 1, "solver.max_it must be at least 1"),
         (solver.ncv >= 0, "solver.ncv must not be negative"),

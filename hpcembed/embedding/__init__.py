@@ -1,6 +1,7 @@
 """Estimators in scikit-learn's manner: fit finds certified components, transform projects."""
 
 from hpcembed.embedding.contract import Embedding, LinearMap, Machine, Plan, Shape, Spectrum
+from hpcembed.embedding.cooccurrence import CooccurrenceEmbedding
 from hpcembed.embedding.estimate import estimate_memory
 from hpcembed.embedding.kernel_features import Nystroem, RandomFourierFeatures
 from hpcembed.embedding.kernel_pca import KernelPCA
@@ -15,10 +16,12 @@ from hpcembed.embedding.methods import (
 from hpcembed.embedding.pca import PCA
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
 from hpcembed.embedding.svd import TruncatedSVD
+from hpcembed.embedding.word_vectors import WordVectors
 
 __all__ = [
     "METHODS",
     "PCA",
+    "CooccurrenceEmbedding",
     "Embedding",
     "KernelPCA",
     "LinearMap",
@@ -31,6 +34,7 @@ __all__ = [
     "SolverSettings",
     "Spectrum",
     "TruncatedSVD",
+    "WordVectors",
     "embedding_settings",
     "engine_tolerance",
     "estimate_memory",

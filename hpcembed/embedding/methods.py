@@ -15,6 +15,11 @@ from typing import Any, Literal
 
 from hpcembed.config import JobConfig
 from hpcembed.embedding.contract import Embedding, Machine, OnCheck, Plan, Shape
+from hpcembed.embedding.cooccurrence import (
+    CooccurrenceEmbedding,
+    CooccurrencePlan,
+    plan_cooccurrence,
+)
 from hpcembed.embedding.kernel_features import Nystroem
 from hpcembed.embedding.kernel_pca import KernelPCA
 from hpcembed.embedding.pca import PCA
@@ -232,6 +237,34 @@ def _kernel_settings(job: JobConfig) -> dict[str, Any]:
     return {"kernel": settings}
 
 
+def _cooccurrence(
+    job: JobConfig, machine: Machine, solver: SolverSettings
+) -> CooccurrenceEmbedding:
+    own = job.cooccurrence
+    return CooccurrenceEmbedding(
+        job.embedding.n_components,
+        counts=own.counts,
+        shift=own.shift,
+        smoothing=own.smoothing,
+        power=own.power,
+        tol=job.solver.tol,
+        random_state=job.solver.seed,
+        memory_limit=machine.available_bytes,
+        solver=solver,
+    )
+
+
+def _cooccurrence_plan(job: JobConfig, shape: Shape, machine: Machine) -> CooccurrencePlan:
+    return plan_cooccurrence(
+        shape.n_train,
+        shape.n_features,
+        min(job.embedding.n_components, shape.n_features),
+        shape.n_nonzeros,
+        ranks=machine.ranks,
+        available=machine.available_bytes,
+    )
+
+
 def _engine(operator: str) -> Callable[[JobConfig, Shape, Machine], EnginePlan]:
     """The plan of estimators that :func:`hpcembed.embedding.engines.find_components` serves."""
 
@@ -262,6 +295,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "pca": Method(_pca, _engine(PCA.operator_name)),
         "svd": Method(_svd, _engine(TruncatedSVD.operator_name)),
         "kernel_pca": Method(_kernel_pca, _plan_kernel, _kernel_settings, "rows"),
+        "cooccurrence": Method(
+            _cooccurrence, _cooccurrence_plan, lambda job: dataclasses.asdict(job.cooccurrence)
+        ),
         "nystroem": Method(_nystroem, _plan_nystroem, _kernel_settings, "rows"),
     }
 )

@@ -35,7 +35,7 @@ class Comparison:
     sin_angle : float
         Sine of the largest angle between both subspaces, NaN where one is empty.
     exceeded : tuple of int
-        Positions, from 0, where the reference has a certified eigenvalue that is larger.
+        Positions, from 0, where the reference has a certified eigenvalue of larger modulus.
     """
 
     n_pairs: int
@@ -57,10 +57,11 @@ def compare(comm: MPI.Comm, ours: EigenResult, reference: EigenResult, tol: floa
     n = min(len(ours.eigenvalues), len(reference.eigenvalues))
     if n == 0:
         return Comparison(0, float("nan"), float("nan"), ())
-    mine, theirs = ours.eigenvalues[:n], reference.eigenvalues[:n]
-    largest = float(np.max(np.abs(theirs)))
+    # operators that are not positive are asked for the largest moduli
+    mine, theirs = np.abs(ours.eigenvalues[:n]), np.abs(reference.eigenvalues[:n])
+    largest = float(np.max(theirs))
     floor = float(np.finfo(float).eps) * max(largest, 1e-290)
-    scale = np.maximum(np.abs(theirs), floor)
+    scale = np.maximum(theirs, floor)
     # Bounds hold the rounding of the operator, below which zero eigenvalues differ freely.
     doubt = max(100 * tol, _AGREEMENT) * scale + ours.bounds[:n] + reference.bounds[:n]
     certified = reference.residual_norms[:n] <= reference.bounds[:n]

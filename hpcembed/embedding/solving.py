@@ -111,9 +111,10 @@ def solver_errors() -> Iterator[None]:
 
 
 def krylov_schur(mat: PETSc.Mat, k: int, **settings: Any) -> EigenResult:
-    """SLEPc's Krylov-Schur for the largest eigenvalues of a symmetric operator. Collective."""
+    """SLEPc's Krylov-Schur, for the largest eigenvalues by default. Collective."""
+    settings = {"which": "LA", "hermitian": True, **settings}
     try:
-        return miramns.slepc(mat, k, which="LA", hermitian=True, **settings)
+        return miramns.slepc(mat, k, **settings)
     except (PETSc.Error, SystemError) as error:
         # newer bindings wrap PETSc's error; the lines after its code are "[rank] text",
         # outermost function first

@@ -1,6 +1,11 @@
 """Operators: a DataMatrix in, a square PETSc Mat out whose dominant eigenvectors embed the data."""
 
-from hpcembed.operators.cooccurrence import BUFFER_BYTES, cooccurrence, term_counts
+from hpcembed.operators.cooccurrence import (
+    BUFFER_BYTES,
+    cooccurrence,
+    same_on_all_ranks,
+    term_counts,
+)
 from hpcembed.operators.cost import (
     SINGLE_TOLERANCE,
     EngineCost,
@@ -89,6 +94,7 @@ __all__ = [
     "plan_features",
     "plan_kernel",
     "positive_information",
+    "same_on_all_ranks",
     "sampled_rows",
     "shared_rows",
     "shifted_triangle",

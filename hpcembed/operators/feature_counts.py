@@ -69,9 +69,10 @@ def feature_cooccurrence(
 def shared_rows(
     X: RowSource, *, binary: bool = False, buffer_bytes: int = BUFFER_BYTES
 ) -> TermRows:
-    """``X'X`` of sparse rows, as counts that :func:`.positive_information` takes.
+    """``X'X`` as sparse counts that :func:`.positive_information` takes.
 
-    Collective. Arguments as for :func:`feature_cooccurrence`.
+    Collective. Arguments as for :func:`feature_cooccurrence`; dense rows are taken as sparse ones,
+    for tables with many zeros.
 
     Returns
     -------
@@ -81,22 +82,22 @@ def shared_rows(
     Raises
     ------
     ConfigError
-        A buffer that has no room for the products of the longest row.
+        A buffer that has no room for the longest row.
     """
     same_on_all_ranks(X.comm, binary=binary, buffer_bytes=buffer_bytes)
     stored = np.zeros(X.n_features)
     longest = 0
-    block: Any
-    for _, block in X.blocks():
-        lengths = np.diff(block.indptr)
-        longest = max(longest, int(lengths.max(initial=0)))
-        # a feature meets as many features as the rows that have it hold
-        stored += np.repeat(lengths, lengths) @ _onto(block)
+    with reading(X):
+        for block in _sparse_blocks(X):
+            lengths = np.diff(block.indptr)
+            longest = max(longest, int(lengths.max(initial=0)))
+            # a feature meets as many features as the rows that have it hold
+            stored += np.repeat(lengths, lengths) @ _onto(block)
     longest = X.comm.allreduce(longest, op=MPI.MAX)
-    if buffer_bytes < PAIR_BYTES * longest**2:
+    if buffer_bytes < PAIR_BYTES * longest:
         raise ConfigError(
             f"buffer_bytes = {buffer_bytes}: a row with {longest} entries needs "
-            f"{PAIR_BYTES * longest**2}"
+            f"{PAIR_BYTES * longest}"
         )
     X.comm.Allreduce(MPI.IN_PLACE, stored)
     bounds = balanced_bounds(np.minimum(stored, X.n_features), X.comm.size)
@@ -104,6 +105,14 @@ def shared_rows(
     rows = summed_parts(X.comm, _products(X, binary, n_pairs), bounds, n_pairs)
     own = (int(bounds[X.comm.rank]), int(bounds[X.comm.rank + 1]))
     return TermRows(rows, own, X.comm, True)
+
+
+def _sparse_blocks(X: RowSource) -> Iterator[Any]:
+    """This rank's rows without their zeros, some at a time; to be changed at will."""
+    for _, block in X.blocks():
+        rows = scipy.sparse.csr_array(block, copy=True)
+        rows.eliminate_zeros()
+        yield rows
 
 
 def _onto(block: Any) -> Any:
@@ -116,18 +125,36 @@ def _onto(block: Any) -> Any:
 
 def _products(X: RowSource, binary: bool, n_pairs: int) -> Iterator[Any]:
     """Contributions of this rank's rows, each of at most that many products."""
-    for _, block in X.blocks():
-        rows: Any = block.copy()
+    for rows in _sparse_blocks(X):
         if binary:
             rows.data = (rows.data != 0).astype(np.float64)
         pairs = np.cumsum(np.diff(rows.indptr).astype(np.float64) ** 2)
         begin = 0
         while begin < rows.shape[0]:
             done = pairs[begin - 1] if begin else 0.0
-            end = max(int(np.searchsorted(pairs, done + n_pairs, side="right")), begin + 1)
-            part: Any = rows[begin:end]
-            yield (part.T.tocsr() @ part).tocsc().tocsr()
+            end = int(np.searchsorted(pairs, done + n_pairs, side="right"))
+            if end > begin:
+                yield _product(rows[begin:end], rows[begin:end])
+            else:  # a row that is too long by itself
+                end = begin + 1
+                yield from _by_columns(rows[begin:end], n_pairs)
             begin = end
+
+
+def _by_columns(row: Any, n_pairs: int) -> Iterator[Any]:
+    """Contribution of one row, some of its entries with all at a time."""
+    step = n_pairs // row.nnz
+    for first in range(0, row.nnz, step):
+        part = slice(first, min(first + step, row.nnz))
+        some = scipy.sparse.csr_array(
+            (row.data[part], row.indices[part], [0, part.stop - part.start]), shape=row.shape
+        )
+        yield _product(some, row)
+
+
+def _product(left: Any, right: Any) -> Any:
+    """``left' right``, rows sorted."""
+    return (left.T.tocsr() @ right).tocsc().tocsr()
 
 
 def _presence(X: RowSource) -> DataMatrix:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from hpcembed.config import (
     NETWORK_SIZES,
     ClassifierConfig,
+    CooccurrenceConfig,
     DataConfig,
     EmbeddingConfig,
     JobConfig,
@@ -90,6 +91,7 @@ class StudyConfig:
     data: DataConfig = field(default_factory=DataConfig)
     embedding: MethodConfig = field(default_factory=MethodConfig)
     kernel: KernelConfig = field(default_factory=KernelConfig)
+    cooccurrence: CooccurrenceConfig = field(default_factory=CooccurrenceConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     study: SweepConfig = field(default_factory=SweepConfig)
     training: Recipe = field(default_factory=Recipe)
@@ -188,6 +190,7 @@ def job_of(study: StudyConfig) -> JobConfig:
         data=study.data,
         embedding=EmbeddingConfig(**how, n_components=max(study.dimensions, default=1)),
         kernel=study.kernel,
+        cooccurrence=study.cooccurrence,
         solver=study.solver,
         classifier=ClassifierConfig(
             hidden=study.study.networks,

@@ -263,10 +263,13 @@ def test_features_that_share_rows(comm, kind, binary):
     mat.destroy()
     if kind == "sparse":
         longest = int((rows > 0).sum(axis=1).max())
-        counts = shared_rows(X, binary=binary, buffer_bytes=56 * longest**2)
-        assert np.array_equal(whole(counts), used.T @ used)
+        for n_pairs in (longest, longest**2 - 1, 3 * longest**2):  # less than a row, several rows
+            counts = shared_rows(X, binary=binary, buffer_bytes=56 * n_pairs)
+            assert np.array_equal(whole(counts), used.T @ used)
         with pytest.raises(ConfigError, match=f"a row with {longest} entries needs"):
-            shared_rows(X, buffer_bytes=56 * longest**2 - 1)
+            shared_rows(X, buffer_bytes=56 * longest - 1)
+    else:
+        assert np.array_equal(whole(shared_rows(X, binary=binary)), used.T @ used)
     X.destroy()
 
 

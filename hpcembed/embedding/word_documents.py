@@ -1,0 +1,240 @@
+"""Documents in every form that word vectors take, as numbers of terms."""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.data.vocabulary import learn_vocabulary
+from hpcembed.errors import ConfigError, InputError
+from hpcembed.operators import TokenDocuments, term_counts
+from hpcembed.parallel import agreement
+from hpcembed.text import TokenIds, Vocabulary, index_tokens
+
+__all__ = ["Corpus", "as_numbers", "corpus_of", "weighted_rows"]
+
+#: Documents whose terms are counted at once.
+_STEP = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Documents over a vocabulary.
+
+    Attributes
+    ----------
+    documents : TokenDocuments
+        This rank's.
+    terms : tuple of str
+        In the order of their numbers, the same on all ranks.
+    term_frequencies, document_frequencies : ndarray of int64, shape (n_terms,)
+        Over all ranks.
+    n_documents : int
+        On all ranks.
+    """
+
+    documents: TokenDocuments
+    terms: tuple[str, ...]
+    term_frequencies: NDArray[np.int64]
+    document_frequencies: NDArray[np.int64]
+    n_documents: int
+
+
+def corpus_of(
+    documents: Any,
+    vocabulary: Any,
+    comm: MPI.Intracomm,
+    *,
+    min_df: float,
+    max_df: float,
+    max_features: int,
+) -> Corpus:
+    """Documents of all ranks as numbers over one vocabulary.
+
+    Collective.
+
+    Parameters
+    ----------
+    documents : TokenDocuments, or a sequence of texts or of lists of words
+        This rank's, perhaps none.
+    vocabulary : Vocabulary, sequence of str, or None
+        None learns it, within the limits.
+
+    Raises
+    ------
+    InputError
+        On all ranks.
+    """
+    given = vocabulary is not None
+    if len(set(comm.allgather(given))) > 1:
+        raise ConfigError("some ranks have a vocabulary and some not: give all the same")
+    if given:
+        with agreement(comm):
+            terms = checked_terms(vocabulary)
+            numbers = as_numbers(documents, {term: i for i, term in enumerate(terms)})
+            numbers.check(len(terms))
+        if len(set(comm.allgather(hash_of(terms)))) > 1:
+            raise ConfigError("the vocabulary differs between ranks: give all the same")
+        counts = term_counts(comm, numbers, len(terms))
+        in_documents = document_counts(comm, numbers, len(terms))
+        n_documents = int(comm.allreduce(numbers.n_documents))
+        return Corpus(numbers, terms, counts, in_documents, n_documents)
+    with agreement(comm):
+        indexed = indexed_documents(documents)
+    learned = learn_vocabulary(
+        indexed,
+        comm,
+        min_df=min_df,
+        max_df=max_df,
+        max_features=max_features,
+        source="the documents",
+    )
+    numbers = TokenDocuments(learned.places(indexed).astype(np.int32), indexed.starts)
+    return Corpus(
+        numbers,
+        learned.terms,
+        learned.term_frequencies,
+        learned.document_frequencies,
+        learned.n_documents,
+    )
+
+
+def checked_terms(vocabulary: Any) -> tuple[str, ...]:
+    """The words of a vocabulary in the order of their numbers. Not collective.
+
+    Raises
+    ------
+    InputError
+    """
+    if isinstance(vocabulary, str) or not isinstance(
+        vocabulary, Vocabulary | Sequence | np.ndarray
+    ):
+        raise InputError(
+            f"a vocabulary of type {type(vocabulary).__name__}: give a sequence of words, in the "
+            "order of their numbers"
+        )
+    words = vocabulary.terms if isinstance(vocabulary, Vocabulary) else vocabulary
+    terms = tuple(str(word) for word in words)
+    if not terms:
+        raise InputError("the vocabulary is empty: give at least one word")
+    if len(set(terms)) < len(terms):
+        seen: set[str] = set()
+        twice = next(term for term in terms if term in seen or seen.add(term))  # type: ignore[func-returns-value]
+        raise InputError(f"the vocabulary holds {twice!r} twice: give each word once")
+    return terms
+
+
+def hash_of(terms: tuple[str, ...]) -> int:
+    """A number that tells vocabularies apart on all ranks, whatever their hash seeds."""
+    return zlib.crc32("\n".join(terms).encode("utf-8"))
+
+
+def as_numbers(documents: Any, numbers: dict[str, int]) -> TokenDocuments:
+    """Documents as numbers of known words, -1 for others. Not collective.
+
+    Raises
+    ------
+    InputError
+        What is no list of documents.
+    """
+    if isinstance(documents, TokenDocuments):
+        return documents
+    if _holds_numbers(documents):
+        return TokenDocuments.packed(documents)
+    indexed = indexed_documents(documents)
+    places = np.array([numbers.get(token, -1) for token in indexed.tokens], dtype=np.int32)
+    return TokenDocuments(places[indexed.ids] if places.size else indexed.ids, indexed.starts)
+
+
+def indexed_documents(documents: Any) -> TokenIds:
+    """Words of texts, or of lists of words, as numbers. Not collective.
+
+    Raises
+    ------
+    InputError
+    """
+    if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
+        raise InputError(
+            f"documents of type {type(documents).__name__}: give a list of texts, of lists of "
+            "words, or of arrays of term numbers"
+        )
+    if isinstance(documents, TokenDocuments) or _holds_numbers(documents):
+        raise InputError("term numbers mean nothing without a vocabulary: give it as well")
+    documents = list(documents)
+    if all(isinstance(document, str) for document in documents):
+        return index_tokens(documents)
+    index: defaultdict[str, int] = defaultdict()
+    index.default_factory = index.__len__
+    ids, starts = array("i"), array("q", [0])
+    for place, document in enumerate(documents):
+        if isinstance(document, str) or not isinstance(document, Iterable):
+            raise InputError(
+                f"document {place} is of type {type(document).__name__}: give all documents as "
+                "texts, or all as lists of words"
+            )
+        ids.extend(map(index.__getitem__, map(_word, document)))
+        starts.append(len(ids))
+    return TokenIds(tuple(index), np.array(ids, np.int32), np.array(starts, np.int64))
+
+
+def _word(word: Any) -> str:
+    if not isinstance(word, str):
+        raise InputError(f"{word!r} is no word: give documents as texts or as lists of words")
+    return word
+
+
+def _holds_numbers(documents: Any) -> bool:
+    """Whether the first document that is not empty is an array of numbers."""
+    if not isinstance(documents, Sequence):
+        return False
+    first = next((document for document in documents if len(document)), None)
+    if isinstance(first, str) or first is None:
+        return False
+    return isinstance(first[0], int | np.integer)
+
+
+def document_counts(
+    comm: MPI.Intracomm, documents: TokenDocuments, n_terms: int
+) -> NDArray[np.int64]:
+    """In how many documents of all ranks each term is, on every rank. Collective."""
+    counts = np.zeros(n_terms, np.int64)
+    ones = np.ones(n_terms)
+    for first in range(0, documents.n_documents, _STEP):
+        rows = weighted_rows(documents, ones, first, first + _STEP)
+        counts += np.bincount(rows.indices, minlength=n_terms)
+    comm.Allreduce(MPI.IN_PLACE, counts)
+    return counts
+
+
+def weighted_rows(
+    documents: TokenDocuments, weights: NDArray[np.float64], first: int, last: int
+) -> Any:
+    """Documents `first` to `last` as sparse rows: occurrences of each term times its weight.
+
+    Not collective.
+
+    Returns
+    -------
+    csr_array of shape (last - first, n_terms)
+        Each term once in a row.
+    """
+    offsets = np.asarray(documents.offsets[first : last + 1], dtype=np.int64)
+    tokens = documents.tokens[offsets[0] : offsets[-1]]
+    known = tokens >= 0
+    before = np.concatenate([[0], np.cumsum(known)])
+    columns = tokens[known]
+    rows = scipy.sparse.csr_array(
+        (weights[columns], columns, before[offsets - offsets[0]]),
+        shape=(len(offsets) - 1, len(weights)),
+    )
+    rows.sum_duplicates()
+    return rows
