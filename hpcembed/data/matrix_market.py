@@ -27,7 +27,7 @@ from hpcembed.errors import InputError
 from hpcembed.memory import available_per_rank, check_fits
 from hpcembed.parallel import agreement, ownership_range
 
-__all__ = ["MatrixMarketTable", "read_matrix"]
+__all__ = ["MatrixMarketTable", "checked_columns", "read_matrix", "read_rows"]
 
 _BYTES_PER_ENTRY = 3 * (8 + 8 + 8)  # triplet in pieces, joined, and as compressed rows
 
@@ -68,7 +68,7 @@ class MatrixMarketTable:
         """This rank's rows. Collective."""
         start, stop = ownership_range(self.header.n_rows, comm)
         with agreement(comm):
-            rows = _read_rows(self.header, start, stop)
+            rows = read_rows(self.header, start, stop)
             labels = self.labels.read(start, stop)
         return RawTable(rows, labels, start, self.header.n_rows, (), self.source)
 
@@ -103,7 +103,7 @@ def read_matrix(path: Path, comm: MPI.Comm | None = None) -> Any:
         header = read_matrix_header(Path(path))
         needed = _needed_bytes(header, header.n_rows)
         check_fits(needed, available, f"reading {path}", "use a machine with more memory")
-        matrix = _read_rows(header, 0, header.n_rows)
+        matrix = read_rows(header, 0, header.n_rows)
         if header.is_coordinate and header.is_full:
             matrix = matrix.toarray()
     return matrix
@@ -118,7 +118,8 @@ def _needed_bytes(header: MatrixHeader, n_local: int) -> int:
     return share * _BYTES_PER_ENTRY + 16 * n_local + blocks
 
 
-def _read_rows(header: MatrixHeader, start: int, stop: int) -> Any:
+def read_rows(header: MatrixHeader, start: int, stop: int) -> Any:
+    """Rows start..stop-1, dense or CSR as the file has them. Not collective."""
     if header.is_coordinate:
         return _read_coordinates(header, start, stop)
     return _read_array(header, start, stop)
@@ -173,16 +174,9 @@ def _columns(header: MatrixHeader, types: dict[str, str]) -> Iterator[list[NDArr
     """Columns of numbers, block by block, every line checked."""
     path, line, count = header.file.path, header.file.first_line, 0
     for block in line_blocks(header.file, header.file.first_byte, 2**63 - 1):
-        text = single_blanks(b"".join(_data_lines(block)) if b"%" in block else block)
-        if text.strip():
-            try:
-                table = parse_block(text, " ", types, has_quotes=False)
-                columns = [column.to_numpy() for column in table.columns]
-                if not _are_valid(header, columns):
-                    raise BadBlockError("an entry out of range")
-            except BadBlockError as error:
-                raise _culprit(header, block, line, len(types), str(error)) from error
-            count += table.num_rows
+        columns = checked_columns(header, types, block, line)
+        if columns:
+            count += len(columns[0])
             if count > header.n_entries:
                 break
             yield columns
@@ -193,6 +187,31 @@ def _columns(header: MatrixHeader, types: dict[str, str]) -> Iterator[list[NDArr
             f"{path}: {what} entries than the {header.n_entries} that its header declares: "
             "copy or write it again"
         )
+
+
+def checked_columns(
+    header: MatrixHeader, types: dict[str, str], block: bytes, first_line: int
+) -> list[NDArray[Any]]:
+    """Columns of numbers of a block of whole lines; none where it has comments only.
+
+    Not collective.
+
+    Raises
+    ------
+    InputError
+        Naming the line: wrong number of fields, no number, an index out of range.
+    """
+    text = single_blanks(b"".join(_data_lines(block)) if b"%" in block else block)
+    if not text.strip():
+        return []
+    try:
+        table = parse_block(text, " ", types, has_quotes=False)
+        columns = [column.to_numpy() for column in table.columns]
+        if not _are_valid(header, columns):
+            raise BadBlockError("an entry out of range")
+    except BadBlockError as error:
+        raise _culprit(header, block, first_line, len(types), str(error)) from error
+    return columns
 
 
 def _data_lines(block: bytes) -> Iterator[bytes]:
