@@ -33,7 +33,7 @@ from hpcembed.data.graph_exchange import exchange, first_nodes
 from hpcembed.data.graph_numbering import Numbering, new_numbers, values_of
 from hpcembed.errors import ConfigError, InputError
 
-__all__ = ["PLAIN", "EdgeShare", "Graph", "GraphOptions", "build_graph"]
+__all__ = ["PLAIN", "EdgeShare", "Graph", "GraphOptions", "build_graph", "graph_of_rows"]
 
 _log = logging.getLogger(__name__)
 
@@ -350,3 +350,34 @@ def _csr(keys: NDArray[np.int64], values: NDArray[np.float64], n: int, comm: MPI
     return scipy.sparse.csr_array(
         (values, (keys % n).astype(index), indptr.astype(index)), shape=(n_local, n)
     )
+
+
+def graph_of_rows(rows: Any, comm: MPI.Intracomm, name: str) -> Graph:
+    """The graph of an affinity matrix: the mean of it and its transpose, without its diagonal.
+
+    Collective.
+
+    Parameters
+    ----------
+    rows : csr_array of shape (n_local, n)
+        This rank's consecutive rows, as many as it likes.
+
+    Raises
+    ------
+    InputError
+        When the matrix is not square.
+    """
+    n_local, n = rows.shape
+    start = int(comm.exscan(n_local) or 0)
+    total = comm.allreduce(n_local)
+    if total != n:
+        raise InputError(f"{name}: {total} x {n}: affinities of every node to every node needed")
+    entries = rows.tocoo()
+    edges = EdgeShare(
+        entries.row.astype(np.int64) + start,
+        entries.col.astype(np.int64),
+        np.asarray(entries.data, dtype=np.float64),
+        n,
+        name,
+    )
+    return build_graph(edges, comm, GraphOptions(directed="symmetrise", negative="keep"))

@@ -22,7 +22,14 @@ from hpcembed.memory import available_per_rank
 from hpcembed.parallel import agreement, available_cores
 from hpcembed.rows import assign
 
-__all__ = ["LinearEmbedding", "RowEstimator", "available_bytes", "n_nonzeros", "wrapped"]
+__all__ = [
+    "LinearEmbedding",
+    "RowEstimator",
+    "available_bytes",
+    "n_nonzeros",
+    "validated",
+    "wrapped",
+]
 
 #: Settings that ranks may choose on their own.
 _PRIVATE = ("memory_limit", "n_threads", "random_state")
@@ -112,10 +119,7 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return wrapped(rows, MPI.COMM_SELF)
 
     def _checked(self, X: Any, **settings: Any) -> Any:
-        settings = {"accept_sparse": "csr", "dtype": _TYPES, **settings}
-        if _VALIDATE is None:
-            return self._validate_data(X, **settings)
-        return _VALIDATE(self, X, **settings)
+        return validated(self, X, **{"accept_sparse": "csr", "dtype": _TYPES, **settings})
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn asks: sparse rows are welcome, float32 stays float32."""
@@ -217,6 +221,18 @@ class LinearEmbedding(RowEstimator):
     @property
     def _n_features_out(self) -> int:
         return int(self.components_.shape[0])
+
+
+def validated(estimator: Any, X: Any, **settings: Any) -> Any:
+    """What scikit-learn makes of the input of an estimator, whatever its release. Not collective.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    if _VALIDATE is None:
+        return estimator._validate_data(X, **settings)
+    return _VALIDATE(estimator, X, **settings)
 
 
 def available_bytes(X: RowSource, limit: int | None) -> int:

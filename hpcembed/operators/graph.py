@@ -182,10 +182,7 @@ def graph_operator(
     normal = kind not in ("adjacency", "modularity")
     degrees = graph.degrees()
     total = float(comm.allreduce(degrees.sum()))
-    if tau == "mean":
-        tau = total / graph.n_nodes
-    if isinstance(tau, str) or not 0 <= tau < np.inf:
-        raise ConfigError(f"tau = {tau!r}: give a number of at least 0, or mean")
+    tau = _regularisation(tau, total / graph.n_nodes)
     if tau and not normal:
         raise ConfigError(f"tau is for normalised operators, not for {kind}: leave it out")
     _check_weights(graph, kind)
@@ -205,7 +202,15 @@ def graph_operator(
         if tau:
             mat = _shell(inner, _RankOne(inner, roots, tau / graph.n_nodes))
     kept = inner if inner is not mat else None
-    return GraphOperator(mat, kind, degrees, roots, total, float(tau), kept)
+    return GraphOperator(mat, kind, degrees, roots, total, tau, kept)
+
+
+def _regularisation(tau: Any, mean_degree: float) -> float:
+    if isinstance(tau, str) and tau == "mean":
+        return mean_degree
+    if isinstance(tau, bool | str) or not 0 <= tau < np.inf:
+        raise ConfigError(f"tau = {tau!r}: give a number of at least 0, or mean")
+    return float(tau)
 
 
 def _check_weights(graph: Graph, kind: str) -> None:

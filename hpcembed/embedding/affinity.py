@@ -1,0 +1,117 @@
+"""From what :class:`~hpcembed.embedding.SpectralEmbedding` is given to a graph."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from hpcembed.data.graph import Graph, graph_of_rows
+from hpcembed.data.graph_exchange import Lookup, first_nodes
+from hpcembed.errors import InputError
+from hpcembed.parallel import agreement
+
+__all__ = ["OwnRows", "affinity_graph", "neighbour_affinities", "own_rows", "rbf_affinities"]
+
+#: How much of a matrix may be asymmetric by rounding, in squares.
+_ASYMMETRY = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRows:
+    """Which nodes the caller has on this rank, in place of those that PETSc would give it.
+
+    Attributes
+    ----------
+    start, n_local : int
+    """
+
+    start: int
+    n_local: int
+
+    def of(self, graph: Graph, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rows of the caller's nodes, from those of the graph's. Collective.
+
+        Parameters
+        ----------
+        values : ndarray of shape (graph.n_local, k)
+        """
+        comm = graph.comm
+        same = (self.start, self.n_local) == (graph.start, graph.n_local)
+        if comm.allreduce(same, op=MPI.LAND):
+            return values
+        nodes = np.arange(self.start, self.start + self.n_local)
+        lookup = Lookup(comm, first_nodes(graph.n_nodes, comm), nodes)
+        return np.column_stack([lookup.values(column) for column in values.T])
+
+
+def own_rows(n_local: int, comm: MPI.Intracomm) -> OwnRows:
+    """The caller's division of the nodes. Collective."""
+    return OwnRows(int(comm.exscan(n_local) or 0), n_local)
+
+
+def affinity_graph(X: Any, comm: MPI.Intracomm) -> tuple[Graph, OwnRows]:
+    """The graph of this rank's rows of an affinity matrix, or of a PETSc Mat.
+
+    Collective.
+
+    Raises
+    ------
+    InputError
+        A matrix that is not square, or not finite.
+    """
+    rows: Any = None
+    with agreement(comm):
+        if isinstance(X, PETSc.Mat):
+            first, last = X.getOwnershipRange()
+            indptr, indices, data = X.getValuesCSR()
+            shape = (last - first, X.getSize()[1])
+            rows = scipy.sparse.csr_array((np.real(data), indices, indptr), shape=shape)
+        else:
+            rows = scipy.sparse.csr_array(X)
+        if not np.isfinite(rows.data).all():
+            raise InputError("the affinity matrix has values that are not finite: remove them")
+    graph = graph_of_rows(rows, comm, "affinity matrix")
+    _warn_of_asymmetry(rows, graph, comm)
+    return graph, own_rows(rows.shape[0], comm)
+
+
+def _warn_of_asymmetry(rows: Any, graph: Graph, comm: MPI.Intracomm) -> None:
+    """Say so where the mean with the transpose is another matrix: its norm is smaller."""
+    off = rows.tocoo()
+    start = int(comm.exscan(rows.shape[0]) or 0)
+    squares = np.array([
+        np.sum(off.data[off.row + start != off.col].astype(np.float64) ** 2),
+        np.sum(graph.rows.data**2),
+    ])  # fmt: skip
+    comm.Allreduce(MPI.IN_PLACE, squares)
+    if squares[0] - squares[1] > _ASYMMETRY * squares[0] and comm.rank == 0:
+        warnings.warn(
+            "the affinity matrix is not symmetric: the mean of it and its transpose is taken",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def neighbour_affinities(X: NDArray[Any], n_neighbors: int, n_jobs: int | None) -> Any:
+    """One for a row and its neighbours, itself included; the mean of both directions.
+
+    Not collective.
+    """
+    from sklearn.neighbors import kneighbors_graph
+
+    near = kneighbors_graph(X, n_neighbors, include_self=True, n_jobs=n_jobs)
+    return scipy.sparse.csr_array(0.5 * (near + near.T))
+
+
+def rbf_affinities(X: Any, gamma: float) -> NDArray[np.float64]:
+    """``exp(-gamma ||x - y||^2)`` of all pairs of rows. Not collective."""
+    from sklearn.metrics.pairwise import rbf_kernel
+
+    return np.asarray(rbf_kernel(X, gamma=gamma))
