@@ -15,6 +15,7 @@ from hpcembed.embedding.methods import (
 )
 from hpcembed.embedding.pca import PCA
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
+from hpcembed.embedding.spectral import SpectralEmbedding
 from hpcembed.embedding.svd import TruncatedSVD
 from hpcembed.embedding.word_vectors import WordVectors
 
@@ -32,6 +33,7 @@ __all__ = [
     "RandomFourierFeatures",
     "Shape",
     "SolverSettings",
+    "SpectralEmbedding",
     "Spectrum",
     "TruncatedSVD",
     "WordVectors",

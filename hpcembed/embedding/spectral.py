@@ -397,7 +397,7 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn asks: sparse input is welcome, precomputed affinities are square."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = self.affinity != "nearest_neighbors"
+        tags.input_tags.sparse = True
         tags.input_tags.pairwise = self.affinity == "precomputed"
         return tags
 

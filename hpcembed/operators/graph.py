@@ -188,7 +188,7 @@ def graph_operator(
     _check_weights(graph, kind)
     degrees = degrees + tau
     roots = np.zeros_like(degrees)
-    np.divide(1.0, np.sqrt(degrees), out=roots, where=degrees > 0)
+    roots[degrees > 0] = degrees[degrees > 0] ** -0.5
     inner = None
     if kind == "adjacency":
         mat = adjacency_mat(comm, graph.rows)

@@ -1,0 +1,96 @@
+"""SpectralEmbedding on several ranks: the coordinates of one rank, whoever holds which rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from hpcembed.data.graph_power_law import power_law_graph
+from hpcembed.embedding import SolverSettings, SpectralEmbedding
+from hpcembed.errors import ConfigError, InputError
+from hpcembed.parallel import allgather_rows
+
+pytestmark = pytest.mark.mpi
+
+
+def affinities(n=60):
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((n, 3))
+    squares = ((points[:, None] - points) ** 2).sum(axis=2)
+    return np.exp(-squares) * (1 - np.eye(n))
+
+
+def uneven(n, comm):
+    """Rows divided otherwise than PETSc does: the last rank has most of them."""
+    ends = np.array(
+        [n * (r * (r + 1)) // (comm.size * (comm.size + 1)) for r in range(comm.size + 1)]
+    )
+    ends[-1] = n
+    return slice(ends[comm.rank], ends[comm.rank + 1])
+
+
+@pytest.mark.parametrize(
+    ("operator", "tau"), [("random_walk", 0.0), ("normalized", "mean"), ("modularity", 0.0)]
+)
+def test_ranks_agree_with_one(comm, operator, tau):
+    W = affinities()
+    settings = {"affinity": "precomputed", "operator": operator, "tau": tau, "tol": 1e-12}
+    alone = SpectralEmbedding(3, **settings).fit(W)
+    mine = uneven(len(W), comm)
+    model = SpectralEmbedding(3, **settings).fit(scipy.sparse.csr_array(W[mine]), comm=comm)
+    np.testing.assert_allclose(model.eigenvalues_, alone.eigenvalues_, atol=1e-11)
+    np.testing.assert_allclose(model.embedding_, alone.embedding_[mine], atol=1e-9)
+    placed = model.transform(W[mine][: 3 * comm.rank + 1])
+    np.testing.assert_allclose(placed, alone.embedding_[mine][: 3 * comm.rank + 1], atol=1e-8)
+
+
+def test_matrix_of_petsc(comm):
+    W = affinities()
+    mine = uneven(len(W), comm)
+    rows = scipy.sparse.csr_array(W[mine])
+    index = PETSc.IntType
+    sizes = ((rows.shape[0], len(W)), (rows.shape[0], len(W)))
+    csr = (rows.indptr.astype(index), rows.indices.astype(index), rows.data)
+    mat = PETSc.Mat().createAIJ(sizes, csr=csr, comm=comm)
+    model = SpectralEmbedding(2, affinity="precomputed", tol=1e-12).fit(mat)
+    mat.destroy()
+    alone = SpectralEmbedding(2, affinity="precomputed", tol=1e-12).fit(W)
+    np.testing.assert_allclose(model.embedding_, alone.embedding_[mine], atol=1e-9)
+
+
+def test_graph_and_reference_solver(comm):
+    graph = power_law_graph(400, 3000, comm, seed=1)
+    settings = {"operator": "normalized", "tau": "mean", "tol": 1e-10}
+    model = SpectralEmbedding(5, **settings).fit(graph)
+    peer = SpectralEmbedding(5, solver=SolverSettings(name="krylovschur"), **settings).fit(graph)
+    np.testing.assert_allclose(model.eigenvalues_, peer.eigenvalues_, atol=1e-9)
+    products = allgather_rows(comm, model.embedding_).T @ allgather_rows(comm, peer.embedding_)
+    np.testing.assert_allclose(np.abs(products), np.eye(5), atol=1e-6)
+    alone = SpectralEmbedding(5, **settings).fit(power_law_graph(400, 3000, MPI.COMM_SELF, seed=1))
+    mine = slice(graph.start, graph.start + graph.n_local)
+    np.testing.assert_allclose(model.embedding_, alone.embedding_[mine], atol=1e-7)
+
+
+def test_more_ranks_than_nodes(comm):
+    W = np.ones((2, 2))
+    mine = slice(0, 2) if comm.rank == comm.size - 1 else slice(0, 0)
+    model = SpectralEmbedding(1, affinity="precomputed").fit(W[mine], comm=comm)
+    np.testing.assert_allclose(model.eigenvalues_, 2, atol=1e-12)
+    np.testing.assert_allclose(np.abs(model.embedding_), np.full((len(W[mine]), 1), 0.5**0.5))
+
+
+def test_refused_on_all_ranks(comm):
+    W = affinities()
+    if comm.size > 1:
+        with pytest.raises(ConfigError, match="neighbours on one rank only"):
+            SpectralEmbedding().fit(W, comm=comm)
+        with pytest.raises(InputError, match="every node to every node"):
+            SpectralEmbedding(affinity="precomputed").fit(W, comm=comm)
+    bad = W[uneven(len(W), comm)].copy()
+    if comm.rank == comm.size - 1:
+        bad[0, 0] = np.nan
+    with pytest.raises((InputError, ValueError), match=r"not finite|NaN"):
+        SpectralEmbedding(affinity="precomputed").fit(bad, comm=comm)
