@@ -32,6 +32,7 @@ __all__ = [
     "CooccurrenceConfig",
     "DataConfig",
     "EmbeddingConfig",
+    "GraphConfig",
     "JobConfig",
     "KernelConfig",
     "MethodConfig",
@@ -73,6 +74,8 @@ class DataConfig:
         "text_tar",
         "text_lines",
         "text_csv",
+        "graph",
+        "power_law",
     ] = "auto"
     train: tuple[str, ...] = ()
     train_labels: str = ""
@@ -123,13 +126,51 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GraphConfig:
+    """Graphs: what their lines mean, what becomes of attributes, which operator places the nodes.
+
+    For ``data.format = "graph"`` (one file, or ``data.train_labels`` with node ids and labels) and
+    ``"power_law"`` (made on the spot).
+    """
+
+    #: of the file: auto by its ending, edges: a line per edge
+    format: Literal["auto", "edges", "matrix_market", "npz"] = "auto"
+    #: two directions of an edge: the larger weight, their mean, their sum, or both there
+    directed: Literal["either", "symmetrise", "sum", "mutual"] = "either"
+    #: lines of the same edge in the same direction: weights added, or the largest kept
+    duplicates: Literal["sum", "once"] = "sum"
+    loops: Literal["drop", "keep"] = "drop"
+    components: Literal["all", "largest"] = "all"
+    weights: Literal["auto", "ignore"] = "auto"
+    negative_weights: Literal["refuse", "keep"] = "refuse"
+    #: power_law: nodes, edges drawn, exponent of the degrees, seed
+    n_nodes: int = 0
+    n_edges: int = 0
+    exponent: float = 2.5
+    seed: int = 0
+    #: times that attributes are averaged over the neighbours, for every method
+    smoothing: int = 0
+    smoothing_operator: Literal["random_walk", "normalized"] = "random_walk"
+    #: method spectral: whose eigenvectors
+    operator: Literal["normalized", "random_walk", "laplacian", "modularity", "adjacency"] = (
+        "normalized"
+    )
+    #: regularisation of the normalised operators: a degree added to all, or mean
+    tau: str | float = "mean"
+    #: method spectral: how many of the n_components are principal components of the attributes,
+    #: which come first
+    attribute_components: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class MethodConfig:
     """How the data is embedded; a study's [embedding], whose dimensions are in [study]."""
 
     #: pca: principal components; svd: singular vectors, without centring (counts, TF-IDF weights);
-    #: kernel_pca: principal components in the space of a kernel, exact; nystroem: by landmarks
-    #: cooccurrence: sums of vectors of features that share rows (no negative entries)
-    method: Literal["pca", "svd", "kernel_pca", "nystroem", "cooccurrence"] = "pca"
+    #: kernel_pca: principal components in the space of a kernel, exact; nystroem: by landmarks;
+    #: cooccurrence: sums of vectors of features that share rows (no negative entries);
+    #: spectral: eigenvectors of an operator of the graph
+    method: Literal["pca", "svd", "kernel_pca", "nystroem", "cooccurrence", "spectral"] = "pca"
     #: how the operator of pca and svd is held
     operator: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
 
@@ -240,6 +281,7 @@ class JobConfig:
     """A whole job."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     kernel: KernelConfig = field(default_factory=KernelConfig)
     cooccurrence: CooccurrenceConfig = field(default_factory=CooccurrenceConfig)

@@ -13,7 +13,7 @@ from hpcembed.errors import ConfigError
 if TYPE_CHECKING:
     from hpcembed.config import JobConfig
 
-__all__ = ["NETWORK_SIZES", "check_limits", "check_network"]
+__all__ = ["GRAPH_FORMATS", "NETWORK_SIZES", "check_limits", "check_network"]
 
 #: Hidden layers behind the names that a job may use (the published two-layer networks).
 NETWORK_SIZES: Mapping[str, tuple[int, ...]] = types.MappingProxyType(
@@ -24,6 +24,9 @@ NETWORK_SIZES: Mapping[str, tuple[int, ...]] = types.MappingProxyType(
         "very_low": (32, 32),
     }
 )
+
+#: Values of data.format whose rows are the nodes of a graph.
+GRAPH_FORMATS = ("graph", "power_law")
 
 #: Parameters of one network beyond which a width is a typing error.
 MOST_PARAMETERS = 2**31
@@ -92,6 +95,7 @@ def check_limits(job: JobConfig, source: str) -> None:
             data.name.isprintable() and "/" not in data.name and len(data.name) <= 200,
             "data.name must be at most 200 printable characters without /",
         ),
+        *_graph_limits(job),
         *(
             (0 <= seed < 2**63, f"{key} must lie between 0 and 2^63 - 1")
             for key, seed in (
@@ -99,6 +103,7 @@ def check_limits(job: JobConfig, source: str) -> None:
                 ("solver.seed", solver.seed),
                 ("kernel.seed", kernel.seed),
                 ("classifier.seed", classifier.seed),
+                ("graph.seed", job.graph.seed),
             )
         ),
         (
@@ -130,6 +135,34 @@ def check_limits(job: JobConfig, source: str) -> None:
             raise ConfigError(f"{source}: classifier.hidden: layer widths must be positive")
         layers = NETWORK_SIZES[hidden] if isinstance(hidden, str) else hidden
         check_network(layers, source)
+
+
+def _graph_limits(job: JobConfig) -> list[tuple[bool, str]]:
+    graph, spectral = job.graph, job.embedding.method == "spectral"
+    is_graph = job.data.format in GRAPH_FORMATS
+    return [
+        (0 <= graph.smoothing <= 1000, "graph.smoothing must lie between 0 and 1000"),
+        (
+            graph.tau == "mean" or (isinstance(graph.tau, float) and graph.tau >= 0),
+            "graph.tau must be a number of at least 0, or mean",
+        ),
+        (is_graph or not spectral, "embedding.method = spectral needs data.format = graph"),
+        (is_graph or not graph.smoothing, "graph.smoothing needs data.format = graph"),
+        (
+            not is_graph or job.data.split != "own",
+            "data.split = own: the nodes of a graph are split here; use stratified",
+        ),
+        (
+            0 <= graph.attribute_components < job.embedding.n_components or not spectral,
+            "graph.attribute_components must be less than embedding.n_components",
+        ),
+        (
+            job.data.format != "power_law"
+            or (graph.n_nodes >= 2 and graph.n_edges >= 1 and graph.exponent > 2),
+            "graph: power_law needs n_nodes of at least 2, n_edges, and an exponent above 2",
+        ),
+        (max(graph.n_nodes, graph.n_edges) < 2**62, "graph.n_nodes, n_edges must be below 2^62"),
+    ]
 
 
 def check_network(layers: Sequence[int], source: str) -> None:

@@ -135,7 +135,7 @@ def describe_job(job: Job) -> str:
     """
     config, comm = job.config, job.comm
     job.check_out()
-    data = describe_dataset(config.data, job.data_dir, comm)
+    data = describe_dataset(config.data, job.data_dir, comm, config.graph)
     n_train, n_test = data.n_rows
     k = config.embedding.n_components
     what = METHODS[config.embedding.method].dimension

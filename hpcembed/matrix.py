@@ -27,6 +27,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from hpcembed.data.graph import GraphNodes
 from hpcembed.data.streamed import RowStream
 from hpcembed.parallel import agreement
 from hpcembed.rows import assign, checked_rows
@@ -65,6 +66,8 @@ class DataMatrix:
     storage : {"auto", "dense", "aij", "shell"}
         auto: aij for sparse rows, dense for double precision, shell otherwise.
     feature_names, class_names : tuple of str
+    nodes : GraphNodes, optional
+        Where rows are nodes of a graph.
 
     Raises
     ------
@@ -95,12 +98,14 @@ class DataMatrix:
         storage: Literal["auto", "dense", "aij", "shell"] = "auto",
         feature_names: tuple[str, ...] = (),
         class_names: tuple[str, ...] = (),
+        nodes: GraphNodes | None = None,
     ) -> None:
         rows, labels = checked_rows(rows, labels, comm)
         self.comm = comm
         self.labels = labels
         self.feature_names = feature_names
         self.class_names = class_names
+        self.nodes = nodes
         self.n_local, self.n_features = rows.shape
         last = comm.scan(self.n_local)
         self.row_range = (last - self.n_local, last)

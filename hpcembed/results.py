@@ -24,6 +24,8 @@ from hpcembed.report import (
     certification_line,
     classifier_record,
     draw_convergence,
+    draw_gaps,
+    draw_graph,
     draw_spectrum,
     draw_training,
     result_row,
@@ -88,7 +90,7 @@ def write_results(
     _write_networks(folder, dataset, trained)
     _write_model(folder, trained)
     if config.output.figures:
-        _draw(folder, config, embedding, trained)
+        _draw(folder, config, embedding, trained, dataset.train.class_names)
     return _text(embedding, seconds, trained)
 
 
@@ -258,7 +260,11 @@ def _write_model(folder: RunFolder, trained: Sequence[TrainedClassifier]) -> Non
 
 
 def _draw(
-    folder: RunFolder, config: JobConfig, embedding: Embedding, trained: Sequence[TrainedClassifier]
+    folder: RunFolder,
+    config: JobConfig,
+    embedding: Embedding,
+    trained: Sequence[TrainedClassifier],
+    class_names: Sequence[str],
 ) -> None:
     with folder.new_file("figures/spectrum.png") as path:
         spectrum = embedding.spectrum_
@@ -269,6 +275,12 @@ def _draw(
             meaning=spectrum.meaning,
             share_of=spectrum.share_of,
         )
+    drawing = getattr(embedding, "drawing_", None)
+    if drawing is not None:
+        with folder.new_file("figures/eigenvalue_gaps.png") as path:
+            draw_gaps(path, spectrum.values)
+        with folder.new_file("figures/graph.png") as path:
+            draw_graph(path, drawing, class_names)
     if embedding.result_.history:
         with folder.new_file("figures/convergence.png") as path:
             draw_convergence(path, embedding.result_.history, config.solver.tol)

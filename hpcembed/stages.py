@@ -15,12 +15,14 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcembed.data import Dataset, Table, read_dataset
+from hpcembed.data.graph_table import has_classes
 from hpcembed.embedding import Embedding, Machine, make_embedding
 from hpcembed.errors import ConfigError, InputError
 from hpcembed.job import Job
 from hpcembed.log import Progress
 from hpcembed.matrix import DataMatrix
 from hpcembed.memory import check_fits
+from hpcembed.operators.smoothing import smooth
 from hpcembed.rows import copied_bytes
 from miramns import Check
 
@@ -32,7 +34,19 @@ _log = logging.getLogger(__name__)
 def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
     """Training and test rows as matrices; the tables keep names, not rows. Collective."""
     data = job.config.data
-    dataset = read_dataset(data, job.data_dir, job.comm, available_bytes=job.available_bytes)
+    dataset = read_dataset(
+        data,
+        job.data_dir,
+        job.comm,
+        available_bytes=job.available_bytes,
+        graph=job.config.graph,
+        smooth=smooth,
+    )
+    if job.config.classifier.enabled and not has_classes(dataset):
+        raise ConfigError(
+            f"{dataset.name}: the nodes have no labels: set classifier.enabled = false, or name "
+            "their labels with data.train_labels"
+        )
     # What was read goes as soon as it is taken over: one table at a time is there twice.
     train = _matrix(job, dataset, dataset.train)
     dataset = dataclasses.replace(dataset, train=_without_rows(dataset.train))
@@ -63,6 +77,7 @@ def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
             storage=job.config.data.storage,
             feature_names=table.feature_names,
             class_names=table.class_names,
+            nodes=table.nodes,
         )
     except InputError:
         raise

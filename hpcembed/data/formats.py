@@ -62,6 +62,10 @@ def format_of(config: DataConfig) -> str:
     superfluous = [f"data.{key}" for key, files in named.items() if files]
     if config.format == "digits" and superfluous:
         raise ConfigError(f"data.format = digits reads no files: leave {superfluous[0]} out")
+    if config.format == "power_law":
+        if superfluous:
+            raise ConfigError(f"data.format = power_law reads no files: leave {superfluous[0]} out")
+        return "power_law"
     if not config.train:
         is_digits = config.format == "auto" and config.name == "digits" and not superfluous
         if config.format == "digits" or is_digits:

@@ -33,7 +33,15 @@ from hpcembed.data.graph_exchange import exchange, first_nodes
 from hpcembed.data.graph_numbering import Numbering, new_numbers, values_of
 from hpcembed.errors import ConfigError, InputError
 
-__all__ = ["PLAIN", "EdgeShare", "Graph", "GraphOptions", "build_graph", "graph_of_rows"]
+__all__ = [
+    "PLAIN",
+    "EdgeShare",
+    "Graph",
+    "GraphNodes",
+    "GraphOptions",
+    "build_graph",
+    "graph_of_rows",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -171,6 +179,29 @@ class Graph:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class GraphNodes:
+    """Some nodes of a graph that this rank has rows of.
+
+    Attributes
+    ----------
+    graph : Graph
+        All of it: also the nodes of other tables.
+    numbers : ndarray of int64, shape (n_rows_local,)
+        Which nodes the rows belong to.
+    labels : ndarray of int64, shape (graph.n_local,)
+        Class codes of the graph's nodes of this rank, -1 where there is none.
+    """
+
+    graph: Graph
+    numbers: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def of(self, keep: NDArray[np.bool_]) -> GraphNodes:
+        """The nodes of some of the rows. Not collective."""
+        return replace(self, numbers=self.numbers[keep])
+
+
 def build_graph(
     edges: EdgeShare,
     comm: MPI.Intracomm,
@@ -258,7 +289,7 @@ def _largest(graph: Graph) -> Graph:
             "%s: %s of %s nodes lie in the largest of %s components",
             graph.name, f"{n_kept:,}", f"{n:,}", f"{graph.n_components:,}",
         )  # fmt: skip
-    return replace(lone)
+    return lone
 
 
 def _to_owners(

@@ -14,9 +14,11 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.config import DataConfig
+from hpcembed.config import DataConfig, GraphConfig
+from hpcembed.config_limits import GRAPH_FORMATS
 from hpcembed.data.documents import TEXT_FORMATS
 from hpcembed.data.formats import format_of, open_source
+from hpcembed.data.graph_table import Smooth, open_graph
 from hpcembed.data.labels import encode_labels
 from hpcembed.data.preflight import file_size
 from hpcembed.data.scaling import fit_scaling
@@ -49,6 +51,8 @@ def read_dataset(
     comm: MPI.Comm,
     *,
     available_bytes: int | None = None,
+    graph: GraphConfig | None = None,
+    smooth: Smooth | None = None,
 ) -> Dataset:
     """Read, split and encode a labelled data set; each rank holds a consecutive share of the rows.
 
@@ -64,6 +68,10 @@ def read_dataset(
         More ranks than rows are allowed; some then hold none.
     available_bytes : int, optional
         Memory that a rank may take; by default what the machine has.
+    graph : GraphConfig, optional
+        How graphs are read.
+    smooth : callable, optional
+        What averages attributes over a graph, for those who ask for it.
 
     Returns
     -------
@@ -79,7 +87,7 @@ def read_dataset(
     ConfigError
         The configuration contradicts itself.
     """
-    plan = _open(config, data_dir, comm)
+    plan = _open(config, data_dir, comm, graph or GraphConfig(), smooth)
     summaries = [source.summary for source in plan.sources]
     _check_same_on_all_ranks(summaries, plan, comm)
     needed = sum(source.measure(comm) for source in plan.sources)
@@ -106,7 +114,9 @@ def read_dataset(
     return Dataset(config.name, train, test, scaling, tuple(map(str, plan.files)), term_rows)
 
 
-def describe_dataset(config: DataConfig, data_dir: Path, comm: MPI.Comm) -> Description:
+def describe_dataset(
+    config: DataConfig, data_dir: Path, comm: MPI.Comm, graph: GraphConfig | None = None
+) -> Description:
     """Say what a data set holds from its headers; nothing large is read.
 
     Collective. Where rows are to be held out, their number is `test_fraction` of all, which a
@@ -117,7 +127,7 @@ def describe_dataset(config: DataConfig, data_dir: Path, comm: MPI.Comm) -> Desc
     InputError, ConfigError
         As :func:`read_dataset`, as far as headers tell.
     """
-    plan = _open(config, data_dir, comm)
+    plan = _open(config, data_dir, comm, graph or GraphConfig())
     summaries = [source.summary for source in plan.sources]
     head = summaries[0]
     with agreement(comm):
@@ -144,10 +154,19 @@ def describe_dataset(config: DataConfig, data_dir: Path, comm: MPI.Comm) -> Desc
     )
 
 
-def _open(config: DataConfig, data_dir: Path, comm: MPI.Comm) -> _Plan:
+def _open(
+    config: DataConfig,
+    data_dir: Path,
+    comm: MPI.Comm,
+    graph: GraphConfig,
+    smooth: Smooth | None = None,
+) -> _Plan:
     with agreement(comm):
         kind = format_of(config)
         split = _split_kind(config)
+        if kind in GRAPH_FORMATS:
+            table = open_graph(config, graph, data_dir, smooth)
+            return _Plan(kind, split, (table,), table.files)
         parts = [(config.train, config.train_labels)]
         if split == "own":
             parts.append((config.test, config.test_labels))
@@ -222,7 +241,9 @@ def _encode_own(train: RawTable, test: RawTable, comm: MPI.Comm) -> tuple[Table,
 
 
 def _split(table: RawTable, kind: str, config: DataConfig, comm: MPI.Comm) -> tuple[Table, Table]:
-    (codes,), names = encode_labels(table.labels, [], comm)
+    codes, names = table.labels.codes, table.labels.values
+    if table.nodes is None:  # those of graphs are codes already
+        (codes,), names = encode_labels(table.labels, [], comm)
     is_test = held_out_rows(
         kind,
         config.test_fraction,
@@ -255,4 +276,5 @@ def _part(
     comm: MPI.Comm,
 ) -> Table:
     start, n_rows = place_rows(int(np.count_nonzero(keep)), comm)
-    return Table(table.rows[keep], codes[keep], start, n_rows, names, table.feature_names)
+    nodes = None if table.nodes is None else table.nodes.of(keep)
+    return Table(table.rows[keep], codes[keep], start, n_rows, names, table.feature_names, nodes)

@@ -14,6 +14,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from hpcembed.data.graph import GraphNodes
 from hpcembed.data.labels import LocalLabels
 from hpcembed.text import TermRows
 
@@ -52,6 +53,8 @@ class Table:
         The label behind each code, as text.
     feature_names : tuple of str
         Empty when the format has none.
+    nodes : GraphNodes, optional
+        Where rows are nodes of a graph: the graph, and which nodes they are.
     """
 
     rows: Rows
@@ -60,6 +63,7 @@ class Table:
     n_rows: int
     class_names: tuple[str, ...]
     feature_names: tuple[str, ...]
+    nodes: GraphNodes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ class RawTable:
     feature_names: tuple[str, ...]
     source: str
     has_file_indices: bool = False
+    nodes: GraphNodes | None = None
 
 
 def place_rows(n_local: int, comm: MPI.Comm) -> tuple[int, int]:

@@ -15,26 +15,25 @@ from typing import Any, Literal
 
 from hpcembed.config import JobConfig
 from hpcembed.embedding.contract import Embedding, Machine, OnCheck, Plan, Shape
-from hpcembed.embedding.cooccurrence import (
-    CooccurrenceEmbedding,
-    CooccurrencePlan,
-    plan_cooccurrence,
+from hpcembed.embedding.makers import (
+    engine_plan,
+    kernel_settings,
+    make_cooccurrence,
+    make_kernel_pca,
+    make_nystroem,
+    make_pca,
+    make_spectral,
+    make_svd,
+    node_settings,
+    plan_counts,
+    plan_kernel_pca,
+    plan_nodes,
+    plan_nystroem,
+    solver_settings,
 )
-from hpcembed.embedding.kernel_features import Nystroem
-from hpcembed.embedding.kernel_pca import KernelPCA
 from hpcembed.embedding.pca import PCA
-from hpcembed.embedding.solving import SolverSettings, engine_tolerance
+from hpcembed.embedding.solving import SolverSettings
 from hpcembed.embedding.svd import TruncatedSVD
-from hpcembed.errors import ConfigError
-from hpcembed.operators import (
-    EnginePlan,
-    FeaturePlan,
-    KernelPlan,
-    expected_products,
-    plan_engine,
-    plan_features,
-    plan_kernel,
-)
 
 __all__ = [
     "METHODS",
@@ -114,190 +113,16 @@ def embedding_settings(job: JobConfig) -> dict[str, Any]:
     return {} if name == "pca" else {"method": name, **METHODS[name].settings(job)}
 
 
-def solver_settings(job: JobConfig, on_check: OnCheck | None = None) -> SolverSettings:
-    """How the job wants its eigenproblem solved. Not collective."""
-    return SolverSettings(
-        name=job.solver.name,
-        variant=job.solver.variant,
-        criterion="relative",
-        max_it=job.solver.max_it,
-        ncv=job.solver.ncv,
-        nested=job.solver.nested,
-        reference=job.solver.reference,
-        on_no_convergence="keep",
-        on_check=on_check,
-    )
-
-
-def _pca(job: JobConfig, machine: Machine, solver: SolverSettings) -> PCA:
-    return PCA(
-        job.embedding.n_components,
-        eigen_solver=job.embedding.operator,
-        tol=job.solver.tol,
-        random_state=job.solver.seed,
-        memory_limit=machine.available_bytes,
-        n_threads=machine.threads,
-        solver=solver,
-    )
-
-
-def _svd(job: JobConfig, machine: Machine, solver: SolverSettings) -> TruncatedSVD:
-    return TruncatedSVD(
-        job.embedding.n_components,
-        eigen_solver=job.embedding.operator,
-        tol=job.solver.tol,
-        random_state=job.solver.seed,
-        memory_limit=machine.available_bytes,
-        n_threads=machine.threads,
-        solver=solver,
-    )
-
-
-def _kernel_pca(job: JobConfig, machine: Machine, solver: SolverSettings) -> KernelPCA:
-    kernel = job.kernel
-    return KernelPCA(
-        job.embedding.n_components,
-        kernel=kernel.name,
-        gamma=kernel.gamma,  # type: ignore[arg-type]  # a word is one of those that it knows
-        degree=kernel.degree,
-        coef0=kernel.coef0,
-        eigen_solver=_kernel_engine(job),
-        tol=job.solver.tol,
-        random_state=kernel.seed,
-        memory_limit=machine.available_bytes,
-        n_threads=machine.threads,
-        solver=solver,
-    )
-
-
-def _kernel_engine(job: JobConfig) -> Literal["auto", "assembled", "matrix_free"]:
-    operator = job.embedding.operator
-    if operator in ("block", "gram"):
-        raise ConfigError(
-            f"embedding.operator = {operator} is not for kernel_pca: use auto, assembled or "
-            "matrix_free"
-        )
-    return operator  # type: ignore[return-value]
-
-
-def _plan_kernel(job: JobConfig, shape: Shape, machine: Machine) -> KernelPlan:
-    k, solver = min(job.embedding.n_components, shape.n_train), solver_settings(job)
-    return plan_kernel(
-        shape.n_train,
-        shape.n_features,
-        k,
-        ranks=machine.ranks,
-        threads=machine.threads,
-        available_bytes=machine.available_bytes,
-        n_nonzeros=shape.n_nonzeros,
-        tol=engine_tolerance(job.solver.tol, relative=True),
-        single_vector=solver.needs_single_vectors,
-        no_lapack=True,
-        kind=_kernel_engine(job),
-    )
-
-
-def _nystroem(job: JobConfig, machine: Machine, solver: SolverSettings) -> Nystroem:
-    kernel = job.kernel
-    return Nystroem(
-        job.embedding.n_components,
-        n_landmarks=kernel.n_landmarks,
-        kernel=kernel.name,
-        gamma=kernel.gamma,  # type: ignore[arg-type]  # a word is one of those that it knows
-        degree=kernel.degree,
-        coef0=kernel.coef0,
-        tol=job.solver.tol,
-        random_state=kernel.seed,
-        memory_limit=machine.available_bytes,
-        n_threads=machine.threads,
-        solver=solver,
-    )
-
-
-def _plan_nystroem(job: JobConfig, shape: Shape, machine: Machine) -> FeaturePlan:
-    if job.embedding.operator != "auto":
-        raise ConfigError(
-            f"embedding.operator = {job.embedding.operator} is not for nystroem: use auto"
-        )
-    return plan_features(
-        shape.n_train,
-        shape.n_features,
-        min(job.kernel.n_landmarks, shape.n_train),
-        ranks=machine.ranks,
-        threads=machine.threads,
-        available_bytes=machine.available_bytes,
-    )
-
-
-def _kernel_settings(job: JobConfig) -> dict[str, Any]:
-    """What tells a kernel from another; landmarks make a difference to nystroem only."""
-    settings = dataclasses.asdict(job.kernel)
-    if job.embedding.method != "nystroem":
-        del settings["n_landmarks"]
-    return {"kernel": settings}
-
-
-def _cooccurrence(
-    job: JobConfig, machine: Machine, solver: SolverSettings
-) -> CooccurrenceEmbedding:
-    own = job.cooccurrence
-    return CooccurrenceEmbedding(
-        job.embedding.n_components,
-        counts=own.counts,
-        shift=own.shift,
-        smoothing=own.smoothing,
-        power=own.power,
-        tol=job.solver.tol,
-        random_state=job.solver.seed,
-        memory_limit=machine.available_bytes,
-        solver=solver,
-    )
-
-
-def _cooccurrence_plan(job: JobConfig, shape: Shape, machine: Machine) -> CooccurrencePlan:
-    return plan_cooccurrence(
-        shape.n_train,
-        shape.n_features,
-        min(job.embedding.n_components, shape.n_features),
-        shape.n_nonzeros,
-        ranks=machine.ranks,
-        available=machine.available_bytes,
-    )
-
-
-def _engine(operator: str) -> Callable[[JobConfig, Shape, Machine], EnginePlan]:
-    """The plan of estimators that :func:`hpcembed.embedding.engines.find_components` serves."""
-
-    def plan(job: JobConfig, shape: Shape, machine: Machine) -> EnginePlan:
-        k = min(job.embedding.n_components, shape.n_features)
-        return plan_engine(
-            shape.n_train,
-            shape.n_features,
-            k,
-            ranks=machine.ranks,
-            threads=machine.threads,
-            available_bytes=machine.available_bytes,
-            n_nonzeros=shape.n_nonzeros,
-            item_bytes=shape.item_bytes,
-            tol=engine_tolerance(job.solver.tol, relative=True),
-            n_reference=2 * expected_products(k) if job.solver.reference else 0,
-            single_vector=solver_settings(job).needs_single_vectors,
-            kind=job.embedding.operator,
-            operator=operator,
-        )
-
-    return plan
-
-
 #: How each method is made and planned; every name of ``embedding.method`` is here.
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "pca": Method(_pca, _engine(PCA.operator_name)),
-        "svd": Method(_svd, _engine(TruncatedSVD.operator_name)),
-        "kernel_pca": Method(_kernel_pca, _plan_kernel, _kernel_settings, "rows"),
+        "pca": Method(make_pca, engine_plan(PCA.operator_name)),
+        "svd": Method(make_svd, engine_plan(TruncatedSVD.operator_name)),
+        "kernel_pca": Method(make_kernel_pca, plan_kernel_pca, kernel_settings, "rows"),
         "cooccurrence": Method(
-            _cooccurrence, _cooccurrence_plan, lambda job: dataclasses.asdict(job.cooccurrence)
+            make_cooccurrence, plan_counts, lambda job: dataclasses.asdict(job.cooccurrence)
         ),
-        "nystroem": Method(_nystroem, _plan_nystroem, _kernel_settings, "rows"),
+        "spectral": Method(make_spectral, plan_nodes, node_settings, "rows"),
+        "nystroem": Method(make_nystroem, plan_nystroem, kernel_settings, "rows"),
     }
 )

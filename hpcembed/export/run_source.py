@@ -20,6 +20,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from hpcembed.config import JobConfig, load_job, to_toml
+from hpcembed.config_limits import GRAPH_FORMATS
 from hpcembed.errors import ConfigError, HpcembedError, InputError
 from hpcembed.export.card import Accuracy, Uncompressed, card_text
 from hpcembed.export.folder import write_model
@@ -156,6 +157,11 @@ def _model(
     network_file, metadata = _read_tensors(run.folder / f"{_PREFIX}{network}{_SUFFIX}")
     description = json.loads(metadata["hpcembed"])
     scaling = Scaling(embedding["scaling_shift"], embedding["scaling_factor"])
+    if run.job.data.format in GRAPH_FORMATS:
+        raise ConfigError(
+            f"{run.folder}: the nodes of a graph are placed together, so no model places others: "
+            "join new nodes to the graph and run the job again"
+        )
     is_embedded = description["input"] == "embedded"
     projection = None
     if is_embedded:

@@ -1,6 +1,7 @@
 """What a run leaves: its folder, run.json, tables and figures. Plain data in; rank 0 only."""
 
 from hpcembed.report.figures import draw_convergence, draw_spectrum, draw_training
+from hpcembed.report.graph_figures import draw_gaps, draw_graph
 from hpcembed.report.run_folder import OutputError, RunFolder
 from hpcembed.report.run_json import (
     ClassifierRecord,
@@ -50,6 +51,8 @@ __all__ = [
     "draw_components",
     "draw_confusion",
     "draw_convergence",
+    "draw_gaps",
+    "draw_graph",
     "draw_pareto",
     "draw_rivals",
     "draw_scatter",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcembed.config_limits import GRAPH_FORMATS
 from hpcembed.data import Dataset
 from hpcembed.embedding import Embedding, embedding_settings, largest_dimension
 from hpcembed.errors import ConfigError, ConvergenceError, InputError, OutputExistsError
@@ -126,6 +127,8 @@ def fingerprint(
     for one in labels:
         if one is not None:
             content.update(np.ascontiguousarray(one).tobytes())
+    if job.config.data.format in GRAPH_FORMATS:
+        settings["graph"] = dataclasses.asdict(job.config.graph)
     return {
         "settings": settings,
         "n_rows": [train.n_rows, test.n_rows],

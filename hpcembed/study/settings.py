@@ -21,6 +21,7 @@ from hpcembed.config import (
     CooccurrenceConfig,
     DataConfig,
     EmbeddingConfig,
+    GraphConfig,
     JobConfig,
     KernelConfig,
     MethodConfig,
@@ -89,6 +90,7 @@ class StudyConfig:
     """A whole study."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
     embedding: MethodConfig = field(default_factory=MethodConfig)
     kernel: KernelConfig = field(default_factory=KernelConfig)
     cooccurrence: CooccurrenceConfig = field(default_factory=CooccurrenceConfig)
@@ -188,6 +190,7 @@ def job_of(study: StudyConfig) -> JobConfig:
     how = {one.name: getattr(study.embedding, one.name) for one in dataclasses.fields(MethodConfig)}
     return JobConfig(
         data=study.data,
+        graph=study.graph,
         embedding=EmbeddingConfig(**how, n_components=max(study.dimensions, default=1)),
         kernel=study.kernel,
         cooccurrence=study.cooccurrence,
