@@ -10,7 +10,7 @@ are its leading ones as elsewhere. The placing sees no label; it does see which 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from hpcembed.data.graph_exchange import Lookup, first_nodes
 from hpcembed.embedding.certificate import Certificate
 from hpcembed.embedding.contract import LinearMap, Machine, Shape, Spectrum
 from hpcembed.embedding.drawing import GraphDrawing, draw_from
+from hpcembed.embedding.joining import joined, part, scaled
 from hpcembed.embedding.pca import PCA
 from hpcembed.embedding.solving import SolverSettings
 from hpcembed.embedding.spectral import SpectralEmbedding
@@ -31,7 +32,6 @@ from hpcembed.memory import format_bytes
 from hpcembed.operators import column_moments
 from hpcembed.operators.graph import GraphOperatorKind
 from hpcembed.rows import assign
-from miramns import EigenResult
 
 __all__ = ["NodeEmbedding", "NodePlan"]
 
@@ -187,12 +187,12 @@ class NodeEmbedding(Certificate):
     def _join(self) -> None:
         """Make one answer of both, without the vector that was dropped."""
         kept = slice(self._placing.n_dropped_, None)
-        result = _part(self.result_, kept)
+        result = part(self.result_, kept)
         values = self._placing.eigenvalues_
         if self._attributes is not None:
             found = self._attributes.result_
             largest = float(np.max(np.abs(found.eigenvalues), initial=0.0)) or 1.0
-            result = _joined(found, result, largest)
+            result = joined(scaled(found, largest), result, same_rows=False)
             values = np.concatenate([np.asarray(found.eigenvalues) / largest, values])
             self.certified_ = self.certified_ and self._attributes.certified_
         self.result_ = result
@@ -233,40 +233,3 @@ class NodeEmbedding(Certificate):
         if attributes is not None and not attributes.certified_:
             return f"principal components of the attributes: {attributes.failure_text()}"
         return super().failure_text()
-
-
-def _part(result: EigenResult, kept: slice) -> EigenResult:
-    """Some pairs of an answer."""
-    residuals, bounds = result.residual_norms[kept], result.bounds[kept]
-    return replace(
-        result,
-        eigenvalues=result.eigenvalues[kept],
-        eigenvectors=result.eigenvectors[:, kept],
-        residual_norms=residuals,
-        bounds=bounds,
-        error_bounds=result.error_bounds[kept],
-        n_converged=int(np.sum(residuals <= bounds)),
-    )
-
-
-def _joined(attributes: EigenResult, placing: EigenResult, largest: float) -> EigenResult:
-    """Values and residuals of both, those of the attributes as shares of their largest."""
-
-    def both(name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(attributes, name) / largest, getattr(placing, name)])
-
-    return replace(
-        placing,
-        eigenvalues=both("eigenvalues"),
-        residual_norms=both("residual_norms"),
-        bounds=both("bounds"),
-        error_bounds=both("error_bounds"),
-        orthogonality=max(attributes.orthogonality, placing.orthogonality),
-        n_converged=attributes.n_converged + placing.n_converged,
-        n_matvec=attributes.n_matvec + placing.n_matvec,
-        n_certificate_matvec=attributes.n_certificate_matvec + placing.n_certificate_matvec,
-        n_reductions=attributes.n_reductions + placing.n_reductions,
-        n_restarts=attributes.n_restarts + placing.n_restarts,
-        seconds=attributes.seconds + placing.seconds,
-        solver=f"{placing.solver}; attributes {attributes.solver}",
-    )

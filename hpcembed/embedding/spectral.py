@@ -14,6 +14,7 @@ clustering, NIPS 2003.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import warnings
 from typing import Any, Literal, TypeVar
@@ -36,6 +37,7 @@ from hpcembed.embedding.affinity import (
     neighbour_affinities,
     rbf_affinities,
 )
+from hpcembed.embedding.joining import joined
 from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.linear import validated
 from hpcembed.embedding.pca import seed_of
@@ -47,6 +49,7 @@ from hpcembed.operators.graph import (
     GraphOperatorKind,
     graph_operator,
 )
+from hpcembed.operators.known_pairs import component_vectors
 from miramns import EigenResult
 
 __all__ = ["SpectralEmbedding"]
@@ -182,7 +185,7 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
         operator = graph_operator(graph, self.operator, self.tau)
         try:
             ready = _together(graph.comm)
-            result = self._solve(operator, graph, self._settings.name)
+            result = self._answer(operator, graph)
             solved = _together(graph.comm)
             self.reference_ = None
             if self._settings.reference:
@@ -269,15 +272,53 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
                 stacklevel=3,
             )
 
-    def _solve(self, operator: GraphOperator, graph: Graph, name: str) -> EigenResult:
+    def _answer(self, operator: GraphOperator, graph: Graph) -> EigenResult:
+        """The wanted pairs: those that components give, and those that are sought. Collective."""
         wanted = int(self.n_components) + self._dropped
         if wanted > graph.n_nodes:
             raise InputError(
                 f"n_components = {self.n_components} of {graph.n_nodes} nodes: at most "
                 f"{graph.n_nodes - self._dropped}"
             )
+        name = self._settings.name
+        in_parts = graph.n_components > 1 and operator.tau == 0 and self.which == "LA"
+        if not in_parts or operator.kind in ("adjacency", "modularity") or name == "krylovschur":
+            return self._solve(operator, graph, name)
+        theta, vectors = component_vectors(graph, operator, wanted)
+        if vectors.shape[1] == 0:  # no edge at all
+            return self._solve(operator, graph, name)
+        known = miramns.certify(operator.mat, vectors[:, :1], tol=self._tolerance)
+        known = dataclasses.replace(
+            known,
+            eigenvalues=np.full(vectors.shape[1], theta),
+            eigenvectors=vectors,
+            residual_norms=operator.plain_residual_norms(np.full(vectors.shape[1], theta), vectors),
+            bounds=np.full(vectors.shape[1], self._tolerance * theta),
+            error_bounds=np.full(vectors.shape[1], known.error_bounds[0]),
+            n_converged=vectors.shape[1],
+            solver="components of the graph",
+            multiplicity_checked=True,
+        )
+        if vectors.shape[1] == wanted:
+            return known
+        sought = self._solve(operator, graph, name, vectors)
+        return joined(known, sought, same_rows=True)
+
+    @property
+    def _tolerance(self) -> float:
+        return _TOLERANCE if self.tol is None else self.tol
+
+    def _solve(
+        self,
+        operator: GraphOperator,
+        graph: Graph,
+        name: str,
+        known: NDArray[np.float64] | None = None,
+    ) -> EigenResult:
+        wanted = int(self.n_components) + self._dropped
+        wanted -= 0 if known is None else known.shape[1]
         settings, seed = self._settings, seed_of(self.random_state)
-        tol = _TOLERANCE if self.tol is None else self.tol
+        tol = self._tolerance
         with solver_errors():
             if name == "krylovschur":
                 if self.which == "LM":
@@ -296,6 +337,7 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
                 nested_sizes=settings.nested or None,
                 variant=settings.variant,
                 seed=seed,
+                deflation=known,
                 on_check=settings.on_check,
             )
 

@@ -24,6 +24,7 @@ Annals of Statistics 41 (2013) for tau; M. Newman, Physical Review E 74 (2006) f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,6 +96,12 @@ class GraphOperator:
             return vectors
         return vectors * np.where(self.roots > 0, self.roots, 1.0)[:, None]
 
+    def plain_residual_norms(
+        self, theta: NDArray[np.float64], vectors: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """``||A v - theta v||`` for `mat` and its own vectors. Collective."""
+        return self._residuals(theta, vectors, lambda columns: columns)[0]
+
     def residual_norms(
         self, theta: NDArray[np.float64], vectors: NDArray[np.float64]
     ) -> NDArray[np.float64]:
@@ -109,6 +116,16 @@ class GraphOperator:
         vectors : ndarray of shape (n_local, k)
             Its eigenvectors.
         """
+        norms = self._residuals(theta, vectors, self.eigenvectors)
+        return norms[0] / np.maximum(norms[1], np.finfo(float).tiny)
+
+    def _residuals(
+        self,
+        theta: NDArray[np.float64],
+        vectors: NDArray[np.float64],
+        back: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    ) -> NDArray[np.float64]:
+        """Norms of residuals and of vectors, both taken back. Collective."""
         comm = self.mat.getComm().tompi4py()
         x, y = self.mat.createVecs()
         squares = np.zeros((2, len(theta)))
@@ -116,12 +133,12 @@ class GraphOperator:
             x.setArray(np.ascontiguousarray(vectors[:, i]))
             self.mat.mult(x, y)
             rest = y.getArray(readonly=1) - value * vectors[:, i]
-            pair = self.eigenvectors(np.column_stack([rest, vectors[:, i]]))
+            pair = back(np.column_stack([rest, vectors[:, i]]))
             squares[:, i] = np.einsum("ij,ij->j", pair, pair)
         x.destroy()
         y.destroy()
         comm.Allreduce(MPI.IN_PLACE, squares)
-        return np.sqrt(squares[0] / np.maximum(squares[1], np.finfo(float).tiny))
+        return np.asarray(np.sqrt(squares))
 
     def destroy(self) -> None:
         """Free the matrices. Collective."""

@@ -74,6 +74,39 @@ def test_graph_and_reference_solver(comm):
     np.testing.assert_allclose(model.embedding_, alone.embedding_[mine], atol=1e-7)
 
 
+@pytest.mark.parametrize("operator", ["random_walk", "laplacian", "normalized"])
+@pytest.mark.parametrize("k", [1, 2, 4, 6])
+@pytest.mark.filterwarnings("ignore:the graph has")
+def test_a_graph_in_parts_gives_its_parts_first(comm, operator, k):
+    n = 15
+    W = np.zeros((n, n))  # a clique of 4, a path of 7, a pair; two nodes without edges
+    W[1:5, 1:5] = 1
+    for i in range(5, 11):
+        W[i, i + 1] = 1
+    W[13, 14] = 1
+    W = np.maximum(W, W.T)
+    np.fill_diagonal(W, 0)
+    mine = uneven(n, comm)
+    settings = {"affinity": "precomputed", "operator": operator, "drop_first": False}
+    model = SpectralEmbedding(k, tol=1e-12, **settings).fit(W[mine], comm=comm)
+    assert model.n_connected_components_ == 5
+    d = W.sum(axis=1)
+    root = np.divide(1.0, np.sqrt(d), out=np.zeros(n), where=d > 0)
+    N = root[:, None] * W * root
+    exact = N if operator == "normalized" else np.diag((d > 0) * 1.0) - N
+    values = np.sort(np.linalg.eigvalsh(exact))
+    values = values[::-1] if operator == "normalized" else values
+    np.testing.assert_allclose(model.eigenvalues_, values[:k], atol=1e-10)
+    V = allgather_rows(comm, model.embedding_)
+    exact = np.diag((d > 0) * 1.0) - root[:, None] ** 2 * W if operator == "random_walk" else exact
+    np.testing.assert_allclose(exact @ V, V * model.eigenvalues_, atol=1e-10)
+    assert model.residual_norms_.max() < 1e-10
+    # the largest part first: the path
+    np.testing.assert_array_equal(np.flatnonzero(np.abs(V[:, 0]) > 1e-12), np.arange(5, 12))
+    assert model.certified_
+    assert model.result_.n_converged == k
+
+
 def test_more_ranks_than_nodes(comm):
     W = np.ones((2, 2))
     mine = slice(0, 2) if comm.rank == comm.size - 1 else slice(0, 0)
