@@ -25,6 +25,8 @@ class GraphDrawing:
 
     Attributes
     ----------
+    axes : tuple of int
+        Which two spectral coordinates, from 1.
     positions : ndarray of shape (m, 2)
     classes : ndarray of int64, shape (m,)
         Class code of each, -1 where there is none.
@@ -34,6 +36,7 @@ class GraphDrawing:
         Of the whole graph.
     """
 
+    axes: tuple[int, int]
     positions: NDArray[np.float64]
     classes: NDArray[np.int64]
     edges: NDArray[np.float64]
@@ -41,7 +44,9 @@ class GraphDrawing:
     n_edges: int
 
 
-def draw_from(nodes: GraphNodes, coordinates: NDArray[np.float64]) -> GraphDrawing | None:
+def draw_from(
+    nodes: GraphNodes, coordinates: NDArray[np.float64], skipped: int = 0
+) -> GraphDrawing | None:
     """Bring to rank 0 what is to be drawn; the same nodes and edges on any number of ranks.
 
     Collective.
@@ -50,6 +55,9 @@ def draw_from(nodes: GraphNodes, coordinates: NDArray[np.float64]) -> GraphDrawi
     ----------
     coordinates : ndarray of shape (graph.n_local, k)
         Of this rank's nodes.
+    skipped : int
+        Leading ones that only tell components apart: they would draw a cross. Those after them
+        are taken where there are two.
 
     Returns
     -------
@@ -59,7 +67,8 @@ def draw_from(nodes: GraphNodes, coordinates: NDArray[np.float64]) -> GraphDrawi
     graph = nodes.graph
     if coordinates.shape[1] < 2:
         return None
-    leading = np.ascontiguousarray(coordinates[:, :2])
+    begin = skipped if skipped + 2 <= coordinates.shape[1] else 0
+    leading = np.ascontiguousarray(coordinates[:, begin : begin + 2])
     own = np.arange(graph.start, graph.start + graph.n_local)
     shown = _some(own, graph.n_nodes, _MOST_NODES)
     rows = np.repeat(np.arange(graph.n_local), np.diff(graph.rows.indptr))
@@ -78,7 +87,8 @@ def draw_from(nodes: GraphNodes, coordinates: NDArray[np.float64]) -> GraphDrawi
     if parts[0] is None or parts[1] is None or parts[2] is None:
         return None
     classes = parts[1].astype(np.int64)
-    return GraphDrawing(parts[0], classes, parts[2], graph.n_nodes, graph.n_edges)
+    axes = (begin + 1, begin + 2)
+    return GraphDrawing(axes, parts[0], classes, parts[2], graph.n_nodes, graph.n_edges)
 
 
 def _some(numbers: NDArray[np.int64], total: int, most: int) -> NDArray[np.bool_]:

@@ -169,7 +169,9 @@ class NodeEmbedding(Certificate):
         )
         self._join()
         self._measure(X)
-        self.drawing_: GraphDrawing | None = draw_from(X.nodes, self._coordinates)
+        self.drawing_: GraphDrawing | None = draw_from(
+            X.nodes, self._coordinates, placing.n_component_vectors_
+        )
         return self
 
     @property

@@ -118,6 +118,8 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
         Leading vectors of ``result_`` that are left out.
     tau_ : float
         Regularisation in use.
+    n_component_vectors_ : int
+        Leading coordinates that only tell components apart.
     n_neighbors_, gamma_
         As used.
     result_, reference_ : EigenResult
@@ -185,11 +187,11 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
         operator = graph_operator(graph, self.operator, self.tau)
         try:
             ready = _together(graph.comm)
-            result = self._answer(operator, graph)
+            result = self._answer(operator, graph, self._settings.name)
             solved = _together(graph.comm)
             self.reference_ = None
             if self._settings.reference:
-                self.reference_ = self._solve(operator, graph, "krylovschur")
+                self.reference_ = self._answer(operator, graph, "krylovschur")
             self._keep(operator, result, graph, own)
         finally:
             operator.destroy()
@@ -272,7 +274,7 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
                 stacklevel=3,
             )
 
-    def _answer(self, operator: GraphOperator, graph: Graph) -> EigenResult:
+    def _answer(self, operator: GraphOperator, graph: Graph, name: str) -> EigenResult:
         """The wanted pairs: those that components give, and those that are sought. Collective."""
         wanted = int(self.n_components) + self._dropped
         if wanted > graph.n_nodes:
@@ -280,11 +282,12 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
                 f"n_components = {self.n_components} of {graph.n_nodes} nodes: at most "
                 f"{graph.n_nodes - self._dropped}"
             )
-        name = self._settings.name
+        self._n_known = 0
         in_parts = graph.n_components > 1 and operator.tau == 0 and self.which == "LA"
-        if not in_parts or operator.kind in ("adjacency", "modularity") or name == "krylovschur":
+        if not in_parts or operator.kind in ("adjacency", "modularity"):
             return self._solve(operator, graph, name)
         theta, vectors = component_vectors(graph, operator, wanted)
+        self._n_known = vectors.shape[1]
         if vectors.shape[1] == 0:  # no edge at all
             return self._solve(operator, graph, name)
         known = miramns.certify(operator.mat, vectors[:, :1], tol=self._tolerance)
@@ -324,7 +327,9 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
                 if self.which == "LM":
                     raise ConfigError("which = LM: for MIRAMns only")
                 limits = {"max_it": settings.max_it, "ncv": settings.ncv or None}
-                return krylov_schur(operator.mat, wanted, tol=tol, seed=seed, **limits)
+                return krylov_schur(
+                    operator.mat, wanted, tol=tol, seed=seed, deflation=known, **limits
+                )
             return miramns.solve(
                 operator.mat,
                 wanted,
@@ -349,6 +354,7 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
         vectors = np.asarray(result.eigenvectors)[:, kept]
         self.result_, self.n_nodes_, self.tau_ = result, graph.n_nodes, operator.tau
         self.n_dropped_ = self._dropped
+        self.n_component_vectors_ = max(0, self._n_known - self._dropped)
         self.eigenvalues_ = operator.eigenvalues(theta)
         self.residual_norms_ = np.asarray(result.residual_norms)[kept]
         if operator.kind == "random_walk":

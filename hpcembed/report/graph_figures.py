@@ -27,6 +27,8 @@ class Drawing(Protocol):
     """Nodes and edges of a figure; see :class:`hpcembed.embedding.drawing.GraphDrawing`."""
 
     @property
+    def axes(self) -> tuple[int, int]: ...
+    @property
     def positions(self) -> NDArray[np.float64]: ...
     @property
     def classes(self) -> NDArray[np.int64]: ...
@@ -90,8 +92,8 @@ def draw_graph(path: Path, drawing: Drawing, class_names: Sequence[str]) -> None
         _draw_nodes(axes, drawing, class_names)
         for which, limits in ((0, axes.set_xlim), (1, axes.set_ylim)):
             limits(*_limits(drawing.positions[:, which]))
-        axes.set_xlabel("first coordinate")
-        axes.set_ylabel("second coordinate")
+        axes.set_xlabel(f"spectral coordinate {drawing.axes[0]}")
+        axes.set_ylabel(f"spectral coordinate {drawing.axes[1]}")
         axes.set_title(_title(drawing))
         save_figure(figure, path)
 
@@ -113,7 +115,10 @@ def _draw_nodes(axes: Any, drawing: Drawing, class_names: Sequence[str]) -> None
         points = drawing.positions[drawing.classes == code]
         axes.scatter(*points.T, color=colour, alpha=0.8, label=class_names[code][:24], **marks)
     if told:
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2.0, title="class")
+        handles, labels = axes.get_legend_handles_labels()
+        order = sorted(range(len(labels)), key=lambda place: labels[place] == "others")
+        place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "markerscale": 1.5}
+        axes.legend([handles[i] for i in order], [labels[i] for i in order], title="class", **place)
 
 
 def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
