@@ -112,6 +112,18 @@ def begin(job: Job, n_components: Callable[[DataMatrix], int] | None = None) -> 
     return Begun(dataset, train, test, embedding, data, embedding_settings(job.config), seconds)
 
 
+def _changed(section: Any) -> dict[str, Any]:
+    """Keys of a section that are not what they are by default.
+
+    A key that a later version adds leaves the digests of earlier trainings as they are.
+    """
+    return {
+        one.name: getattr(section, one.name)
+        for one in dataclasses.fields(section)
+        if getattr(section, one.name) != one.default
+    }
+
+
 def fingerprint(
     job: Job, train: DataMatrix, test: DataMatrix, embedding: Embedding
 ) -> dict[str, Any]:
@@ -119,16 +131,16 @@ def fingerprint(
 
     Sums are rounded: they depend on the number of ranks in their last digits.
     """
-    settings = dataclasses.asdict(job.config.data)
+    settings = _changed(job.config.data)
     for key in ("train", "train_labels", "test", "test_labels", "storage"):
-        del settings[key]
+        settings.pop(key, None)
     labels = [gather_rows(job.comm, np.asarray(part.labels)) for part in (train, test)]
     content = hashlib.sha256()
     for one in labels:
         if one is not None:
             content.update(np.ascontiguousarray(one).tobytes())
     if job.config.data.format in GRAPH_FORMATS:
-        settings["graph"] = dataclasses.asdict(job.config.graph)
+        settings["graph"] = _changed(job.config.graph)
     return {
         "settings": settings,
         "n_rows": [train.n_rows, test.n_rows],
