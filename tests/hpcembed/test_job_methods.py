@@ -344,5 +344,28 @@ def test_the_smallest_number_of_singular_vectors(comm, folder):
     images = np.load(folder / "digits" / "digits.npz")
     (path,) = out.glob("classifier-embedded-*.safetensors")
     network = load_classifier(path).model
-    said = predict_logits(network, in_double(out, images["x"]).astype(np.float32)).argmax(axis=1)
-    assert (said == images["y"]).mean() > 0.3
+    said = predict_logits(network, in_double(out, images["x"]).astype(np.float32))
+    assert (said.argmax(axis=1) == images["y"]).mean() > 0.3
+    model = hpcembed.load(out)
+    np.testing.assert_allclose(model.predict_logits(images["x"]), said, atol=1e-5)
+    assert model.description["embedding"]["method"] == "svd"
+    assert model.description["n_components"] == k
+
+
+def test_a_search_on_an_embedding_that_is_not_linear(comm, folder, bent, monkeypatch):
+    warned = []
+    monkeypatch.setattr("hpcembed.study.answer._log.warning", lambda *words: warned.append(words))
+    out = folder / "found"
+    request = Request(
+        folder / "digits" / "job.toml",
+        max_loss=90.0,
+        seeds=2,
+        overrides=("classifier.epochs=1", "solver.reference=false"),
+    )
+    assert run_compress(request, None, out, comm) == 0
+    comm.Barrier()
+    found = json.loads((out / "compress.json").read_text())
+    assert found["explained_variance_ratio"] is None
+    assert "without the embedding, which is no projection" in (out / "compress.md").read_text()
+    assert len(warned) == (comm.rank == 0)
+    assert not (out / "model").exists()
