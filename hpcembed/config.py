@@ -113,7 +113,8 @@ class DataConfig:
     smooth_idf: bool = True
     #: length of every document's row
     norm: Literal["l2", "none"] = "l2"
-    #: classes: times what a term says of the classes, by the labels of the training documents
+    #: classes: times what a term says of the classes, by the labels of all training documents:
+    #: those that a classifier holds out for validation too, whose accuracy is then too high
     relevance: Literal["none", "classes"] = "none"
     #: training documents that a term must be in: a number from 1 on, below that a share
     min_df: float = 1.0

@@ -125,7 +125,8 @@ def _reading(model: DeployedClassifier, file: Path) -> DataConfig:
     names += ["delimiter"] if is_like_training else []
     values: dict[str, Any] = {name: known[name] for name in names if type(known.get(name)) is str}
     config = dataclasses.replace(DataConfig(name="new rows"), **values)
-    is_like_training &= not (file.is_dir() and known.get("format") != "text_folder")
+    # Folders and archives are known by what they are; .gz says nothing of what is inside.
+    is_like_training &= not file.is_dir() and known.get("format") != "text_tar"
     if is_like_training and known.get("format") not in (None, "digits"):
         return override_data(config, [f"data.format={known['format']}"])
     return config
