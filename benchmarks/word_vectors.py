@@ -200,6 +200,8 @@ def compared(
 
 
 def judged(k: int, method: str, seconds: float, residual: float, right: bool) -> Row:
+    verdict = f"{seconds:.1f} s" if right else "wrong"
+    print(f"k = {k}, {method}: {verdict}, residual {residual:.1e}", file=sys.stderr, flush=True)
     return Row(k, method, seconds if right else None, residual, right)
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.mpi
 
 
 def mine(comm, documents):
-    """Every third document and so on: an uneven share of the documents of each rank."""
+    """This rank's consecutive documents: fewest on the first rank."""
     n = len(documents)
     cuts = np.linspace(0, 1, comm.size + 1) ** 1.5 * n
     return TokenDocuments.packed(documents[int(cuts[comm.rank]) : int(cuts[comm.rank + 1])])
