@@ -77,7 +77,7 @@ def cora(folder: Path, n_splits: int) -> None:
     found = read_labelled_graph(folder / "cora.npz", MPI.COMM_SELF)
     graph, labels = found.graph, found.labels
     words = found.attributes
-    placed = coordinates(graph, 128, "random_walk", 0.0)
+    placed = coordinates(graph, 128, "random_walk", 0.3)
     smoothed = smooth(graph, words, 2)
 
     def components(train: np.ndarray, k: int = 64) -> np.ndarray:
@@ -97,7 +97,7 @@ def cora(folder: Path, n_splits: int) -> None:
 
 
 #: Of the coordinates of cora beside components of its words.
-COMBINED_TAU, COMBINED_SCALE = 0.1, 0.3
+COMBINED_TAU, COMBINED_SCALE = 0.3, 0.03
 
 
 def email(folder: Path, n_splits: int) -> None:

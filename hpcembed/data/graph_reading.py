@@ -99,7 +99,8 @@ def read_labelled_graph(
         Text with a node id and a label in each line. Nodes that it names and no edge does are
         nodes without edges; nodes that it does not name have no label.
     labels_key : str
-        NPZ: array with the label of every node; attributes are ``attr_data``, ``attr_indices``,
+        NPZ: array with the label of every node, codes of ``class_names`` where there are some;
+        attributes are ``attr_data``, ``attr_indices``,
         ``attr_indptr``, ``attr_shape``.
 
     Raises
@@ -152,6 +153,7 @@ def _of_archive(
                 raise InputError(f"{array.name}: shape {array.shape} for {n} nodes")
             pieces = [block.reshape(-1) for block in array.blocks(start, stop)]
             values = np.concatenate([np.empty(0, array.dtype), *pieces])
+            values = _named(path, names, values)
             found = np.arange(start, stop), labels_from_array(values, array.name, start)
     if "attr_indptr" not in names:
         return found, None
@@ -160,6 +162,18 @@ def _of_archive(
     if total != n:
         raise InputError(f"{path}: attributes of {total} nodes where the graph has {n}")
     return found, _rows_of_nodes(rows, start, graph)
+
+
+def _named(path: Path, names: tuple[str, ...], codes: NDArray[Any]) -> NDArray[Any]:
+    """Names of the classes in place of codes, where the archive has ``class_names``."""
+    if "class_names" not in names or codes.dtype.kind not in "iu":
+        return codes
+    array = open_npz(path, "class_names")
+    words = [block.reshape(-1) for block in array.blocks(0, array.shape[0])]
+    listed = np.concatenate([np.empty(0, array.dtype), *words])
+    if codes.size and not 0 <= codes.min() <= codes.max() < listed.size:
+        raise InputError(f"{path}: a label beyond the {listed.size} class_names")
+    return listed[codes]
 
 
 def _rows_of_nodes(rows: Any, start: int, graph: Graph) -> Any:
