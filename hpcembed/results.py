@@ -17,6 +17,7 @@ from hpcembed.errors import HpcembedError
 from hpcembed.report import (
     DatasetRecord,
     EmbeddingRecord,
+    Neighbours,
     ReferenceRecord,
     RunFolder,
     RunRecord,
@@ -28,9 +29,11 @@ from hpcembed.report import (
     draw_graph,
     draw_spectrum,
     draw_training,
+    nearest_words,
     result_row,
     result_table,
     seconds_line,
+    word_columns,
 )
 from hpcembed.text import stored
 
@@ -87,6 +90,9 @@ def write_results(
     assert folder is not None  # rank 0 made it
     record = run_record(config, dataset, embedding, seconds, trained, environment)
     folder.write_json("run.json", record.to_dict())
+    words = words_of(dataset, embedding)
+    if words:
+        folder.write_csv("nearest_words.csv", word_columns(words))
     _write_networks(folder, dataset, trained)
     _write_model(folder, trained)
     if config.output.figures:
@@ -121,6 +127,19 @@ def run_record(
         embedding=_embedding_record(config, embedding, seconds, k),
         classifiers=[classifier_record(one.report) for one in trained],
         environment=environment,
+    )
+
+
+def words_of(dataset: Dataset, embedding: Embedding) -> list[Neighbours]:
+    """Nearest words of the terms of a text; empty for other data. Not collective."""
+    linear = embedding.linear_map_
+    if dataset.term_rows is None or linear is None:
+        return []
+    return nearest_words(
+        linear.components,
+        embedding.spectrum_.values,
+        dataset.train.feature_names,
+        embedding.feature_variances_,
     )
 
 

@@ -31,6 +31,7 @@ from hpcembed.report.tables import (
     result_table,
     seconds_line,
 )
+from hpcembed.report.words import Neighbours, nearest_words, word_columns
 
 __all__ = [
     "AccuracyCurve",
@@ -38,6 +39,7 @@ __all__ = [
     "DatasetRecord",
     "EmbeddingRecord",
     "Mark",
+    "Neighbours",
     "OutputError",
     "ReferenceRecord",
     "ResultRow",
@@ -60,10 +62,12 @@ __all__ = [
     "draw_times",
     "draw_training",
     "markdown_table",
+    "nearest_words",
     "pareto_front",
     "percent",
     "points",
     "result_row",
     "result_table",
     "seconds_line",
+    "word_columns",
 ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hpcembed.embedding import Spectrum
 from hpcembed.report import (
     Mark,
+    Neighbours,
     RunFolder,
     TimeCurve,
     draw_components,
@@ -56,6 +57,8 @@ class Pictures:
         Leading components of some test rows, m up to 3.
     scatter_classes : list of str
         Classes of those rows.
+    words : list of Neighbours
+        Of a text: some words and those nearest to them.
     """
 
     spectrum: Spectrum
@@ -64,6 +67,7 @@ class Pictures:
     image_shape: tuple[int, ...] = ()
     scatter: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     scatter_classes: list[str] = field(default_factory=list)
+    words: list[Neighbours] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

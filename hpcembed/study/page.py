@@ -75,6 +75,7 @@ def write_page(
             "Where the chosen model errs", confusion_figure(drawing, summary, confusion, pictures)
         ),
         Section("The data in its leading components", scatter_figure(drawing, pictures, name)),
+        Section("Nearest words", _words(pictures)),
         Section("Eigenvectors as images", eigenvector_figure(drawing, pictures, name)),
         Section("Beside the published figures", _reproduction(summary, published)),
         Section("All numbers", _everything(study, summary, published, facts)),
@@ -120,6 +121,12 @@ def _reproduction(
 ) -> list[Paragraph]:
     text = reproduction_text(summary, published)
     return [Paragraph(text)] if text else []
+
+
+def _words(pictures: Pictures) -> list[Sheet]:
+    rows = [(one.word, ", ".join(one.nearest)) for one in pictures.words]
+    caption = "Terms of large variance, and the terms whose vectors point most nearly their way."
+    return [Sheet(("term", "nearest"), rows, caption, n_left=2)] if rows else []
 
 
 def _everything(

@@ -25,7 +25,7 @@ from hpcembed.log import show
 from hpcembed.network_input import project
 from hpcembed.parallel import agreement, check_launcher, gather_rows, idle_while_root
 from hpcembed.report import RunFolder
-from hpcembed.results import write_embedding
+from hpcembed.results import words_of, write_embedding
 from hpcembed.stages import say, timed
 from hpcembed.study.begin import MARK, Begun, begin, open_folder
 from hpcembed.study.cells import Cell, Result, plan_units
@@ -206,6 +206,7 @@ def _pictures(begun: Begun, coordinates: NDArray[Any], shape: tuple[int, ...]) -
         image_shape=shape,
         scatter=np.empty((0, 0)) if gathered is None else gathered,
         scatter_classes=classes,
+        words=words_of(begun.dataset, begun.embedding),
     )
 
 
