@@ -18,35 +18,26 @@ import time
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import scipy.sparse
 from mpi4py import MPI
-from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
-from hpcembed.embedding.kernel_base import KernelEmbedding
 from hpcembed.embedding.kernel_choice import (
     Gamma,
     check_kernel,
-    check_rows,
     choose_kernel,
 )
 from hpcembed.embedding.kernel_engines import (
-    KernelComponents,
     KernelRequest,
     find_kernel_components,
 )
-from hpcembed.embedding.linear import available_bytes, n_nonzeros, wrapped
+from hpcembed.embedding.kernel_model import KernelModel
+from hpcembed.embedding.linear import available_bytes, n_nonzeros
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
 from hpcembed.errors import ConfigError, InputError
 from hpcembed.matrix import DataMatrix, RowStream
 from hpcembed.operators import (
     KernelPlan,
-    RowsOfAll,
-    kernel_coordinates,
     plan_kernel,
 )
-from hpcembed.parallel import agreement, sum_over_ranks
-from hpcembed.rows import assign
 
 __all__ = ["KernelPCA"]
 
@@ -54,11 +45,8 @@ Self = TypeVar("Self", bound="KernelPCA")
 
 _ENGINES = ("auto", "matrix_free", "assembled", "lapack")
 
-#: Eigenvalues below this share of the largest are zero, as scikit-learn has it.
-_NOTHING = 1e-12
 
-
-class KernelPCA(KernelEmbedding):
+class KernelPCA(KernelModel):
     """Kernel principal component analysis.
 
     Parameters
@@ -146,29 +134,6 @@ class KernelPCA(KernelEmbedding):
         self.n_threads = n_threads
         self.solver = solver
 
-    def __getstate__(self) -> dict[str, Any]:
-        """With the training rows, which transforms need; they must be all on this rank.
-
-        Raises
-        ------
-        ConfigError
-        """
-        train = self.__dict__.get("_train")
-        state = dict(super().__getstate__())
-        if train is not None:
-            if train.comm.size > 1:
-                raise ConfigError(
-                    "the training rows lie on several ranks and cannot be copied with the model: "
-                    "use Nystroem, whose models are small"
-                )
-            state["_train"] = _held(train)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "_train" in state:
-            self._train = wrapped(state["_train"], MPI.COMM_SELF)
-
     def fit(self: Self, X: Any, y: Any = None, *, comm: MPI.Intracomm | None = None) -> Self:
         """Find the components of the rows of `X`, which are kept, not copied, for transforms.
 
@@ -213,7 +178,9 @@ class KernelPCA(KernelEmbedding):
         chosen = data.comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
         found = find_kernel_components(data, choice, self.plan_, request)
         self.seconds_ = {**found.seconds, "operator": chosen + found.seconds["operator"]}
-        self._keep(found, data)
+        self.n_passes_ = found.n_passes
+        drop = self.remove_zero_eig or self.n_components is None
+        self._keep(found, data, drop_zeros=drop)
         self._end(data, found.result, found.reference, k)
         return self
 
@@ -258,96 +225,7 @@ class KernelPCA(KernelEmbedding):
             kind=self.eigen_solver,
         )
 
-    def _keep(self, found: KernelComponents, X: DataMatrix) -> None:
-        result = found.result
-        values = np.asarray(result.eigenvalues, dtype=np.float64)
-        floor = _NOTHING * max(float(np.max(values, initial=0.0)), 0.0)
-        residuals = np.asarray(result.residual_norms)
-        negligible = values <= np.maximum(floor, residuals)
-        keep = np.ones(len(values), dtype=bool)
-        if self.remove_zero_eig or self.n_components is None:
-            keep = ~negligible
-        self.n_passes_, self.trace_ = found.n_passes, found.trace
-        self.residual_norms_, self.negligible_ = residuals[keep], negligible[keep]
-        self.eigenvalues_ = np.where(negligible, np.maximum(values, 0.0), values)[keep]
-        self.eigenvectors_ = np.ascontiguousarray(np.asarray(result.eigenvectors)[:, keep])
-        self._train = X
-        # a zero in the place of what cannot be divided by
-        roots = np.sqrt(np.where(self.negligible_, 1.0, self.eigenvalues_))
-        scaled = self.eigenvectors_ * np.where(self.negligible_, 0.0, 1.0 / roots)
-        scaled -= sum_over_ranks(X.comm, scaled.sum(axis=0)) / X.n_rows
-        self._coefficients = scaled
-        self._offset = sum_over_ranks(X.comm, found.row_means @ scaled)
-
-    def fit_transform(
-        self, X: Any, y: Any = None, *, comm: MPI.Intracomm | None = None
-    ) -> NDArray[Any]:
-        """Coordinates of the training rows, which the eigenvectors hold. As :meth:`fit`."""
-        self.fit(X, comm=comm)
-        roots = np.sqrt(np.where(self.negligible_, 0.0, self.eigenvalues_))
-        single = not isinstance(X, DataMatrix) and self._train.stored_type == np.float32
-        return (self.eigenvectors_ * roots).astype(np.float32 if single else np.float64)
-
-    def transform(self, X: Any, dtype: type[np.floating[Any]] | None = None) -> NDArray[Any]:
-        """Coordinates of rows in the components.
-
-        Collective where the training rows lie on several ranks: they travel to all of them, each
-        of which transforms its own rows, perhaps none.
-
-        Parameters
-        ----------
-        X : DataMatrix, or array or sparse matrix of shape (n_local, d)
-        dtype : {float64, float32}, optional
-            Of the result. Default: float32 for float32 arrays, float64 otherwise.
-
-        Returns
-        -------
-        ndarray of shape (n_local, k)
-
-        Raises
-        ------
-        InputError, ValueError
-            When `X` has another number of features than the data of :meth:`fit`, or rows that the
-            kernel cannot take.
-        """
-        check_is_fitted(self)
-        if isinstance(X, RowStream):
-            raise InputError("kernel PCA transforms rows in memory: load them, or use Nystroem")
-        rows = self._given_rows(X)
-        single = not isinstance(X, DataMatrix) and rows.stored_type == np.float32
-        embedded = np.empty(
-            (rows.n_local, self._coefficients.shape[1]), dtype or (np.float32 if single else float)
-        )
-        train = RowsOfAll(self._train, self.kernel_, self._origin, np.float64)
-        coordinates = kernel_coordinates(train, self._coefficients, rows)
-        with agreement(self.comm_):
-            assign(embedded, coordinates - self._offset)
-        return embedded
-
-    def _given_rows(self, X: Any) -> DataMatrix:
-        """Rows to transform; refused on all ranks or none. Collective where distributed."""
-        with agreement(self.comm_):
-            try:
-                rows = self._rows(X)
-            except (ValueError, TypeError) as error:
-                if self.comm_.size == 1:
-                    raise
-                raise InputError(str(error)) from error
-            check_rows(rows, self.kernel)
-        return rows  # type: ignore[return-value]
-
     @property
     def operator_(self) -> str:
         """The operator and how it was held."""
         return f"kernel ({self.kernel_.text}), {self.plan_.kind.replace('_', '-')}"
-
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.eigenvalues_.shape[0])
-
-
-def _held(X: DataMatrix) -> Any:
-    """The scaled rows as one array or sparse matrix. Not collective."""
-    if not X.is_sparse:
-        return X.dense_rows(np.float64)
-    return scipy.sparse.vstack([block for _, block in X.blocks()], format="csr")

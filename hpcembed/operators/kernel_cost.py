@@ -174,23 +174,30 @@ def plan_kernel(
     asked = costs if kind == "auto" else tuple(cost for cost in costs if cost.kind == kind)
     fitting = [cost for cost in asked if cost.bytes <= available_bytes]
     if not fitting:
-        least = min(asked, key=lambda cost: cost.bytes)
-        others = [cost for cost in costs if cost.bytes <= available_bytes]
-        hint = (
-            f"eigen_solver = {others[-1].kind} would fit"
-            if others
-            else ("use more ranks, fewer rows, or an approximation by landmarks")
-        )
-        raise MemoryLimitError(
-            f"the {least.kind.replace('_', '-')} kernel of {n_rows} rows needs "
-            f"{format_bytes(least.bytes)} per rank, {format_bytes(available_bytes)} are "
-            f"available: {hint}"
-        )
+        raise MemoryLimitError(_refusal(asked, costs, n_rows, available_bytes))
     chosen = min(fitting, key=lambda cost: cost.seconds)
     fastest = min(costs, key=lambda cost: cost.seconds)
     reason = "fastest" if chosen is fastest else f"fastest that fits: {fastest.kind} does not"
     single = single and chosen.kind != "lapack"
     return KernelPlan(chosen.kind, single, reason if kind == "auto" else "as asked", costs)
+
+
+def _refusal(
+    asked: tuple[KernelCost, ...],
+    costs: tuple[KernelCost, ...],
+    n_rows: int,
+    available_bytes: int,
+) -> str:
+    least = min(asked, key=lambda cost: cost.bytes)
+    others = [cost for cost in costs if cost.bytes <= available_bytes]
+    hint = "use more ranks, fewer rows, or an approximation by landmarks"
+    if others:
+        hint = f"eigen_solver = {others[-1].kind} would fit"
+    return (
+        f"the {least.kind.replace('_', '-')} kernel of {n_rows} rows needs "
+        f"{format_bytes(least.bytes)} per rank, {format_bytes(available_bytes)} are available: "
+        f"{hint}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
