@@ -282,10 +282,10 @@ class JobConfig:
     """A whole job."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    graph: GraphConfig = field(default_factory=GraphConfig)
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     kernel: KernelConfig = field(default_factory=KernelConfig)
     cooccurrence: CooccurrenceConfig = field(default_factory=CooccurrenceConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)

@@ -90,10 +90,10 @@ class StudyConfig:
     """A whole study."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    graph: GraphConfig = field(default_factory=GraphConfig)
     embedding: MethodConfig = field(default_factory=MethodConfig)
     kernel: KernelConfig = field(default_factory=KernelConfig)
     cooccurrence: CooccurrenceConfig = field(default_factory=CooccurrenceConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     study: SweepConfig = field(default_factory=SweepConfig)
     training: Recipe = field(default_factory=Recipe)
