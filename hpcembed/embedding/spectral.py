@@ -365,9 +365,9 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
         self.converged_reason_ = result.reason.name
         complete = len(theta) == int(self.n_components)
         self.certified_ = bool(result.converged) and complete
-        self._extension_(operator, theta, vectors * signs, graph)
+        self._prepare_extension(operator, theta, vectors * signs, graph)
 
-    def _extension_(
+    def _prepare_extension(
         self,
         operator: GraphOperator,
         theta: NDArray[np.float64],
