@@ -149,6 +149,8 @@ def networks(arguments: argparse.Namespace) -> None:
     for name, method in (("principal components", "pca"), (landmarks, "nystroem")):
         changes = [f"embedding.method={method}", f"embedding.n_components={k}"]
         changes += [f"kernel.n_landmarks={arguments.landmarks}", "solver.reference=false"]
+        if arguments.network_kernel:
+            changes.append(f"kernel.name={arguments.network_kernel}")
         if arguments.network_gamma:
             changes.append(f"kernel.gamma={arguments.network_gamma}")
         job = prepare(JOB, changes, arguments.data_dir, None, MPI.COMM_WORLD)
@@ -178,6 +180,7 @@ def main() -> None:
     parser.add_argument("--components", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--gamma", default="auto")
+    parser.add_argument("--network-kernel", default="", help="default: the job's")
     parser.add_argument("--network-gamma", default="", help="default: the job's")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--landmarks", type=int, default=2000)
