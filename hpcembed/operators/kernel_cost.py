@@ -12,7 +12,7 @@ lapack
     Entries made once, then the dense problem solved on one rank, ``4/3 n^3 + 2 n^2 k``.
 
 ``3.4 k/b + 6.3`` passes find k components: measured with rbf on 4,000 images for k = 50 and widths
-16 to 128, gamma 1/784 and 0.02, to 1e-6 of the largest eigenvalue. As each pass costs the kernel
+16 to 128, gamma 0.02, to 1e-6 of the largest eigenvalue. As each pass costs the kernel
 anew, blocks are wider than those of covariances: b takes the least predicted time among the widths
 that fit. In single precision one matrix-free pass in double follows, which certifies.
 
