@@ -20,11 +20,11 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.errors import InputError
-from hpcembed.parallel import allgather_rows
+from hpcembed.parallel import agreement, allgather_rows
 from hpcembed.text.tokens import TokenIds
 from hpcembed.text.vocabulary import Vocabulary
 
-__all__ = ["learn_vocabulary"]
+__all__ = ["learn_vocabulary", "unusable_word"]
 
 #: Distinct tokens that a rank sends at a time: bounds the size of messages.
 _TOKENS_AT_A_TIME = 2**20
@@ -66,8 +66,11 @@ def learn_vocabulary(
     Raises
     ------
     InputError
-        No token at all, or none that passes the limits.
+        No token at all, or none that passes the limits; a token that holds a line break or is no
+        text in UTF-8, with its document on this rank.
     """
+    with agreement(comm):
+        _check_tokens(indexed, source)
     n_documents = int(comm.allreduce(indexed.n_documents))
     counts = _owned_counts(indexed, comm)
     n_tokens = int(comm.allreduce(len(counts)))
@@ -84,6 +87,27 @@ def learn_vocabulary(
             f"{n_documents} documents: change data.min_df or data.max_df"
         )
     return _shared(kept, n_documents, comm)
+
+
+def _check_tokens(indexed: TokenIds, source: str) -> None:
+    """Refuse tokens that cannot travel as lines of text. Not collective."""
+    for token, word in enumerate(indexed.tokens):
+        reason = unusable_word(word)
+        if reason:
+            first = int(np.flatnonzero(indexed.ids == token)[0])
+            document = int(np.searchsorted(indexed.starts, first, side="right")) - 1
+            raise InputError(f"{source}: document {document}: the word {word!a} {reason}")
+
+
+def unusable_word(word: str) -> str:
+    """Why a vocabulary cannot hold a word, with the remedy; "" when it can. Not collective."""
+    if "\n" in word:
+        return "holds a line break: split it or leave it out"
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return "cannot be written as UTF-8: decode its bytes in another way or leave it out"
+    return ""
 
 
 def _owned_counts(indexed: TokenIds, comm: MPI.Comm) -> _Counts:

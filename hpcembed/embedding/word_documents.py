@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,8 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.vocabulary import learn_vocabulary
-from hpcembed.errors import ConfigError, InputError
+from hpcembed.data.vocabulary import learn_vocabulary, unusable_word
+from hpcembed.errors import ConfigError, HpcembedError, InputError
 from hpcembed.operators import TokenDocuments, term_counts
 from hpcembed.parallel import agreement
 from hpcembed.text import TokenIds, Vocabulary, index_tokens
@@ -78,7 +79,7 @@ def corpus_of(
     if len(set(comm.allgather(given))) > 1:
         raise ConfigError("some ranks have a vocabulary and some not: give all the same")
     if given:
-        with agreement(comm):
+        with agreement(comm), _refused():
             terms = checked_terms(vocabulary)
             numbers = as_numbers(documents, {term: i for i, term in enumerate(terms)})
             numbers.check(len(terms))
@@ -88,7 +89,7 @@ def corpus_of(
         in_documents = document_counts(comm, numbers, len(terms))
         n_documents = int(comm.allreduce(numbers.n_documents))
         return Corpus(numbers, terms, counts, in_documents, n_documents)
-    with agreement(comm):
+    with agreement(comm), _refused():
         indexed = indexed_documents(documents)
     learned = learn_vocabulary(
         indexed,
@@ -124,6 +125,10 @@ def checked_terms(vocabulary: Any) -> tuple[str, ...]:
         )
     words = vocabulary.terms if isinstance(vocabulary, Vocabulary) else vocabulary
     terms = tuple(str(word) for word in words)
+    for term in terms:
+        reason = unusable_word(term)
+        if reason:
+            raise InputError(f"the vocabulary: the word {term!a} {reason}")
     if not terms:
         raise InputError("the vocabulary is empty: give at least one word")
     if len(set(terms)) < len(terms):
@@ -131,6 +136,20 @@ def checked_terms(vocabulary: Any) -> tuple[str, ...]:
         twice = next(term for term in terms if term in seen or seen.add(term))  # type: ignore[func-returns-value]
         raise InputError(f"the vocabulary holds {twice!r} twice: give each word once")
     return terms
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Make of whatever Python finds wrong with documents what ranks can agree on."""
+    try:
+        yield
+    except HpcembedError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"documents that cannot be used ({type(error).__name__}: {error}): give texts, lists "
+            "of words, or one-dimensional arrays of term numbers"
+        ) from error
 
 
 def hash_of(terms: tuple[str, ...]) -> int:
@@ -175,12 +194,14 @@ def indexed_documents(documents: Any) -> TokenIds:
     index: defaultdict[str, int] = defaultdict()
     index.default_factory = index.__len__
     ids, starts = array("i"), array("q", [0])
-    for place, document in enumerate(documents):
-        if isinstance(document, str) or not isinstance(document, Iterable):
-            raise InputError(
-                f"document {place} is of type {type(document).__name__}: give all documents as "
-                "texts, or all as lists of words"
-            )
+    odd = [i for i, document in enumerate(documents) if not isinstance(document, Iterable)]
+    odd = odd or [i for i, document in enumerate(documents) if isinstance(document, str)]
+    if odd:
+        raise InputError(
+            f"document {odd[0]} is of type {type(documents[odd[0]]).__name__}: give all documents "
+            "as texts, or all as lists of words"
+        )
+    for document in documents:
         ids.extend(map(index.__getitem__, map(_word, document)))
         starts.append(len(ids))
     return TokenIds(tuple(index), np.array(ids, np.int32), np.array(starts, np.int64))
@@ -196,10 +217,14 @@ def _holds_numbers(documents: Any) -> bool:
     """Whether the first document that is not empty is an array of numbers."""
     if not isinstance(documents, Sequence):
         return False
-    first = next((document for document in documents if len(document)), None)
-    if isinstance(first, str) or first is None:
+    # What has no length is no document, which others say with its place.
+    first = next((item for item in documents if not isinstance(item, Sized) or len(item)), None)
+    if isinstance(first, str) or not isinstance(first, Sized):
         return False
-    return isinstance(first[0], int | np.integer)
+    try:
+        return isinstance(first[0], int | np.integer)  # type: ignore[index]
+    except (LookupError, TypeError):
+        return False
 
 
 def document_counts(

@@ -18,7 +18,7 @@ from hpcembed.data import vocabulary as vocabulary_module
 from hpcembed.data.documents import Documents, read_text
 from hpcembed.data.vocabulary import learn_vocabulary
 from hpcembed.errors import HpcembedError, InputError
-from hpcembed.text import index_tokens
+from hpcembed.text import TokenIds, index_tokens
 
 pytestmark = pytest.mark.mpi
 
@@ -318,6 +318,17 @@ def test_vocabulary_of_nothing(comm):
         learn_vocabulary(index_tokens(["a b c"]), comm, source="x")
     with pytest.raises(InputError, match=r"x: none of 2 words is in at least 9"):
         learn_vocabulary(index_tokens(["aa bb"]), comm, min_df=9, source="x")
+
+
+def test_words_that_no_vocabulary_can_hold(comm):
+    """The word is on the last rank, in its second document."""
+    for word, reason in (("a\nb", "holds a line break"), ("\udce9", "as UTF-8")):
+        tokens = (word, "aa") if comm.rank == comm.size - 1 else ("aa", "bb")
+        indexed = TokenIds(tokens, np.array([1, 1, 0], np.int32), np.array([0, 0, 2, 3]))
+        with pytest.raises(InputError, match=f"x: document [12]: .*{reason}") as caught:
+            learn_vocabulary(indexed, comm, source="x")
+        assert f"document 2: the word {word!a}" in str(caught.value)
+        assert len(set(comm.allgather(str(caught.value)))) == 1
 
 
 def test_no_share_needed(comm, shared_tmp: Path):

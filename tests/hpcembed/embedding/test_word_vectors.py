@@ -244,6 +244,36 @@ def test_refusals(comm):
         refused(ConfigError, "the vocabulary differs", vocabulary=WORDS[comm.rank :])
 
 
+def test_documents_that_cannot_be_used(comm):
+    """Bad ones are on the last rank: all ranks must say so, and what follows must still work."""
+    last = comm.rank == comm.size - 1
+
+    def message(bad, good=("ant bee", "bee ant"), vocabulary=None):
+        with pytest.raises(InputError) as caught:
+            WordVectors(1).fit(bad if last else list(good), vocabulary=vocabulary, comm=comm)
+        assert len(set(comm.allgather(str(caught.value)))) == 1
+        where = f"[rank {comm.size - 1}] " if comm.size > 1 else ""
+        assert str(caught.value).startswith(where)
+        return str(caught.value).removeprefix(where)
+
+    lists = [["ant", "bee"], ["bee", "ant"]]
+    for nothing in (None, float("nan"), 7):
+        kind = type(nothing).__name__
+        assert message([nothing]).startswith(f"document 0 is of type {kind}: give all")
+        assert message(["ant", nothing], vocabulary=WORDS).startswith("document 1 is of type")
+    assert "cannot be used (TypeError" in message(np.array(7), vocabulary=WORDS)
+    assert "cannot be used (TypeError" in message([np.array(7)])
+    said = message([["ant"], ["bee", "a\nb"]], lists)
+    assert said.startswith("the documents: document 1: the word 'a\\nb' holds a line break")
+    said = message([[], ["ant", "\udce9"]], lists)
+    assert said.startswith(
+        "the documents: document 1: the word '\\udce9' cannot be written as UTF-8"
+    )
+    with pytest.raises(InputError, match=r"the vocabulary: the word '\\udce9' cannot"):
+        WordVectors(1).fit(lists, vocabulary=["ant", "\udce9"], comm=comm)
+    assert WordVectors(1).fit(lists, comm=comm).certified_
+
+
 def presence_table(comm):
     rng = np.random.default_rng(8)
     rows = (rng.random((50, 12)) < np.where(np.arange(12) < 6, 0.5, 0.15)) * 2.0
