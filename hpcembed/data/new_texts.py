@@ -64,7 +64,8 @@ def read_new_texts(
     if kind == "text_lines":
         has_labels = _begin_with_classes(table, class_names, comm)
         if has_labels:
-            table = _parted(table)
+            with agreement(comm):
+                table = _parted(table)
     elif kind in ("text_folder", "text_tar"):
         known = any(value in class_names for value in table.labels.values)
         has_labels = bool(comm.allreduce(known, op=MPI.LOR))
@@ -88,8 +89,11 @@ def _kind(config: DataConfig, path: Path) -> str:
 
 
 def _begin_with_classes(table: RawTable, class_names: Collection[str], comm: MPI.Comm) -> bool:
-    known = all(text.split(maxsplit=1)[:1][0] in class_names for text in table.rows if text.split())
-    return bool(comm.allreduce(known, op=MPI.LAND))
+    """Whether every line with a word begins with a class, and there is such a line. Collective."""
+    first_words = [text.split(maxsplit=1)[0] for text in table.rows if text.split()]
+    known = all(word in class_names for word in first_words)
+    found = bool(comm.allreduce(bool(first_words), op=MPI.LOR))
+    return bool(comm.allreduce(known, op=MPI.LAND)) and found
 
 
 def _parted(table: RawTable) -> RawTable:

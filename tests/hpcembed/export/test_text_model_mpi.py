@@ -111,6 +111,15 @@ def test_run_and_predict(comm, shared_tmp):
         if has_labels and name != "new.tgz":  # one document of it is in no class
             assert accuracy == pytest.approx(share)
         comm.Barrier()
+    if comm.rank == 0:
+        (root / "blank.txt").write_text("\xa0\n\u2003\n\xa0\n", encoding="utf-8")
+        (root / "gap.txt").write_text("sea ship\n\xa0\nsky wind\n", encoding="utf-8")
+    comm.Barrier()
+    out = root / "predictions.csv"
+    assert predict_file(root / "run", root / "blank.txt", comm, out=out) is None
+    assert len(list(csv.DictReader(out.open()))) == 3
+    with pytest.raises(InputError, match="row 2: the label is empty"):
+        predict_file(root / "run", root / "gap.txt", comm, out=out)
     with pytest.raises(ConfigError, match="labels with them"):
         predict_file(root / "run", root / "flat", comm, labels=root / "new.csv")
     with pytest.raises(ConfigError, match="takes texts"):
