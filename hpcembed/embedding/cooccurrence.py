@@ -178,6 +178,8 @@ class CooccurrenceEmbedding(Certificate, LinearEmbedding):
         settings = self._settings()
         data = self._matrix(X, comm)
         n, d, k = data.n_rows, data.n_features, settings.k
+        if n < 2:
+            raise InputError(f"co-occurrence needs at least 2 training rows, got {n}")
         if k > d:
             raise InputError(
                 f"need 1 <= n_components <= features, got n_components={k} with {d} features"

@@ -313,6 +313,8 @@ def test_refusals_of_tables(comm):
         CooccurrenceEmbedding(2).fit(mine(comm, rows), comm=comm)
     with pytest.raises(InputError, match="n_components=13 with 12 features"):
         CooccurrenceEmbedding(13).fit(mine(comm, np.abs(rows)), comm=comm)
+    with pytest.raises(ValueError, match=r"minimum of 2|at least 2 training rows, got 1"):
+        CooccurrenceEmbedding(1).fit(mine(comm, np.abs(rows[:1])), comm=comm)
     with pytest.raises(ConfigError, match="counts = 'tf' is not one of"):
         CooccurrenceEmbedding(2, counts="tf").fit(mine(comm, np.abs(rows)), comm=comm)
     with pytest.raises(MemoryLimitError, match=r"lower data.max_features"):
