@@ -28,8 +28,10 @@ from hpcembed.memory import format_bytes
 
 __all__ = [
     "BLOCK_BYTES",
+    "check_compression",
     "check_declared_size",
     "check_finite",
+    "check_line_ends",
     "file_size",
     "is_gzip",
     "named_errors",
@@ -41,6 +43,13 @@ BLOCK_BYTES = 8 * 2**20
 
 _DEFLATE_RATIO = 1032
 _GZIP_MAGIC = b"\x1f\x8b"
+
+#: First bytes of what would pass for a text of one odd line.
+_OTHER_MAGIC = {
+    b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+}  # fmt: skip
+_BZIP2_BLOCK = b"1AY&SY"
 
 
 def file_size(path: Path) -> int:
@@ -69,6 +78,44 @@ def is_gzip(path: Path) -> bool:
     """Whether the file starts as a gzip stream, whatever its name. Not collective."""
     with path.open("rb") as stream:
         return stream.read(2) == _GZIP_MAGIC
+
+
+def check_compression(path: Path) -> None:
+    """Refuse a file that is compressed in a way other than gzip. Not collective.
+
+    Raises
+    ------
+    InputError
+        With the name of the compression.
+    """
+    with named_errors(path), path.open("rb") as stream:
+        first = stream.read(10)
+    for magic, name in _OTHER_MAGIC.items():
+        if first.startswith(magic) and (name != "bzip2" or first[4:] == _BZIP2_BLOCK):
+            raise InputError(
+                f"{path}: is compressed with {name}: unpack it, or compress it with gzip"
+            )
+
+
+def check_line_ends(path: Path) -> None:
+    """Refuse lines that end in carriage returns alone, as on old systems. Not collective.
+
+    The file is read up to its first line feed.
+
+    Raises
+    ------
+    InputError
+    """
+    last, n_returns = b"", 0
+    with named_errors(path), open_stream(path) as stream:
+        while block := stream.read(BLOCK_BYTES // 8):
+            if b"\n" in block:
+                return
+            last, n_returns = block[-1:], n_returns + block.count(b"\r")
+    if n_returns > (last == b"\r"):
+        raise InputError(
+            f"{path}: its lines end in carriage returns alone: convert these to line feeds"
+        )
 
 
 def open_stream(path: Path) -> BinaryIO:

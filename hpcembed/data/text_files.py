@@ -27,7 +27,7 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcembed.data.labels import LocalLabels, labels_from_text
-from hpcembed.data.preflight import file_size, named_errors, open_stream
+from hpcembed.data.preflight import check_compression, file_size, named_errors, open_stream
 from hpcembed.errors import InputError
 from hpcembed.parallel import agreement
 from hpcembed.text.cleaning import Cleaner
@@ -126,6 +126,11 @@ class TextFiles:
         if not self._labelled:
             return
         for file in files:
+            if not _is_text(file.folder):
+                raise InputError(
+                    f"{_shown(file.name)}: the name of its folder, which is its class, is not "
+                    "UTF-8 text: rename the folder"
+                )
             if file.folder.strip() in ("", "..", "/"):
                 raise InputError(
                     f"{file.name}: lies in no folder that would be its class: put the documents "
@@ -134,6 +139,20 @@ class TextFiles:
 
     def _name(self) -> str:
         return ", ".join(map(str, self._store.paths))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name of the file system or of an archive can be written down. Not collective."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(name: str) -> str:
+    """The same name with escapes in place of bytes that are no text. Not collective."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _shares(files: Sequence[_File], comm: MPI.Comm) -> list[tuple[int, list[_File]]]:
@@ -166,10 +185,11 @@ def open_tars(paths: Sequence[Path], *, labelled: bool | None) -> TextFiles:
     Raises
     ------
     InputError
-        A file that is missing or empty.
+        A file that is missing, empty, or compressed in a way other than gzip.
     """
     for path in paths:
         file_size(path)
+        check_compression(path)
     return TextFiles(_Archives(tuple(paths)), labelled=labelled)
 
 

@@ -22,7 +22,7 @@ from mpi4py import MPI
 
 from hpcembed.data.csv_header import CsvHeader, read_header
 from hpcembed.data.labels import LocalLabels, labels_from_text, unusable
-from hpcembed.data.preflight import file_size
+from hpcembed.data.preflight import check_compression, check_line_ends, file_size
 from hpcembed.data.text_lines import LineRange, TextFile, estimate_rows, line_blocks, share_lines
 from hpcembed.errors import ConfigError, InputError
 from hpcembed.text.cleaning import Cleaner
@@ -52,12 +52,14 @@ class LineDocuments:
     Raises
     ------
     InputError
-        A file that is missing or empty.
+        A file that is missing, empty, compressed in a way other than gzip, or without line feeds.
     """
 
     def __init__(self, paths: Sequence[Path], *, labelled: bool) -> None:
         for path in paths:
             file_size(path)
+            check_compression(path)
+            check_line_ends(path)
         self._files = [TextFile(path) for path in paths]
         self._labelled = labelled
         self._name = ", ".join(map(str, paths))
@@ -177,8 +179,11 @@ class CsvDocuments:
             # One string, line breaks and all: a quote out of place cannot make two records of it.
             fields = next(csv.reader([record], delimiter=self._delimiter, strict=True))
         except csv.Error as error:
+            reason = str(error)
+            if reason.startswith("new-line"):  # the record went on behind an odd quote
+                reason = "a quote stands inside a text that is not in quotes"
             raise InputError(
-                f"{name}: the quotes of this record are broken ({error}): put a text with quotes "
+                f"{name}: the quotes of this record are broken ({reason}): put a text with quotes "
                 "in quotes and double the inner ones"
             ) from error
         expected = len(self._headers[0].names)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import logging
+import lzma
+import os
 import tarfile
 from itertools import chain
 from pathlib import Path
@@ -245,6 +248,17 @@ def test_refusals(comm, shared_tmp):
         (root / "quotes.csv").write_bytes(quotes)
         (root / "inches.csv").write_bytes(b'text,kind\nx,a\n5" disk,b\n3" tape,a\n' * 40)
         (root / "open.csv").write_bytes(b'text,kind\nx,a\n"never closed,b\n' + b"more,b\n" * 50)
+        (root / "old").write_bytes(b"a fine\rb film\rb story\r")
+        (root / "one").write_bytes(b"a only one\r")
+        (root / "quote.csv").write_bytes(b'text,kind\nx,a\n5" disk,b\nthird,a\n3" tape,b\n')
+        for opener, name in ((bz2.open, "bz2"), (lzma.open, "xz")):
+            with opener(root / f"good.tar.{name}", "wb") as stream:
+                stream.write(raw)
+        for name, folder in (("foreign", os.fsdecode(b"caf\xe9")), ("stays", "caf\xe9")):
+            (root / name / folder).mkdir(parents=True)
+            (root / name / folder / "x.txt").write_text("a story")
+            with tarfile.open(root / f"{name}.tar", "w") as archive:
+                archive.add(root / name / folder / "x.txt", f"top/{folder}/x.txt")
         (root / "odd.csv").write_bytes(b"text,kind\nx,a\n" + b"one, two,b\n" * 50)
 
     on_root(comm, write)
@@ -266,7 +280,21 @@ def test_refusals(comm, shared_tmp):
     refused(comm, "encoding_errors ignore", root / "latin", encoding_errors="ignore")
     refused(comm, "text_rows", root / "latin", format="text_rows")
     refused(comm, "no paths", [])
+    refused(comm, "old: carriage returns alone: convert", root / "old")
+    assert whole(read_text(root / "one", comm)) == (["only one"], ["a"])
+    for name, tool in (("bz2", "bzip2:"), ("xz", "xz:")):
+        for kind in ("auto", "text_tar"):
+            words = f"good.tar.{name}: compressed with {tool} gzip"
+            refused(comm, words, root / f"good.tar.{name}", format=kind)
+    for path, is_tar in ((root / "foreign", False), (root / "foreign.tar", True)):
+        refused(comm, r"caf\udce9 x.txt: its folder not UTF-8 rename", path)
+        found = whole(read_text(path, comm, labelled=False))
+        assert found == (["a story"], [""])
+        assert whole(read_text(root / f"stays{'.tar' * is_tar}", comm))[1] == ["caf\xe9"]
     csv_of = {"text_column": "text", "label_column": "kind"}
+    refused(
+        comm, "quote.csv: line 3: a quote inside a text not in quotes", root / "quote.csv", **csv_of
+    )
     refused(comm, "quotes.csv: line 3: a quote is not closed", root / "quotes.csv", **csv_of)
     refused(comm, "inches.csv: line 3: quotes broken double", root / "inches.csv", **csv_of)
     refused(comm, "open.csv: line 3: a quote is not closed", root / "open.csv", **csv_of)
