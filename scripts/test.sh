@@ -5,7 +5,7 @@
 # one MPI job, in which an exception on one rank ends them all. Every job has a time limit.
 #
 #   TEST_RANKS      numbers of ranks (default: 1 2 3)
-#   TEST_TIMEOUT    limit for each job in seconds (default: 900)
+#   TEST_TIMEOUT    limit for each job in seconds (default: 1800)
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,7 +13,7 @@ env=$(cd "$1" && pwd)
 shift
 python=$env/bin/python
 read -ra sizes <<<"${TEST_RANKS:-1 2 3}"
-seconds=${TEST_TIMEOUT:-900}
+seconds=${TEST_TIMEOUT:-1800}
 # shellcheck source=scripts/mpi_env.sh
 source "$root/scripts/mpi_env.sh"
 cd "$root"
