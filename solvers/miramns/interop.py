@@ -12,6 +12,7 @@ from slepc4py import SLEPc
 
 from miramns.certificate import apply_to_pairs, fix_signs, orthogonality, residual_norms
 from miramns.convergence import MiramnsError, Reason, residual_bounds
+from miramns.norms import norm_along
 from miramns.problem import need_real_scalars
 from miramns.projected import Which
 from miramns.result import EigenResult
@@ -109,7 +110,8 @@ def slepc(
         eps.setFromOptions()
         eps.solve()
         n_matvec = counted.count
-        result = _collect(A, B, eps, k, hermitian, tol, n_matvec, rows, comm, began)
+        norm = 0.0 if deflation is None or B is not None else norm_along(A, deflation)
+        result = _collect(A, B, eps, k, hermitian, tol, norm, n_matvec, rows, comm, began)
     finally:
         for vector in vectors:
             vector.destroy()
@@ -145,6 +147,7 @@ def _collect(
     k: int,
     hermitian: bool,
     tol: float,
+    norm: float,
     n_matvec: int,
     rows: tuple[int, int],
     comm: MPI.Comm,
@@ -169,7 +172,7 @@ def _collect(
     BX = X if B is None else apply_to_pairs(B, values, X)
     residuals = residual_norms(comm, values, BX, AX)
     fix_signs(comm, rows[0], X)
-    largest = float(np.max(np.abs(values), initial=0.0))
+    largest = float(np.max(np.abs(values), initial=norm))
     lengths = residual_norms(comm, np.zeros(found), BX, BX)
     bounds = residual_bounds(values, tol, largest) * lengths
     if eps.getConverged() < k:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.convergence import MiramnsError
 from miramns.start import seeded_normal
 
-__all__ = ["matrix_norm", "usual_size"]
+__all__ = ["matrix_norm", "norm_along", "usual_size"]
 
 #: Products of a power method that stands in for a norm which the matrix cannot tell.
 _POWER_STEPS = 8
@@ -24,6 +26,20 @@ def usual_size(B: PETSc.Mat) -> float:
     if not size > 0:
         raise MiramnsError("B is not positive: a Hermitian problem needs x'Bx > 0")
     return size
+
+
+def norm_along(A: PETSc.Mat, columns: NDArray[np.float64]) -> float:
+    """Give ||A c|| / ||c|| for the sum c of some columns: at most ||A||. Collective: a product.
+
+    For columns of which A is known to be large, where the rest of it may be as small as rounding.
+    """
+    x, y = A.createVecs()
+    x.setArray(columns.sum(axis=1))
+    A.mult(x, y)
+    length, norm = float(x.norm()), float(y.norm())
+    x.destroy()
+    y.destroy()
+    return norm / length if length > 0 and np.isfinite(norm) else 0.0
 
 
 def matrix_norm(M: PETSc.Mat) -> float:

@@ -15,6 +15,7 @@ from petsc4py import PETSc
 from miramns import nested
 from miramns.block import chosen_width
 from miramns.convergence import MiramnsError
+from miramns.norms import norm_along
 from miramns.projected import Order, known_orders
 from miramns.start import seeded_normal
 
@@ -179,7 +180,8 @@ def check_problem(
     scale = _frobenius_norm(A) if variant == "published" else 0.0
     return Problem(
         A, k, n, which, hermitian, tol, criterion, max_it, sizes, capacity, variant, scale,
-        partial, delayed, longest, width, seed, inner, locked, exact=exact,
+        partial, delayed, longest, width, seed, inner, locked,
+        norm=0.0 if locked is None else norm_along(A, locked), exact=exact,
     )  # fmt: skip
 
 

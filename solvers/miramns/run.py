@@ -282,8 +282,8 @@ class Run:
 
     @property
     def norm(self) -> float:
-        """Estimate of ||A||."""
-        return self.arnoldi.norm
+        """Estimate of ||A||, which rounding is measured by: not of what deflation leaves of A."""
+        return max(self.arnoldi.norm, self.problem.norm)
 
     def _record(
         self, size: int, measure: float, passed: NDArray[np.bool_], chosen: bool, ritz: RitzPairs

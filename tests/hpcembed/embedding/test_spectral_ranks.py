@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -105,6 +107,24 @@ def test_a_graph_in_parts_gives_its_parts_first(comm, operator, k):
     np.testing.assert_array_equal(np.flatnonzero(np.abs(V[:, 0]) > 1e-12), np.arange(5, 12))
     assert model.certified_
     assert model.result_.n_converged == k
+
+
+@pytest.mark.parametrize("criterion", ["norm", "relative"])
+@pytest.mark.parametrize(("operator", "least"), [("random_walk", 2.0), ("normalized", -1.0)])
+def test_nothing_is_left_beside_the_parts(comm, operator, least, criterion):
+    """Edges apart: beside the vectors of the parts, the operator that is solved is zero."""
+    n, k = 10, 7
+    W = scipy.sparse.csr_array(np.kron(np.eye(n // 2), 1 - np.eye(2)))
+    settings = {"operator": operator, "solver": SolverSettings(criterion=criterion)}
+    mine = uneven(n, comm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = SpectralEmbedding(k, affinity="precomputed", **settings).fit(W[mine], comm=comm)
+    first = 2.0 - least if operator == "random_walk" else 1.0
+    np.testing.assert_allclose(model.eigenvalues_, [first] * 4 + [least] * 3, atol=1e-12)
+    assert model.certified_
+    vectors = allgather_rows(comm, np.asarray(model.result_.eigenvectors))
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(k + 1), atol=1e-12)
 
 
 def test_more_ranks_than_nodes(comm):
