@@ -43,7 +43,7 @@ def read_label_lines(path: Path, comm: MPI.Comm) -> tuple[NDArray[np.int64], Loc
         for part in ranges:
             line = part.first_line
             for block in line_blocks(part.file, part.begin, part.end):
-                for number, fields in numbered_lines(block, line):
+                for number, fields in numbered_lines(block, line, columns.delimiter):
                     if len(fields) < 2:
                         raise InputError(f"{path}: line {number}: no label after the node id")
                     ids.append(node_id(fields[0], path, number))

@@ -28,7 +28,8 @@ __all__ = ["PairColumns", "node_id", "numbered_lines", "pair_columns", "read_edg
 
 _COMMENT = re.compile(rb"(?m)^[ \t]*[#%][^\n]*(?:\n|\Z)")
 _BLANK = re.compile(rb"(?m)^[ \t]*\r?\n")
-_ID = re.compile(r"\+?\d{1,19}", re.ASCII)
+_AROUND = re.compile(rb"(?m)^[ \t]+|[ \t]+(?=,|\r?$)|(?<=,)[ \t]+")
+_ID = re.compile(r"\d{1,19}", re.ASCII)
 _HEAD_LINES = 2**16
 _LAST = 2**63 - 1
 
@@ -74,29 +75,36 @@ def pair_columns(path: Path, what: str) -> PairColumns:
             number += 1
             if len(line) == _HEAD_LINES:
                 raise InputError(f"{path}: line {number}: 64 KiB without an end: no {what}")
-            fields = _fields(line)
+            fields = _fields(line, _delimiter(line))
             if any(field.lstrip("+-")[:1].isdigit() for field in fields) or has_header:
                 if fields and len(fields) < 2:
                     raise InputError(f"{path}: line {number}: one column: {what} needed")
                 if fields:
-                    delimiter = "," if b"," in line else " "
-                    return PairColumns(TextFile(path, offset, number), delimiter, len(fields))
+                    return PairColumns(
+                        TextFile(path, offset, number), _delimiter(line), len(fields)
+                    )
             has_header = has_header or bool(fields)
             offset += len(line)
     raise InputError(f"{path}: no line with {what}: check data.format")
 
 
-def _fields(line: bytes) -> list[str]:
+def _delimiter(line: bytes) -> str:
+    return "," if b"," in line else " "
+
+
+def _fields(line: bytes, delimiter: str) -> list[str]:
     text = line.decode("latin-1").strip()
     if not text or text[0] in "#%":
         return []
-    return [field.strip() for field in text.split(",")] if "," in text else text.split()
+    return [field.strip() for field in text.split(",")] if delimiter == "," else text.split()
 
 
-def numbered_lines(block: bytes, first_line: int) -> Iterator[tuple[int, list[str]]]:
+def numbered_lines(
+    block: bytes, first_line: int, delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
     """Fields of every line with data, and its number. Not collective."""
     for number, line in enumerate(block.split(b"\n"), first_line):
-        fields = _fields(line)
+        fields = _fields(line, delimiter)
         if fields:
             yield number, fields
 
@@ -162,7 +170,10 @@ def _read_range(
 def _without_comments(block: bytes, delimiter: str) -> bytes:
     if b"#" in block or b"%" in block:
         block = _COMMENT.sub(b"", block)
-    block = block.translate(None, b" \t") if delimiter == "," else single_blanks(block)
+    if delimiter != ",":
+        block = single_blanks(block)
+    elif b" " in block or b"\t" in block:
+        block = _AROUND.sub(b"", block)
     return _BLANK.sub(b"", block)
 
 
@@ -175,11 +186,13 @@ def _culprit(
     error: Exception,
 ) -> InputError:
     """Which line of a refused block it was. Not collective."""
-    for number, fields in numbered_lines(block, first_line):
+    between = "commas" if columns.delimiter == "," else "blanks"
+    for number, fields in numbered_lines(block, first_line, columns.delimiter):
         if len(fields) != columns.n_columns:
             return InputError(
                 f"{path}: line {number}: {len(fields)} columns where the first line of data has "
-                f"{columns.n_columns}: give every edge the same columns"
+                f"{columns.n_columns} between {between}: give every edge the same columns and "
+                "separators"
             )
         for text in fields[:2]:
             if not _ID.fullmatch(text) or int(text) > _LAST:
@@ -192,9 +205,12 @@ def _culprit(
 
 
 def _bad_id(path: Path, line: int, text: str) -> InputError:
+    remedy = "number the nodes"
+    if len(text.split()) > 1:  # between commas
+        remedy = "lines with commas are divided there alone; write decimals with points"
     return InputError(
         f"{path}: line {line}: node id {text[:40]!r} is not a whole number from 0 to 2^63 - 1: "
-        "number the nodes"
+        f"{remedy}"
     )
 
 

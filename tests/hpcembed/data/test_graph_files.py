@@ -41,6 +41,7 @@ def test_ids_with_gaps_beyond_32_bits_are_numbered_in_their_order(tmp_path):
         ("a,b,w\r\n0,1,2.5\r\n1,2,0.5\r\n", (2.5, 0.5)),
         ("0 1 3 1084\n  1   2 4  1085\n", (3, 4)),
         ("0 1 3\n1 2 4", (3, 4)),
+        (" 0\t, 1 ,2.5 \t\r\n\n  1,2\t,0.5", (2.5, 0.5)),
     ],
 )
 def test_separators_comments_headers_and_weights(tmp_path, text, weights):
@@ -62,6 +63,11 @@ def test_separators_comments_headers_and_weights(tmp_path, text, weights):
         ("0 1\n-1 2\n", r"g.txt: line 2: node id '-1'"),
         ("-1 -2\n", r"g.txt: line 1: node id '-1'"),
         ("0 9223372036854775808\n", r"g.txt: line 1: node id '92"),
+        ("+1 2\n", r"g.txt: line 1: node id '\+1' is not a whole number"),
+        ("1 2,5\n2 3,5\n", r"line 1: node id '1 2' .*: .* decimals with points"),
+        ("1,2\n2,3 4\n", r"line 2: node id '3 4'"),
+        ("1,2\n2 3\n", r"line 2: 1 columns where the first line of data has 2 between commas"),
+        ("1 2\n2,3\n", r"line 2: 1 columns where the first line of data has 2 between blanks"),
         ("0 1\n2\n", r"line 2: 1 columns where the first line of data has 2"),
         ("0 1 2\n2 3\n", r"line 2: 2 columns where the first line of data has 3"),
         ("0 1 0.5\n1 2 nan\n", r"line 2: weight 'nan': not a finite number"),
