@@ -20,8 +20,6 @@ __all__ = ["Numbering", "new_numbers", "nodes_of_ids", "values_of"]
 #: Ids that each rank gives for the choice of splitters.
 _SAMPLES = 256
 
-_LAST = np.iinfo(np.int64).max
-
 
 class Numbering:
     """The distinct ids of all ranks in ascending order.
@@ -90,10 +88,9 @@ def nodes_of_ids(
     """
     n_local = int(node_ids.size)
     start = int(cast(MPI.Intracomm, comm).exscan(n_local) or 0)
-    lowest = np.array(comm.allgather(int(node_ids[0]) if n_local else _LAST), dtype=np.int64)
-    owners = np.maximum(np.searchsorted(lowest, ids, side="right") - 1, 0)
     # Ranks without nodes come last and own nothing.
-    owners = np.minimum(owners, max(int(np.count_nonzero(lowest < _LAST)) - 1, 0))
+    lowest = np.concatenate(comm.allgather(node_ids[:1]))
+    owners = np.maximum(np.searchsorted(lowest, ids, side="right") - 1, 0)
     order = np.argsort(owners, kind="stable")
     me = np.full(ids.size, comm.rank, dtype=np.int64)
     asked, askers = exchange(comm, owners, [ids, me])

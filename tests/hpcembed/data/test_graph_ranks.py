@@ -134,6 +134,14 @@ def test_labels_and_attributes_go_to_their_nodes(comm, shared_tmp):
         assert by_file.class_names == ("c0", "c1", "c2")
 
 
+def test_the_largest_id_is_a_node_like_others(comm):
+    ids = np.array([1, 5, 2**63 - 1])
+    for n in (3, 2, 0):  # and ranks without nodes
+        start, stop = ownership_range(n, comm)
+        found = nodes_of_ids(comm, ids[3 - n :][start:stop], ids[::-1])
+        np.testing.assert_array_equal(found, [*range(n - 1, -1, -1), *[-1] * (3 - n)])
+
+
 def test_exchange_and_lookup_in_small_pieces(comm, monkeypatch):
     monkeypatch.setattr("hpcembed.data.graph_exchange.MAX_MESSAGE_BYTES", 64)
     rng = np.random.default_rng(comm.rank)
