@@ -32,6 +32,7 @@ from hpcembed.data.graph_components import component_labels, component_sizes
 from hpcembed.data.graph_exchange import exchange, first_nodes
 from hpcembed.data.graph_numbering import Numbering, new_numbers, values_of
 from hpcembed.errors import ConfigError, InputError
+from hpcembed.parallel import agreement
 
 __all__ = [
     "PLAIN",
@@ -224,7 +225,7 @@ def build_graph(
     Raises
     ------
     InputError
-        Where there is no node.
+        Where there is no node, or weights add up to what is not finite.
     """
     options.check()
     source, target, n = edges.source, edges.target, edges.n_nodes
@@ -240,6 +241,12 @@ def build_graph(
     start, stop = int(first[comm.rank]), int(first[comm.rank + 1])
     node_ids = np.arange(start, stop) if numbering is None else numbering.local_ids()
     rows = _symmetric_rows(source, target, edges.weight, n, comm, options)
+    with agreement(comm):
+        if not np.isfinite(rows.data).all():
+            raise InputError(
+                f"{edges.name}: weights of one edge add up beyond 1e308: divide all weights by one "
+                "large number"
+            )
     graph = _counted(rows, node_ids, n, comm, edges.name)
     if options.components == "largest" and graph.n_components > 1:
         graph = _largest(graph)
@@ -369,7 +376,8 @@ def _compressed(
     order = np.argsort(keys, kind="stable")
     keys, values = keys[order], values[order]
     begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    return keys[begins], rule.reduceat(values, begins)
+    with np.errstate(over="ignore"):  # refused once it is a graph
+        return keys[begins], rule.reduceat(values, begins)
 
 
 def _csr(keys: NDArray[np.int64], values: NDArray[np.float64], n: int, comm: MPI.Comm) -> Any:

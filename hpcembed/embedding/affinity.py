@@ -86,10 +86,10 @@ def _warn_of_asymmetry(rows: Any, graph: Graph, comm: MPI.Intracomm) -> None:
     """Say so where the mean with the transpose is another matrix: its norm is smaller."""
     off = rows.tocoo()
     start = int(comm.exscan(rows.shape[0]) or 0)
-    squares = np.array([
-        np.sum(off.data[off.row + start != off.col].astype(np.float64) ** 2),
-        np.sum(graph.rows.data**2),
-    ])  # fmt: skip
+    off = off.data[off.row + start != off.col].astype(np.float64)
+    # scaled, so that no square overflows or vanishes
+    largest = comm.allreduce(float(np.max(np.abs(off), initial=0.0)), op=MPI.MAX) or 1.0
+    squares = np.array([np.sum((off / largest) ** 2), np.sum((graph.rows.data / largest) ** 2)])
     comm.Allreduce(MPI.IN_PLACE, squares)
     if squares[0] - squares[1] > _ASYMMETRY * squares[0] and comm.rank == 0:
         warnings.warn(

@@ -191,14 +191,19 @@ def graph_operator(
     ConfigError
         A kind that is none, a tau that is negative or where it has no meaning.
     InputError
-        Negative weights where degrees are needed.
+        Negative weights where degrees are needed, or degrees beyond what numbers hold.
     """
     comm = graph.comm
     if kind not in GRAPH_OPERATORS:
         raise ConfigError(f"operator = {kind!r} is not one of {', '.join(GRAPH_OPERATORS)}")
     normal = kind not in ("adjacency", "modularity")
-    degrees = graph.degrees()
-    total = float(comm.allreduce(degrees.sum()))
+    with np.errstate(over="ignore"):
+        degrees = graph.degrees()
+        total = float(comm.allreduce(degrees.sum()))
+    if kind != "adjacency" and not np.isfinite(total):
+        raise InputError(
+            f"{graph.name}: degrees add up beyond 1e308: divide all weights by one large number"
+        )
     tau = _regularisation(tau, total / graph.n_nodes)
     if tau and not normal:
         raise ConfigError(f"tau is for normalised operators, not for {kind}: leave it out")

@@ -114,6 +114,13 @@ def test_duplicates_directions_and_loops(tmp_path, options, expected):
     assert graph.n_isolated == np.sum(~dense.any(axis=1))
 
 
+def test_weights_that_add_up_beyond_numbers(tmp_path):
+    text = "0 1 1e308\n0 1 1e308\n"
+    with pytest.raises(InputError, match=r"g.txt: weights of one edge add up beyond 1e308"):
+        read(tmp_path, text)
+    assert read(tmp_path, text, duplicates="once").rows.data.tolist() == [1e308, 1e308]
+
+
 def test_the_largest_component_is_kept_and_said(tmp_path, caplog):
     text = "9 8\n1 2\n2 3\n5 5\n"
     with caplog.at_level(logging.INFO, logger="hpcembed"):
