@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ from hpcembed.errors import ConfigError, InputError
 from hpcembed.parallel import agreement, ownership_range
 
 __all__ = ["GraphFormat", "LabelledGraph", "read_graph", "read_labelled_graph"]
+
+_log = logging.getLogger(__name__)
 
 GraphFormat = Literal["auto", "edges", "matrix_market", "npz"]
 
@@ -121,7 +124,7 @@ def read_labelled_graph(
             ids, texts = own_labels
     if ids is None or texts is None:
         return LabelledGraph(graph, np.full(graph.n_local, UNLABELLED), (), attributes)
-    codes, names = _codes_of_nodes(graph, ids, texts, comm)
+    codes, names = _codes_of_nodes(graph, ids, texts, options.components, comm)
     return LabelledGraph(graph, codes, names, attributes)
 
 
@@ -194,14 +197,28 @@ def _rows_of_nodes(rows: Any, start: int, graph: Graph) -> Any:
 
 
 def _codes_of_nodes(
-    graph: Graph, ids: NDArray[np.int64], texts: LocalLabels, comm: MPI.Intracomm
+    graph: Graph,
+    ids: NDArray[np.int64],
+    texts: LocalLabels,
+    components: str,
+    comm: MPI.Intracomm,
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Class codes at the ranks that hold the nodes. Collective."""
-    (codes,), names = encode_labels(texts, [], comm)
+    """Class codes at the ranks that hold the nodes; classes are those of nodes. Collective."""
     nodes = nodes_of_ids(comm, graph.node_ids, ids)
     known = nodes >= 0
+    n_left, n_kept = comm.allreduce(np.array([np.sum(~known), np.sum(known)]))
+    advice = "; set graph.components = all to keep them" if components == "largest" else ""
+    left = f"labels of nodes that the graph lacks: {n_left}{advice}"
+    if n_kept == 0:
+        raise InputError(f"{texts.source}: no label is of a node of the graph: {left}")
+    if n_left and comm.rank == 0:
+        _log.info("%s: %s", texts.source, left)
+    try:
+        (codes,), names = encode_labels(replace(texts, codes=texts.codes[known]), [], comm)
+    except InputError as error:
+        raise InputError(f"{error} ({left})" if n_left else str(error)) from error
     owners = np.searchsorted(first_nodes(graph.n_nodes, comm), nodes[known], side="right") - 1
-    nodes, codes = exchange(comm, owners, [nodes[known], codes[known]])
+    nodes, codes = exchange(comm, owners, [nodes[known], codes])
     labels = np.full(graph.n_local, UNLABELLED, dtype=np.int64)
     labels[nodes - graph.start] = codes
     with agreement(comm):

@@ -216,6 +216,16 @@ def test_labels_of_nodes(tmp_path):
     largest = GraphOptions(components="largest")
     found = read_labelled_graph(tmp_path / "g.txt", ALONE, largest, labels=labels)
     assert found.labels.tolist() == [0, -1, 1]
+    labels.write_text("10 red\n30 blue\n99 green\n")
+    found = read_labelled_graph(tmp_path / "g.txt", ALONE, largest, labels=labels)
+    assert found.class_names == ("blue", "red")
+    assert found.labels.tolist() == [1, -1, 0]
+    labels.write_text("10 red\n99 green\n")
+    with pytest.raises(InputError, match=r"class only \(red\).*lacks: 1; .*components = all"):
+        read_labelled_graph(tmp_path / "g.txt", ALONE, largest, labels=labels)
+    labels.write_text("98 red\n99 green\n")
+    with pytest.raises(InputError, match=r"no label is of a node of the graph: labels of .*: 2"):
+        read_labelled_graph(tmp_path / "g.txt", ALONE, largest, labels=labels)
     labels.write_text("10 red\n10 blue\n")
     with pytest.raises(InputError, match="node 10 has two labels"):
         read_labelled_graph(tmp_path / "g.txt", ALONE, labels=labels)
