@@ -158,10 +158,11 @@ def _read_entries(
         kind = "coo" if f"{prefix}row" in names else "csr"
         if "format" in names and not prefix:
             kind = _text(open_npz(path, "format"))
-        shape = tuple(int(value) for value in _all(open_npz(path, f"{prefix}shape")))
-        if len(shape) != 2 or min(shape) < 1:
-            raise InputError(f"{path}:{prefix}shape: {shape}: a matrix has two dimensions")
+        _need_arrays(path, prefix, kind, names)
+        shape = _shape(open_npz(path, f"{prefix}shape"))
         values = open_npz(path, f"{prefix}data")
+        if len(values.shape) != 1:
+            raise InputError(f"{values.name}: shape {values.shape}: a list of values needed")
         if kind == "coo":
             found = _triplets(path, prefix, values, comm)
         elif kind in ("csr", "csc"):
@@ -173,9 +174,47 @@ def _read_entries(
             if index.size and not 0 <= index.min() <= index.max() < limit:
                 raise InputError(f"{path}: a {name} number beyond the shape {shape}: save it again")
         if not np.isfinite(w).all():
-            raise InputError(f"{path}:{prefix}data: a value that is not finite: remove such edges")
+            what = "attributes" if prefix == "attr_" else "edges"
+            raise InputError(f"{path}:{prefix}data: a value that is not finite: remove such {what}")
         found = (i, j, w, (shape[0], shape[1]))
     return found  # type: ignore[no-any-return]
+
+
+def _need_arrays(path: Path, prefix: str, kind: str, names: tuple[str, ...]) -> None:
+    indices = ("row", "col") if kind == "coo" else ("indices", "indptr")
+    needed = [f"{prefix}{name}" for name in ("data", "shape", *indices)]
+    if missing := [name for name in needed if name not in names]:
+        listed = ", ".join(sorted(names)[:20]) or "none"
+        raise InputError(
+            f"{path}: no array {missing[0]!r}; it has {listed}: save the matrix with "
+            "scipy.sparse.save_npz, or the arrays of a CSR matrix as adj_data, adj_indices, "
+            "adj_indptr and adj_shape (attr_data, ... for attributes)"
+        )
+
+
+def _shape(array: StoredArray) -> tuple[int, int]:
+    if array.shape != (2,):
+        raise InputError(f"{array.name}: shape {array.shape}: two numbers, of rows and columns")
+    n_rows, n_columns = _whole(array, 0, 2).tolist()
+    if min(n_rows, n_columns) < 1:
+        raise InputError(f"{array.name}: {n_rows} x {n_columns}: there is nothing in this matrix")
+    return n_rows, n_columns
+
+
+def _whole(array: StoredArray, first: int, last: int) -> NDArray[np.int64]:
+    """Whole numbers, which floating-point ones may be as well. Not collective."""
+    values = _part(array, first, last)
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"{array.name}: of type {values.dtype}: save it as integers")
+    fraction = values.dtype.kind == "f" and values != np.floor(values)
+    if np.any(fraction):
+        bad = np.flatnonzero(fraction)
+        raise InputError(
+            f"{array.name}: {values[bad[0]]} at place {first + int(bad[0])} is no whole number: "
+            "save it as integers"
+        )
+    with np.errstate(invalid="ignore"):  # infinite: beyond any shape then, and refused as such
+        return values.astype(np.int64)
 
 
 def _triplets(path: Path, prefix: str, values: StoredArray, comm: MPI.Comm) -> _Edges:
@@ -184,8 +223,8 @@ def _triplets(path: Path, prefix: str, values: StoredArray, comm: MPI.Comm) -> _
     if not i.shape == j.shape == values.shape:
         raise InputError(f"{path}: row, col and data of different lengths: save it again")
     return (
-        _part(i, first, last).astype(np.int64),
-        _part(j, first, last).astype(np.int64),
+        _whole(i, first, last),
+        _whole(j, first, last),
         _part(values, first, last).astype(np.float64),
     )
 
@@ -196,14 +235,14 @@ def _compressed(path: Path, prefix: str, values: StoredArray, n: int, comm: MPI.
     indices = open_npz(path, f"{prefix}indices")
     if pointers.shape != (n + 1,) or indices.shape != values.shape:
         raise InputError(f"{path}: {prefix}indptr, indices and data do not fit: save it again")
-    indptr = _part(pointers, start, stop + 1).astype(np.int64)
+    indptr = _whole(pointers, start, stop + 1)
     counts = np.diff(indptr)
     if (counts < 0).any() or indptr[0] < 0 or indptr[-1] > indices.shape[0]:
         raise InputError(f"{path}:{prefix}indptr does not ascend within the data: save it again")
     first, last = int(indptr[0]), int(indptr[-1])
     return (
         np.repeat(np.arange(start, stop), counts),
-        _part(indices, first, last).astype(np.int64),
+        _whole(indices, first, last),
         _part(values, first, last).astype(np.float64),
     )
 
@@ -212,10 +251,6 @@ def _part(array: StoredArray, first: int, last: int) -> NDArray[Any]:
     pieces: list[NDArray[Any]] = [np.empty(0, dtype=array.dtype)]
     pieces += [block.reshape(-1) for block in array.blocks(first, last)]
     return np.concatenate(pieces)
-
-
-def _all(array: StoredArray) -> NDArray[Any]:
-    return _part(array, 0, array.shape[0])
 
 
 def _text(array: StoredArray) -> str:
@@ -234,5 +269,5 @@ def _check_weights(
         if (weight < 0).any():
             raise InputError(
                 f"{name}: a negative weight ({weight.min():g}): degrees would make no sense; set "
-                "data.negative_weights = keep for the plain adjacency"
+                "graph.negative_weights = keep for the plain adjacency"
             )

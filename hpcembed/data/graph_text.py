@@ -236,7 +236,7 @@ def _bad_weight(text: str) -> str:
         return "not a finite number: remove such edges"
     if value < 0:
         return (
-            "negative: degrees would make no sense; set data.negative_weights = keep for the "
+            "negative: degrees would make no sense; set graph.negative_weights = keep for the "
             "plain adjacency"
         )
     return ""

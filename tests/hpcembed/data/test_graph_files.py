@@ -191,8 +191,55 @@ def test_bad_matrices(tmp_path):
     with pytest.raises(InputError, match="does not ascend"):
         read_graph(archive, ALONE)
     np.savez(archive, x=[1.0])
-    with pytest.raises(InputError, match="no array 'shape'"):
+    with pytest.raises(InputError, match="no array 'data'; it has x: save the matrix with scipy"):
         read_graph(archive, ALONE)
+
+
+CSR = {"data": [1.0], "indices": [1], "indptr": [0, 1, 1], "shape": [2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"shape": 2}, r"g.npz:adj_shape: shape \(\): two numbers"),
+        ({"shape": [0, 0]}, "adj_shape: 0 x 0: there is nothing in this matrix"),
+        ({"shape": [2.5, 2]}, "adj_shape: 2.5 at place 0 is no whole number"),
+        ({"indices": [0.5]}, "adj_indices: 0.5 at place 0 is no whole number: save it as integers"),
+        ({"indices": [np.inf]}, "a column number beyond the shape"),
+        ({"indices": [np.nan]}, "adj_indices: nan at place 0"),
+        ({"indices": ["1"]}, "adj_indices: of type <U1"),
+        ({"indptr": [0, 0.5, 1]}, "adj_indptr: 0.5 at place 1"),
+        ({"indptr": 3}, "do not fit"),
+        ({"data": 1.0}, r"adj_data: shape \(\): a list of values"),
+        ({"data": [-1.0]}, "set graph.negative_weights = keep"),
+    ],
+)
+def test_bad_archives(tmp_path, arrays, message):
+    archive = tmp_path / "g.npz"
+    np.savez(archive, **{f"adj_{name}": value for name, value in (CSR | arrays).items()})
+    with pytest.raises(InputError, match=message):
+        read_graph(archive, ALONE)
+
+
+def test_archives_of_labels_and_attributes(tmp_path):
+    archive = tmp_path / "g.npz"
+    adjacency = {f"adj_{name}": np.asarray(value, float) for name, value in CSR.items()}
+    attributes = {f"attr_{name}": value for name, value in CSR.items()}
+    np.savez(archive, labels=[1, 0], class_names=["a", "b"], **adjacency, **attributes)
+    found = read_labelled_graph(archive, ALONE)
+    assert found.graph.rows.toarray().tolist() == [[0, 1], [1, 0]]
+    assert found.class_names == ("a", "b")
+    adjacency.pop("adj_indices")
+    np.savez(archive, **adjacency)
+    with pytest.raises(InputError, match=r"no array 'adj_indices'; it has adj_data, .* CSR matrix"):
+        read_graph(archive, ALONE)
+    adjacency["adj_indices"] = np.array([1])
+    np.savez(archive, labels=[1, 0], class_names="a", **adjacency)
+    with pytest.raises(InputError, match=r"g.npz:class_names: shape \(\): a list of names"):
+        read_labelled_graph(archive, ALONE)
+    np.savez(archive, **adjacency, **(attributes | {"attr_data": [np.nan]}))
+    with pytest.raises(InputError, match=r"attr_data: a value .* remove such attributes"):
+        read_labelled_graph(archive, ALONE)
 
 
 def test_options_that_are_none(tmp_path):
