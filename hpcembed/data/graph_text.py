@@ -48,11 +48,14 @@ class PairColumns:
     delimiter : str
         A blank or a comma.
     n_columns : int
+    header : str
+        The line that was left out as one, if any.
     """
 
     file: TextFile
     delimiter: str
     n_columns: int
+    header: str
 
 
 def pair_columns(path: Path, what: str) -> PairColumns:
@@ -69,21 +72,21 @@ def pair_columns(path: Path, what: str) -> PairColumns:
         When the file is missing, empty, or has no line of two columns.
     """
     file_size(path)
-    offset, number, has_header = 0, 0, False
+    offset, number, header = 0, 0, ""
     with named_errors(path), open_stream(path) as stream:
         while line := stream.readline(_HEAD_LINES):
             number += 1
             if len(line) == _HEAD_LINES:
                 raise InputError(f"{path}: line {number}: 64 KiB without an end: no {what}")
             fields = _fields(line, _delimiter(line))
-            if any(field.lstrip("+-")[:1].isdigit() for field in fields) or has_header:
+            if any(field.lstrip("+-")[:1].isdigit() for field in fields) or header:
                 if fields and len(fields) < 2:
                     raise InputError(f"{path}: line {number}: one column: {what} needed")
                 if fields:
                     return PairColumns(
-                        TextFile(path, offset, number), _delimiter(line), len(fields)
+                        TextFile(path, offset, number), _delimiter(line), len(fields), header
                     )
-            has_header = has_header or bool(fields)
+            header = header or " ".join(fields)[:80]
             offset += len(line)
     raise InputError(f"{path}: no line with {what}: check data.format")
 

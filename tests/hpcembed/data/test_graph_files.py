@@ -281,6 +281,30 @@ def test_labels_of_nodes(tmp_path):
         read_labelled_graph(tmp_path / "g.txt", ALONE, labels=labels)
 
 
+def test_lines_of_labels_are_named(tmp_path, caplog):
+    (tmp_path / "g.txt").write_text("10 20\n20 30\n")
+    labels = tmp_path / "labels.txt"
+    for text, message in [
+        ("# c\n10 a\n\n20 nan\n", "labels.txt: line 4: the label is not a finite number"),
+        ("10,a\n20,\n", "labels.txt: line 2: the label is empty"),
+        ("10 a\n+20 b\n", r"labels.txt: line 2: node id '\+20'"),
+    ]:
+        labels.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_labelled_graph(tmp_path / "g.txt", ALONE, labels=labels)
+    with caplog.at_level(logging.INFO, "hpcembed.data.graph_node_labels"):
+        labels.write_text("10,new york\n20,los angeles\n")
+        found = read_labelled_graph(tmp_path / "g.txt", ALONE, labels=labels)
+        assert found.class_names == ("los angeles", "new york")
+        assert "label" not in caplog.text
+        labels.write_text("x a\n10 b\n20 new york\n30 new delhi\n")
+        found = read_labelled_graph(tmp_path / "g.txt", ALONE, labels=labels)
+    assert found.class_names == ("b", "new")
+    assert "line 3: 'new' is the label, further columns are left alone" in caplog.text
+    assert caplog.text.count("left alone") == 1
+    assert "the first line, 'x a', is taken for a header" in caplog.text
+
+
 def test_power_law_degrees():
     graph = power_law_graph(20_000, 100_000, ALONE, exponent=2.5, seed=3)
     degrees = np.sort(graph.degrees())[::-1]
