@@ -175,7 +175,7 @@ def open_folders(paths: Sequence[Path], *, labelled: bool | None) -> TextFiles:
     for path in paths:
         if not path.is_dir():
             what = "is a file, not a folder" if path.exists() else "no such folder"
-            raise InputError(f"{path}: {what}: paths in [data] are relative to --data-dir")
+            raise InputError(f"{path}: {what}: those in [data] of a job are relative to --data-dir")
     return TextFiles(_Folders(tuple(paths)), labelled=labelled)
 
 
