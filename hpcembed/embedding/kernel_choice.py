@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcembed.errors import ConfigError, InputError
 from hpcembed.matrix import RowSource
-from hpcembed.operators import KERNELS, Kernel, column_moments, sampled_rows
+from hpcembed.operators import KERNELS, Kernel, column_moments, largest_entries, sampled_rows
 from hpcembed.parallel import agreement
 
 __all__ = ["Gamma", "KernelChoice", "check_kernel", "check_rows", "choose_kernel"]
@@ -122,14 +122,17 @@ def check_rows(X: RowSource, kernel: str) -> None:
     """
     for first, block in X.blocks():
         row = X.row_range[0] + first
-        with np.errstate(over="ignore", invalid="ignore"):
-            sums = np.asarray(abs(block).sum(axis=1)).ravel()
-        wrong = np.flatnonzero(~np.isfinite(sums))
+        if kernel == "cosine":
+            sizes = largest_entries(block)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                sizes = np.asarray(abs(block).sum(axis=1)).ravel()
+        wrong = np.flatnonzero(~np.isfinite(sizes))
         if wrong.size:
             raise InputError(f"row {row + wrong[0]} is not finite: look for NaN or Inf in the data")
-        if kernel == "cosine" and not sums.all():
+        if kernel == "cosine" and not sizes.all():
             raise InputError(
-                f"row {row + int(np.argmin(sums))} is zero and has no direction: leave such rows "
+                f"row {row + int(np.argmin(sizes))} is zero and has no direction: leave such rows "
                 "out, or choose another kernel than cosine"
             )
 

@@ -39,7 +39,7 @@ from hpcembed.operators.gram import GramPasses, gram_shell
 from hpcembed.operators.information import check_information, positive_information
 from hpcembed.operators.kernel import KernelPasses, KernelRows, kernel_shell
 from hpcembed.operators.kernel_cost import KernelPlan, kernel_sizes, plan_kernel
-from hpcembed.operators.kernel_tiles import KERNELS, Kernel, tile_rows, tiles
+from hpcembed.operators.kernel_tiles import KERNELS, Kernel, largest_entries, tile_rows, tiles
 from hpcembed.operators.moments import column_moments
 from hpcembed.operators.passes import CovariancePasses, Moments, covariance_shell
 from hpcembed.operators.rows_of_all import RowsOfAll, broadcast_array, kernel_coordinates
@@ -90,6 +90,7 @@ __all__ = [
     "kernel_coordinates",
     "kernel_shell",
     "kernel_sizes",
+    "largest_entries",
     "plan_engine",
     "plan_features",
     "plan_kernel",

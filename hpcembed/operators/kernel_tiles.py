@@ -25,6 +25,7 @@ __all__ = [
     "Kernel",
     "KernelName",
     "Prepared",
+    "largest_entries",
     "panel_rows",
     "tile_rows",
     "tiles",
@@ -56,6 +57,10 @@ class Prepared:
     def part(self, first: int, last: int) -> Prepared:
         """Some of the rows."""
         return Prepared(self.rows[first:last], self.halves[first:last])
+
+    def cast(self, dtype: type[np.floating[Any]]) -> Prepared:
+        """The same in another precision."""
+        return Prepared(self.rows.astype(dtype, copy=False), self.halves.astype(dtype, copy=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +98,10 @@ class Kernel:
         if self.name == "poly":
             return Prepared(_times(block, math.sqrt(self.gamma)), none)
         if self.name == "cosine":
-            lengths = np.sqrt(_squares(block))
-            inverse = 1.0 / np.where(lengths > 0, lengths, 1.0)
-            if isinstance(block, np.ndarray):
-                return Prepared(_times(block, inverse[:, None].astype(block.dtype)), none)
-            rows = scipy.sparse.csr_array(block, copy=True)
-            rows.data *= np.repeat(inverse, np.diff(rows.indptr)).astype(rows.dtype)
-            return Prepared(rows, none)
+            # squares of finite rows may overflow or vanish, those of rows near one do not
+            rows = _each_times(block, _powers(block))
+            lengths = np.sqrt(_squares(rows))
+            return Prepared(_each_times(rows, 1.0 / np.where(lengths > 0, lengths, 1.0)), none)
         return Prepared(_times(block, 1.0), none)
 
     def tile(self, A: Prepared, B: Prepared) -> NDArray[Any]:
@@ -146,6 +148,34 @@ def _times(block: Any, factor: Any) -> Any:
     return scipy.sparse.csr_array(
         (block.data * block.dtype.type(factor), block.indices, block.indptr), shape=block.shape
     )
+
+
+def _each_times(block: Any, factors: NDArray[np.float64]) -> Any:
+    """Row-major rows, each times its number, in memory of their own."""
+    if isinstance(block, np.ndarray):
+        return _times(block, factors[:, None].astype(block.dtype))
+    entries = np.repeat(factors, np.diff(block.indptr)).astype(block.dtype)
+    return scipy.sparse.csr_array(
+        (block.data * entries, block.indices, block.indptr), shape=block.shape
+    )
+
+
+def largest_entries(block: Any) -> NDArray[Any]:
+    """The largest magnitude in each row, NaN where there is one. Not collective."""
+    if isinstance(block, np.ndarray):
+        return np.maximum(block.max(axis=1, initial=0.0), -block.min(axis=1, initial=0.0))
+    largest = np.zeros(block.shape[0], dtype=block.dtype)
+    filled = np.diff(block.indptr) > 0
+    if filled.any():
+        largest[filled] = np.maximum.reduceat(np.abs(block.data), block.indptr[:-1][filled])
+    return largest
+
+
+def _powers(block: Any) -> NDArray[np.float64]:
+    """Powers of two that bring the largest entry of each row near one, exact in its precision."""
+    _, exponents = np.frexp(largest_entries(block))
+    most = -int(np.finfo(block.dtype).minexp)
+    return np.ldexp(1.0, -np.clip(exponents, -most, most))
 
 
 def _squares(rows: Any) -> NDArray[np.float64]:

@@ -89,8 +89,11 @@ class RowsOfAll:
 
     def own(self, count: int) -> Iterator[tuple[int, Prepared]]:
         """Own rows, so many at a time, and the local index of the first. Not collective."""
-        for first, rows in tiles(self._rows, self.dtype.type, count):
-            yield first, self.kernel.prepare(rows, self.origin)
+        X, dtype = self._rows, self.dtype.type
+        # directions have a place in single precision, where rows in double may have none
+        wide = self.kernel.name == "cosine" and X.stored_type == np.float64
+        for first, rows in tiles(X, np.float64 if wide else dtype, count):
+            yield first, self.kernel.prepare(rows, self.origin).cast(dtype)
 
     def panels(self) -> Iterator[tuple[int, int, Prepared]]:
         """The panels of all ranks in turn: owner, its local index of the first row, rows.

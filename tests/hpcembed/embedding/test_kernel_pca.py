@@ -122,6 +122,31 @@ def test_against_dense_numpy(comm, engine, kernel):
     assert again.transform(X, np.float32).dtype == np.float32
 
 
+@pytest.mark.parametrize("factor", [1e160, 1e-160, 2.0**-1060, 1e307])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_cosine_has_no_scale(comm, factor, sparse):
+    rows = np.round(8 * ROWS[:60]) / (32 if factor > 1e300 else 1)
+    rows[:, 1] = rows[:, 0] + 1 / 8
+    rows[:, 2] = 0.0
+    H = np.eye(60) - 1 / 60
+    values = np.linalg.eigvalsh(H @ dense_kernel(Kernel("cosine"), rows) @ H)[:-4:-1]
+    # row by row: large and small ones beside each other
+    mine = share(comm, rows * np.where(np.arange(60) % 3 == 0, 1.0, factor)[:, None])
+    assert np.isfinite(mine).all()
+    mine = scipy.sparse.csr_array(mine) if sparse else mine
+    for tol in (1e-10, 1e-6):
+        for engine in ("lapack", "matrix_free"):
+            model = KernelPCA(3, kernel="cosine", eigen_solver=engine, tol=tol)
+            coordinates = model.fit_transform(mine, comm=comm)
+            assert model.plan_.single == (tol > 1e-8 and engine != "lapack")
+            assert model.certified_
+            np.testing.assert_allclose(model.eigenvalues_, values, rtol=1e-8)
+            assert "went on in double precision" not in model.result_.decisions
+            np.testing.assert_allclose(model.transform(mine), coordinates, atol=1e-6)
+    landmarks = Nystroem(3, n_landmarks=60, kernel="cosine").fit(mine, comm=comm)
+    np.testing.assert_allclose(landmarks.eigenvalues_, values, rtol=1e-7)
+
+
 def test_single_precision_is_judged_in_double(comm):
     rows = share(comm, ROWS).astype(np.float32)
     exact = KernelPCA(4, kernel="rbf", eigen_solver="lapack").fit(share(comm, ROWS), comm=comm)
