@@ -130,8 +130,14 @@ class Nystroem(FeaturePCA):
             if np.isfinite(found).all():
                 chosen, factor = independent_landmarks(found)
         chosen = X.comm.bcast(chosen)
-        if chosen is None or not len(chosen):
-            raise InputError(NOT_FINITE if chosen is None else "the kernel of the landmarks is 0")
+        if chosen is None:
+            raise InputError(NOT_FINITE)
+        if not len(chosen):
+            remedy = "raise coef0" if self.kernel == "poly" else "look for rows of zeros"
+            raise InputError(
+                f"the kernel ({self.kernel_.text}) of no landmark with itself is above 0, as a "
+                f"basis of them needs it: {remedy}, or use KernelPCA (kernel_pca), which does not"
+            )
         self.landmarks_ = rows[chosen]
         return factor
 

@@ -329,6 +329,20 @@ def test_rows_that_no_kernel_takes(comm):
     for model in (KernelPCA(2), Nystroem(2), RandomFourierFeatures(2)):
         with pytest.raises(InputError, match="row 70 is not finite: look for NaN or Inf"):
             model.fit(rows)
+    for rows, settings, words in (
+        (
+            ROWS,
+            {"kernel": "poly", "coef0": -1e4},
+            r"coef0 -10000\) of no landmark.*: raise coef0, or",
+        ),
+        (
+            0 * ROWS,
+            {"kernel": "linear"},
+            r"\(linear\) of no landmark.*: look for rows of zeros, or",
+        ),
+    ):
+        with pytest.raises(InputError, match=words):
+            Nystroem(2, **settings).fit(share(comm, rows), comm=comm)
     with pytest.raises(InputError, match="finds no spread in these rows"):
         KernelPCA(1, kernel="rbf", gamma="median").fit(np.ones((6, 2)), comm=comm)
     with pytest.raises(ValueError, match=r"at least 2 training rows|minimum of 2"):
