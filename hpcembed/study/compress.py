@@ -34,6 +34,7 @@ from hpcembed.stages import say
 from hpcembed.study.answer import export_answer, save_answer
 from hpcembed.study.begin import Begun, begin, open_folder
 from hpcembed.study.cells import Result, Unit
+from hpcembed.study.resolution import too_few_rows
 from hpcembed.study.search import Answer, search
 from hpcembed.study.statistics import Difference
 from hpcembed.study.tables import network_name
@@ -180,7 +181,13 @@ def _finish(
         trained = trainings.trainer.train(Unit((best.cell,), 1.0)).classifier(0)
         save_answer(folder, job, begun, best, trained, environment)
         export_answer(folder, begun, mine, base)
-    text = _text(request, begun, answer, base, mine, test)
+    few = too_few_rows(
+        begun.train.n_rows,
+        begun.test.n_rows,
+        trainings.trainer.recipe.validation_fraction,
+        request.max_loss / 100.0,
+    )
+    text = "\n\n".join(filter(None, (_text(request, begun, answer, base, mine, test), few)))
     folder.write_text(MARK, job.resolved_toml())
     folder.write_text("compress.md", f"# {begun.dataset.name}\n\n{text}\n")
     folder.write_json(

@@ -16,6 +16,7 @@ from hpcembed.study.cells import Result
 from hpcembed.study.drawing import Drawing, Pictures
 from hpcembed.study.page import write_page
 from hpcembed.study.published import Published
+from hpcembed.study.resolution import too_few_rows
 from hpcembed.study.settings import StudyConfig
 from hpcembed.study.statistics import (
     Point,
@@ -35,11 +36,20 @@ def summarise_study(
     embedding_seconds: float = math.nan,
     *,
     is_linear: bool = True,
+    n_rows: tuple[int, int] | None = None,
 ) -> Summary:
-    """Work out everything that is claimed. Not collective."""
+    """Work out everything that is claimed. Not collective.
+
+    Parameters
+    ----------
+    n_rows : tuple of int, optional
+        Training and test rows.
+    """
     margin, confidence = study.study.margin / 100.0, study.study.confidence
     found = summarise(results, confidence)
+    share = study.training.validation_fraction
     return Summary(
+        few_rows="" if n_rows is None else too_few_rows(*n_rows, share, margin),
         n_features=n_features,
         is_linear=is_linear,
         margin=margin,

@@ -247,6 +247,11 @@ def _write(
     }
     embedding = sum(begun.seconds[stage] for stage in ("operator", "solve", "project"))
     summary = summarise_study(
-        study, results, begun.train.n_features, embedding, is_linear=is_linear
+        study,
+        results,
+        begun.train.n_features,
+        embedding,
+        is_linear=is_linear,
+        n_rows=(begun.train.n_rows, begun.test.n_rows),
     )
     return write_study(folder, study, summary, results, published, facts, pictures)

@@ -42,6 +42,8 @@ class Summary:
         Of operator, solver and projection: what a compressed network takes beside its training.
     is_linear : bool
         Whether the embedding is a projection, whose numbers can be counted.
+    few_rows : str
+        That a loss of the margin cannot be seen on so few rows, where that is so.
     """
 
     n_features: int
@@ -52,6 +54,7 @@ class Summary:
     compression: Compression | None
     embedding_seconds: float = math.nan
     is_linear: bool = True
+    few_rows: str = ""
 
 
 def network_name(hidden: Sequence[int]) -> str:
@@ -112,6 +115,8 @@ def summary_text(study: StudyConfig, summary: Summary) -> str:
     parts = [_smallest_table(summary)] if summary.smallest else [_points_table(summary, {})]
     if summary.compression is not None:
         parts.append(_compression_text(summary, summary.compression))
+    if summary.few_rows and summary.smallest:
+        parts.append(summary.few_rows)
     if len(study.seeds) < 5:
         parts.append(
             f"{len(study.seeds)} seed(s): at least 5 are needed for what is claimed to be sound"

@@ -160,11 +160,12 @@ def test_a_data_file(run_mpi, tmp_path):
     ]
     (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
     done = run_mpi(
-        1, *COMPRESS, "table.csv", "--label-column", "kind", "--max-loss", "10", "--seeds", "2",
+        1, *COMPRESS, "table.csv", "--label-column", "kind", "--max-loss", "3", "--seeds", "2",
         "--out", "out", timeout=240,
     )  # fmt: skip
     assert done.status in (0, 4), done.err
     assert "on all 6 features" in done.out
+    assert done.out.count("warning: each of 24 held-out rows is worth 4.17 points, more") == 1
     assert (tmp_path / "out" / "compress.md").exists()
 
 

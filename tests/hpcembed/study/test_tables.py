@@ -7,22 +7,40 @@ from scipy import stats
 
 from hpcembed.study.cells import Cell, Result
 from hpcembed.study.published import Published
+from hpcembed.study.resolution import too_few_rows
 from hpcembed.study.results import summarise_study
 from hpcembed.study.settings import StudyConfig
-from hpcembed.study.tables import compression_rows, reproduction_text, with_projection
+from hpcembed.study.tables import (
+    compression_rows,
+    reproduction_text,
+    summary_text,
+    with_projection,
+)
 
 HIDDEN = (8,)
 TEST = {"full": (0.92, 0.93), "spectral": (0.90, 0.92)}
 
 
-def summary(embedding_seconds=math.nan):
+def summary(embedding_seconds=math.nan, **facts):
     results = []
     for kind, k, parameters, seconds in (("full", 50, 450, 4.0), ("spectral", 5, 90, 1.0)):
         for seed, test in enumerate(TEST[kind]):
             cell = Cell(kind, HIDDEN, k, seed)
             digest = f"{kind}{seed}"
             results.append(Result(digest, cell, parameters, seconds, 0.1, test, test, 1, ()))
-    return summarise_study(StudyConfig(), results, 50, embedding_seconds)
+    return summarise_study(StudyConfig(), results, 50, embedding_seconds, **facts)
+
+
+def test_rows_that_are_too_few_for_the_margin_are_told():
+    text = summary_text(StudyConfig(), summary(n_rows=(1437, 360)))
+    (line,) = [one for one in text.splitlines() if one.startswith("warning")]
+    assert "each of 144 held-out rows is worth 0.694 points and each of 360 test rows" in line
+    assert "is worth 0.278 points, more than the margin of 0.2, so" in line
+    assert "warning" not in summary_text(StudyConfig(), summary(n_rows=(5000, 500)))
+    assert too_few_rows(5000, 499, 0.1, 0.002).startswith("warning: each of 499 test rows is")
+    line = too_few_rows(4, 1, 0.1, 0.005)
+    assert "the only held-out row is worth 100 points and the only test row is worth 100" in line
+    assert too_few_rows(4, 1, 0.1, 0.0) == ""
 
 
 def test_the_model_beside_its_baseline():
