@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hpcembed.data.preflight import file_size
 from hpcembed.errors import InputError
 
-__all__ = ["ParquetTable", "open_parquet"]
+__all__ = ["ParquetTable", "named_columns", "open_parquet"]
 
 
 class ParquetTable:
@@ -71,31 +71,33 @@ class ParquetTable:
                 yield rows[max(first - begin, 0) : last - begin]
 
 
-def open_parquet(path: Path, columns: Sequence[str] | None = None) -> ParquetTable:
+def open_parquet(path: Path, columns: Sequence[str] | str | None = None) -> ParquetTable:
     """Look at a Parquet file without reading its rows. Not collective.
 
     Parameters
     ----------
-    columns : sequence of str, optional
-        Default: all.
+    columns : sequence of str, or str, optional
+        A string is one name. Default: all.
 
     Raises
     ------
     InputError
-        When it is no Parquet file, lacks a column, or a column does not hold numbers.
+        When none is named, or the file is no Parquet file, lacks a column, or has one that does
+        not hold numbers.
     """
     import pyarrow.parquet
 
     is_unsigned = pyarrow.types.is_unsigned_integer
+    names = named_columns(columns)
     file_size(path)
     with _named_errors(path):
         schema = pyarrow.parquet.read_schema(path)
-    missing = [name for name in columns or () if name not in schema.names]
+    missing = [name for name in names or () if name not in schema.names]
     if missing:
         raise InputError(
             f"{path}: no column {missing[0]!r}; it has {', '.join(schema.names[:20]) or 'none'}"
         )
-    names = tuple(columns or schema.names)
+    names = names or tuple(schema.names)
     types = []
     for name in names:
         kind = schema.field(name).type
@@ -108,6 +110,22 @@ def open_parquet(path: Path, columns: Sequence[str] | None = None) -> ParquetTab
     if not types:
         raise InputError(f"{path}: has no columns")
     return ParquetTable(path, names, np.result_type(*types))
+
+
+def named_columns(columns: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """Names as they are asked for, None for all columns. Not collective.
+
+    Raises
+    ------
+    InputError
+        When none is named.
+    """
+    if columns is None:
+        return None
+    names = (columns,) if isinstance(columns, str) else tuple(columns)
+    if not names:
+        raise InputError("columns = [] takes none: name one, or leave columns out to take all")
+    return names
 
 
 @contextmanager

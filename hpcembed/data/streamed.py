@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.arrays import open_npy, open_npz
 from hpcembed.data.hdf5 import open_hdf5
-from hpcembed.data.parquet import open_parquet
+from hpcembed.data.parquet import named_columns, open_parquet
 from hpcembed.data.preflight import BLOCK_BYTES
 from hpcembed.data.stored_array import RowBlocks, StoredArray, overlaps, row_dtype
 from hpcembed.errors import InputError
@@ -43,7 +43,7 @@ def open_rows(
     comm: MPI.Intracomm | None = None,
     *,
     key: str = "x",
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] | str | None = None,
 ) -> RowStream:
     """Open files whose rows are to be streamed.
 
@@ -57,24 +57,26 @@ def open_rows(
         The ranks that share the rows; default: this one alone.
     key : str
         Array in NPZ archives and HDF5 files.
-    columns : sequence of str, optional
-        Of Parquet files, by name; default: all of the first file, which must be numbers.
+    columns : sequence of str, or str, optional
+        Of Parquet files, by name; a string is one name. Default: all of the first file, which must
+        be numbers.
 
     Raises
     ------
     InputError
-        On all ranks: files that are missing, damaged, of another kind, or do not fit together.
+        On all ranks: no files or no columns; files that are missing, damaged, of another kind, or
+        do not fit together.
     """
     comm = MPI.COMM_SELF if comm is None else comm
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
     with agreement(comm):
         if not listed:
             raise InputError("no files to stream: give at least one path")
-        arrays = []
+        names, arrays = named_columns(columns), []
         for path in listed:
-            arrays.append(_open(Path(path), key, columns))
+            arrays.append(_open(Path(path), key, names))
             # the columns of the first file, by name, in those that follow
-            columns = columns or getattr(arrays[0], "feature_names", None)
+            names = names or getattr(arrays[0], "feature_names", None) or None
         stream = RowStream(arrays, comm)
     return stream
 
