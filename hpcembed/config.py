@@ -301,6 +301,11 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
         Naming the file, the key and what would be right.
     """
     table = read_table(path, overrides)
+    for key in ("study", "training"):
+        if key in table:
+            raise ConfigError(
+                f"{path}: unknown key {key}: it is one of study files, which hpcembed study takes"
+            )
     job = build(JobConfig, table, str(path))
     check_limits(job, str(path))
     return job

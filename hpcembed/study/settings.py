@@ -147,7 +147,15 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
             table["training"] = recipe | dict(own.get(name, {})) | common
     embedding = table.get("embedding", {})
     if isinstance(embedding, Mapping) and "n_components" in embedding:
-        raise ConfigError(f"{source}: embedding.n_components: a study has study.n_components")
+        raise ConfigError(
+            f"{source}: embedding.n_components: a study has study.n_components; job files are for "
+            "hpcembed run"
+        )
+    if "classifier" in table:
+        raise ConfigError(
+            f"{source}: unknown key classifier: it is one of job files, which hpcembed run takes; "
+            "a study has [study] and [training]"
+        )
     study = build(StudyConfig, table, source)
     _check(study, source)
     return study

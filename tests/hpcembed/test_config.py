@@ -50,6 +50,8 @@ def test_resolved_job_reads_back_the_same(job_file):
     [
         ("[data]\nlabl_column = 'x'", "unknown key data.labl_column; did you mean label_column?"),
         ("[classifer]\n", "unknown key classifer; did you mean classifier?"),
+        ("[study]\n", "unknown key study: it is one of study files, which hpcembed study takes"),
+        ("[training]\n", "unknown key training: it is one of study files"),
         ("zzz = 1", "unknown key zzz; known keys: data, embedding"),
         ("data = 3", "data is a section"),
         ("[data]\nformat = 'cvs'", "'cvs' is not one of .*did you mean csv"),
