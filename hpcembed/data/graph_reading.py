@@ -172,7 +172,7 @@ def _named(path: Path, names: tuple[str, ...], codes: NDArray[Any]) -> NDArray[A
     if "class_names" not in names or codes.dtype.kind not in "iu":
         return codes
     array = open_npz(path, "class_names")
-    if len(array.shape) != 1:
+    if not array.shape:
         raise InputError(f"{array.name}: shape {array.shape}: a list of names needed")
     words = [block.reshape(-1) for block in array.blocks(0, array.shape[0])]
     listed = np.concatenate([np.empty(0, array.dtype), *words])

@@ -204,6 +204,11 @@ def _culprit(
             reason = _bad_weight(fields[2])
             if reason:
                 return InputError(f"{path}: line {number}: weight {fields[2][:40]!r}: {reason}")
+    if b"\r" in block.replace(b"\r\n", b""):
+        return InputError(
+            f"{path}: near line {first_line}: lines that end in a carriage return alone: convert "
+            "them to line feeds"
+        )
     return InputError(f"{path}: near line {first_line}: {error}")
 
 

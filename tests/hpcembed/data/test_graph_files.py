@@ -20,7 +20,7 @@ ALONE = MPI.COMM_SELF
 
 
 def read(folder, text, name="g.txt", **options):
-    (folder / name).write_text(text)
+    (folder / name).write_bytes(text.encode())
     return read_graph(folder / name, ALONE, GraphOptions(**options))
 
 
@@ -73,6 +73,7 @@ def test_separators_comments_headers_and_weights(tmp_path, text, weights):
         ("0 1 0.5\n1 2 nan\n", r"line 2: weight 'nan': not a finite number"),
         ("0 1 0.5\n1 2 heavy\n", r"line 2: weight 'heavy': not a number"),
         ("0 1 0.5\n1 2 -3\n", r"line 2: weight '-3': negative"),
+        ("0 1\r1 2\r", r"near line 1: lines that end in a carriage return alone"),
         ("5\n", r"line 1: one column"),
         ("# nothing\n", r"no line with two node ids"),
         ("a b\nc d\n", r"line 2: node id 'c'"),
