@@ -48,7 +48,8 @@ def component_vectors(
     hit = counts & (roots[order][places] == graph.components) if roots.size else counts & False
     column = order[places[hit]] if roots.size else np.empty(0, np.int64)
     entries = np.where(isolated, 1.0, np.sqrt(operator.degrees))[hit]
-    squares = np.bincount(column, entries**2, minlength=roots.size)
+    # of a rank without entries bincount makes integers
+    squares = np.bincount(column, entries**2, minlength=roots.size).astype(np.float64)
     comm.Allreduce(MPI.IN_PLACE, squares)
     vectors = np.zeros((graph.n_local, roots.size), order="F")
     vectors[np.flatnonzero(hit), column] = entries / np.sqrt(squares)[column]
