@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="folder of the studies' folders")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--note", default="", help="a sentence about the runs")
     arguments = parser.parse_args()
     published = json.loads(
         (arguments.data_dir / "reference" / "published_accuracy.json").read_text()
@@ -57,7 +58,7 @@ def main() -> None:
     if not studies:
         raise SystemExit(f"{arguments.results}: holds no finished study of {', '.join(SETS)}")
     parts = [
-        HEAD,
+        f"{HEAD} {arguments.note}".rstrip(),
         "## One row for each data set\n\n" + compression_table(studies, published),
         "## Our recipe against the published accuracies\n\n" + target_table(studies),
         "## Smallest number of components without loss\n\n" + smallest_table(studies, published),
@@ -71,9 +72,9 @@ HEAD = """# What the compression studies found
 
 Made by `benchmarks/study_page.py` from the folders of `hpcembed study jobs/study_*.toml`.
 Accuracies are means over seeds with their standard deviation; differences are paired by seed and
-stand with their 95 % Student-t interval, in points. Every choice was made on validation rows; test
-rows were read once for each trained network. Published: Petit, Li, Emad, Dongarra, E2IDEP (ScalAH
-2025), and the poster by Petit, Li and Emad; one seed each."""
+stand with their 95 % Student-t interval, in points. Each k, and the smallest model, was chosen on
+validation rows; test rows were read once for each trained network. Published: Petit, Li, Emad,
+Dongarra, E2IDEP (ScalAH 2025), and the poster by Petit, Li and Emad; one seed each."""
 
 
 def compression_table(studies: dict[Any, Any], published: dict[str, Any]) -> str:
@@ -187,6 +188,7 @@ def smallest_table(studies: dict[Any, Any], published: dict[str, Any]) -> str:
                     name,
                     recipe,
                     one["hidden"],
+                    studied(study, one["hidden"]),
                     f"{one['n_inputs']}" if one["holds"] else "none",
                     "yes" if one["confirmed"] else "no",
                     f"{study['study']['margin']:g}",
@@ -200,9 +202,17 @@ def smallest_table(studies: dict[Any, Any], published: dict[str, Any]) -> str:
         "seed, on test rows."
     )
     headings = (
-        "data set", "recipe", "network", "smallest k", "test agrees", "margin", "published k",
+        "data set", "recipe", "network", "k studied", "smallest k", "test agrees", "margin",
+        "published k",
     )  # fmt: skip
     return f"{text}\n\n{markdown_table(headings, rows, 3)}"
+
+
+def studied(study: dict[str, Any], network: str) -> str:
+    k = [
+        p["n_inputs"] for p in study["points"] if (p["input"], p["hidden"]) == ("spectral", network)
+    ]
+    return ", ".join(map(str, k)) if len(k) <= 3 else f"{k[0]} to {k[-1]}, {len(k)} of them"
 
 
 def first_reached(published: dict[str, Any], size: str | None) -> str:
