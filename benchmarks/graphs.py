@@ -73,9 +73,9 @@ def main() -> None:
 def cora(folder: Path, splits: range) -> None:
     from mpi4py import MPI
 
-    from hpcembed.data.graph_reading import read_labelled_graph
+    from hpcembed.data.graphs.reading import read_labelled_graph
     from hpcembed.embedding import PCA
-    from hpcembed.operators.smoothing import smooth
+    from hpcembed.operators.graph.smoothing import smooth
 
     found = read_labelled_graph(folder / "cora.npz", MPI.COMM_SELF)
     graph, labels = found.graph, found.labels
@@ -106,8 +106,8 @@ COMBINED_TAU, COMBINED_SCALE = 0.3, 0.03
 def email(folder: Path, splits: range) -> None:
     from mpi4py import MPI
 
-    from hpcembed.data.graph import GraphOptions
-    from hpcembed.data.graph_reading import read_labelled_graph
+    from hpcembed.data.graphs.graph import GraphOptions
+    from hpcembed.data.graphs.reading import read_labelled_graph
 
     found = read_labelled_graph(
         folder / "email-Eu-core.txt",
@@ -139,9 +139,9 @@ def scores(
 ) -> list[float]:
     from mpi4py import MPI
 
-    from hpcembed.classifier import Samples, train_classifier
-    from hpcembed.config import ClassifierConfig
     from hpcembed.data.splits import held_out_rows
+    from hpcembed.networks.training.recipe import ClassifierConfig
+    from hpcembed.networks.training.training import Samples, train_classifier
 
     n_classes = int(labels.max()) + 1
     accuracies = []
@@ -175,10 +175,10 @@ def report(name: str, accuracies: list[float]) -> None:
 def power_law(arguments: argparse.Namespace) -> None:
     from mpi4py import MPI
 
-    from hpcembed.data.graph import GraphOptions
-    from hpcembed.data.graph_power_law import power_law_graph
-    from hpcembed.memory import format_bytes
-    from hpcembed.parallel import gather_rows, idle_while_root
+    from hpcembed.data.graphs.graph import GraphOptions
+    from hpcembed.data.graphs.power_law import power_law_graph
+    from hpcembed.runtime.memory import format_bytes
+    from hpcembed.runtime.ranks import gather_rows, idle_while_root
 
     comm = MPI.COMM_WORLD
     began = time.perf_counter()

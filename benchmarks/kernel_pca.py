@@ -35,7 +35,7 @@ METHODS = ("scikit-learn", "auto", "a tenth", "a tenth, single")
 
 def rows_of(data_dir: Path, count: int) -> np.ndarray:
     """Training images, between 0 and 1."""
-    from hpcembed.data.idx import open_idx
+    from hpcembed.data.arrays.idx import open_idx
 
     images = open_idx(data_dir / "mnist" / "train-images-idx3-ubyte.gz")
     return np.concatenate(list(images.blocks(0, count))) / 255.0
@@ -45,7 +45,7 @@ def child(arguments: argparse.Namespace) -> None:
     """One fit, in a process of its own; figures to standard output, eigenvalues to a file."""
     import time
 
-    from hpcembed.memory import peak_bytes
+    from hpcembed.runtime.memory import peak_bytes
 
     X, k = rows_of(arguments.data_dir, arguments.rows), arguments.components
     gamma = 1 / X.shape[1] if arguments.gamma == "auto" else float(arguments.gamma)
@@ -132,12 +132,12 @@ def networks(arguments: argparse.Namespace) -> None:
     """The second table."""
     from mpi4py import MPI
 
-    from hpcembed.classifier import Member, Samples, train_batch
-    from hpcembed.config import ClassifierConfig
-    from hpcembed.job import prepare
-    from hpcembed.network_input import project
-    from hpcembed.recipe import Recipe
-    from hpcembed.stages import fit, read
+    from hpcembed.jobs.job import prepare
+    from hpcembed.jobs.network_inputs import project
+    from hpcembed.jobs.steps import fit, read
+    from hpcembed.networks.training.batch import Member, train_batch
+    from hpcembed.networks.training.recipe import ClassifierConfig, Recipe
+    from hpcembed.networks.training.training import Samples
 
     k = arguments.components
     members = [Member(seed, k) for seed in range(arguments.seeds)]

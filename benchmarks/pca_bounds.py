@@ -27,9 +27,9 @@ from scipy.linalg.blas import dsyrk, ssyrk
 from threadpoolctl import threadpool_limits
 
 from hpcembed.bench.data_sets import load, parse
-from hpcembed.matrix import DataMatrix
+from hpcembed.data.matrix import DataMatrix
 from hpcembed.operators import CovariancePasses, Moments, block_width
-from hpcembed.parallel import available_cores
+from hpcembed.runtime.ranks import available_cores
 
 #: Bytes that are read to measure the bandwidth: far more than any cache holds.
 STREAM = 2**29

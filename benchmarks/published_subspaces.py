@@ -19,9 +19,10 @@ import safetensors.numpy
 import scipy.linalg
 from mpi4py import MPI
 
-from hpcembed.config import load_job
-from hpcembed.data import read_dataset, read_matrix
-from hpcembed.study.settings import load_study
+from hpcembed.data.reading import read_dataset
+from hpcembed.data.tables.matrix_market import read_matrix
+from hpcembed.jobs.configuration import load_job
+from hpcembed.jobs.study.settings import load_study
 
 
 def main() -> None:

@@ -122,8 +122,8 @@ def worker(task: dict) -> None:
     import numpy as np
     from mpi4py import MPI
 
+    from hpcembed.data.matrix import DataMatrix
     from hpcembed.embedding import PCA, engines
-    from hpcembed.matrix import DataMatrix
     from hpcembed.operators import CovariancePasses
 
     comm = MPI.COMM_WORLD
@@ -191,11 +191,11 @@ def own_rows(task: dict, comm):
     """This rank's rows, float32."""
     import numpy as np
 
-    from hpcembed.parallel import ownership_range
+    from hpcembed.runtime.ranks import ownership_range
 
     if task["data"]:
-        from hpcembed.config import load_job
-        from hpcembed.data import read_dataset
+        from hpcembed.data.reading import read_dataset
+        from hpcembed.jobs.configuration import load_job
 
         config = load_job(JOBS / f"{task['data']}.toml").data
         rows = read_dataset(config, Path(task["data_dir"]), comm).train.rows

@@ -20,8 +20,8 @@ import numpy as np
 import scipy.special
 from published_subspaces import covariance, leading_sines
 
-from hpcembed.data import read_matrix
-from hpcembed.report import markdown_table, percent, points
+from hpcembed.data.tables.matrix_market import read_matrix
+from hpcembed.jobs.report import markdown_table, percent, points
 
 SETS = ("mnist", "cifar10", "date_fruit", "fetal_health")
 #: Accuracies that were to be reached: data set, network, k, accuracy, the published one.

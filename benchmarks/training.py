@@ -6,8 +6,8 @@
 Peers, all in one run, one after the other in every repeat:
 
   DataLoader      plain PyTorch: TensorDataset, shuffling DataLoader, autograd, AdamW as it comes
-  single          hpcembed.classifier.train_classifier
-  stack of one    hpcembed.classifier.train_batch with one network
+  single          hpcembed.networks.training.train_classifier
+  stack of one    hpcembed.networks.training.train_batch with one network
   stack of N      the same with N networks: seconds for each of them
   MLPClassifier   scikit-learn, Adam, its own defaults otherwise: epochs until it has the validation
                   accuracy that `single` ended with, less 0.1 points; "-" when 100 are not enough
@@ -36,12 +36,13 @@ from sklearn.neural_network import MLPClassifier
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from hpcembed.classifier import Member, Samples, build_mlp, train_batch, train_classifier
-from hpcembed.classifier.holdout import stratified_holdout
-from hpcembed.classifier.samples import fit_scaling
-from hpcembed.classifier.schedule import learning_rate_at
-from hpcembed.config import ClassifierConfig
-from hpcembed.recipe import Recipe
+from hpcembed.networks.training.batch import Member, train_batch
+from hpcembed.networks.training.holdout import stratified_holdout
+from hpcembed.networks.training.model import build_mlp
+from hpcembed.networks.training.recipe import ClassifierConfig, Recipe
+from hpcembed.networks.training.samples import fit_scaling
+from hpcembed.networks.training.schedule import learning_rate_at
+from hpcembed.networks.training.training import Samples, train_classifier
 
 JOB = Path(__file__).resolve().parents[1] / "jobs" / "mnist.toml"
 #: Epochs after which scikit-learn is no longer waited for.
@@ -49,9 +50,9 @@ PATIENCE = 100
 
 
 def mnist(data_dir: Path, k: int) -> tuple[Samples, Samples]:
-    from hpcembed.job import prepare
-    from hpcembed.network_input import project
-    from hpcembed.stages import fit, read
+    from hpcembed.jobs.job import prepare
+    from hpcembed.jobs.network_inputs import project
+    from hpcembed.jobs.steps import fit, read
 
     overrides = [f"embedding.n_components={k}", "solver.reference=false"]
     job = prepare(JOB, overrides, data_dir, None, MPI.COMM_WORLD)

@@ -32,10 +32,11 @@ import scipy.stats
 from mpi4py import MPI
 
 from hpcembed import WordVectors
-from hpcembed.data.documents import read_text
-from hpcembed.data.vocabulary import learn_vocabulary
-from hpcembed.operators import TokenDocuments, Window, cooccurrence, positive_information
-from hpcembed.text import index_tokens
+from hpcembed.data.text import index_tokens
+from hpcembed.data.text.documents import read_text
+from hpcembed.data.text.vocabulary_learning import learn_vocabulary
+from hpcembed.operators import TokenDocuments, Window, positive_information
+from hpcembed.operators.cooccurrence.counts import cooccurrence
 
 #: Largest true residual over the largest eigenvalue, and difference of eigenvalues to the first
 #: method's over the same, of an answer that counts as right.

@@ -9,22 +9,22 @@ __version__ = "0.1.0"
 
 #: Public names and where they are: imported when first asked for, because MPI starts on import.
 _PUBLIC = {
-    "DataMatrix": "hpcembed.matrix",
-    "Documents": "hpcembed.data.documents",
+    "DataMatrix": "hpcembed.data.matrix",
+    "Documents": "hpcembed.data.text.documents",
     "KernelPCA": "hpcembed.embedding",
     "Nystroem": "hpcembed.embedding",
     "RandomFourierFeatures": "hpcembed.embedding",
     "PCA": "hpcembed.embedding",
     "SpectralEmbedding": "hpcembed.embedding",
     "TruncatedSVD": "hpcembed.embedding",
-    "Vocabulary": "hpcembed.text",
+    "Vocabulary": "hpcembed.data.text",
     "WordVectors": "hpcembed.embedding",
-    "read_graph": "hpcembed.data.graph_reading",
+    "read_graph": "hpcembed.data.graphs.reading",
     "estimate_memory": "hpcembed.embedding",
-    "learn_vocabulary": "hpcembed.data.vocabulary",
-    "load": "hpcembed.export",
-    "open_rows": "hpcembed.data.streamed",
-    "read_text": "hpcembed.data.documents",
+    "learn_vocabulary": "hpcembed.data.text.vocabulary_learning",
+    "load": "hpcembed.jobs.export",
+    "open_rows": "hpcembed.data.arrays.row_stream",
+    "read_text": "hpcembed.data.text.documents",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -22,8 +22,8 @@ from pathlib import Path
 from mpi4py import MPI
 
 import hpcembed
-from hpcembed import log
-from hpcembed.errors import ConfigError, HpcembedError
+from hpcembed.runtime import logging as log
+from hpcembed.runtime.errors import ConfigError, HpcembedError
 
 __all__ = ["main"]
 
@@ -250,8 +250,8 @@ def _start_petsc(options: str) -> None:
 
 def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
-    from hpcembed.experiment import run_job
-    from hpcembed.job import describe_job, prepare
+    from hpcembed.jobs.job import describe_job, prepare
+    from hpcembed.jobs.run import run_job
 
     context = prepare(arguments.job, arguments.overrides, arguments.data_dir, arguments.out, comm)
     if arguments.dry_run:
@@ -263,8 +263,8 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
 
 def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
-    from hpcembed.export.run_source import export_run
-    from hpcembed.parallel import idle_while_root
+    from hpcembed.jobs.export.run_source import export_run
+    from hpcembed.runtime.ranks import idle_while_root
 
     written = idle_while_root(
         comm, lambda: export_run(arguments.run, arguments.out, arguments.network)
@@ -275,7 +275,7 @@ def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
 
 def _predict(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
-    from hpcembed.export.prediction import predict_file
+    from hpcembed.jobs.predict import predict_file
 
     predict_file(
         arguments.model,
@@ -290,7 +290,7 @@ def _predict(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
 def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
-    from hpcembed.study import run_study
+    from hpcembed.jobs.study.run import run_study
 
     return run_study(
         arguments.job,
@@ -304,7 +304,7 @@ def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
 def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
-    from hpcembed.study import Request, run_compress
+    from hpcembed.jobs.compress.command import Request, run_compress
 
     request = Request(
         arguments.source,
@@ -334,8 +334,8 @@ def _bench_pca(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
 def _info(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
-    from hpcembed.environment import describe_environment
-    from hpcembed.parallel import check_launcher, threads_per_rank
+    from hpcembed.runtime.environment import describe_environment
+    from hpcembed.runtime.ranks import check_launcher, threads_per_rank
 
     facts = describe_environment(comm, threads_per_rank(comm))
     if comm.rank == 0:

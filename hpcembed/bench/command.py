@@ -14,8 +14,8 @@ from hpcembed.bench import methods as catalogue
 from hpcembed.bench.data_sets import FORMS, parse
 from hpcembed.bench.output import Results
 from hpcembed.bench.running import Settings, run_table
-from hpcembed.errors import ConfigError
-from hpcembed.parallel import available_cores
+from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.ranks import available_cores
 
 __all__ = ["main"]
 

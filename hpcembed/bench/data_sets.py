@@ -31,9 +31,9 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.config import DataConfig
-from hpcembed.data import read_dataset
-from hpcembed.errors import ConfigError
+from hpcembed.data.reading import read_dataset
+from hpcembed.data.settings import DataSettings
+from hpcembed.runtime.errors import ConfigError
 
 __all__ = ["FORMS", "DataSet", "load", "parse"]
 
@@ -51,7 +51,7 @@ _ROWS_PER_BLOCK = 8192
 _TYPES: dict[str, type[np.floating[Any]]] = {"float32": np.float32, "float64": np.float64}
 
 _FILES = {
-    "mnist": DataConfig(
+    "mnist": DataSettings(
         name="mnist",
         format="idx",
         train=("mnist/train-images-idx3-ubyte.gz",),
@@ -59,7 +59,7 @@ _FILES = {
         test=("mnist/t10k-images-idx3-ubyte.gz",),
         test_labels="mnist/t10k-labels-idx1-ubyte.gz",
     ),
-    "cifar10": DataConfig(
+    "cifar10": DataSettings(
         name="cifar10",
         format="cifar10",
         train=tuple(f"cifar10/data_batch_{i}.bin" for i in range(1, 6)),

@@ -13,8 +13,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from hpcembed.errors import ConfigError
-from hpcembed.memory import format_bytes
+from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.memory import format_bytes
 
 __all__ = ["METHODS", "Fitted", "Method", "Task", "available", "select", "tolerance"]
 

@@ -25,7 +25,7 @@ import hpcembed
 from hpcembed.bench.figures import draw
 from hpcembed.bench.records import Record, append_json, plain, write_csv
 from hpcembed.bench.tables import markdown
-from hpcembed.errors import InputError, OutputExistsError
+from hpcembed.runtime.errors import InputError, OutputExistsError
 
 __all__ = ["Results", "environment"]
 

@@ -30,7 +30,7 @@ from hpcembed.bench.judging import Answer, Measured, measure, verdict
 from hpcembed.bench.methods import Fitted, Method, Task
 from hpcembed.bench.records import Record
 from hpcembed.bench.truth import Covariance, Reference, reference_of
-from hpcembed.memory import available_per_rank
+from hpcembed.runtime.memory import available_per_rank
 
 __all__ = ["EXPECTED", "Settings", "last_words", "run_table", "set_threads", "small_rows"]
 
@@ -38,7 +38,7 @@ __all__ = ["EXPECTED", "Settings", "last_words", "run_table", "set_threads", "sm
 EXPECTED = (
     PETSc.Error,
     SystemError,  # how newer bindings report PETSc's
-    ArithmeticError,  # also hpcembed.errors.ConvergenceError
+    ArithmeticError,  # also hpcembed.runtime.errors.ConvergenceError
     ValueError,
     RuntimeError,
     MemoryError,

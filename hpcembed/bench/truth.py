@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from hpcembed.embedding import PCA
-from hpcembed.errors import InputError
+from hpcembed.runtime.errors import InputError
 
 __all__ = ["Covariance", "Reference", "reference_of"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 
+from hpcembed.data.dataset import RawTable, Summary
 from hpcembed.data.labels import labels_from_array
-from hpcembed.data.table import RawTable, Summary
-from hpcembed.parallel import ownership_range
+from hpcembed.runtime.ranks import ownership_range
 
 __all__ = ["DigitsTable"]
 

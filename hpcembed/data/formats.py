@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hpcembed.config import DataConfig
-from hpcembed.data.arrays import open_npy, open_npz
-from hpcembed.data.cifar10 import CifarTable
-from hpcembed.data.csv_table import CsvTable
+from hpcembed.data.arrays.cifar10 import CifarTable
+from hpcembed.data.arrays.hdf5 import open_hdf5
+from hpcembed.data.arrays.idx import open_idx
+from hpcembed.data.arrays.numpy_files import open_npy, open_npz
+from hpcembed.data.arrays.stored_array import ArrayTable, LabelFile
+from hpcembed.data.dataset import Source
 from hpcembed.data.digits import DigitsTable
-from hpcembed.data.documents import TEXT_FORMATS, open_text
-from hpcembed.data.hdf5 import open_hdf5
-from hpcembed.data.idx import open_idx
-from hpcembed.data.label_file import open_labels
-from hpcembed.data.matrix_market import MatrixMarketTable
-from hpcembed.data.stored_array import ArrayTable, LabelFile
-from hpcembed.data.svmlight import SvmlightTable
-from hpcembed.data.table import Source
-from hpcembed.errors import ConfigError
+from hpcembed.data.label_files import open_labels
+from hpcembed.data.settings import DataSettings
+from hpcembed.data.tables.csv_table import CsvTable
+from hpcembed.data.tables.matrix_market import MatrixMarketTable
+from hpcembed.data.tables.svmlight import SvmlightTable
+from hpcembed.data.text.documents import TEXT_FORMATS, open_text
+from hpcembed.runtime.errors import ConfigError
 
 __all__ = ["format_of", "open_source"]
 
@@ -45,7 +45,7 @@ _LABELS_APART = ("idx", "npy", "matrix_market")
 _IDX_NAME = re.compile(r"[-.]idx\d+[-.]\w+$")
 
 
-def format_of(config: DataConfig) -> str:
+def format_of(config: DataSettings) -> str:
     """The format that a configuration means. Not collective.
 
     Raises
@@ -87,7 +87,7 @@ def format_of(config: DataConfig) -> str:
 
 
 def open_source(
-    kind: str, paths: tuple[Path, ...], labels: Path | None, config: DataConfig
+    kind: str, paths: tuple[Path, ...], labels: Path | None, config: DataSettings
 ) -> Source:
     """Open the files of one table: headers are read and checked. Not collective.
 

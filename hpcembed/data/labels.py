@@ -17,8 +17,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.errors import InputError
-from hpcembed.parallel import agreement
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import agreement
 
 __all__ = [
     "MAX_CLASSES",

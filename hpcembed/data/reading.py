@@ -14,23 +14,22 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.config import DataConfig, GraphConfig
-from hpcembed.config_limits import GRAPH_FORMATS
-from hpcembed.data.documents import TEXT_FORMATS
+from hpcembed.data.dataset import Dataset, Description, RawTable, Source, Summary, Table, place_rows
+from hpcembed.data.files import file_size
 from hpcembed.data.formats import format_of, open_source
-from hpcembed.data.graph_table import Smooth, open_graph
+from hpcembed.data.graphs.node_table import Smooth, open_graph
 from hpcembed.data.labels import encode_labels
-from hpcembed.data.preflight import file_size
 from hpcembed.data.scaling import fit_scaling
-from hpcembed.data.sparse_columns import align_columns
+from hpcembed.data.settings import GRAPH_FORMATS, DataSettings, GraphSettings
 from hpcembed.data.splits import held_out_rows
-from hpcembed.data.table import Dataset, Description, RawTable, Source, Summary, Table, place_rows
-from hpcembed.data.text_files import folder_size
-from hpcembed.data.text_tables import as_term_rows
-from hpcembed.errors import ConfigError, InputError
-from hpcembed.memory import available_per_rank, check_fits
-from hpcembed.parallel import agreement
-from hpcembed.text import TermRows
+from hpcembed.data.tables.sparse_columns import align_columns
+from hpcembed.data.text import TermRows
+from hpcembed.data.text.document_files import folder_size
+from hpcembed.data.text.document_tables import as_term_rows
+from hpcembed.data.text.documents import TEXT_FORMATS
+from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.ranks import agreement
 
 __all__ = ["describe_dataset", "read_dataset"]
 
@@ -46,12 +45,12 @@ class _Plan:
 
 
 def read_dataset(
-    config: DataConfig,
+    config: DataSettings,
     data_dir: Path,
     comm: MPI.Comm,
     *,
     available_bytes: int | None = None,
-    graph: GraphConfig | None = None,
+    graph: GraphSettings | None = None,
     smooth: Smooth | None = None,
 ) -> Dataset:
     """Read, split and encode a labelled data set; each rank holds a consecutive share of the rows.
@@ -60,7 +59,7 @@ def read_dataset(
 
     Parameters
     ----------
-    config : DataConfig
+    config : DataSettings
         Format, files, labels, split, scaling.
     data_dir : Path
         Folder that the paths in `config` are relative to.
@@ -68,7 +67,7 @@ def read_dataset(
         More ranks than rows are allowed; some then hold none.
     available_bytes : int, optional
         Memory that a rank may take; by default what the machine has.
-    graph : GraphConfig, optional
+    graph : GraphSettings, optional
         How graphs are read.
     smooth : callable, optional
         What averages attributes over a graph, for those who ask for it.
@@ -87,7 +86,7 @@ def read_dataset(
     ConfigError
         The configuration contradicts itself.
     """
-    plan = _open(config, data_dir, comm, graph or GraphConfig(), smooth)
+    plan = _open(config, data_dir, comm, graph or GraphSettings(), smooth)
     summaries = [source.summary for source in plan.sources]
     _check_same_on_all_ranks(summaries, plan, comm)
     needed = sum(source.measure(comm) for source in plan.sources)
@@ -115,7 +114,7 @@ def read_dataset(
 
 
 def describe_dataset(
-    config: DataConfig, data_dir: Path, comm: MPI.Comm, graph: GraphConfig | None = None
+    config: DataSettings, data_dir: Path, comm: MPI.Comm, graph: GraphSettings | None = None
 ) -> Description:
     """Say what a data set holds from its headers; nothing large is read.
 
@@ -127,7 +126,7 @@ def describe_dataset(
     InputError, ConfigError
         As :func:`read_dataset`, as far as headers tell.
     """
-    plan = _open(config, data_dir, comm, graph or GraphConfig())
+    plan = _open(config, data_dir, comm, graph or GraphSettings())
     summaries = [source.summary for source in plan.sources]
     head = summaries[0]
     with agreement(comm):
@@ -155,10 +154,10 @@ def describe_dataset(
 
 
 def _open(
-    config: DataConfig,
+    config: DataSettings,
     data_dir: Path,
     comm: MPI.Comm,
-    graph: GraphConfig,
+    graph: GraphSettings,
     smooth: Smooth | None = None,
 ) -> _Plan:
     with agreement(comm):
@@ -186,7 +185,7 @@ def _open(
     return _Plan(kind, split, sources, files)
 
 
-def _split_kind(config: DataConfig) -> str:
+def _split_kind(config: DataSettings) -> str:
     if config.test_labels and not config.test:
         raise ConfigError("data.test_labels without data.test: name the test files, or neither")
     if config.split == "own" and not config.test:
@@ -200,7 +199,7 @@ def _split_kind(config: DataConfig) -> str:
     return config.split
 
 
-def _check_widths(summaries: Sequence[Summary], config: DataConfig) -> None:
+def _check_widths(summaries: Sequence[Summary], config: DataSettings) -> None:
     widths = {summary.n_features for summary in summaries}
     types = {summary.dtype for summary in summaries}
     # Sparse tables that only use few columns are widened to data.n_features.
@@ -240,7 +239,7 @@ def _encode_own(train: RawTable, test: RawTable, comm: MPI.Comm) -> tuple[Table,
     )
 
 
-def _split(table: RawTable, kind: str, config: DataConfig, comm: MPI.Comm) -> tuple[Table, Table]:
+def _split(table: RawTable, kind: str, config: DataSettings, comm: MPI.Comm) -> tuple[Table, Table]:
     codes, names = table.labels.codes, table.labels.values
     if table.nodes is None:  # those of graphs are codes already
         (codes,), names = encode_labels(table.labels, [], comm)

@@ -30,9 +30,9 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.preflight import BLOCK_BYTES
-from hpcembed.data.table import Rows, Scaling
-from hpcembed.errors import ConfigError, InputError
+from hpcembed.data.dataset import Rows, Scaling
+from hpcembed.data.files import BLOCK_BYTES
+from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["fit_scaling"]
 

@@ -15,9 +15,9 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.counter_keys import row_keys
-from hpcembed.errors import InputError
-from hpcembed.parallel import agreement
+from hpcembed.runtime.counter_keys import row_keys
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import agreement
 
 __all__ = ["held_out_rows"]
 

@@ -12,10 +12,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.data.graph import Graph, graph_of_rows
-from hpcembed.data.graph_exchange import Lookup, first_nodes
-from hpcembed.errors import InputError
-from hpcembed.parallel import agreement
+from hpcembed.data.graphs.exchange import Lookup, first_nodes
+from hpcembed.data.graphs.graph import Graph, graph_of_rows
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import agreement
 
 __all__ = ["OwnRows", "affinity_graph", "neighbour_affinities", "own_rows", "rbf_affinities"]
 

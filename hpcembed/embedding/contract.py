@@ -2,7 +2,7 @@
 
 An estimator keeps this contract by structure, without a base class; what most of them share is in
 :mod:`hpcembed.embedding.certificate` (the verdict on an eigenproblem) and
-:mod:`hpcembed.embedding.linear` (projections). :mod:`hpcembed.embedding.methods` lists them.
+:mod:`hpcembed.embedding.linear` (projections). :mod:`hpcembed.jobs.embedding_methods` lists them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding.reference import Comparison
-from hpcembed.matrix import DataMatrix
 from miramns import Check, EigenResult
 
 __all__ = ["Embedding", "LinearMap", "Machine", "OnCheck", "Plan", "Shape", "Spectrum"]
@@ -195,8 +195,8 @@ class Embedding(Protocol):
         """Coordinates of this rank's rows, shape (n_local, k).
 
         All ranks call it at the same time, so it may be collective. An error that one rank alone
-        may meet before a collective call must be agreed on (:func:`hpcembed.parallel.agreement`);
-        after the last one the caller agrees.
+        may meet before a collective call must be agreed on
+        (:func:`hpcembed.runtime.ranks.agreement`); after the last one the caller agrees.
         """
         ...
 

@@ -18,6 +18,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from hpcembed.data.matrix import RowSource, reading
 from hpcembed.embedding.certificate import Certificate
 from hpcembed.embedding.contract import LinearMap, Spectrum
 from hpcembed.embedding.information import InformationSettings, information_pairs
@@ -25,11 +26,10 @@ from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.linear import LinearEmbedding, available_bytes, n_nonzeros
 from hpcembed.embedding.pca import seed_of
 from hpcembed.embedding.solving import SolverSettings
-from hpcembed.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.matrix import RowSource, reading
-from hpcembed.memory import check_fits, format_bytes
 from hpcembed.operators import BUFFER_BYTES, column_moments, shared_rows
-from hpcembed.parallel import sum_over_ranks
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.runtime.memory import check_fits, format_bytes
+from hpcembed.runtime.ranks import sum_over_ranks
 
 __all__ = ["CooccurrenceEmbedding", "CooccurrencePlan", "plan_cooccurrence"]
 

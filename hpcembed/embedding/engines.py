@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 import miramns
+from hpcembed.data.matrix import RowSource
 from hpcembed.embedding.solving import (
     SolverSettings,
     krylov_schur,
     leading_vectors,
     solver_errors,
 )
-from hpcembed.matrix import RowSource
 from hpcembed.operators import (
     SINGLE_TOLERANCE,
     CovariancePasses,
@@ -34,13 +34,13 @@ from hpcembed.operators import (
     block_sizes,
     block_width,
     column_moments,
-    covariance,
     covariance_shell,
     gram_shell,
     shifted_triangle,
     symmetric_mat,
 )
-from hpcembed.parallel import ownership_range
+from hpcembed.operators.covariance.covariance import covariance
+from hpcembed.runtime.ranks import ownership_range
 from miramns import EigenResult
 
 __all__ = ["Components", "Request", "find_components"]

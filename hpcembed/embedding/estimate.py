@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from hpcembed.embedding.limits import check_limits
-from hpcembed.errors import InputError
 from hpcembed.operators import EnginePlan, plan_engine
+from hpcembed.runtime.errors import InputError
 
 __all__ = ["estimate_memory"]
 

@@ -16,12 +16,12 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 import miramns
+from hpcembed.data.matrix import DataMatrix, RowSource, RowStream
+from hpcembed.data.row_validation import assign
 from hpcembed.embedding.kernel_base import KernelEmbedding
 from hpcembed.embedding.kernel_choice import check_rows
 from hpcembed.embedding.linear import available_bytes
 from hpcembed.embedding.solving import krylov_schur, leading_vectors, solver_errors
-from hpcembed.errors import ConfigError, InputError
-from hpcembed.matrix import DataMatrix, RowSource, RowStream
 from hpcembed.operators import (
     RowFeatures,
     broadcast_array,
@@ -31,8 +31,8 @@ from hpcembed.operators import (
     symmetric_mat,
     tiles,
 )
-from hpcembed.parallel import allgather_rows, ownership_range
-from hpcembed.rows import assign
+from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ranks import allgather_rows, ownership_range
 from miramns import EigenResult
 
 __all__ = ["NOT_FINITE", "FeaturePCA"]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.data.matrix import DataMatrix, RowStream
 from hpcembed.embedding.linear import LinearEmbedding
-from hpcembed.errors import InputError
-from hpcembed.matrix import DataMatrix, RowStream
+from hpcembed.runtime.errors import InputError
 
 __all__ = ["GaussianModel"]
 

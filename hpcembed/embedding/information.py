@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 import miramns
 from hpcembed.embedding.solving import SolverSettings, krylov_schur, solver_errors
-from hpcembed.errors import ConfigError
 from hpcembed.operators import TermRows, check_information, positive_information
-from hpcembed.parallel import allgather_rows
+from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.ranks import allgather_rows
 from miramns import EigenResult
 
 __all__ = ["InformationPairs", "InformationSettings", "information_pairs"]

@@ -8,6 +8,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from hpcembed.data.matrix import RowSource
 from hpcembed.embedding.certificate import Certificate
 from hpcembed.embedding.contract import Spectrum
 from hpcembed.embedding.estimate import default_tolerance
@@ -16,9 +17,8 @@ from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.linear import RowEstimator
 from hpcembed.embedding.pca import seed_of
 from hpcembed.embedding.solving import SolverSettings
-from hpcembed.errors import ConvergenceError, InputError
-from hpcembed.matrix import RowSource
 from hpcembed.operators import Kernel, column_moments
+from hpcembed.runtime.errors import ConvergenceError, InputError
 from miramns import EigenResult
 
 __all__ = ["KernelEmbedding"]

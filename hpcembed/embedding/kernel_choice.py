@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.errors import ConfigError, InputError
-from hpcembed.matrix import RowSource
-from hpcembed.operators import KERNELS, Kernel, column_moments, largest_entries, sampled_rows
-from hpcembed.parallel import agreement
+from hpcembed.data.matrix import RowSource
+from hpcembed.operators import KERNELS, Kernel, column_moments, largest_entries
+from hpcembed.operators.kernel.sampled_rows import sampled_rows
+from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ranks import agreement
 
 __all__ = ["Gamma", "KernelChoice", "check_kernel", "check_rows", "choose_kernel"]
 

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 import miramns
+from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding.kernel_choice import KernelChoice
 from hpcembed.embedding.solving import SolverSettings, krylov_schur, solver_errors
-from hpcembed.errors import InputError
-from hpcembed.matrix import DataMatrix
 from hpcembed.operators import (
     SINGLE_TOLERANCE,
     KernelPasses,
@@ -32,7 +31,8 @@ from hpcembed.operators import (
     kernel_shell,
     kernel_sizes,
 )
-from hpcembed.parallel import gather_rows
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import gather_rows
 from miramns import EigenResult
 
 __all__ = ["KernelComponents", "KernelRequest", "find_kernel_components"]

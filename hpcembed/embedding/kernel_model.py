@@ -10,15 +10,15 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from hpcembed.data.matrix import DataMatrix, RowStream
+from hpcembed.data.row_validation import assign
 from hpcembed.embedding.kernel_base import KernelEmbedding
 from hpcembed.embedding.kernel_choice import check_rows
 from hpcembed.embedding.kernel_engines import KernelComponents
 from hpcembed.embedding.linear import wrapped
-from hpcembed.errors import ConfigError, InputError
-from hpcembed.matrix import DataMatrix, RowStream
 from hpcembed.operators import RowsOfAll, kernel_coordinates
-from hpcembed.parallel import agreement, sum_over_ranks
-from hpcembed.rows import assign
+from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ranks import agreement, sum_over_ranks
 
 __all__ = ["KernelModel"]
 

@@ -1,8 +1,8 @@
 """Kernel principal components: dominant eigenpairs of the centred kernel of all rows, exact.
 
 scikit-learn's names, numbers and sign rule, for rows on one computer or on many, without storing
-the kernel where that does not fit: see :mod:`hpcembed.operators.kernel`. For many rows the
-approximations of :mod:`hpcembed.embedding.kernel_features` cost a small part of it.
+the kernel where that does not fit: see :mod:`hpcembed.operators.kernel.kernel`. For many rows the
+approximations of :mod:`hpcembed.embedding.nystroem` cost a small part of it.
 
 Reference: Schoelkopf, Smola, Mueller, "Nonlinear component analysis as a kernel eigenvalue
 problem", Neural Computation 10 (1998).
@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from mpi4py import MPI
 
+from hpcembed.data.matrix import DataMatrix, RowStream
 from hpcembed.embedding.kernel_choice import (
     Gamma,
     check_kernel,
@@ -32,12 +33,11 @@ from hpcembed.embedding.kernel_engines import (
 from hpcembed.embedding.kernel_model import KernelModel
 from hpcembed.embedding.linear import available_bytes, n_nonzeros
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
-from hpcembed.errors import ConfigError, InputError
-from hpcembed.matrix import DataMatrix, RowStream
 from hpcembed.operators import (
     KernelPlan,
     plan_kernel,
 )
+from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["KernelPCA"]
 
@@ -62,7 +62,7 @@ class KernelPCA(KernelModel):
     coef0 : float
         Of poly.
     eigen_solver : {"auto", "matrix_free", "assembled", "lapack"}
-        auto asks the cost model (:mod:`hpcembed.operators.kernel_cost`).
+        auto asks the cost model (:mod:`hpcembed.operators.kernel.cost`).
     tol : float, optional
         Largest true residual, relative to the largest eigenvalue. Default: 1e-6 for rows in
         single precision or short integers, 1e-10 for double.

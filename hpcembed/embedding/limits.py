@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcembed.errors import ConfigError
+from hpcembed.runtime.errors import ConfigError
 
 __all__ = ["check_limits"]
 

@@ -15,12 +15,12 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
 
+from hpcembed.data.matrix import DataMatrix, RowSource, RowStream
+from hpcembed.data.row_validation import assign
 from hpcembed.embedding.solving import SolverSettings
-from hpcembed.errors import ConfigError, InputError
-from hpcembed.matrix import DataMatrix, RowSource, RowStream
-from hpcembed.memory import available_per_rank
-from hpcembed.parallel import agreement, available_cores
-from hpcembed.rows import assign
+from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.memory import available_per_rank
+from hpcembed.runtime.ranks import agreement, available_cores
 
 __all__ = [
     "LinearEmbedding",
@@ -44,8 +44,8 @@ _TYPES = [np.float64, np.float32, *(np.dtype(code).type for code in "bBhHiIlL?")
 class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Base of estimators of rows, which may be distributed.
 
-    Rows may be a :class:`~hpcembed.matrix.DataMatrix`, or an array or sparse matrix: all rows, or
-    this rank's where `fit` was given a communicator.
+    Rows may be a :class:`~hpcembed.data.matrix.DataMatrix`, or an array or sparse matrix: all rows,
+    or this rank's where `fit` was given a communicator.
     """
 
     comm_: MPI.Intracomm

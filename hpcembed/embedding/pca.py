@@ -12,6 +12,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from hpcembed.data.matrix import RowSource
 from hpcembed.embedding.certificate import Certificate
 from hpcembed.embedding.contract import LinearMap, Spectrum
 from hpcembed.embedding.engines import Components, Request, find_components
@@ -21,10 +22,9 @@ from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.linear import available_bytes, n_nonzeros
 from hpcembed.embedding.reference import subspace_sin_angle
 from hpcembed.embedding.solving import SolverSettings, engine_tolerance
-from hpcembed.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.matrix import RowSource
 from hpcembed.operators import EnginePlan, expected_products, plan_engine
-from hpcembed.parallel import allgather_rows
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.runtime.ranks import allgather_rows
 
 __all__ = ["PCA", "seed_of", "subspace_sin_angle"]
 

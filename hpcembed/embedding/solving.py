@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 import miramns
-from hpcembed.errors import ConfigError, InputError
+from hpcembed.runtime.errors import ConfigError, InputError
 from miramns import Check, EigenResult
 
 __all__ = [

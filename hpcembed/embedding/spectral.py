@@ -1,9 +1,9 @@
 """Spectral embedding: the nodes of a graph placed by dominant eigenvectors of one of its operators.
 
-Coordinates come from :mod:`hpcembed.operators.graph`; the default are those of scikit-learn,
-eigenvectors of the random walk without the constant one. Deviations from scikit-learn: residuals
-are computed and returned, a matrix that is not symmetric is said to be so, nodes without edges are
-defined, and new nodes can be placed.
+Coordinates come from :mod:`hpcembed.operators.graph.graph_operators`; the default are those of
+scikit-learn, eigenvectors of the random walk without the constant one. Deviations from
+scikit-learn: residuals are computed and returned, a matrix that is not symmetric is said to be so,
+nodes without edges are defined, and new nodes can be placed.
 
 New nodes (Nystroem): where N u = theta u, the entry of an eigenvector at any node is the mean of
 the entries at its neighbours over theta, so a row of affinities gives coordinates. They are exact
@@ -29,8 +29,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 import miramns
-from hpcembed.data.graph import Graph
-from hpcembed.data.graph_exchange import Lookup, first_nodes
+from hpcembed.data.graphs.exchange import Lookup, first_nodes
+from hpcembed.data.graphs.graph import Graph
 from hpcembed.embedding.affinity import (
     OwnRows,
     affinity_graph,
@@ -42,14 +42,14 @@ from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.linear import validated
 from hpcembed.embedding.pca import seed_of
 from hpcembed.embedding.solving import SolverSettings, krylov_schur, solver_errors
-from hpcembed.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.operators.graph import (
+from hpcembed.operators.graph.graph_operators import (
     GRAPH_OPERATORS,
     GraphOperator,
     GraphOperatorKind,
     graph_operator,
 )
-from hpcembed.operators.known_pairs import component_vectors
+from hpcembed.operators.graph.known_pairs import component_vectors
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from miramns import EigenResult
 
 __all__ = ["SpectralEmbedding"]
@@ -87,7 +87,7 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
     n_jobs : int, optional
         For the search of neighbours.
     operator : {"random_walk", "laplacian", "normalized", "modularity", "adjacency"}
-        Whose eigenvectors; see :mod:`hpcembed.operators.graph`.
+        Whose eigenvectors; see :mod:`hpcembed.operators.graph.graph_operators`.
     tau : float or "mean"
         Regularisation of the normalised operators, for graphs with many nodes of low degree, or
         with many small components.

@@ -15,11 +15,11 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.vocabulary import learn_vocabulary, unusable_word
-from hpcembed.errors import ConfigError, HpcembedError, InputError
+from hpcembed.data.text import TokenIds, Vocabulary, index_tokens
+from hpcembed.data.text.vocabulary_learning import learn_vocabulary, unusable_word
 from hpcembed.operators import TokenDocuments, term_counts
-from hpcembed.parallel import agreement
-from hpcembed.text import TokenIds, Vocabulary, index_tokens
+from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
+from hpcembed.runtime.ranks import agreement
 
 __all__ = ["Corpus", "as_numbers", "corpus_of", "weighted_rows"]
 

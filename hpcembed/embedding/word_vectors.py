@@ -1,12 +1,13 @@
 """Word vectors with a certificate: dominant eigenvectors of the information in co-occurrences.
 
 Words that stand near the same words get vectors that point the same way. Words are counted within
-a window over the documents of all ranks (:mod:`hpcembed.operators.cooccurrence`), counts become
-shifted positive pointwise mutual information M (:mod:`hpcembed.operators.information`), and with
-the eigenpairs ``M u = lambda u`` of largest modulus the vector of word i is row i of
-``U |Lambda|^p``. With p = 1/2 this is the factorisation that word2vec's skip-gram with negative
-sampling approaches: Levy, Goldberg, "Neural word embedding as implicit matrix factorization",
-NIPS 27 (2014); Levy, Goldberg, Dagan, TACL 3 (2015).
+a window over the documents of all ranks (:mod:`hpcembed.operators.cooccurrence.counts`), counts
+become shifted positive pointwise mutual information M
+(:mod:`hpcembed.operators.cooccurrence.mutual_information`), and with the eigenpairs ``M u = lambda
+u`` of largest modulus the vector of word i is row i of ``U |Lambda|^p``. With p = 1/2 this is the
+factorisation that word2vec's skip-gram with negative sampling approaches: Levy, Goldberg, "Neural
+word embedding as implicit matrix factorization", NIPS 27 (2014); Levy, Goldberg, Dagan, TACL 3
+(2015).
 
 Deviation. M is symmetric here (see there), so that eigenpairs take the place of singular triplets:
 the modulus of an eigenvalue is the singular value, and its sign is not used.
@@ -22,22 +23,18 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from hpcembed.data.documents import Documents
+from hpcembed.data.text.documents import Documents
 from hpcembed.embedding.certificate import Certificate
 from hpcembed.embedding.information import InformationSettings, information_pairs
 from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.pca import seed_of
 from hpcembed.embedding.solving import SolverSettings
 from hpcembed.embedding.word_documents import as_numbers, corpus_of, weighted_rows
-from hpcembed.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.memory import available_per_rank, check_fits
-from hpcembed.operators import (
-    BUFFER_BYTES,
-    Window,
-    cooccurrence,
-    same_on_all_ranks,
-)
-from hpcembed.parallel import agreement
+from hpcembed.operators import BUFFER_BYTES, Window, same_on_all_ranks
+from hpcembed.operators.cooccurrence.counts import cooccurrence
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.ranks import agreement
 
 __all__ = ["WordVectors"]
 
@@ -81,7 +78,7 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     random_state : int, RandomState or None
         Of the start vector; None is 0, so that results repeat.
     buffer_bytes : int
-        Memory of a rank for counting, see :func:`hpcembed.operators.cooccurrence`.
+        Memory of a rank for counting, see :func:`hpcembed.operators.cooccurrence.counts`.
     solver : SolverSettings, optional
         MIRAMns or Krylov-Schur; ``criterion="relative"`` makes `tol` relative to each eigenvalue.
 
@@ -153,7 +150,8 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     ) -> Self:
         """Find the vectors of the words of documents.
 
-        Collective on `comm`, or on the communicator of :class:`~hpcembed.data.documents.Documents`.
+        Collective on `comm`, or on the communicator of
+        :class:`~hpcembed.data.text.documents.Documents`.
 
         Parameters
         ----------

@@ -1,11 +1,18 @@
 """Operators: a DataMatrix in, a square PETSc Mat out whose dominant eigenvectors embed the data."""
 
-from hpcembed.operators.cooccurrence import (
+from hpcembed.operators.cooccurrence.count_matrix import TermRows
+from hpcembed.operators.cooccurrence.counts import (
     BUFFER_BYTES,
     cooccurrence,
     same_on_all_ranks,
     term_counts,
 )
+from hpcembed.operators.cooccurrence.features import correlation, feature_cooccurrence, shared_rows
+from hpcembed.operators.cooccurrence.mutual_information import (
+    check_information,
+    positive_information,
+)
+from hpcembed.operators.cooccurrence.windows import TokenDocuments, Window
 from hpcembed.operators.cost import (
     SINGLE_TOLERANCE,
     EngineCost,
@@ -16,15 +23,18 @@ from hpcembed.operators.cost import (
     expected_products,
     plan_engine,
 )
-from hpcembed.operators.covariance import (
+from hpcembed.operators.covariance.covariance import (
     CovarianceOperator,
     covariance,
     covariance_triangle,
     shifted_triangle,
     symmetric_mat,
 )
-from hpcembed.operators.feature_counts import correlation, feature_cooccurrence, shared_rows
-from hpcembed.operators.feature_maps import (
+from hpcembed.operators.covariance.gram import GramPasses, gram_shell
+from hpcembed.operators.covariance.moments import column_moments
+from hpcembed.operators.covariance.passes import CovariancePasses, Moments, covariance_shell
+from hpcembed.operators.kernel.cost import KernelPlan, kernel_sizes, plan_kernel
+from hpcembed.operators.kernel.feature_maps import (
     FeaturePlan,
     FourierFeatures,
     LandmarkFeatures,
@@ -35,17 +45,10 @@ from hpcembed.operators.feature_maps import (
     independent_landmarks,
     plan_features,
 )
-from hpcembed.operators.gram import GramPasses, gram_shell
-from hpcembed.operators.information import check_information, positive_information
-from hpcembed.operators.kernel import KernelPasses, KernelRows, kernel_shell
-from hpcembed.operators.kernel_cost import KernelPlan, kernel_sizes, plan_kernel
-from hpcembed.operators.kernel_tiles import KERNELS, Kernel, largest_entries, tile_rows, tiles
-from hpcembed.operators.moments import column_moments
-from hpcembed.operators.passes import CovariancePasses, Moments, covariance_shell
-from hpcembed.operators.rows_of_all import RowsOfAll, broadcast_array, kernel_coordinates
-from hpcembed.operators.sampled_rows import sampled_rows
-from hpcembed.operators.term_rows import TermRows
-from hpcembed.operators.window_counts import TokenDocuments, Window
+from hpcembed.operators.kernel.kernel import KernelPasses, KernelRows, kernel_shell
+from hpcembed.operators.kernel.rows_of_all import RowsOfAll, broadcast_array, kernel_coordinates
+from hpcembed.operators.kernel.sampled_rows import sampled_rows
+from hpcembed.operators.kernel.tiles import KERNELS, Kernel, largest_entries, tile_rows, tiles
 
 __all__ = [
     "BUFFER_BYTES",

@@ -28,8 +28,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcembed.errors import ConfigError, MemoryLimitError
-from hpcembed.memory import format_bytes
+from hpcembed.runtime.errors import ConfigError, MemoryLimitError
+from hpcembed.runtime.memory import format_bytes
 
 __all__ = [
     "SINGLE_TOLERANCE",

@@ -78,8 +78,8 @@ def test_counting_alone(run_mpi, small):
 def test_a_wrong_answer_has_no_time(monkeypatch):
     from mpi4py import MPI
 
+    from hpcembed.data.text import Vocabulary
     from hpcembed.operators import TokenDocuments
-    from hpcembed.text import Vocabulary
 
     spec = importlib.util.spec_from_file_location("word_vectors_script", SCRIPT)
     script = importlib.util.module_from_spec(spec)

@@ -23,7 +23,7 @@ from hpcembed.bench.running import Settings, run_table
 from hpcembed.bench.tables import fastest_exact_peer, markdown
 from hpcembed.bench.truth import Covariance, reference_of
 from hpcembed.cli import main
-from hpcembed.errors import ConfigError, InputError
+from hpcembed.runtime.errors import ConfigError, InputError
 
 HERE = Path()
 

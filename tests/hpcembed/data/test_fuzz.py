@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
 
-from hpcembed.config import DataConfig
-from hpcembed.data import read_dataset, read_matrix
-from hpcembed.errors import HpcembedError
+from hpcembed.data.reading import read_dataset
+from hpcembed.data.settings import DataSettings
+from hpcembed.data.tables.matrix_market import read_matrix
+from hpcembed.runtime.errors import HpcembedError
 
 ROWS = np.random.default_rng(0).standard_normal((12, 3)).astype("f4")
 LABELS = np.arange(12, dtype=np.uint8) % 3
@@ -101,7 +102,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_mutated_files_are_read_or_refused(kind, folder):
     original, file_format, others = KINDS[kind]
-    config = DataConfig(format=file_format, train=("a",), test_fraction=0.4, **others)
+    config = DataSettings(format=file_format, train=("a",), test_fraction=0.4, **others)
 
     @settings(
         max_examples=150,
@@ -153,6 +154,6 @@ def test_a_directory_of_an_archive_that_lies(folder):
     with zipfile.ZipFile(folder / "a", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", bytes(10**7))
         archive.writestr("y.npy", _npy())
-    config = DataConfig(format="npz", train=("a",))
+    config = DataSettings(format="npz", train=("a",))
     with pytest.raises(HpcembedError, match="not a NPY array"):
         read_dataset(config, folder, MPI.COMM_SELF)

@@ -7,8 +7,8 @@ import pytest
 from mpi4py import MPI
 
 from hpcembed.data.labels import encode_labels, labels_from_array, labels_from_text
-from hpcembed.errors import InputError
-from hpcembed.parallel import ownership_range
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import ownership_range
 
 WORDS = ["pear", "fig", "Fig", "10", "9", "pear", "fig", "10", "9", "Fig"]
 

@@ -12,10 +12,11 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from hpcembed.config import DataConfig
-from hpcembed.data import read_dataset, read_matrix
-from hpcembed.errors import InputError
-from hpcembed.parallel import ownership_range
+from hpcembed.data.reading import read_dataset
+from hpcembed.data.settings import DataSettings
+from hpcembed.data.tables.matrix_market import read_matrix
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import ownership_range
 
 pytestmark = pytest.mark.mpi
 FORMATS = [
@@ -36,7 +37,7 @@ def whole(kind: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     return rows, labels
 
 
-def write(kind: str, folder: Path, rows: np.ndarray, labels: np.ndarray) -> DataConfig:
+def write(kind: str, folder: Path, rows: np.ndarray, labels: np.ndarray) -> DataSettings:
     pack = gzip.compress if kind.endswith(".gz") else bytes
     path = folder / "a"
     np.savetxt(folder / "y.txt", labels, fmt="c%d")
@@ -44,22 +45,22 @@ def write(kind: str, folder: Path, rows: np.ndarray, labels: np.ndarray) -> Data
     if kind.startswith("idx"):
         head = b"\0\0\x0e\x02" + struct.pack(">2I", *rows.shape)
         path.write_bytes(pack(head + rows.astype(">f8").tobytes()))
-        return DataConfig(format="idx", train=("a",), test=("a",), **apart)
+        return DataSettings(format="idx", train=("a",), test=("a",), **apart)
     if kind == "cifar10":
         planes = rows.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).reshape(-1, 3072)
         records = np.concatenate([labels[:, None].astype("u1"), planes], axis=1)
         path.write_bytes(records[:1].tobytes())
         (folder / "b").write_bytes(records[1:].tobytes())
-        return DataConfig(format="cifar10", train=("a", "b"), test=("a", "b"))
+        return DataSettings(format="cifar10", train=("a", "b"), test=("a", "b"))
     if kind.startswith("npz"):
         save = np.savez_compressed if "compressed" in kind else np.savez
         with path.open("wb") as stream:
             save(stream, x=rows, y=labels)
-        return DataConfig(format="npz", train=("a",), test=("a",))
+        return DataSettings(format="npz", train=("a",), test=("a",))
     if kind == "npy":
         with path.open("wb") as stream:
             np.save(stream, np.asfortranarray(rows))
-        return DataConfig(format="npy", train=("a",), test=("a",), **apart)
+        return DataSettings(format="npy", train=("a",), test=("a",), **apart)
     if kind.startswith("csv"):
         lines = [
             ",".join([*(repr(float(value)) for value in row), f"c{label}"]) + "\n"
@@ -69,26 +70,26 @@ def write(kind: str, folder: Path, rows: np.ndarray, labels: np.ndarray) -> Data
         files = ("a", "b") if "two" in kind else ("a",)
         path.write_bytes(pack((head + "".join(lines[:2] if "two" in kind else lines)).encode()))
         (folder / "b").write_text(head + "".join(lines[2:]).rstrip())
-        return DataConfig(format="csv", train=files, test=files, label_column="kind")
+        return DataSettings(format="csv", train=files, test=files, label_column="kind")
     if kind.startswith(("coordinate", "array")):
         content = scipy.sparse.coo_array(rows) if "coordinate" in kind else rows
         scipy.io.mmwrite(folder / "m.mtx", content, precision=17)
         path.write_bytes(pack((folder / "m.mtx").read_bytes()))
-        return DataConfig(format="matrix_market", train=("a",), test=("a",), **apart)
+        return DataSettings(format="matrix_market", train=("a",), test=("a",), **apart)
     if kind.startswith("svmlight"):
         lines = [
             " ".join([str(label), *(f"{j + 1}:{row[j]!r}" for j in np.flatnonzero(row))])
             for row, label in zip(rows.tolist(), labels, strict=True)
         ]
         path.write_bytes(pack(("# head\n" + "\n".join(lines)).encode()))
-        return DataConfig(format="svmlight", train=("a",), test=("a",))
+        return DataSettings(format="svmlight", train=("a",), test=("a",))
     with h5py.File(path, "w") as file:
         file["x"] = rows
         file["y"] = labels
-    return DataConfig(format="hdf5", train=("a",), test=("a",))
+    return DataSettings(format="hdf5", train=("a",), test=("a",))
 
 
-def shared_file(comm, folder: Path, kind: str, n: int) -> tuple[DataConfig, Path]:
+def shared_file(comm, folder: Path, kind: str, n: int) -> tuple[DataSettings, Path]:
     folder = folder / f"{kind.replace(' ', '_')}_{n}"
     config = None
     if comm.rank == 0:
@@ -126,7 +127,7 @@ def test_the_shares_are_the_whole(comm, shared_tmp, kind, n):
 @pytest.mark.parametrize("kind", ["npz", "csv", "coordinate"])
 def test_splits_pick_the_same_rows_on_any_number_of_ranks(comm, shared_tmp, kind):
     config, folder = shared_file(comm, shared_tmp, kind, 47)
-    config = DataConfig(
+    config = DataSettings(
         format=config.format,
         train=config.train,
         train_labels=config.train_labels,
@@ -190,7 +191,7 @@ def test_numbering_of_sparse_features_is_settled_over_ranks(comm, shared_tmp):
     if comm.rank == 0:
         (shared_tmp / "z.svm").write_text("1 0:1\n" + "2 3:1 5:2\n" * 20)
     comm.Barrier()
-    config = DataConfig(train=("z.svm",), test=("z.svm",))
+    config = DataSettings(train=("z.svm",), test=("z.svm",))
     data = read_dataset(config, shared_tmp, comm)
     rows, _ = gather(comm, data.train)
     assert rows.shape == (21, 6)

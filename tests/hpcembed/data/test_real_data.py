@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from hpcembed.config import DataConfig
-from hpcembed.data import describe_dataset, read_dataset, read_matrix
+from hpcembed.data.reading import describe_dataset, read_dataset
+from hpcembed.data.settings import DataSettings
+from hpcembed.data.tables.matrix_market import read_matrix
 
-MNIST = DataConfig(
+MNIST = DataSettings(
     name="mnist",
     train=("mnist/train-images-idx3-ubyte.gz",),
     train_labels="mnist/train-labels-idx1-ubyte.gz",
@@ -17,7 +18,7 @@ MNIST = DataConfig(
     test_labels="mnist/t10k-labels-idx1-ubyte.gz",
     scaling="divide",
 )
-CIFAR10 = DataConfig(
+CIFAR10 = DataSettings(
     name="cifar10",
     train=tuple(f"cifar10/data_batch_{number}.bin" for number in range(1, 6)),
     test=("cifar10/test_batch.bin",),
@@ -62,7 +63,7 @@ def test_cifar10(data_dir, comm):
 
 @pytest.mark.mpi
 def test_date_fruit(data_dir, comm):
-    config = DataConfig(
+    config = DataSettings(
         name="date_fruit",
         train=("tabular/date_fruit_datasets.csv",),
         label_column="Class",
@@ -86,7 +87,7 @@ def test_date_fruit(data_dir, comm):
 
 @pytest.mark.mpi
 def test_fetal_health(data_dir, comm):
-    config = DataConfig(
+    config = DataSettings(
         name="fetal", train=("tabular/fetal_health.csv",), label_column="fetal_health"
     )
     data = read_dataset(config, data_dir, comm)
@@ -101,7 +102,7 @@ def test_fetal_health(data_dir, comm):
 
 @pytest.mark.mpi
 def test_unsw_nb15(data_dir, comm):
-    config = DataConfig(name="unsw", train=("tabular/unsw_nb15.npz",), split="random")
+    config = DataSettings(name="unsw", train=("tabular/unsw_nb15.npz",), split="random")
     data = read_dataset(config, data_dir, comm)
     assert data.train.n_rows + data.test.n_rows == 257657
     assert data.test.n_rows == round(0.2 * 257657)

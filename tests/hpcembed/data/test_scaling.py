@@ -10,10 +10,10 @@ import scipy.sparse
 from mpi4py import MPI
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from hpcembed.data import fit_scaling
-from hpcembed.data.preflight import BLOCK_BYTES
-from hpcembed.errors import ConfigError, InputError
-from hpcembed.parallel import ownership_range
+from hpcembed.data.files import BLOCK_BYTES
+from hpcembed.data.scaling import fit_scaling
+from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ranks import ownership_range
 
 
 def features(n: int = 500) -> np.ndarray:

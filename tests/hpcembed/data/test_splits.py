@@ -7,10 +7,10 @@ import pytest
 from mpi4py import MPI
 from sklearn.model_selection import train_test_split
 
-from hpcembed.data import held_out_rows
-from hpcembed.data.counter_keys import row_keys, uniform
-from hpcembed.errors import InputError
-from hpcembed.parallel import ownership_range
+from hpcembed.data.splits import held_out_rows
+from hpcembed.runtime.counter_keys import row_keys, uniform
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import ownership_range
 
 N = 1000
 CODES = np.random.default_rng(0).choice(4, N, p=[0.6, 0.3, 0.097, 0.003]).astype(np.int64)

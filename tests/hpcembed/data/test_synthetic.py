@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcembed.config import DataConfig
-from hpcembed.data import planted_covariance, planted_directions, read_dataset, write_winnipeg_like
-from hpcembed.parallel import ownership_range
+from hpcembed.data.reading import read_dataset
+from hpcembed.data.settings import DataSettings
+from hpcembed.data.synthetic import planted_covariance, planted_directions, write_winnipeg_like
+from hpcembed.runtime.ranks import ownership_range
 
 SPECTRUM = [9.0, 4.0, 1.0, 0.25]
 
@@ -43,7 +44,7 @@ def test_winnipeg_like(tmp_path, comm):
     header, first = (tmp_path / "WinnipegDataset.txt").read_text().split("\n")[:2]
     assert header == "label," + ",".join(f"f{j}" for j in range(1, 175))
     assert len(first.split(",")) == 175
-    config = DataConfig(train=("WinnipegDataset.txt",), label_column="label")
+    config = DataSettings(train=("WinnipegDataset.txt",), label_column="label")
     data = read_dataset(config, tmp_path, comm)
     assert data.train.class_names == tuple("1234567")
     assert data.train.n_rows + data.test.n_rows == 700

@@ -6,19 +6,13 @@ import scipy.linalg
 import scipy.sparse
 
 import miramns
-from hpcembed import matrix
+from hpcembed.data import matrix
+from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding import PCA, SolverSettings, TruncatedSVD, engines
-from hpcembed.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
-from hpcembed.matrix import DataMatrix
-from hpcembed.operators import (
-    CovariancePasses,
-    GramPasses,
-    Moments,
-    covariance_shell,
-    gram_shell,
-    passes,
-)
-from hpcembed.parallel import ownership_range
+from hpcembed.operators import CovariancePasses, GramPasses, Moments, covariance_shell, gram_shell
+from hpcembed.operators.covariance import passes
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
+from hpcembed.runtime.ranks import ownership_range
 
 pytestmark = pytest.mark.mpi
 

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import hpcembed
 from hpcembed.embedding import PCA, SolverSettings, TruncatedSVD
-from hpcembed.errors import InputError
+from hpcembed.runtime.errors import InputError
 
 
 @parametrize_with_checks(

@@ -8,19 +8,13 @@ import scipy.sparse
 from sklearn.metrics.pairwise import pairwise_kernels
 
 import hpcembed
+from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding import KernelPCA, Nystroem, RandomFourierFeatures, SolverSettings
-from hpcembed.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
-from hpcembed.matrix import DataMatrix
-from hpcembed.operators import (
-    Kernel,
-    KernelPasses,
-    KernelRows,
-    RowsOfAll,
-    kernel_shell,
-    kernel_tiles,
-    rows_of_all,
-)
-from hpcembed.parallel import allgather_rows, ownership_range
+from hpcembed.operators import Kernel, KernelPasses, KernelRows, RowsOfAll, kernel_shell
+from hpcembed.operators.kernel import rows_of_all
+from hpcembed.operators.kernel import tiles as kernel_tiles
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
+from hpcembed.runtime.ranks import allgather_rows, ownership_range
 
 pytestmark = pytest.mark.mpi
 

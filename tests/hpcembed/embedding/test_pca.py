@@ -7,12 +7,12 @@ import pytest
 import sklearn.decomposition
 
 import miramns
+from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.synthetic import planted_covariance
 from hpcembed.embedding import PCA, SolverSettings, engines
 from hpcembed.embedding.pca import subspace_sin_angle
-from hpcembed.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.matrix import DataMatrix
-from hpcembed.parallel import allgather_rows, ownership_range
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.runtime.ranks import allgather_rows, ownership_range
 
 pytestmark = pytest.mark.mpi
 

@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import hpcembed
 from hpcembed.embedding import SolverSettings, SpectralEmbedding
-from hpcembed.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 
 X = load_digits().data[:300]
 

@@ -10,10 +10,10 @@ import scipy.sparse
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from hpcembed.data.graph_power_law import power_law_graph
+from hpcembed.data.graphs.power_law import power_law_graph
 from hpcembed.embedding import SolverSettings, SpectralEmbedding
-from hpcembed.errors import ConfigError, InputError
-from hpcembed.parallel import allgather_rows
+from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ranks import allgather_rows
 
 pytestmark = pytest.mark.mpi
 

@@ -8,14 +8,15 @@ import scipy.sparse
 from sklearn.base import clone
 
 import hpcembed
-from hpcembed.data.documents import Documents
 from hpcembed.data.labels import LocalLabels
+from hpcembed.data.matrix import DataMatrix
+from hpcembed.data.text import Vocabulary
+from hpcembed.data.text.documents import Documents
 from hpcembed.embedding import CooccurrenceEmbedding, SolverSettings, WordVectors
 from hpcembed.embedding.cooccurrence import plan_cooccurrence
-from hpcembed.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
-from hpcembed.matrix import DataMatrix
-from hpcembed.operators import TokenDocuments, Window, cooccurrence
-from hpcembed.text import Vocabulary
+from hpcembed.operators import TokenDocuments, Window
+from hpcembed.operators.cooccurrence.counts import cooccurrence
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
 
 pytestmark = pytest.mark.mpi
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hpcembed.errors import ConfigError, MemoryLimitError
 from hpcembed.operators import block_sizes, block_width, plan_engine
+from hpcembed.runtime.errors import ConfigError, MemoryLimitError
 
 
 def plan(n, d, k=10, **keywords):

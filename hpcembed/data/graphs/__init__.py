@@ -1,0 +1,1 @@
+"""Readers of graphs, and the symmetric adjacency matrix distributed by rows."""

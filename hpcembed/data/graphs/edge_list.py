@@ -1,0 +1,250 @@
+"""Edge lists: a line per edge, two node ids and perhaps a weight, between blanks or commas.
+
+Lines that begin with ``#`` or ``%`` are comments; a first line without numbers is a header. Further
+columns (times, say) are left alone. Ids are whole numbers up to 2^63 - 1, with any gaps. Each rank
+reads the lines of its own byte range.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.data.files import file_size, named_errors, open_stream
+from hpcembed.data.graphs.graph import EdgeShare, GraphOptions
+from hpcembed.data.line_ranges import LineRange, TextFile, line_blocks, share_lines
+from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.ranks import agreement
+
+__all__ = ["PairColumns", "node_id", "numbered_lines", "pair_columns", "read_edge_list"]
+
+_COMMENT = re.compile(rb"(?m)^[ \t]*[#%][^\n]*(?:\n|\Z)")
+_BLANK = re.compile(rb"(?m)^[ \t]*\r?\n")
+_AROUND = re.compile(rb"(?m)^[ \t]+|[ \t]+(?=,|\r?$)|(?<=,)[ \t]+")
+_ID = re.compile(r"\d{1,19}", re.ASCII)
+_HEAD_LINES = 2**16
+_LAST = 2**63 - 1
+
+#: Ids and weight, in pieces, joined, sent and sorted.
+_BYTES_PER_EDGE = 10 * 24
+
+
+@dataclass(frozen=True, slots=True)
+class PairColumns:
+    """How the lines of a file are divided.
+
+    Attributes
+    ----------
+    file : TextFile
+        Begins after comments and header at the top.
+    delimiter : str
+        A blank or a comma.
+    n_columns : int
+    header : str
+        The line that was left out as one, if any.
+    """
+
+    file: TextFile
+    delimiter: str
+    n_columns: int
+    header: str
+
+
+def pair_columns(path: Path, what: str) -> PairColumns:
+    """Look at the first lines of a file. Not collective.
+
+    Parameters
+    ----------
+    what : str
+        What a line holds, for messages.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, empty, or has no line of two columns.
+    """
+    file_size(path)
+    offset, number, header = 0, 0, ""
+    with named_errors(path), open_stream(path) as stream:
+        while line := stream.readline(_HEAD_LINES):
+            number += 1
+            if len(line) == _HEAD_LINES:
+                raise InputError(f"{path}: line {number}: 64 KiB without an end: no {what}")
+            fields = _fields(line, _delimiter(line))
+            if any(field.lstrip("+-")[:1].isdigit() for field in fields) or header:
+                if fields and len(fields) < 2:
+                    raise InputError(f"{path}: line {number}: one column: {what} needed")
+                if fields:
+                    return PairColumns(
+                        TextFile(path, offset, number), _delimiter(line), len(fields), header
+                    )
+            header = header or " ".join(fields)[:80]
+            offset += len(line)
+    raise InputError(f"{path}: no line with {what}: check data.format")
+
+
+def _delimiter(line: bytes) -> str:
+    return "," if b"," in line else " "
+
+
+def _fields(line: bytes, delimiter: str) -> list[str]:
+    text = line.decode("latin-1").strip()
+    if not text or text[0] in "#%":
+        return []
+    return [field.strip() for field in text.split(",")] if delimiter == "," else text.split()
+
+
+def numbered_lines(
+    block: bytes, first_line: int, delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Fields of every line with data, and its number. Not collective."""
+    for number, line in enumerate(block.split(b"\n"), first_line):
+        fields = _fields(line, delimiter)
+        if fields:
+            yield number, fields
+
+
+def read_edge_list(path: Path, comm: MPI.Comm, options: GraphOptions) -> EdgeShare:
+    """This rank's lines of an edge list.
+
+    Collective.
+
+    Raises
+    ------
+    InputError
+        On all ranks, with file and line: an id that is no whole number, a weight that is not
+        finite, or negative where that is refused, a line with too few columns.
+    MemoryLimitError
+        Before the edges are read, where they will not fit.
+    """
+    columns: PairColumns | None = None
+    with agreement(comm):
+        columns = pair_columns(path, "two node ids")
+    assert columns is not None  # or all ranks have raised
+    ranges, _ = share_lines([columns.file], comm, has_comments=True, has_blanks=True)
+    share = comm.allreduce(sum(part.n_rows for part in ranges), op=MPI.MAX)
+    check_fits(
+        share * _BYTES_PER_EDGE, available_per_rank(comm), f"reading {path}", "use more ranks"
+    )
+    weighted = columns.n_columns > 2 and options.weights == "auto"
+    pieces = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    with agreement(comm):
+        for part in ranges:
+            pieces += _read_range(part, columns, weighted, options.negative == "keep")
+    source, target, weight = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    return EdgeShare(source, target, weight if weighted else None, None, str(path))
+
+
+def _read_range(
+    lines: LineRange, columns: PairColumns, weighted: bool, negative: bool
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+    types = {"source": "int64", "target": "int64"}
+    types |= {f"column {i}": "string" for i in range(2, columns.n_columns)}
+    if weighted:
+        types["column 2"] = "float64"
+    pieces, line = [], lines.first_line
+    for block in line_blocks(lines.file, lines.begin, lines.end):
+        clean = _without_comments(block, columns.delimiter)
+        if clean:
+            try:
+                table = parse_block(clean, columns.delimiter, types, has_quotes=False)
+            except BadBlockError as error:
+                raise _culprit(block, lines.file.path, line, columns, weighted, error) from error
+            i, j = (table.column(c).to_numpy().astype(np.int64) for c in (0, 1))
+            w = table.column(2).to_numpy() if weighted else np.empty(0)
+            bad_ids = bool((i < 0).any() or (j < 0).any())
+            bad_weights = not np.isfinite(w).all() or (not negative and bool((w < 0).any()))
+            if bad_ids or bad_weights:
+                reason = BadBlockError("a weight below zero")
+                raise _culprit(block, lines.file.path, line, columns, weighted, reason)
+            pieces.append((i, j, w))
+        line += block.count(b"\n")
+    return pieces
+
+
+def _without_comments(block: bytes, delimiter: str) -> bytes:
+    if b"#" in block or b"%" in block:
+        block = _COMMENT.sub(b"", block)
+    if delimiter != ",":
+        block = single_blanks(block)
+    elif b" " in block or b"\t" in block:
+        block = _AROUND.sub(b"", block)
+    return _BLANK.sub(b"", block)
+
+
+def _culprit(
+    block: bytes,
+    path: Path,
+    first_line: int,
+    columns: PairColumns,
+    weighted: bool,
+    error: Exception,
+) -> InputError:
+    """Which line of a refused block it was. Not collective."""
+    between = "commas" if columns.delimiter == "," else "blanks"
+    for number, fields in numbered_lines(block, first_line, columns.delimiter):
+        if len(fields) != columns.n_columns:
+            return InputError(
+                f"{path}: line {number}: {len(fields)} columns where the first line of data has "
+                f"{columns.n_columns} between {between}: give every edge the same columns and "
+                "separators"
+            )
+        for text in fields[:2]:
+            if not _ID.fullmatch(text) or int(text) > _LAST:
+                return _bad_id(path, number, text)
+        if weighted:
+            reason = _bad_weight(fields[2])
+            if reason:
+                return InputError(f"{path}: line {number}: weight {fields[2][:40]!r}: {reason}")
+    if b"\r" in block.replace(b"\r\n", b""):
+        return InputError(
+            f"{path}: near line {first_line}: lines that end in a carriage return alone: convert "
+            "them to line feeds"
+        )
+    return InputError(f"{path}: near line {first_line}: {error}")
+
+
+def _bad_id(path: Path, line: int, text: str) -> InputError:
+    remedy = "number the nodes"
+    if len(text.split()) > 1:  # between commas
+        remedy = "lines with commas are divided there alone; write decimals with points"
+    return InputError(
+        f"{path}: line {line}: node id {text[:40]!r} is not a whole number from 0 to 2^63 - 1: "
+        f"{remedy}"
+    )
+
+
+def node_id(text: str, path: Path, line: int) -> int:
+    """A node id out of a file. Not collective.
+
+    Raises
+    ------
+    InputError
+        When it is no whole number from 0 to 2^63 - 1.
+    """
+    if not _ID.fullmatch(text) or int(text) > _LAST:
+        raise _bad_id(path, line, text)
+    return int(text)
+
+
+def _bad_weight(text: str) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        return "not a number"
+    if not np.isfinite(value):
+        return "not a finite number: remove such edges"
+    if value < 0:
+        return (
+            "negative: degrees would make no sense; set graph.negative_weights = keep for the "
+            "plain adjacency"
+        )
+    return ""

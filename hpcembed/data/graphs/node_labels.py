@@ -1,0 +1,76 @@
+"""Labels of nodes in a text file: a node id and a label in each line, in any order.
+
+Comments, header and separators as in :mod:`hpcembed.data.graphs.edge_list`; the label is the second
+column, further ones are left alone. Each rank reads the lines of its own byte range.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.data.graphs.edge_list import node_id, numbered_lines, pair_columns
+from hpcembed.data.labels import LocalLabels, labels_from_text, unusable
+from hpcembed.data.line_ranges import line_blocks, share_lines
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import agreement
+
+__all__ = ["read_label_lines"]
+
+_log = logging.getLogger(__name__)
+
+
+def read_label_lines(path: Path, comm: MPI.Comm) -> tuple[NDArray[np.int64], LocalLabels]:
+    """Ids and labels of this rank's lines.
+
+    Collective.
+
+    Raises
+    ------
+    InputError
+        On all ranks, with file and line.
+
+    Notes
+    -----
+    A line that is taken for a header, and columns that are left alone, are said once.
+    """
+    columns = None
+    with agreement(comm):
+        columns = pair_columns(path, "a node id and a label")
+    assert columns is not None  # or all ranks have raised
+    ranges, _ = share_lines([columns.file], comm, has_comments=True, has_blanks=True)
+    ids: list[int] = []
+    texts: list[str] = []
+    labels: LocalLabels | None = None
+    further = ""
+    with agreement(comm):
+        for part in ranges:
+            line = part.first_line
+            for block in line_blocks(part.file, part.begin, part.end):
+                for number, fields in numbered_lines(block, line, columns.delimiter):
+                    if len(fields) < 2:
+                        raise InputError(f"{path}: line {number}: no label after the node id")
+                    ids.append(node_id(fields[0], path, number))
+                    if reason := unusable(fields[1]):
+                        raise InputError(
+                            f"{path}: line {number}: the label is {reason}: remove such lines"
+                        )
+                    texts.append(fields[1])
+                    if len(fields) > 2 and not further:
+                        further = (
+                            f"line {number}: {fields[1][:40]!r} is the label, further columns are "
+                            "left alone: names of several words go behind a comma"
+                        )
+                line += block.count(b"\n")
+        labels = labels_from_text(texts, str(path), ranges[0].first_row if ranges else 0)
+    assert labels is not None  # or all ranks have raised
+    first = next(filter(None, comm.allgather(further)), "")
+    if first and comm.rank == 0:
+        _log.info("%s: %s", path, first)
+    if columns.header and comm.rank == 0:
+        _log.info("%s: the first line, %r, is taken for a header", path, columns.header)
+    return np.array(ids, dtype=np.int64), labels

@@ -1,0 +1,250 @@
+"""Text files of any size, shared out among ranks by byte ranges.
+
+The data bytes of all files (headers excluded) are cut into equal ranges, one a rank. A line belongs
+to the rank in whose range its first byte lies. A rank counts the lines of its range first: then row
+numbers are known to all, and memory is checked before it is taken. Then it reads them in blocks of
+whole lines. A gzipped file cannot be entered in the middle: every rank streams through it and uses
+its range of what comes out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mpi4py import MPI
+
+from hpcembed.data.files import BLOCK_BYTES, file_size, is_gzip, named_errors, open_stream
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import agreement, ownership_range
+
+__all__ = ["LineRange", "TextFile", "count_blank", "estimate_rows", "line_blocks", "share_lines"]
+
+_LONGEST_LINE = 64 * 2**20
+_SAMPLE_BYTES = 2**20
+_EMPTY = re.compile(rb"(?m)^\r?\n")
+_EMPTY_HINTS = (b"\n\n", b"\n\r")
+_BLANK = re.compile(rb"(?m)^[ \t]*\r?(?:\n|\Z)")
+_BLANK_HINTS = (*_EMPTY_HINTS, b"\n ", b"\n\t")
+_NO_DATA = re.compile(rb"(?m)^[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z)")
+_NO_DATA_HINTS = (b"#", b"\n\n", b"\n\r", b"\n ", b"\n\t")
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A file of lines.
+
+    Attributes
+    ----------
+    first_byte : int
+        Where the data begin, after a header.
+    first_line : int
+        Number of the first line of data, from 1.
+    """
+
+    path: Path
+    first_byte: int = 0
+    first_line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LineRange:
+    """The lines of one file that this rank reads.
+
+    Attributes
+    ----------
+    begin, end : int
+        Byte range; lines whose first byte lies in it.
+    first_line : int
+        Number of the first of them in the file, from 1.
+    first_row : int
+        Global index of the first data row, counted over all files and ranks; blank lines are none.
+    n_rows : int
+        Lines that are not blank.
+    marks : int
+        Occurrences of the byte that was to be counted.
+    """
+
+    file: TextFile
+    begin: int
+    end: int
+    first_line: int
+    first_row: int
+    n_rows: int
+    marks: int
+
+
+def share_lines(
+    files: Sequence[TextFile],
+    comm: MPI.Comm,
+    *,
+    mark: bytes = b"\n",
+    has_comments: bool = False,
+    has_blanks: bool = False,
+) -> tuple[list[LineRange], int]:
+    """Find out which lines each rank reads. Collective: every rank counts its own range.
+
+    Parameters
+    ----------
+    mark : bytes
+        A byte whose occurrences are counted as well, for estimates of memory.
+    has_comments : bool
+        Lines of blanks only, or of a comment that begins with ``#``, are no rows either.
+    has_blanks : bool
+        Lines of blanks only are no rows: the separator is a blank.
+
+    Returns
+    -------
+    ranges : list of LineRange
+        This rank's, in the order of the files; perhaps none.
+    n_rows : int
+        Lines that are not blank, on all ranks.
+
+    Raises
+    ------
+    InputError
+        A file is missing, damaged, or holds a line beyond 64 MiB.
+    """
+    sizes: list[int] = []
+    with agreement(comm):
+        sizes = [0 if is_gzip(file.path) else file_size(file.path) for file in files]
+    with agreement(comm):
+        if comm.rank == 0:
+            sizes = [
+                size or _unpacked_size(file.path) for size, file in zip(sizes, files, strict=True)
+            ]
+    sizes = comm.bcast(sizes)
+    ranges = _byte_ranges(files, sizes, comm)
+    counts: list[tuple[int, int, int, int]] = []
+    with agreement(comm):
+        for index, begin, end in ranges:
+            lines, blanks, marks = _count(
+                files[index], begin, end, mark, (has_comments, has_blanks)
+            )
+            counts.append((index, lines, lines - blanks, marks))
+    everywhere = comm.allgather([entry[:3] for entry in counts])
+    before = [entry for entries in everywhere[: comm.rank] for entry in entries]
+    row = sum(n_rows for _, _, n_rows in before)
+    shares = []
+    for (index, begin, end), (_, _, n_rows, marks) in zip(ranges, counts, strict=True):
+        # Ranges follow one another, so only other ranks hold earlier lines of the same file.
+        line = files[index].first_line + sum(lines for i, lines, _ in before if i == index)
+        shares.append(LineRange(files[index], begin, end, line, row, n_rows, marks))
+        row += n_rows
+    return shares, sum(n_rows for entries in everywhere for _, _, n_rows in entries)
+
+
+def line_blocks(
+    file: TextFile, begin: int, end: int, block_bytes: int = BLOCK_BYTES
+) -> Iterator[bytes]:
+    """Blocks of whole lines: those whose first byte lies in begin..end-1. Not collective.
+
+    Raises
+    ------
+    InputError
+        When the file is damaged or holds a line beyond 64 MiB.
+    """
+    if begin >= end:
+        return
+    with named_errors(file.path), open_stream(file.path) as stream:
+        position = begin
+        if begin > file.first_byte:
+            stream.seek(begin - 1)
+            position += len(_to_line_end(stream, file.path)) - 1
+        else:
+            stream.seek(begin)
+        while position < end:
+            block = stream.read(min(block_bytes, end - position))
+            if not block:
+                break
+            if not block.endswith(b"\n"):
+                block += _to_line_end(stream, file.path)
+            position += len(block)
+            yield block
+
+
+def count_blank(block: bytes, *, has_comments: bool = False, has_blanks: bool = False) -> int:
+    """Number of lines without data in a block of whole lines. Not collective."""
+    pattern = _EMPTY
+    hints: tuple[bytes, ...] = _EMPTY_HINTS
+    if has_blanks:
+        pattern, hints = _BLANK, _BLANK_HINTS
+    if has_comments:
+        pattern, hints = _NO_DATA, _NO_DATA_HINTS
+    if block[:1] not in b" \t\r\n" and not any(hint in block for hint in hints):
+        return 0
+    return sum(1 for match in pattern.finditer(block) if match.group())
+
+
+def estimate_rows(
+    files: Sequence[TextFile], *, has_blanks: bool = False
+) -> tuple[int | None, bool]:
+    """Number of data rows, judged by the beginning of each file. Not collective.
+
+    Returns
+    -------
+    n_rows : int or None
+        None for compressed files, whose length only reading them would tell.
+    is_estimate : bool
+        False when all files were short enough to be counted.
+    """
+    total, is_estimate = 0, False
+    for file in files:
+        if is_gzip(file.path):
+            return None, True
+        length = file_size(file.path) - file.first_byte
+        with file.path.open("rb") as stream:
+            stream.seek(file.first_byte)
+            sample = stream.read(_SAMPLE_BYTES)
+        lines = sample.count(b"\n") + (len(sample) == length and not sample.endswith(b"\n"))
+        lines -= count_blank(sample, has_blanks=has_blanks)
+        if len(sample) < length:
+            is_estimate = True
+            lines = round(lines * length / len(sample))
+        total += lines
+    return total, is_estimate
+
+
+def _to_line_end(stream: BinaryIO, path: Path) -> bytes:
+    rest = stream.readline(_LONGEST_LINE)
+    if len(rest) == _LONGEST_LINE and not rest.endswith(b"\n"):
+        raise InputError(f"{path}: a line of more than 64 MiB: this is no text table")
+    return rest
+
+
+def _byte_ranges(
+    files: Sequence[TextFile], sizes: Sequence[int], comm: MPI.Comm
+) -> list[tuple[int, int, int]]:
+    lengths = [max(0, size - file.first_byte) for size, file in zip(sizes, files, strict=True)]
+    start, stop = ownership_range(sum(lengths), comm)
+    ranges = []
+    offset = 0
+    for index, (file, length) in enumerate(zip(files, lengths, strict=True)):
+        first, last = max(start - offset, 0), min(stop - offset, length)
+        if first < last:
+            ranges.append((index, file.first_byte + first, file.first_byte + last))
+        offset += length
+    return ranges
+
+
+def _count(
+    file: TextFile, begin: int, end: int, mark: bytes, empty: tuple[bool, bool]
+) -> tuple[int, int, int]:
+    lines = blanks = marks = 0
+    has_comments, has_blanks = empty
+    for block in line_blocks(file, begin, end):
+        lines += block.count(b"\n") + (not block.endswith(b"\n"))
+        blanks += count_blank(block, has_comments=has_comments, has_blanks=has_blanks)
+        marks += block.count(mark)
+    return lines, blanks, marks
+
+
+def _unpacked_size(path: Path) -> int:
+    size = 0
+    with named_errors(path), open_stream(path) as stream:
+        while block := stream.read(BLOCK_BYTES):
+            size += len(block)
+    return size

@@ -1,0 +1,114 @@
+"""The header line of a CSV file: separator, columns, and which one, if any, holds the class."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcembed.data.files import file_size, named_errors, open_stream
+from hpcembed.data.line_ranges import TextFile
+from hpcembed.runtime.errors import InputError
+
+__all__ = ["CsvHeader", "read_header"]
+
+_CANDIDATES = (",", ";", "\t", "|")
+_NAMED = {"tab": "\t", "blank": " "}
+_LONGEST_HEADER = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class CsvHeader:
+    """Columns of a CSV file.
+
+    Attributes
+    ----------
+    names : tuple of str
+        All columns.
+    label : int or None
+        Index of the one that holds the class; None where none does.
+    """
+
+    file: TextFile
+    delimiter: str
+    names: tuple[str, ...]
+    label: int | None
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """All columns but the label's."""
+        if self.label is None:
+            return self.names
+        return self.names[: self.label] + self.names[self.label + 1 :]
+
+    def split(self, line: str) -> list[str]:
+        """The fields of one line. Not collective."""
+        return _split(line, self.delimiter)
+
+
+def read_header(path: Path, label_column: str | None, delimiter: str) -> CsvHeader:
+    """Read the first line of a CSV file. Not collective.
+
+    Parameters
+    ----------
+    label_column : str or None
+        None where every column is a feature.
+
+    Raises
+    ------
+    InputError
+        A file that is missing or has no header, or a label column that is not in it.
+    """
+    file_size(path)
+    with named_errors(path), open_stream(path) as stream:
+        raw = stream.readline(_LONGEST_HEADER)
+    line = raw.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: line 1: not UTF-8 text: check data.format") from error
+    if not text.strip() or "\0" in text or "\r" in text or text.count('"') % 2:
+        raise InputError(f"{path}: line 1 is no header of column names: check data.format")
+    separator = _separator(text, delimiter, path)
+    names = tuple(name.strip() for name in _split(text, separator))
+    label = None if label_column is None else _find_label(path, names, label_column)
+    if len(names) < 2 and label is not None:
+        raise InputError(f"{path}: no column besides the label: check data.delimiter")
+    return CsvHeader(TextFile(path, len(raw), 2), separator, names, label)
+
+
+def _separator(text: str, delimiter: str, path: Path) -> str:
+    if delimiter != "auto":
+        separator = _NAMED.get(delimiter, delimiter)
+        if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
+            raise InputError(
+                f"data.delimiter: {delimiter!r}: give one character, tab, blank or auto ({path})"
+            )
+        return separator
+    counts = {candidate: len(_split(text, candidate)) for candidate in _CANDIDATES}
+    best = max(counts, key=lambda candidate: counts[candidate])
+    return best if counts[best] > 1 else " "
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    if delimiter == " ":
+        line = " ".join(line.split())
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:  # a field beyond the module's limit
+        return line.split(delimiter)
+
+
+def _find_label(path: Path, names: tuple[str, ...], label_column: str) -> int:
+    shown = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
+    if not label_column:
+        raise InputError(
+            f"{path}: set data.label_column to the column of the class, one of: {shown}"
+        )
+    count = names.count(label_column)
+    if count == 0:
+        raise InputError(f"{path}: no column {label_column!r} (data.label_column); it has: {shown}")
+    if count > 1:
+        raise InputError(f"{path}: {count} columns are called {label_column!r}: rename all but one")
+    return names.index(label_column)

@@ -1,0 +1,266 @@
+"""Matrix Market files: sparse features (coordinate) or dense ones (array), and whole matrices.
+
+Entries may come in any order, so every rank streams through the file in bounded blocks and keeps
+the entries of its rows. Symmetric files list one triangle; the other is filled in. Entries that
+are listed twice add up. See :mod:`hpcembed.data.tables.matrix_market_header` for the kinds that are
+read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.data.arrays.stored_array import LabelFile
+from hpcembed.data.dataset import RawTable, Summary
+from hpcembed.data.files import BLOCK_BYTES
+from hpcembed.data.labels import check_lengths
+from hpcembed.data.line_ranges import line_blocks
+from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
+from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_header
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.ranks import agreement, ownership_range
+
+__all__ = ["MatrixMarketTable", "checked_columns", "read_matrix", "read_rows"]
+
+_BYTES_PER_ENTRY = 3 * (8 + 8 + 8)  # triplet in pieces, joined, and as compressed rows
+
+
+class MatrixMarketTable:
+    """The rows of a Matrix Market file as a table, labels from a file of their own.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, of a kind that is not read, or declares more than it can hold.
+    """
+
+    def __init__(self, path: Path, labels: LabelFile) -> None:
+        self.header = read_matrix_header(path)
+        self.labels = labels
+        self.source = str(path)
+
+    @property
+    def summary(self) -> Summary:
+        """What the header says. Not collective."""
+        header = self.header
+        return Summary(
+            header.n_rows,
+            header.n_columns,
+            np.dtype(np.float64),
+            is_sparse=header.is_coordinate,
+            nnz=header.n_entries if header.is_coordinate else None,
+        )
+
+    def measure(self, comm: MPI.Comm) -> int:
+        """Bytes that reading will need on a rank with an equal share of the entries. Collective."""
+        n_rows, n_labels = self.header.n_rows, self.labels.n_labels
+        check_lengths(comm, n_rows, n_labels, self.source, self.labels.name)
+        return _needed_bytes(self.header, -(-n_rows // comm.size))
+
+    def read(self, comm: MPI.Comm) -> RawTable:
+        """This rank's rows. Collective."""
+        start, stop = ownership_range(self.header.n_rows, comm)
+        with agreement(comm):
+            rows = read_rows(self.header, start, stop)
+            labels = self.labels.read(start, stop)
+        return RawTable(rows, labels, start, self.header.n_rows, (), self.source)
+
+
+def read_matrix(path: Path, comm: MPI.Comm | None = None) -> Any:
+    """Read a whole Matrix Market or bare triplet file on each rank.
+
+    Collective on `comm` if given: then all ranks raise together.
+
+    Parameters
+    ----------
+    path : Path
+        Plain or gzipped.
+    comm : MPI.Comm, optional
+
+    Returns
+    -------
+    ndarray or scipy.sparse.csr_array of float64, shape (m, n)
+        Dense for the array layout and for coordinates that list every entry, else sparse.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, damaged, of a kind that is not read, or not finite.
+    MemoryLimitError
+        When it does not fit.
+    """
+    comm = MPI.COMM_SELF if comm is None else comm
+    available = available_per_rank(comm)
+    matrix: Any = None
+    with agreement(comm):
+        header = read_matrix_header(Path(path))
+        needed = _needed_bytes(header, header.n_rows)
+        check_fits(needed, available, f"reading {path}", "use a machine with more memory")
+        matrix = read_rows(header, 0, header.n_rows)
+        if header.is_coordinate and header.is_full:
+            matrix = matrix.toarray()
+    return matrix
+
+
+def _needed_bytes(header: MatrixHeader, n_local: int) -> int:
+    blocks = 8 * BLOCK_BYTES
+    if not header.is_coordinate:
+        return 8 * n_local * header.n_columns + 8 * header.n_columns + blocks
+    entries = header.n_entries * (1 if header.symmetry == "general" else 2)
+    share = -(-entries * n_local // header.n_rows)
+    return share * _BYTES_PER_ENTRY + 16 * n_local + blocks
+
+
+def read_rows(header: MatrixHeader, start: int, stop: int) -> Any:
+    """Rows start..stop-1, dense or CSR as the file has them. Not collective."""
+    if header.is_coordinate:
+        return _read_coordinates(header, start, stop)
+    return _read_array(header, start, stop)
+
+
+def _read_coordinates(header: MatrixHeader, start: int, stop: int) -> Any:
+    types = {"i": "int64", "j": "int64"} | ({} if header.is_pattern else {"value": "float64"})
+    pieces = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    for columns in _columns(header, types):
+        i, j = columns[0] - 1, columns[1] - 1
+        values = np.ones(len(i)) if header.is_pattern else columns[2]
+        pieces.append(_within(i, j, values, start, stop))
+        if header.symmetry != "general":
+            off = i != j
+            mirrored = -values[off] if header.symmetry == "skew-symmetric" else values[off]
+            pieces.append(_within(j[off], i[off], mirrored, start, stop))
+    i, j, values = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    shape = (stop - start, header.n_columns)
+    return scipy.sparse.csr_array((values, (i, j)), shape=shape)
+
+
+def _within(
+    i: NDArray[np.int64], j: NDArray[np.int64], values: NDArray[np.float64], start: int, stop: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    own = (i >= start) & (i < stop)
+    return i[own] - start, j[own], values[own]
+
+
+def _read_array(header: MatrixHeader, start: int, stop: int) -> NDArray[np.float64]:
+    matrix = np.zeros((stop - start, header.n_columns))
+    # Column by column; of a symmetric matrix only what lies on or below the diagonal, of a
+    # skew-symmetric one only what lies below it.
+    skip = {"general": 0, "symmetric": 0, "skew-symmetric": 1}[header.symmetry]
+    columns = np.arange(header.n_columns)
+    tops = np.zeros_like(columns) if header.symmetry == "general" else columns + skip
+    ends = np.cumsum(header.n_rows - tops)
+    position = 0
+    for (values,) in _columns(header, {"value": "float64"}):
+        places = np.arange(position, position + len(values))
+        j = np.searchsorted(ends, places, side="right")
+        i = places - (ends[j] - (header.n_rows - tops[j])) + tops[j]
+        own = (i >= start) & (i < stop)
+        matrix[i[own] - start, j[own]] = values[own]
+        if header.symmetry != "general":
+            own = (j >= start) & (j < stop)
+            matrix[j[own] - start, i[own]] = -values[own] if skip else values[own]
+        position += len(values)
+    return matrix
+
+
+def _columns(header: MatrixHeader, types: dict[str, str]) -> Iterator[list[NDArray[Any]]]:
+    """Columns of numbers, block by block, every line checked."""
+    path, line, count = header.file.path, header.file.first_line, 0
+    for block in line_blocks(header.file, header.file.first_byte, 2**63 - 1):
+        columns = checked_columns(header, types, block, line)
+        if columns:
+            count += len(columns[0])
+            if count > header.n_entries:
+                break
+            yield columns
+        line += block.count(b"\n")
+    if count != header.n_entries:
+        what = "truncated: fewer" if count < header.n_entries else "more"
+        raise InputError(
+            f"{path}: {what} entries than the {header.n_entries} that its header declares: "
+            "copy or write it again"
+        )
+
+
+def checked_columns(
+    header: MatrixHeader, types: dict[str, str], block: bytes, first_line: int
+) -> list[NDArray[Any]]:
+    """Columns of numbers of a block of whole lines; none where it has comments only.
+
+    Not collective.
+
+    Raises
+    ------
+    InputError
+        Naming the line: wrong number of fields, no number, an index out of range.
+    """
+    text = single_blanks(b"".join(_data_lines(block)) if b"%" in block else block)
+    if not text.strip():
+        return []
+    try:
+        table = parse_block(text, " ", types, has_quotes=False)
+        columns = [column.to_numpy() for column in table.columns]
+        if not _are_valid(header, columns):
+            raise BadBlockError("an entry out of range")
+    except BadBlockError as error:
+        raise _culprit(header, block, first_line, len(types), str(error)) from error
+    return columns
+
+
+def _data_lines(block: bytes) -> Iterator[bytes]:
+    for line in block.splitlines(keepends=True):
+        if not line.lstrip().startswith(b"%"):
+            yield line
+
+
+def _are_valid(header: MatrixHeader, columns: list[NDArray[Any]]) -> bool:
+    if columns[-1].dtype == np.float64 and not np.isfinite(columns[-1]).all():
+        return False
+    if not header.is_coordinate or not len(columns[0]):
+        return True
+    i, j = columns[:2]
+    return bool(
+        i.min() >= 1 and j.min() >= 1 and i.max() <= header.n_rows and j.max() <= header.n_columns
+    )
+
+
+def _culprit(
+    header: MatrixHeader, block: bytes, first_line: int, n_fields: int, reason: str
+) -> InputError:
+    """The error for the first bad line of a block that was refused."""
+    path = header.file.path
+    for number, raw in enumerate(block.split(b"\n")):
+        fields = raw.decode("latin-1").split()
+        if not fields or fields[0].startswith("%"):
+            continue
+        problem = _problem(header, fields, n_fields)
+        if problem:
+            return InputError(f"{path}: line {first_line + number}: {problem}: mend the file")
+    return InputError(f"{path}: from line {first_line} on: cannot be parsed: {reason}")
+
+
+def _problem(header: MatrixHeader, fields: list[str], n_fields: int) -> str:
+    shown = " ".join(fields)[:60]
+    if len(fields) != n_fields:
+        return f"{shown!r} has {len(fields)} fields where {n_fields} are needed"
+    limits = (header.n_rows, header.n_columns) if header.is_coordinate else ()
+    for field, limit in zip(fields, limits, strict=False):
+        # isdigit alone would accept digits of other scripts.
+        if not (field.isascii() and field.isdigit() and 1 <= int(field[:20]) <= limit):
+            return f"{shown!r}: index {field[:30]} is not one of 1 to {limit}"
+    if len(fields) > len(limits):
+        try:
+            if np.isfinite(float(fields[-1])):
+                return ""
+        except ValueError:
+            pass
+        return f"{shown!r}: {fields[-1][:30]} is not a finite number"
+    return ""

@@ -1,0 +1,74 @@
+"""The columns of sparse tables: the same numbering and width for training and test rows.
+
+An SVMlight file does not say whether its feature numbers begin at 0 or 1, nor how many there are.
+As scikit-learn does, they are taken to begin at 1 when no 0 occurs; here, no 0 in any file and on
+any rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from mpi4py import MPI
+
+from hpcembed.data.dataset import RawTable
+from hpcembed.runtime.errors import InputError
+
+__all__ = ["align_columns"]
+
+_NONE = np.iinfo(np.int64).max
+
+
+def align_columns(
+    tables: Sequence[RawTable], n_features: int, comm: MPI.Comm
+) -> tuple[RawTable, ...]:
+    """Give sparse tables one numbering from 0 and one width; dense ones pass as they are.
+
+    Collective.
+
+    Parameters
+    ----------
+    tables : sequence of RawTable
+        Training and test rows.
+    n_features : int
+        The width asked for, 0 for the largest number that occurs.
+
+    Raises
+    ------
+    InputError
+        A feature number beyond `n_features`, or no feature at all.
+    """
+    if not any(scipy.sparse.issparse(table.rows) for table in tables):
+        return tuple(tables)
+    source = ", ".join(table.source for table in tables)
+    base = 0
+    width = max(table.rows.shape[1] for table in tables)
+    if any(table.has_file_indices for table in tables):
+        smallest = min((int(t.rows.indices.min()) for t in tables if t.rows.nnz), default=_NONE)
+        largest = max((int(t.rows.indices.max()) for t in tables if t.rows.nnz), default=-1)
+        bounds = np.array([-smallest, largest])
+        comm.Allreduce(MPI.IN_PLACE, bounds, op=MPI.MAX)
+        base = 1 if bounds[0] < 0 else 0
+        width = int(bounds[1]) + 1 - base if bounds[1] >= 0 else 0
+    if n_features and width > n_features:
+        raise InputError(
+            f"{source}: {width} features, but data.n_features is {n_features}: raise it, or leave "
+            "it out"
+        )
+    width = n_features or width
+    if width == 0:
+        raise InputError(f"{source}: no feature occurs in any row: check data.format")
+    return tuple(replace(table, rows=_shift(table.rows, base, width)) for table in tables)
+
+
+def _shift(rows: Any, base: int, width: int) -> Any:
+    if base == 0 and rows.shape[1] == width:
+        return rows
+    indices = rows.indices - base if base else rows.indices
+    return scipy.sparse.csr_array(
+        (rows.data, indices, rows.indptr), shape=(rows.shape[0], width), copy=False
+    )

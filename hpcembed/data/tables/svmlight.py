@@ -1,0 +1,152 @@
+"""SVMlight / LIBSVM files: ``label index:value index:value ... # comment`` on each line.
+
+Each rank parses the lines of its own byte range with scikit-learn's parser, block by block.
+``qid`` fields are ignored. Where feature numbers begin is settled over all files and ranks by
+:mod:`hpcembed.data.tables.sparse_columns`.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.data.dataset import RawTable, Summary, place_rows
+from hpcembed.data.files import BLOCK_BYTES, file_size
+from hpcembed.data.labels import labels_from_array
+from hpcembed.data.line_ranges import LineRange, TextFile, estimate_rows, line_blocks, share_lines
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import agreement
+
+__all__ = ["SvmlightTable"]
+
+_LARGEST_INDEX = 2**31 - 2
+_BYTES_PER_ENTRY = 2 * (8 + 8)  # value and index, once in pieces and once joined
+
+
+class SvmlightTable:
+    """Some SVMlight files as one table of sparse rows.
+
+    Raises
+    ------
+    InputError
+        When a file is missing or empty.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            file_size(path)
+        self.files = [TextFile(path) for path in paths]
+        self.source = ", ".join(map(str, paths))
+        self._ranges: list[LineRange] = []
+        self._n_rows = 0
+
+    @property
+    def summary(self) -> Summary:
+        """The estimated number of rows. Not collective."""
+        n_rows, is_estimate = estimate_rows(self.files)
+        return Summary(n_rows, None, np.dtype(np.float64), is_sparse=True, is_estimate=is_estimate)
+
+    def measure(self, comm: MPI.Comm) -> int:
+        """Bytes that reading will need on the rank that needs most. Collective: counts lines."""
+        self._ranges, self._n_rows = share_lines(self.files, comm, mark=b":", has_comments=True)
+        if self._n_rows == 0:
+            raise InputError(f"{self.source}: no data rows: check data.format")
+        entries = sum(lines.marks for lines in self._ranges)
+        rows = sum(lines.n_rows for lines in self._ranges)
+        needed = entries * _BYTES_PER_ENTRY + rows * 32 + 6 * BLOCK_BYTES
+        return int(comm.allreduce(needed, op=MPI.MAX))
+
+    def read(self, comm: MPI.Comm) -> RawTable:
+        """This rank's rows, columns numbered as in the file. Collective."""
+        n_local = sum(lines.n_rows for lines in self._ranges)
+        start = place_rows(n_local, comm)[0]
+        with agreement(comm):
+            pieces = [piece for lines in self._ranges for piece in _read_range(lines)]
+            width = max((rows.shape[1] for rows, _ in pieces), default=1)
+            joined = scipy.sparse.csr_array((0, width), dtype=np.float64)
+            targets = np.empty(0)
+            if pieces:
+                joined = _stack([rows for rows, _ in pieces], width)
+                targets = np.concatenate([target for _, target in pieces])
+            labels = labels_from_array(targets, self.source, start)
+        return RawTable(joined, labels, start, self._n_rows, (), self.source, has_file_indices=True)
+
+
+def _stack(pieces: list[Any], width: int) -> Any:
+    """Rows of all pieces one below the other, whatever width each came with."""
+    counts = np.concatenate([np.diff(piece.indptr) for piece in pieces])
+    return scipy.sparse.csr_array(
+        (
+            np.concatenate([piece.data for piece in pieces]),
+            np.concatenate([piece.indices for piece in pieces]),
+            np.concatenate([[0], np.cumsum(counts)]),
+        ),
+        shape=(len(counts), width),
+    )
+
+
+def _read_range(lines: LineRange) -> list[tuple[Any, NDArray[np.float64]]]:
+    from sklearn.datasets import load_svmlight_file
+
+    pieces = []
+    line, row = lines.first_line, 0
+    for block in line_blocks(lines.file, lines.begin, lines.end):
+        try:
+            rows, targets = load_svmlight_file(io.BytesIO(block), zero_based=True)
+        except (ValueError, OverflowError, IndexError, MemoryError) as error:
+            raise _culprit(block, lines.file.path, line, str(error)) from error
+        if not (np.isfinite(rows.data).all() and np.isfinite(targets).all()):
+            raise _culprit(block, lines.file.path, line, "a number that is not finite")
+        pieces.append((rows, targets))
+        row += len(targets)
+        line += block.count(b"\n")
+    if row != lines.n_rows:
+        raise InputError(
+            f"{lines.file.path}: {row} rows in {lines.n_rows} lines from line {lines.first_line} "
+            "on: carriage returns inside lines?"
+        )
+    return pieces
+
+
+def _culprit(block: bytes, path: Path, first_line: int, reason: str) -> InputError:
+    """The error for the first bad line of a block that the parser refused."""
+    for number, raw in enumerate(block.split(b"\n")):
+        problem = _problem(raw.partition(b"#")[0].decode("utf-8", errors="replace").split())
+        if problem:
+            return InputError(f"{path}: line {first_line + number}: {problem}")
+    return InputError(f"{path}: from line {first_line} on: cannot be parsed: {reason}")
+
+
+def _problem(fields: list[str]) -> str:
+    if not fields:
+        return ""
+    if not _is_finite(fields[0]):
+        return f"the label {fields[0][:40]!r} is not a finite number: number the classes"
+    last = -1
+    for field in fields[1:]:
+        index, colon, value = field.partition(":")
+        if index == "qid" and colon:
+            continue
+        if not colon or not index.isdecimal() or int(index[:20]) > _LARGEST_INDEX:
+            return f"{field[:40]!r} is not index:value: mend the line"
+        if not _is_finite(value):
+            return f"feature {index}: {value[:40]!r} is not a finite number: remove or replace it"
+        if int(index) <= last:
+            return f"feature {index} follows feature {last}: sort the features of each line"
+        last = int(index)
+    return ""
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

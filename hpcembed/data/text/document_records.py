@@ -1,0 +1,288 @@
+"""Documents that are lines or CSV records of a file, each rank reading those of its byte range.
+
+``LineDocuments``: a label, a blank or tab, the text; without labels the whole line is the text.
+Lines of blanks are no documents. ``CsvDocuments``: a header names the columns, one of which is the
+text. Texts in quotes may hold line breaks, so the beginning of a record cannot be seen from a
+line alone: every rank counts the quotes of its range, and the number of quotes before a line says
+whether the line begins inside a text (RFC 4180: a quote inside a text is doubled, so inside means
+an odd number). A record with a quote out of place is refused, with its line.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcembed.data.files import check_compression, check_line_ends, file_size
+from hpcembed.data.labels import LocalLabels, labels_from_text, unusable
+from hpcembed.data.line_ranges import LineRange, TextFile, estimate_rows, line_blocks, share_lines
+from hpcembed.data.tables.csv_header import CsvHeader, read_header
+from hpcembed.data.text.cleaning import Cleaner
+from hpcembed.runtime.errors import ConfigError, InputError
+
+__all__ = ["CsvDocuments", "LineDocuments", "RecordSource"]
+
+_LONGEST_RECORD = 64 * 2**20
+_BLANK = re.compile(r"[ \t]")
+
+
+class RecordSource(Protocol):
+    """Documents that are parts of files."""
+
+    def n_rows_expected(self) -> tuple[int | None, bool]:
+        """Number of documents, None where not known, and whether it is an estimate."""
+
+    def share(self, comm: MPI.Comm) -> int:
+        """Find out what this rank reads; its bytes. Collective."""
+
+    def read(self, cleaner: Cleaner) -> tuple[list[str], LocalLabels]:
+        """This rank's texts and labels. Not collective."""
+
+
+class LineDocuments:
+    """A document on every line.
+
+    Raises
+    ------
+    InputError
+        A file that is missing, empty, compressed in a way other than gzip, or without line feeds.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, labelled: bool) -> None:
+        for path in paths:
+            file_size(path)
+            check_compression(path)
+            check_line_ends(path)
+        self._files = [TextFile(path) for path in paths]
+        self._labelled = labelled
+        self._name = ", ".join(map(str, paths))
+        self._ranges: list[LineRange] = []
+
+    def n_rows_expected(self) -> tuple[int | None, bool]:
+        """Lines, judged by the beginning of each file. Not collective."""
+        return estimate_rows(self._files, has_blanks=True)
+
+    def share(self, comm: MPI.Comm) -> int:
+        """Find out which lines this rank reads; their bytes. Collective."""
+        self._ranges, n_rows = share_lines(self._files, comm, has_blanks=True)
+        if n_rows == 0:
+            raise InputError(f"{self._name}: no documents: all lines are blank")
+        return sum(lines.end - lines.begin + 128 * lines.n_rows for lines in self._ranges)
+
+    def read(self, cleaner: Cleaner) -> tuple[list[str], LocalLabels]:
+        """This rank's texts and labels. Not collective."""
+        texts: list[str] = []
+        labels: list[str] = []
+        for lines in self._ranges:
+            number = lines.first_line - 1
+            for block in line_blocks(lines.file, lines.begin, lines.end):
+                pieces = block.split(b"\n")
+                for raw in pieces[:-1] if block.endswith(b"\n") else pieces:
+                    number += 1
+                    if not raw.strip(b" \t\r"):
+                        continue
+                    name = f"{lines.file.path}: line {number}"
+                    text = cleaner.decode(raw.removesuffix(b"\r"), name)
+                    if self._labelled:
+                        label, *rest = _BLANK.split(text.strip(" \t"), maxsplit=1)
+                        text = rest[0] if rest else ""
+                        labels.append(_usable(label, name))
+                    texts.append(cleaner.clean(text))
+        return texts, _labels(labels if self._labelled else None, len(texts), self._name)
+
+
+class CsvDocuments:
+    """A document in one column of every record.
+
+    Parameters
+    ----------
+    text_column : str
+    label_column : str or None
+        None where documents have no labels.
+    delimiter : str
+        A character, ``tab``, ``blank`` or ``auto``.
+
+    Raises
+    ------
+    InputError, ConfigError
+        A file that is missing, empty or without these columns; columns that differ.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], text_column: str, label_column: str | None, delimiter: str
+    ) -> None:
+        self._headers = [read_header(path, label_column, delimiter) for path in paths]
+        first = self._headers[0]
+        for header in self._headers[1:]:
+            if header.names != first.names:
+                raise InputError(
+                    f"{header.file.path}: its columns differ from those of {first.file.path}"
+                )
+        self._text = _text_place(first, text_column)
+        if first.label == self._text:
+            raise ConfigError(f"data.text_column and data.label_column are both {text_column!r}")
+        self._name = ", ".join(map(str, paths))
+        # A header of one column has no separator to be seen, which reads as blanks.
+        guessed = first.delimiter == " " and delimiter == "auto"
+        self._delimiter = "," if guessed else first.delimiter
+        self._files = [header.file for header in self._headers]
+        self._ranges: list[LineRange] = []
+        self._open: list[bool] = []
+
+    def n_rows_expected(self) -> tuple[int | None, bool]:
+        """Lines, judged by the beginning of each file; records are fewer. Not collective."""
+        return estimate_rows(self._files)[0], True
+
+    def share(self, comm: MPI.Comm) -> int:
+        """Find out which lines this rank reads; their bytes. Collective."""
+        self._ranges, n_rows = share_lines(self._files, comm, mark=b'"')
+        if n_rows == 0:
+            raise InputError(f"{self._name}: no documents below the header")
+        marks = [0] * len(self._files)
+        for lines in self._ranges:
+            marks[self._files.index(lines.file)] += lines.marks
+        before = np.zeros(len(marks), dtype=np.int64)
+        everywhere = comm.allgather(marks)
+        for counts in everywhere[: comm.rank]:
+            before += counts
+        self._open = [bool(before[self._files.index(lines.file)] % 2) for lines in self._ranges]
+        return sum(lines.end - lines.begin + 128 * lines.n_rows for lines in self._ranges)
+
+    def read(self, cleaner: Cleaner) -> tuple[list[str], LocalLabels]:
+        """This rank's texts and labels. Not collective."""
+        texts: list[str] = []
+        labels: list[str] = []
+        header = self._headers[0]
+        with _long_fields():
+            for lines, is_open in zip(self._ranges, self._open, strict=True):
+                for number, raw in _records(lines, is_open):
+                    name = f"{lines.file.path}: line {number}"
+                    fields = self._fields(cleaner.decode(raw, name), name)
+                    texts.append(cleaner.clean(fields[self._text]))
+                    if header.label is not None:
+                        labels.append(_usable(fields[header.label], name))
+        source = self._name
+        if header.label is not None:
+            source += f", column {header.names[header.label]}"
+        return texts, _labels(None if header.label is None else labels, len(texts), source)
+
+    def _fields(self, record: str, name: str) -> list[str]:
+        """The fields of one record; `name` is for messages."""
+        try:
+            # One string, line breaks and all: a quote out of place cannot make two records of it.
+            fields = next(csv.reader([record], delimiter=self._delimiter, strict=True))
+        except csv.Error as error:
+            reason = str(error)
+            if reason.startswith("new-line"):  # the record went on behind an odd quote
+                reason = "a quote stands inside a text that is not in quotes"
+            raise InputError(
+                f"{name}: the quotes of this record are broken ({reason}): put a text with quotes "
+                "in quotes and double the inner ones"
+            ) from error
+        expected = len(self._headers[0].names)
+        if len(fields) != expected:
+            raise InputError(
+                f"{name}: {len(fields)} fields where the header has {expected}: mend it"
+            )
+        return fields
+
+
+def _text_place(header: CsvHeader, text_column: str) -> int:
+    shown = ", ".join(header.names[:40])
+    if not text_column:
+        raise ConfigError(
+            f"set data.text_column to the column of the text ({header.file.path} has: {shown})"
+        )
+    count = header.names.count(text_column)
+    if count != 1:
+        what = f"{count} columns" if count else "no column"
+        raise InputError(
+            f"{header.file.path}: {what} {text_column!r} (data.text_column); it has: {shown}"
+        )
+    return header.names.index(text_column)
+
+
+def _records(lines: LineRange, is_open: bool) -> Iterator[tuple[int, bytes]]:
+    """Records that begin in a range of lines, each with the number of its first line.
+
+    Parameters
+    ----------
+    is_open : bool
+        Whether the first line belongs to a record that began before.
+    """
+    record: list[bytes] = []
+    begin, n_bytes = 0, 0
+    skipping = is_open
+    for number, is_beyond, raw in _lines(lines):
+        if is_beyond and (skipping or not is_open):
+            return
+        if not is_open and not skipping and not raw.strip(b"\r\n"):
+            continue
+        if not record:
+            begin, n_bytes = number, 0
+        is_open ^= bool(raw.count(b'"') % 2)
+        if skipping:  # the end of what another rank reads
+            skipping = is_open
+            continue
+        record.append(raw)
+        n_bytes += len(raw)
+        if n_bytes > _LONGEST_RECORD:
+            raise InputError(
+                f"{lines.file.path}: line {begin}: a record of more than 64 MiB: is a quote not "
+                "closed?"
+            )
+        if not is_open:
+            yield begin, b"".join(record)
+            record = []
+    if record:
+        raise InputError(f"{lines.file.path}: line {begin}: a quote is not closed: close it")
+
+
+def _lines(lines: LineRange) -> Iterator[tuple[int, bool, bytes]]:
+    """Lines of a range, then those behind it: number, whether behind it, bytes."""
+    number = lines.first_line
+    for raw in _single(lines.file, lines.begin, lines.end):
+        yield number, False, raw
+        number += 1
+    for raw in _single(lines.file, lines.end, 2**62):
+        yield number, True, raw
+        number += 1
+
+
+def _single(file: TextFile, begin: int, end: int) -> Iterator[bytes]:
+    for block in line_blocks(file, begin, end):
+        pieces = block.split(b"\n")
+        for raw in pieces[:-1]:
+            yield raw + b"\n"
+        if pieces[-1]:
+            yield pieces[-1]
+
+
+def _usable(label: str, name: str) -> str:
+    reason = unusable(label.strip())
+    if reason:
+        raise InputError(f"{name}: the label is {reason}: remove such documents")
+    return label
+
+
+def _labels(labels: list[str] | None, n_documents: int, source: str) -> LocalLabels:
+    if labels is not None:
+        return labels_from_text(labels, source, 0)
+    return LocalLabels(np.zeros(n_documents, dtype=np.int64), ("",), "no labels")
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Let the csv module read texts of any length; its limit is one of the whole process."""
+    before = csv.field_size_limit(_LONGEST_RECORD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)

@@ -1,0 +1,225 @@
+"""Kernel PCA by landmarks or random features: for data whose kernel is too large.
+
+Coordinates, eigenvalues and signs mean what they mean for :class:`~hpcembed.embedding.KernelPCA`,
+of which these are approximations. Models are small, and transform rows on each rank alone; rows may
+stay in files.
+
+scikit-learn has feature maps of these names, whose ``n_components`` is the number of features; here
+it is the number of principal components, and ``n_landmarks``, ``n_directions`` that of features.
+
+References: Williams, Seeger, "Using the Nystroem method to speed up kernel machines", NIPS 13
+(2000); Rahimi, Recht, "Random features for large-scale kernel machines", NIPS 20 (2007).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcembed.data.matrix import RowSource
+from hpcembed.embedding.feature_pca import NOT_FINITE, FeaturePCA
+from hpcembed.embedding.kernel_choice import Gamma, check_kernel, choose_kernel
+from hpcembed.embedding.solving import SolverSettings
+from hpcembed.operators import (
+    FourierFeatures,
+    LandmarkFeatures,
+    fourier_features,
+    independent_landmarks,
+)
+from hpcembed.operators.kernel.sampled_rows import sampled_rows
+from hpcembed.runtime.errors import ConfigError, InputError
+
+__all__ = ["Nystroem", "RandomFourierFeatures"]
+
+
+class Nystroem(FeaturePCA):
+    """Kernel principal components approximated in the span of seeded landmarks.
+
+    Parameters
+    ----------
+    n_components : int
+        Principal components, at most the landmarks.
+    n_landmarks : int
+        Rows that are chosen, the same on any number of ranks; all rows where there are fewer.
+        With all of them the components are those of :class:`~hpcembed.embedding.KernelPCA`.
+    kernel, gamma, degree, coef0
+        As for :class:`~hpcembed.embedding.KernelPCA`.
+    tol : float, optional
+        Of the eigenpairs of the features' scatter, as there.
+    random_state : int, RandomState or None
+        Of the landmarks; None is 0, so that results repeat.
+    memory_limit, n_threads : int, optional
+    solver : SolverSettings, optional
+        How the scatter's eigenproblem is solved, for those who want to say.
+
+    Attributes
+    ----------
+    eigenvalues_ : ndarray of shape (k,)
+        Of the approximate centred kernel, largest first; zero where landmarks span fewer.
+    explained_variance_, explained_variance_ratio_ : ndarray of shape (k,)
+        Variance of the coordinates, and its share of that of all features.
+    landmarks_ : ndarray or csr_array of shape (r, d)
+        The independent ones, on every rank; r may be less than `n_landmarks`.
+    projection_ : ndarray of shape (r, k)
+        Coordinates are ``kernel(x, landmarks_) @ projection_``, less those of the mean. Of each
+        component the landmark with the largest coordinate has a positive one.
+    gamma_ : float or None
+    kernel_ : Kernel
+    residual_norms_ : ndarray of shape (k,)
+        True residuals of the eigenpairs of the scatter.
+    negligible_ : ndarray of bool, shape (k,)
+    converged_reason_ : str
+    certified_ : bool
+    n_requested_, n_features_in_, n_samples_ : int
+    result_, reference_, comparison_, reference_sin_angle_
+        Eigenpairs of the scatter, and those of a reference, where ``solver.reference`` asked.
+    plan_ : FeaturePlan
+    seconds_ : dict of str to float
+    """
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        n_landmarks: int = 1000,
+        kernel: Literal["linear", "poly", "rbf", "cosine"] = "rbf",
+        gamma: Gamma = None,
+        degree: int = 3,
+        coef0: float = 1,
+        tol: float | None = None,
+        random_state: Any = None,
+        memory_limit: int | None = None,
+        n_threads: int | None = None,
+        solver: SolverSettings | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.n_landmarks = n_landmarks
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+        self.tol = tol
+        self.random_state = random_state
+        self.memory_limit = memory_limit
+        self.n_threads = n_threads
+        self.solver = solver
+
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        check_kernel(self.kernel, self.gamma, self.degree, self.coef0)
+        _check_count("n_landmarks", self.n_landmarks)
+
+    def _width(self, X: RowSource) -> int:
+        return min(int(self.n_landmarks), X.n_rows)
+
+    def _choose_features(self, X: RowSource, seed: int) -> NDArray[np.float64] | None:
+        choice = choose_kernel(
+            X, self.kernel, self.gamma, self.degree, self.coef0, seed, shifted=False
+        )
+        self.kernel_ = choice.kernel
+        self.gamma_ = choice.kernel.gamma if self.kernel in ("rbf", "poly") else None
+        rows = sampled_rows(X, self._width(X), seed)
+        # the same bits on any number of ranks, unlike the mean of all rows
+        dense = self.kernel == "rbf" and isinstance(rows, np.ndarray)
+        self._origin = rows.mean(axis=0) if dense else None
+        chosen, factor = None, None
+        if X.comm.rank == 0:
+            found = LandmarkFeatures(self.kernel_, rows, self._origin)(rows)
+            if np.isfinite(found).all():
+                chosen, factor = independent_landmarks(found)
+        chosen = X.comm.bcast(chosen)
+        if chosen is None:
+            raise InputError(NOT_FINITE)
+        if not len(chosen):
+            remedy = "raise coef0" if self.kernel == "poly" else "look for rows of zeros"
+            raise InputError(
+                f"the kernel ({self.kernel_.text}) of no landmark with itself is above 0, as a "
+                f"basis of them needs it: {remedy}, or use KernelPCA (kernel_pca), which does not"
+            )
+        self.landmarks_ = rows[chosen]
+        return factor
+
+    @property
+    def operator_(self) -> str:
+        """What the eigenproblem is of."""
+        return f"kernel ({self.kernel_.text}), {self.landmarks_.shape[0]:,} landmarks"
+
+    @property
+    def _features(self) -> LandmarkFeatures:
+        return LandmarkFeatures(self.kernel_, self.landmarks_, self._origin)
+
+
+class RandomFourierFeatures(FeaturePCA):
+    """Principal components of random Fourier features, which approximate those of ``rbf``.
+
+    Parameters
+    ----------
+    n_components : int
+        Principal components, at most twice the directions.
+    n_directions : int
+        Random directions, each with a cosine and a sine; functions of (seed, index) alone.
+    gamma : float, {"auto", "scale", "median"} or None
+        As for :class:`~hpcembed.embedding.KernelPCA`.
+    tol, random_state, memory_limit, n_threads, solver
+        As for :class:`Nystroem`.
+
+    Attributes
+    ----------
+    directions_ : ndarray of shape (d, n_directions)
+    projection_ : ndarray of shape (2 n_directions, k)
+        Orthonormal columns; the largest entry of each is positive.
+    eigenvalues_, explained_variance_, explained_variance_ratio_, residual_norms_, negligible_
+        As for :class:`Nystroem`, and ``gamma_``, ``converged_reason_``, ``certified_``.
+    """
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        n_directions: int = 500,
+        gamma: Gamma = None,
+        tol: float | None = None,
+        random_state: Any = None,
+        memory_limit: int | None = None,
+        n_threads: int | None = None,
+        solver: SolverSettings | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.n_directions = n_directions
+        self.gamma = gamma
+        self.tol = tol
+        self.random_state = random_state
+        self.memory_limit = memory_limit
+        self.n_threads = n_threads
+        self.solver = solver
+
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        check_kernel("rbf", self.gamma, 1, 0.0)
+        _check_count("n_directions", self.n_directions)
+
+    def _width(self, X: RowSource) -> int:
+        return 2 * int(self.n_directions)
+
+    def _choose_features(self, X: RowSource, seed: int) -> NDArray[np.float64] | None:
+        choice = choose_kernel(X, "rbf", self.gamma, 1, 0.0, seed, shifted=False)
+        self.kernel_, self.gamma_ = choice.kernel, choice.kernel.gamma
+        directions = fourier_features(self.gamma_, X.n_features, int(self.n_directions), seed)
+        self.directions_ = directions.directions
+        return None
+
+    @property
+    def operator_(self) -> str:
+        """What the eigenproblem is of."""
+        return f"kernel ({self.kernel_.text}), {self.directions_.shape[1]:,} random directions"
+
+    @property
+    def _features(self) -> FourierFeatures:
+        return FourierFeatures(self.directions_)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ConfigError(f"{name} must be a positive integer, got {value!r}")

@@ -1,0 +1,1 @@
+"""Jobs: configuration, runs, studies, compression, prediction, export and reports."""

@@ -1,0 +1,1 @@
+"""The smallest dimension and network that keep the accuracy."""

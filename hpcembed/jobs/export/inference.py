@@ -1,0 +1,230 @@
+"""A model in Python: scikit-learn's methods, numpy's products, nothing else.
+
+Rows are computed in blocks of one size, each at its own place in the block, filled up with zeros:
+a BLAS may sum in another order for another shape, and a row's result must not depend on how many
+rows come with it or on how they are shared among ranks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcembed.data.text import TermRows
+from hpcembed.jobs.export.folder import read_model, read_terms
+from hpcembed.jobs.export.model import Model
+from hpcembed.runtime.errors import InputError
+
+__all__ = ["DeployedClassifier", "load"]
+
+#: Rows of one block, and how many numbers it may have before it gets fewer rows.
+BLOCK_ROWS = 256
+BLOCK_NUMBERS = 2**23
+
+
+def load(path: str | os.PathLike[str]) -> DeployedClassifier:
+    """Load the model that ``hpcembed run`` or ``hpcembed export`` wrote.
+
+    Not collective. Needs neither MPI nor PETSc nor torch.
+
+    Parameters
+    ----------
+    path : path-like
+        The model's folder, its ``model.json``, or the run's folder that holds ``model/``.
+
+    Raises
+    ------
+    InputError
+        No model there, one that is damaged, or one of a newer version: one line.
+    """
+    model, description = read_model(Path(path))
+    return DeployedClassifier(model, description, read_terms(Path(path), description, model))
+
+
+class DeployedClassifier:
+    """A trained classifier on raw features, with scikit-learn's methods.
+
+    Not collective.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Integers or floats where all class names are numbers, else text.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (d,), object
+        Absent where the data had no names.
+    description : dict
+        The content of ``model.json``: accuracy, seconds, versions, seeds.
+    term_rows : TermRows or None
+        Of a model of text, what makes rows of texts: ``predict`` and its like take a list of str.
+    """
+
+    def __init__(
+        self, model: Model, description: Mapping[str, Any], term_rows: TermRows | None = None
+    ) -> None:
+        self.model = model
+        self.term_rows = term_rows
+        self.description = dict(description)
+        self.classes_ = _classes(model.class_names)
+        self.n_features_in_ = model.n_features
+        if model.feature_names:
+            self.feature_names_in_ = np.array(model.feature_names, dtype=object)
+
+    def __repr__(self) -> str:
+        name = f"{self.description.get('name')} {self.description.get('network')}"
+        return f"<{name}: {self.n_features_in_} features, {self.classes_.size} classes>"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict_logits(self, X: Any, first_row: int = 0) -> NDArray[np.float32]:
+        """Logits, before the softmax.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, d), or sequence of str
+            Raw features, as they were read for training; texts for a model of text.
+        first_row : int
+            Number of the first row in the whole table that these rows are a part of. Rows give
+            the same bits at the same place, whoever computes them.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float32
+
+        Raises
+        ------
+        InputError
+            Another number of features, text, NaN, infinity: one line.
+        """
+        rows = self._rows(X)
+        n, d = rows.shape
+        widest = max(d, *(stage.weight.shape[1] for stage in self.model.stages))
+        size = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // widest))
+        logits = np.empty((n, len(self.model.class_names)), dtype=np.float32)
+        for begin in range(-(first_row % size), n, size):
+            first, last = max(begin, 0), min(begin + size, n)
+            own = slice(first - begin, last - begin)
+            block = np.zeros((size, d), dtype=self.model.input_type)
+            part = rows[first:last]
+            with np.errstate(over="ignore"):  # told by name just below
+                block[own] = part.toarray() if hasattr(part, "toarray") else part
+            self._check_finite(block[own], first_row + first, "holds NaN, infinity, or a value")
+            logits[first:last] = self._forward(block)[own]
+            self._check_finite(
+                logits[first:last], first_row + first, "lies so far off the training rows that it"
+            )
+        return logits
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probability of each class, in the order of ``classes_``: shape (n, n_classes)."""
+        return probabilities(self.predict_logits(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable class of each row, out of ``classes_``: shape (n,)."""
+        return self.classes_[self.predict_logits(X).argmax(axis=1)]
+
+    def score(self, X: Any, y: Any) -> float:
+        """Share of rows whose class is the one in `y`.
+
+        Raises
+        ------
+        InputError
+            Not one label a row, or text where the classes are numbers, or the reverse.
+        """
+        predicted, truth = self.predict(X), np.asarray(y)
+        if truth.shape != predicted.shape:
+            raise InputError(f"labels of shape {truth.shape} for {predicted.size} rows")
+        if truth.dtype == object:
+            truth = np.array(truth.tolist())
+        if (truth.dtype.kind in "US") != (predicted.dtype.kind == "U"):
+            kinds = ("numbers", "text") if predicted.dtype.kind == "U" else ("text", "numbers")
+            raise InputError(f"labels are {kinds[0]} where the model's classes are {kinds[1]}")
+        if truth.dtype.kind == "S":
+            truth = truth.astype(np.str_)
+        return float(np.mean(predicted == truth))
+
+    def _rows(self, X: Any) -> Any:
+        if isinstance(X, str):
+            raise InputError("one text: give a list of texts")
+        if self.term_rows is not None and _are_texts(X):
+            return self.term_rows.cleaned_rows(X)
+        self._check_names(X)
+        rows = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
+        if rows.ndim != 2:
+            raise InputError(f"rows of shape {rows.shape}: give a table of shape (rows, features)")
+        if rows.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"rows of {rows.shape[1]} features: the model takes {self.n_features_in_}"
+            )
+        if rows.dtype == object:
+            try:
+                rows = rows.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"rows that are no numbers: {error}") from error
+        if rows.dtype.kind not in "biuf":
+            raise InputError(f"rows of type {rows.dtype}: give real numbers")
+        return rows
+
+    def _check_names(self, X: Any) -> None:
+        names = getattr(X, "columns", None)
+        if names is None or not self.model.feature_names:
+            return
+        given = [str(name) for name in names]
+        if given == list(self.model.feature_names):
+            return
+        missing = [name for name in self.model.feature_names if name not in given]
+        if missing:
+            raise InputError(f"the model's features are missing: {', '.join(missing[:5])}")
+        raise InputError("columns in another order than the model's: take X[feature_names_in_]")
+
+    def _forward(self, block: NDArray[Any]) -> NDArray[np.float32]:
+        values = block
+        with np.errstate(over="ignore", invalid="ignore"):
+            values -= self.model.shift
+            for stage in self.model.stages:
+                values = values @ stage.weight
+                if stage.bias is not None:
+                    values += stage.bias
+                values = values.astype(np.float32, copy=False)
+                if stage.relu:
+                    np.maximum(values, 0, out=values)
+        return values
+
+    def _check_finite(self, values: NDArray[Any], first_row: int, what: str) -> None:
+        wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if wrong.size:
+            row = first_row + int(wrong[0]) + 1
+            raise InputError(f"row {row} {what} is beyond {values.dtype}")
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Softmax of each row, in double. Not collective."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True, initial=-np.inf)
+    np.exp(shifted, out=shifted)
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _are_texts(X: Any) -> bool:
+    """Whether these are texts, one a row, in a list, a series or an array."""
+    if hasattr(X, "tocsr") or getattr(X, "ndim", 1) != 1:
+        return False
+    return all(isinstance(text, str) for text in X)
+
+
+def _classes(names: tuple[str, ...]) -> NDArray[Any]:
+    """Class names as what they were before they became text."""
+    for kind in (np.int64, np.float64):
+        try:
+            values = np.array(names).astype(kind)
+        except (ValueError, OverflowError):
+            continue
+        if np.isfinite(values).all() and np.unique(values).size == len(names):
+            return values
+    return np.array(names)

@@ -1,0 +1,178 @@
+"""A job and the machine it will run on: read, placed, described before it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcembed.data.reading import describe_dataset
+from hpcembed.data.settings import DataSettings
+from hpcembed.jobs.configuration import JobConfig, load_job, to_toml
+from hpcembed.jobs.embedding_methods import METHODS
+from hpcembed.jobs.memory_plan import Shape, job_budget
+from hpcembed.jobs.report import RunFolder
+from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.memory import available_per_rank
+from hpcembed.runtime.ranks import agreement, check_launcher, threads_per_rank
+
+__all__ = ["Job", "describe_job", "place", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job with everything that depends on where it runs.
+
+    Attributes
+    ----------
+    config : JobConfig
+    comm : MPI.Intracomm
+    data_dir, out : Path
+    threads : int
+        BLAS threads per rank.
+    available_bytes : int
+        Memory that one rank may take from here on.
+    """
+
+    config: JobConfig
+    comm: MPI.Intracomm
+    data_dir: Path
+    out: Path
+    threads: int
+    available_bytes: int
+
+    def check_out(self) -> None:
+        """Refuse an output folder that holds something already. Collective."""
+        with agreement(self.comm):
+            if self.comm.rank == 0:
+                RunFolder.check_free(self.out)
+
+    def remaining(self, held: int) -> int:
+        """Memory that one rank may take while `held` bytes of its limit are taken. Collective."""
+        limit = int(self.config.resources.memory_gib * 2**30)
+        free = available_per_rank(self.comm)
+        return min(free, max(0, limit - self.comm.allreduce(held, op=MPI.MAX))) if limit else free
+
+    def resolved_toml(self) -> str:
+        """The job as TOML that repeats this run from any folder: its paths are absolute."""
+        return to_toml(dataclasses.replace(self.config, data=self.placed_data()))
+
+    def placed_data(self) -> DataSettings:
+        """The job's data with absolute paths."""
+        data, folder = self.config.data, self.data_dir.resolve()
+
+        def absolute(name: str) -> str:
+            return str(folder / name) if name else ""
+
+        return dataclasses.replace(
+            data,
+            train=tuple(map(absolute, data.train)),
+            train_labels=absolute(data.train_labels),
+            test=tuple(map(absolute, data.test)),
+            test_labels=absolute(data.test_labels),
+        )
+
+
+def prepare(
+    path: Path,
+    overrides: Sequence[str],
+    data_dir: Path | None,
+    out: Path | None,
+    comm: MPI.Intracomm,
+) -> Job:
+    """Read the job file and see where it will run. Collective.
+
+    Raises
+    ------
+    ConfigError, LaunchError
+        On all ranks.
+    """
+    with agreement(comm):
+        check_launcher(comm)
+        config = load_job(path, overrides)
+    return place(config, path.parent, data_dir, out, comm)
+
+
+def place(
+    config: JobConfig, folder: Path, data_dir: Path | None, out: Path | None, comm: MPI.Intracomm
+) -> Job:
+    """See where a job of a file in `folder` will run. Collective.
+
+    Raises
+    ------
+    ConfigError
+        On all ranks.
+    """
+    with agreement(comm):
+        if data_dir is not None and not data_dir.is_dir():
+            raise ConfigError(f"--data-dir {data_dir}: no such folder")
+    stamp = comm.bcast(time.strftime("%Y%m%d-%H%M%S"))
+    directory = out or Path(config.output.directory or f"runs/{config.data.name}-{stamp}")
+    limit = int(config.resources.memory_gib * 2**30)
+    return Job(
+        config=config,
+        comm=comm,
+        data_dir=data_dir or folder,
+        out=directory,
+        threads=threads_per_rank(comm, config.resources.threads),
+        available_bytes=available_per_rank(comm, limit),
+    )
+
+
+def describe_job(job: Job) -> str:
+    """What a run would do and take, from the headers of the data.
+
+    Collective.
+
+    Raises
+    ------
+    HpcembedError
+        What the run would be refused for, as far as headers tell.
+    """
+    config, comm = job.config, job.comm
+    job.check_out()
+    data = describe_dataset(config.data, job.data_dir, comm, config.graph)
+    n_train, n_test = data.n_rows
+    k = config.embedding.n_components
+    what = METHODS[config.embedding.method].dimension
+    features = None if data.is_sparse else data.n_features
+    most = {"features": features, "rows": None if data.is_estimate else n_train}[what]
+    if most is not None and k > most:
+        raise InputError(
+            f"need 1 <= n_components <= {what}, got n_components={k} with {most} {what}"
+        )
+    lines = [
+        f"job        {config.data.name}: {config.embedding.method}, k = {k}, "
+        f"{config.solver.name} {config.solver.variant}, tol {config.solver.tol:g}",
+        f"ranks      {comm.size} with {job.threads} BLAS threads each",
+        f"data       {data.format}, {_count(n_train)} training and {_count(n_test)} test rows of "
+        f"{_count(data.n_features)} features ({data.dtype})"
+        + (", numbers of rows estimated" if data.is_estimate else ""),
+        f"output     {job.out}",
+    ]
+    if n_train is None or n_test is None or data.n_features is None:
+        return "\n".join([*lines, "memory     not known before the data is read"])
+    nnz = None if data.nnz is None else data.nnz * n_train // max(n_train + n_test, 1)
+    held = np.dtype(data.dtype).itemsize * data.n_features
+    row_bytes = 16 * (data.nnz or 0) // max(n_train + n_test, 1) if data.is_sparse else held
+    shape = Shape(n_train, n_test, data.n_features, nnz if data.is_sparse else None, row_bytes)
+    budget = job_budget(
+        config,
+        shape,
+        ranks=comm.size,
+        threads=job.threads,
+        available_bytes=job.available_bytes,
+        say=lambda line: lines.append(f"operator   {line}"),
+    )
+    lines.append(budget.describe(job.available_bytes))
+    lines.extend(budget.left_in_place(comm.size, job.available_bytes))
+    return "\n".join(lines)
+
+
+def _count(number: int | None) -> str:
+    return "an unknown number of" if number is None else f"{number:,}"

@@ -1,0 +1,194 @@
+"""A model at work under MPI: each rank reads its rows of a file and judges them; rank 0 writes.
+
+The file that comes out does not depend on the number of ranks, to the byte: rows are computed at
+their place in the whole table (:mod:`hpcembed.jobs.export.inference`), with one BLAS thread.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.data.dataset import RawTable
+from hpcembed.data.labels import codes_of
+from hpcembed.data.prediction_rows import NewRows, read_new_rows
+from hpcembed.data.settings import DataSettings
+from hpcembed.data.text.prediction_texts import read_new_texts
+from hpcembed.jobs.configuration import override_data
+from hpcembed.jobs.export.inference import DeployedClassifier, load, probabilities
+from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.logging import show
+from hpcembed.runtime.output import write_whole
+from hpcembed.runtime.ranks import agreement, check_launcher, gather_rows, idle_while_root
+
+__all__ = ["predict_file"]
+
+_log = logging.getLogger(__name__)
+
+
+def predict_file(
+    model_path: Path,
+    file: Path,
+    comm: MPI.Intracomm,
+    *,
+    labels: Path | None = None,
+    overrides: Sequence[str] = (),
+    out: Path | None = None,
+) -> float | None:
+    """Predict the class of every row of a file.
+
+    Collective.
+
+    Parameters
+    ----------
+    model_path, file : Path
+        A model folder; a file that one of the project's readers reads.
+    labels : Path, optional
+        File of the rows' labels, for formats that do not hold them.
+    overrides : sequence of str
+        ``data.key=value``: how the file is read, where that differs from the training data.
+    out : Path, optional
+        CSV file with row (from 1), predicted class and its probability; by default stdout.
+
+    Returns
+    -------
+    float or None
+        Accuracy over the rows whose label is one of the model's classes; None where there are none.
+
+    Raises
+    ------
+    HpcembedError
+        On all ranks, one line.
+    """
+    with agreement(comm):
+        check_launcher(comm)
+        model = load(model_path)
+        config = override_data(_reading(model, file), overrides)
+    if model.term_rows is not None:
+        rows = _term_rows(model, config, file, labels, comm)
+    else:
+        rows = read_new_rows(config, file, labels, model.n_features_in_, comm)
+    asked = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
+    if asked and not rows.has_labels:
+        raise ConfigError(f"--set {asked[0]}: {file} has no labels of that name")
+    with agreement(comm), threadpoolctl.threadpool_limits(1):
+        ordered = _columns(model, rows.table, file, comm.rank)
+        try:
+            logits = model.predict_logits(ordered, rows.table.start)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+    codes = logits.argmax(axis=1)
+    chances = probabilities(logits)[np.arange(codes.size), codes]
+    accuracy, line = _accuracy(model, rows, codes, comm)
+    all_codes, all_chances = gather_rows(comm, codes), gather_rows(comm, chances)
+    idle_while_root(comm, lambda: _write(model, all_codes, all_chances, out))
+    if comm.rank == 0 and line:
+        # Not between the predictions.
+        show(line) if out is not None else _log.info(line)
+    return accuracy
+
+
+def _term_rows(
+    model: DeployedClassifier,
+    config: DataSettings,
+    file: Path,
+    labels: Path | None,
+    comm: MPI.Intracomm,
+) -> NewRows:
+    """Documents as rows of the model's terms. Collective."""
+    assert model.term_rows is not None  # a model of text
+    if labels is not None:
+        raise ConfigError(f"--labels {labels}: documents have their labels with them")
+    documents = read_new_texts(config, file, model.model.class_names, comm)
+    table = documents.table
+    with agreement(comm):
+        table = dataclasses.replace(table, rows=model.term_rows.rows(table.rows))
+    return NewRows(table, documents.has_labels)
+
+
+def _reading(model: DeployedClassifier, file: Path) -> DataSettings:
+    """How the training data was read, as far as it fits this file."""
+    stored = model.description.get("reading")
+    known = stored if isinstance(stored, dict) else {}
+    names = ["label_column", "features_key", "labels_key"]
+    names += ["text_column", "headers", "quoting", "encoding", "encoding_errors"]
+    is_like_training = file.suffix == known.get("ending")
+    names += ["delimiter"] if is_like_training else []
+    values: dict[str, Any] = {name: known[name] for name in names if type(known.get(name)) is str}
+    config = dataclasses.replace(DataSettings(name="new rows"), **values)
+    # Folders and archives are known by what they are; .gz says nothing of what is inside.
+    is_like_training &= not file.is_dir() and known.get("format") != "text_tar"
+    if is_like_training and known.get("format") not in (None, "digits"):
+        return override_data(config, [f"data.format={known['format']}"])
+    return config
+
+
+def _columns(model: DeployedClassifier, table: RawTable, file: Path, rank: int) -> Any:
+    """The rows with the model's columns in the model's order, where columns have names."""
+    names, wanted = table.feature_names, model.model.feature_names
+    if names == wanted or not names or not wanted:
+        if table.rows.shape[1] != model.n_features_in_:
+            raise InputError(
+                f"{file}: {table.rows.shape[1]} features where the model takes "
+                f"{model.n_features_in_}"
+            )
+        return table.rows
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise InputError(f"{file}: lacks columns of the model: {', '.join(missing[:5])}{more}")
+    repeated = [name for name in wanted if names.count(name) > 1]
+    if repeated:
+        raise InputError(f"{file}: {names.count(repeated[0])} columns are called {repeated[0]!r}")
+    surplus = [name for name in names if name not in set(wanted)]
+    if surplus and rank == 0:
+        _log.info("%s: columns that the model does not take: %s", file, ", ".join(surplus[:10]))
+    return table.rows[:, [names.index(name) for name in wanted]]
+
+
+def _accuracy(
+    model: DeployedClassifier, rows: NewRows, codes: NDArray[np.int64], comm: MPI.Comm
+) -> tuple[float | None, str]:
+    if not rows.has_labels:
+        return None, ""
+    truth = codes_of(rows.table.labels, model.model.class_names)
+    mine = np.array([np.count_nonzero(truth >= 0), np.count_nonzero(truth == codes), truth.size])
+    comm.Allreduce(MPI.IN_PLACE, mine)
+    known, correct, total = (int(count) for count in mine)
+    if not known:
+        return None, "no accuracy: no row's label is one of the model's classes"
+    line = f"accuracy {100 * correct / known:.2f} % of {known:,} rows"
+    if known < total:
+        line += f" ({total - known:,} more have labels that the model does not know)"
+    return correct / known, line
+
+
+def _write(
+    model: DeployedClassifier,
+    codes: NDArray[np.int64] | None,
+    chances: NDArray[np.float64] | None,
+    out: Path | None,
+) -> None:
+    assert codes is not None and chances is not None  # noqa: PT018 (rank 0 has them)
+    names = model.model.class_names
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("row", "prediction", "probability"))
+    writer.writerows(
+        (row, names[code], f"{chance:.6f}")
+        for row, (code, chance) in enumerate(zip(codes.tolist(), chances.tolist(), strict=True), 1)
+    )
+    if out is None:
+        show(text.getvalue().removesuffix("\n"))
+        return
+    write_whole(out, text.getvalue().encode("utf-8"))

@@ -1,0 +1,338 @@
+"""What a run leaves: run.json, tables, safetensors and figures, and the text for the terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from hpcembed.data.dataset import Dataset
+from hpcembed.data.text import serialise as stored
+from hpcembed.embedding import Embedding
+from hpcembed.jobs.configuration import JobConfig
+from hpcembed.jobs.report import (
+    DatasetRecord,
+    EmbeddingRecord,
+    Neighbours,
+    ReferenceRecord,
+    RunFolder,
+    RunRecord,
+    StageSeconds,
+    certification_line,
+    classifier_record,
+    draw_convergence,
+    draw_gaps,
+    draw_graph,
+    draw_spectrum,
+    draw_training,
+    nearest_words,
+    result_row,
+    result_table,
+    seconds_line,
+    word_columns,
+)
+from hpcembed.runtime.errors import HpcembedError
+
+if TYPE_CHECKING:
+    from hpcembed.networks.training.training import TrainedClassifier
+
+__all__ = ["projection_arrays", "write_embedding", "write_results", "write_terms"]
+
+_log = logging.getLogger(__name__)
+
+
+def write_embedding(
+    folder: RunFolder | None,
+    job: str,
+    dataset: Dataset,
+    embedding: Embedding,
+    name: str = "job.toml",
+) -> None:
+    """Write the job, the eigenpairs and how they were found; rank 0 only.
+
+    Not collective.
+
+    Parameters
+    ----------
+    job : str
+        The resolved job as TOML.
+    name : str
+        Its file.
+    """
+    assert folder is not None  # rank 0 made it
+    _write_projection(folder, dataset, embedding)
+    _write_eigenvalues(folder, embedding)
+    folder.write_text(name, job)
+
+
+def write_results(
+    folder: RunFolder | None,
+    config: JobConfig,
+    dataset: Dataset,
+    embedding: Embedding,
+    seconds: Mapping[str, float],
+    trained: Sequence[TrainedClassifier],
+    environment: Mapping[str, Any],
+) -> str:
+    """Write what :func:`write_embedding` did not; rank 0 only.
+
+    Not collective.
+
+    Returns
+    -------
+    str
+        Table of the networks, seconds, certification: what the terminal shows.
+    """
+    assert folder is not None  # rank 0 made it
+    record = run_record(config, dataset, embedding, seconds, trained, environment)
+    folder.write_json("run.json", record.to_dict())
+    words = words_of(dataset, embedding)
+    if words:
+        folder.write_csv("nearest_words.csv", word_columns(words))
+    _write_networks(folder, dataset, trained)
+    _write_model(folder, trained)
+    if config.output.figures:
+        _draw(folder, config, embedding, trained, dataset.train.class_names)
+    return _text(embedding, seconds, trained)
+
+
+def run_record(
+    config: JobConfig,
+    dataset: Dataset,
+    embedding: Embedding,
+    seconds: Mapping[str, float],
+    trained: Sequence[TrainedClassifier],
+    environment: Mapping[str, Any],
+    k: int | None = None,
+) -> RunRecord:
+    """Put together what ``run.json`` says. Not collective.
+
+    Parameters
+    ----------
+    k : int, optional
+        Leading components that are used; default: all.
+    """
+    return RunRecord(
+        dataset=DatasetRecord(
+            dataset.name,
+            dataset.train.n_rows,
+            dataset.test.n_rows,
+            embedding.n_features_in_,
+            len(dataset.train.class_names),
+        ),
+        embedding=_embedding_record(config, embedding, seconds, k),
+        classifiers=[classifier_record(one.report) for one in trained],
+        environment=environment,
+    )
+
+
+def words_of(dataset: Dataset, embedding: Embedding) -> list[Neighbours]:
+    """Nearest words of the terms of a text; empty for other data. Not collective."""
+    linear = embedding.linear_map_
+    if dataset.term_rows is None or linear is None:
+        return []
+    return nearest_words(
+        linear.components,
+        embedding.spectrum_.values,
+        dataset.train.feature_names,
+        embedding.feature_variances_,
+    )
+
+
+def _embedding_record(
+    config: JobConfig, embedding: Embedding, seconds: Mapping[str, float], k: int | None
+) -> EmbeddingRecord:
+    result, spectrum, reference = embedding.result_, embedding.spectrum_, None
+    if embedding.reference_ is not None and embedding.comparison_ is not None:
+        reference = ReferenceRecord(
+            embedding.reference_.solver,
+            embedding.comparison_.max_relative_error,
+            embedding.comparison_.sin_angle,
+            embedding.reference_.n_matvec,
+            embedding.reference_.seconds,
+            embedding.comparison_.n_pairs,
+        )
+    share = spectrum.explained_variance_ratio
+    return EmbeddingRecord(
+        n_components=embedding.n_requested_ if k is None else k,
+        operator=embedding.operator_,
+        solver=result.solver,
+        eigenvalues=spectrum.values[:k],
+        explained_variance_ratio=None if share is None else share[:k],
+        residual_norms=result.relative_residuals[:k],
+        orthogonality=result.orthogonality,
+        n_matvec=result.n_matvec,
+        n_restarts=result.n_restarts,
+        converged_reason=result.reason.name,
+        seconds=StageSeconds(**{name: seconds.get(name, math.nan) for name in _STAGES}),
+        reference=reference,
+        method=config.embedding.method,
+        components=embedding.components_name,
+        eigenvalue_meaning=spectrum.meaning,
+        is_linear=embedding.linear_map_ is not None,
+    )
+
+
+_STAGES = ("read", "operator", "solve", "project", "gather")
+
+
+def _write_eigenvalues(folder: RunFolder, embedding: Embedding) -> None:
+    result, spectrum = embedding.result_, embedding.spectrum_
+    share: dict[str, Any] = {}
+    if spectrum.share is not None:
+        is_variance = spectrum.explained_variance_ratio is not None
+        share["explained_variance_ratio" if is_variance else "share"] = spectrum.share
+    folder.write_csv(
+        "eigenvalues.csv",
+        {
+            "component": range(1, len(spectrum.values) + 1),
+            "eigenvalue": spectrum.values,
+            **share,
+            "residual_norm": result.residual_norms,
+            "residual_bound": result.bounds,
+            "eigenvalue_error_bound": result.error_bounds,
+        },
+    )
+    folder.write_csv(
+        "convergence.csv",
+        {
+            name: [getattr(check, name) for check in result.history]
+            for name in ("restart", "size", "n_matvec", "measure", "n_converged", "chosen")
+        },
+    )
+
+
+def _write_projection(folder: RunFolder, dataset: Dataset, embedding: Embedding) -> None:
+    folder.save_arrays("projection.safetensors", *projection_arrays(dataset, embedding))
+    write_terms(folder, dataset)
+
+
+def write_terms(folder: RunFolder, dataset: Dataset) -> None:
+    """Write what makes rows of texts, where the data are text. Not collective."""
+    if dataset.term_rows is not None:
+        folder.write_text(stored.FILE, stored.to_json(dataset.term_rows))
+
+
+def projection_arrays(
+    dataset: Dataset, embedding: Embedding, k: int | None = None
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Everything that turns a raw row x into ((x - shift) * factor - mean) @ components.T .
+
+    Not collective. An embedding that is not linear has no components and no mean to subtract.
+
+    Parameters
+    ----------
+    k : int, optional
+        Leading components that are kept; default: all.
+
+    Returns
+    -------
+    arrays, metadata : dict
+        For a safetensors file.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    if embedding.linear_map_ is not None:
+        arrays["components"] = embedding.linear_map_.components[:k]
+        arrays["mean"] = embedding.linear_map_.mean
+    arrays |= {
+        "eigenvalues": embedding.spectrum_.values[:k],
+        "feature_means": embedding.feature_means_,
+        "feature_variances": embedding.feature_variances_,
+        "scaling_shift": dataset.scaling.shift,
+        "scaling_factor": dataset.scaling.factor,
+    }
+    return arrays, {
+        "dataset": dataset.name,
+        "scaling": dataset.scaling.kind,
+        "feature_names": json.dumps(dataset.train.feature_names),
+        "class_names": json.dumps(dataset.train.class_names),
+    }
+
+
+def _write_networks(
+    folder: RunFolder, dataset: Dataset, trained: Sequence[TrainedClassifier]
+) -> None:
+    if not trained:
+        return
+    from hpcembed.networks.training.saving import save_classifier
+
+    for one in trained:
+        widths = "-".join(map(str, one.report.hidden))
+        with folder.new_file(f"classifier-{one.report.input}-{widths}.safetensors") as path:
+            save_classifier(path, one, class_names=dataset.train.class_names)
+
+
+def _write_model(folder: RunFolder, trained: Sequence[TrainedClassifier]) -> None:
+    """The network on the embedding as a model to take away; `hpcembed export` makes the others."""
+    if not any(one.report.input == "embedded" for one in trained):
+        return
+    from hpcembed.jobs.export.run_source import export_run
+
+    try:
+        export_run(folder.path, folder.path / "model")
+    except HpcembedError as error:  # all that it would be made of is written
+        _log.warning("no model/: %s", error)
+
+
+def _draw(
+    folder: RunFolder,
+    config: JobConfig,
+    embedding: Embedding,
+    trained: Sequence[TrainedClassifier],
+    class_names: Sequence[str],
+) -> None:
+    with folder.new_file("figures/spectrum.png") as path:
+        spectrum = embedding.spectrum_
+        draw_spectrum(
+            path,
+            spectrum.values,
+            spectrum.share,
+            meaning=spectrum.meaning,
+            share_of=spectrum.share_of,
+        )
+    drawing = getattr(embedding, "drawing_", None)
+    if drawing is not None:
+        with folder.new_file("figures/eigenvalue_gaps.png") as path:
+            draw_gaps(path, spectrum.values)
+        with folder.new_file("figures/graph.png") as path:
+            draw_graph(path, drawing, class_names)
+    if embedding.result_.history:
+        with folder.new_file("figures/convergence.png") as path:
+            draw_convergence(path, embedding.result_.history, config.solver.tol)
+    if trained:
+        curves = {
+            f"{one.report.input} {'-'.join(map(str, one.report.hidden))}": one.report.history
+            for one in trained
+        }
+        with folder.new_file("figures/training.png") as path:
+            draw_training(path, curves)
+
+
+def _text(
+    embedding: Embedding, seconds: Mapping[str, float], trained: Sequence[TrainedClassifier]
+) -> str:
+    n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
+    parts = []
+    if trained:
+        rows = [result_row(one.report, n_inputs[one.report.input]) for one in trained]
+        parts.append(result_table(rows))
+    parts.append(seconds_line(seconds))
+    result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_
+    parts.append(
+        certification_line(
+            embedding.spectrum_.values,
+            result.residual_norms,
+            result.bounds,
+            result.orthogonality,
+            n_requested=embedding.n_requested_,
+            reference_solver="" if reference is None else reference.solver,
+            reference_sin_angle=None if comparison is None else comparison.sin_angle,
+            n_compared=None if comparison is None else comparison.n_pairs,
+            exceeded=() if comparison is None else comparison.exceeded,
+        )
+    )
+    return "\n".join(parts)

@@ -1,0 +1,1 @@
+"""Studies: accuracy by dimension, network and seed."""

@@ -1,0 +1,236 @@
+"""What a study is: the sections of its TOML file.
+
+``[data]``, ``[solver]``, ``[resources]`` and ``[output]`` are those of a job, and so is
+``[embedding]`` but for the number of components, which ``[study]`` says with the networks that are
+trained; ``[training.published]`` and ``[training.default]`` change single values of the recipe of
+that name, ``[training]`` those of either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hpcembed.data.settings import DataSettings, GraphSettings
+from hpcembed.jobs.configuration import (
+    NETWORK_SIZES,
+    CooccurrenceConfig,
+    EmbeddingConfig,
+    JobConfig,
+    KernelConfig,
+    MethodConfig,
+    OutputConfig,
+    ResourcesConfig,
+    SolverConfig,
+    read_table,
+)
+from hpcembed.jobs.configuration_limits import check_limits
+from hpcembed.networks.training.recipe import RECIPES, ClassifierConfig, Recipe
+from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.settings import build
+
+__all__ = [
+    "EMBEDDINGS",
+    "StudyConfig",
+    "SweepConfig",
+    "image_shape",
+    "job_of",
+    "layers_of",
+    "load_study",
+]
+
+#: Inputs of k columns that networks are trained on.
+EMBEDDINGS = ("spectral", "whitened", "gaussian", "sparse")
+
+#: Largest k up to which every number of dimensions is studied when none are given.
+ALL_UP_TO = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SweepConfig:
+    """Which networks are trained, and what is claimed of them."""
+
+    #: numbers of components; empty: all up to 16, then steps of a fifth, up to n_components
+    dimensions: tuple[int, ...] = ()
+    #: the largest number of components
+    n_components: int = 50
+    #: names out of large, medium, low, very_low, or lists of layer widths
+    networks: tuple[str | tuple[int, ...], ...] = ("large", "medium", "low", "very_low")
+    #: how many seeds, and the first of them
+    seeds: int = 5
+    first_seed: int = 0
+    #: spectral: coordinates of [embedding]; whitened: each divided by its deviation; gaussian,
+    #: sparse: random projections (Johnson-Lindenstrauss)
+    embeddings: tuple[Literal["spectral", "whitened", "gaussian", "sparse"], ...] = ("spectral",)
+    #: train the same networks on the uncompressed input as well
+    baseline: bool = True
+    recipe: Literal["default", "published"] = "default"
+    #: points of accuracy that may be lost where "no loss" is claimed
+    margin: float = 0.2
+    #: of the intervals
+    confidence: float = 0.95
+    #: networks trained at a time, 0 = chosen from their width
+    batch: int = 0
+    #: JSON file with published accuracies of this data set, for the figure
+    published: str = ""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    #: rows that are images: (height, width) or (3, height, width), for the report; known for idx
+    #: (square ones), cifar10 and digits
+    image_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StudyConfig:
+    """A whole study."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    embedding: MethodConfig = field(default_factory=MethodConfig)
+    kernel: KernelConfig = field(default_factory=KernelConfig)
+    cooccurrence: CooccurrenceConfig = field(default_factory=CooccurrenceConfig)
+    graph: GraphSettings = field(default_factory=GraphSettings)
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    study: SweepConfig = field(default_factory=SweepConfig)
+    training: Recipe = field(default_factory=Recipe)
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """Numbers of components, in ascending order."""
+        given = self.study.dimensions or _dimensions(self.study.n_components)
+        return tuple(sorted(set(given)))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the trainings."""
+        first = self.study.first_seed
+        return tuple(range(first, first + self.study.seeds))
+
+
+def layers_of(network: str | Sequence[int]) -> tuple[int, ...]:
+    """Hidden layers of a network that is named or listed. Not collective."""
+    return NETWORK_SIZES[network] if isinstance(network, str) else tuple(network)
+
+
+def _dimensions(largest: int) -> tuple[int, ...]:
+    chosen = list(range(1, min(largest, ALL_UP_TO) + 1))
+    while chosen[-1] < largest:
+        chosen.append(min(largest, chosen[-1] + max(1, round(0.2 * chosen[-1]))))
+    return tuple(chosen)
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read a study file and apply ``section.key=value`` overrides. Not collective.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, the key and what would be right.
+    """
+    table, source = read_table(path, overrides), str(path)
+    sweep = table.get("study", {})
+    name = sweep.get("recipe", "default") if isinstance(sweep, Mapping) else "default"
+    given = table.get("training", {})
+    if isinstance(given, Mapping):
+        own = {key: given[key] for key in RECIPES if isinstance(given.get(key), Mapping)}
+        common = {key: value for key, value in given.items() if key not in own}
+        for key, values in own.items():  # also those of the recipe that is not chosen
+            build(Recipe, values, f"{source}: training.{key}")
+        if name in RECIPES:
+            recipe = _listed(dataclasses.asdict(RECIPES[name]))
+            table["training"] = recipe | dict(own.get(name, {})) | common
+    embedding = table.get("embedding", {})
+    if isinstance(embedding, Mapping) and "n_components" in embedding:
+        raise ConfigError(
+            f"{source}: embedding.n_components: a study has study.n_components; job files are for "
+            "hpcembed run"
+        )
+    if "classifier" in table:
+        raise ConfigError(
+            f"{source}: unknown key classifier: it is one of job files, which hpcembed run takes; "
+            "a study has [study] and [training]"
+        )
+    study = build(StudyConfig, table, source)
+    _check(study, source)
+    return study
+
+
+def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+
+
+def _check(study: StudyConfig, source: str) -> None:
+    sweep = study.study
+    conditions = [
+        (sweep.n_components >= 1, "n_components must be at least 1"),
+        (sweep.n_components <= 2**20, "n_components must be at most 2^20"),
+        (min(sweep.dimensions, default=1) >= 1, "dimensions must be at least 1"),
+        (max(sweep.dimensions, default=1) <= 2**20, "dimensions must be at most 2^20"),
+        (len(sweep.networks) > 0, "networks must name one"),
+        (len(sweep.embeddings) > 0, "embeddings must name one"),
+        (1 <= sweep.seeds <= 10_000, "seeds must lie between 1 and 10000"),
+        (0 <= sweep.first_seed < 2**31, "first_seed must lie between 0 and 2^31 - 1"),
+        (sweep.margin >= 0, "margin must not be negative"),
+        (0 < sweep.confidence < 1, "confidence must lie between 0 and 1"),
+        (sweep.batch >= 0, "batch must not be negative"),
+    ]
+    for holds, message in conditions:
+        if not holds:
+            raise ConfigError(f"{source}: study.{message}")
+    study.training.check(source)
+    try:
+        check_limits(job_of(study), source)
+    except ConfigError as error:
+        named = str(error).replace("classifier.hidden", "study.networks")
+        raise ConfigError(named) from error
+    for network in sweep.networks:
+        study.training.dropouts(layers_of(network))
+
+
+def job_of(study: StudyConfig) -> JobConfig:
+    """Describe what a study begins with as a job: its data and its eigenproblem."""
+    how = {one.name: getattr(study.embedding, one.name) for one in dataclasses.fields(MethodConfig)}
+    return JobConfig(
+        data=study.data,
+        graph=study.graph,
+        embedding=EmbeddingConfig(**how, n_components=max(study.dimensions, default=1)),
+        kernel=study.kernel,
+        cooccurrence=study.cooccurrence,
+        solver=study.solver,
+        classifier=ClassifierConfig(
+            hidden=study.study.networks,
+            baseline=study.study.baseline,
+            device=study.study.device,
+        ),
+        resources=study.resources,
+        output=study.output,
+    )
+
+
+def image_shape(study: StudyConfig, n_features: int) -> tuple[int, ...]:
+    """Shape of the images that rows are, empty where they are none. Not collective.
+
+    Raises
+    ------
+    ConfigError
+        The shape that was given does not have `n_features` values.
+    """
+    given = study.study.image_shape
+    if given:
+        right = len(given) == 2 or (len(given) == 3 and given[0] == 3)
+        if not right or math.prod(given) != n_features:
+            raise ConfigError(
+                f"study.image_shape = {list(given)} is no image of {n_features} features: give "
+                "[height, width] or [3, height, width]"
+            )
+        return given
+    side = math.isqrt(n_features)
+    if study.data.format == "cifar10" and n_features == 3072:
+        return 3, 32, 32
+    if study.data.format in ("idx", "digits") and side * side == n_features:
+        return side, side
+    return ()

@@ -1,0 +1,1 @@
+"""Training of compact classifiers: model, batches, evaluation, files. Imports torch."""

@@ -1,0 +1,110 @@
+"""Which training rows choose the epoch: a stratified share, the same wherever the rows are.
+
+Of each class the rows are numbered in their global order, and some of these numbers are drawn. The
+draw takes the sizes of the classes and the seed only, so rows on many ranks find out which of them
+are held out from counts: no label leaves its rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import allgather_rows
+
+__all__ = ["local_holdout", "stratified_holdout"]
+
+
+def stratified_holdout(
+    labels: NDArray[np.int64], fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to train on and rows to choose the epoch by, each class in its proportion.
+
+    Not collective. The size of the second set is `fraction` of the rows, shared among the classes
+    by largest remainders. Every class keeps a row in training; the second set is never empty.
+
+    Returns
+    -------
+    training, validation : ndarray of int64
+        Row numbers in ascending order.
+
+    Raises
+    ------
+    InputError
+        When no class has two rows.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    drawn = _draw(counts, _shares(counts, fraction), seed)
+    chosen = [
+        np.flatnonzero(labels == one)[numbers] for one, numbers in zip(classes, drawn, strict=True)
+    ]
+    validation = np.sort(np.concatenate(chosen))
+    return np.setdiff1d(np.arange(labels.size), validation), validation
+
+
+def local_holdout(
+    comm: MPI.Intracomm, labels: NDArray[np.int64], n_classes: int, fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split this rank's rows as :func:`stratified_holdout` does the rows of all ranks.
+
+    Collective. Rank 0 draws for one class at a time, which takes 8 bytes for each of its rows.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (n_local,)
+        Classes of this rank's rows; rows follow each other in rank order.
+
+    Returns
+    -------
+    training, validation : ndarray of int64
+        Numbers of this rank's rows in ascending order.
+
+    Raises
+    ------
+    InputError
+        On all ranks, when no class has two rows.
+    """
+    counts = np.bincount(labels, minlength=n_classes)
+    last = np.empty_like(counts)
+    comm.Scan(counts, last)
+    total = np.empty_like(counts)
+    comm.Allreduce(counts, total)
+    present = np.flatnonzero(total)
+    shares = _shares(total[present], fraction)
+    draws = _draw(total[present], shares, seed)
+    by_class = np.argsort(labels, kind="stable")
+    ends = np.cumsum(counts)
+    is_held = np.zeros(labels.size, dtype=np.bool_)
+    for one in present:
+        mine = next(draws) if comm.rank == 0 else np.empty(0, dtype=np.int64)
+        numbers = np.sort(allgather_rows(comm, mine)) - (last[one] - counts[one])
+        numbers = numbers[(numbers >= 0) & (numbers < counts[one])]
+        is_held[by_class[ends[one] - counts[one] + numbers]] = True
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def _shares(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+    """How many rows of each class are held out."""
+    spare = counts - 1
+    if not spare.any():
+        raise InputError("training rows: no class has two rows, so none can be held out")
+    exact = fraction * counts
+    held = np.minimum(exact.astype(np.int64), spare)
+    wanted = min(max(1, round(fraction * int(counts.sum()))), int(spare.sum()))
+    while held.sum() < wanted:
+        remainder = np.where(held < spare, exact - held, -np.inf)
+        held[int(np.argmax(remainder))] += 1
+    return held
+
+
+def _draw(
+    counts: NDArray[np.int64], held: NDArray[np.int64], seed: int
+) -> Iterator[NDArray[np.int64]]:
+    """For each class the numbers of those held out, among the rows of that class."""
+    generator = np.random.default_rng(seed)
+    for count, share in zip(counts.tolist(), held.tolist(), strict=True):
+        yield generator.permutation(count)[:share]

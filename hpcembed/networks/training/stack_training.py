@@ -1,0 +1,214 @@
+"""Epochs of a stack of networks: the order of rows, dropout, steps, and which epoch each keeps.
+
+Dropout masks are bytes of a fast generator (SFC64) compared with a threshold: the probability is
+rounded to a multiple of 1/256. PyTorch's own Bernoulli numbers on a CPU cost more
+than the products of a whole step of a compact network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hpcembed.networks.training.holdout import stratified_holdout
+from hpcembed.networks.training.recipe import Recipe
+from hpcembed.networks.training.samples import Rows
+from hpcembed.networks.training.schedule import learning_rate_at
+from hpcembed.networks.training.stack import Stack
+from hpcembed.networks.training.training import TrainingError
+
+__all__ = ["Dropout", "Member", "StackTraining", "evaluation_rows"]
+
+#: Rows of an evaluation that go through the networks at once, times networks times widest layer.
+EVALUATION_NUMBERS = 1 << 21
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One network of a batch: its seed, and how many leading columns of the inputs it sees."""
+
+    seed: int
+    n_inputs: int
+
+
+class StackTraining:
+    """All epochs of a batch, and for each network the epoch that it keeps.
+
+    With `whole` no row is held out: accuracies are zero, and the last epoch is kept.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        rows: Rows,
+        labels: NDArray[np.int64],
+        members: Sequence[Member],
+        recipe: Recipe,
+        *,
+        whole: bool = False,
+    ) -> None:
+        self.stack, self.rows, self.recipe, self.members = stack, rows, recipe, members
+        self.device = stack.flat.device
+        self.labels = torch.tensor(labels, device=rows.held_on)
+        # Rows, order and dropout are drawn once for each seed; `of_seed` says who takes which.
+        seeds = sorted({one.seed for one in members})
+        self.of_seed = torch.tensor([seeds.index(one.seed) for one in members])
+        everything = np.arange(labels.size), np.empty(0, dtype=np.int64)
+        held = [
+            everything if whole else stratified_holdout(labels, recipe.validation_fraction, seed)
+            for seed in seeds
+        ]
+        self.kept = torch.from_numpy(np.stack([kept for kept, _ in held])).to(rows.held_on)
+        self.held_out = torch.from_numpy(np.stack([out for _, out in held])).to(rows.held_on)
+        self.orders = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.dropout = Dropout(recipe.dropouts(stack.hidden), stack.hidden, seeds)
+        self.peak = recipe.peak_rate(stack.hidden)
+        settings: dict[str, Any] = {"lr": self.peak, "weight_decay": recipe.weight_decay}
+        try:
+            self.optimiser = torch.optim.AdamW([stack.flat], fused=True, **settings)
+        except RuntimeError:  # before PyTorch 2.4 only on CUDA
+            self.optimiser = torch.optim.AdamW([stack.flat], **settings)
+        B = len(members)
+        self.accuracy, self.loss = np.full(B, -1.0), np.full(B, np.inf)
+        self.best_epoch = np.zeros(B, dtype=np.int64)
+        self.train_loss = np.full(B, np.nan)
+        keeps_best = recipe.keep == "best" and not whole
+        self.best = stack.copy_of_parameters() if keeps_best else None
+
+    def run(self, on_epoch: Callable[[int], None] | None) -> None:
+        """Train; at the end every network has the weights that it keeps."""
+        recipe = self.recipe
+        for epoch in range(1, recipe.epochs + 1):
+            self._epoch(epoch)
+            if self.best is not None or epoch == recipe.epochs:
+                self._offer(epoch)
+            if on_epoch is not None:
+                on_epoch(epoch)
+            if recipe.patience and (epoch - self.best_epoch >= recipe.patience).all():
+                break
+        if self.best is not None:
+            self.stack.take(self.best)
+
+    def _epoch(self, epoch: int) -> None:
+        recipe, n = self.recipe, self.kept.shape[1]
+        shuffled = torch.stack(
+            [
+                kept[torch.randperm(n, generator=order).to(kept.device)]
+                for kept, order in zip(self.kept, self.orders, strict=True)
+            ]
+        )
+        steps = math.ceil(n / recipe.batch_size)
+        total = torch.zeros(len(self.members), device=self.device)
+        (group,) = self.optimiser.param_groups
+        for step in range(steps):
+            group["lr"] = learning_rate_at(
+                (epoch - 1) * steps + step,
+                recipe.epochs * steps,
+                self.peak,
+                recipe.schedule,
+            )
+            first = step * recipe.batch_size
+            chosen = shuffled[:, first : first + recipe.batch_size]
+            inputs, labels = self._batch(chosen)
+            m = chosen.shape[1]
+            masks = self._each(self.dropout.masks(m, self.device))
+            loss = self.stack.gradient(inputs, labels, recipe.label_smoothing, masks)
+            total.add_(loss, alpha=m)
+            self.optimiser.step()
+        self.train_loss = (total / n).cpu().numpy()
+        lost = np.flatnonzero(~np.isfinite(self.train_loss))
+        if lost.size:
+            member = self.members[int(lost[0])]
+            raise TrainingError(
+                f"the loss of the network on {member.n_inputs} inputs with seed {member.seed} "
+                f"became {self.train_loss[lost[0]]} in epoch {epoch} of {recipe.epochs}: lower "
+                f"the learning rate (now {self.peak:g})"
+            )
+
+    def _each(self, parts: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
+        """Give every network the part of its seed; one for all is left to broadcasting."""
+        if len(self.orders) == 1:
+            return parts
+        where = self.of_seed.to(self.device)
+        return [part if part is None else part[where] for part in parts]
+
+    def _batch(self, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs (B, m, K) and labels (B, m, 1) of the rows chosen for each seed, (S, m)."""
+        B, (S, m) = len(self.members), chosen.shape
+        rows = self.rows.batch(chosen.reshape(-1)).view(S, m, -1)
+        labels = self.labels[chosen].unsqueeze(2).to(self.device)
+        if S == 1:
+            return rows.expand(B, -1, -1), labels.expand(B, -1, -1)
+        if S == B and bool((self.of_seed == torch.arange(B)).all()):
+            return rows, labels
+        where = self.of_seed.to(self.device)
+        return rows[where], labels[where]
+
+    def _offer(self, epoch: int) -> None:
+        """Validate, and keep the weights of those that are at their best so far."""
+        accuracy, loss = self._validate()
+        waiting = self.recipe.patience > 0 and epoch > 1
+        left = (epoch - self.best_epoch > self.recipe.patience) if waiting else False
+        # As for a single network: ties by lower loss, then the later epoch.
+        better = (accuracy > self.accuracy) | ((accuracy == self.accuracy) & (loss <= self.loss))
+        better &= ~np.asarray(left)
+        if self.best is None:
+            better[:] = True
+        else:
+            self.stack.keep(self.best, torch.from_numpy(better).to(self.device))
+        self.accuracy[better], self.loss[better] = accuracy[better], loss[better]
+        self.best_epoch[better] = epoch
+
+    def _validate(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        n = self.held_out.shape[1]
+        correct = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
+        total = torch.zeros_like(correct)
+        size = evaluation_rows(self.stack)
+        for first in range(0, n, size):
+            inputs, labels = self._batch(self.held_out[:, first : first + size])
+            logits = self.stack.logits(inputs)
+            correct += (logits.argmax(2, keepdim=True) == labels).sum((1, 2))
+            log_p = torch.log_softmax(logits, dim=2)
+            total -= log_p.gather(2, labels).to(torch.float64).sum((1, 2))
+        counted = max(n, 1)
+        return (correct / counted).cpu().numpy(), (total / counted).cpu().numpy()
+
+
+class Dropout:
+    """What the activations of each hidden layer are multiplied by: 0, or 1 / (1 - p)."""
+
+    def __init__(
+        self, probabilities: Sequence[float], widths: Sequence[int], seeds: Sequence[int]
+    ) -> None:
+        self.thresholds = [min(255, round(256 * p)) for p in probabilities]
+        self.widths = widths
+        # A stream of its own: the seed itself decides the held-out rows.
+        self.streams = [np.random.SFC64(np.random.SeedSequence([seed, 1])) for seed in seeds]
+
+    def masks(self, m: int, device: torch.device) -> list[torch.Tensor | None]:
+        """For each layer a tensor of shape (seeds, m, width), or None without dropout."""
+        masks: list[torch.Tensor | None] = []
+        for threshold, width in zip(self.thresholds, self.widths, strict=True):
+            if threshold == 0:
+                masks.append(None)
+                continue
+            drawn = np.stack([self._bytes(stream, m * width) for stream in self.streams])
+            kept = torch.from_numpy(drawn).view(-1, m, width).to(device) >= threshold
+            masks.append(kept.to(torch.float32).mul_(256 / (256 - threshold)))
+        return masks
+
+    @staticmethod
+    def _bytes(stream: np.random.SFC64, count: int) -> NDArray[np.uint8]:
+        words: Any = stream.random_raw(-(-count // 8))
+        return np.asarray(words).view(np.uint8)[:count]
+
+
+def evaluation_rows(stack: Stack) -> int:
+    """Rows that go through the networks at once where nothing is learned. Not collective."""
+    return max(16, EVALUATION_NUMBERS // (len(stack.n_inputs) * max(stack.widths)))

@@ -1,0 +1,1 @@
+"""Co-occurrence counts of terms and features, and their mutual information."""

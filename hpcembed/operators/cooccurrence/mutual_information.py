@@ -1,0 +1,101 @@
+"""Positive pointwise mutual information of co-occurrence counts, in place.
+
+With counts C, row sums r and their total S, the shifted and smoothed information of a term i and a
+context j is
+
+    x_ij = log(C_ij / r_i) - log(r_j^a / sum_l r_l^a) - log k,    M_ij = max(x_ij, 0),
+
+the shift log k and the smoothing a of Levy, Goldberg, Dagan, "Improving distributional similarity
+with lessons learned from word embeddings", TACL 3 (2015). Entries without counts stay zero.
+
+Deviation. With a != 1 rare words are less surprising as contexts than as terms, so M is not
+symmetric though C is. What is formed is its symmetric part (M + M') / 2, the symmetric matrix
+nearest to M in the Frobenius norm. Both terms of an entry need only C_ij and the sums, so no entry
+travels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcembed.operators.cooccurrence.count_matrix import TermRows
+from hpcembed.runtime.errors import ConfigError
+
+__all__ = ["check_information", "positive_information"]
+
+#: Entries worked on at once: temporary arrays stay in the cache.
+_STEP = 2**18
+
+
+def positive_information(
+    counts: TermRows, *, shift: float = 1.0, smoothing: float = 0.75
+) -> TermRows:
+    """Symmetric positive pointwise mutual information.
+
+    Collective: one gather of n numbers. Takes the memory of `counts`, which is not to be used
+    afterwards.
+
+    Parameters
+    ----------
+    counts : TermRows
+        Symmetric, without negative entries.
+    shift : float
+        k > 0: log k is taken off, as k negative samples do in word2vec; 1 for none.
+    smoothing : float
+        Exponent of the context distribution, between 0 and 1; 1 for none.
+
+    Returns
+    -------
+    TermRows
+        Symmetric to the last bit; the same on any number of ranks.
+
+    Raises
+    ------
+    ConfigError
+    """
+    check_information(shift, smoothing)
+    if not counts.symmetric:
+        raise ConfigError("information needs symmetric counts: count with symmetric=True")
+    sums = counts.row_sums()
+    with np.errstate(divide="ignore"):
+        logarithms = np.log(sums)
+    # terms that never stand near another have no entries: what they get here is not used
+    logarithms[sums == 0] = 0.0
+    powers = np.power(sums, smoothing, where=sums > 0, out=np.zeros_like(sums))
+    offset = float(np.log(powers.sum() or 1.0) - np.log(shift))
+    _replace(counts, logarithms, smoothing, offset)
+    counts.rows.eliminate_zeros()
+    return counts
+
+
+def _replace(
+    counts: TermRows, logarithms: NDArray[np.float64], smoothing: float, offset: float
+) -> None:
+    rows = counts.rows
+    first = counts.row_range[0]
+    for begin in range(0, rows.nnz, _STEP):
+        part = slice(begin, min(begin + _STEP, rows.nnz))
+        places = np.arange(part.start, part.stop)
+        i = first + np.searchsorted(rows.indptr, places, side="right") - 1
+        a, b = logarithms[i], logarithms[rows.indices[part]]
+        common = np.log(rows.data[part]) + offset
+        one_way = np.maximum(common - (a + smoothing * b), 0.0)
+        other_way = np.maximum(common - (b + smoothing * a), 0.0)
+        rows.data[part] = 0.5 * (one_way + other_way)
+
+
+def check_information(shift: float, smoothing: float) -> None:
+    """Refuse numbers that make no sense. Not collective.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for name, value in (("shift", shift), ("smoothing", smoothing)):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise ConfigError(f"{name} must be a number, got {value!r}")
+    if not 0 < shift < np.inf:
+        raise ConfigError(f"shift must be positive, got {shift!r}: 1 shifts by nothing")
+    if not 0 <= smoothing <= 1:
+        raise ConfigError(f"smoothing must lie between 0 and 1, got {smoothing!r}: 1 for none")

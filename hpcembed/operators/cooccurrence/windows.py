@@ -1,0 +1,232 @@
+"""Words that stand near each other, counted on one rank, a piece of the documents at a time.
+
+For a piece of L positions let D (L, n) hold a one where a position has a term, and B (L, n) in row
+p the weights of the terms that follow position p within the window and the document. Then ``D'B``
+counts every pair (term at p, later term) once, with its weight. The product of two sparse matrices
+adds up in a dense row of n numbers for one term after another (Gustavson, "Two fast algorithms for
+sparse matrices", ACM TOMS 4 (1978)), so the pairs are never sorted: on 20 Newsgroups it takes a
+third of the time of sorting 64-bit keys.
+
+Weights are kept as whole numbers over a common denominator. Their sums are exact in double up to
+2^53, hence the same in whatever order pieces and ranks are added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from hpcembed.runtime.errors import ConfigError, InputError
+
+__all__ = ["PAIR_BYTES", "TokenDocuments", "Weighting", "Window", "later_terms"]
+
+Weighting = Literal["none", "harmonic", "linear"]
+
+#: Memory that one counted pair needs at most, from its place in B to its place in a message.
+PAIR_BYTES = 56
+
+#: Largest common denominator of harmonic weights: windows up to 18.
+_LARGEST_DENOMINATOR = 2**24
+
+#: Widest window: beyond, a count of whole documents is meant.
+_WIDEST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDocuments:
+    """This rank's documents as term numbers, one after another.
+
+    Attributes
+    ----------
+    tokens : ndarray of int, shape (n_tokens,)
+        Numbers of terms; -1 is a word that is not in the vocabulary.
+    offsets : ndarray of int, shape (n_documents + 1,)
+        Document i is ``tokens[offsets[i]:offsets[i + 1]]``, perhaps empty.
+    """
+
+    tokens: NDArray[Any]
+    offsets: NDArray[Any]
+
+    @classmethod
+    def packed(cls, documents: Sequence[Any]) -> TokenDocuments:
+        """The same of a list of arrays of term numbers. Not collective."""
+        arrays = [np.asarray(document) for document in documents]
+        for i, array in enumerate(arrays):
+            if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+                raise InputError(
+                    f"document {i} is an array of shape {array.shape} and type {array.dtype}: "
+                    "give one-dimensional arrays of term numbers, -1 for unknown words"
+                )
+        filled = [array for array in arrays if array.size]
+        tokens = np.concatenate(filled) if filled else np.zeros(0, np.int32)
+        return cls(tokens, np.cumsum([0] + [array.size for array in arrays]))
+
+    @property
+    def n_documents(self) -> int:
+        """Documents of this rank."""
+        return len(self.offsets) - 1
+
+    def check(self, n_terms: int) -> None:
+        """Refuse what is no list of documents over `n_terms` terms. Not collective.
+
+        Raises
+        ------
+        InputError
+        """
+        tokens, offsets = self.tokens, self.offsets
+        for name, array in (("tokens", tokens), ("offsets", offsets)):
+            if array.ndim != 1 or array.dtype.kind not in "iu":
+                raise InputError(
+                    f"{name} of shape {array.shape} and type {array.dtype}: "
+                    "give a one-dimensional array of whole numbers"
+                )
+        if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(tokens):
+            raise InputError(
+                f"offsets must begin with 0 and end with {len(tokens)}, the number of tokens"
+            )
+        if (np.diff(offsets.astype(np.int64)) < 0).any():
+            raise InputError("offsets must not decrease: give the documents in order")
+        if len(tokens) and (tokens.min() < -1 or tokens.max() >= n_terms):
+            wrong = np.flatnonzero((tokens < -1) | (tokens >= n_terms))
+            place = int(np.searchsorted(offsets, wrong[0], side="right")) - 1
+            raise InputError(
+                f"document {place} holds the term number {tokens[wrong[0]]}: numbers go from 0 to "
+                f"{n_terms - 1}, -1 for a word that is not in the vocabulary"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How near is near, and what a distance weighs.
+
+    Attributes
+    ----------
+    size : int
+        Largest distance in positions that counts.
+    weighting : {"none", "harmonic", "linear"}
+        Weight of distance s: 1, 1 / s, or (size - s + 1) / size.
+    skip_unknown : bool
+        Words that are not in the vocabulary are taken out before distances are measured. By
+        default they keep their positions, so that what is near does not depend on the vocabulary.
+    """
+
+    size: int = 5
+    weighting: Weighting = "none"
+    skip_unknown: bool = False
+
+    def check(self) -> None:
+        """Refuse what is no window. Not collective.
+
+        Raises
+        ------
+        ConfigError
+        """
+        is_whole = isinstance(self.size, int | np.integer) and not isinstance(self.size, bool)
+        if not is_whole or not 1 <= self.size <= _WIDEST:
+            raise ConfigError(f"window must be an integer from 1 to {_WIDEST}, got {self.size!r}")
+        if self.weighting not in ("none", "harmonic", "linear"):
+            raise ConfigError(
+                f"weighting = {self.weighting!r} is not one of none, harmonic, linear"
+            )
+
+    def weights(self) -> tuple[NDArray[np.float64], float]:
+        """Numerators of the weights of distances 1, 2, ..., and their common denominator.
+
+        Whole numbers, but for harmonic weights of windows beyond 18.
+        """
+        distances = np.arange(1.0, self.size + 1)
+        if self.weighting == "none":
+            return np.ones(self.size), 1.0
+        if self.weighting == "linear":
+            return self.size + 1 - distances, float(self.size)
+        common = math.lcm(*range(1, int(self.size) + 1))
+        if common > _LARGEST_DENOMINATOR:
+            return 1 / distances, 1.0
+        return np.round(common / distances), float(common)
+
+
+def later_terms(
+    documents: TokenDocuments, n_terms: int, window: Window, n_positions: int
+) -> Iterator[Any]:
+    """Weighted counts of the terms that follow each term, one piece of the documents at a time.
+
+    Not collective.
+
+    Parameters
+    ----------
+    documents : TokenDocuments
+        Checked.
+    n_positions : int
+        Of a piece, at least the window.
+
+    Yields
+    ------
+    csr_array of shape (n_terms, n_terms)
+        Numerators (see :meth:`Window.weights`), rows sorted; the sum of all is the count.
+    """
+    weights, _ = window.weights()
+    tokens: NDArray[np.int32] = np.zeros(0, np.int32)
+    numbers: NDArray[np.int64] = np.zeros(0, np.int64)
+    for piece, piece_numbers in _pieces(documents, n_positions, window.skip_unknown):
+        seen = len(tokens)
+        tokens = np.concatenate([tokens, piece])
+        numbers = np.concatenate([numbers, piece_numbers])
+        yield _counted(tokens, numbers, seen, n_terms, weights)
+        # what follows may stand near the last positions of this piece
+        tokens, numbers = tokens[-window.size :], numbers[-window.size :]
+
+
+def _pieces(
+    documents: TokenDocuments, n_positions: int, skip_unknown: bool
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+    """Tokens, and the number of the document of each."""
+    starts = documents.offsets[:-1]
+    for first in range(0, len(documents.tokens), n_positions):
+        tokens = documents.tokens[first : first + n_positions].astype(np.int32)
+        begun, ended = np.searchsorted(starts, [first + 1, first + len(tokens)])
+        changes = np.bincount(starts[begun:ended] - first, minlength=len(tokens))
+        numbers = begun + np.cumsum(changes)
+        if skip_unknown:
+            known = tokens >= 0
+            tokens, numbers = tokens[known], numbers[known]
+        yield tokens, numbers
+
+
+def _counted(
+    tokens: NDArray[np.int32],
+    numbers: NDArray[np.int64],
+    seen: int,
+    n_terms: int,
+    weights: NDArray[np.float64],
+) -> Any:
+    """``D'B`` of these positions; pairs within the first `seen` of them are known already."""
+    length, size = len(tokens), len(weights)
+    beyond = np.full(size, -1, np.int32)
+    following = sliding_window_view(np.concatenate([tokens[1:], beyond]), size)[:length]
+    counts = following >= 0
+    counts &= (
+        sliding_window_view(np.concatenate([numbers[1:], beyond]), size)[:length]
+        == (numbers[:, None])
+    )
+    counts &= (tokens >= 0)[:, None]
+    counts[:seen] &= np.arange(size) >= seen - 1 - np.arange(seen)[:, None]
+    # both before B is made: a view over boolean places needs as much as it takes
+    columns = following[counts]
+    values = np.broadcast_to(weights, counts.shape)[counts]
+    places = np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
+    del following, counts
+    B = scipy.sparse.csr_array((values, columns, places), shape=(length, n_terms))
+    owners = scipy.sparse.csc_array(
+        (np.ones(length), np.maximum(tokens, 0), np.arange(length + 1)), shape=(n_terms, length)
+    )
+    product = owners.tocsr() @ B
+    del B, values, columns
+    # there and back again sorts the rows in linear time
+    return product.tocsc().tocsr()

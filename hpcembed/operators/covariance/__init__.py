@@ -1,0 +1,1 @@
+"""Covariance and Gram operators of distributed rows."""

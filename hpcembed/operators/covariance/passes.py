@@ -1,0 +1,334 @@
+"""Products of the centred covariance with blocks of vectors, one pass over the rows each.
+
+For any shift c and any offset a, with ``Y = (X - 1 c')V - 1 a'`` and ``m`` the mean,
+
+    (X - 1 m')'(X - 1 m') V  =  (X - 1 c')'Y  -  (m - c) (1'Y)
+
+because centred columns are orthogonal to ones. So no centred copy is needed, sparse rows stay
+sparse, and neither c nor a need be the mean: they are chosen near it only to keep numbers small.
+With ``a`` near ``(m - c)'V`` the second term nearly vanishes, and the rounding of each row's
+products enters with its own sign; on 50,000 images, passes in single precision are within 2e-8 of
+the largest eigenvalue. Rows are shifted in cache only where the mean is large against the spread.
+
+Rows are taken in blocks that fit the cache, each read once a pass for both products. Blocks are
+multiplied in the precision asked for, and every few thousand rows their contributions are added in
+double.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from hpcembed.data.matrix import DataMatrix, RowSource, reading
+from hpcembed.operators.covariance.moments import column_moments
+from hpcembed.runtime.ranks import sum_over_ranks
+
+__all__ = ["CovariancePasses", "Moments", "covariance_shell"]
+
+#: Mean over deviation beyond which rows are shifted in cache: of all features together in single
+#: precision, of any in double, where squares are added up for the variances.
+_LARGEST_OFFSET = {np.dtype(np.float32): 4.0, np.dtype(np.float64): 30.0}
+
+#: Entries whose squares, added up, neither overflow nor vanish in single precision.
+_SMALLEST, _LARGEST = 1e-12, 1e12
+
+#: About the size of a block of rows, and the least number of rows in it: below, adding up a
+#: block's contribution costs as much as making it.
+_BLOCK_BYTES = 6 * 2**20
+
+#: Features from which that number of rows no longer fits the cache.
+_LONG_ROW = 20_000
+_LEAST_ROWS = 256
+
+#: Rows whose contributions are added up in the precision of the products.
+_PENDING_ROWS = 4096
+
+
+class Moments:
+    """Mean and variances, as far as the passes made so far know them.
+
+    Attributes
+    ----------
+    n_rows : int
+    centred : bool
+        Whether the operator is the covariance; without it, X'X / (n - 1) and a mean of zero.
+    shift, spread : ndarray of shape (d,)
+        Mean and deviation of some rows: near those of all.
+    mean : ndarray of shape (d,) or None
+        Of all rows, from the first pass on; to double precision with the variances.
+    variances : ndarray of shape (d,) or None
+        Diagonal of the operator, from the first pass in double on.
+    """
+
+    def __init__(self, X: RowSource, *, centred: bool = True) -> None:
+        self.n_rows = X.n_rows
+        self.centred = centred
+        self.mean: NDArray[np.float64] | None = None
+        self.variances: NDArray[np.float64] | None = None
+        self.shift = self.spread = np.zeros(X.n_features)
+        if not centred:
+            self.mean = np.zeros(X.n_features)
+        elif X.is_sparse:
+            self.mean, self.variances = column_moments(X)
+        else:
+            self.shift, self.spread = _sample(X)
+
+    @property
+    def fits_single(self) -> bool:
+        """Whether squares of rows like those that were seen lie well within single precision."""
+        largest = max(float(np.max(np.abs(self.shift), initial=0.0)), float(np.max(self.spread)))
+        return largest == 0.0 or _SMALLEST < largest < _LARGEST
+
+    def is_offset(self, dtype: np.dtype[Any]) -> bool:
+        """Whether means are so large that rows are to be shifted before they are multiplied."""
+        limit, shift = _LARGEST_OFFSET[dtype], np.abs(self.shift)
+        if dtype == np.float64:
+            return bool((shift > limit * self.spread).any())
+        return bool(np.linalg.norm(shift) > limit * np.linalg.norm(self.spread))
+
+
+def _sample(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of the first block of rows there is. Collective."""
+    owner = X.comm.allreduce(X.comm.rank if X.n_local else X.comm.size, op=MPI.MIN)
+    found = np.zeros((2, X.n_features))
+    with reading(X):
+        if X.comm.rank == owner:
+            _, block = next(iter(X.blocks(block_bytes=_BLOCK_BYTES)))
+            found[0] = block.mean(axis=0)
+            found[1] = (block - found[0]).std(axis=0)
+    X.comm.Bcast(found, root=owner)
+    return found[0], found[1]
+
+
+class _Sums:
+    """What a pass adds up over blocks, on this rank."""
+
+    def __init__(self, moments: Moments, b: int, dtype: np.dtype[Any]) -> None:
+        d = len(moments.shift)
+        self.cross = np.zeros((b, d))
+        self.columns = np.zeros(b)
+        completes = moments.variances is None and dtype == np.float64
+        measures = moments.centred and (moments.mean is None or completes)
+        self._sums = np.zeros(d) if measures else None
+        self._squares = np.zeros(d) if completes else None
+
+    def add(self, rows: Any, Y: NDArray[Any]) -> None:
+        """Take in a block, and its products with the vectors."""
+        self.columns += Y.sum(axis=0, dtype=np.float64)
+        self.add_columns(slice(None), rows)
+
+    def add_columns(self, part: slice, rows: Any) -> None:
+        """Take in what moments need of a block that holds these columns."""
+        if self._sums is not None:
+            self._sums[part] += np.ones(rows.shape[0], dtype=rows.dtype) @ rows
+        if self._squares is not None:
+            if isinstance(rows, np.ndarray):
+                self._squares[part] += np.einsum("ij,ij->j", rows, rows)
+            else:
+                squares = rows.data.astype(np.float64) ** 2
+                self._squares += np.bincount(rows.indices, squares, minlength=rows.shape[1])
+
+    def complete(self, comm: MPI.Comm, moments: Moments, shift: NDArray[np.float64] | None) -> None:
+        """Tell `moments` what this pass has found. Collective where it has."""
+        n, origin = moments.n_rows, 0.0 if shift is None else shift
+        if self._sums is not None:
+            moments.mean = sum_over_ranks(comm, self._sums) / n + origin
+        if self._squares is not None:
+            assert moments.mean is not None  # from the line above, or an earlier pass
+            squares = sum_over_ranks(comm, self._squares) - n * (moments.mean - origin) ** 2
+            moments.variances = np.maximum(squares, 0.0) / max(n - 1, 1)
+
+
+class CovariancePasses:
+    """Context of the shell matrix: each product is one pass over this rank's rows.
+
+    Parameters
+    ----------
+    X : DataMatrix or RowStream
+        At least two rows.
+    moments : Moments
+        Completed by the first pass in each precision; shared by the passes of both.
+    dtype : {float64, float32}
+        Of the products within a block.
+    threads : int
+        For sparse rows, whose products no BLAS spreads over threads.
+
+    Attributes
+    ----------
+    n_passes : int
+    """
+
+    def __init__(
+        self,
+        X: RowSource,
+        moments: Moments,
+        dtype: type[np.floating[Any]] = np.float64,
+        threads: int = 1,
+    ) -> None:
+        # Not the DataMatrix: a cycle would leave PETSc objects to the garbage collector.
+        self._blocks = X.blocks
+        self._columns = None
+        if isinstance(X, DataMatrix) and not X.is_sparse and X.n_features >= _LONG_ROW:
+            self._columns = X.columns
+        self._comm = X.comm
+        self._reading = partial(reading, X) if X.is_streamed else nullcontext
+        self._shape = (X.n_local, X.n_features)
+        share, rest = divmod(X.n_features, X.comm.size)
+        # features of each rank, as PETSc divides them
+        self._owned = share + (np.arange(X.comm.size) < rest)
+        self._sparse = X.is_sparse
+        self._moments = moments
+        self._dtype = np.dtype(dtype)
+        self._threads = threads
+        shifts = moments.centred and not X.is_sparse
+        self._shifts = shifts and moments.is_offset(self._dtype)
+        self.n_passes = 0
+
+    def mult(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = C x. Collective: one gather, one reduction."""
+        first, last = mat.getOwnershipRange()
+        product = np.empty((last - first, 1))
+        self.mult_block(np.array(x.getArray(readonly=1))[:, None], product)
+        with y as local:
+            local[:] = product[:, 0]
+
+    def mult_block(self, V: NDArray[np.float64], product: NDArray[np.float64]) -> None:
+        """``product = C V``, this rank's rows of both. Collective: one gather, one reduction."""
+        comm, b = self._comm, V.shape[1]
+        if comm.size == 1:
+            product[:] = self.whole_product(V)
+            return
+        counts = b * self._owned
+        whole = np.empty((self._shape[1], b))
+        places = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        comm.Allgatherv(np.ascontiguousarray(V), (whole, counts, places, MPI.DOUBLE))
+        total = np.ascontiguousarray(self.whole_product(whole))
+        own = np.empty((len(V), b))
+        comm.Reduce_scatter(total, own, recvcounts=counts.tolist())
+        product[:] = own
+
+    def whole_product(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
+        """This rank's contribution to C V, shape (d, b); V is whole on every rank. Collective."""
+        moments = self._moments
+        V = np.ascontiguousarray(V, dtype=self._dtype)
+        shift = moments.shift if self._shifts else None
+        guess = moments.shift if moments.mean is None else moments.mean
+        offset = (guess if shift is None else guess - shift) @ V
+        sums = _Sums(moments, V.shape[1], self._dtype)
+        offset = offset.astype(self._dtype)
+        with self._reading():
+            if self._sparse:
+                self._sparse_pass(V, offset, sums)
+            elif self._columns is not None:
+                self._wide_pass(V, offset, shift, sums)
+            else:
+                self._dense_pass(V, offset, shift, sums)
+        self.n_passes += 1
+        sums.complete(self._comm, moments, shift)
+        if moments.centred:
+            assert moments.mean is not None  # from the first pass on
+            # each rank takes off its own share, so that one reduction serves both terms
+            rest = moments.mean if shift is None else moments.mean - shift
+            sums.cross -= np.outer(sums.columns, rest)
+        sums.cross /= max(moments.n_rows - 1, 1)
+        return sums.cross.T
+
+    def _dense_pass(
+        self,
+        V: NDArray[Any],
+        offset: NDArray[Any],
+        shift: NDArray[np.float64] | None,
+        sums: _Sums,
+    ) -> None:
+        d, dtype = self._shape[1], self._dtype
+        block_bytes = max(_BLOCK_BYTES, _LEAST_ROWS * dtype.itemsize * d)
+        part: NDArray[Any] = np.empty((V.shape[1], d), dtype=dtype)
+        pending, rows_pending = np.zeros_like(part), 0
+        shifted: NDArray[Any] | None = None
+        for _, block in self._blocks(dtype.type, block_bytes):
+            rows = block
+            if shift is not None:
+                shifted = np.empty_like(block) if shifted is None else shifted
+                rows = np.subtract(block, shift, out=shifted[: len(block)], casting="same_kind")
+            Y = rows @ V
+            if self._moments.centred:
+                Y -= offset
+            np.matmul(Y.T, rows, out=part)
+            pending += part
+            sums.add(rows, Y)
+            rows_pending += len(rows)
+            if rows_pending >= _PENDING_ROWS:
+                sums.cross += pending
+                pending[:] = 0.0
+                rows_pending = 0
+        sums.cross += pending
+
+    def _wide_pass(
+        self,
+        V: NDArray[Any],
+        offset: NDArray[Any],
+        shift: NDArray[np.float64] | None,
+        sums: _Sums,
+    ) -> None:
+        """By blocks of columns, read once for each product: rows are too long for the cache."""
+        assert self._columns is not None  # as the caller saw
+        Y = np.zeros((self._shape[0], V.shape[1]), dtype=self._dtype)
+        for part, block in self._shifted_columns(shift):
+            Y += block @ V[part]
+            sums.add_columns(part, block)
+        if self._moments.centred:
+            Y -= offset
+        sums.columns += Y.sum(axis=0, dtype=np.float64)
+        for part, block in self._shifted_columns(shift):
+            sums.cross[:, part] += Y.T @ block
+
+    def _shifted_columns(
+        self, shift: NDArray[np.float64] | None
+    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+        assert self._columns is not None  # as the caller saw
+        for first, block in self._columns(self._dtype.type):
+            part = slice(first, first + block.shape[1])
+            yield part, (block if shift is None else block - shift[part].astype(self._dtype))
+
+    def _sparse_pass(self, V: NDArray[Any], offset: NDArray[Any], sums: _Sums) -> None:
+        blocks, lock = self._blocks(self._dtype.type), Lock()
+
+        def work() -> None:
+            """Take blocks as they come; products with sparse rows let other threads run."""
+            total = np.zeros((self._shape[1], V.shape[1]))
+            while True:
+                with lock:
+                    _, rows = next(blocks, (0, None))
+                if rows is None:
+                    break
+                Y = rows @ V
+                if self._moments.centred:
+                    Y -= offset
+                total += rows.T @ Y
+                with lock:
+                    sums.add(rows, Y)
+            with lock:
+                sums.cross += total.T
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            for future in [pool.submit(work) for _ in range(self._threads)]:
+                future.result()
+
+
+def covariance_shell(X: RowSource, passes: CovariancePasses) -> PETSc.Mat:
+    """The shell matrix of shape (d, d) whose products are `passes`. Collective."""
+    sizes = ((None, X.n_features), (None, X.n_features))
+    mat = PETSc.Mat().createPython(sizes, passes, comm=X.comm)
+    mat.setUp()
+    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+    return mat

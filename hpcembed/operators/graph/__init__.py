@@ -1,0 +1,1 @@
+"""Operators of a graph: Laplacians, adjacency, modularity; smoothing of node attributes."""

@@ -1,0 +1,1 @@
+"""Centred kernel operators of distributed rows, and feature maps that approximate kernels."""

@@ -1,0 +1,1 @@
+"""Ranks, memory, threads, environment, logging, random numbers by counter, and atomic output."""

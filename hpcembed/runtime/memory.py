@@ -1,0 +1,118 @@
+"""How much memory a rank may take, asked before it is taken.
+
+The limit is the smallest of what the machine has free, what the control group and SLURM allow,
+and `--memory-limit`, divided by the ranks on the node.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+from mpi4py import MPI
+
+from hpcembed.runtime.errors import MemoryLimitError
+
+__all__ = [
+    "available_per_rank",
+    "check_fits",
+    "format_bytes",
+    "peak_bytes",
+    "ranks_on_node",
+]
+
+
+def format_bytes(count: float) -> str:
+    """Number of bytes in the unit a person would use: 3.2 GiB, 17 KiB."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if count < 1024 or unit == "PiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def ranks_on_node(comm: MPI.Comm) -> int:
+    """Number of ranks of `comm` that share this rank's node. Collective."""
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    count = node.size
+    node.Free()
+    return count
+
+
+def available_per_rank(comm: MPI.Comm, limit_bytes: int = 0) -> int:
+    """Bytes that one rank may still allocate: the smallest over all ranks.
+
+    Collective: one reduction.
+
+    Parameters
+    ----------
+    limit_bytes : int
+        The user's own limit per rank, 0 for none.
+    """
+    share = _node_available() // ranks_on_node(comm)
+    if limit_bytes:
+        share = min(share, limit_bytes)
+    return int(comm.allreduce(share, op=MPI.MIN))
+
+
+def check_fits(needed_bytes: int, available_bytes: int, what: str, remedy: str) -> None:
+    """Refuse a step that would not fit. Not collective.
+
+    Raises
+    ------
+    MemoryLimitError
+        Naming `what`, both sizes and the `remedy`.
+    """
+    if needed_bytes > available_bytes:
+        raise MemoryLimitError(
+            f"{what} needs {format_bytes(needed_bytes)} per rank, "
+            f"{format_bytes(available_bytes)} are available: {remedy}"
+        )
+
+
+def _node_available() -> int:
+    candidates = [_meminfo_available()]
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        allowed = _read_number(limit)
+        if allowed:
+            candidates.append(max(0, allowed - _read_number(used)))
+    slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
+    if slurm.isdigit() and int(slurm) > 0:
+        candidates.append(int(slurm) * 2**20)
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        candidates.append(soft)
+    return min(candidates)
+
+
+def _meminfo_available() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _read_number(path: str) -> int:
+    try:
+        text = Path(path).read_text().strip()
+    except OSError:
+        return 0
+    return int(text) if text.isdigit() else 0

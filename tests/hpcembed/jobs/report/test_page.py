@@ -1,0 +1,61 @@
+"""The report page: whole, self-contained, and safe with any text."""
+
+import re
+from html.parser import HTMLParser
+
+from hpcembed.jobs.report.page import Figure, Paragraph, Section, Sheet, render_page
+
+VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Checks that tags nest, and keeps what was read."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.texts, self.sources = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.sources += [value for key, value in attrs if key in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader
+
+
+def test_a_page_holds_everything_itself():
+    blocks = [
+        Paragraph("first & <second>"),
+        Sheet(("name", "value"), [("a<b", "1"), ("c", "2")], "what it says"),
+        Sheet(("name",), [("x",)], folded="more"),
+        Figure(b"<svg/>", "a curve", "figures/a.csv"),
+    ]
+    page = render_page('<b>"t"</b>', ["lead"], [Section("one", blocks), Section("none", [])])
+    found = read(page)
+    assert {"first & <second>", "a<b", "what it says", "more", "lead"} <= set(found.texts)
+    assert "none" not in found.texts
+    assert [tag for tag in found.seen if tag in ("table", "details", "img", "script", "link")] == [
+        "table", "details", "table", "img",
+    ]  # fmt: skip
+    assert found.sources == ["data:image/svg+xml;base64,PHN2Zy8+"]
+    assert "<b>" not in page
+    assert not re.search(r"https?://|@import|url\(", page)
+
+
+def test_numbers_stand_right_and_text_left():
+    page = render_page(
+        "t", [], [Section("s", [Sheet(("a", "b", "c"), [("x", "y", "1")], n_left=2)])]
+    )
+    assert "<td class=text>x</td><td class=text>y</td><td>1</td>" in page

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+
+from hpcembed.jobs.report import (
+    ClassifierRecord,
+    DatasetRecord,
+    EmbeddingRecord,
+    ReferenceRecord,
+    RunFolder,
+    RunRecord,
+    StageSeconds,
+    classifier_record,
+)
+
+SECONDS = StageSeconds(read=0.1, operator=0.2, solve=0.3, project=0.4, gather=0.5)
+REFERENCE = ReferenceRecord("krylovschur", 1e-12, 2e-9, 90, 0.7, 20)
+
+
+def embedding(reference: ReferenceRecord | None) -> EmbeddingRecord:
+    return EmbeddingRecord(
+        n_components=2,
+        operator="covariance, assembled",
+        solver="miramns(default)",
+        eigenvalues=np.array([2.0, 1.0]),
+        explained_variance_ratio=(0.5, 0.25),
+        residual_norms=np.array([1e-12, 2e-12]),
+        orthogonality=np.float64(1e-15),
+        n_matvec=np.int64(44),
+        n_restarts=3,
+        converged_reason="CONVERGED_TOL",
+        seconds=SECONDS,
+        reference=reference,
+    )
+
+
+def record(reference: ReferenceRecord | None = REFERENCE) -> RunRecord:
+    return RunRecord(
+        dataset=DatasetRecord("digits", 1437, 360, 64, 10),
+        embedding=embedding(reference),
+        classifiers=[ClassifierRecord("full", (64, 64), 8970, 1.5, 0.98, 0.97)],
+        environment={"python": "3.11", "ranks": 3},
+    )
+
+
+EXPECTED = {
+    "dataset": {
+        "name": "digits",
+        "n_train": 1437,
+        "n_test": 360,
+        "n_features": 64,
+        "n_classes": 10,
+    },
+    "embedding": {
+        "n_components": 2,
+        "operator": "covariance, assembled",
+        "solver": "miramns(default)",
+        "eigenvalues": [2.0, 1.0],
+        "explained_variance_ratio": [0.5, 0.25],
+        "residual_norms": [1e-12, 2e-12],
+        "orthogonality": 1e-15,
+        "n_matvec": 44,
+        "n_restarts": 3,
+        "converged_reason": "CONVERGED_TOL",
+        "seconds": {"read": 0.1, "operator": 0.2, "solve": 0.3, "project": 0.4, "gather": 0.5},
+        "reference": {
+            "solver": "krylovschur",
+            "max_relative_eigenvalue_error": 1e-12,
+            "max_subspace_sin_angle": 2e-9,
+            "n_matvec": 90,
+            "seconds": 0.7,
+            "n_compared": 20,
+        },
+        "method": "pca",
+        "components": "principal components",
+        "eigenvalue_meaning": "variance",
+        "is_linear": True,
+    },
+    "classifiers": [
+        {
+            "input": "full",
+            "hidden": [64, 64],
+            "parameters": 8970,
+            "train_seconds": 1.5,
+            "validation_accuracy": 0.98,
+            "test_accuracy": 0.97,
+        }
+    ],
+    "environment": {"python": "3.11", "ranks": 3},
+}
+
+
+def order(content: object) -> object:
+    """The keys of all levels, in their order."""
+    if isinstance(content, dict):
+        return [(key, order(value)) for key, value in content.items()]
+    return [order(item) for item in content] if isinstance(content, list) else None
+
+
+def test_the_shape_is_exactly_the_promised_one_in_its_order():
+    content = record().to_dict()
+    assert content == EXPECTED
+    assert order(content) == order(EXPECTED)
+
+
+def test_plain_python_values_only():
+    embedded = record().to_dict()["embedding"]
+    assert type(embedded["orthogonality"]) is float
+    assert type(embedded["n_matvec"]) is int
+    assert all(type(value) is float for value in embedded["eigenvalues"])
+
+
+def test_without_a_second_solver_the_reference_is_null(tmp_path):
+    path = RunFolder.create(tmp_path / "run").write_json("run.json", record(None).to_dict())
+    assert '"reference": null' in path.read_text()
+    assert json.loads(path.read_text())["embedding"]["reference"] is None
+
+
+def test_written_with_nan_it_is_still_json(tmp_path):
+    nan = ReferenceRecord("krylovschur", math.nan, math.inf, 90, 0.7, 0)
+    path = RunFolder.create(tmp_path / "run").write_json("run.json", record(nan).to_dict())
+    reference = json.loads(path.read_text())["embedding"]["reference"]
+    assert reference["max_relative_eigenvalue_error"] is None
+    assert reference["max_subspace_sin_angle"] is None
+    assert reference["n_matvec"] == 90
+
+
+def test_a_classifier_report_gives_its_record():
+    report = SimpleNamespace(
+        input="embedded",
+        hidden=(32,),
+        parameters=10,
+        train_seconds=2.0,
+        validation_accuracy=0.5,
+        test_accuracy=0.25,
+        best_epoch=3,
+    )
+    assert classifier_record(report) == ClassifierRecord("embedded", (32,), 10, 2.0, 0.5, 0.25)

@@ -1,0 +1,237 @@
+"""Whole studies through the command line: what they leave, on 1, 2 and 3 ranks, and resumed."""
+
+import csv
+import json
+
+import pytest
+
+pytestmark = pytest.mark.launch
+
+RUN = ["-m", "hpcembed", "study"]
+
+SMALL = """
+[data]
+name = "digits"
+format = "digits"
+scaling = "divide"
+divisor = 16.0
+
+[study]
+dimensions = [2, 6]
+networks = [[8]]
+embeddings = ["spectral", "gaussian"]
+seeds = 2
+margin = 50.0
+
+[training]
+epochs = 3
+batch_size = 64
+
+[output]
+figures = false
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def cells(out):
+    with (out / "cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {
+        (row["input"], row["n_inputs"], row["seed"]): {
+            key: value for key, value in row.items() if key != "train_seconds"
+        }
+        for row in rows
+    }
+
+
+def test_same_results_on_any_number_of_ranks(run_mpi, tmp_path, small):
+    found = []
+    for ranks in (1, 2, 3):
+        out = tmp_path / str(ranks)
+        done = run_mpi(ranks, *RUN, small, "--out", out, timeout=180)
+        assert done.status == 0, done.err
+        found.append(cells(out))
+        assert len(found[-1]) == 2 * (2 * 2 + 1)
+        assert "10 networks, 0 of them trained already" in done.err
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        for key, cell in found[0].items():
+            assert other[key]["digest"] == cell["digest"]
+            for name in ("validation_accuracy", "test_accuracy"):
+                # The components of other ranks differ in their last digits.
+                assert float(other[key][name]) == pytest.approx(float(cell[name]), abs=0.01)
+
+
+def test_what_a_study_leaves_and_resumes(run_mpi, tmp_path, small):
+    out = tmp_path / "out"
+    published = {
+        "sets": {
+            "digits": {
+                "protocol": {"hidden": {"tiny": [8]}},
+                "embedded_accuracy": {"tiny": [0.2, 0.99]},
+                "baseline_accuracy": {"tiny": 0.1},
+            }
+        }
+    }
+    (tmp_path / "published.json").write_text(json.dumps(published))
+    options = ["--set", "study.published=published.json", "--set", "output.figures=true"]
+    done = run_mpi(2, *RUN, small, "--out", out, *options, timeout=180)
+    assert done.status == 0, done.err
+    assert "smallest k without loss" in done.out
+    assert "at least 5 are needed" in done.out
+    for name in (
+        "study.toml", "study.md", "study.json", "cells.csv", "accuracy.csv", "accuracy/8.csv",
+        "eigenvalues.csv", "projection.safetensors", "report.html", "figures/scatter.csv",
+        "figures/accuracy.png",
+        "figures/accuracy.svg", "figures/accuracy.csv", "figures/rivals.png",
+        "figures/rivals.svg", "figures/rivals.csv",
+    ):  # fmt: skip
+        assert (out / name).stat().st_size > 50, name
+    assert not list(out.glob("**/.partial*"))
+
+    study = json.loads((out / "study.json").read_text())
+    assert study["study"]["dimensions"] == [2, 6]
+    assert study["study"]["seeds"] == [0, 1]
+    assert study["training"]["epochs"] == 3
+    assert study["dataset"]["n_features"] == 64
+    assert len(study["embedding"]["eigenvalues"]) == 6
+    points = {(row["input"], row["n_inputs"]): row for row in study["points"]}
+    assert set(points) == {
+        ("full", 64),
+        *((i, k) for i in ("spectral", "gaussian") for k in (2, 6)),
+    }
+    six, full = points["spectral", 6], points["full", 64]
+    assert six["parameters"] == 6 * 8 + 8 + 8 * 10 + 10
+    assert six["parameters_with_projection"] == six["parameters"] + 6 * 64
+    assert full["parameters_with_projection"] == full["parameters"] == 64 * 8 + 8 + 90
+    assert six["published"] is None
+    assert points["spectral", 2]["published"] == 0.99
+    assert full["published"] == 0.1
+    assert six["n_seeds"] == 2
+    assert six["test_lowest"] <= six["test_mean"] <= six["test_highest"]
+    mean = six["test_mean"] - full["test_mean"]
+    assert six["test_difference"] == pytest.approx(mean)
+    assert six["test_difference_low"] < mean < six["test_difference_high"]
+    assert "Not reached: 8 spectral k = 2" in (out / "study.md").read_text()
+    rows = (out / "figures/scatter.csv").read_text().splitlines()
+    assert rows[0] == "component1,component2,component3,class"
+    assert len(rows) == 1 + 359
+
+    # Nothing is trained again; what is new is trained alone.
+    before = cells(out)
+    path = out / "cells" / "rank-0.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"digest": "cut o')
+    again = run_mpi(1, *RUN, small, "--out", out, timeout=180)
+    assert again.status == 0, again.err
+    assert "10 networks, 10 of them trained already" in again.err
+    assert cells(out) == before
+    more = run_mpi(2, *RUN, small, "--out", out, "--set", "study.dimensions=[2,4,6]", timeout=180)
+    assert more.status == 0, more.err
+    assert "14 networks, 10 of them trained already" in more.err
+    after = cells(out)
+    assert len(after) == 14
+    for key, cell in before.items():
+        # The projection on more components has the same first ones, to rounding.
+        assert after[key] == cell
+
+    # A study that is not finished reports what it has.
+    wider = ["--set", "study.dimensions=[2,4,6,8]", "--report-only"]
+    part = run_mpi(2, *RUN, small, "--out", out, *wider, timeout=180)
+    assert part.status == 0, part.err
+    assert "18 networks, 14 of them trained already" in part.err
+    assert cells(out) == after
+    none = run_mpi(2, *RUN, small, "--out", tmp_path / "none", *wider, timeout=180)
+    assert none.status == 2
+    assert "no network of this study is finished there" in none.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_study_of_digits(run_mpi, tmp_path, request):
+    out = tmp_path / "out"
+    job = request.config.rootpath / "jobs" / "study_digits.toml"
+    done = run_mpi(2, *RUN, job, "--out", out, timeout=280)
+    assert done.status == 0, done.err
+    study = json.loads((out / "study.json").read_text())
+    points = {(row["input"], row["hidden"], row["n_inputs"]): row for row in study["points"]}
+    for network in ("64-64", "32-32"):
+        assert points["full", network, 64]["test_mean"] > 0.95
+        assert points["spectral", network, 32]["test_mean"] > 0.95
+        assert points["spectral", network, 8]["test_mean"] > 0.9
+        # Directions of largest variance say more than random ones.
+        better = points["spectral", network, 4]["test_mean"]
+        assert better > points["gaussian", network, 4]["test_mean"] + 0.1
+    smallest = {(one["input"], one["hidden"]): one for one in study["smallest"]}
+    assert smallest["spectral", "64-64"]["holds"]
+    assert 4 < smallest["spectral", "64-64"]["n_inputs"] < 64
+    model, baseline = study["compression"]["model"], study["compression"]["baseline"]
+    assert baseline["input"] == "full"
+    assert model["n_inputs"] < 64
+    confusion = study["compression"]["confusion"]
+    assert sum(map(sum, confusion)) == 5 * 359
+    assert len(confusion) == 10
+    assert "smallest model without loss" in done.out
+
+
+REFUSED = (
+        (["--set", "study.dimensions=[65]"], "65 dimensions of 64 features: lower"),
+        (["--set", "study.published=broken.json"], "broken.json: not a file of published"),
+        (["--set", "training.learning_rate=1e30", "--set", "training.schedule=constant"],
+         "lower the learning rate"),
+        (["--data-dir", "nowhere"], "no such folder"),
+        (["--out", "."], "not empty; choose another --out"),
+)  # fmt: skip
+
+
+def test_what_is_refused_in_one_line(run_each, tmp_path, small):
+    (tmp_path / "broken.json").write_text("{}")
+    commands = []
+    for i, (options, _) in enumerate(REFUSED):
+        out = [] if "--out" in options else ["--out", tmp_path / f"out{i}"]
+        commands.append(["study", small, *out, *options])
+    for done, (_, words) in zip(run_each(2, commands, timeout=120), REFUSED, strict=True):
+        assert done.status == 2, done.err
+        assert words in done.err
+        assert done.err.count("hpcembed: error") == 1
+        assert "Traceback" not in done.err
+
+
+def test_components_that_miss_their_tolerance_are_not_trained_on(run_mpi, tmp_path, small):
+    stingy = ["--set", "solver.name=krylovschur", "--set", "solver.reference=false"]
+    stingy += ["--set", "solver.max_it=1", "--set", "solver.ncv=7", "--set", "solver.tol=1e-14"]
+    done = run_mpi(1, *RUN, small, "--out", tmp_path / "out", *stingy, timeout=120)
+    assert done.status == 3
+    assert "missed the tolerance" in done.err
+    assert not (tmp_path / "out" / "cells").exists()
+
+
+CRASH = """
+import sys
+from mpi4py import MPI
+from hpcembed.cli import main
+from hpcembed.jobs.study.sweep import Trainer
+
+original = Trainer.train
+
+def train(self, unit, on_epoch=None):
+    if MPI.COMM_WORLD.rank == 1:
+        raise RuntimeError("boom")
+    return original(self, unit, on_epoch)
+
+Trainer.train = train
+sys.exit(main(["study", sys.argv[1], "--out", sys.argv[2]]))
+"""
+
+
+def test_a_defect_on_one_rank_ends_the_job(run_mpi, tmp_path, small):
+    script = tmp_path / "crash.py"
+    script.write_text(CRASH)
+    done = run_mpi(2, script, small, tmp_path / "out", timeout=100)
+    assert done.status != 0
+    assert done.err.count("RuntimeError: boom") == 1
+    assert "[rank 1/2] Traceback" in done.err

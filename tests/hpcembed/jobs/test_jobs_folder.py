@@ -1,0 +1,78 @@
+"""The job files and launch scripts that come with the project."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hpcembed.jobs.configuration import load_job
+from hpcembed.jobs.study.settings import load_study
+
+JOBS = Path(__file__).parents[3] / "jobs"
+TEXTS = ("20_newsgroups", "sst2")
+STUDIES = ("digits", "mnist", "cifar10", "date_fruit", "fetal_health", *TEXTS)
+NAMES = ("digits", "mnist", "cifar10", "date_fruit", "fetal_health", "radar", *TEXTS)
+
+
+def test_all_jobs_are_there():
+    assert {path.stem for path in JOBS.glob("*.toml")} >= set(NAMES)
+    assert {path.stem for path in JOBS.glob("study_*.toml")} == {f"study_{n}" for n in STUDIES}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_study_is_valid(name, recipe):
+    study = load_study(JOBS / f"study_{name}.toml", [f"study.recipe={recipe}"])
+    assert study.study.baseline == (name not in TEXTS)  # thousands of terms, dense
+    # The same data as the job of that name.
+    assert study.data == load_job(JOBS / f"{name}.toml").data
+
+
+@pytest.mark.parametrize("path", [JOBS / f"{name}.toml" for name in NAMES], ids=NAMES)
+def test_job_is_valid(path):
+    job = load_job(path)
+    assert job.data.name == path.stem
+    assert job.classifier.baseline == (path.stem not in TEXTS)
+    assert job.solver.reference == (path.stem != "20_newsgroups")
+
+
+def shell(script, *arguments, **environment):
+    bash = shutil.which("bash")
+    assert bash
+    return subprocess.run(
+        [bash, str(JOBS / script), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=JOBS.parent,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        timeout=30,
+        check=False,
+    )
+
+
+def test_slurm_script_dry():
+    done = shell(
+        "slurm.sbatch", "jobs/digits.toml", "--dry-run", DRY_RUN="1", SLURM_CPUS_PER_TASK="4"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "srun --cpus-per-task=4" in done.stdout
+    assert "OMP_NUM_THREADS=4" in done.stdout
+    assert "-m hpcembed run jobs/digits.toml --dry-run" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("slurm.sbatch", (), "usage"),
+        ("slurm.sbatch", ("none.toml",), "no job file none.toml"),
+        ("run_local.sh", (), "usage"),
+        ("run_local.sh", ("two", "jobs/digits.toml"), "RANKS must be a positive number"),
+        ("run_local.sh", ("2", "none.toml"), "no job file none.toml"),
+    ],
+)
+def test_scripts_refuse_in_one_line(script, arguments, words):
+    done = shell(script, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,86 @@
+"""How a kernel's eigenpairs are found is chosen from the shape alone; landmarks by a seed alone."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from hpcembed.data.matrix import DataMatrix
+from hpcembed.operators import kernel_sizes, plan_features, plan_kernel
+from hpcembed.operators.kernel.sampled_rows import sampled_rows
+from hpcembed.runtime.errors import MemoryLimitError
+from hpcembed.runtime.ranks import ownership_range
+
+#: The first of 30 rows by their keys for seed 5: what is said of a seed must not change.
+ORDER = [18, 15, 21, 28, 0, 24, 25, 27, 14, 1, 26, 22]
+
+MACHINE = {"ranks": 1, "threads": 1, "available_bytes": 2**33}
+
+
+def test_the_kernel_is_stored_where_it_fits():
+    large = plan_kernel(10_000, 784, 50, tol=1e-6, **MACHINE)
+    assert (large.kind, large.single) == ("assembled", True)
+    assert large.bytes > 4 * 10_000**2
+    assert large.describe().startswith("kernel assembled (fastest), single precision, certified")
+    tenth = plan_kernel(10_000, 784, 50, tol=1e-6, **MACHINE | {"available_bytes": 80 * 10**6})
+    assert tenth.kind == "matrix_free"
+    assert tenth.bytes <= 80 * 10**6
+    assert tenth.cost.seconds > large.cost.seconds
+    assert "fastest that fits: assembled does not" in tenth.describe()
+    # wide rows make a pass dear: fewer of them, with more vectors
+    widths = [
+        plan_kernel(10_000, d, 50, kind="matrix_free", **MACHINE).width for d in (10, 784, 20_000)
+    ]
+    assert widths == sorted(set(widths))
+
+
+def test_small_kernels_go_to_lapack_unless_another_solver_is_wanted():
+    assert plan_kernel(150, 20, 100, **MACHINE).kind == "lapack"
+    plan = plan_kernel(150, 20, 100, no_lapack=True, **MACHINE)
+    assert plan.kind != "lapack"
+    assert not plan.single  # the default tolerance is for double
+    single = plan_kernel(500, 20, 5, single_vector=True, no_lapack=True, tol=1e-5, **MACHINE)
+    assert (single.width, single.single) == (1, False)
+
+
+def test_more_ranks_take_less_memory_each():
+    alone = plan_kernel(50_000, 100, 10, kind="assembled", **MACHINE | {"available_bytes": 2**40})
+    eight = plan_kernel(50_000, 100, 10, kind="assembled", **MACHINE | {"ranks": 8})
+    assert eight.bytes < alone.bytes / 4
+    with pytest.raises(MemoryLimitError, match="eigen_solver = matrix_free would fit"):
+        plan_kernel(50_000, 100, 10, kind="assembled", **MACHINE)
+
+
+def test_sizes_are_whole_blocks_within_the_rows():
+    sizes = kernel_sizes(50, 32, 10_000)
+    assert sizes[0] >= 51
+    assert all(size % 32 == 0 for size in sizes)
+    assert kernel_sizes(5, 8, 20)[-1] == 20
+
+
+def test_features_take_squares():
+    plan = plan_features(60_000, 784, 2_000, **MACHINE)
+    assert plan.bytes > 5 * 8 * 2_000**2
+    assert plan.describe().startswith("kernel by 2,000 features of each row")
+    with pytest.raises(MemoryLimitError, match="use fewer of them"):
+        plan_features(60_000, 784, 2_000, **MACHINE | {"available_bytes": 10**6})
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("sparse", [False, True])
+def test_samples_are_the_same_on_any_number_of_ranks(comm, sparse):
+    rows = np.arange(90.0).reshape(30, 3) % 7 + np.arange(30)[:, None] * 100
+    rows = scipy.sparse.csr_array(rows) if sparse else rows
+    first, last = ownership_range(30, comm)
+    X = DataMatrix(rows[first:last], np.zeros(last - first, int), comm)
+
+    def dense(found):
+        return found.toarray() if sparse else found
+
+    chosen = dense(sampled_rows(X, 12, 5))
+    # the keys of seed 5 order the rows so
+    np.testing.assert_array_equal(chosen[:, 0] // 100, ORDER)
+    np.testing.assert_array_equal(dense(sampled_rows(X, 4, 5)), chosen[:4])
+    assert not np.array_equal(dense(sampled_rows(X, 12, 6)), chosen)
+    everything = dense(sampled_rows(X, 30, 5))
+    np.testing.assert_array_equal(np.sort(everything[:, 0] // 100), np.arange(30))
+    np.testing.assert_array_equal(everything[:12], chosen)

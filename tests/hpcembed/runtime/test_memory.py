@@ -1,0 +1,50 @@
+"""Memory is asked for before it is taken."""
+
+import pytest
+
+from hpcembed.runtime import memory
+from hpcembed.runtime.errors import MemoryLimitError
+from hpcembed.runtime.memory import (
+    available_per_rank,
+    check_fits,
+    format_bytes,
+    peak_bytes,
+    ranks_on_node,
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (17, "17 B"), (1536, "1.5 KiB"), (3 * 2**40, "3.0 TiB")]
+)
+def test_format(count, text):
+    assert format_bytes(count) == text
+
+
+def test_refusal_names_sizes_and_remedy():
+    with pytest.raises(MemoryLimitError, match=r"the basis needs 2.0 GiB per rank, 1.0 GiB .*: x"):
+        check_fits(2**31, 2**30, "the basis", "x")
+    check_fits(2**30, 2**30, "the basis", "x")
+
+
+@pytest.mark.mpi
+def test_node_memory_is_shared_and_limits_count(comm, monkeypatch):
+    assert ranks_on_node(comm) == comm.size
+    monkeypatch.setattr(memory, "_node_available", lambda: 6000)
+    assert available_per_rank(comm) == 6000 // comm.size
+    assert available_per_rank(comm, 100) == 100
+    # The poorest rank decides.
+    monkeypatch.setattr(memory, "_node_available", lambda: 6000 * (comm.rank + 1))
+    assert available_per_rank(comm) == 6000 // comm.size
+
+
+def test_slurm_limit_counts(monkeypatch):
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
+    assert memory._node_available() <= 2**20
+
+
+def test_peak_grows_with_use():
+    before = peak_bytes()
+    block = bytearray(64 * 2**20)
+    block[::4096] = b"x" * len(block[::4096])
+    assert peak_bytes() >= before
+    assert peak_bytes() > 64 * 2**20

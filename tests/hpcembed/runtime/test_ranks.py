@@ -1,0 +1,135 @@
+"""Ownership, agreement, gathering and waiting, on 1, 2 and 3 ranks."""
+
+import time
+
+import numpy as np
+import pytest
+from petsc4py import PETSc
+
+from hpcembed.runtime import ranks as parallel
+from hpcembed.runtime.errors import ConfigError, InputError, LaunchError
+from hpcembed.runtime.ranks import (
+    agree,
+    agreement,
+    allgather_rows,
+    check_launcher,
+    gather_rows,
+    idle_while_root,
+    ownership_range,
+    sum_over_ranks,
+    threads_per_rank,
+)
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 30])
+def test_ownership_is_petscs(comm, n):
+    vector = PETSc.Vec().createMPI(n, comm=comm)
+    assert ownership_range(n, comm) == vector.getOwnershipRange()
+    vector.destroy()
+
+
+def test_nobody_fails_nobody_raises(comm):
+    agree(comm, None)
+    with agreement(comm):
+        pass
+
+
+def test_one_failing_rank_raises_on_all_with_its_number(comm):
+    last = comm.size - 1
+    with pytest.raises(InputError) as caught:
+        agree(comm, InputError("row 17 is bad") if comm.rank == last else None)
+    assert str(caught.value) == (f"[rank {last}] " if comm.size > 1 else "") + "row 17 is bad"
+
+
+def test_a_failure_common_to_all_is_said_once_without_a_rank(comm):
+    with pytest.raises(ConfigError) as caught, agreement(comm):
+        raise ConfigError("bad key")
+    assert str(caught.value) == "bad key"
+
+
+def test_different_failures_are_counted(comm):
+    with pytest.raises(InputError) as caught, agreement(comm):
+        raise InputError(f"row {comm.rank}")
+    assert str(caught.value).startswith("[rank 0] row 0" if comm.size > 1 else "row 0")
+    assert ("other message" in str(caught.value)) == (comm.size > 1)
+
+
+def test_missing_file_becomes_one_line(comm, shared_tmp):
+    with pytest.raises(InputError, match=r"none\.bin: No such file"), agreement(comm):
+        (shared_tmp / "none.bin").read_bytes()
+
+
+def test_a_defect_is_not_hidden(comm):
+    with pytest.raises(ZeroDivisionError), agreement(comm):
+        _ = 1 / 0
+
+
+@pytest.mark.parametrize("message_bytes", [2**26, 64])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
+def test_gather_in_pieces_keeps_order_and_empty_ranks(comm, monkeypatch, message_bytes, shape):
+    monkeypatch.setattr(parallel, "MAX_MESSAGE_BYTES", message_bytes)
+    counts = [5, 0, 9][: comm.size]
+    start = sum(counts[: comm.rank])
+    rows = np.arange(start, start + counts[comm.rank], dtype=np.float64)
+    rows = rows.reshape(-1, *(1,) * len(shape)) * np.ones(shape)
+    expected = np.arange(sum(counts), dtype=np.float64)
+    expected = expected.reshape(-1, *(1,) * len(shape)) * np.ones(shape)
+    gathered = gather_rows(comm, rows)
+    if comm.rank == 0:
+        np.testing.assert_array_equal(gathered, expected)
+    else:
+        assert gathered is None
+    np.testing.assert_array_equal(allgather_rows(comm, rows), expected)
+
+
+@pytest.mark.parametrize("message_bytes", [2**26, 40])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_sum_in_place(comm, monkeypatch, message_bytes, order):
+    monkeypatch.setattr(parallel, "MAX_MESSAGE_BYTES", message_bytes)
+    values = np.asarray(np.arange(12.0).reshape(3, 4) * (comm.rank + 1), order=order)
+    result = sum_over_ranks(comm, values)
+    total = comm.size * (comm.size + 1) / 2
+    np.testing.assert_array_equal(values, np.arange(12.0).reshape(3, 4) * total)
+    assert result is values
+    sum_over_ranks(comm, np.empty(0))
+
+
+def test_sum_refuses_what_it_cannot_do_in_place(comm):
+    with pytest.raises(ValueError, match="contiguous"):
+        sum_over_ranks(comm, np.zeros((4, 4))[:, ::2])
+
+
+def test_root_works_while_others_sleep(comm):
+    before = time.process_time()
+    result = idle_while_root(comm, lambda: (time.sleep(0.5), 42)[1])
+    assert result == (42 if comm.rank == 0 else None)
+    # Half a second of waiting in a spinning barrier would use half a second of processor time.
+    assert time.process_time() - before < 0.25
+
+
+def test_error_of_root_reaches_all(comm):
+    def work():
+        raise InputError("training went wrong")
+
+    with pytest.raises(InputError, match="training went wrong"):
+        idle_while_root(comm, work)
+
+
+def test_threads(comm, monkeypatch):
+    assert threads_per_rank(comm, 5) == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads_per_rank(comm) == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(parallel, "available_cores", lambda: {0, 1, 2, 3, 4, 5})
+    assert threads_per_rank(comm) == 6 // comm.size
+
+
+def test_foreign_launcher_is_named(comm, monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "4")
+    if comm.size == 1:
+        with pytest.raises(LaunchError, match=r"4 processes .* alone in its MPI world"):
+            check_launcher(comm)
+    else:
+        check_launcher(comm)
