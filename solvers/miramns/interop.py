@@ -14,7 +14,7 @@ from miramns.certificate import apply_to_pairs, fix_signs, orthogonality, residu
 from miramns.convergence import MiramnsError, Reason, residual_bounds
 from miramns.norms import norm_along
 from miramns.problem import need_real_scalars
-from miramns.projected import Which
+from miramns.projected import Which, ties_at
 from miramns.result import EigenResult
 from miramns.start import seeded_normal
 
@@ -111,7 +111,7 @@ def slepc(
         eps.solve()
         n_matvec = counted.count
         norm = 0.0 if deflation is None or B is not None else norm_along(A, deflation)
-        result = _collect(A, B, eps, k, hermitian, tol, norm, n_matvec, rows, comm, began)
+        result = _collect(A, B, eps, k, which, hermitian, tol, norm, n_matvec, rows, comm, began)
     finally:
         for vector in vectors:
             vector.destroy()
@@ -145,6 +145,7 @@ def _collect(
     B: PETSc.Mat | None,
     eps: SLEPc.EPS,
     k: int,
+    which: Which,
     hermitian: bool,
     tol: float,
     norm: float,
@@ -168,6 +169,7 @@ def _collect(
             values[i], X[:, i] = value, real.getArray() + 1j * imaginary.getArray()
     real.destroy()
     imaginary.destroy()
+    further = [eps.getEigenvalue(found)] if found < eps.getConverged() else []
     AX = apply_to_pairs(A, values, X)
     BX = X if B is None else apply_to_pairs(B, values, X)
     residuals = residual_norms(comm, values, BX, AX)
@@ -199,4 +201,5 @@ def _collect(
         history=(),
         seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
         solver=f"SLEPc {eps.getType()}",
+        tie_at_cut=ties_at(np.append(values, further), which, found),
     )

@@ -101,7 +101,11 @@ def solve(
     which : {"LM", "SM", "LR", "SR", "LI", "SI", "LA", "SA", "BE"} or callable
         Largest or smallest modulus, real part or imaginary part; LA and SA are LR and SR of
         Hermitian operators, BE takes from both ends. A callable maps an array of values to keys,
-        the wanted values having the smallest.
+        the wanted values having the smallest. Values whose moduli (real parts, ..., keys) differ by
+        rounding alone tie. They come by decreasing real part, then by increasing modulus of the
+        imaginary part, on every machine alike. Where a tie crosses the k-th place, the first in
+        this order are returned, and ``EigenResult.tie_at_cut`` is True; a conjugate pair is never
+        cut.
     hermitian : bool, optional
         Default: what `A` says of itself (``isHermitianKnown``), False where it says nothing.
     tol : float
@@ -210,6 +214,7 @@ def _result(problem: Problem, run: Run, completeness: Completeness, seconds: flo
         history=tuple(run.history),
         seconds=float(comm.allreduce(seconds, op=MPI.MAX)),
         solver=f"MIRAMns {problem.variant} ({run.sizes_text()})",
+        tie_at_cut=run.tie_at_cut,
         multiplicity_checked=completeness.checked,
         n_found_missing=completeness.n_found,
         decisions=tuple(run.decisions),

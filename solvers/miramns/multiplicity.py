@@ -37,7 +37,7 @@ from miramns.certificate import (
 from miramns.convergence import ROUNDING, Reason
 from miramns.newcomer import displaces
 from miramns.problem import Problem
-from miramns.projected import RitzPairs, on_root, ritz_pairs
+from miramns.projected import RitzPairs, on_root, ritz_pairs, ties_at
 from miramns.restart import kept_size, thick_restart
 from miramns.run import Run, factorization, find
 from miramns.start import seeded_normal
@@ -148,6 +148,8 @@ def _search(
             arnoldi.expand(min(ahead, capacity))
             ritz = _look(run, problem, arnoldi.leading(arnoldi.size))
             verdict = _judge(problem, run, ritz)
+            if verdict == "clear":
+                run.tie_at_cut = run.tie_at_cut or _equals_the_last(problem, run, ritz)
             if verdict != "unknown":
                 return verdict, arnoldi.n_matvec
             if arnoldi.size == arnoldi.dimension:
@@ -190,6 +192,16 @@ def _judge(problem: Problem, run: Run, ritz: RitzPairs) -> Literal["clear", "mis
     return verdict
 
 
+def _equals_the_last(problem: Problem, run: Run, ritz: RitzPairs) -> bool:
+    """Whether the complement holds a value that ties with the last one of the answer."""
+    certain = float(np.max(run.residuals))
+    leading = ritz.values[: _leads(problem)]
+    k = len(run.values)
+    return any(
+        ties_at(np.append(run.values, theta), problem.which, k, certain) for theta in leading
+    )
+
+
 def _leads(problem: Problem) -> int:
     """Ends of the spectrum that wanted values come from."""
     return 2 if problem.which == "BE" else 1
@@ -219,6 +231,7 @@ def _take_in(
     k = problem.k
     residuals = residual_norms(run.comm, values, together, products)
     run.values, run.residuals = values[:k], residuals[:k]
+    run.tie_at_cut = ties_at(values, problem.which, k)
     run.vectors = np.asfortranarray(together[:, :k])
     run.orthogonality = orthogonality(run.comm, run.vectors)
     if (run.residuals > run.bounds(run.values)).any():

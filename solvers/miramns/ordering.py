@@ -64,7 +64,10 @@ class NearestTo:
 
 @dataclass(frozen=True, slots=True)
 class ByComparison:
-    """Values as a function of two of them ranks them; it is called on one rank alone."""
+    """Values as a function of two of them ranks them; it is called on one rank alone.
+
+    Values for which it gives 0 tie.
+    """
 
     compare: Comparison
 
@@ -76,7 +79,8 @@ class ByComparison:
         ranks = np.zeros(len(upper))
         rank = 0
         for before, after in pairwise(order):
-            rank += upper[before] != upper[after]
+            differ = upper[before] != upper[after]
+            rank += differ and self.compare(upper[before], upper[after]) != 0
             ranks[after] = rank
         return ranks
 

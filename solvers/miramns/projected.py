@@ -19,6 +19,8 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrsen
 
+from miramns.convergence import ROUNDING
+
 __all__ = [
     "Coupling",
     "Order",
@@ -31,6 +33,7 @@ __all__ = [
     "refined_pairs",
     "ritz_pairs",
     "schur_basis",
+    "ties_at",
     "wanted_order",
 ]
 
@@ -45,8 +48,11 @@ Order = Which | Callable[[NDArray[Any]], NDArray[np.float64]]
 #: each of several residual directions.
 Coupling = float | NDArray[np.float64]
 
-#: Moduli closer than this, relative to themselves, are taken as equal: +x then comes before -x.
+#: Keys that differ by less than this, relative to themselves, tie.
 _TIE = 1e-11
+
+#: Eigenvectors of one eigenvalue whose least singular value is below this are taken as dependent.
+_DEPENDENT = 1e-6
 
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -167,6 +173,10 @@ def refined_pairs(
     ones. They take longer, so this is for the pairs of the answer only; of each pair the better one
     is taken.
 
+    Of a multiple eigenvalue LAPACK may return one vector several times, where parts of the matrix
+    are coupled by rounding alone. Such vectors are replaced by a basis of the eigenspace, if it is
+    as large as their number.
+
     Parameters
     ----------
     H : ndarray of shape (m, m)
@@ -181,6 +191,7 @@ def refined_pairs(
         As given; conjugate values have conjugate vectors.
     """
     values, vectors = values.copy(), vectors.copy()
+    _separate_copies(H, values, vectors)
     T, Z = scipy.linalg.schur(H, output="complex")
     diagonal = T.diagonal().copy()
     rounding = 10 * len(H) * np.finfo(np.float64).eps * np.linalg.norm(T)
@@ -197,6 +208,26 @@ def refined_pairs(
             if value.imag > 0 and i + 1 < len(values):
                 values[i + 1], vectors[:, i + 1] = np.conj(better), np.conj(vectors[:, i])
     return values, vectors
+
+
+def _separate_copies(H: NDArray[np.float64], values: NDArray[Any], vectors: NDArray[Any]) -> None:
+    """Replace dependent vectors of a multiple eigenvalue by a basis of its eigenspace, in place."""
+    rounding = 10 * len(H) * np.finfo(np.float64).eps * np.linalg.norm(H)
+    left = [i for i in range(len(values)) if values[i].imag >= 0]
+    while left:
+        value = values[left[0]]
+        copies = [i for i in left if abs(values[i] - value) <= rounding]
+        left = [i for i in left if i not in copies]
+        if len(copies) == 1 or np.linalg.svd(vectors[:, copies])[1][-1] > _DEPENDENT:
+            continue
+        shifted = H - (value.real if value.imag == 0 else value) * np.eye(len(H))
+        _, singular, right = np.linalg.svd(shifted)
+        if singular[-len(copies)] > rounding:
+            continue  # a defective eigenvalue has no other vector
+        vectors[:, copies] = right[-len(copies) :].conj().T
+        for i in copies:
+            if value.imag > 0 and i + 1 < len(values):
+                vectors[:, i + 1] = np.conj(vectors[:, i])
 
 
 def _residual(H: NDArray[np.float64], value: complex, y: NDArray[Any]) -> float:
@@ -221,38 +252,130 @@ def _triangular_vector(T: NDArray[Any], j: int) -> NDArray[Any]:
     return x if np.isfinite(x).all() else np.zeros_like(x)
 
 
-def wanted_order(values: NDArray[Any], which: Order) -> NDArray[np.intp]:
-    """Indices that put the wanted values first; a conjugate pair stays together, + before -."""
-    real, imag = values.real, values.imag
-    keys: NDArray[np.float64]
+def wanted_order(
+    values: NDArray[Any], which: Order, error: NDArray[np.float64] | None = None
+) -> NDArray[np.intp]:
+    """Indices that put the wanted values first.
+
+    Two values tie when `which` compares numbers that differ by rounding alone: by at most 1e-11 of
+    their size, 100 units of rounding of the largest modulus among the values, or `error`.
+    Values that tie come in this order, the same on every machine, number of ranks and threads:
+
+    1. by decreasing real part, so that a comes before -a for "LM";
+    2. by increasing modulus of the imaginary part, so that real values come before complex ones;
+    3. both of a conjugate pair together, the one with positive imaginary part first.
+
+    Steps 1 and 2 compare with the same tolerance. Values that tie in all of this are copies of one
+    eigenvalue. For "BE", the position in the spectrum is compared, and nothing ties.
+
+    Parameters
+    ----------
+    values : ndarray of shape (m,)
+        A conjugate pair stands together, as LAPACK returns it.
+    which : str or callable
+    error : ndarray of shape (m,), optional
+        Error that each value may have, beyond rounding.
+    """
+    keys = _selection_keys(values, which)
+    if which == "BE":
+        return np.argsort(keys, kind="stable")
+    rounding = ROUNDING * _largest(values)
+    ranks = _tied_ranks(keys, ROUNDING * _largest(keys) if callable(which) else rounding, error)
+    if ranks is None:
+        return np.argsort(keys)
+    by_real = _tied_ranks(-values.real, rounding, error)
+    by_real = -values.real if by_real is None else by_real
+    if not np.iscomplexobj(values):
+        return np.lexsort((keys, by_real, ranks))
+    by_imag = _tied_ranks(np.abs(values.imag), rounding, error)
+    by_imag = np.abs(values.imag) if by_imag is None else by_imag
+    # lexsort: the last key counts first. Copies of a conjugate pair are kept apart by their place.
+    pair = np.cumsum(values.imag >= 0)
+    return np.lexsort((-values.imag, pair, keys, by_imag, by_real, ranks))
+
+
+def ties_at(values: NDArray[Any], which: Order, k: int, error: float = 0.0) -> bool:
+    """Whether the first `k` values, wanted ones first, end within values that tie.
+
+    Parameters
+    ----------
+    values : ndarray of shape (m,)
+    error : float
+        Difference of what `which` compares that counts as a tie, beyond rounding.
+    """
+    if not 0 < k < len(values):
+        return False
+    # the k values from both ends may be next to the others at either
+    keys = values.real if which == "BE" else _selection_keys(values, which)
+    inside = keys[:k] if which == "BE" else keys[k - 1 : k]
+    rounding = ROUNDING * _largest(keys if callable(which) else values)
+    with np.errstate(invalid="ignore"):
+        distances = np.abs(inside - keys[k])
+    allowed = np.maximum(max(error, rounding), _TIE * np.abs(inside))
+    return bool(np.any((inside == keys[k]) | (distances <= allowed)))
+
+
+def _selection_keys(values: NDArray[Any], which: Order) -> NDArray[np.float64]:
+    """Numbers that `which` compares, the wanted values having the smallest."""
     if callable(which):
-        keys = np.asarray(which(values), dtype=np.float64)
-    elif which == "BE":
-        keys = _from_both_ends(real)
-    else:
-        measure = {"M": np.abs(values), "I": np.abs(imag)}.get(which[1], real)
-        keys = -measure if which[0] == "L" or which == "LA" else measure
-    if which in ("LM", "SM", "LI", "SI"):
-        keys = _tied(keys)
-    # lexsort: the last key counts first. LAPACK puts conjugates next to each other, where repeated
-    # pairs have to stay together too.
-    pair = np.cumsum(imag >= 0) if np.iscomplexobj(values) else np.zeros(len(values))
-    return np.lexsort((-imag, pair, np.abs(imag), -real, keys))
+        return np.asarray(which(values), dtype=np.float64)
+    if which == "BE":
+        return _from_both_ends(values.real)
+    measure = {"M": np.abs(values), "I": np.abs(values.imag)}.get(which[1], values.real)
+    return np.asarray(-measure if which in ("LM", "LR", "LI", "LA") else measure)
 
 
-def _tied(keys: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks of the keys in which those count as equal that only rounding tells apart."""
-    if not len(keys):
-        return keys
+def _largest(values: NDArray[Any]) -> float:
+    """Largest finite modulus; 0 where there is none."""
+    moduli = np.abs(values)
+    largest = float(moduli.max(initial=0.0))
+    return largest if np.isfinite(largest) else float(moduli[np.isfinite(moduli)].max(initial=0.0))
+
+
+def _tied_ranks(
+    keys: NDArray[np.float64], rounding: float, error: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    """Ranks of the keys, the same for those that tie with the smallest key of their rank.
+
+    None where no keys tie.
+    """
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    apart = np.diff(ordered) > _TIE * np.abs(ordered[:-1])
+    allowed = np.maximum(_TIE * np.abs(ordered), rounding)
+    error = None if error is None else error[order]
+    place = np.arange(len(keys))
+    begins = np.ones(len(keys), dtype=bool)
+    begins[1:] = _apart(ordered, allowed, error, place[:-1], place[1:])
+    if begins.all():
+        return None
+    while True:
+        first = np.maximum.accumulate(np.where(begins, place, 0))
+        far = _apart(ordered, allowed, error, first, place)
+        if not far.any():
+            break
+        # a chain of ties is wider than a tie: it is cut where it leaves its smallest key
+        begins[np.argmax(far)] = True
     ranks = np.empty(len(keys))
-    ranks[order] = np.concatenate([[0.0], np.cumsum(apart)])
+    ranks[order] = np.cumsum(begins)
     return ranks
 
 
+def _apart(
+    ordered: NDArray[np.float64],
+    allowed: NDArray[np.float64],
+    error: NDArray[np.float64] | None,
+    low: NDArray[np.intp],
+    high: NDArray[np.intp],
+) -> NDArray[np.bool_]:
+    """Whether keys at places `low` and `high` differ by more than a tie allows."""
+    limit = allowed[low] if error is None else np.maximum(allowed[low], error[low] + error[high])
+    with np.errstate(invalid="ignore"):
+        # two infinite keys differ by NaN, and tie
+        return np.asarray(ordered[high] - ordered[low] > limit)
+
+
 def _from_both_ends(real: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Positions in the spectrum, counted from its ends in turn, the high end first."""
     rank = np.empty(len(real))
     rank[np.argsort(-real, kind="stable")] = np.arange(len(real))
     return np.minimum(2 * rank, 2 * (len(real) - 1 - rank) + 1)

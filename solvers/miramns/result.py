@@ -90,6 +90,11 @@ class EigenResult:
         Wall time on the slowest rank.
     solver : str
         Which method, with its sizes.
+    tie_at_cut : bool
+        Whether the last value ties, to rounding or within its residual, with another one that was
+        seen and is not returned: a copy of it, -a beside a for "LM", or a complex value of equal
+        real part for "LR". The first in the order of :func:`miramns.solve` are returned; the space
+        of the vectors is one of several that are as good.
     multiplicity_checked : bool
         Whether the complement of the answer was searched and holds nothing that belongs to it. Not
         done for nonsymmetric operators and SLEPc's solvers; "auto" gives up on slow ones.
@@ -121,6 +126,7 @@ class EigenResult:
     history: tuple[Check, ...]
     seconds: float
     solver: str
+    tie_at_cut: bool = False
     multiplicity_checked: bool = False
     n_found_missing: int = 0
     decisions: tuple[str, ...] = ()
@@ -155,6 +161,8 @@ class EigenResult:
         ]
         if self.n_found_missing:
             lines.append(f"  {self.n_found_missing} pairs were fetched by the multiplicity check")
+        if self.tie_at_cut:
+            lines.append("  the last eigenvalue ties with one that is not returned")
         is_hermitian = not np.iscomplexobj(self.eigenvalues)
         if self.converged and is_hermitian and not self.multiplicity_checked:
             lines.append("  not searched to the end: further copies of multiple eigenvalues")

@@ -33,7 +33,14 @@ from miramns.lanczos import LanczosFactorization
 from miramns.newcomer import displaces
 from miramns.planning import Costs, FixedPlan, MeasuredPlan, Plan
 from miramns.problem import Problem
-from miramns.projected import RitzPairs, on_root, refined_pairs, ritz_pairs
+from miramns.projected import (
+    RitzPairs,
+    on_root,
+    refined_pairs,
+    ritz_pairs,
+    ties_at,
+    wanted_order,
+)
 from miramns.restart import implicit_qr, thick_restart
 from miramns.result import Check
 
@@ -101,6 +108,8 @@ class Run:
     ----------
     values, vectors, residuals
         The pairs found, this rank's rows of their vectors, and true residual norms.
+    tie_at_cut
+        Whether the last of them ties with one that was left out.
     """
 
     def __init__(
@@ -386,6 +395,7 @@ class Run:
         p, arnoldi = self.problem, self.arnoldi
         count = min(ritz.whole_pairs(p.k), settled.size)
         self.values = ritz.values[:count]
+        self.tie_at_cut = self._ties_at(ritz, count)
         basis = arnoldi.basis[:, : settled.size]
         Y = ritz.vectors[:, :count]
         if not p.hermitian:
@@ -407,9 +417,24 @@ class Run:
             self.residuals = residual_norms(self.comm, self.values, self.vectors, products)
         else:
             self.residuals = true_residuals(arnoldi.operator, self.values, self.vectors)
+        self._order_answer()
         measured = self.vectors if p.hermitian else basis
         self.orthogonality = orthogonality(self.comm, measured, p.inner if p.hermitian else None)
         return loss
+
+    def _ties_at(self, ritz: RitzPairs, count: int) -> bool:
+        """Whether the cut after `count` pairs separates values that nothing tells apart."""
+        error = float(ritz.estimates[max(count - 1, 0) : count + 1].sum())
+        allowed = float(np.max(self.bounds(ritz.values[:count]), initial=0.0))
+        return ties_at(ritz.values, self.problem.which, count, min(error, allowed))
+
+    def _order_answer(self) -> None:
+        """Put the pairs into the order of their values, those within the residuals being ties."""
+        error = np.minimum(self.residuals, self.bounds(self.values))
+        order = wanted_order(self.values, self.problem.which, error)
+        if (order != np.arange(len(order))).any():
+            self.values, self.residuals = self.values[order], self.residuals[order]
+            self.vectors = np.asfortranarray(self.vectors[:, order])
 
     def close(self) -> None:
         """Take over the figures of the factorisation, and let go of it."""

@@ -407,6 +407,47 @@ def test_a_close_eigenvalue_does_not_make_the_error_bound_too_small(operators):
     assert np.abs(values - result.eigenvalues[0]).min() <= result.error_bounds[0]
 
 
+@pytest.mark.parametrize("hermitian", [True, False])
+def test_values_that_tie_come_in_a_stated_order(operators, gather, hermitian):
+    M = np.diag(np.r_[-5.0, 5.0, -4.0, 4.0, np.linspace(-1, 1, 56)])
+    for k, cut in ((1, True), (2, False), (3, True)):
+        result = solve(operators(M), k, hermitian=hermitian)
+        np.testing.assert_allclose(result.eigenvalues, [5, -5, 4][:k], atol=1e-9)
+        X = gather(result.eigenvectors)
+        np.testing.assert_allclose(np.argmax(np.abs(X), axis=0), [1, 0, 3][:k])
+        assert result.tie_at_cut is cut
+        assert ("ties with one that is not returned" in result.view()) is cut
+
+
+def test_a_tie_that_only_the_search_for_copies_sees(operators):
+    A = operators(diagonal=np.r_[3.0, 3.0, np.linspace(0, 1, 60)])
+    assert solve(A, 1, hermitian=True).tie_at_cut
+    assert not solve(A, 2, hermitian=True).tie_at_cut
+    assert not solve(A, 1, hermitian=True, multiplicity_check="never").tie_at_cut
+
+
+@pytest.mark.parametrize("which", ["LR", "SR"])
+def test_real_values_come_before_complex_ones_of_equal_real_part(operators, which):
+    M = np.diag(np.r_[1.0, 1, 1, np.linspace(-0.5, 0.5, 57)])
+    M[0, 1], M[1, 0] = -1.5, 1.5
+    M = M if which == "LR" else -M
+    Q, _ = np.linalg.qr(np.random.default_rng(2).standard_normal((60, 60)))
+    A = operators(Q @ M @ Q.T)
+    sign = 1 if which == "LR" else -1
+    for k in (1, 2, 3):
+        result = solve(A, k, which=which, hermitian=False, tol=1e-10)
+        expected = [sign, sign + 1.5j, sign - 1.5j][: 1 if k == 1 else 3]
+        np.testing.assert_allclose(result.eigenvalues, expected, atol=1e-9)
+        assert result.tie_at_cut is (k == 1)
+
+
+def test_slepc_names_a_tie_at_the_cut(operators):
+    A = operators(np.diag([4.0, -4.0, 1.0, 0.5, 0.0]))
+    # the whole space is spanned, so SLEPc has both
+    assert slepc(A, 1, hermitian=True, ncv=5).tie_at_cut
+    assert not slepc(A, 2, hermitian=True, ncv=5).tie_at_cut
+
+
 def test_published_choice_is_not_misled_by_a_small_subspace(operators):
     # a tiny subspace converges to something far inside, with the smallest measure of all
     values = 1 - np.geomspace(1, 1e-12, 600)
