@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 from hpcembed.bench.data_sets import load, parse
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.operators import CovariancePasses, Moments, block_width
-from hpcembed.runtime.ranks import available_cores
+from hpcembed.runtime.threads import available_cores
 
 #: Bytes that are read to measure the bandwidth: far more than any cache holds.
 STREAM = 2**29

@@ -335,7 +335,8 @@ def _bench_pca(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 def _info(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
     from hpcembed.runtime.environment import describe_environment
-    from hpcembed.runtime.ranks import check_launcher, threads_per_rank
+    from hpcembed.runtime.ranks import check_launcher
+    from hpcembed.runtime.threads import threads_per_rank
 
     facts = describe_environment(comm, threads_per_rank(comm))
     if comm.rank == 0:

@@ -15,7 +15,7 @@ from hpcembed.bench.data_sets import FORMS, parse
 from hpcembed.bench.output import Results
 from hpcembed.bench.running import Settings, run_table
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.ranks import available_cores
+from hpcembed.runtime.threads import available_cores
 
 __all__ = ["main"]
 

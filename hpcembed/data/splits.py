@@ -15,7 +15,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.runtime.counter_keys import row_keys
+from hpcembed.runtime.counter_random import row_keys
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import agreement
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
-from hpcembed.runtime.counter_keys import row_keys, uniform
+from hpcembed.runtime.counter_random import row_keys, uniform
 
 __all__ = ["planted_covariance", "planted_directions", "write_winnipeg_like"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.graphs.exchange import Lookup, first_nodes
 from hpcembed.data.graphs.graph import GraphNodes
-from hpcembed.runtime.counter_keys import row_keys, uniform
+from hpcembed.runtime.counter_random import row_keys, uniform
 from hpcembed.runtime.ranks import gather_rows
 
 __all__ = ["GraphDrawing", "draw_from"]

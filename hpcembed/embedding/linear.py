@@ -20,7 +20,8 @@ from hpcembed.data.row_validation import assign
 from hpcembed.embedding.solving import SolverSettings
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.memory import available_per_rank
-from hpcembed.runtime.ranks import agreement, available_cores
+from hpcembed.runtime.ranks import agreement
+from hpcembed.runtime.threads import available_cores
 
 __all__ = [
     "LinearEmbedding",

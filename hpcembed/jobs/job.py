@@ -19,7 +19,8 @@ from hpcembed.jobs.memory_plan import Shape, job_budget
 from hpcembed.jobs.report import RunFolder
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.memory import available_per_rank
-from hpcembed.runtime.ranks import agreement, check_launcher, threads_per_rank
+from hpcembed.runtime.ranks import agreement, check_launcher
+from hpcembed.runtime.threads import threads_per_rank
 
 __all__ = ["Job", "describe_job", "place", "prepare"]
 

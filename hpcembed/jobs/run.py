@@ -34,11 +34,8 @@ from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConvergenceError
 from hpcembed.runtime.logging import Progress, show
 from hpcembed.runtime.memory import peak_bytes
-from hpcembed.runtime.ranks import (
-    agreement,
-    available_cores,
-    idle_while_root,
-)
+from hpcembed.runtime.ranks import agreement, idle_while_root
+from hpcembed.runtime.threads import available_cores
 
 if TYPE_CHECKING:
     from hpcembed.networks.training.training import Epoch, TrainedClassifier

@@ -1,1 +1,1 @@
-"""Ranks, memory, threads, environment, logging, random numbers by counter, and atomic output."""
+"""Ranks, memory, threads, environment, logging, counter-based random numbers, atomic output."""

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, MPI library, PETSc build, threads, host, scheduler."""
+"""Environment of a run: versions, MPI library, PETSc build, threads, hosts, scheduler."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _VARIABLES = (
 
 
 def describe_environment(comm: MPI.Comm, threads: int) -> dict[str, object]:
-    """Facts that a reader of the results needs, as JSON values.
+    """Return the environment of a run as JSON values.
 
     Collective: host names are gathered.
 

@@ -1,8 +1,8 @@
-"""Errors that hpcembed raises on purpose, and the exit status that each one becomes.
+"""Errors that hpcembed raises for users, and their exit statuses.
 
-Everything a user can mend is an :class:`HpcembedError` whose text is one line: what is wrong,
-where (file, row, rank), what to do. Anything else that escapes is a defect; the command line
-prints its traceback and ends the job on every rank.
+Every error that a user can correct is an :class:`HpcembedError`. Its text is one line: what is
+wrong, where (file, row, rank), what to do. Any other exception is a defect; the command line prints
+its traceback and aborts the job on every rank.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ __all__ = [
 
 
 class HpcembedError(Exception):
-    """Root of all errors that carry a message for the user."""
+    """Base class of all errors with a message for the user."""
 
     exit_status = 2
 
 
 class InputError(HpcembedError, ValueError):
-    """The data cannot be used as it is: names the file, the row and the remedy."""
+    """The data cannot be used; the message names the file, the row and the remedy."""
 
 
 class ConfigError(HpcembedError, ValueError):
-    """A job file or an option asks for something that does not exist or does not fit."""
+    """A job file or an option has an unknown or contradictory value."""
 
 
 class MemoryLimitError(HpcembedError, MemoryError):
-    """A step would need more memory than there is; raised before anything is allocated."""
+    """A step needs more memory than is available; raised before the memory is allocated."""
 
 
 class OutputError(HpcembedError, OSError):
-    """A file cannot be written: names the path and the system's reason."""
+    """A file cannot be written; the message names the path and the reason of the system."""
 
 
 class OutputExistsError(HpcembedError, FileExistsError):
-    """The output folder already holds a run."""
+    """The output folder already contains a run."""
 
 
 class LaunchError(HpcembedError, RuntimeError):
-    """The MPI launcher and the MPI library of mpi4py do not belong together."""
+    """The MPI launcher and the MPI library of mpi4py do not match."""
 
 
 class ConvergenceError(HpcembedError, ArithmeticError):
-    """A requested eigenpair missed its tolerance.
+    """A requested eigenpair is unconverged.
 
     Attributes
     ----------
     result : object
-        What was computed up to then (an ``EigenResult`` or a fitted estimator).
+        The result up to the last iteration: an ``EigenResult`` or a fitted estimator.
     """
 
     exit_status = 3

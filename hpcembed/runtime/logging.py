@@ -1,8 +1,8 @@
-"""Logging for parallel jobs: rank 0 speaks, the others only when something is wrong.
+"""Logging for parallel jobs: rank 0 logs INFO records, the other ranks warnings and errors only.
 
 Library modules use ``logging.getLogger(__name__)`` and configure nothing. The command line calls
-:func:`configure` once. :class:`Progress` reports long work: a live line on a terminal, a plain
-line now and then in a batch log.
+:func:`configure` once. :class:`Progress` reports long steps: a live line on a terminal, a plain
+line at intervals in a batch log.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ logging.getLogger("hpcembed").addHandler(logging.NullHandler())
 
 
 def configure(rank: int, size: int, *, verbose: bool = False) -> None:
-    """Send log records to stderr: INFO from rank 0, WARNING and above from the others.
-
-    Not collective.
-    """
+    """Send log records to stderr: INFO from rank 0, WARNING and above from the other ranks."""
     handler = logging.StreamHandler(sys.stderr)
     prefix = f"[rank {rank}/{size}] " if rank else ""
     handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
@@ -35,14 +32,11 @@ def configure(rank: int, size: int, *, verbose: bool = False) -> None:
 
 
 def show(text: str) -> None:
-    """Print a result to stdout; a reader who has gone away is no failure of the run.
-
-    Not collective.
-    """
+    """Print a result to stdout; a closed pipe is not an error."""
     try:
         print(text, flush=True)
     except OSError:
-        # Python would try again at its end, and fail.
+        # Without this, Python flushes stdout again at exit, and fails.
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
@@ -50,17 +44,17 @@ def show(text: str) -> None:
 class Progress:
     """Progress of one long step, shown by one rank.
 
-    On a terminal a line that is rewritten in place (rich); elsewhere one plain line at the start,
-    at most one every `interval` seconds, and one at the end. Not collective.
+    On a terminal, a line that is updated in place (rich). Elsewhere, at most one plain line every
+    `interval` seconds.
 
     Parameters
     ----------
     title : str
-        What is being done.
+        Name of the step.
     total : int
-        Number of steps, 0 when it is not known beforehand.
+        Number of units of work, 0 when it is not known in advance.
     enabled : bool
-        False on every rank but the one that speaks.
+        True on the rank that shows the progress.
     interval : float
         Seconds between plain lines.
     """
@@ -96,7 +90,7 @@ class Progress:
         return self
 
     def update(self, done: int, note: str = "") -> None:
-        """Say that `done` steps are finished; `note` is shown beside the count."""
+        """Set the number of finished units; `note` is shown beside the number."""
         self._done = done
         if not self.enabled:
             return

@@ -1,7 +1,7 @@
-"""How much memory a rank may take, asked before it is taken.
+"""Memory that a rank may allocate, checked before it is allocated.
 
-The limit is the smallest of what the machine has free, what the control group and SLURM allow,
-and `--memory-limit`, divided by the ranks on the node.
+The limit is the smallest of the free memory of the compute node, the limits of the control group
+and of SLURM, each divided by the number of ranks on the compute node, and the user's own limit.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from pathlib import Path
 from mpi4py import MPI
 
 from hpcembed.runtime.errors import MemoryLimitError
+from hpcembed.runtime.ranks import ranks_on_compute_node
 
-__all__ = [
-    "available_per_rank",
-    "check_fits",
-    "format_bytes",
-    "peak_bytes",
-    "ranks_on_node",
-]
+__all__ = ["available_per_rank", "check_fits", "format_bytes", "peak_bytes"]
 
 
 def format_bytes(count: float) -> str:
-    """Number of bytes in the unit a person would use: 3.2 GiB, 17 KiB."""
+    """Return a number of bytes as text with a unit.
+
+    Examples
+    --------
+    >>> format_bytes(3 * 2**30)
+    '3.0 GiB'
+    """
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if count < 1024 or unit == "PiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -34,21 +35,13 @@ def format_bytes(count: float) -> str:
 
 
 def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
+    """Return the largest resident memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def ranks_on_node(comm: MPI.Comm) -> int:
-    """Number of ranks of `comm` that share this rank's node. Collective."""
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    count = node.size
-    node.Free()
-    return count
-
-
 def available_per_rank(comm: MPI.Comm, limit_bytes: int = 0) -> int:
-    """Bytes that one rank may still allocate: the smallest over all ranks.
+    """Return the bytes that a rank may still allocate: the minimum over all ranks.
 
     Collective: one reduction.
 
@@ -57,19 +50,19 @@ def available_per_rank(comm: MPI.Comm, limit_bytes: int = 0) -> int:
     limit_bytes : int
         The user's own limit per rank, 0 for none.
     """
-    share = _node_available() // ranks_on_node(comm)
+    share = _available_on_compute_node() // ranks_on_compute_node(comm)
     if limit_bytes:
         share = min(share, limit_bytes)
     return int(comm.allreduce(share, op=MPI.MIN))
 
 
 def check_fits(needed_bytes: int, available_bytes: int, what: str, remedy: str) -> None:
-    """Refuse a step that would not fit. Not collective.
+    """Raise an error if a step needs more memory than is available.
 
     Raises
     ------
     MemoryLimitError
-        Naming `what`, both sizes and the `remedy`.
+        The message contains `what`, both sizes and the `remedy`.
     """
     if needed_bytes > available_bytes:
         raise MemoryLimitError(
@@ -78,7 +71,7 @@ def check_fits(needed_bytes: int, available_bytes: int, what: str, remedy: str) 
         )
 
 
-def _node_available() -> int:
+def _available_on_compute_node() -> int:
     candidates = [_meminfo_available()]
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),

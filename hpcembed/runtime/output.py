@@ -1,4 +1,4 @@
-"""Files and folders that are written: never over something else, whole or absent."""
+"""Output files: written whole or not at all, and never over existing results."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ __all__ = ["check_free", "output_error", "write_whole"]
 
 
 def check_free(path: Path) -> None:
-    """Refuse a path that holds something, without making anything.
-
-    Not collective.
+    """Raise an error unless a path does not exist or is an empty folder; create nothing.
 
     Raises
     ------
     OutputExistsError
-        It exists and holds something, or is a file.
+        The path is a file or a folder that is not empty.
     OutputError
-        It cannot be looked into.
+        The folder cannot be read.
     """
     try:
         occupied = any(path.iterdir())
@@ -36,20 +34,18 @@ def check_free(path: Path) -> None:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """What the operating system said, as an error of the path. Not collective."""
+    """Return the error of the operating system as an error that names the path."""
     reason = error.strerror or str(error) or type(error).__name__
     return OutputError(f"{path}: cannot write: {reason}; free space there or choose another --out")
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it; its folder is made as needed.
-
-    Not collective.
+    """Write a file under a temporary name, then rename it; create its folder as needed.
 
     Raises
     ------
     OutputError
-        It cannot be written; nothing is left.
+        The file cannot be written; no partial file remains.
     """
     partial = path.with_name(f".partial-{path.name}")
     try:
@@ -59,6 +55,6 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        # Without the folder, or on a file system that went away, there is nothing to remove.
+        # Nothing to remove without the folder, or on a file system that is no longer there.
         with suppress(OSError):
             partial.unlink(missing_ok=True)

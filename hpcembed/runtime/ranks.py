@@ -1,8 +1,8 @@
-"""MPI manners: who owns what, how ranks agree before one may fail, how rows reach rank 0.
+"""Ranks of a communicator: agreement on errors, ownership of rows, sums and gathers.
 
-No function has a default communicator. The rule throughout: a condition that one rank sees alone
-is first agreed on by all (:func:`agreement`), then all raise or none does, so that nobody waits in
-a collective call that another rank never enters.
+No function has a default communicator. An error that may occur on one rank alone is first agreed on
+(:func:`agreement`): then all ranks raise it or none does. So no rank waits in a collective call
+that another rank never enters.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from mpi4py import MPI
@@ -24,54 +24,87 @@ __all__ = [
     "agree",
     "agreement",
     "allgather_rows",
-    "available_cores",
     "check_launcher",
+    "compute_node",
     "gather_rows",
     "idle_while_root",
     "ownership_range",
+    "place_rows",
+    "ranks_on_compute_node",
     "sum_over_ranks",
-    "threads_per_rank",
 ]
 
 T = TypeVar("T")
 Number = TypeVar("Number", bound=np.generic)
 
-#: Largest single message or reduction, in bytes. Longer arrays go in pieces, so counts stay far
-#: below the 2^31 elements that MPI-3 calls can express.
+#: Largest single message or reduction, in bytes. Longer arrays are sent in pieces, so counts stay
+#: far below 2^31 elements, the limit of MPI-3 calls.
 MAX_MESSAGE_BYTES = 64 * 2**20
 
-#: What one rank may meet alone while reading or checking; anything else is a defect.
+#: Errors that may occur on one rank alone while it reads or checks; any other one is a defect.
 _LOCAL_FAILURES = (HpcembedError, OSError, EOFError, UnicodeError, MemoryError)
 
 
 def ownership_range(n: int, comm: MPI.Comm) -> tuple[int, int]:
-    """First and one-past-last of the `n` rows that this rank owns, as PETSc divides them.
+    """Return the first and one past the last of the `n` rows of this rank, as PETSc divides them.
 
     Not collective.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI
+    >>> ownership_range(10, MPI.COMM_SELF)
+    (0, 10)
     """
     share, rest = divmod(n, comm.size)
     start = comm.rank * share + min(comm.rank, rest)
     return start, start + share + (1 if comm.rank < rest else 0)
 
 
-def agree(comm: MPI.Comm, error: Exception | None) -> None:
-    """Raise on every rank if any rank has an error; return on every rank otherwise.
+def place_rows(n_local: int, comm: MPI.Comm) -> tuple[int, int]:
+    """Return the global index of this rank's first row, and the number of rows on all ranks.
 
-    Collective. The error of the lowest failing rank is raised, with that rank named when there is
-    more than one; an error that all ranks share is named without a rank.
+    Collective.
+    """
+    before = cast(MPI.Intracomm, comm).exscan(n_local)
+    return int(before or 0), int(comm.allreduce(n_local))
+
+
+def compute_node(comm: MPI.Comm) -> MPI.Intracomm:
+    """Return a communicator of the ranks that share this rank's memory; the caller frees it.
+
+    Collective.
+    """
+    return cast(MPI.Intracomm, comm.Split_type(MPI.COMM_TYPE_SHARED))
+
+
+def ranks_on_compute_node(comm: MPI.Comm) -> int:
+    """Return the number of ranks of `comm` on this rank's compute node. Collective."""
+    node = compute_node(comm)
+    count = node.size
+    node.Free()
+    return count
+
+
+def agree(comm: MPI.Comm, error: Exception | None) -> None:
+    """Raise an error on every rank if any rank has one.
+
+    Collective. The error of the lowest failing rank is raised, with the number of this rank unless
+    there is one rank only or all ranks have the same error.
 
     Parameters
     ----------
     comm : MPI.Comm
         The ranks that must agree.
     error : Exception or None
-        What this rank met.
+        The error of this rank.
 
     Raises
     ------
     HpcembedError
-        The type and text of the first failing rank's error
-        (:class:`~hpcembed.runtime.errors.InputError` for an operating-system or decoding error).
+        Type and text of the error of the lowest failing rank
+        (:class:`~hpcembed.runtime.errors.InputError` for errors of the operating system or of
+        decoding).
     """
     mine = None if error is None else (_public_type(error), _one_line(error))
     reports = comm.allgather(mine)
@@ -88,11 +121,19 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
 
 @contextmanager
 def agreement(comm: MPI.Comm) -> Iterator[None]:
-    """Run a rank-local block that may fail; then all ranks raise, or none.
+    """Run a block that may fail on one rank alone; then raise its error on all ranks.
 
-    Collective at the end of the block, which itself must make no collective call. Errors that
-    are not the user's to mend (anything but :class:`HpcembedError`, operating-system, decoding
-    and memory errors) pass through at once: the entry point aborts the job.
+    Collective at the end of the block. The block itself must make no collective call. Only
+    :class:`HpcembedError` and errors of the operating system, of decoding and of memory are agreed
+    on. Other exceptions are defects: they propagate at once, and the entry point aborts the job.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI
+    >>> with agreement(MPI.COMM_SELF):
+    ...     raise InputError("row 3: not a number")
+    Traceback (most recent call last):
+    hpcembed.runtime.errors.InputError: row 3: not a number
     """
     error: Exception | None = None
     try:
@@ -114,9 +155,14 @@ def _one_line(error: Exception) -> str:
 
 
 def sum_over_ranks(comm: MPI.Comm, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum an array over all ranks, in place, in pieces of at most :data:`MAX_MESSAGE_BYTES`.
+    """Sum an array over all ranks in place, in pieces of at most :data:`MAX_MESSAGE_BYTES`.
 
-    Collective: one reduction for arrays below that size.
+    Collective: one reduction for arrays below this size.
+
+    Raises
+    ------
+    ValueError
+        The array is not contiguous.
     """
     if not (values.flags.c_contiguous or values.flags.f_contiguous):
         raise ValueError("sum_over_ranks needs a contiguous array")
@@ -128,10 +174,10 @@ def sum_over_ranks(comm: MPI.Comm, values: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def gather_rows(comm: MPI.Comm, rows: NDArray[Number], root: int = 0) -> NDArray[Number] | None:
-    """Bring the rows of all ranks to `root`, in rank order.
+    """Gather the rows of all ranks on `root`, in rank order.
 
-    Collective. Rows travel in messages of at most :data:`MAX_MESSAGE_BYTES`, straight into their
-    place in the result, so arrays beyond 2^31 elements work and `root` needs no second copy.
+    Collective. Rows are received in messages of at most :data:`MAX_MESSAGE_BYTES` directly into the
+    result, so arrays beyond 2^31 elements work and `root` needs no second copy.
 
     Parameters
     ----------
@@ -163,9 +209,9 @@ def gather_rows(comm: MPI.Comm, rows: NDArray[Number], root: int = 0) -> NDArray
 
 
 def allgather_rows(comm: MPI.Comm, rows: NDArray[Number]) -> NDArray[Number]:
-    """Bring the rows of all ranks to every rank, in rank order.
+    """Gather the rows of all ranks on every rank, in rank order.
 
-    Collective. For arrays that every rank may hold whole, such as components; messages stay below
+    Collective. For arrays that fit on every rank, for example components; messages have at most
     :data:`MAX_MESSAGE_BYTES`.
 
     Returns
@@ -185,12 +231,13 @@ def allgather_rows(comm: MPI.Comm, rows: NDArray[Number]) -> NDArray[Number]:
 def idle_while_root(comm: MPI.Comm, work: Callable[[], T], root: int = 0) -> T | None:
     """Run `work` on `root` while the other ranks sleep.
 
-    Collective. The others poll a non-blocking barrier with pauses of 20 ms, which leaves their
-    cores to the threads of `root`. An error that the user can mend is raised on all ranks.
+    Collective. The other ranks test a non-blocking barrier every 20 ms, so their cores are free for
+    the threads of `root`. An error that the user can correct is raised on all ranks.
 
     Returns
     -------
-    What `work` returned on `root`, None elsewhere.
+    object or None
+        Result of `work` on `root`, None elsewhere.
     """
     result: T | None = None
     error: Exception | None = None
@@ -207,15 +254,15 @@ def idle_while_root(comm: MPI.Comm, work: Callable[[], T], root: int = 0) -> T |
 
 
 def check_launcher(comm: MPI.Comm) -> None:
-    """Refuse to run as N separate one-rank worlds.
+    """Raise an error if the launcher started several processes that are separate MPI worlds.
 
-    Not collective. A launcher of another MPI than mpi4py's starts N processes that each believe
-    to be alone; the launcher's own variables tell how many there should be.
+    Not collective. If the launcher belongs to another MPI than mpi4py, each of its N processes has
+    a world of one rank. The environment variables of the launcher contain N.
 
     Raises
     ------
     LaunchError
-        When the launcher says N > 1 and the communicator has one rank.
+        The launcher started N > 1 processes, and the communicator has one rank.
     """
     if comm.size != 1:
         return
@@ -228,28 +275,3 @@ def check_launcher(comm: MPI.Comm) -> None:
                 "is alone in its MPI world: mpiexec belongs to another MPI than mpi4py's "
                 f"({library}); use the mpiexec of that MPI"
             )
-
-
-def threads_per_rank(comm: MPI.Comm, requested: int = 0) -> int:
-    """BLAS threads that one rank should use: no core of the node left out, none used twice.
-
-    Collective. In order: `requested`, OMP_NUM_THREADS, the cores that the ranks of this node may
-    run on, shared evenly.
-    """
-    if requested > 0:
-        return requested
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    cores = set().union(*node.allgather(available_cores()))
-    share = max(1, len(cores) // node.size)
-    node.Free()
-    return share
-
-
-def available_cores() -> set[int]:
-    """Cores that this process may run on. Not collective."""
-    if hasattr(os, "sched_getaffinity"):
-        return set(os.sched_getaffinity(0))
-    return set(range(os.cpu_count() or 1))

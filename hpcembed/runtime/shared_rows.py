@@ -1,25 +1,24 @@
-"""Rows of all ranks in memory that the ranks of a node share: once per node, not once per rank.
+"""Rows of all ranks, stored once per compute node in memory that its ranks share.
 
-Networks of a study are trained by every rank, each on all rows. The memory is an MPI-3 window;
-each rank writes its rows straight into their place, and nodes exchange what they lack in messages
-of at most :data:`~hpcembed.runtime.ranks.MAX_MESSAGE_BYTES`.
+Each rank of a study trains networks on all rows. The rows are in an MPI-3 shared-memory window.
+Each rank writes its rows to their position, and compute nodes exchange missing rows in messages of
+at most :data:`~hpcembed.runtime.ranks.MAX_MESSAGE_BYTES`.
 """
 
 from __future__ import annotations
 
-import typing
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.runtime.ranks import MAX_MESSAGE_BYTES
+from hpcembed.runtime.ranks import MAX_MESSAGE_BYTES, compute_node
 
-__all__ = ["NodeRows"]
+__all__ = ["SharedRows"]
 
 
-class NodeRows:
+class SharedRows:
     """The rows of all ranks, in rank order, as one array on every rank.
 
     Collective.
@@ -33,7 +32,16 @@ class NodeRows:
     Attributes
     ----------
     array : ndarray of shape (n, ...)
-        To be read only, until :meth:`destroy`.
+        Read only; valid until :meth:`destroy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mpi4py import MPI
+    >>> shared = SharedRows(MPI.COMM_WORLD, np.array([[1.0, 2.0]]))
+    >>> shared.array.shape == (MPI.COMM_WORLD.size, 2)
+    True
+    >>> shared.destroy()
     """
 
     def __init__(self, comm: MPI.Intracomm, rows: NDArray[Any]) -> None:
@@ -41,7 +49,7 @@ class NodeRows:
         offsets = np.concatenate([[0], np.cumsum(counts)])
         shape = (int(offsets[-1]), *rows.shape[1:])
         size = int(np.prod(shape, dtype=np.int64)) * rows.itemsize
-        node: Any = node_of(comm)
+        node: Any = compute_node(comm)
         self._window = MPI.Win.Allocate_shared(max(size, 1) if node.rank == 0 else 0, 1, comm=node)
         memory: Any = self._window.Shared_query(0)[0]
         array: NDArray[Any] = np.ndarray(shape, dtype=rows.dtype, buffer=memory)
@@ -50,7 +58,7 @@ class NodeRows:
         self._window.Sync()
         node.Barrier()
         leaders = comm.Split(0 if node.rank == 0 else MPI.UNDEFINED, comm.rank)
-        # Which leader has the rows of which rank: ranks of a node know their own leader.
+        # The leader that holds the rows of each rank: only ranks of one compute node share it.
         leader_of = comm.allgather(node.bcast(leaders.rank if node.rank == 0 else None))
         if node.rank == 0:
             for rank, leader in enumerate(leader_of):
@@ -65,13 +73,8 @@ class NodeRows:
         self.array = array
 
     def destroy(self) -> None:
-        """Free the memory; nobody may use the array any more. Collective."""
+        """Free the memory; the array must not be used afterwards. Collective."""
         del self.array
         self._window.Unlock_all()
         self._window.Free()
         self._node.Free()
-
-
-def node_of(comm: MPI.Intracomm) -> MPI.Intracomm:
-    """Ranks that share this rank's memory. Collective."""
-    return typing.cast(MPI.Intracomm, comm.Split_type(MPI.COMM_TYPE_SHARED))

@@ -19,7 +19,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.graphs.graph import EdgeShare, Graph, GraphOptions, build_graph
-from hpcembed.runtime.counter_keys import row_keys, uniform
+from hpcembed.runtime.counter_random import row_keys, uniform
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import ownership_range

@@ -22,9 +22,9 @@ from hpcembed.jobs.network_inputs import project
 from hpcembed.jobs.network_precision import network_type
 from hpcembed.jobs.study.trials import Cell, InputKind
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.memory import check_fits, ranks_on_node
-from hpcembed.runtime.ranks import agreement
-from hpcembed.runtime.shared_rows import NodeRows
+from hpcembed.runtime.memory import check_fits
+from hpcembed.runtime.ranks import agreement, ranks_on_compute_node
+from hpcembed.runtime.shared_rows import SharedRows
 
 __all__ = ["StudyInputs"]
 
@@ -57,16 +57,16 @@ class StudyInputs:
         centred: bool,
     ) -> None:
         self._job, self._embedding, self._centred = job, embedding, centred
-        self._held: dict[tuple[str, int], tuple[NodeRows, NodeRows]] = {}
+        self._held: dict[tuple[str, int], tuple[SharedRows, SharedRows]] = {}
         parts = (train, test)
         needed = sorted({_key(cell.input, cell.seed) for cell in cells})
-        labels = [NodeRows(job.comm, part.labels) for part in parts]
+        labels = [SharedRows(job.comm, part.labels) for part in parts]
         self.train_labels, self.test_labels = (np.array(held.array) for held in labels)
         for held in labels:
             held.destroy()
         for kind, seed in needed:
             local = self._local(kind, seed, train, test)
-            self._held[kind, seed] = NodeRows(job.comm, local[0]), NodeRows(job.comm, local[1])
+            self._held[kind, seed] = SharedRows(job.comm, local[0]), SharedRows(job.comm, local[1])
 
     def of(self, kind: InputKind, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Give training and test rows of an input, with the columns of the largest k.
@@ -123,9 +123,9 @@ class StudyInputs:
 
     def _check_memory(self, train: DataMatrix, test: DataMatrix) -> None:
         rows, job = train.n_rows + test.n_rows, self._job
-        share = 4 * rows * train.n_features * (1 + ranks_on_node(job.comm))
+        share = 4 * rows * train.n_features * (1 + ranks_on_compute_node(job.comm))
         check_fits(
-            share // ranks_on_node(job.comm),
+            share // ranks_on_compute_node(job.comm),
             job.remaining(train.stored_bytes + test.stored_bytes),
             "the uncompressed input on every node",
             "set study.baseline = false, or use more memory per rank",

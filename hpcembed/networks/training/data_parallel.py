@@ -7,7 +7,7 @@ rows of the whole batch, so the sum over ranks is the mean over the batch, howev
 
 Which rows are held out, first weights, scaling, schedule and the choice of the epoch are those of
 :func:`hpcembed.networks.training.train_classifier`; the order of the rows is another one, which any
-rank can tell for its rows alone (:mod:`hpcembed.runtime.counter_permutation`). Batches and held-out
+rank can tell for its rows alone (:mod:`hpcembed.runtime.counter_random`). Batches and held-out
 rows do not depend on the number of ranks; what dropout drops does.
 
 One message of the whole gradient instead of PyTorch's DistributedDataParallel: that one averages
@@ -49,7 +49,7 @@ from hpcembed.networks.training.training import (
     quiet_torch,
     scaling_kind,
 )
-from hpcembed.runtime.counter_keys import row_keys
+from hpcembed.runtime.counter_random import row_keys
 
 __all__ = ["LocalSamples", "train_data_parallel"]
 

@@ -26,8 +26,7 @@ from hpcembed.networks.training.samples import (
     column_moments,
     scaling_of,
 )
-from hpcembed.runtime.counter_keys import row_keys
-from hpcembed.runtime.counter_permutation import permuted
+from hpcembed.runtime.counter_random import permuted, row_keys
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import agreement, sum_over_ranks
 

@@ -13,7 +13,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import RowSource, reading
-from hpcembed.runtime.counter_keys import row_keys
+from hpcembed.runtime.counter_random import row_keys
 from hpcembed.runtime.ranks import allgather_rows
 
 __all__ = ["sampled_rows"]

@@ -8,7 +8,7 @@ from mpi4py import MPI
 from sklearn.model_selection import train_test_split
 
 from hpcembed.data.splits import held_out_rows
-from hpcembed.runtime.counter_keys import row_keys, uniform
+from hpcembed.runtime.counter_random import row_keys
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range
 
@@ -74,14 +74,3 @@ def test_the_same_rows_on_any_number_of_ranks(comm, kind, shares):
         start, stop = (0, N) if comm.rank == 0 else (N, N)
     found = held_out_rows(kind, 0.2, 7, CODES[start:stop], 4, start, N, comm)
     np.testing.assert_array_equal(found, whole(kind)[start:stop])
-
-
-def test_keys_are_distinct_and_fixed():
-    keys = row_keys(3, np.arange(200000))
-    assert len(np.unique(keys)) == len(keys)
-    # The sequence that the published generator gives for the seed 1234567.
-    mixed_away = row_keys(0, np.arange(2))
-    np.testing.assert_array_equal(mixed_away, row_keys(2**64, np.arange(2)))
-    assert not np.array_equal(row_keys(0, np.arange(5))[1:], row_keys(1, np.arange(5))[:-1])
-    edge = uniform(np.array([0, 2**64 - 1], dtype=np.uint64))
-    assert 0 < edge[0] < edge[1] < 1

@@ -4,13 +4,8 @@ import pytest
 
 from hpcembed.runtime import memory
 from hpcembed.runtime.errors import MemoryLimitError
-from hpcembed.runtime.memory import (
-    available_per_rank,
-    check_fits,
-    format_bytes,
-    peak_bytes,
-    ranks_on_node,
-)
+from hpcembed.runtime.memory import available_per_rank, check_fits, format_bytes, peak_bytes
+from hpcembed.runtime.ranks import ranks_on_compute_node
 
 
 @pytest.mark.parametrize(
@@ -28,18 +23,18 @@ def test_refusal_names_sizes_and_remedy():
 
 @pytest.mark.mpi
 def test_node_memory_is_shared_and_limits_count(comm, monkeypatch):
-    assert ranks_on_node(comm) == comm.size
-    monkeypatch.setattr(memory, "_node_available", lambda: 6000)
+    assert ranks_on_compute_node(comm) == comm.size
+    monkeypatch.setattr(memory, "_available_on_compute_node", lambda: 6000)
     assert available_per_rank(comm) == 6000 // comm.size
     assert available_per_rank(comm, 100) == 100
     # The poorest rank decides.
-    monkeypatch.setattr(memory, "_node_available", lambda: 6000 * (comm.rank + 1))
+    monkeypatch.setattr(memory, "_available_on_compute_node", lambda: 6000 * (comm.rank + 1))
     assert available_per_rank(comm) == 6000 // comm.size
 
 
 def test_slurm_limit_counts(monkeypatch):
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
-    assert memory._node_available() <= 2**20
+    assert memory._available_on_compute_node() <= 2**20
 
 
 def test_peak_grows_with_use():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from petsc4py import PETSc
 
-from hpcembed.runtime import ranks as parallel
+from hpcembed.runtime import ranks
 from hpcembed.runtime.errors import ConfigError, InputError, LaunchError
 from hpcembed.runtime.ranks import (
     agree,
@@ -17,7 +17,6 @@ from hpcembed.runtime.ranks import (
     idle_while_root,
     ownership_range,
     sum_over_ranks,
-    threads_per_rank,
 )
 
 pytestmark = pytest.mark.mpi
@@ -69,7 +68,7 @@ def test_a_defect_is_not_hidden(comm):
 @pytest.mark.parametrize("message_bytes", [2**26, 64])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
 def test_gather_in_pieces_keeps_order_and_empty_ranks(comm, monkeypatch, message_bytes, shape):
-    monkeypatch.setattr(parallel, "MAX_MESSAGE_BYTES", message_bytes)
+    monkeypatch.setattr(ranks, "MAX_MESSAGE_BYTES", message_bytes)
     counts = [5, 0, 9][: comm.size]
     start = sum(counts[: comm.rank])
     rows = np.arange(start, start + counts[comm.rank], dtype=np.float64)
@@ -87,7 +86,7 @@ def test_gather_in_pieces_keeps_order_and_empty_ranks(comm, monkeypatch, message
 @pytest.mark.parametrize("message_bytes", [2**26, 40])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_sum_in_place(comm, monkeypatch, message_bytes, order):
-    monkeypatch.setattr(parallel, "MAX_MESSAGE_BYTES", message_bytes)
+    monkeypatch.setattr(ranks, "MAX_MESSAGE_BYTES", message_bytes)
     values = np.asarray(np.arange(12.0).reshape(3, 4) * (comm.rank + 1), order=order)
     result = sum_over_ranks(comm, values)
     total = comm.size * (comm.size + 1) / 2
@@ -115,15 +114,6 @@ def test_error_of_root_reaches_all(comm):
 
     with pytest.raises(InputError, match="training went wrong"):
         idle_while_root(comm, work)
-
-
-def test_threads(comm, monkeypatch):
-    assert threads_per_rank(comm, 5) == 5
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads_per_rank(comm) == 3
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(parallel, "available_cores", lambda: {0, 1, 2, 3, 4, 5})
-    assert threads_per_rank(comm) == 6 // comm.size
 
 
 def test_foreign_launcher_is_named(comm, monkeypatch):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hpcembed.runtime import shared_rows as node_rows
-from hpcembed.runtime.shared_rows import NodeRows
+from hpcembed.runtime import shared_rows
+from hpcembed.runtime.shared_rows import SharedRows
 
 pytestmark = pytest.mark.mpi
 
@@ -16,7 +16,7 @@ def test_all_rows_in_rank_order(comm, dtype, shape):
     mine = np.full((n_local, *shape), 10 * comm.rank, dtype=dtype)
     for number in range(n_local):
         mine[number] += number
-    held = NodeRows(comm, mine)
+    held = SharedRows(comm, mine)
     assert held.array.dtype == dtype
     expected = np.concatenate(comm.allgather(mine))
     np.testing.assert_array_equal(held.array, expected)
@@ -26,16 +26,18 @@ def test_all_rows_in_rank_order(comm, dtype, shape):
 
 def test_pieces_between_nodes(comm, monkeypatch):
     """Every rank as a node of its own: rows travel between the leaders, a few bytes at a time."""
-    monkeypatch.setattr(node_rows, "MAX_MESSAGE_BYTES", 24)
+    monkeypatch.setattr(shared_rows, "MAX_MESSAGE_BYTES", 24)
     split = type(comm).Split
-    monkeypatch.setattr(node_rows, "node_of", lambda comm: split(comm, comm.rank, 0), raising=True)
+    monkeypatch.setattr(
+        shared_rows, "compute_node", lambda comm: split(comm, comm.rank, 0), raising=True
+    )
     mine = np.arange(7 * comm.rank, 7 * comm.rank + 7.0).reshape(7, 1)
-    held = NodeRows(comm, mine)
+    held = SharedRows(comm, mine)
     np.testing.assert_array_equal(held.array[:, 0], np.arange(7.0 * comm.size))
     held.destroy()
 
 
 def test_no_rows_at_all(comm):
-    held = NodeRows(comm, np.empty((0, 5)))
+    held = SharedRows(comm, np.empty((0, 5)))
     assert held.array.shape == (0, 5)
     held.destroy()

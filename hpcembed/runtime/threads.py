@@ -1,0 +1,36 @@
+"""Cores of a process and BLAS threads of a rank."""
+
+from __future__ import annotations
+
+import os
+
+from mpi4py import MPI
+
+from hpcembed.runtime.ranks import compute_node
+
+__all__ = ["available_cores", "threads_per_rank"]
+
+
+def threads_per_rank(comm: MPI.Comm, requested: int = 0) -> int:
+    """Return the number of BLAS threads of a rank: each core of a compute node is used once.
+
+    Collective. The first of these that is set: `requested`; OMP_NUM_THREADS; an equal share of the
+    cores on which the ranks of this compute node may run.
+    """
+    if requested > 0:
+        return requested
+    variable = os.environ.get("OMP_NUM_THREADS", "")
+    if variable.isdigit() and int(variable) > 0:
+        return int(variable)
+    node = compute_node(comm)
+    cores = set().union(*node.allgather(available_cores()))
+    share = max(1, len(cores) // node.size)
+    node.Free()
+    return share
+
+
+def available_cores() -> set[int]:
+    """Return the cores on which this process may run."""
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))
