@@ -32,11 +32,11 @@ import scipy.stats
 from mpi4py import MPI
 
 from hpcembed import WordVectors
-from hpcembed.data.text import index_tokens
-from hpcembed.data.text.documents import read_text
+from hpcembed.data.text.reading import read_text
+from hpcembed.data.text.tokens import index_tokens
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary
 from hpcembed.operators import TokenDocuments, Window, positive_information
-from hpcembed.operators.cooccurrence.counts import cooccurrence
+from hpcembed.operators.cooccurrence.word_cooccurrence import cooccurrence
 
 #: Largest true residual over the largest eigenvalue, and difference of eigenvalues to the first
 #: method's over the same, of an answer that counts as right.
@@ -102,7 +102,7 @@ def corpus(arguments: argparse.Namespace, comm: MPI.Intracomm) -> tuple[TokenDoc
     )
     indexed = index_tokens(read.texts)
     vocabulary = learn_vocabulary(indexed, comm, min_df=arguments.min_df)
-    tokens = vocabulary.places(indexed).astype(np.int32)
+    tokens = vocabulary.term_ids(indexed).astype(np.int32)
     return TokenDocuments(tokens, indexed.starts), vocabulary
 
 

@@ -17,14 +17,14 @@ _PUBLIC = {
     "PCA": "hpcembed.embedding",
     "SpectralEmbedding": "hpcembed.embedding",
     "TruncatedSVD": "hpcembed.embedding",
-    "Vocabulary": "hpcembed.data.text",
+    "Vocabulary": "hpcembed.data.text.vocabulary",
     "WordVectors": "hpcembed.embedding",
     "read_graph": "hpcembed.data.graphs.reading",
     "estimate_memory": "hpcembed.embedding",
     "learn_vocabulary": "hpcembed.data.text.vocabulary_learning",
     "load": "hpcembed.jobs.export",
     "open_rows": "hpcembed.data.arrays.row_stream",
-    "read_text": "hpcembed.data.text.documents",
+    "read_text": "hpcembed.data.text.reading",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

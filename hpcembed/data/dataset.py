@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.graphs.graph import GraphNodes
 from hpcembed.data.labels import LocalLabels
-from hpcembed.data.text import TermRows
+from hpcembed.data.text.vectoriser import Vectoriser
 
 __all__ = [
     "Dataset",
@@ -86,7 +86,7 @@ class Scaling:
 class Dataset:
     """Training and test table, which share features and classes, and the scaling.
 
-    ``term_rows`` makes such rows of new texts; None where the data are no text.
+    ``vectoriser`` makes rows of new texts; None for other data.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Dataset:
     test: Table
     scaling: Scaling
     files: tuple[str, ...]
-    term_rows: TermRows | None = None
+    vectoriser: Vectoriser | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from hpcembed.data.settings import DataSettings
 from hpcembed.data.tables.csv_table import CsvTable
 from hpcembed.data.tables.matrix_market import MatrixMarketTable
 from hpcembed.data.tables.svmlight import SvmlightTable
-from hpcembed.data.text.documents import TEXT_FORMATS, open_text
+from hpcembed.data.text.formats import TEXT_FORMATS, open_text
 from hpcembed.runtime.errors import ConfigError
 
 __all__ = ["format_of", "open_source"]

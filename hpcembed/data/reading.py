@@ -23,10 +23,10 @@ from hpcembed.data.scaling import fit_scaling
 from hpcembed.data.settings import GRAPH_FORMATS, DataSettings, GraphSettings
 from hpcembed.data.splits import held_out_rows
 from hpcembed.data.tables.sparse_columns import align_columns
-from hpcembed.data.text import TermRows
-from hpcembed.data.text.document_files import folder_size
-from hpcembed.data.text.document_tables import as_term_rows
-from hpcembed.data.text.documents import TEXT_FORMATS
+from hpcembed.data.text.document_term_tables import vectorise_tables
+from hpcembed.data.text.folders_and_archives import folder_size
+from hpcembed.data.text.formats import TEXT_FORMATS
+from hpcembed.data.text.vectoriser import Vectoriser
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import agreement
@@ -103,14 +103,14 @@ def read_dataset(
     else:
         train, test = _split(tables[0], plan.split, config, comm)
     del tables  # the rows live in the parts
-    term_rows: TermRows | None = None
+    vectoriser: Vectoriser | None = None
     if plan.format in TEXT_FORMATS:
-        train, test, term_rows = as_term_rows(train, test, config, comm, available_bytes)
+        train, test, vectoriser = vectorise_tables(train, test, config, comm, available_bytes)
     # A sparse file tells its width only now; the scaling takes some vectors of it.
     width = train.rows.shape[1]
     check_fits(64 * width, available_bytes, f"{listed}: {width} features", "check the file")
     scaling = fit_scaling(config.scaling, config.divisor, train.rows, train.n_rows, comm)
-    return Dataset(config.name, train, test, scaling, tuple(map(str, plan.files)), term_rows)
+    return Dataset(config.name, train, test, scaling, tuple(map(str, plan.files)), vectoriser)
 
 
 def describe_dataset(

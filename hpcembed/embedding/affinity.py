@@ -12,8 +12,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.data.graphs.exchange import Lookup, first_nodes
-from hpcembed.data.graphs.graph import Graph, graph_of_rows
+from hpcembed.data.graphs.assembly import graph_of_affinities
+from hpcembed.data.graphs.exchange import Lookup
+from hpcembed.data.graphs.graph import Graph
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import agreement
 
@@ -47,7 +48,7 @@ class OwnRows:
         if comm.allreduce(same, op=MPI.LAND):
             return values
         nodes = np.arange(self.start, self.start + self.n_local)
-        lookup = Lookup(comm, first_nodes(graph.n_nodes, comm), nodes)
+        lookup = Lookup(comm, graph.n_nodes, nodes)
         return np.column_stack([lookup.values(column) for column in values.T])
 
 
@@ -77,7 +78,7 @@ def affinity_graph(X: Any, comm: MPI.Intracomm) -> tuple[Graph, OwnRows]:
             rows = scipy.sparse.csr_array(X)
         if not np.isfinite(rows.data).all():
             raise InputError("the affinity matrix has values that are not finite: remove them")
-    graph = graph_of_rows(rows, comm, "affinity matrix")
+    graph = graph_of_affinities(rows, comm, "affinity matrix")
     _warn_of_asymmetry(rows, graph, comm)
     return graph, own_rows(rows.shape[0], comm)
 

@@ -26,7 +26,7 @@ from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.linear import LinearEmbedding, available_bytes, n_nonzeros
 from hpcembed.embedding.pca import seed_of
 from hpcembed.embedding.solving import SolverSettings
-from hpcembed.operators import BUFFER_BYTES, column_moments, shared_rows
+from hpcembed.operators import BUFFER_BYTES, column_moments, sparse_feature_cooccurrence
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.memory import check_fits, format_bytes
 from hpcembed.runtime.ranks import sum_over_ranks
@@ -194,7 +194,9 @@ class CooccurrenceEmbedding(Certificate, LinearEmbedding):
         )
         _refuse_negative(data)
         found = information_pairs(
-            data.comm, lambda: shared_rows(data, binary=self.counts == "presence"), settings
+            data.comm,
+            lambda: sparse_feature_cooccurrence(data, binary=self.counts == "presence"),
+            settings,
         )
         self.components_ = np.ascontiguousarray(found.vectors.T)
         self.eigenvalues_ = np.asarray(found.result.eigenvalues)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.data.graphs.exchange import Lookup, first_nodes
+from hpcembed.data.graphs.exchange import Lookup
 from hpcembed.data.graphs.graph import GraphNodes
 from hpcembed.runtime.counter_random import row_keys, uniform
 from hpcembed.runtime.ranks import gather_rows
@@ -78,7 +78,7 @@ def draw_from(
     places = (rows + graph.start) * graph.n_nodes + columns
     kept = _some(places, graph.n_edges, _MOST_EDGES)
     rows, columns = rows[kept], columns[kept]
-    lookup = Lookup(graph.comm, first_nodes(graph.n_nodes, graph.comm), columns)
+    lookup = Lookup(graph.comm, graph.n_nodes, columns)
     ends = [lookup.values(column) for column in leading.T]
     segments = np.column_stack([leading[rows], *ends])
     parts = [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import miramns
 from hpcembed.embedding.solving import SolverSettings, krylov_schur, solver_errors
-from hpcembed.operators import TermRows, check_information, positive_information
+from hpcembed.operators import CooccurrenceMatrix, check_information, positive_information
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.ranks import allgather_rows
 from miramns import EigenResult
@@ -93,7 +93,7 @@ class InformationPairs:
 
 
 def information_pairs(
-    comm: MPI.Intracomm, count: Callable[[], TermRows], settings: InformationSettings
+    comm: MPI.Intracomm, count: Callable[[], CooccurrenceMatrix], settings: InformationSettings
 ) -> InformationPairs:
     """Count, turn counts into information, find its eigenpairs.
 

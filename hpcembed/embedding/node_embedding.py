@@ -17,7 +17,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.graphs.exchange import Lookup, first_nodes
+from hpcembed.data.graphs.exchange import Lookup
 from hpcembed.data.graphs.graph import GraphNodes
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.row_validation import assign
@@ -220,7 +220,7 @@ class NodeEmbedding(Certificate):
         nodes: GraphNodes | None = X.nodes
         if nodes is None:
             raise InputError("these rows are no nodes of a graph: set data.format = graph")
-        lookup = Lookup(X.comm, first_nodes(nodes.graph.n_nodes, X.comm), nodes.numbers)
+        lookup = Lookup(X.comm, nodes.graph.n_nodes, nodes.numbers)
         columns = [lookup.values(column) for column in self._coordinates.T]
         found = np.empty((X.n_local, self.n_components), dtype=dtype or np.float64)
         a = self.attribute_components

@@ -29,7 +29,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 import miramns
-from hpcembed.data.graphs.exchange import Lookup, first_nodes
+from hpcembed.data.graphs.exchange import Lookup
 from hpcembed.data.graphs.graph import Graph
 from hpcembed.embedding.affinity import (
     OwnRows,
@@ -42,13 +42,13 @@ from hpcembed.embedding.limits import check_limits
 from hpcembed.embedding.linear import validated
 from hpcembed.embedding.pca import seed_of
 from hpcembed.embedding.solving import SolverSettings, krylov_schur, solver_errors
+from hpcembed.operators.graph.component_eigenvectors import component_eigenvectors
 from hpcembed.operators.graph.graph_operators import (
     GRAPH_OPERATORS,
     GraphOperator,
     GraphOperatorKind,
     graph_operator,
 )
-from hpcembed.operators.graph.known_pairs import component_vectors
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from miramns import EigenResult
 
@@ -286,7 +286,7 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
         in_parts = graph.n_components > 1 and operator.tau == 0 and self.which == "LA"
         if not in_parts or operator.kind in ("adjacency", "modularity"):
             return self._solve(operator, graph, name)
-        theta, vectors = component_vectors(graph, operator, wanted)
+        theta, vectors = component_eigenvectors(graph, operator, wanted)
         self._n_known = vectors.shape[1]
         if vectors.shape[1] == 0:  # no edge at all
             return self._solve(operator, graph, name)
@@ -419,7 +419,7 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
         if self.operator != "adjacency" and rows.data.min(initial=0.0) < 0:
             raise InputError("negative affinities: they need to be at least 0")
         used, places = np.unique(rows.indices, return_inverse=True)
-        lookup = Lookup(self.comm_, first_nodes(self.n_nodes_, self.comm_), used)
+        lookup = Lookup(self.comm_, self.n_nodes_, used)
         base = np.column_stack([lookup.values(column) for column in self._base.T])
         shape = (rows.shape[0], used.size)
         near = scipy.sparse.csr_array((rows.data, places.reshape(-1), rows.indptr), shape=shape)

@@ -15,7 +15,8 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.text import TokenIds, Vocabulary, index_tokens
+from hpcembed.data.text.tokens import TokenIds, index_tokens
+from hpcembed.data.text.vocabulary import Vocabulary
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary, unusable_word
 from hpcembed.operators import TokenDocuments, term_counts
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
@@ -99,7 +100,7 @@ def corpus_of(
         max_features=max_features,
         source="the documents",
     )
-    numbers = TokenDocuments(learned.places(indexed).astype(np.int32), indexed.starts)
+    numbers = TokenDocuments(learned.term_ids(indexed).astype(np.int32), indexed.starts)
     return Corpus(
         numbers,
         learned.terms,

@@ -1,8 +1,9 @@
 """Word vectors with a certificate: dominant eigenvectors of the information in co-occurrences.
 
 Words that stand near the same words get vectors that point the same way. Words are counted within
-a window over the documents of all ranks (:mod:`hpcembed.operators.cooccurrence.counts`), counts
-become shifted positive pointwise mutual information M
+a window over the documents of all ranks
+(:mod:`hpcembed.operators.cooccurrence.word_cooccurrence`), counts become shifted
+positive pointwise mutual information M
 (:mod:`hpcembed.operators.cooccurrence.mutual_information`), and with the eigenpairs ``M u = lambda
 u`` of largest modulus the vector of word i is row i of ``U |Lambda|^p``. With p = 1/2 this is the
 factorisation that word2vec's skip-gram with negative sampling approaches: Levy, Goldberg, "Neural
@@ -31,7 +32,7 @@ from hpcembed.embedding.pca import seed_of
 from hpcembed.embedding.solving import SolverSettings
 from hpcembed.embedding.word_documents import as_numbers, corpus_of, weighted_rows
 from hpcembed.operators import BUFFER_BYTES, Window, same_on_all_ranks
-from hpcembed.operators.cooccurrence.counts import cooccurrence
+from hpcembed.operators.cooccurrence.word_cooccurrence import cooccurrence
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import agreement
@@ -78,7 +79,8 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     random_state : int, RandomState or None
         Of the start vector; None is 0, so that results repeat.
     buffer_bytes : int
-        Memory of a rank for counting, see :func:`hpcembed.operators.cooccurrence.counts`.
+        Memory of a rank for counting, see
+        :mod:`hpcembed.operators.cooccurrence.word_cooccurrence`.
     solver : SolverSettings, optional
         MIRAMns or Krylov-Schur; ``criterion="relative"`` makes `tol` relative to each eigenvalue.
 

@@ -23,7 +23,7 @@ from hpcembed.data.dataset import RawTable
 from hpcembed.data.labels import codes_of
 from hpcembed.data.prediction_rows import NewRows, read_new_rows
 from hpcembed.data.settings import DataSettings
-from hpcembed.data.text.prediction_texts import read_new_texts
+from hpcembed.data.text.prediction_texts import read_prediction_texts
 from hpcembed.jobs.configuration import override_data
 from hpcembed.jobs.export.inference import DeployedClassifier, load, probabilities
 from hpcembed.runtime.errors import ConfigError, InputError
@@ -74,7 +74,7 @@ def predict_file(
         check_launcher(comm)
         model = load(model_path)
         config = override_data(_reading(model, file), overrides)
-    if model.term_rows is not None:
+    if model.vectoriser is not None:
         rows = _term_rows(model, config, file, labels, comm)
     else:
         rows = read_new_rows(config, file, labels, model.n_features_in_, comm)
@@ -106,13 +106,13 @@ def _term_rows(
     comm: MPI.Intracomm,
 ) -> NewRows:
     """Documents as rows of the model's terms. Collective."""
-    assert model.term_rows is not None  # a model of text
+    assert model.vectoriser is not None  # a model of text
     if labels is not None:
         raise ConfigError(f"--labels {labels}: documents have their labels with them")
-    documents = read_new_texts(config, file, model.model.class_names, comm)
+    documents = read_prediction_texts(config, file, model.model.class_names, comm)
     table = documents.table
     with agreement(comm):
-        table = dataclasses.replace(table, rows=model.term_rows.rows(table.rows))
+        table = dataclasses.replace(table, rows=model.vectoriser.transform(table.rows))
     return NewRows(table, documents.has_labels)
 
 

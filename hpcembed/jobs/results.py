@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from hpcembed.data.dataset import Dataset
-from hpcembed.data.text import serialise as stored
+from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_to_json
 from hpcembed.embedding import Embedding
 from hpcembed.jobs.configuration import JobConfig
 from hpcembed.jobs.report import (
@@ -133,7 +133,7 @@ def run_record(
 def words_of(dataset: Dataset, embedding: Embedding) -> list[Neighbours]:
     """Nearest words of the terms of a text; empty for other data. Not collective."""
     linear = embedding.linear_map_
-    if dataset.term_rows is None or linear is None:
+    if dataset.vectoriser is None or linear is None:
         return []
     return nearest_words(
         linear.components,
@@ -212,9 +212,9 @@ def _write_projection(folder: RunFolder, dataset: Dataset, embedding: Embedding)
 
 
 def write_terms(folder: RunFolder, dataset: Dataset) -> None:
-    """Write what makes rows of texts, where the data are text. Not collective."""
-    if dataset.term_rows is not None:
-        folder.write_text(stored.FILE, stored.to_json(dataset.term_rows))
+    """Write the vectoriser, if the data are texts. Not collective."""
+    if dataset.vectoriser is not None:
+        folder.write_text(VECTORISER_FILE, vectoriser_to_json(dataset.vectoriser))
 
 
 def projection_arrays(

@@ -1,18 +1,22 @@
 """Operators: a DataMatrix in, a square PETSc Mat out whose dominant eigenvectors embed the data."""
 
-from hpcembed.operators.cooccurrence.count_matrix import TermRows
-from hpcembed.operators.cooccurrence.counts import (
-    BUFFER_BYTES,
-    cooccurrence,
-    same_on_all_ranks,
-    term_counts,
+from hpcembed.operators.cooccurrence.cooccurrence_matrix import CooccurrenceMatrix
+from hpcembed.operators.cooccurrence.distributed_sum import BUFFER_BYTES
+from hpcembed.operators.cooccurrence.feature_cooccurrence import (
+    correlation,
+    feature_cooccurrence,
+    sparse_feature_cooccurrence,
 )
-from hpcembed.operators.cooccurrence.features import correlation, feature_cooccurrence, shared_rows
 from hpcembed.operators.cooccurrence.mutual_information import (
     check_information,
     positive_information,
 )
 from hpcembed.operators.cooccurrence.windows import TokenDocuments, Window
+from hpcembed.operators.cooccurrence.word_cooccurrence import (
+    cooccurrence,
+    same_on_all_ranks,
+    term_counts,
+)
 from hpcembed.operators.cost import (
     SINGLE_TOLERANCE,
     EngineCost,
@@ -54,6 +58,7 @@ __all__ = [
     "BUFFER_BYTES",
     "KERNELS",
     "SINGLE_TOLERANCE",
+    "CooccurrenceMatrix",
     "CovarianceOperator",
     "CovariancePasses",
     "EngineCost",
@@ -70,7 +75,6 @@ __all__ = [
     "Moments",
     "RowFeatures",
     "RowsOfAll",
-    "TermRows",
     "TokenDocuments",
     "Window",
     "block_sizes",
@@ -100,8 +104,8 @@ __all__ = [
     "positive_information",
     "same_on_all_ranks",
     "sampled_rows",
-    "shared_rows",
     "shifted_triangle",
+    "sparse_feature_cooccurrence",
     "symmetric_mat",
     "term_counts",
     "tile_rows",

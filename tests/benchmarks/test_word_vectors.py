@@ -78,7 +78,7 @@ def test_counting_alone(run_mpi, small):
 def test_a_wrong_answer_has_no_time(monkeypatch):
     from mpi4py import MPI
 
-    from hpcembed.data.text import Vocabulary
+    from hpcembed.data.text.vocabulary import Vocabulary
     from hpcembed.operators import TokenDocuments
 
     spec = importlib.util.spec_from_file_location("word_vectors_script", SCRIPT)

@@ -1,8 +1,8 @@
-"""Edge lists: a line per edge, two node ids and perhaps a weight, between blanks or commas.
+"""Edge lists: one edge a line, two node ids and an optional weight, between blanks or commas.
 
 Lines that begin with ``#`` or ``%`` are comments; a first line without numbers is a header. Further
-columns (times, say) are left alone. Ids are whole numbers up to 2^63 - 1, with any gaps. Each rank
-reads the lines of its own byte range.
+columns (times, for example) are ignored. Ids are whole numbers up to 2^63 - 1, with any gaps. Each
+rank reads the lines of its own byte range.
 """
 
 from __future__ import annotations
@@ -17,39 +17,46 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.files import file_size, named_errors, open_stream
-from hpcembed.data.graphs.graph import EdgeShare, GraphOptions
+from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
 from hpcembed.data.line_ranges import LineRange, TextFile, line_blocks, share_lines
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import agreement
 
-__all__ = ["PairColumns", "node_id", "numbered_lines", "pair_columns", "read_edge_list"]
+__all__ = [
+    "EDGE_BYTES",
+    "PairColumns",
+    "node_id",
+    "numbered_lines",
+    "pair_columns",
+    "read_edge_list",
+]
+
+#: Memory of an edge while it is read, joined, sent and sorted: ids and weight.
+EDGE_BYTES = 10 * 24
 
 _COMMENT = re.compile(rb"(?m)^[ \t]*[#%][^\n]*(?:\n|\Z)")
 _BLANK = re.compile(rb"(?m)^[ \t]*\r?\n")
 _AROUND = re.compile(rb"(?m)^[ \t]+|[ \t]+(?=,|\r?$)|(?<=,)[ \t]+")
 _ID = re.compile(r"\d{1,19}", re.ASCII)
-_HEAD_LINES = 2**16
-_LAST = 2**63 - 1
-
-#: Ids and weight, in pieces, joined, sent and sorted.
-_BYTES_PER_EDGE = 10 * 24
+_LONGEST_LINE = 2**16
+_LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class PairColumns:
-    """How the lines of a file are divided.
+    """Layout of a file whose lines begin with a pair of columns.
 
     Attributes
     ----------
     file : TextFile
-        Begins after comments and header at the top.
+        Begins after the comments and the header at the top.
     delimiter : str
         A blank or a comma.
     n_columns : int
     header : str
-        The line that was left out as one, if any.
+        The header line, if there is one.
     """
 
     file: TextFile
@@ -58,37 +65,38 @@ class PairColumns:
     header: str
 
 
-def pair_columns(path: Path, what: str) -> PairColumns:
-    """Look at the first lines of a file. Not collective.
+def pair_columns(path: Path, pair: str) -> PairColumns:
+    """Determine the layout of a file from its first lines. Not collective.
 
     Parameters
     ----------
-    what : str
-        What a line holds, for messages.
+    path : Path
+    pair : str
+        Name of the pair of columns, for messages.
 
     Raises
     ------
     InputError
-        When the file is missing, empty, or has no line of two columns.
+        A file that is missing, empty, or without a line of two columns.
     """
     file_size(path)
     offset, number, header = 0, 0, ""
     with named_errors(path), open_stream(path) as stream:
-        while line := stream.readline(_HEAD_LINES):
+        while line := stream.readline(_LONGEST_LINE):
             number += 1
-            if len(line) == _HEAD_LINES:
-                raise InputError(f"{path}: line {number}: 64 KiB without an end: no {what}")
+            if len(line) == _LONGEST_LINE:
+                raise InputError(f"{path}: line {number}: 64 KiB without an end: no {pair}")
             fields = _fields(line, _delimiter(line))
             if any(field.lstrip("+-")[:1].isdigit() for field in fields) or header:
                 if fields and len(fields) < 2:
-                    raise InputError(f"{path}: line {number}: one column: {what} needed")
+                    raise InputError(f"{path}: line {number}: one column: {pair} needed")
                 if fields:
                     return PairColumns(
                         TextFile(path, offset, number), _delimiter(line), len(fields), header
                     )
             header = header or " ".join(fields)[:80]
             offset += len(line)
-    raise InputError(f"{path}: no line with {what}: check data.format")
+    raise InputError(f"{path}: no line with {pair}: check data.format")
 
 
 def _delimiter(line: bytes) -> str:
@@ -105,25 +113,25 @@ def _fields(line: bytes, delimiter: str) -> list[str]:
 def numbered_lines(
     block: bytes, first_line: int, delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Fields of every line with data, and its number. Not collective."""
+    """Yield the number and the fields of every line with data. Not collective."""
     for number, line in enumerate(block.split(b"\n"), first_line):
         fields = _fields(line, delimiter)
         if fields:
             yield number, fields
 
 
-def read_edge_list(path: Path, comm: MPI.Comm, options: GraphOptions) -> EdgeShare:
-    """This rank's lines of an edge list.
+def read_edge_list(path: Path, comm: MPI.Comm, options: GraphOptions) -> LocalEdges:
+    """Read this rank's lines of an edge list.
 
     Collective.
 
     Raises
     ------
     InputError
-        On all ranks, with file and line: an id that is no whole number, a weight that is not
-        finite, or negative where that is refused, a line with too few columns.
+        On all ranks, with file and line: an id that is not a whole number, a weight that is not
+        finite, a negative weight if these are refused, a line with too few columns.
     MemoryLimitError
-        Before the edges are read, where they will not fit.
+        The edges will not fit; raised before they are read.
     """
     columns: PairColumns | None = None
     with agreement(comm):
@@ -131,16 +139,14 @@ def read_edge_list(path: Path, comm: MPI.Comm, options: GraphOptions) -> EdgeSha
     assert columns is not None  # or all ranks have raised
     ranges, _ = share_lines([columns.file], comm, has_comments=True, has_blanks=True)
     share = comm.allreduce(sum(part.n_rows for part in ranges), op=MPI.MAX)
-    check_fits(
-        share * _BYTES_PER_EDGE, available_per_rank(comm), f"reading {path}", "use more ranks"
-    )
+    check_fits(share * EDGE_BYTES, available_per_rank(comm), f"reading {path}", "use more ranks")
     weighted = columns.n_columns > 2 and options.weights == "auto"
     pieces = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     with agreement(comm):
         for part in ranges:
-            pieces += _read_range(part, columns, weighted, options.negative == "keep")
+            pieces += _read_range(part, columns, weighted, options.negative_weights == "keep")
     source, target, weight = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
-    return EdgeShare(source, target, weight if weighted else None, None, str(path))
+    return LocalEdges(source, target, weight if weighted else None, None, str(path))
 
 
 def _read_range(
@@ -157,14 +163,14 @@ def _read_range(
             try:
                 table = parse_block(clean, columns.delimiter, types, has_quotes=False)
             except BadBlockError as error:
-                raise _culprit(block, lines.file.path, line, columns, weighted, error) from error
+                raise _bad_line(block, lines.file.path, line, columns, weighted, error) from error
             i, j = (table.column(c).to_numpy().astype(np.int64) for c in (0, 1))
             w = table.column(2).to_numpy() if weighted else np.empty(0)
             bad_ids = bool((i < 0).any() or (j < 0).any())
             bad_weights = not np.isfinite(w).all() or (not negative and bool((w < 0).any()))
             if bad_ids or bad_weights:
                 reason = BadBlockError("a weight below zero")
-                raise _culprit(block, lines.file.path, line, columns, weighted, reason)
+                raise _bad_line(block, lines.file.path, line, columns, weighted, reason)
             pieces.append((i, j, w))
         line += block.count(b"\n")
     return pieces
@@ -180,7 +186,7 @@ def _without_comments(block: bytes, delimiter: str) -> bytes:
     return _BLANK.sub(b"", block)
 
 
-def _culprit(
+def _bad_line(
     block: bytes,
     path: Path,
     first_line: int,
@@ -188,7 +194,7 @@ def _culprit(
     weighted: bool,
     error: Exception,
 ) -> InputError:
-    """Which line of a refused block it was. Not collective."""
+    """Find the line for which a block was refused. Not collective."""
     between = "commas" if columns.delimiter == "," else "blanks"
     for number, fields in numbered_lines(block, first_line, columns.delimiter):
         if len(fields) != columns.n_columns:
@@ -198,7 +204,7 @@ def _culprit(
                 "separators"
             )
         for text in fields[:2]:
-            if not _ID.fullmatch(text) or int(text) > _LAST:
+            if not _ID.fullmatch(text) or int(text) > _LARGEST_ID:
                 return _bad_id(path, number, text)
         if weighted:
             reason = _bad_weight(fields[2])
@@ -215,7 +221,7 @@ def _culprit(
 def _bad_id(path: Path, line: int, text: str) -> InputError:
     remedy = "number the nodes"
     if len(text.split()) > 1:  # between commas
-        remedy = "lines with commas are divided there alone; write decimals with points"
+        remedy = "lines with commas are divided at commas alone; write decimals with points"
     return InputError(
         f"{path}: line {line}: node id {text[:40]!r} is not a whole number from 0 to 2^63 - 1: "
         f"{remedy}"
@@ -223,19 +229,20 @@ def _bad_id(path: Path, line: int, text: str) -> InputError:
 
 
 def node_id(text: str, path: Path, line: int) -> int:
-    """A node id out of a file. Not collective.
+    """Convert a node id in a file. Not collective.
 
     Raises
     ------
     InputError
-        When it is no whole number from 0 to 2^63 - 1.
+        Text that is not a whole number from 0 to 2^63 - 1.
     """
-    if not _ID.fullmatch(text) or int(text) > _LAST:
+    if not _ID.fullmatch(text) or int(text) > _LARGEST_ID:
         raise _bad_id(path, line, text)
     return int(text)
 
 
 def _bad_weight(text: str) -> str:
+    """Return why a weight is refused, or ""."""
     try:
         value = float(text)
     except ValueError:

@@ -1,9 +1,8 @@
-"""Numbers that travel between ranks by the node they belong to.
+"""Values sent between ranks to or from the owners of graph nodes.
 
-Nodes are numbered 0..n-1 and divided among the ranks as PETSc divides rows. :func:`exchange` sends
-entries to the rank that owns their node; :class:`Lookup` fetches values of arbitrary nodes from
-their owners, as often as needed for one request. Messages stay below
-:data:`~hpcembed.runtime.ranks.MAX_MESSAGE_BYTES`.
+Nodes 0..n-1 are divided among the ranks as PETSc divides rows. :func:`exchange` sends entries to
+given ranks; :class:`Lookup` fetches values of arbitrary nodes from their owners, any number of
+times. Messages stay below :data:`~hpcembed.runtime.ranks.MAX_MESSAGE_BYTES`.
 """
 
 from __future__ import annotations
@@ -15,36 +14,46 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.runtime.ranks import MAX_MESSAGE_BYTES
+from hpcembed.runtime.ranks import MAX_MESSAGE_BYTES, ownership_range
 
-__all__ = ["Lookup", "exchange", "first_nodes"]
+__all__ = ["Lookup", "exchange", "node_owners"]
 
 
-def first_nodes(n: int, comm: MPI.Comm) -> NDArray[np.int64]:
-    """First node of every rank, and `n` at the end, shape (size + 1,). Not collective."""
+def node_owners(nodes: NDArray[np.integer[Any]], n: int, comm: MPI.Comm) -> NDArray[np.int64]:
+    """Return the rank that owns each node. Not collective.
+
+    Parameters
+    ----------
+    nodes : ndarray of int, shape (m,)
+    n : int
+        Number of nodes on all ranks.
+    comm : MPI.Comm
+    """
     share, rest = divmod(n, comm.size)
-    ranks = np.arange(comm.size + 1, dtype=np.int64)
-    return ranks * share + np.minimum(ranks, rest)
+    ranks = np.arange(comm.size, dtype=np.int64)
+    first = ranks * share + np.minimum(ranks, rest)
+    return np.searchsorted(first, nodes, side="right").astype(np.int64) - 1
 
 
 def exchange(
     comm: MPI.Comm, owners: NDArray[np.integer[Any]], arrays: Sequence[NDArray[Any]]
 ) -> list[NDArray[Any]]:
-    """Send every entry to the rank that is to have it.
+    """Send each entry to a rank.
 
     Collective.
 
     Parameters
     ----------
+    comm : MPI.Comm
     owners : ndarray of shape (m,)
-        Rank of each entry.
+        Destination of each entry.
     arrays : sequence of ndarray of shape (m,)
-        What is sent of each entry; same types on all ranks.
+        Values of each entry; same types on all ranks.
 
     Returns
     -------
     list of ndarray
-        What this rank was sent; in order of the senders, and of the entries of each.
+        Values received, by rank of the sender, in the order of its entries.
     """
     if comm.size == 1:
         return [np.asarray(array) for array in arrays]
@@ -54,7 +63,7 @@ def exchange(
 
 
 def _send(comm: MPI.Comm, sorted_by_rank: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[Any]:
-    """One array, already sorted by the rank that is to have it. Collective."""
+    """Send one array, sorted by destination, in rounds of bounded messages. Collective."""
     coming = np.empty_like(counts)
     comm.Alltoall(counts, coming)
     received = np.empty(int(coming.sum()), dtype=sorted_by_rank.dtype)
@@ -80,35 +89,39 @@ def _send(comm: MPI.Comm, sorted_by_rank: NDArray[Any], counts: NDArray[np.int64
 
 
 class Lookup:
-    """A standing request for the values of some nodes.
+    """A repeatable request for the values of given nodes.
 
     Collective.
 
     Parameters
     ----------
     comm : MPI.Comm
-    first : ndarray of shape (size + 1,)
-        See :func:`first_nodes`.
-    nodes : ndarray of int64, shape (m,)
-        Any nodes, any number of times.
+    n : int
+        Number of nodes on all ranks.
+    nodes : ndarray of int, shape (m,)
+        Any nodes, in any order, repeated or not.
+
+    Examples
+    --------
+    >>> Lookup(MPI.COMM_SELF, 3, np.array([2, 0, 2])).values(np.array([5.0, 6.0, 7.0]))
+    array([7., 5., 7.])
     """
 
-    def __init__(
-        self, comm: MPI.Comm, first: NDArray[np.int64], nodes: NDArray[np.integer[Any]]
-    ) -> None:
+    def __init__(self, comm: MPI.Comm, n: int, nodes: NDArray[np.integer[Any]]) -> None:
         self._comm = comm
         self._wanted, self._places = np.unique(nodes, return_inverse=True)
-        owners = np.searchsorted(first, self._wanted, side="right") - 1
+        owners = node_owners(self._wanted, n, comm)
         self._counts = np.bincount(owners, minlength=comm.size).astype(np.int64)
         if comm.size == 1:
-            self._asked = self._wanted
+            self._requested = self._wanted
             return
         self._coming = np.empty_like(self._counts)
         comm.Alltoall(self._counts, self._coming)
-        self._asked = _send(comm, self._wanted, self._counts) - first[comm.rank]
+        start, _ = ownership_range(n, comm)
+        self._requested = _send(comm, self._wanted, self._counts) - start
 
     def values(self, local: NDArray[Any]) -> NDArray[Any]:
-        """Values of the nodes, from those of each rank's own. Collective.
+        """Return the values of the nodes, from the local values of all ranks. Collective.
 
         Parameters
         ----------
@@ -118,7 +131,7 @@ class Lookup:
         -------
         ndarray of shape (m,)
         """
-        answers = np.ascontiguousarray(local[self._asked])
+        answers = np.ascontiguousarray(local[self._requested])
         if self._comm.size > 1:
             answers = _send(self._comm, answers, self._coming)
         return answers[self._places]

@@ -1,7 +1,7 @@
-"""Labels of nodes in a text file: a node id and a label in each line, in any order.
+"""Labels of graph nodes in a text file: a node id and a label in each line, in any order.
 
-Comments, header and separators as in :mod:`hpcembed.data.graphs.edge_list`; the label is the second
-column, further ones are left alone. Each rank reads the lines of its own byte range.
+Comments, header and separators are those of :mod:`hpcembed.data.graphs.edge_list`. The label is the
+second column; further columns are ignored. Each rank reads the lines of its own byte range.
 """
 
 from __future__ import annotations
@@ -25,18 +25,14 @@ _log = logging.getLogger(__name__)
 
 
 def read_label_lines(path: Path, comm: MPI.Comm) -> tuple[NDArray[np.int64], LocalLabels]:
-    """Ids and labels of this rank's lines.
+    """Read the ids and labels of this rank's lines.
 
-    Collective.
+    Collective. A line that is taken for a header, and columns that are ignored, are logged once.
 
     Raises
     ------
     InputError
         On all ranks, with file and line.
-
-    Notes
-    -----
-    A line that is taken for a header, and columns that are left alone, are said once.
     """
     columns = None
     with agreement(comm):

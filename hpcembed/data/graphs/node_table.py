@@ -18,7 +18,7 @@ from hpcembed.data.dataset import Dataset, RawTable, Summary, place_rows
 from hpcembed.data.files import file_size
 from hpcembed.data.graphs.graph import GraphNodes, GraphOptions
 from hpcembed.data.graphs.power_law import power_law_graph
-from hpcembed.data.graphs.reading import LabelledGraph, read_labelled_graph
+from hpcembed.data.graphs.reading import UNLABELLED, LabelledGraph, read_labelled_graph
 from hpcembed.data.labels import LocalLabels
 from hpcembed.data.settings import DataSettings, GraphSettings
 from hpcembed.runtime.errors import ConfigError
@@ -120,12 +120,12 @@ class GraphTable:
     def _read(self, comm: MPI.Intracomm) -> LabelledGraph:
         graph = self.graph
         options = GraphOptions(
-            graph.directed,
-            "once" if not self.files else graph.duplicates,
-            graph.loops,
-            graph.components,
-            graph.weights,
-            graph.negative_weights,
+            directed=graph.directed,
+            duplicates=graph.duplicates if self.files else "once",
+            loops=graph.loops,
+            components=graph.components,
+            weights=graph.weights,
+            negative_weights=graph.negative_weights,
         )
         if self.files:
             return read_labelled_graph(
@@ -144,4 +144,4 @@ class GraphTable:
             seed=graph.seed,
             options=options,
         )
-        return LabelledGraph(made, np.full(made.n_local, -1), (), None)
+        return LabelledGraph(made, np.full(made.n_local, UNLABELLED), (), None)

@@ -1,23 +1,24 @@
-"""Node ids of a file, whatever they are, as numbers 0..n-1: the same ones on any number of ranks.
+"""Arbitrary node ids of a file to numbers 0..n-1, the same on any number of ranks.
 
-The numbers follow the order of the ids. Ranks share out the ids by splitters from samples, each
-keeps a range of them once, sorted, and answers for it; no rank holds all.
+The numbers follow the order of the ids. Splitters taken from samples divide the ids among the
+ranks; each rank stores its range of distinct ids, sorted, and answers requests for them, so that no
+rank holds all ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.graphs.exchange import Lookup, exchange, first_nodes
+from hpcembed.data.graphs.exchange import exchange, node_owners
 
-__all__ = ["Numbering", "new_numbers", "nodes_of_ids", "values_of"]
+__all__ = ["Numbering", "nodes_of_ids"]
 
-#: Ids that each rank gives for the choice of splitters.
+#: Ids that each rank contributes to the choice of splitters.
 _SAMPLES = 256
 
 
@@ -35,7 +36,13 @@ class Numbering:
     Attributes
     ----------
     n_nodes : int
-        Distinct ids on all ranks.
+        Number of distinct ids on all ranks.
+
+    Examples
+    --------
+    >>> numbering = Numbering(MPI.COMM_SELF, [np.array([70, 30]), np.array([50, 70])])
+    >>> numbering.n_nodes, numbering.numbers(np.array([50, 70, 30])).tolist()
+    (3, [1, 2, 0])
     """
 
     def __init__(self, comm: MPI.Comm, ids: Sequence[NDArray[np.int64]]) -> None:
@@ -54,66 +61,66 @@ class Numbering:
         return np.searchsorted(self._splitters, ids, side="right").astype(np.int64)
 
     def numbers(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Node number of each id, all of which must be known. Collective."""
+        """Return the node number of each id; all ids must be known. Collective."""
+
+        def number(requested: NDArray[np.int64]) -> NDArray[np.int64]:
+            return np.searchsorted(self._ids, requested) + self._start
+
         distinct, places = np.unique(ids, return_inverse=True)
-        owners = self._owners(distinct)
-        me = np.full(distinct.size, self._comm.rank, dtype=np.int64)
-        asked, askers = exchange(self._comm, owners, [distinct, me])
-        answers = np.searchsorted(self._ids, asked) + self._start
-        # Owners answer in the order they were asked, and `distinct` is sorted by owner already.
-        (numbers,) = exchange(self._comm, askers, [answers])
-        return np.asarray(numbers[places], dtype=np.int64)
+        return _answers(self._comm, self._owners(distinct), distinct, number)[places]
 
     def local_ids(self) -> NDArray[np.int64]:
-        """Ids of the nodes that this rank owns as PETSc divides them. Collective."""
+        """Return the ids of the nodes that this rank owns as PETSc divides them. Collective."""
         numbers = np.arange(self._start, self._start + self._ids.size)
-        first = first_nodes(self.n_nodes, self._comm)
-        owners = np.searchsorted(first, numbers, side="right") - 1
-        # By order of the senders, who hold ascending ranges: sorted already.
-        return exchange(self._comm, owners, [self._ids])[0]
+        # The senders hold ascending ranges, so the ids arrive sorted.
+        return exchange(self._comm, node_owners(numbers, self.n_nodes, self._comm), [self._ids])[0]
 
 
 def nodes_of_ids(
     comm: MPI.Comm, node_ids: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Node number of each id, -1 for an id that no node has.
+    """Return the node number of each id, -1 for an id without a node.
 
     Collective.
 
     Parameters
     ----------
+    comm : MPI.Comm
     node_ids : ndarray of int64, shape (n_local,)
         Ids of this rank's nodes, ascending over all ranks.
     ids : ndarray of int64, shape (m,)
     """
     n_local = int(node_ids.size)
     start = int(cast(MPI.Intracomm, comm).exscan(n_local) or 0)
-    # Ranks without nodes come last and own nothing.
+
+    def number(requested: NDArray[np.int64]) -> NDArray[np.int64]:
+        places = np.searchsorted(node_ids, requested)
+        found = np.zeros(requested.size, dtype=bool)
+        inside = places < n_local
+        found[inside] = node_ids[places[inside]] == requested[inside]
+        return np.where(found, places + start, -1)
+
+    # Ranks without nodes come last and own no id.
     lowest = np.concatenate(comm.allgather(node_ids[:1]))
     owners = np.maximum(np.searchsorted(lowest, ids, side="right") - 1, 0)
+    return _answers(comm, owners, ids, number)
+
+
+def _answers(
+    comm: MPI.Comm,
+    owners: NDArray[np.integer],
+    requests: NDArray[np.int64],
+    answer: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+) -> NDArray[np.int64]:
+    """Send requests to their owners and return the answers in the order of the requests.
+
+    Collective.
+    """
     order = np.argsort(owners, kind="stable")
-    me = np.full(ids.size, comm.rank, dtype=np.int64)
-    asked, askers = exchange(comm, owners, [ids, me])
-    places = np.searchsorted(node_ids, asked)
-    found = np.zeros(asked.size, dtype=bool)
-    inside = places < n_local
-    found[inside] = node_ids[places[inside]] == asked[inside]
-    (answers,) = exchange(comm, askers, [np.where(found, places + start, -1)])
-    nodes = np.empty(ids.size, dtype=np.int64)
-    nodes[order] = answers
-    return nodes
-
-
-def new_numbers(comm: MPI.Comm, keep: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:
-    """Numbers of the nodes that are kept, -1 for the others, and how many are. Collective."""
-    count = int(np.count_nonzero(keep))
-    before = int(cast(MPI.Intracomm, comm).exscan(count) or 0)
-    numbers = np.where(keep, before + np.cumsum(keep) - 1, -1)
-    return numbers.astype(np.int64), int(comm.allreduce(count))
-
-
-def values_of(
-    comm: MPI.Comm, n_nodes: int, local: NDArray[Any], nodes: NDArray[np.int64]
-) -> NDArray[Any]:
-    """Values of any nodes from their owners, once. Collective."""
-    return Lookup(comm, first_nodes(n_nodes, comm), nodes).values(local)
+    me = np.full(requests.size, comm.rank, dtype=np.int64)
+    requested, senders = exchange(comm, owners, [requests, me])
+    # Owners answer in the order of arrival, and answers arrive by rank of the owner.
+    received = exchange(comm, senders, [answer(requested)])[0]
+    answers = np.empty(requests.size, dtype=np.int64)
+    answers[order] = received
+    return answers

@@ -1,11 +1,12 @@
-"""Random graphs whose degrees follow a power law, of any size, by any number of ranks.
+"""Random graphs with a power law of the degrees, of any size, on any number of ranks.
 
-Edge e joins two nodes that are drawn from (seed, e) alone, node i with a chance proportional to
-``(i + shift)^(-1 / (exponent - 1))``: the number of nodes of degree x then falls as
-``x^-exponent``. The distribution is inverted in closed form, so nothing of the size of the graph
-is held by one rank. `shift` keeps the largest expected degree at the square root of the number of
+Edge e joins two nodes that are functions of (seed, e) alone. Node i is drawn with a probability
+proportional to ``(i + shift)^(-1 / (exponent - 1))``; the number of nodes of degree x then falls as
+``x^-exponent``. The distribution is inverted in closed form, so no rank holds an array of the size
+of the graph. `shift` limits the largest expected degree to the square root of the number of edge
 ends, beyond which two hubs would be joined more than once. Self-loops and repeated edges are
 dropped, so somewhat fewer edges remain than were drawn.
+
 Reference: F. Chung, L. Lu, Connected components in random graphs with given expected degree
 sequences, Annals of Combinatorics 6 (2002).
 """
@@ -18,7 +19,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.graphs.graph import EdgeShare, Graph, GraphOptions, build_graph
+from hpcembed.data.graphs.assembly import build_graph
+from hpcembed.data.graphs.graph import Graph, GraphOptions, LocalEdges
 from hpcembed.runtime.counter_random import row_keys, uniform
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.memory import available_per_rank, check_fits
@@ -41,23 +43,31 @@ def power_law_graph(
     seed: int = 0,
     options: GraphOptions = _OPTIONS,
 ) -> Graph:
-    """Make a graph of the Chung-Lu kind.
+    """Generate a random graph of the Chung-Lu model.
 
     Collective.
 
     Parameters
     ----------
     n_nodes, n_edges : int
-        Nodes, and edges drawn.
+        Number of nodes, and number of edges drawn.
+    comm : MPI.Intracomm
     exponent : float
-        More than 2.
+        Greater than 2.
     seed : int
+    options : GraphOptions
 
     Raises
     ------
     ConfigError
-        Numbers that make no graph.
+        Too few nodes or edges, or an exponent that is too small.
     MemoryLimitError
+
+    Examples
+    --------
+    >>> graph = power_law_graph(1000, 3000, MPI.COMM_SELF, seed=1)
+    >>> graph.n_nodes, 2500 < graph.n_edges < 3000, graph.degrees().max() > 30
+    (1000, True, True)
     """
     if n_nodes < 2 or n_edges < 1 or not exponent > 2:
         raise ConfigError(
@@ -73,11 +83,11 @@ def power_law_graph(
         _ends(n_nodes, 1.0 / (exponent - 1.0), shift, seed ^ stream, first, last)
         for stream in _STREAMS
     )
-    return build_graph(EdgeShare(source, target, None, n_nodes, name), comm, options)
+    return build_graph(LocalEdges(source, target, None, n_nodes, name), comm, options)
 
 
 def _shift(n: int, m: int, power: float) -> float:
-    """The smallest shift for which no expected degree is beyond the square root of 2 m."""
+    """Return the smallest shift for which no expected degree exceeds the square root of 2 m."""
 
     def largest(shift: float) -> float:
         total = ((n + shift) ** (1 - power) - shift ** (1 - power)) / (1 - power)
@@ -93,17 +103,17 @@ def _shift(n: int, m: int, power: float) -> float:
 def _ends(
     n: int, power: float, shift: float, seed: int, first: int, last: int
 ) -> NDArray[np.int64]:
-    """One end of each edge first..last-1. Not collective."""
+    """Return one end of each edge first..last-1. Not collective."""
     chance = uniform(row_keys(seed, np.arange(first, last)))
     low, high = shift ** (1 - power), (n + shift) ** (1 - power)
     rank = (low + chance * (high - low)) ** (1 / (1 - power)) - shift
     place = np.clip(rank.astype(np.int64), 0, n - 1)
-    # Hubs anywhere, so that every rank has its share of the entries.
+    # Spread the hubs over all numbers, so that every rank has its share of the entries.
     return (place * _stride(n)) % n
 
 
 def _stride(n: int) -> int:
-    """A step that visits all of n places, far from the one before. Not collective."""
+    """Return a step that visits all of n places and moves far each time. Not collective."""
     step = min(max(1, round(_GOLDEN * n)), (2**63 - 1) // n)
     while math.gcd(step, n) != 1:
         step -= 1

@@ -1,52 +1,46 @@
-"""From a file to a graph: which reader its name or the caller asks for, labels and attributes."""
+"""Read a graph, with labels and attributes of its nodes if there are any."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.arrays.numpy_files import npz_names, open_npz
-from hpcembed.data.graphs.edge_list import read_edge_list
-from hpcembed.data.graphs.exchange import exchange, first_nodes
-from hpcembed.data.graphs.graph import PLAIN, EdgeShare, Graph, GraphOptions, build_graph
-from hpcembed.data.graphs.matrix_files import read_edge_arrays, read_edge_matrix, read_sparse_rows
+from hpcembed.data.graphs.assembly import build_graph
+from hpcembed.data.graphs.exchange import exchange, node_owners
+from hpcembed.data.graphs.formats import GraphFormat, graph_format, read_edges
+from hpcembed.data.graphs.graph import DEFAULT_OPTIONS, Graph, GraphOptions
 from hpcembed.data.graphs.node_labels import read_label_lines
+from hpcembed.data.graphs.npz_archive import read_archive_attributes, read_archive_labels
 from hpcembed.data.graphs.numbering import nodes_of_ids
-from hpcembed.data.labels import LocalLabels, encode_labels, labels_from_array
-from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import agreement, ownership_range
+from hpcembed.data.labels import LocalLabels, encode_labels
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import agreement
 
-__all__ = ["GraphFormat", "LabelledGraph", "read_graph", "read_labelled_graph"]
+__all__ = ["UNLABELLED", "LabelledGraph", "read_graph", "read_labelled_graph"]
 
 _log = logging.getLogger(__name__)
 
-GraphFormat = Literal["auto", "edges", "matrix_market", "npz"]
-
-#: Code of a node without a label.
+#: Class code of a node without a label.
 UNLABELLED = -1
-
-_READERS = {
-    "edges": read_edge_list,
-    "matrix_market": read_edge_matrix,
-    "npz": read_edge_arrays,
-}
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledGraph:
-    """A graph, what is known of its nodes, and the names of the classes.
+    """A graph with labels and attributes of this rank's nodes.
 
     Attributes
     ----------
+    graph : Graph
     labels : ndarray of int64, shape (n_local,)
-        Class code of each node, -1 where it has none.
+        Class code of each node, :data:`UNLABELLED` for nodes without a label.
     class_names : tuple of str
+        Empty if no node has a label.
     attributes : csr_array of float64, shape (n_local, d), or None
     """
 
@@ -59,10 +53,10 @@ class LabelledGraph:
 def read_graph(
     path: Path,
     comm: MPI.Intracomm,
-    options: GraphOptions = PLAIN,
+    options: GraphOptions = DEFAULT_OPTIONS,
     format: GraphFormat = "auto",
 ) -> Graph:
-    """Read a graph; each rank reads its part and holds its nodes.
+    r"""Read a graph; each rank reads a part of the file and holds a part of the nodes.
 
     Collective.
 
@@ -70,41 +64,55 @@ def read_graph(
     ----------
     path : Path
         Edge list, Matrix Market file, or NPZ archive with a sparse matrix; text may be gzipped.
+    comm : MPI.Intracomm
     options : GraphOptions
     format : {"auto", "edges", "matrix_market", "npz"}
-        auto: by the ending; edges for any other.
+        auto: by the ending; edges for any unknown one.
 
     Raises
     ------
     InputError, ConfigError, MemoryLimitError
         On all ranks.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "triangle.txt")
+    ...     _ = path.write_text("# from to\n10 20\n20 30\n30 10\n40 40\n")
+    ...     graph = read_graph(path, MPI.COMM_SELF)
+    >>> graph.n_nodes, graph.n_edges, graph.n_components
+    (4, 3, 2)
+    >>> graph.rows.toarray()[0]
+    array([0., 1., 1., 0.])
     """
     options.check()
-    return build_graph(_read_edges(Path(path), comm, options, format), comm, options)
+    return build_graph(read_edges(Path(path), comm, options, format), comm, options)
 
 
 def read_labelled_graph(
     path: Path,
     comm: MPI.Intracomm,
-    options: GraphOptions = PLAIN,
+    options: GraphOptions = DEFAULT_OPTIONS,
     format: GraphFormat = "auto",
     *,
     labels: Path | None = None,
     labels_key: str = "labels",
 ) -> LabelledGraph:
-    """Read a graph with labels and attributes of its nodes, where there are some.
+    """Read a graph, with labels and attributes of its nodes if there are any.
 
     Collective.
 
     Parameters
     ----------
+    path, comm, options, format
+        As for :func:`read_graph`.
     labels : Path, optional
-        Text with a node id and a label in each line. Nodes that it names and no edge does are
-        nodes without edges; nodes that it does not name have no label.
+        Text with a node id and a label in each line. Ids that no edge contains are added as
+        isolated nodes; nodes that the file does not list have no label.
     labels_key : str
-        NPZ: array with the label of every node, codes of ``class_names`` where there are some;
-        attributes are ``attr_data``, ``attr_indices``,
-        ``attr_indptr``, ``attr_shape``.
+        Name of the array of labels in an NPZ archive; see
+        :mod:`hpcembed.data.graphs.npz_archive`.
 
     Raises
     ------
@@ -113,89 +121,19 @@ def read_labelled_graph(
     """
     options.check()
     path = Path(path)
-    kind = _kind(path, format)
     ids, texts = read_label_lines(labels, comm) if labels is not None else (None, None)
-    edges = _read_edges(path, comm, options, kind)
-    graph = build_graph(edges, comm, options, extra_ids=ids if edges.n_nodes is None else None)
+    edges = read_edges(path, comm, options, format)
+    n = edges.n_nodes
+    graph = build_graph(edges, comm, options, extra_ids=ids if n is None else None)
     attributes = None
-    if kind == "npz":
-        own_labels, attributes = _of_archive(path, labels_key, edges.n_nodes or 0, graph, comm)
-        if ids is None and own_labels is not None:
-            ids, texts = own_labels
+    if graph_format(path, format) == "npz" and n is not None:
+        attributes = read_archive_attributes(path, n, graph)
+        if ids is None:
+            ids, texts = read_archive_labels(path, labels_key, n, comm) or (None, None)
     if ids is None or texts is None:
         return LabelledGraph(graph, np.full(graph.n_local, UNLABELLED), (), attributes)
     codes, names = _codes_of_nodes(graph, ids, texts, options.components, comm)
     return LabelledGraph(graph, codes, names, attributes)
-
-
-def _kind(path: Path, format: str) -> str:
-    if format != "auto":
-        if format not in _READERS:
-            raise ConfigError(f"format = {format!r} is not one of auto, {', '.join(_READERS)}")
-        return format
-    ending = Path(path.name.lower().removesuffix(".gz")).suffix
-    return {".npz": "npz", ".mtx": "matrix_market", ".mm": "matrix_market"}.get(ending, "edges")
-
-
-def _read_edges(path: Path, comm: MPI.Comm, options: GraphOptions, format: str) -> EdgeShare:
-    return _READERS[_kind(path, format)](path, comm, options)
-
-
-def _of_archive(
-    path: Path, labels_key: str, n: int, graph: Graph, comm: MPI.Intracomm
-) -> tuple[tuple[NDArray[np.int64], LocalLabels] | None, Any]:
-    """Labels by node of the file, and attributes of this rank's nodes. Collective."""
-    names: tuple[str, ...] = ()
-    found: tuple[NDArray[np.int64], LocalLabels] | None = None
-    start, stop = ownership_range(n, comm)
-    with agreement(comm):
-        names = npz_names(path)
-        if labels_key in names:
-            array = open_npz(path, labels_key)
-            if array.shape != (n,):
-                raise InputError(f"{array.name}: shape {array.shape} for {n} nodes")
-            pieces = [block.reshape(-1) for block in array.blocks(start, stop)]
-            values = np.concatenate([np.empty(0, array.dtype), *pieces])
-            values = _named(path, names, values)
-            found = np.arange(start, stop), labels_from_array(values, array.name, start)
-    if "attr_indptr" not in names:
-        return found, None
-    rows = read_sparse_rows(path, "attr_", comm)
-    total = comm.allreduce(rows.shape[0])
-    if total != n:
-        raise InputError(f"{path}: attributes of {total} nodes where the graph has {n}")
-    return found, _rows_of_nodes(rows, start, graph)
-
-
-def _named(path: Path, names: tuple[str, ...], codes: NDArray[Any]) -> NDArray[Any]:
-    """Names of the classes in place of codes, where the archive has ``class_names``."""
-    if "class_names" not in names or codes.dtype.kind not in "iu":
-        return codes
-    array = open_npz(path, "class_names")
-    if not array.shape:
-        raise InputError(f"{array.name}: shape {array.shape}: a list of names needed")
-    words = [block.reshape(-1) for block in array.blocks(0, array.shape[0])]
-    listed = np.concatenate([np.empty(0, array.dtype), *words])
-    if codes.size and not 0 <= codes.min() <= codes.max() < listed.size:
-        raise InputError(f"{path}: a label beyond the {listed.size} class_names")
-    return listed[codes]
-
-
-def _rows_of_nodes(rows: Any, start: int, graph: Graph) -> Any:
-    """Rows of the file at the ranks that hold their nodes. Collective."""
-    import scipy.sparse
-
-    comm = graph.comm
-    ids = np.arange(start, start + rows.shape[0])
-    nodes = nodes_of_ids(comm, graph.node_ids, ids)
-    per_entry = np.repeat(nodes, np.diff(rows.indptr))
-    kept = per_entry >= 0
-    first = first_nodes(graph.n_nodes, comm)
-    owners = np.searchsorted(first, per_entry[kept], side="right") - 1
-    columns = rows.indices[kept].astype(np.int64)
-    i, j, w = exchange(comm, owners, [per_entry[kept], columns, rows.data[kept]])
-    shape = (graph.n_local, rows.shape[1])
-    return scipy.sparse.csr_array((w, (i - graph.start, j)), shape=shape)
 
 
 def _codes_of_nodes(
@@ -205,7 +143,7 @@ def _codes_of_nodes(
     components: str,
     comm: MPI.Intracomm,
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Class codes at the ranks that hold the nodes; classes are those of nodes. Collective."""
+    """Encode the labels of nodes of the graph; send the codes to their owners. Collective."""
     nodes = nodes_of_ids(comm, graph.node_ids, ids)
     known = nodes >= 0
     n_left, n_kept = comm.allreduce(np.array([np.sum(~known), np.sum(known)]))
@@ -219,7 +157,7 @@ def _codes_of_nodes(
         (codes,), names = encode_labels(replace(texts, codes=texts.codes[known]), [], comm)
     except InputError as error:
         raise InputError(f"{error} ({left})" if n_left else str(error)) from error
-    owners = np.searchsorted(first_nodes(graph.n_nodes, comm), nodes[known], side="right") - 1
+    owners = node_owners(nodes[known], graph.n_nodes, comm)
     nodes, codes = exchange(comm, owners, [nodes[known], codes])
     labels = np.full(graph.n_local, UNLABELLED, dtype=np.int64)
     labels[nodes - graph.start] = codes

@@ -1,16 +1,14 @@
-"""Text without MPI: cleaning, tokens, a vocabulary, and rows of weighted terms."""
+"""Texts in, a document-term matrix out.
 
-from hpcembed.data.text.cleaning import TextRules
-from hpcembed.data.text.tokens import TokenIds, index_tokens, tokenise
-from hpcembed.data.text.vectoriser import TermRows, TermWeights
-from hpcembed.data.text.vocabulary import Vocabulary
+Reading: ``reading`` (:func:`read_text`), ``formats`` (the table of formats),
+``folders_and_archives`` and ``lines_and_csv`` (one reader class a format), ``documents`` (the
+result), ``prediction_texts``. Terms: ``cleaning`` (bytes to text), ``tokens``, ``vocabulary``,
+``vectoriser``, ``serialise``. These five import without MPI, because a deployed model needs them;
+``vocabulary_learning`` and ``term_relevance``, which add up counts over ranks, are apart for this
+reason only. ``document_term_tables`` vectorises the training and test documents of a data set.
 
-__all__ = [
-    "TermRows",
-    "TermWeights",
-    "TextRules",
-    "TokenIds",
-    "Vocabulary",
-    "index_tokens",
-    "tokenise",
-]
+To add a format, write a class with the methods of
+:class:`~hpcembed.data.text.documents.DocumentReader` and name it in
+:data:`~hpcembed.data.text.formats.TEXT_FORMATS` and in the annotation of ``DataSettings.format``
+(``hpcembed/data/settings.py``).
+"""

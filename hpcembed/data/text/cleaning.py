@@ -1,10 +1,10 @@
-"""From the bytes of a document to its text: encoding, mail headers, quoted lines.
+"""Bytes of a document to text: decoding, removal of mail headers and of quoted lines.
 
-Headers are the lines up to the first blank one, where the first line of the document looks like
-one (``Name: value``, or the ``From `` of a mailbox); another document is left as it is. Quoted
-lines begin with ``>`` or ``|``, perhaps behind blanks and up to three letters (initials); the lines
-that announce them go too (``... wrote:``, ``In article <...``). Both are rules of thumb: some
-quotations stay, and a line that begins with a bar goes though it quotes nobody.
+Headers are the lines up to the first blank line, provided that the first line of the document has
+the form of a header (``Name: value``, or the ``From `` line of a mailbox). Quoted lines start with
+``>`` or ``|`` after optional blanks and up to three letters (initials). Lines that introduce a
+quotation (``... wrote:``, ``In article <...``) are removed with them. Both rules are heuristics:
+some quotations remain, and a line that starts with a bar is removed even if it quotes nobody.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ __all__ = ["Cleaner", "TextRules"]
 _HEADER = re.compile(r"(?:From |[!-9;-~]+:)")
 _BLANK_LINE = re.compile(r"\n[ \t]*(?:\n|\Z)")
 _QUOTED = re.compile(r"(?m)^[ \t]*[A-Za-z]{0,3}[>|].*$")
-_ANNOUNCED = re.compile(
+_INTRODUCTION = re.compile(
     r"(?m)^(?:.*\b(?:wrote|writes|said|says)(?: in [^\n]*)?:[ \t]*|[ \t]*In article[ \n].*)$"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class TextRules:
-    """How bytes become text.
+    """Rules for decoding and cleaning documents.
 
     Attributes
     ----------
     headers, quoting : {"keep", "remove"}
-        Mail and news headers; quoted lines and those that announce them.
+        Mail and news headers; quoted lines and the lines that introduce them.
     encoding : str
-        A name that Python knows.
+        Name of a text encoding of Python.
     encoding_errors : {"replace", "refuse"}
-        Bytes that are not of the encoding become U+FFFD, or end the job.
+        Replace bytes that cannot be decoded by U+FFFD, or raise an error.
 
     Raises
     ------
     ConfigError
-        An encoding that is not known or gives no text.
+        An encoding that does not exist or does not decode to text.
     """
 
     headers: str = "keep"
@@ -52,15 +52,15 @@ class TextRules:
         try:
             b"a".decode(self.encoding)
         except UnicodeDecodeError:
-            return  # a known one, of more bytes a character
+            return  # the encoding exists; it takes several bytes per character
         except (LookupError, ValueError) as error:
             raise ConfigError(
-                f"data.encoding: {self.encoding!r} is no text encoding that Python knows: use "
-                "utf-8, latin-1, cp1252, ..."
+                f"data.encoding = {self.encoding!r} is not a text encoding of Python: use utf-8, "
+                "latin-1, cp1252, ..."
             ) from error
 
-    def check_lines(self) -> None:
-        """Refuse an encoding in which line ends and separators are not the bytes of ASCII.
+    def check_ascii_compatible(self) -> None:
+        """Refuse an encoding in which line ends and separators differ from ASCII.
 
         Raises
         ------
@@ -73,20 +73,26 @@ class TextRules:
             agrees = False
         if not agrees:
             raise ConfigError(
-                f"data.encoding = {self.encoding}: lines and columns are found by their bytes in "
-                "ASCII: convert the file to utf-8"
+                f"data.encoding = {self.encoding}: lines and columns are separated by ASCII bytes: "
+                "convert the file to utf-8"
             )
 
 
 class Cleaner:
-    """Applies rules to documents and counts what had to be replaced.
-
-    Not collective.
+    r"""Decode and clean documents, and count the characters that were replaced.
 
     Attributes
     ----------
     n_replaced, n_documents : int
-        Characters U+FFFD that were put in, and the documents that have them.
+        Number of characters U+FFFD inserted, and number of documents that contain them.
+
+    Examples
+    --------
+    >>> cleaner = Cleaner(TextRules(headers="remove", quoting="remove"))
+    >>> cleaner.clean("Subject: ships\n\nAnn wrote:\n> old text\nnew text").strip()
+    'new text'
+    >>> cleaner.decode(b"na\xefve", "letter.txt"), cleaner.n_replaced
+    ('na\ufffdve', 1)
     """
 
     def __init__(self, rules: TextRules) -> None:
@@ -94,12 +100,18 @@ class Cleaner:
         self.n_replaced = self.n_documents = 0
 
     def decode(self, raw: bytes, name: str) -> str:
-        """The text of some bytes; `name` is for messages.
+        """Decode the bytes of one document.
+
+        Parameters
+        ----------
+        raw : bytes
+        name : str
+            Name of the document, for messages.
 
         Raises
         ------
         InputError
-            Bytes that are not of the encoding, where that is to be refused.
+            Bytes that cannot be decoded, if ``encoding_errors`` is "refuse".
         """
         encoding = self.rules.encoding
         try:
@@ -116,7 +128,7 @@ class Cleaner:
         return text
 
     def clean(self, text: str) -> str:
-        """A text without what the rules remove."""
+        """Remove headers and quotations from a text, according to the rules."""
         if self.rules.headers == self.rules.quoting == "keep":
             return text
         text = text.replace("\r\n", "\n")
@@ -124,5 +136,5 @@ class Cleaner:
             end = _BLANK_LINE.search(text)
             text = text[end.end() :] if end else ""
         if self.rules.quoting == "remove":
-            text = _QUOTED.sub("", _ANNOUNCED.sub("", text))
+            text = _QUOTED.sub("", _INTRODUCTION.sub("", text))
         return text

@@ -1,8 +1,8 @@
-"""Documents that a trained network is to judge, with labels where they have some.
+"""Input texts for prediction by a trained network, with labels if the files contain them.
 
-In a CSV file the label is the column of the training data's name. In folders and archives it is the
-folder, where that is the name of a class. A line of a text file begins with a label where every
-line's first word is the name of a class; otherwise the whole line is text.
+In a CSV file the labels are in the column that had them in the training data. In folders and
+archives the label is the folder, if that is the name of a class. A line of a text file starts with
+a label if the first word of every line is the name of a class; otherwise the whole line is text.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcembed.data.dataset import RawTable
-from hpcembed.data.labels import LocalLabels, labels_from_text
+from hpcembed.data.labels import labels_from_text
 from hpcembed.data.prediction_rows import NewRows
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.tables.csv_header import read_header
-from hpcembed.data.text.documents import TEXT_FORMATS, open_text
+from hpcembed.data.text.formats import TEXT_FORMATS, open_text, text_format
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import agreement
 
-__all__ = ["read_new_texts"]
+__all__ = ["read_prediction_texts"]
 
 
-def read_new_texts(
+def read_prediction_texts(
     config: DataSettings, path: Path, class_names: Collection[str], comm: MPI.Comm
 ) -> NewRows:
     """Read the documents of a folder, an archive or a file; each rank takes a consecutive share.
@@ -37,9 +37,9 @@ def read_new_texts(
     Parameters
     ----------
     config : DataSettings
-        Format, names of columns, and what is removed from texts.
+        Format, names of columns, and rules for cleaning.
     class_names : collection of str
-        What tells a label from a text.
+        Names by which labels are recognised.
 
     Returns
     -------
@@ -49,30 +49,31 @@ def read_new_texts(
     Raises
     ------
     InputError, ConfigError, MemoryLimitError
-        One line, on all ranks.
+        On all ranks.
     """
     with agreement(comm):
-        kind = _kind(config, path)
+        format = _format(config, path)
         has_labels = False
-        if kind == "text_csv":
+        if format == "text_csv":
             has_labels = config.label_column in read_header(path, None, config.delimiter).names
-        of_folder = None if kind in ("text_folder", "text_tar") else False
-        source = open_text(kind, (path,), config, labelled=has_labels or of_folder)
+        is_in_folders = format in ("text_folder", "text_tar")
+        labelled = has_labels or (None if is_in_folders else False)
+        source = open_text(format, (path,), config, labelled=labelled)
     needed = source.measure(comm)
     check_fits(needed, available_per_rank(comm), f"reading {path}", "use more ranks")
     table = source.read(comm)
-    if kind == "text_lines":
-        has_labels = _begin_with_classes(table, class_names, comm)
+    if format == "text_lines":
+        has_labels = _start_with_classes(table, class_names, comm)
         if has_labels:
             with agreement(comm):
-                table = _parted(table)
-    elif kind in ("text_folder", "text_tar"):
+                table = _with_labels_split_off(table)
+    elif is_in_folders:
         known = any(value in class_names for value in table.labels.values)
         has_labels = bool(comm.allreduce(known, op=MPI.LOR))
     return NewRows(table, has_labels)
 
 
-def _kind(config: DataSettings, path: Path) -> str:
+def _format(config: DataSettings, path: Path) -> str:
     if config.format in TEXT_FORMATS:
         return config.format
     if config.format != "auto":
@@ -80,25 +81,21 @@ def _kind(config: DataSettings, path: Path) -> str:
             f"data.format = {config.format}: the model takes texts: use one of "
             f"{', '.join(TEXT_FORMATS)}"
         )
-    name = path.name.lower().removesuffix(".gz")
-    if path.is_dir():
-        return "text_folder"
-    if name.endswith((".tar", ".tgz")):
-        return "text_tar"
-    return "text_csv" if name.endswith((".csv", ".tsv")) and config.text_column else "text_lines"
+    is_csv = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
+    return text_format(path, has_columns=is_csv and bool(config.text_column))
 
 
-def _begin_with_classes(table: RawTable, class_names: Collection[str], comm: MPI.Comm) -> bool:
-    """Whether every line with a word begins with a class, and there is such a line. Collective."""
+def _start_with_classes(table: RawTable, class_names: Collection[str], comm: MPI.Comm) -> bool:
+    """Whether there is a line with a word and all such lines start with a class. Collective."""
     first_words = [text.split(maxsplit=1)[0] for text in table.rows if text.split()]
     known = all(word in class_names for word in first_words)
     found = bool(comm.allreduce(bool(first_words), op=MPI.LOR))
     return bool(comm.allreduce(known, op=MPI.LAND)) and found
 
 
-def _parted(table: RawTable) -> RawTable:
+def _with_labels_split_off(table: RawTable) -> RawTable:
     parts = [[*text.split(maxsplit=1), "", ""] for text in table.rows]
     rows = np.empty(len(parts), dtype=object)
     rows[:] = [part[1] for part in parts]
-    labels: LocalLabels = labels_from_text([part[0] for part in parts], table.source, table.start)
+    labels = labels_from_text([part[0] for part in parts], table.source, table.start)
     return replace(table, rows=rows, labels=labels)

@@ -1,6 +1,7 @@
-"""What makes rows of texts, as JSON: it lies beside a trained model, which needs such rows.
+"""A vectoriser as JSON text, which is stored beside a model that takes texts.
 
-Numbers keep all their digits, so a model's rows are to the bit those that it was trained on.
+Numbers keep all their digits, so the rows of a deployed model equal those of its training to the
+last bit.
 """
 
 from __future__ import annotations
@@ -12,27 +13,34 @@ import numpy as np
 
 from hpcembed.data.text.cleaning import TextRules
 from hpcembed.data.text.tokens import PATTERN
-from hpcembed.data.text.vectoriser import TermRows, TermWeights
+from hpcembed.data.text.vectoriser import TermWeights, Vectoriser
 from hpcembed.data.text.vocabulary import Vocabulary
 from hpcembed.runtime.errors import HpcembedError
 
-__all__ = ["FILE", "from_json", "to_json"]
+__all__ = ["VECTORISER_FILE", "vectoriser_from_json", "vectoriser_to_json"]
 
-#: Name of the file in a run's folder and in a model's.
-FILE = "text.json"
+#: Name of the file in the folder of a run and of a model.
+VECTORISER_FILE = "text.json"
 
 _FORMAT, _VERSION = "hpcembed text", 1
 
 
-def to_json(term_rows: TermRows) -> str:
-    """Vocabulary, weights and rules as JSON. Not collective."""
-    vocabulary, relevance = term_rows.vocabulary, term_rows.relevance
+def vectoriser_to_json(vectoriser: Vectoriser) -> str:
+    """Serialise vocabulary, weights and cleaning rules.
+
+    Examples
+    --------
+    >>> vectoriser = Vectoriser(Vocabulary(["sea"], [1], [2], n_documents=1), TermWeights())
+    >>> vectoriser_from_json(vectoriser_to_json(vectoriser)).vocabulary.terms
+    ('sea',)
+    """
+    vocabulary, relevance = vectoriser.vocabulary, vectoriser.relevance
     content = {
         "format": _FORMAT,
         "version": _VERSION,
         "token": PATTERN,
-        "rules": dataclasses.asdict(term_rows.rules),
-        "weights": dataclasses.asdict(term_rows.weights),
+        "rules": dataclasses.asdict(vectoriser.rules),
+        "weights": dataclasses.asdict(vectoriser.weights),
         "n_documents": vocabulary.n_documents,
         "terms": list(vocabulary.terms),
         "document_frequencies": vocabulary.document_frequencies.tolist(),
@@ -42,20 +50,20 @@ def to_json(term_rows: TermRows) -> str:
     return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def from_json(text: str) -> TermRows:
-    """The reverse of :func:`to_json`. Not collective.
+def vectoriser_from_json(text: str) -> Vectoriser:
+    """Return the vectoriser that :func:`vectoriser_to_json` serialised.
 
     Raises
     ------
     ValueError
-        Text that is none of it, or of another version; the reason.
+        Text of another kind or version, with the reason.
     """
     try:
         content = json.loads(text)
         if content["format"] != _FORMAT or content["version"] != _VERSION:
             raise ValueError(f"not {_FORMAT} of version {_VERSION}")
         if content["token"] != PATTERN:
-            raise ValueError("tokens of another kind")
+            raise ValueError("another token pattern")
         vocabulary = Vocabulary(
             content["terms"],
             content["document_frequencies"],
@@ -66,8 +74,8 @@ def from_json(text: str) -> TermRows:
         if relevance is not None:
             relevance = np.array(relevance, dtype=np.float64)
             if relevance.shape != (len(vocabulary),) or not np.isfinite(relevance).all():
-                raise ValueError("factors that do not belong to the terms")
+                raise ValueError("relevance factors that do not fit the terms")
         weights, rules = TermWeights(**content["weights"]), TextRules(**content["rules"])
-        return TermRows(vocabulary, weights, relevance, rules)
+        return Vectoriser(vocabulary, weights, relevance, rules)
     except (KeyError, TypeError, AttributeError, RecursionError, HpcembedError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

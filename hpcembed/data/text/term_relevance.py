@@ -1,23 +1,23 @@
-"""How much a term says of the class of a document, learned from the training documents.
+"""Relevance of a term: how much its presence reveals about the class of a document.
 
-TF-IDF rates a term by its rarity alone, so the directions of largest variance are the topics of the
-text, whether or not the classes differ in them: of film reviews, the kind of film and not the
-verdict. Here every column is multiplied by the root of what its term tells, the divergence of
-the classes of the documents that hold it from those of all documents,
+TF-IDF rates a term by its rarity alone. The directions of largest variance are then the topics of
+the text, whether or not the classes differ in them: for film reviews, the kind of film and not the
+verdict. Here the column of term t is multiplied by r_t, where r_t^2 is the divergence of the class
+distribution of the documents that contain t from that of all documents,
 
     r_t^2 = sum_c p(c | t) log( p(c | t) / p(c) ),    p(c | t) = (n_tc + p(c)) / (n_t + 1)
 
-n_t being the training documents that hold term t, n_tc those of class c among them. The one
-document that is added to each term, shared out as p(c), keeps rare terms small.
+with n_t the number of training documents that contain t, and n_tc of those in class c. The one
+document added to each term, distributed as p(c), keeps the factors of rare terms small.
 
-These factors know the labels of all training rows, also of those that a classifier sets aside for
-validation: validation accuracies are then too high, test accuracies are not. Where classes are to
-be chosen between by validation, compare inputs that have the same factors.
+The factors use the labels of all training rows, including those that a classifier later holds out
+for validation. Validation accuracy is therefore too high; test accuracy is not affected. To choose
+between inputs by validation accuracy, compare inputs with the same factors.
 
 Reference: F. Debole, F. Sebastiani, Supervised term weighting for automated text categorization,
-Proc. ACM Symposium on Applied Computing (2003). Deviation: there chi-square, information gain or
-gain ratio of each class stand in the place of idf; here one divergence over all classes multiplies
-it, because rows are made once for all classes.
+Proc. ACM Symposium on Applied Computing (2003). Deviation: the reference replaces idf by
+chi-square, information gain or gain ratio of one class; here one divergence over all classes
+multiplies idf, because rows are made once for all classes.
 """
 
 from __future__ import annotations
@@ -32,27 +32,39 @@ from hpcembed.runtime.ranks import sum_over_ranks
 
 __all__ = ["term_relevance"]
 
-#: Counts of (term, class) that are added up over ranks at a time.
+#: Number of (term, class) counts summed over ranks at a time.
 _COUNTS_AT_A_TIME = 2**22
 
 
 def term_relevance(
     rows: Any, labels: NDArray[np.int64], n_classes: int, comm: MPI.Comm
 ) -> NDArray[np.float64]:
-    """The factor of every term, the same on all ranks. Collective.
+    """Return the factor of every term, the same on all ranks.
+
+    Collective.
 
     Parameters
     ----------
     rows : csr_array of shape (n_local, n_terms)
-        This rank's training documents; which terms are stored is all that counts.
+        This rank's training documents; only the positions of the entries are used.
     labels : ndarray of int64, shape (n_local,)
+        Class codes.
     n_classes : int
 
     Returns
     -------
     ndarray of float64, shape (n_terms,)
-        0 for a term that all classes have alike; at most the root of the log of the number of
-        classes where those are of one size.
+        0 for a term that is equally frequent in all classes; at most ``sqrt(log(n_classes))`` for
+        classes of equal size.
+
+    Examples
+    --------
+    Both classes contain "sea" alike; only class 1 contains "ship":
+
+    >>> import scipy.sparse
+    >>> rows = scipy.sparse.csr_array([[1, 0], [1, 0], [1, 1], [1, 1]])
+    >>> term_relevance(rows, np.array([0, 0, 1, 1]), 2, MPI.COMM_SELF).round(3)
+    array([0.   , 0.493])
     """
     n_terms = rows.shape[1]
     sizes = sum_over_ranks(comm, np.bincount(labels, minlength=n_classes).astype(np.float64))
@@ -64,8 +76,8 @@ def term_relevance(
     for first in range(0, n_terms, step):
         last = min(first + step, n_terms)
         inside = (columns >= first) & (columns < last)
-        cells = (columns[inside] - first) * n_classes + classes[inside]
-        counts = np.bincount(cells, minlength=(last - first) * n_classes).astype(np.float64)
+        pairs = (columns[inside] - first) * n_classes + classes[inside]
+        counts = np.bincount(pairs, minlength=(last - first) * n_classes).astype(np.float64)
         counts = sum_over_ranks(comm, counts).reshape(-1, n_classes)
         share = (counts + prior) / (counts.sum(axis=1, keepdims=True) + 1.0)
         with np.errstate(divide="ignore", invalid="ignore"):

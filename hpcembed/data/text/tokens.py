@@ -1,7 +1,7 @@
-r"""Words of a text: lower case, then every match of ``(?u)\b\w\w+\b``.
+r"""Tokens of a text: the matches of ``(?u)\b\w\w+\b`` in its lower-case form.
 
-That is two or more letters, digits or underscores of any script, as scikit-learn's vectorisers take
-them by default: "don't" gives "don", a single letter gives nothing.
+A token has two or more letters, digits or underscores of any script, the default of scikit-learn's
+vectorisers: "don't" gives "don", a single letter gives no token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = ["PATTERN", "TokenIds", "index_tokens", "tokenise"]
 
-#: What a token is, after the text was put in lower case.
+#: Pattern of a token, applied to lower-case text.
 PATTERN = r"(?u)\b\w\w+\b"
 
 _TOKEN = re.compile(PATTERN)
@@ -25,16 +25,16 @@ _TOKEN = re.compile(PATTERN)
 
 @dataclass(frozen=True, slots=True)
 class TokenIds:
-    """Documents as numbers of tokens, in the order of the text.
+    """Tokenised documents, each distinct token stored once.
 
     Attributes
     ----------
     tokens : tuple of str
-        The distinct tokens of these documents, in the order in which they first occur.
+        Distinct tokens of these documents, in the order of their first occurrence.
     ids : ndarray of int32, shape (n_tokens,)
-        Index into `tokens` of every token of all documents.
+        Index into `tokens` of every token of all documents, in the order of the text.
     starts : ndarray of int64, shape (n_documents + 1,)
-        Document i has ``ids[starts[i]:starts[i + 1]]``.
+        Document i has the tokens ``ids[starts[i]:starts[i + 1]]``.
     """
 
     tokens: tuple[str, ...]
@@ -43,22 +43,35 @@ class TokenIds:
 
     @property
     def n_documents(self) -> int:
-        """Documents, empty ones among them."""
+        """Number of documents, including empty ones."""
         return self.starts.size - 1
 
 
 def tokenise(text: str) -> list[str]:
-    """The tokens of one text, in order. Not collective."""
+    """Return the tokens of one text, in order.
+
+    Examples
+    --------
+    >>> tokenise("Don't sail to a North Sea port")
+    ['don', 'sail', 'to', 'north', 'sea', 'port']
+    """
     return _TOKEN.findall(text.lower())
 
 
 def index_tokens(texts: Iterable[str]) -> TokenIds:
-    """The tokens of documents as numbers: each text is looked at once. Not collective."""
+    """Tokenise documents; `texts` is iterated over once.
+
+    Examples
+    --------
+    >>> indexed = index_tokens(["sea ship sea", "", "ship road"])
+    >>> indexed.tokens, indexed.ids.tolist(), indexed.starts.tolist()
+    (('sea', 'ship', 'road'), [0, 1, 0, 1, 2], [0, 3, 3, 5])
+    """
     index: defaultdict[str, int] = defaultdict()
     index.default_factory = index.__len__
     ids = array("i")
     starts = array("q", [0])
     for text in texts:
-        ids.extend(map(index.__getitem__, _TOKEN.findall(text.lower())))
+        ids.extend(map(index.__getitem__, tokenise(text)))
         starts.append(len(ids))
     return TokenIds(tuple(index), np.array(ids, dtype=np.int32), np.array(starts, dtype=np.int64))

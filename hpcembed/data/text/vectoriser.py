@@ -1,14 +1,14 @@
-"""Documents as sparse rows: a column for every term of a vocabulary, weighted.
+"""A vectoriser: documents in, a sparse document-term matrix out, one weighted column a term.
 
-For a term with tf occurrences in a document, in df of the n training documents:
+Weight of a term that occurs tf times in a document and in df of the n training documents:
 
     tf            or 1 + log tf (sublinear_tf), or 1 (binary)
     idf           log((1 + n) / (1 + df)) + 1, or log(n / df) + 1 without smoothing
-    relevance     1, or what the term says of the class (:mod:`hpcembed.data.text.term_relevance`)
-    row           tf idf relevance, divided by its length (norm = "l2")
+    relevance     1, or the factor of :mod:`hpcembed.data.text.term_relevance`
+    row           tf * idf * relevance, divided by its Euclidean norm (norm = "l2")
 
 Without relevance these are the formulas, and to rounding the numbers, of scikit-learn's
-TfidfVectorizer. Here ``weighting = "binary"`` has no idf; neither has ``"counts"``. A document
+TfidfVectorizer. Deviation: ``weighting = "binary"`` and ``"counts"`` have no idf. A document
 without any term of the vocabulary is a row of zeros.
 
 Reference: G. Salton, C. Buckley, Term-weighting approaches in automatic text retrieval, Information
@@ -28,18 +28,18 @@ from hpcembed.data.text.cleaning import Cleaner, TextRules
 from hpcembed.data.text.tokens import TokenIds, index_tokens
 from hpcembed.data.text.vocabulary import Vocabulary
 
-__all__ = ["TermRows", "TermWeights"]
+__all__ = ["TermWeights", "Vectoriser"]
 
 
 @dataclass(frozen=True, slots=True)
 class TermWeights:
-    """What a document has for a term.
+    """Weighting scheme of a document-term matrix.
 
     Attributes
     ----------
     weighting : {"tfidf", "counts", "binary"}
     sublinear_tf : bool
-        1 + log of the occurrences; not with ``binary``.
+        Use 1 + log tf in place of tf; without effect for "binary".
     smooth_idf : bool
     norm : {"l2", "none"}
     """
@@ -50,26 +50,34 @@ class TermWeights:
     norm: str = "l2"
 
 
-class TermRows:
-    """Makes rows of documents, with what was learned from the training documents.
+class Vectoriser:
+    """Make rows of a document-term matrix with the statistics of the training documents.
 
-    Not collective: rows depend on the document and the vocabulary only.
+    A row depends on its document and the vocabulary only, so every rank makes its own rows.
 
     Parameters
     ----------
     vocabulary : Vocabulary
     weights : TermWeights
     relevance : ndarray of float64, shape (n_terms,), optional
-        A further factor of every term.
+        A further factor of every column.
     rules : TextRules, optional
-        How the training documents were cleaned.
+        Rules by which the training documents were cleaned.
 
     Attributes
     ----------
     idf : ndarray of float64, shape (n_terms,)
-        1 for every term where the weighting has no idf.
+        All ones if the weighting has no idf.
     relevance : ndarray or None
     rules : TextRules
+
+    Examples
+    --------
+    >>> vocabulary = Vocabulary(["sea", "ship"], [2, 1], [3, 1], n_documents=2)
+    >>> vectoriser = Vectoriser(vocabulary, TermWeights("counts", norm="none"))
+    >>> vectoriser.transform(["sea ship sea", "a road"]).toarray()
+    array([[2., 1.],
+           [0., 0.]])
     """
 
     def __init__(
@@ -88,7 +96,7 @@ class TermRows:
             self.idf = np.log(n / (vocabulary.document_frequencies + extra)) + 1.0
 
     def counts(self, documents: TokenIds | Iterable[str]) -> Any:
-        """How often each document holds each term.
+        """Count the occurrences of each term in each document.
 
         Parameters
         ----------
@@ -99,46 +107,51 @@ class TermRows:
         scipy.sparse.csr_array of float64, shape (n_documents, n_terms)
             Columns in ascending order in each row, no zeros stored.
         """
-        import scipy.sparse  # here: what reads a vocabulary needs numpy only
+        import scipy.sparse  # here: readers of a vocabulary need numpy only
 
         indexed = documents if isinstance(documents, TokenIds) else index_tokens(documents)
-        places = self.vocabulary.places(indexed)
-        known = places >= 0
+        columns = self.vocabulary.term_ids(indexed)
+        known = columns >= 0
         before = np.concatenate([[0], np.cumsum(known)])
-        # As scipy does it: 32 bits wherever they suffice.
-        kind = np.int32 if max(before[-1], len(self.vocabulary)) < 2**31 else np.int64
+        # As in scipy: 32-bit indices wherever they suffice.
+        index = np.int32 if max(before[-1], len(self.vocabulary)) < 2**31 else np.int64
         counts = scipy.sparse.csr_array(
             (
                 np.ones(int(before[-1])),
-                places[known].astype(kind),
-                before[indexed.starts].astype(kind),
+                columns[known].astype(index),
+                before[indexed.starts].astype(index),
             ),
             shape=(indexed.n_documents, len(self.vocabulary)),
         )
         counts.sum_duplicates()
         return counts
 
-    def rows(self, documents: TokenIds | Iterable[str]) -> Any:
-        """The rows of some documents: :meth:`counts`, weighted."""
-        return self.weighted(self.counts(documents))
+    def transform(self, documents: TokenIds | Iterable[str]) -> Any:
+        """Return the document-term matrix of cleaned documents: :meth:`counts`, weighted."""
+        return self.apply_weights(self.counts(documents))
 
-    def cleaned_rows(self, texts: Iterable[str]) -> Any:
-        """The rows of texts as a person has them: headers and quotes go as in training."""
-        return self.rows(map(Cleaner(self.rules).clean, texts))
+    def clean_and_transform(self, texts: Iterable[str]) -> Any:
+        """Return the document-term matrix of raw texts, cleaned as the training documents were."""
+        return self.transform(map(Cleaner(self.rules).clean, texts))
 
-    def weighted(self, counts: Any) -> Any:
-        """Weights in the place of counts, which are overwritten.
+    def apply_weights(self, counts: Any) -> Any:
+        """Replace counts by weights, in place.
 
         Parameters
         ----------
         counts : csr_array of shape (n_documents, n_terms)
+
+        Returns
+        -------
+        csr_array of shape (n_documents, n_terms)
+            The same object.
         """
-        counts.data = self._values(counts)
+        counts.data = self._weights_of(counts)
         if self.relevance is not None:
-            counts.eliminate_zeros()  # of terms that say nothing
+            counts.eliminate_zeros()  # terms of relevance zero
         return counts
 
-    def _values(self, counts: Any) -> NDArray[np.float64]:
+    def _weights_of(self, counts: Any) -> NDArray[np.float64]:
         values: NDArray[np.float64] = counts.data
         if self.weights.weighting == "binary":
             values = np.ones_like(values)

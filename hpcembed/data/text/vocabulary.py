@@ -1,7 +1,7 @@
-"""A vocabulary: terms in the order of their code points, each with its counts in training text.
+"""A vocabulary: the terms that are columns of a document-term matrix, and their training counts.
 
-The counts are learned by :func:`hpcembed.data.text.vocabulary_learning.learn_vocabulary`; what is
-here needs neither MPI nor the training text.
+:func:`hpcembed.data.text.vocabulary_learning.learn_vocabulary` makes one from documents on many
+ranks. This module needs neither MPI nor the training text, so that deployed models can import it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,16 @@ __all__ = ["Vocabulary"]
 
 
 class Vocabulary:
-    """Terms and what is known of them.
-
-    Not collective.
+    """Terms in the order of their code points, with document and term frequencies.
 
     Parameters
     ----------
     terms : sequence of str
-        Sorted, without repetition; the place of a term is its id.
+        Sorted, without repetition; the index of a term is its id.
     document_frequencies, term_frequencies : sequence of int, shape (n_terms,)
-        Training documents that hold a term, and its occurrences in all of them.
+        Number of training documents that contain a term, and of its occurrences in all of them.
     n_documents : int
-        Training documents, empty ones among them.
+        Number of training documents, including empty ones.
 
     Attributes
     ----------
@@ -41,7 +39,13 @@ class Vocabulary:
     Raises
     ------
     ValueError
-        Terms that are not sorted or that repeat, counts of another length.
+        Terms that are not sorted or not distinct; counts of another length.
+
+    Examples
+    --------
+    >>> vocabulary = Vocabulary(["sea", "ship"], [2, 1], [3, 1], n_documents=2)
+    >>> "ship" in vocabulary, len(vocabulary), vocabulary.ids(["ship", "road"]).tolist()
+    (True, 2, [1, -1])
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class Vocabulary:
         for counts in (self.document_frequencies, self.term_frequencies):
             if counts.shape != (len(self.terms),):
                 raise ValueError(f"counts of shape {counts.shape} for {len(self.terms)} terms")
-        self._ids = {term: place for place, term in enumerate(self.terms)}
+        self._ids = {term: i for i, term in enumerate(self.terms)}
 
     def __len__(self) -> int:
         return len(self.terms)
@@ -72,7 +76,7 @@ class Vocabulary:
         return f"<Vocabulary: {len(self.terms):,} terms of {self.n_documents:,} documents>"
 
     def ids(self, tokens: Iterable[str]) -> NDArray[np.int64]:
-        """The id of each token, -1 for one that is no term.
+        """Return the id of each token, -1 for a token that is not a term.
 
         Returns
         -------
@@ -81,17 +85,18 @@ class Vocabulary:
         find = self._ids.get
         return np.fromiter((find(token, -1) for token in tokens), dtype=np.int64)
 
-    def places(self, indexed: TokenIds) -> NDArray[np.int64]:
-        """The id of every token of documents, in the order of the text, -1 for one that is no term.
+    def term_ids(self, documents: TokenIds) -> NDArray[np.int64]:
+        """Return the term id of every token of documents, -1 for a token that is not a term.
 
         Parameters
         ----------
-        indexed : TokenIds
-            From :func:`~hpcembed.data.text.tokens.index_tokens`; each distinct token is looked up
+        documents : TokenIds
+            From :func:`~hpcembed.data.text.tokens.index_tokens`. Each distinct token is looked up
             once.
 
         Returns
         -------
         ndarray of int64, shape (n_tokens,)
+            In the order of the text.
         """
-        return self.ids(indexed.tokens)[indexed.ids]
+        return self.ids(documents.tokens)[documents.ids]

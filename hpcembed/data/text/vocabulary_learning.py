@@ -1,12 +1,12 @@
-"""Learn a vocabulary from documents that lie on many ranks.
+"""Learn a vocabulary from documents that are distributed over ranks.
 
-Each rank counts the tokens of its own documents. A hash of the token names the rank that adds up
-its counts, so that no rank ever holds all tokens: a text of natural language has many more
-distinct tokens, most of them seen once or twice, than terms that are worth keeping. What passes
-the limits is sorted and given to all ranks.
+Each rank counts the tokens of its own documents. A hash of the token selects the rank that sums its
+counts, so that no rank holds all tokens: natural language has many more distinct tokens, most of
+them seen once or twice, than terms worth keeping. The terms within the limits are sorted and sent
+to all ranks.
 
-The terms, their ids and counts do not depend on the number of ranks. The hash is CRC-32, not
-Python's, which differs between processes.
+Terms, ids and counts do not depend on the number of ranks. The hash is CRC-32, because Python's own
+differs between processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hpcembed.runtime.ranks import agreement, allgather_rows
 
 __all__ = ["learn_vocabulary", "unusable_word"]
 
-#: Distinct tokens that a rank sends at a time: bounds the size of messages.
+#: Distinct tokens that a rank sends at a time; bounds the size of messages.
 _TOKENS_AT_A_TIME = 2**20
 
 _Counts = dict[str, tuple[int, int]]
@@ -41,20 +41,21 @@ def learn_vocabulary(
     max_features: int = 0,
     source: str = "the training documents",
 ) -> Vocabulary:
-    """The terms of all ranks' documents that pass the limits, with their counts.
+    """Return the terms of all ranks' documents within the limits, with their counts.
 
-    Collective. A rank needs memory for its own tokens, its share of all, and the vocabulary.
+    Collective. A rank needs memory for its own tokens, its share of all tokens, and the vocabulary.
 
     Parameters
     ----------
     indexed : TokenIds
-        This rank's training documents; there may be none.
+        This rank's training documents, possibly none.
+    comm : MPI.Comm
     min_df : float
-        Documents that a term must be in: a number from 1 on, below that a share of all.
+        Least number of documents that contain a term; a fraction of all documents if below 1.
     max_df : float
-        Documents that a term may be in: a share up to 1, above that a number.
+        Largest number of documents that contain a term; a fraction of all documents up to 1.
     max_features : int
-        Keep that many terms with the most occurrences, ties in the order of the terms; 0 keeps all.
+        Keep this many terms with the most occurrences, ties in the order of the terms; 0 keeps all.
     source : str
         Name of the documents, for messages.
 
@@ -66,8 +67,16 @@ def learn_vocabulary(
     Raises
     ------
     InputError
-        No token at all, or none that passes the limits; a token that holds a line break or is no
-        text in UTF-8, with its document on this rank.
+        No token, or none within the limits; a token that contains a line break or is not UTF-8
+        text, with its document on this rank.
+
+    Examples
+    --------
+    >>> from hpcembed.data.text.tokens import index_tokens
+    >>> indexed = index_tokens(["sea ship sea", "a ship on a road"])
+    >>> vocabulary = learn_vocabulary(indexed, MPI.COMM_SELF, max_features=2)
+    >>> vocabulary.terms, vocabulary.term_frequencies.tolist()
+    (('sea', 'ship'), [2, 2])
     """
     with agreement(comm):
         _check_tokens(indexed, source)
@@ -90,7 +99,7 @@ def learn_vocabulary(
 
 
 def _check_tokens(indexed: TokenIds, source: str) -> None:
-    """Refuse tokens that cannot travel as lines of text. Not collective."""
+    """Refuse tokens that cannot be sent as lines of text. Not collective."""
     for token, word in enumerate(indexed.tokens):
         reason = unusable_word(word)
         if reason:
@@ -100,7 +109,7 @@ def _check_tokens(indexed: TokenIds, source: str) -> None:
 
 
 def unusable_word(word: str) -> str:
-    """Why a vocabulary cannot hold a word, with the remedy; "" when it can. Not collective."""
+    """Return why a word cannot be a term, with the remedy; "" if it can. Not collective."""
     if "\n" in word:
         return "holds a line break: split it or leave it out"
     try:
@@ -111,7 +120,7 @@ def unusable_word(word: str) -> str:
 
 
 def _owned_counts(indexed: TokenIds, comm: MPI.Comm) -> _Counts:
-    """Document and term frequencies over all ranks, of the tokens whose hash names this rank."""
+    """Sum document and term frequencies of the tokens whose hash selects this rank. Collective."""
     documents, occurrences = _local_counts(indexed)
     encoded = [token.encode("utf-8") for token in indexed.tokens]
     owner = np.array([zlib.crc32(token) % comm.size for token in encoded], dtype=np.int64)
@@ -121,8 +130,8 @@ def _owned_counts(indexed: TokenIds, comm: MPI.Comm) -> _Counts:
         first = turn * _TOKENS_AT_A_TIME
         order = first + np.argsort(owner[first : first + _TOKENS_AT_A_TIME], kind="stable")
         counts = np.stack([documents[order], occurrences[order]], axis=1)
-        words = [encoded[place] + b"\n" for place in order]
-        received, pairs = _exchange(words, counts, owner[order], comm)
+        lines = [encoded[i] + b"\n" for i in order]
+        received, pairs = _exchange(lines, counts, owner[order], comm)
         for token, (n_documents, n_occurrences) in zip(received, pairs.tolist(), strict=True):
             before = owned.get(token, (0, 0))
             owned[token] = before[0] + n_documents, before[1] + n_occurrences
@@ -130,7 +139,7 @@ def _owned_counts(indexed: TokenIds, comm: MPI.Comm) -> _Counts:
 
 
 def _local_counts(indexed: TokenIds) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of each token: this rank's documents that hold it, and its occurrences in them."""
+    """Count this rank's documents that contain each token, and its occurrences in them."""
     n_tokens = len(indexed.tokens)
     occurrences = np.bincount(indexed.ids, minlength=n_tokens).astype(np.int64)
     documents = np.zeros(n_tokens, dtype=np.int64)
@@ -140,45 +149,45 @@ def _local_counts(indexed: TokenIds) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def _exchange(
-    words: list[bytes], counts: NDArray[np.int64], owner: NDArray[np.int64], comm: MPI.Comm
+    lines: list[bytes], counts: NDArray[np.int64], owner: NDArray[np.int64], comm: MPI.Comm
 ) -> tuple[list[str], NDArray[np.int64]]:
-    """Send words, in the order of their owners, with two counts each. Collective."""
-    n_words = np.bincount(owner, minlength=comm.size)
-    lengths = np.array([len(word) for word in words], dtype=np.int64)
+    """Send tokens, in the order of their owners, with two counts each. Collective."""
+    n_lines = np.bincount(owner, minlength=comm.size)
+    lengths = np.array([len(line) for line in lines], dtype=np.int64)
     n_bytes = np.bincount(owner, weights=lengths, minlength=comm.size).astype(np.int64)
-    sizes = np.stack([n_words, n_bytes], axis=1)
+    sizes = np.stack([n_lines, n_bytes], axis=1)
     incoming = np.empty_like(sizes)
     comm.Alltoall(sizes, incoming)
     text = np.empty(int(incoming[:, 1].sum()), dtype=np.uint8)
-    mine = np.frombuffer(b"".join(words), dtype=np.uint8)
+    mine = np.frombuffer(b"".join(lines), dtype=np.uint8)
     comm.Alltoallv((mine, n_bytes), (text, incoming[:, 1]))
     pairs = np.empty((int(incoming[:, 0].sum()), 2), dtype=np.int64)
-    comm.Alltoallv((np.ascontiguousarray(counts), 2 * n_words), (pairs, 2 * incoming[:, 0]))
+    comm.Alltoallv((np.ascontiguousarray(counts), 2 * n_lines), (pairs, 2 * incoming[:, 0]))
     return text.tobytes().decode("utf-8").split("\n")[:-1], pairs
 
 
 def _most_frequent(counts: _Counts, n: int, comm: MPI.Comm) -> _Counts:
-    """This rank's part of the `n` tokens with the most occurrences on all ranks. Collective."""
+    """Keep this rank's part of the `n` tokens with the most occurrences. Collective."""
 
     def merge(left: list[tuple[int, str]], right: list[tuple[int, str]]) -> list[tuple[int, str]]:
         return list(islice(heapq.merge(left, right), n))
 
     ranked = heapq.nsmallest(n, ((-pair[1], token) for token, pair in counts.items()))
-    # Merged in a tree, cut after n: no rank holds more than two such lists.
+    # Reduced in a tree and cut after n: no rank holds more than two such lists.
     last = comm.allreduce(ranked, op=merge)[-1:]
     return {token: counts[token] for rank, token in ranked if (rank, token) <= last[0]}
 
 
 def _shared(kept: _Counts, n_documents: int, comm: MPI.Comm) -> Vocabulary:
-    """The terms of all ranks on every rank. Collective."""
+    """Gather the terms of all ranks on every rank. Collective."""
     terms = list(kept)
     text = np.frombuffer("".join(f"{term}\n" for term in terms).encode("utf-8"), dtype=np.uint8)
     counts = np.array([kept[term] for term in terms], dtype=np.int64).reshape(-1, 2)
-    everything = allgather_rows(comm, text).tobytes().decode("utf-8").split("\n")[:-1]
+    all_terms = allgather_rows(comm, text).tobytes().decode("utf-8").split("\n")[:-1]
     all_counts = allgather_rows(comm, counts)
-    order = sorted(range(len(everything)), key=everything.__getitem__)
+    order = sorted(range(len(all_terms)), key=all_terms.__getitem__)
     return Vocabulary(
-        [everything[place] for place in order],
+        [all_terms[i] for i in order],
         all_counts[order, 0],
         all_counts[order, 1],
         n_documents,

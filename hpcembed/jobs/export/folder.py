@@ -22,13 +22,13 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hpcembed.data.text import TermRows
-from hpcembed.data.text import serialise as stored
+from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_from_json
+from hpcembed.data.text.vectoriser import Vectoriser
 from hpcembed.jobs.export.model import Model, Stage
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.output import check_free, output_error
 
-__all__ = ["read_model", "read_terms", "write_model"]
+__all__ = ["read_model", "read_vectoriser", "write_model"]
 
 FORMAT = "hpcembed model"
 #: Raised when a reader of an older version could no longer understand the folder.
@@ -56,8 +56,7 @@ def write_model(
     card : str
         Markdown.
     text : str, optional
-        What makes rows of texts (:mod:`hpcembed.data.text.serialise`), where the model's input are
-        such.
+        The serialised vectoriser (:mod:`hpcembed.data.text.serialise`) of a model of texts.
 
     Raises
     ------
@@ -97,7 +96,7 @@ def write_model(
         TENSORS: tensors,
         ONNX: onnx_bytes(model, metadata),
         CARD: card.encode("utf-8"),
-        **({} if text is None else {stored.FILE: text.encode("utf-8")}),
+        **({} if text is None else {VECTORISER_FILE: text.encode("utf-8")}),
     }
     partial = path.with_name(f".partial-{path.name}")
     try:
@@ -163,8 +162,8 @@ def read_model(path: Path) -> tuple[Model, dict[str, Any]]:
     return model, description
 
 
-def read_terms(path: Path, description: Mapping[str, Any], model: Model) -> TermRows | None:
-    """Read what makes a model's rows of texts; None for a model of other data.
+def read_vectoriser(path: Path, description: Mapping[str, Any], model: Model) -> Vectoriser | None:
+    """Read the vectoriser of a model of texts; None for a model of other data.
 
     Not collective.
 
@@ -176,7 +175,7 @@ def read_terms(path: Path, description: Mapping[str, Any], model: Model) -> Term
     digest = description.get("text_sha256")
     if digest is None:
         return None
-    file = _folder(path) / stored.FILE
+    file = _folder(path) / VECTORISER_FILE
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -184,13 +183,13 @@ def read_terms(path: Path, description: Mapping[str, Any], model: Model) -> Term
     if hashlib.sha256(content).hexdigest() != digest:
         raise InputError(f"{file}: not the vocabulary that {JSON} belongs to: export again")
     try:
-        term_rows = stored.from_json(content.decode("utf-8"))
+        vectoriser = vectoriser_from_json(content.decode("utf-8"))
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: cannot be read ({reason}): export again") from error
-    if len(term_rows.vocabulary) != model.n_features:
+    if len(vectoriser.vocabulary) != model.n_features:
         raise InputError(f"{file}: another number of terms than the model takes: export again")
-    return term_rows
+    return vectoriser
 
 
 def _folder(path: Path) -> Path:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.data.text import TermRows
-from hpcembed.jobs.export.folder import read_model, read_terms
+from hpcembed.data.text.vectoriser import Vectoriser
+from hpcembed.jobs.export.folder import read_model, read_vectoriser
 from hpcembed.jobs.export.model import Model
 from hpcembed.runtime.errors import InputError
 
@@ -43,7 +43,7 @@ def load(path: str | os.PathLike[str]) -> DeployedClassifier:
         No model there, one that is damaged, or one of a newer version: one line.
     """
     model, description = read_model(Path(path))
-    return DeployedClassifier(model, description, read_terms(Path(path), description, model))
+    return DeployedClassifier(model, description, read_vectoriser(Path(path), description, model))
 
 
 class DeployedClassifier:
@@ -60,15 +60,15 @@ class DeployedClassifier:
         Absent where the data had no names.
     description : dict
         The content of ``model.json``: accuracy, seconds, versions, seeds.
-    term_rows : TermRows or None
-        Of a model of text, what makes rows of texts: ``predict`` and its like take a list of str.
+    vectoriser : Vectoriser or None
+        Of a model of texts; ``predict`` and the similar methods then take a list of str.
     """
 
     def __init__(
-        self, model: Model, description: Mapping[str, Any], term_rows: TermRows | None = None
+        self, model: Model, description: Mapping[str, Any], vectoriser: Vectoriser | None = None
     ) -> None:
         self.model = model
-        self.term_rows = term_rows
+        self.vectoriser = vectoriser
         self.description = dict(description)
         self.classes_ = _classes(model.class_names)
         self.n_features_in_ = model.n_features
@@ -152,8 +152,8 @@ class DeployedClassifier:
     def _rows(self, X: Any) -> Any:
         if isinstance(X, str):
             raise InputError("one text: give a list of texts")
-        if self.term_rows is not None and _are_texts(X):
-            return self.term_rows.cleaned_rows(X)
+        if self.vectoriser is not None and _are_texts(X):
+            return self.vectoriser.clean_and_transform(X)
         self._check_names(X)
         rows = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
         if rows.ndim != 2:

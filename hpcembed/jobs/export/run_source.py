@@ -20,7 +20,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from hpcembed.data.settings import GRAPH_FORMATS
-from hpcembed.data.text import serialise as stored
+from hpcembed.data.text.serialise import VECTORISER_FILE
 from hpcembed.jobs.configuration import JobConfig, load_job, to_toml
 from hpcembed.jobs.export.card import Accuracy, Uncompressed, card_text
 from hpcembed.jobs.export.folder import write_model
@@ -98,7 +98,7 @@ def export_run(
 
 def _terms(run: _Run) -> str | None:
     """What makes rows of texts; None where the data are no text."""
-    file = run.folder / stored.FILE
+    file = run.folder / VECTORISER_FILE
     if not file.exists():
         return None
     try:
@@ -219,7 +219,7 @@ def _model(
         "embedding": _certificate(run.record["embedding"]) if is_embedded else None,
         "provenance": _provenance(run),
         "reading": _reading(run.job),
-        "takes_texts": (run.folder / stored.FILE).exists(),
+        "takes_texts": (run.folder / VECTORISER_FILE).exists(),
     }
 
 

@@ -1,17 +1,18 @@
 """Positive pointwise mutual information of co-occurrence counts, in place.
 
-With counts C, row sums r and their total S, the shifted and smoothed information of a term i and a
-context j is
+With counts C and row sums r, the shifted and smoothed information of a term i and a context j is
 
     x_ij = log(C_ij / r_i) - log(r_j^a / sum_l r_l^a) - log k,    M_ij = max(x_ij, 0),
 
-the shift log k and the smoothing a of Levy, Goldberg, Dagan, "Improving distributional similarity
-with lessons learned from word embeddings", TACL 3 (2015). Entries without counts stay zero.
+with the shift log k and the smoothing exponent a. Entries without counts remain zero.
 
-Deviation. With a != 1 rare words are less surprising as contexts than as terms, so M is not
-symmetric though C is. What is formed is its symmetric part (M + M') / 2, the symmetric matrix
-nearest to M in the Frobenius norm. Both terms of an entry need only C_ij and the sums, so no entry
-travels.
+Deviation from the reference: for a != 1 a rare word has less information as a context than as a
+term, so M is not symmetric although C is. The result is the symmetric part (M + M') / 2, the
+symmetric matrix nearest to M in the Frobenius norm. Both summands of an entry need only C_ij and
+the row sums, so no entry is communicated.
+
+Reference: O. Levy, Y. Goldberg, I. Dagan, Improving distributional similarity with lessons learned
+from word embeddings, TACL 3 (2015).
 """
 
 from __future__ import annotations
@@ -19,40 +20,52 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.operators.cooccurrence.count_matrix import TermRows
+from hpcembed.operators.cooccurrence.cooccurrence_matrix import CooccurrenceMatrix
 from hpcembed.runtime.errors import ConfigError
 
 __all__ = ["check_information", "positive_information"]
 
-#: Entries worked on at once: temporary arrays stay in the cache.
+#: Entries processed at a time; their temporary arrays fit the cache.
 _STEP = 2**18
 
 
 def positive_information(
-    counts: TermRows, *, shift: float = 1.0, smoothing: float = 0.75
-) -> TermRows:
-    """Symmetric positive pointwise mutual information.
+    counts: CooccurrenceMatrix, *, shift: float = 1.0, smoothing: float = 0.75
+) -> CooccurrenceMatrix:
+    """Replace counts by their symmetric positive pointwise mutual information.
 
-    Collective: one gather of n numbers. Takes the memory of `counts`, which is not to be used
-    afterwards.
+    Collective: one gather of n numbers. The result takes over the memory of `counts`, which must
+    not be used afterwards.
 
     Parameters
     ----------
-    counts : TermRows
+    counts : CooccurrenceMatrix
         Symmetric, without negative entries.
     shift : float
-        k > 0: log k is taken off, as k negative samples do in word2vec; 1 for none.
+        k > 0: log k is subtracted, which corresponds to k negative samples in word2vec; 1 for no
+        shift.
     smoothing : float
-        Exponent of the context distribution, between 0 and 1; 1 for none.
+        Exponent of the context distribution, between 0 and 1; 1 for no smoothing.
 
     Returns
     -------
-    TermRows
+    CooccurrenceMatrix
         Symmetric to the last bit; the same on any number of ranks.
 
     Raises
     ------
     ConfigError
+        Counts that are not symmetric, a shift or a smoothing out of range.
+
+    Examples
+    --------
+    >>> import scipy.sparse
+    >>> from mpi4py import MPI
+    >>> rows = scipy.sparse.csr_array([[0.0, 3.0], [3.0, 2.0]])
+    >>> counts = CooccurrenceMatrix(rows, (0, 2), MPI.COMM_SELF, symmetric=True)
+    >>> positive_information(counts, smoothing=1.0).rows.toarray().round(3)
+    array([[0.  , 0.47],
+           [0.47, 0.  ]])
     """
     check_information(shift, smoothing)
     if not counts.symmetric:
@@ -60,7 +73,7 @@ def positive_information(
     sums = counts.row_sums()
     with np.errstate(divide="ignore"):
         logarithms = np.log(sums)
-    # terms that never stand near another have no entries: what they get here is not used
+    # any value will do for a term without counts, which has no entries
     logarithms[sums == 0] = 0.0
     powers = np.power(sums, smoothing, where=sums > 0, out=np.zeros_like(sums))
     offset = float(np.log(powers.sum() or 1.0) - np.log(shift))
@@ -70,7 +83,7 @@ def positive_information(
 
 
 def _replace(
-    counts: TermRows, logarithms: NDArray[np.float64], smoothing: float, offset: float
+    counts: CooccurrenceMatrix, logarithms: NDArray[np.float64], smoothing: float, offset: float
 ) -> None:
     rows = counts.rows
     first = counts.row_range[0]
@@ -86,7 +99,7 @@ def _replace(
 
 
 def check_information(shift: float, smoothing: float) -> None:
-    """Refuse numbers that make no sense. Not collective.
+    """Check the range of shift and smoothing. Not collective.
 
     Raises
     ------

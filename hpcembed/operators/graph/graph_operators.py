@@ -1,22 +1,23 @@
-"""Operators of a graph whose dominant eigenvectors place its nodes.
+"""Operators of a graph whose dominant eigenvectors are coordinates of its nodes.
 
 With the symmetric adjacency matrix A, degrees d = A 1, D = diag(d) and m edges:
 
 ``adjacency``
     A.
 ``normalized``
-    N = D^-1/2 A D^-1/2, eigenvalues in [-1, 1]. With a regularisation tau it is that of
-    A + (tau/n) 1 1', whose degrees are d + tau: low degrees no longer dominate the answer.
+    N = D^-1/2 A D^-1/2, eigenvalues in [-1, 1]. With a regularisation tau, A is replaced by
+    A + (tau/n) 1 1', with degrees d + tau, so that nodes of low degree do not dominate the vectors.
 ``laplacian``
-    L = I - N. Its smallest eigenpairs are the dominant ones of 2 I - L, so only products are
-    needed and nothing is factorised.
+    L = I - N. Its smallest eigenpairs are the dominant ones of 2 I - L: this shift needs products
+    only, and no factorisation.
 ``random_walk``
-    I - D^-1 A has the eigenvalues of L, and vectors D^-1/2 u where L has u: the same problem.
+    I - D^-1 A has the eigenvalues of L, and the eigenvectors D^-1/2 u for eigenvectors u of L.
 ``modularity``
     A - d d' / 2m, matrix-free.
 
-Nodes without edges have zero rows in all of them (without tau): each is a component of its own, so
-L has eigenvalue 0 there and 2 I - L has 2, N and A have 0. The square root of no degree is taken.
+Deviation: isolated nodes are defined. They have zero rows in all of these operators (without tau).
+Each is a component of its own, with eigenvalue 0 of L, N and A, and 2 of 2 I - L; D^-1/2 is zero
+there.
 
 References: F. Chung, Spectral Graph Theory (1997); A. Amini, A. Chen, P. Bickel, E. Levina,
 Annals of Statistics 41 (2013) for tau; M. Newman, Physical Review E 74 (2006) for modularity.
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import scipy.sparse
@@ -35,37 +36,34 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from hpcembed.data.graphs.graph import Graph
+from hpcembed.operators.aij import aij_mat
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import agreement
 
-__all__ = [
-    "GRAPH_OPERATORS",
-    "GraphOperator",
-    "GraphOperatorKind",
-    "adjacency_mat",
-    "graph_operator",
-]
+__all__ = ["GRAPH_OPERATORS", "GraphOperator", "GraphOperatorKind", "graph_operator"]
 
 GraphOperatorKind = Literal["adjacency", "normalized", "laplacian", "random_walk", "modularity"]
 
-GRAPH_OPERATORS = ("adjacency", "normalized", "laplacian", "random_walk", "modularity")
+GRAPH_OPERATORS: tuple[str, ...] = get_args(GraphOperatorKind)
 
 
 @dataclass
 class GraphOperator:
-    """The symmetric matrix whose dominant eigenpairs are sought, and the way back.
+    """A symmetric matrix whose dominant eigenpairs give those of a graph operator.
+
+    The matrix is 2 I - L for the two Laplacians, and the operator itself otherwise.
 
     Attributes
     ----------
     mat : PETSc.Mat
-        Shape (n, n); destroyed by :meth:`destroy`.
+        Shape (n, n); freed by :meth:`destroy`.
     kind : str
+        Name of the graph operator.
     degrees : ndarray of float64, shape (n_local,)
-        With tau.
+        Degrees plus tau.
     roots : ndarray of float64, shape (n_local,)
-        ``degree^-1/2``, zero where there is no edge.
+        ``degrees ** -0.5``, zero at isolated nodes.
     total : float
-        Sum of all degrees, 2m.
+        Sum of all degrees without tau, 2m.
     tau : float
         Regularisation in use.
     """
@@ -84,13 +82,22 @@ class GraphOperator:
         return self.kind in ("laplacian", "random_walk")
 
     def eigenvalues(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Eigenvalues of the operator meant, from those of `mat`. Not collective."""
+        """Return the eigenvalues of the graph operator for eigenvalues `theta` of `mat`.
+
+        Not collective.
+        """
         return 2.0 - theta if self.is_laplacian else theta
 
     def eigenvectors(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """This rank's rows of its eigenvectors, from those of `mat`. Not collective.
+        """Return this rank's rows of the eigenvectors of the graph operator.
 
-        Those of the random walk are not normalised; at nodes without edges they are what `mat` has.
+        Not collective. Vectors of the random walk are not normalised; their entries at isolated
+        nodes are those of `vectors`.
+
+        Parameters
+        ----------
+        vectors : ndarray of shape (n_local, k)
+            Eigenvectors of `mat`.
         """
         if self.kind != "random_walk":
             return vectors
@@ -99,22 +106,22 @@ class GraphOperator:
     def plain_residual_norms(
         self, theta: NDArray[np.float64], vectors: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """``||A v - theta v||`` for `mat` and its own vectors. Collective."""
+        """Compute ``||A v - theta v||`` for eigenpairs of A = `mat`. Collective."""
         return self._residuals(theta, vectors, lambda columns: columns)[0]
 
     def residual_norms(
         self, theta: NDArray[np.float64], vectors: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """``||B v - lambda v|| / ||v||`` for the operator B that is meant and its vectors.
+        """Compute ``||B v - lambda v|| / ||v||`` for the graph operator B and its eigenpairs.
 
-        Collective: a product for each vector.
+        Collective: one product for each vector.
 
         Parameters
         ----------
         theta : ndarray of shape (k,)
             Eigenvalues of `mat`.
         vectors : ndarray of shape (n_local, k)
-            Its eigenvectors.
+            Eigenvectors of `mat`.
         """
         norms = self._residuals(theta, vectors, self.eigenvectors)
         return norms[0] / np.maximum(norms[1], np.finfo(float).tiny)
@@ -123,9 +130,9 @@ class GraphOperator:
         self,
         theta: NDArray[np.float64],
         vectors: NDArray[np.float64],
-        back: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        transform: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     ) -> NDArray[np.float64]:
-        """Norms of residuals and of vectors, both taken back. Collective."""
+        """Norms of transformed residuals, and of transformed vectors, shape (2, k). Collective."""
         comm = self.mat.getComm().tompi4py()
         x, y = self.mat.createVecs()
         squares = np.zeros((2, len(theta)))
@@ -133,7 +140,7 @@ class GraphOperator:
             x.setArray(np.ascontiguousarray(vectors[:, i]))
             self.mat.mult(x, y)
             rest = y.getArray(readonly=1) - value * vectors[:, i]
-            pair = back(np.column_stack([rest, vectors[:, i]]))
+            pair = transform(np.column_stack([rest, vectors[:, i]]))
             squares[:, i] = np.einsum("ij,ij->j", pair, pair)
         x.destroy()
         y.destroy()
@@ -147,51 +154,41 @@ class GraphOperator:
             self._inner.destroy()
 
 
-def adjacency_mat(comm: MPI.Comm, rows: Any) -> PETSc.Mat:
-    """An AIJ matrix of this rank's rows, known to be symmetric.
-
-    Collective.
-
-    Raises
-    ------
-    InputError
-        More entries on a rank than this PETSc can number.
-    """
-    index = PETSc.IntType
-    with agreement(comm):
-        if max(rows.nnz, rows.shape[1]) > np.iinfo(index).max:
-            raise InputError(
-                f"{rows.nnz} entries and {rows.shape[1]} nodes on a rank are beyond the {index} "
-                "indices of this PETSc: use more ranks, or a PETSc with 64-bit indices"
-            )
-    csr = (rows.indptr.astype(index, copy=False), rows.indices.astype(index, copy=False))
-    n = rows.shape[1]
-    sizes = ((rows.shape[0], n), (rows.shape[0], n))
-    values = rows.data.astype(PETSc.ScalarType, copy=False)
-    mat = PETSc.Mat().createAIJ(sizes, csr=(*csr, values), comm=comm)
-    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
-    return mat
-
-
 def graph_operator(
     graph: Graph, kind: GraphOperatorKind = "normalized", tau: float | Literal["mean"] = 0.0
 ) -> GraphOperator:
-    """Make an operator of a graph.
+    """Create an operator of a graph.
 
     Collective.
 
     Parameters
     ----------
+    graph : Graph
     kind : {"adjacency", "normalized", "laplacian", "random_walk", "modularity"}
     tau : float or "mean"
         Regularisation of the normalised operators; "mean" is the mean degree.
 
+    Returns
+    -------
+    GraphOperator
+        To be destroyed by the caller.
+
     Raises
     ------
     ConfigError
-        A kind that is none, a tau that is negative or where it has no meaning.
+        An unknown kind; a tau that is negative, or not zero for an operator without tau.
     InputError
-        Negative weights where degrees are needed, or degrees beyond what numbers hold.
+        Negative weights for an operator with degrees; degrees whose sum is not finite.
+
+    Examples
+    --------
+    >>> from hpcembed.data.graphs.assembly import build_graph
+    >>> from hpcembed.data.graphs.graph import LocalEdges
+    >>> edges = LocalEdges(np.array([0, 1]), np.array([1, 2]), None, 3, "path")
+    >>> operator = graph_operator(build_graph(edges, MPI.COMM_SELF), "laplacian")
+    >>> operator.mat.getSize(), operator.degrees.tolist(), operator.total
+    ((3, 3), [1.0, 2.0, 1.0], 4.0)
+    >>> operator.destroy()
     """
     comm = graph.comm
     if kind not in GRAPH_OPERATORS:
@@ -213,9 +210,9 @@ def graph_operator(
     roots[degrees > 0] = degrees[degrees > 0] ** -0.5
     inner = None
     if kind == "adjacency":
-        mat = adjacency_mat(comm, graph.rows)
+        mat = aij_mat(comm, graph.rows, is_symmetric=True)
     elif kind == "modularity":
-        inner = adjacency_mat(comm, graph.rows)
+        inner = aij_mat(comm, graph.rows, is_symmetric=True)
         mat = _shell(inner, _RankOne(inner, degrees, -1.0 / total if total > 0 else 0.0))
     else:
         shifted = kind != "normalized"
@@ -236,7 +233,7 @@ def _regularisation(tau: Any, mean_degree: float) -> float:
 
 
 def _check_weights(graph: Graph, kind: str) -> None:
-    """Refuse negative weights where degrees are needed. Collective."""
+    """Refuse negative weights for an operator with degrees. Collective."""
     lowest = graph.comm.allreduce(float(graph.rows.data.min(initial=0.0)), op=MPI.MIN)
     if lowest < 0 and kind != "adjacency":
         raise InputError(
@@ -246,8 +243,9 @@ def _check_weights(graph: Graph, kind: str) -> None:
 
 
 def _normalized_mat(graph: Graph, roots: NDArray[np.float64], shifted: bool) -> PETSc.Mat:
-    """N, or 2 I - L = N + I, which is 2 at nodes without edges. Collective."""
-    mat = adjacency_mat(graph.comm, _with_diagonal(graph) if shifted else graph.rows)
+    """Return N, or 2 I - L = N + I with 2 at isolated nodes. Collective."""
+    rows = _with_diagonal(graph) if shifted else graph.rows
+    mat = aij_mat(graph.comm, rows, is_symmetric=True)
     scale = mat.createVecLeft()
     scale.setArray(roots)
     mat.diagonalScale(scale, scale)
@@ -261,10 +259,10 @@ def _normalized_mat(graph: Graph, roots: NDArray[np.float64], shifted: bool) -> 
 
 
 def _with_diagonal(graph: Graph) -> Any:
-    """The rows with a place on the diagonal everywhere. Not collective."""
+    """Return the rows with a stored entry, perhaps zero, at each place of the diagonal."""
     n_local = graph.n_local
     own = np.arange(n_local)
-    # A zero that is stored: sums of sparse arrays would leave it out.
+    # Through COO, because sums of sparse arrays drop zeros.
     entries = graph.rows.tocoo()
     i = np.concatenate([entries.row, own])
     j = np.concatenate([entries.col, own + graph.start])
@@ -273,14 +271,14 @@ def _with_diagonal(graph: Graph) -> Any:
 
 
 class _RankOne:
-    """Products with ``M + weight * v v'``."""
+    """Context of a shell matrix ``M + weight * v v'``."""
 
     def __init__(self, inner: PETSc.Mat, vector: NDArray[np.float64], weight: float) -> None:
         self._inner, self._vector, self._weight = inner, vector, weight
         self._comm = inner.getComm().tompi4py()
 
     def mult(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = M x + weight v (v'x). Collective: one reduction beside those of M."""
+        """Compute y = M x + weight v (v'x). Collective: one reduction in addition to those of M."""
         self._inner.mult(x, y)
         dot = self._comm.allreduce(float(self._vector @ x.getArray(readonly=1)))
         with y as local:

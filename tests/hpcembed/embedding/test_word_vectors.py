@@ -10,12 +10,12 @@ from sklearn.base import clone
 import hpcembed
 from hpcembed.data.labels import LocalLabels
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.data.text import Vocabulary
 from hpcembed.data.text.documents import Documents
+from hpcembed.data.text.vocabulary import Vocabulary
 from hpcembed.embedding import CooccurrenceEmbedding, SolverSettings, WordVectors
 from hpcembed.embedding.cooccurrence import plan_cooccurrence
 from hpcembed.operators import TokenDocuments, Window
-from hpcembed.operators.cooccurrence.counts import cooccurrence
+from hpcembed.operators.cooccurrence.word_cooccurrence import cooccurrence
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
 
 pytestmark = pytest.mark.mpi

@@ -85,7 +85,7 @@ def test_bad_lines_are_named(tmp_path, text, message):
 
 
 def test_negative_weights_where_they_are_wanted(tmp_path):
-    graph = read(tmp_path, "0 1 -2\n", negative="keep")
+    graph = read(tmp_path, "0 1 -2\n", negative_weights="keep")
     assert graph.rows.toarray().tolist() == [[0, -2], [-2, 0]]
 
 
@@ -203,7 +203,7 @@ CSR = {"data": [1.0], "indices": [1], "indptr": [0, 1, 1], "shape": [2, 2]}
     ("arrays", "message"),
     [
         ({"shape": 2}, r"g.npz:adj_shape: shape \(\): two numbers"),
-        ({"shape": [0, 0]}, "adj_shape: 0 x 0: there is nothing in this matrix"),
+        ({"shape": [0, 0]}, "adj_shape: 0 x 0: the matrix is empty"),
         ({"shape": [2.5, 2]}, "adj_shape: 2.5 at place 0 is no whole number"),
         ({"indices": [0.5]}, "adj_indices: 0.5 at place 0 is no whole number: save it as integers"),
         ({"indices": [np.inf]}, "a column number beyond the shape"),

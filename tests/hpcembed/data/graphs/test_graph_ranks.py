@@ -8,8 +8,9 @@ import scipy.io
 import scipy.sparse
 from mpi4py import MPI
 
-from hpcembed.data.graphs.exchange import Lookup, exchange, first_nodes
-from hpcembed.data.graphs.graph import EdgeShare, GraphOptions, build_graph
+from hpcembed.data.graphs.assembly import build_graph
+from hpcembed.data.graphs.exchange import Lookup, exchange
+from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
 from hpcembed.data.graphs.numbering import nodes_of_ids
 from hpcembed.data.graphs.power_law import power_law_graph
 from hpcembed.data.graphs.reading import read_graph, read_labelled_graph
@@ -87,7 +88,7 @@ def test_components_of_long_paths_and_of_random_graphs(comm):
         else:
             i, j = rng.integers(0, n, (2, m))
         first, last = ownership_range(m, comm)
-        share = EdgeShare(i[first:last], j[first:last], None, n, "random")
+        share = LocalEdges(i[first:last], j[first:last], None, n, "random")
         graph = build_graph(share, comm)
         count, labels = scipy.sparse.csgraph.connected_components(
             scipy.sparse.coo_array((np.ones(m), (i, j)), shape=(n, n)), directed=False
@@ -156,7 +157,7 @@ def test_exchange_and_lookup_in_small_pieces(comm, monkeypatch):
     n = 37
     start, stop = ownership_range(n, comm)
     wanted = rng.integers(0, n, 90)
-    lookup = Lookup(comm, first_nodes(n, comm), wanted)
+    lookup = Lookup(comm, n, wanted)
     np.testing.assert_array_equal(lookup.values(np.arange(start, stop) ** 2), wanted**2)
     ids = np.arange(start, stop, dtype=np.int64) * 3
     asked = rng.integers(0, 3 * n + 9, 40)

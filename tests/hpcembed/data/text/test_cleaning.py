@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcembed.data.text import TextRules, Vocabulary, index_tokens, tokenise
-from hpcembed.data.text.cleaning import Cleaner
+from hpcembed.data.text.cleaning import Cleaner, TextRules
+from hpcembed.data.text.tokens import index_tokens, tokenise
+from hpcembed.data.text.vocabulary import Vocabulary
 from hpcembed.runtime.errors import ConfigError, InputError
 
 MAIL = (
@@ -45,8 +46,8 @@ def test_encodings():
         with pytest.raises(ConfigError, match=r"data\.encoding"):
             TextRules(encoding=name)
     with pytest.raises(ConfigError, match="convert the file"):
-        TextRules(encoding="utf-16").check_lines()
-    TextRules(encoding="cp1252").check_lines()
+        TextRules(encoding="utf-16").check_ascii_compatible()
+    TextRules(encoding="cp1252").check_ascii_compatible()
 
 
 def test_tokens():
@@ -64,7 +65,7 @@ def test_vocabulary():
     np.testing.assert_array_equal(vocabulary.ids(["bb", "zz", "aa"]), [1, -1, 0])
     assert vocabulary.ids([]).shape == (0,)
     np.testing.assert_array_equal(
-        vocabulary.places(index_tokens(["bb aa", "cc bb"])), [1, 0, -1, 1]
+        vocabulary.term_ids(index_tokens(["bb aa", "cc bb"])), [1, 0, -1, 1]
     )
     assert len(vocabulary) == 2
     assert "aa" in vocabulary

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
-from hpcembed.data.text import TokenIds, index_tokens
-from hpcembed.data.text import vocabulary_learning as vocabulary_module
-from hpcembed.data.text.documents import Documents, read_text
+from hpcembed.data.text import vocabulary_learning
+from hpcembed.data.text.documents import Documents
+from hpcembed.data.text.reading import read_text
+from hpcembed.data.text.tokens import TokenIds, index_tokens
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary
 from hpcembed.runtime.errors import HpcembedError, InputError
 
@@ -317,7 +318,7 @@ LIMITS = [{}, {"min_df": 3}, {"min_df": 0.2, "max_df": 0.5}, {"min_df": 2, "max_
 
 @pytest.mark.parametrize("limits", LIMITS)
 def test_vocabulary_is_sklearns(comm, limits, monkeypatch):
-    monkeypatch.setattr(vocabulary_module, "_TOKENS_AT_A_TIME", 7)
+    monkeypatch.setattr(vocabulary_learning, "_TOKENS_AT_A_TIME", 7)
     found, _ = texts()
     peer = CountVectorizer(**limits)
     counts = peer.fit_transform(found).toarray()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
-from hpcembed.data.text import TermRows, TermWeights, index_tokens
+from hpcembed.data.text.tokens import index_tokens
+from hpcembed.data.text.vectoriser import TermWeights, Vectoriser
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary
 
 TRAIN = ["The ship, the sea and the ship", "a road", "", "Sea wind: the wind", "naïve 3d sea"]
@@ -14,8 +15,8 @@ NEW = ["ship ship ship road unknown", "a b", "", "WIND naïve wind"]
 
 
 def rows(comm, **weights):
-    made = TermRows(learn_vocabulary(index_tokens(TRAIN), comm), TermWeights(**weights))
-    return made, [made.rows(texts) for texts in (TRAIN, NEW)]
+    made = Vectoriser(learn_vocabulary(index_tokens(TRAIN), comm), TermWeights(**weights))
+    return made, [made.transform(texts) for texts in (TRAIN, NEW)]
 
 
 @pytest.mark.parametrize("sublinear_tf", [False, True])

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import hpcembed
-from hpcembed.data.text import TermRows, TermWeights, TextRules, Vocabulary
-from hpcembed.data.text.serialise import from_json, to_json
+from hpcembed.data.text.cleaning import TextRules
+from hpcembed.data.text.serialise import vectoriser_from_json, vectoriser_to_json
+from hpcembed.data.text.vectoriser import TermWeights, Vectoriser
+from hpcembed.data.text.vocabulary import Vocabulary
 from hpcembed.jobs.job import prepare
 from hpcembed.jobs.predict import predict_file
 from hpcembed.jobs.run import run_job
@@ -85,7 +87,7 @@ def test_run_and_predict(comm, shared_tmp):
     model = hpcembed.load(root / "run")
     assert model.score(texts, labels) > 0.9
     expected = model.predict(texts)
-    rows = model.term_rows.rows(texts)
+    rows = model.vectoriser.transform(texts)
     np.testing.assert_array_equal(model.predict(rows), expected)
     np.testing.assert_array_equal(model.predict(np.array(texts, dtype=object)), expected)
     np.testing.assert_array_equal(
@@ -149,11 +151,11 @@ def test_stored_form(has_relevance):
     vocabulary = Vocabulary(["aa", "über"], [2, 1], [5, 1], 3)
     relevance = np.array([1 / 3, 0.1]) if has_relevance else None
     weights = TermWeights("tfidf", sublinear_tf=True, smooth_idf=False, norm="none")
-    before = TermRows(vocabulary, weights, relevance, TextRules("remove", "remove", "latin-1"))
-    text = to_json(before)
-    after = from_json(text)
+    before = Vectoriser(vocabulary, weights, relevance, TextRules("remove", "remove", "latin-1"))
+    text = vectoriser_to_json(before)
+    after = vectoriser_from_json(text)
     rows = ["aa aa über zz", ""]
-    np.testing.assert_array_equal(before.rows(rows).toarray(), after.rows(rows).toarray())
+    np.testing.assert_array_equal(before.transform(rows).toarray(), after.transform(rows).toarray())
     assert (after.rules, after.weights) == (before.rules, weights)
     assert after.vocabulary.n_documents == 3
     assert after.vocabulary.term_frequencies.tolist() == [5, 1]
@@ -163,6 +165,6 @@ def test_stored_form(has_relevance):
         ("rules", {"odd": 1}), ("relevance", [1.0]), ("relevance", [1.0, "x"]), ("weights", 3),
     ):  # fmt: skip
         with pytest.raises(ValueError):  # noqa: PT011 (whatever the reason)
-            from_json(json.dumps({**content, key: value}))
+            vectoriser_from_json(json.dumps({**content, key: value}))
     with pytest.raises(ValueError):  # noqa: PT011
-        from_json("[]")
+        vectoriser_from_json("[]")

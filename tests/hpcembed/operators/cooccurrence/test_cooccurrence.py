@@ -7,15 +7,14 @@ import pytest
 import scipy.sparse
 
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.operators import (
-    TokenDocuments,
-    Window,
+from hpcembed.operators.cooccurrence.feature_cooccurrence import (
     correlation,
     feature_cooccurrence,
-    positive_information,
-    shared_rows,
+    sparse_feature_cooccurrence,
 )
-from hpcembed.operators.cooccurrence.counts import cooccurrence
+from hpcembed.operators.cooccurrence.mutual_information import positive_information
+from hpcembed.operators.cooccurrence.windows import TokenDocuments, Window
+from hpcembed.operators.cooccurrence.word_cooccurrence import cooccurrence
 from hpcembed.runtime.errors import ConfigError, InputError
 
 pytestmark = pytest.mark.mpi
@@ -264,12 +263,12 @@ def test_features_that_share_rows(comm, kind, binary):
     if kind == "sparse":
         longest = int((rows > 0).sum(axis=1).max())
         for n_pairs in (longest, longest**2 - 1, 3 * longest**2):  # less than a row, several rows
-            counts = shared_rows(X, binary=binary, buffer_bytes=56 * n_pairs)
+            counts = sparse_feature_cooccurrence(X, binary=binary, buffer_bytes=56 * n_pairs)
             assert np.array_equal(whole(counts), used.T @ used)
         with pytest.raises(ConfigError, match=f"a row with {longest} entries needs"):
-            shared_rows(X, buffer_bytes=56 * longest - 1)
+            sparse_feature_cooccurrence(X, buffer_bytes=56 * longest - 1)
     else:
-        assert np.array_equal(whole(shared_rows(X, binary=binary)), used.T @ used)
+        assert np.array_equal(whole(sparse_feature_cooccurrence(X, binary=binary)), used.T @ used)
     X.destroy()
 
 

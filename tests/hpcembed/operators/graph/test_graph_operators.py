@@ -8,8 +8,10 @@ import scipy.sparse
 from mpi4py import MPI
 
 import miramns
-from hpcembed.data.graphs.graph import EdgeShare, GraphOptions, build_graph
-from hpcembed.operators.graph.graph_operators import GRAPH_OPERATORS, adjacency_mat, graph_operator
+from hpcembed.data.graphs.assembly import build_graph
+from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
+from hpcembed.operators.aij import aij_mat
+from hpcembed.operators.graph.graph_operators import GRAPH_OPERATORS, graph_operator
 from hpcembed.operators.graph.smoothing import smooth
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import allgather_rows, ownership_range
@@ -21,7 +23,7 @@ def graph_of(comm, pairs, n, weights=None, **options):
     """A graph whose edges come from all ranks in turn."""
     i, j = np.array(pairs, dtype=np.int64).reshape(-1, 2)[comm.rank :: comm.size].T
     w = None if weights is None else np.asarray(weights, dtype=float)[comm.rank :: comm.size]
-    return build_graph(EdgeShare(i, j, w, n, "made"), comm, GraphOptions(**options))
+    return build_graph(LocalEdges(i, j, w, n, "made"), comm, GraphOptions(**options))
 
 
 def path(n):
@@ -193,10 +195,10 @@ def test_what_is_refused(comm):
         smooth(graph, np.ones((graph.n_local, 1)), -1)
     with pytest.raises(InputError, match="rows for the"):
         smooth(graph, np.ones((graph.n_local + (comm.rank == 0), 1)))
-    signed = graph_of(comm, path(4), 4, [1, -2, 1], negative="keep")
+    signed = graph_of(comm, path(4), 4, [1, -2, 1], negative_weights="keep")
     with pytest.raises(InputError, match="a weight of -2: operator laplacian needs"):
         graph_operator(signed, "laplacian")
-    with pytest.raises(InputError, match="negative weights make no means"):
+    with pytest.raises(InputError, match="negative weights do not define averages"):
         smooth(signed, np.ones((signed.n_local, 1)))
     operator = graph_operator(signed, "adjacency")
     np.testing.assert_allclose(gathered(comm, operator.mat)[1], [1, 0, -2, 0])
@@ -205,7 +207,7 @@ def test_what_is_refused(comm):
 
 def test_adjacency_is_the_rows(comm):
     graph = graph_of(comm, cycle(7), 7, np.arange(1.0, 8))
-    mat = adjacency_mat(comm, graph.rows)
+    mat = aij_mat(comm, graph.rows, is_symmetric=True)
     dense = allgather_rows(comm, graph.rows.toarray())
     np.testing.assert_array_equal(gathered(comm, mat), dense)
     np.testing.assert_array_equal(dense, dense.T)

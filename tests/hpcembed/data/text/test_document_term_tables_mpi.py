@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from hpcembed.data.dataset import Table
 from hpcembed.data.reading import describe_dataset, read_dataset
 from hpcembed.data.settings import DataSettings
-from hpcembed.data.text import term_relevance as term_relevance_module
+from hpcembed.data.text import term_relevance
 from hpcembed.runtime.errors import ConfigError, InputError, MemoryLimitError
 from hpcembed.runtime.ranks import allgather_rows
 
@@ -87,9 +87,9 @@ def test_split_then_vocabulary(comm, folder, caplog):
     np.testing.assert_array_equal(
         allgather_rows(comm, found.test.labels), allgather_rows(comm, split.test.labels)
     )
-    np.testing.assert_allclose(found.term_rows.idf, peer.idf_, rtol=1e-12)
+    np.testing.assert_allclose(found.vectoriser.idf, peer.idf_, rtol=1e-12)
     np.testing.assert_allclose(
-        found.term_rows.rows(["word1 word1 stranger"]).toarray(),
+        found.vectoriser.transform(["word1 word1 stranger"]).toarray(),
         peer.transform(["word1 word1 stranger"]).toarray(),
         rtol=1e-12,
     )
@@ -142,7 +142,7 @@ def test_relevance(comm, folder, monkeypatch):
     """Factors by the formula, from training labels alone; terms that say nothing vanish."""
     config = DataSettings(format="text_lines", train=("lines",), test=("lines",), norm="none")
     plain = read_dataset(config, folder, comm)
-    monkeypatch.setattr(term_relevance_module, "_COUNTS_AT_A_TIME", 30)
+    monkeypatch.setattr(term_relevance, "_COUNTS_AT_A_TIME", 30)
     found = read_dataset(dataclasses.replace(config, relevance="classes"), folder, comm)
     rows = dense(plain.train, comm)
     labels = allgather_rows(comm, plain.train.labels)
@@ -151,7 +151,7 @@ def test_relevance(comm, folder, monkeypatch):
     by_class = np.array([has[labels == c].sum(axis=0) for c in range(3)]).T
     share = (by_class + prior) / (has.sum(axis=0)[:, None] + 1)
     factors = np.sqrt((share * np.log(share / prior)).sum(axis=1))
-    np.testing.assert_allclose(found.term_rows.relevance, factors, rtol=1e-10)
+    np.testing.assert_allclose(found.vectoriser.relevance, factors, rtol=1e-10)
     np.testing.assert_allclose(dense(found.train, comm), rows * factors, rtol=1e-10)
     np.testing.assert_allclose(dense(found.test, comm), rows * factors, rtol=1e-10)
     # Sea and road alike in both classes: nothing to tell them by.
@@ -160,7 +160,7 @@ def test_relevance(comm, folder, monkeypatch):
     comm.Barrier()
     config = DataSettings(format="text_lines", train=("same",), test=("same",), relevance="classes")
     same = read_dataset(config, folder, comm)
-    terms = dict(zip(same.train.feature_names, same.term_rows.relevance, strict=True))
+    terms = dict(zip(same.train.feature_names, same.vectoriser.relevance, strict=True))
     assert terms["sea"] == pytest.approx(0, abs=1e-9)
     assert terms["own"] > 2 * terms["road"] > 0
     np.testing.assert_array_less(np.linalg.norm(dense(same.train, comm), axis=1), 1 + 1e-12)

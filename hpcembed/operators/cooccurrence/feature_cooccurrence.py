@@ -1,12 +1,13 @@
-"""Co-occurrence of features: ``X'X`` without centring, and the correlation.
+"""Co-occurrence of features: ``X'X`` without centring, and the correlation matrix.
 
-For counts or weights of documents, ``X'X`` says which terms share documents; for binary tables its
-entries are the numbers of rows that have both features. Sparse rows give a sparse matrix: blocks
-of rows are multiplied on each rank and summed up at the owners of the features
-(:mod:`.term_rows`). Dense rows give a dense matrix by the engine of the covariance.
+For a binary table, an entry of ``X'X`` is the number of rows that have both features; for counts or
+weights of documents, it measures how often two terms share a document. Sparse rows give a sparse
+matrix: each rank multiplies blocks of its rows, and the products are summed by the owners of the
+features (:mod:`hpcembed.operators.cooccurrence.distributed_sum`). Dense rows give a dense matrix,
+by the products of :mod:`hpcembed.operators.covariance.covariance`.
 
-The correlation is that of the covariance of :mod:`.covariance`, scaled by the deviations; of two
-binary features it is the phi coefficient. It is dense, also for sparse rows.
+The correlation matrix is the covariance matrix divided by the standard deviations; for two binary
+features it is the phi coefficient. It is dense, for sparse rows too.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from hpcembed.data.matrix import DataMatrix, RowSource, reading
-from hpcembed.operators.cooccurrence.count_matrix import TermRows, balanced_bounds
-from hpcembed.operators.cooccurrence.counts import BUFFER_BYTES, same_on_all_ranks, summed_parts
+from hpcembed.operators.cooccurrence.cooccurrence_matrix import CooccurrenceMatrix
+from hpcembed.operators.cooccurrence.distributed_sum import (
+    BUFFER_BYTES,
+    balanced_bounds,
+    sum_contributions,
+)
 from hpcembed.operators.cooccurrence.windows import PAIR_BYTES
+from hpcembed.operators.cooccurrence.word_cooccurrence import same_on_all_ranks
 from hpcembed.operators.covariance.covariance import (
     CovarianceOperator,
     covariance_triangle,
@@ -34,13 +40,13 @@ from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.operators.covariance.passes import Moments
 from hpcembed.runtime.errors import ConfigError, InputError
 
-__all__ = ["correlation", "feature_cooccurrence", "shared_rows"]
+__all__ = ["correlation", "feature_cooccurrence", "sparse_feature_cooccurrence"]
 
 
 def feature_cooccurrence(
     X: RowSource, *, binary: bool = False, buffer_bytes: int = BUFFER_BYTES
 ) -> PETSc.Mat:
-    """``X'X`` as a symmetric Mat of shape (d, d).
+    """Return ``X'X`` as a symmetric Mat of shape (d, d).
 
     Collective.
 
@@ -50,39 +56,47 @@ def feature_cooccurrence(
     binary : bool
         Count the rows in which both features are not zero.
     buffer_bytes : int
-        Memory of a rank for products that are not summed up yet; sparse rows only.
+        Memory of a rank for products that are not summed yet; sparse rows only.
 
     Returns
     -------
     PETSc.Mat
-        AIJ for sparse rows, dense otherwise; to be destroyed by the caller. The dense one is not
-        centred either: rows with a large mean lose digits of what is beside it.
+        AIJ for sparse rows, dense otherwise; to be destroyed by the caller. Entries are not
+        centred: a mean that is large beside the deviations costs digits.
+
+    Examples
+    --------
+    >>> rows = scipy.sparse.csr_array([[1.0, 1.0], [0.0, 2.0]])
+    >>> mat = feature_cooccurrence(DataMatrix(rows, np.zeros(2, int), MPI.COMM_SELF))
+    >>> mat.getValues([0, 1], [0, 1])
+    array([[1., 1.],
+           [1., 5.]])
+    >>> _ = mat.destroy()
     """
     if X.is_sparse:
-        return shared_rows(X, binary=binary, buffer_bytes=buffer_bytes).create_mat()
+        return sparse_feature_cooccurrence(X, binary=binary, buffer_bytes=buffer_bytes).create_mat()
     rows = _presence(X) if binary else X
     lower = shifted_triangle(rows, Moments(rows, centred=False), np.float64)
     lower *= max(X.n_rows - 1, 1)
     return symmetric_mat(X.comm, lower)
 
 
-def shared_rows(
+def sparse_feature_cooccurrence(
     X: RowSource, *, binary: bool = False, buffer_bytes: int = BUFFER_BYTES
-) -> TermRows:
-    """``X'X`` as sparse counts that :func:`.positive_information` takes.
+) -> CooccurrenceMatrix:
+    """Return ``X'X`` as a sparse matrix, for dense rows too.
 
-    Collective. Arguments as for :func:`feature_cooccurrence`; dense rows are taken as sparse ones,
-    for tables with many zeros.
+    Collective. Parameters as for :func:`feature_cooccurrence`.
 
     Returns
     -------
-    TermRows
-        Whole numbers are exact; others the same to rounding on any number of ranks.
+    CooccurrenceMatrix
+        Exact for whole numbers; otherwise the same to rounding on any number of ranks.
 
     Raises
     ------
     ConfigError
-        A buffer that has no room for the longest row.
+        A buffer that is too small for the longest row.
     """
     same_on_all_ranks(X.comm, binary=binary, buffer_bytes=buffer_bytes)
     stored = np.zeros(X.n_features)
@@ -91,8 +105,8 @@ def shared_rows(
         for block in _sparse_blocks(X):
             lengths = np.diff(block.indptr)
             longest = max(longest, int(lengths.max(initial=0)))
-            # a feature meets as many features as the rows that have it hold
-            stored += np.repeat(lengths, lengths) @ _onto(block)
+            # upper bound for a feature: the summed lengths of the rows that have it
+            stored += np.repeat(lengths, lengths) @ _entries_to_features(block)
     longest = X.comm.allreduce(longest, op=MPI.MAX)
     if buffer_bytes < PAIR_BYTES * longest:
         raise ConfigError(
@@ -102,21 +116,21 @@ def shared_rows(
     X.comm.Allreduce(MPI.IN_PLACE, stored)
     bounds = balanced_bounds(np.minimum(stored, X.n_features), X.comm.size)
     n_pairs = buffer_bytes // PAIR_BYTES
-    rows = summed_parts(X.comm, _products(X, binary, n_pairs), bounds, n_pairs)
+    rows = sum_contributions(X.comm, _products(X, binary, n_pairs), bounds, n_pairs)
     own = (int(bounds[X.comm.rank]), int(bounds[X.comm.rank + 1]))
-    return TermRows(rows, own, X.comm, True)
+    return CooccurrenceMatrix(rows, own, X.comm, True)
 
 
 def _sparse_blocks(X: RowSource) -> Iterator[Any]:
-    """This rank's rows without their zeros, some at a time; to be changed at will."""
+    """Yield copies of this rank's rows without stored zeros, block by block."""
     for _, block in X.blocks():
         rows = scipy.sparse.csr_array(block, copy=True)
         rows.eliminate_zeros()
         yield rows
 
 
-def _onto(block: Any) -> Any:
-    """Matrix that adds up numbers of entries into numbers of features."""
+def _entries_to_features(block: Any) -> Any:
+    """Return the 0-1 matrix (nnz, d) that maps each entry of a block to its feature."""
     entries = np.arange(block.nnz + 1)
     return scipy.sparse.csr_array(
         (np.ones(block.nnz), block.indices, entries), shape=(block.nnz, block.shape[1])
@@ -124,7 +138,7 @@ def _onto(block: Any) -> Any:
 
 
 def _products(X: RowSource, binary: bool, n_pairs: int) -> Iterator[Any]:
-    """Contributions of this rank's rows, each of at most that many products."""
+    """Yield the contributions of this rank's rows, each of at most `n_pairs` products."""
     for rows in _sparse_blocks(X):
         if binary:
             rows.data = (rows.data != 0).astype(np.float64)
@@ -135,14 +149,14 @@ def _products(X: RowSource, binary: bool, n_pairs: int) -> Iterator[Any]:
             end = int(np.searchsorted(pairs, done + n_pairs, side="right"))
             if end > begin:
                 yield _product(rows[begin:end], rows[begin:end])
-            else:  # a row that is too long by itself
+            else:  # a single row with too many products
                 end = begin + 1
                 yield from _by_columns(rows[begin:end], n_pairs)
             begin = end
 
 
 def _by_columns(row: Any, n_pairs: int) -> Iterator[Any]:
-    """Contribution of one row, some of its entries with all at a time."""
+    """Yield the contribution of one row, a part of its entries times all at a time."""
     step = n_pairs // row.nnz
     for first in range(0, row.nnz, step):
         part = slice(first, min(first + step, row.nnz))
@@ -153,12 +167,12 @@ def _by_columns(row: Any, n_pairs: int) -> Iterator[Any]:
 
 
 def _product(left: Any, right: Any) -> Any:
-    """``left' right``, rows sorted."""
+    """Return ``left' right`` with sorted rows."""
     return (left.T.tocsr() @ right).tocsc().tocsr()
 
 
 def _presence(X: RowSource) -> DataMatrix:
-    """A byte for each entry: 1 where it is not zero."""
+    """Return the table of nonzero entries: a byte 1 or 0 each."""
     rows = np.empty((X.n_local, X.n_features), np.uint8)
     with reading(X):
         for first, block in X.blocks():
@@ -167,20 +181,29 @@ def _presence(X: RowSource) -> DataMatrix:
 
 
 def correlation(X: RowSource) -> CovarianceOperator:
-    """Correlations of the features, as a dense Mat of shape (d, d).
+    """Return the correlation matrix of the features, a dense Mat of shape (d, d).
 
     Collective: three reductions.
 
     Returns
     -------
     CovarianceOperator
-        ``variances`` are the diagonal: 1, but 0 for constant features, whose correlation with
-        others is not defined; their rows and columns are zero.
+        ``variances`` is the diagonal: 1, or 0 for constant features. Their correlation is not
+        defined, and their rows and columns are zero.
 
     Raises
     ------
     InputError
-        When there are fewer than two rows.
+        Fewer than two rows.
+
+    Examples
+    --------
+    >>> rows = np.array([[1.0, 2.0], [2.0, 0.0], [3.0, 4.0]])
+    >>> operator = correlation(DataMatrix(rows, np.zeros(3, int), MPI.COMM_SELF))
+    >>> operator.mat.getValues([0, 1], [0, 1])
+    array([[1. , 0.5],
+           [0.5, 1. ]])
+    >>> operator.destroy()
     """
     if X.n_rows < 2:
         raise InputError(f"a correlation needs at least 2 rows, got {X.n_rows}")
@@ -194,8 +217,8 @@ def correlation(X: RowSource) -> CovarianceOperator:
 def _scaled(
     lower: NDArray[np.float64], mean: NDArray[np.float64], variances: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The triangle over the deviations of both features, in place."""
-    # constant to rounding: what is left is of the size of the rounding of the mean
+    """Divide the triangle by the standard deviations of both features, in place."""
+    # constant to rounding: the deviation is of the size of the rounding error of the mean
     varies = variances > (8 * np.finfo(float).eps * np.abs(mean)) ** 2
     inverse = np.where(varies, 1 / np.sqrt(np.where(varies, variances, 1.0)), 0.0)
     lower *= inverse[:, None]

@@ -1,21 +1,21 @@
-"""Documents that are lines or CSV records of a file, each rank reading those of its byte range.
+"""Documents that are lines or CSV records of a file; each rank reads those of its byte range.
 
-``LineDocuments``: a label, a blank or tab, the text; without labels the whole line is the text.
-Lines of blanks are no documents. ``CsvDocuments``: a header names the columns, one of which is the
-text. Texts in quotes may hold line breaks, so the beginning of a record cannot be seen from a
-line alone: every rank counts the quotes of its range, and the number of quotes before a line says
-whether the line begins inside a text (RFC 4180: a quote inside a text is doubled, so inside means
-an odd number). A record with a quote out of place is refused, with its line.
+:class:`LineDocuments`: each line is a label, a blank or tab, and the text; without labels the whole
+line is the text. Blank lines are skipped. :class:`CsvDocuments`: a header names the columns, one of
+which is the text. Quoted texts may contain line breaks, so a line alone does not show where a
+record begins: each rank counts the quotes in its range, and a line begins inside a text if and only
+if an odd number of quotes precedes it (RFC 4180: a quote inside a text is doubled). A record with a
+misplaced quote is refused with its line number.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -25,25 +25,13 @@ from hpcembed.data.labels import LocalLabels, labels_from_text, unusable
 from hpcembed.data.line_ranges import LineRange, TextFile, estimate_rows, line_blocks, share_lines
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
 from hpcembed.data.text.cleaning import Cleaner
+from hpcembed.data.text.documents import no_labels
 from hpcembed.runtime.errors import ConfigError, InputError
 
-__all__ = ["CsvDocuments", "LineDocuments", "RecordSource"]
+__all__ = ["CsvDocuments", "LineDocuments"]
 
 _LONGEST_RECORD = 64 * 2**20
 _BLANK = re.compile(r"[ \t]")
-
-
-class RecordSource(Protocol):
-    """Documents that are parts of files."""
-
-    def n_rows_expected(self) -> tuple[int | None, bool]:
-        """Number of documents, None where not known, and whether it is an estimate."""
-
-    def share(self, comm: MPI.Comm) -> int:
-        """Find out what this rank reads; its bytes. Collective."""
-
-    def read(self, cleaner: Cleaner) -> tuple[list[str], LocalLabels]:
-        """This rank's texts and labels. Not collective."""
 
 
 class LineDocuments:
@@ -52,7 +40,8 @@ class LineDocuments:
     Raises
     ------
     InputError
-        A file that is missing, empty, compressed in a way other than gzip, or without line feeds.
+        A file that is missing, empty, compressed with another program than gzip, or without line
+        feeds.
     """
 
     def __init__(self, paths: Sequence[Path], *, labelled: bool) -> None:
@@ -66,18 +55,18 @@ class LineDocuments:
         self._ranges: list[LineRange] = []
 
     def n_rows_expected(self) -> tuple[int | None, bool]:
-        """Lines, judged by the beginning of each file. Not collective."""
+        """Return the number of lines, estimated from the beginning of each file."""
         return estimate_rows(self._files, has_blanks=True)
 
     def share(self, comm: MPI.Comm) -> int:
-        """Find out which lines this rank reads; their bytes. Collective."""
+        """Assign lines to ranks; return the bytes of this rank's. Collective."""
         self._ranges, n_rows = share_lines(self._files, comm, has_blanks=True)
         if n_rows == 0:
             raise InputError(f"{self._name}: no documents: all lines are blank")
         return sum(lines.end - lines.begin + 128 * lines.n_rows for lines in self._ranges)
 
     def read(self, cleaner: Cleaner) -> tuple[list[str], LocalLabels]:
-        """This rank's texts and labels. Not collective."""
+        """Read this rank's texts and labels, after :meth:`share`. Not collective."""
         texts: list[str] = []
         labels: list[str] = []
         for lines in self._ranges:
@@ -93,9 +82,11 @@ class LineDocuments:
                     if self._labelled:
                         label, *rest = _BLANK.split(text.strip(" \t"), maxsplit=1)
                         text = rest[0] if rest else ""
-                        labels.append(_usable(label, name))
+                        labels.append(_checked_label(label, name))
                     texts.append(cleaner.clean(text))
-        return texts, _labels(labels if self._labelled else None, len(texts), self._name)
+        if self._labelled:
+            return texts, labels_from_text(labels, self._name, 0)
+        return texts, no_labels(len(texts))
 
 
 class CsvDocuments:
@@ -105,14 +96,14 @@ class CsvDocuments:
     ----------
     text_column : str
     label_column : str or None
-        None where documents have no labels.
+        None if documents have no labels.
     delimiter : str
         A character, ``tab``, ``blank`` or ``auto``.
 
     Raises
     ------
     InputError, ConfigError
-        A file that is missing, empty or without these columns; columns that differ.
+        A file that is missing, empty or without these columns; files with different columns.
     """
 
     def __init__(
@@ -125,11 +116,11 @@ class CsvDocuments:
                 raise InputError(
                     f"{header.file.path}: its columns differ from those of {first.file.path}"
                 )
-        self._text = _text_place(first, text_column)
+        self._text = _text_index(first, text_column)
         if first.label == self._text:
             raise ConfigError(f"data.text_column and data.label_column are both {text_column!r}")
         self._name = ", ".join(map(str, paths))
-        # A header of one column has no separator to be seen, which reads as blanks.
+        # A header of one column contains no separator: auto then takes it for blanks.
         guessed = first.delimiter == " " and delimiter == "auto"
         self._delimiter = "," if guessed else first.delimiter
         self._files = [header.file for header in self._headers]
@@ -137,11 +128,11 @@ class CsvDocuments:
         self._open: list[bool] = []
 
     def n_rows_expected(self) -> tuple[int | None, bool]:
-        """Lines, judged by the beginning of each file; records are fewer. Not collective."""
+        """Return the number of lines, estimated likewise; records may be fewer."""
         return estimate_rows(self._files)[0], True
 
     def share(self, comm: MPI.Comm) -> int:
-        """Find out which lines this rank reads; their bytes. Collective."""
+        """Assign lines to ranks; return the bytes of this rank's. Collective."""
         self._ranges, n_rows = share_lines(self._files, comm, mark=b'"')
         if n_rows == 0:
             raise InputError(f"{self._name}: no documents below the header")
@@ -156,7 +147,7 @@ class CsvDocuments:
         return sum(lines.end - lines.begin + 128 * lines.n_rows for lines in self._ranges)
 
     def read(self, cleaner: Cleaner) -> tuple[list[str], LocalLabels]:
-        """This rank's texts and labels. Not collective."""
+        """Read this rank's texts and labels, after :meth:`share`. Not collective."""
         texts: list[str] = []
         labels: list[str] = []
         header = self._headers[0]
@@ -167,20 +158,20 @@ class CsvDocuments:
                     fields = self._fields(cleaner.decode(raw, name), name)
                     texts.append(cleaner.clean(fields[self._text]))
                     if header.label is not None:
-                        labels.append(_usable(fields[header.label], name))
-        source = self._name
-        if header.label is not None:
-            source += f", column {header.names[header.label]}"
-        return texts, _labels(None if header.label is None else labels, len(texts), source)
+                        labels.append(_checked_label(fields[header.label], name))
+        if header.label is None:
+            return texts, no_labels(len(texts))
+        source = f"{self._name}, column {header.names[header.label]}"
+        return texts, labels_from_text(labels, source, 0)
 
     def _fields(self, record: str, name: str) -> list[str]:
-        """The fields of one record; `name` is for messages."""
+        """Fields of one record; `name` is for messages."""
         try:
-            # One string, line breaks and all: a quote out of place cannot make two records of it.
+            # One string with its line breaks: a misplaced quote cannot split it into two records.
             fields = next(csv.reader([record], delimiter=self._delimiter, strict=True))
         except csv.Error as error:
             reason = str(error)
-            if reason.startswith("new-line"):  # the record went on behind an odd quote
+            if reason.startswith("new-line"):  # the record extends past a misplaced quote
                 reason = "a quote stands inside a text that is not in quotes"
             raise InputError(
                 f"{name}: the quotes of this record are broken ({reason}): put a text with quotes "
@@ -189,12 +180,12 @@ class CsvDocuments:
         expected = len(self._headers[0].names)
         if len(fields) != expected:
             raise InputError(
-                f"{name}: {len(fields)} fields where the header has {expected}: mend it"
+                f"{name}: {len(fields)} fields where the header has {expected}: correct the record"
             )
         return fields
 
 
-def _text_place(header: CsvHeader, text_column: str) -> int:
+def _text_index(header: CsvHeader, text_column: str) -> int:
     shown = ", ".join(header.names[:40])
     if not text_column:
         raise ConfigError(
@@ -210,12 +201,12 @@ def _text_place(header: CsvHeader, text_column: str) -> int:
 
 
 def _records(lines: LineRange, is_open: bool) -> Iterator[tuple[int, bytes]]:
-    """Records that begin in a range of lines, each with the number of its first line.
+    """Yield the records that begin in a range of lines, each with the number of its first line.
 
     Parameters
     ----------
     is_open : bool
-        Whether the first line belongs to a record that began before.
+        Whether the first line belongs to a record that begins before the range.
     """
     record: list[bytes] = []
     begin, n_bytes = 0, 0
@@ -228,15 +219,15 @@ def _records(lines: LineRange, is_open: bool) -> Iterator[tuple[int, bytes]]:
         if not record:
             begin, n_bytes = number, 0
         is_open ^= bool(raw.count(b'"') % 2)
-        if skipping:  # the end of what another rank reads
+        if skipping:  # the end of a record that another rank reads
             skipping = is_open
             continue
         record.append(raw)
         n_bytes += len(raw)
         if n_bytes > _LONGEST_RECORD:
             raise InputError(
-                f"{lines.file.path}: line {begin}: a record of more than 64 MiB: is a quote not "
-                "closed?"
+                f"{lines.file.path}: line {begin}: a record of more than 64 MiB: check that its "
+                "quotes are closed"
             )
         if not is_open:
             yield begin, b"".join(record)
@@ -246,41 +237,25 @@ def _records(lines: LineRange, is_open: bool) -> Iterator[tuple[int, bytes]]:
 
 
 def _lines(lines: LineRange) -> Iterator[tuple[int, bool, bytes]]:
-    """Lines of a range, then those behind it: number, whether behind it, bytes."""
+    """Yield the lines of a range, then those after it: number, whether after it, bytes."""
     number = lines.first_line
-    for raw in _single(lines.file, lines.begin, lines.end):
-        yield number, False, raw
-        number += 1
-    for raw in _single(lines.file, lines.end, 2**62):
-        yield number, True, raw
-        number += 1
+    for is_beyond, begin, end in ((False, lines.begin, lines.end), (True, lines.end, 2**62)):
+        for block in line_blocks(lines.file, begin, end):
+            for raw in io.BytesIO(block):
+                yield number, is_beyond, raw
+                number += 1
 
 
-def _single(file: TextFile, begin: int, end: int) -> Iterator[bytes]:
-    for block in line_blocks(file, begin, end):
-        pieces = block.split(b"\n")
-        for raw in pieces[:-1]:
-            yield raw + b"\n"
-        if pieces[-1]:
-            yield pieces[-1]
-
-
-def _usable(label: str, name: str) -> str:
+def _checked_label(label: str, name: str) -> str:
     reason = unusable(label.strip())
     if reason:
         raise InputError(f"{name}: the label is {reason}: remove such documents")
     return label
 
 
-def _labels(labels: list[str] | None, n_documents: int, source: str) -> LocalLabels:
-    if labels is not None:
-        return labels_from_text(labels, source, 0)
-    return LocalLabels(np.zeros(n_documents, dtype=np.int64), ("",), "no labels")
-
-
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Let the csv module read texts of any length; its limit is one of the whole process."""
+    """Raise the limit of the csv module, which holds for the whole process, to 64 MiB a text."""
     before = csv.field_size_limit(_LONGEST_RECORD)
     try:
         yield

@@ -1,7 +1,7 @@
-"""Training and test documents become tables of weighted terms.
+"""Training and test documents to document-term matrices.
 
-The split comes first, then vocabulary and idf are learned from the training documents of all ranks
-(:mod:`hpcembed.data.text.vocabulary_learning`); each rank makes the rows of its own documents.
+The split comes first. Vocabulary and idf are then learned from the training documents of all ranks
+(:mod:`hpcembed.data.text.vocabulary_learning`), and each rank vectorises its own documents.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from hpcembed.data.dataset import Table
 from hpcembed.data.settings import DataSettings
-from hpcembed.data.text import TermRows, TermWeights, TokenIds, index_tokens
-from hpcembed.data.text.documents import rules_of
+from hpcembed.data.text.formats import rules_of
 from hpcembed.data.text.term_relevance import term_relevance
+from hpcembed.data.text.tokens import TokenIds, index_tokens
+from hpcembed.data.text.vectoriser import TermWeights, Vectoriser
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary
 from hpcembed.runtime.memory import check_fits
 from hpcembed.runtime.ranks import agreement
 
-__all__ = ["as_term_rows"]
+__all__ = ["vectorise_tables"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +33,10 @@ _log = logging.getLogger(__name__)
 _BYTES_PER_TOKEN = 48
 
 
-def as_term_rows(
+def vectorise_tables(
     train: Table, test: Table, config: DataSettings, comm: MPI.Comm, available_bytes: int
-) -> tuple[Table, Table, TermRows]:
-    """The same tables with rows of terms in the place of texts, and what makes such rows.
+) -> tuple[Table, Table, Vectoriser]:
+    """Replace the texts of two tables by rows of document-term matrices.
 
     Collective.
 
@@ -45,13 +46,21 @@ def as_term_rows(
         Their rows are arrays of str, shape (n_local,).
     config : DataSettings
         Weighting and limits of the vocabulary.
+    available_bytes : int
+        Memory that a rank may use.
+
+    Returns
+    -------
+    train, test : Table
+    vectoriser : Vectoriser
+        Makes rows of new texts.
 
     Raises
     ------
     InputError
-        The training documents hold no term that passes the limits.
+        The training documents have no term within the limits.
     MemoryLimitError
-        A rank's rows do not fit.
+        The rows of a rank do not fit.
     """
     indexed: list[TokenIds] = []
     with agreement(comm):
@@ -72,25 +81,25 @@ def as_term_rows(
         source=", ".join(config.train),
     )
     weights = TermWeights(config.weighting, config.sublinear_tf, config.smooth_idf, config.norm)
-    plain = TermRows(vocabulary, weights)
+    plain = Vectoriser(vocabulary, weights)
     counts: list[Any] = []
     with agreement(comm):
         counts = [plain.counts(part) for part in indexed]
     relevance: NDArray[np.float64] | None = None
     if config.relevance == "classes":
         relevance = term_relevance(counts[0], train.labels, len(train.class_names), comm)
-    term_rows = TermRows(vocabulary, weights, relevance, rules_of(config))
+    vectoriser = Vectoriser(vocabulary, weights, relevance, rules_of(config))
     tables: list[Table] = []
     with agreement(comm):
         tables = [
-            replace(table, rows=term_rows.weighted(part), feature_names=vocabulary.terms)
+            replace(table, rows=vectoriser.apply_weights(part), feature_names=vocabulary.terms)
             for table, part in zip((train, test), counts, strict=True)
         ]
-    _report(tables, config, comm)
-    return tables[0], tables[1], term_rows
+    _warn_of_empty_rows(tables, config, comm)
+    return tables[0], tables[1], vectoriser
 
 
-def _report(tables: Sequence[Table], config: DataSettings, comm: MPI.Comm) -> None:
+def _warn_of_empty_rows(tables: Sequence[Table], config: DataSettings, comm: MPI.Comm) -> None:
     empty = np.array([np.count_nonzero(np.diff(table.rows.indptr) == 0) for table in tables])
     comm.Allreduce(MPI.IN_PLACE, empty)
     if comm.rank == 0 and empty.any():

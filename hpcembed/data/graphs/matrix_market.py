@@ -1,0 +1,91 @@
+"""Graphs as Matrix Market files.
+
+An entry (i, j) is an edge from i to j with its weight. A symmetric file stores one triangle and
+stands for both. Each rank reads its own range of lines, or of rows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.data.graphs.edge_list import EDGE_BYTES
+from hpcembed.data.graphs.graph import LocalEdges
+from hpcembed.data.line_ranges import line_blocks, share_lines
+from hpcembed.data.tables.matrix_market import checked_columns, read_rows
+from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_header
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.ranks import agreement, ownership_range
+
+__all__ = ["read_matrix_market"]
+
+_Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+
+def read_matrix_market(path: Path, comm: MPI.Comm) -> LocalEdges:
+    """Read this rank's entries of a Matrix Market file.
+
+    Collective.
+
+    Raises
+    ------
+    InputError
+        On all ranks: a matrix that is not square, a bad line.
+    MemoryLimitError
+    """
+    header: Any = None
+    with agreement(comm):
+        header = read_matrix_header(path)
+        if header.n_rows != header.n_columns:
+            raise InputError(
+                f"{path}: {header.n_rows} x {header.n_columns}: a graph has as many rows as columns"
+            )
+    share = -(-2 * header.n_entries // comm.size)
+    check_fits(share * EDGE_BYTES, available_per_rank(comm), f"reading {path}", "use more ranks")
+    i, j, w = (_coordinates if header.is_coordinate else _dense)(header, comm)
+    return LocalEdges(i, j, None if header.is_pattern else w, header.n_rows, str(path))
+
+
+def _coordinates(header: MatrixHeader, comm: MPI.Comm) -> _Entries:
+    types = {"i": "int64", "j": "int64"} | ({} if header.is_pattern else {"value": "float64"})
+    ranges, _ = share_lines([header.file], comm, has_comments=True, has_blanks=True)
+    pieces: list[_Entries] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    count = 0
+    with agreement(comm):
+        for part in ranges:
+            line = part.first_line
+            for block in line_blocks(part.file, part.begin, part.end):
+                columns = checked_columns(header, types, block, line)
+                line += block.count(b"\n")
+                if not columns:
+                    continue
+                i, j = columns[0] - 1, columns[1] - 1
+                w = np.ones(len(i)) if header.is_pattern else columns[2]
+                count += len(i)
+                pieces.append((i, j, w))
+                if header.symmetry != "general":
+                    off = i != j
+                    mirrored = -w[off] if header.symmetry == "skew-symmetric" else w[off]
+                    pieces.append((j[off], i[off], mirrored))
+    found = comm.allreduce(count)
+    if found != header.n_entries:
+        raise InputError(
+            f"{header.file.path}: {found} entries where its header declares {header.n_entries}: "
+            "copy or write it again"
+        )
+    i, j, w = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    return i, j, w
+
+
+def _dense(header: MatrixHeader, comm: MPI.Comm) -> _Entries:
+    start, stop = ownership_range(header.n_rows, comm)
+    rows: Any = None
+    with agreement(comm):
+        rows = read_rows(header, start, stop)
+    i, j = np.nonzero(rows)
+    return i + start, j.astype(np.int64), np.asarray(rows[i, j], dtype=np.float64)
