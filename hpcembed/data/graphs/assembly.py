@@ -156,7 +156,7 @@ def _with_counts(rows: Any, node_ids: NDArray[np.int64], comm: MPI.Intracomm, na
 
 
 def _largest_component(graph: Graph) -> Graph:
-    """Return the largest component, its nodes divided anew among the ranks. Collective."""
+    """Return the largest component, its nodes redistributed over the ranks. Collective."""
     comm, n, rows = graph.comm, graph.n_nodes, graph.rows
     (root,) = largest_components(comm, graph.components, n, 1)
     keep = graph.components == root
@@ -170,13 +170,13 @@ def _largest_component(graph: Graph) -> Graph:
     entries = _entries(comm, n_kept, row_of[kept], column_of[kept], rows.data[kept], np.add)
     owners = node_owners(numbers[keep], n_kept, comm)
     (node_ids,) = exchange(comm, owners, [graph.node_ids[keep]])
-    lone = _with_counts(_csr(entries, n_kept, comm), node_ids, comm, graph.name)
+    largest = _with_counts(_csr(entries, n_kept, comm), node_ids, comm, graph.name)
     if comm.rank == 0:
         _log.info(
             "%s: %s of %s nodes lie in the largest of %s components",
             graph.name, f"{n_kept:,}", f"{n:,}", f"{graph.n_components:,}",
         )  # fmt: skip
-    return lone
+    return largest
 
 
 def _symmetric_rows(

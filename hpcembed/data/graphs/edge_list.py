@@ -85,11 +85,11 @@ def pair_columns(path: Path, pair: str) -> PairColumns:
         while line := stream.readline(_LONGEST_LINE):
             number += 1
             if len(line) == _LONGEST_LINE:
-                raise InputError(f"{path}: line {number}: 64 KiB without an end: no {pair}")
+                raise InputError(f"{path}: line {number}: longer than 64 KiB: no {pair}")
             fields = _fields(line, _delimiter(line))
             if any(field.lstrip("+-")[:1].isdigit() for field in fields) or header:
                 if fields and len(fields) < 2:
-                    raise InputError(f"{path}: line {number}: one column: {pair} needed")
+                    raise InputError(f"{path}: line {number}: one column where {pair} are needed")
                 if fields:
                     return PairColumns(
                         TextFile(path, offset, number), _delimiter(line), len(fields), header

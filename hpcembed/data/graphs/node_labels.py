@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 def read_label_lines(path: Path, comm: MPI.Comm) -> tuple[NDArray[np.int64], LocalLabels]:
     """Read the ids and labels of this rank's lines.
 
-    Collective. A line that is taken for a header, and columns that are ignored, are logged once.
+    Collective. A header line and ignored columns are logged once.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def read_label_lines(path: Path, comm: MPI.Comm) -> tuple[NDArray[np.int64], Loc
                     if len(fields) > 2 and not further:
                         further = (
                             f"line {number}: {fields[1][:40]!r} is the label, further columns are "
-                            "left alone: names of several words go behind a comma"
+                            "ignored: separate names of several words by a comma"
                         )
                 line += block.count(b"\n")
         labels = labels_from_text(texts, str(path), ranges[0].first_row if ranges else 0)
@@ -68,5 +68,5 @@ def read_label_lines(path: Path, comm: MPI.Comm) -> tuple[NDArray[np.int64], Loc
     if first and comm.rank == 0:
         _log.info("%s: %s", path, first)
     if columns.header and comm.rank == 0:
-        _log.info("%s: the first line, %r, is taken for a header", path, columns.header)
+        _log.info("%s: the first line, %r, is read as a header", path, columns.header)
     return np.array(ids, dtype=np.int64), labels

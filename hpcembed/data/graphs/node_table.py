@@ -1,8 +1,9 @@
-"""A graph as a table for jobs: a row for every node that has a label, beside the whole graph.
+"""A graph as the table of a job: one row for each labelled node, together with the whole graph.
 
-What the rows hold, which is the uncompressed input of a network: the attributes of the nodes,
-smoothed over the graph where the job asks for it; without attributes the row of the adjacency
-matrix; where there are no labels either, so that no network is trained, the degree alone.
+A row is the uncompressed input of a network: the attributes of its node, smoothed over the graph if
+the job requests it, or the node's row of the adjacency matrix if there are no attributes. Without
+labels no network is trained; every node then has a row, which is its degree if there are no
+attributes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hpcembed.runtime.errors import ConfigError
 
 __all__ = ["GraphTable", "has_classes", "open_graph"]
 
-#: The class of all nodes where there are no labels.
+#: Class of all nodes of a graph without labels.
 _NO_CLASS = "node"
 
 #: ``smooth(graph, rows, steps, kind=...)``
@@ -35,7 +36,7 @@ Smooth = Callable[..., Any]
 def open_graph(
     config: DataSettings, graph: GraphSettings, data_dir: Path, smooth: Smooth | None
 ) -> GraphTable:
-    """Find the files of a graph. Not collective.
+    """Check the files of a graph. Not collective.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def open_graph(
 
 
 def has_classes(dataset: Dataset) -> bool:
-    """Whether rows are told apart by labels. Not collective."""
+    """Whether the rows of a data set have labels. Not collective."""
     return dataset.train.nodes is None or dataset.train.class_names != (_NO_CLASS,)
 
 
@@ -61,7 +62,7 @@ class GraphTable:
     Parameters
     ----------
     files : tuple of Path
-        The graph, and the file of labels where there is one; none for graphs that are made.
+        The graph, and the file of labels if there is one; none for generated graphs.
     smooth : callable, optional
         :func:`hpcembed.operators.graph.smoothing.smooth`, which lies above this layer.
     """
@@ -77,17 +78,17 @@ class GraphTable:
 
     @property
     def summary(self) -> Summary:
-        """What is known before reading. Not collective."""
+        """Sizes that are known before reading."""
         if self.files:
             return Summary(None, None, np.dtype(np.float64), is_sparse=True)
         return Summary(self.graph.n_nodes, 1, np.dtype(np.float64))
 
     def measure(self, comm: MPI.Comm) -> int:
-        """Nothing beforehand: the readers look at the memory themselves. Collective."""
+        """Return 0: the readers of graphs check the memory themselves."""
         return 0
 
     def read(self, comm: MPI.Comm) -> RawTable:
-        """This rank's rows. Collective."""
+        """Read this rank's rows. Collective."""
         found = self._read(cast(MPI.Intracomm, comm))
         graph = found.graph
         has_labels = bool(found.class_names)

@@ -192,7 +192,7 @@ def _require_arrays(path: Path, prefix: str, layout: str, names: tuple[str, ...]
 
 def _shape(array: StoredArray) -> tuple[int, int]:
     if array.shape != (2,):
-        raise InputError(f"{array.name}: shape {array.shape}: two numbers, of rows and columns")
+        raise InputError(f"{array.name}: shape {array.shape}: two numbers needed, rows and columns")
     n_rows, n_columns = _integers(array, 0, 2).tolist()
     if min(n_rows, n_columns) < 1:
         raise InputError(f"{array.name}: {n_rows} x {n_columns}: the matrix is empty")
@@ -208,8 +208,8 @@ def _integers(array: StoredArray, first: int, last: int) -> NDArray[np.int64]:
         bad = np.flatnonzero(values != np.floor(values))
         if bad.size:
             raise InputError(
-                f"{array.name}: {values[bad[0]]} at place {first + int(bad[0])} is no whole "
-                "number: save it as integers"
+                f"{array.name}: {values[bad[0]]} at index {first + int(bad[0])} is not a "
+                "whole number: save it as integers"
             )
     with np.errstate(invalid="ignore"):  # infinity becomes a number that is refused by the shape
         return values.astype(np.int64)

@@ -8,7 +8,7 @@ rank holds all ids.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from mpi4py import MPI
@@ -108,7 +108,7 @@ def nodes_of_ids(
 
 def _answers(
     comm: MPI.Comm,
-    owners: NDArray[np.integer],
+    owners: NDArray[np.integer[Any]],
     requests: NDArray[np.int64],
     answer: Callable[[NDArray[np.int64]], NDArray[np.int64]],
 ) -> NDArray[np.int64]:

@@ -99,7 +99,7 @@ def read_labelled_graph(
     labels: Path | None = None,
     labels_key: str = "labels",
 ) -> LabelledGraph:
-    """Read a graph, with labels and attributes of its nodes if there are any.
+    r"""Read a graph, with labels and attributes of its nodes if there are any.
 
     Collective.
 
@@ -118,6 +118,17 @@ def read_labelled_graph(
     ------
     InputError, ConfigError, MemoryLimitError
         On all ranks.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path, labels = Path(folder, "path.txt"), Path(folder, "labels.txt")
+    ...     _ = path.write_text("10 20\n20 30\n")
+    ...     _ = labels.write_text("30 red\n10 blue\n")
+    ...     found = read_labelled_graph(path, MPI.COMM_SELF, labels=labels)
+    >>> found.class_names, found.labels
+    (('blue', 'red'), array([ 0, -1,  1]))
     """
     options.check()
     path = Path(path)
@@ -148,9 +159,9 @@ def _codes_of_nodes(
     known = nodes >= 0
     n_left, n_kept = comm.allreduce(np.array([np.sum(~known), np.sum(known)]))
     advice = "; set graph.components = all to keep them" if components == "largest" else ""
-    left = f"labels of nodes that the graph lacks: {n_left}{advice}"
+    left = f"labels of nodes that are not in the graph: {n_left}{advice}"
     if n_kept == 0:
-        raise InputError(f"{texts.source}: no label is of a node of the graph: {left}")
+        raise InputError(f"{texts.source}: no label belongs to a node of the graph: {left}")
     if n_left and comm.rank == 0:
         _log.info("%s: %s", texts.source, left)
     try:
@@ -165,5 +176,5 @@ def _codes_of_nodes(
         other = np.flatnonzero(labels[nodes - graph.start] != codes)
         if other.size:
             node = int(graph.node_ids[nodes[other[0]] - graph.start])
-            raise InputError(f"{texts.source}: node {node} has two labels: leave one")
+            raise InputError(f"{texts.source}: node {node} has two labels: remove one")
     return labels, names

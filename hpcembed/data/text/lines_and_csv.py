@@ -120,7 +120,7 @@ class CsvDocuments:
         if first.label == self._text:
             raise ConfigError(f"data.text_column and data.label_column are both {text_column!r}")
         self._name = ", ".join(map(str, paths))
-        # A header of one column contains no separator: auto then takes it for blanks.
+        # A header of one column contains no separator, which `auto` reads as a blank.
         guessed = first.delimiter == " " and delimiter == "auto"
         self._delimiter = "," if guessed else first.delimiter
         self._files = [header.file for header in self._headers]
@@ -172,7 +172,7 @@ class CsvDocuments:
         except csv.Error as error:
             reason = str(error)
             if reason.startswith("new-line"):  # the record extends past a misplaced quote
-                reason = "a quote stands inside a text that is not in quotes"
+                reason = "a quote is inside a text that is not in quotes"
             raise InputError(
                 f"{name}: the quotes of this record are broken ({reason}): put a text with quotes "
                 "in quotes and double the inner ones"

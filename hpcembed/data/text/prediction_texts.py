@@ -86,7 +86,7 @@ def _format(config: DataSettings, path: Path) -> str:
 
 
 def _start_with_classes(table: RawTable, class_names: Collection[str], comm: MPI.Comm) -> bool:
-    """Whether there is a line with a word and all such lines start with a class. Collective."""
+    """Whether all lines with a word, at least one, start with a class name. Collective."""
     first_words = [text.split(maxsplit=1)[0] for text in table.rows if text.split()]
     known = all(word in class_names for word in first_words)
     found = bool(comm.allreduce(bool(first_words), op=MPI.LOR))

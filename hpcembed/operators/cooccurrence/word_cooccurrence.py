@@ -165,5 +165,5 @@ def same_on_all_ranks(comm: MPI.Intracomm, **settings: object) -> None:
         values = sorted({of_rank[name] for of_rank in of_all})
         if len(values) > 1:
             raise ConfigError(
-                f"{name} differs between ranks: {', '.join(values)}: give all the same"
+                f"{name} differs between ranks: {', '.join(values)}: give all ranks the same value"
             )

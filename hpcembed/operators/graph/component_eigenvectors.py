@@ -1,9 +1,10 @@
 """Eigenvectors of normalised graph operators that the connected components give without a solver.
 
-Each component C with edges gives N the eigenvector D^1/2 1_C for eigenvalue 1. It gives 2 I - L the
-same vector for eigenvalue 2, and each isolated node gives it a unit vector. A Krylov space contains
-one vector of such an eigenspace, so a solver would find the others one after another. With these
-vectors given, the solver stays orthogonal to them and finds the structure inside the components.
+For each component C with edges, D^1/2 1_C is an eigenvector of N with eigenvalue 1, and of 2 I - L
+with eigenvalue 2. For each isolated node, its unit vector is an eigenvector of 2 I - L with
+eigenvalue 2. A Krylov space contains one vector of each eigenspace, so a solver would find these
+vectors one after another. A solver that stays orthogonal to them finds the structure inside the
+components.
 
 Reference: U. von Luxburg, A tutorial on spectral clustering, Statistics and Computing 17 (2007),
 Proposition 4.

@@ -259,7 +259,7 @@ def _normalized_mat(graph: Graph, roots: NDArray[np.float64], shifted: bool) -> 
 
 
 def _with_diagonal(graph: Graph) -> Any:
-    """Return the rows with a stored entry, perhaps zero, at each place of the diagonal."""
+    """Return the rows with a stored entry, possibly zero, at each place of the diagonal."""
     n_local = graph.n_local
     own = np.arange(n_local)
     # Through COO, because sums of sparse arrays drop zeros.

@@ -1,4 +1,4 @@
-"""Graph files: what their lines mean, what is refused and how it is said."""
+"""Graph files: the meaning of their lines, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_separators_comments_headers_and_weights(tmp_path, text, weights):
         ("0 1 0.5\n1 2 heavy\n", r"line 2: weight 'heavy': not a number"),
         ("0 1 0.5\n1 2 -3\n", r"line 2: weight '-3': negative"),
         ("0 1\r1 2\r", r"near line 1: lines that end in a carriage return alone"),
-        ("5\n", r"line 1: one column"),
+        ("5\n", r"line 1: one column where two node ids are needed"),
         ("# nothing\n", r"no line with two node ids"),
         ("a b\nc d\n", r"line 2: node id 'c'"),
     ],
@@ -84,7 +84,7 @@ def test_bad_lines_are_named(tmp_path, text, message):
         read(tmp_path, text)
 
 
-def test_negative_weights_where_they_are_wanted(tmp_path):
+def test_negative_weights_are_kept_on_request(tmp_path):
     graph = read(tmp_path, "0 1 -2\n", negative_weights="keep")
     assert graph.rows.toarray().tolist() == [[0, -2], [-2, 0]]
 
@@ -115,14 +115,14 @@ def test_duplicates_directions_and_loops(tmp_path, options, expected):
     assert graph.n_isolated == np.sum(~dense.any(axis=1))
 
 
-def test_weights_that_add_up_beyond_numbers(tmp_path):
+def test_infinite_sums_of_weights_are_refused(tmp_path):
     text = "0 1 1e308\n0 1 1e308\n"
     with pytest.raises(InputError, match=r"g.txt: weights of one edge add up beyond 1e308"):
         read(tmp_path, text)
     assert read(tmp_path, text, duplicates="once").rows.data.tolist() == [1e308, 1e308]
 
 
-def test_the_largest_component_is_kept_and_said(tmp_path, caplog):
+def test_the_largest_component_is_kept_and_logged(tmp_path, caplog):
     text = "9 8\n1 2\n2 3\n5 5\n"
     with caplog.at_level(logging.INFO, logger="hpcembed"):
         graph = read(tmp_path, text, components="largest")
@@ -163,7 +163,7 @@ def test_matrices(tmp_path, kind):
     assert graph.n_isolated == 2
 
 
-def test_a_symmetric_file_means_both_triangles(tmp_path):
+def test_a_symmetric_file_stands_for_both_triangles(tmp_path):
     path = tmp_path / "g.mtx"
     path.write_text("%%MatrixMarket matrix coordinate real symmetric\n3 3 2\n2 1 4\n3 3 1\n")
     graph = read_graph(path, ALONE, GraphOptions(directed="mutual", loops="keep"))
@@ -204,12 +204,15 @@ CSR = {"data": [1.0], "indices": [1], "indptr": [0, 1, 1], "shape": [2, 2]}
     [
         ({"shape": 2}, r"g.npz:adj_shape: shape \(\): two numbers"),
         ({"shape": [0, 0]}, "adj_shape: 0 x 0: the matrix is empty"),
-        ({"shape": [2.5, 2]}, "adj_shape: 2.5 at place 0 is no whole number"),
-        ({"indices": [0.5]}, "adj_indices: 0.5 at place 0 is no whole number: save it as integers"),
+        ({"shape": [2.5, 2]}, "adj_shape: 2.5 at index 0 is not a whole number"),
+        (
+            {"indices": [0.5]},
+            "adj_indices: 0.5 at index 0 is not a whole number: save it as integers",
+        ),
         ({"indices": [np.inf]}, "a column number beyond the shape"),
-        ({"indices": [np.nan]}, "adj_indices: nan at place 0"),
+        ({"indices": [np.nan]}, "adj_indices: nan at index 0"),
         ({"indices": ["1"]}, "adj_indices: of type <U1"),
-        ({"indptr": [0, 0.5, 1]}, "adj_indptr: 0.5 at place 1"),
+        ({"indptr": [0, 0.5, 1]}, "adj_indptr: 0.5 at index 1"),
         ({"indptr": 3}, "do not fit"),
         ({"data": 1.0}, r"adj_data: shape \(\): a list of values"),
         ({"data": [-1.0]}, "set graph.negative_weights = keep"),
@@ -243,7 +246,7 @@ def test_archives_of_labels_and_attributes(tmp_path):
         read_labelled_graph(archive, ALONE)
 
 
-def test_options_that_are_none(tmp_path):
+def test_unknown_options_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="loops = 'twice' is not one of drop, keep"):
         read(tmp_path, "0 1\n", loops="twice")
     with pytest.raises(ConfigError, match="format = 'gml'"):
@@ -269,10 +272,14 @@ def test_labels_of_nodes(tmp_path):
     assert found.class_names == ("blue", "red")
     assert found.labels.tolist() == [1, -1, 0]
     labels.write_text("10 red\n99 green\n")
-    with pytest.raises(InputError, match=r"class only \(red\).*lacks: 1; .*components = all"):
+    with pytest.raises(
+        InputError, match=r"class only \(red\).*not in the graph: 1; .*components = all"
+    ):
         read_labelled_graph(tmp_path / "g.txt", ALONE, largest, labels=labels)
     labels.write_text("98 red\n99 green\n")
-    with pytest.raises(InputError, match=r"no label is of a node of the graph: labels of .*: 2"):
+    with pytest.raises(
+        InputError, match=r"no label belongs to a node of the graph: labels of .*: 2"
+    ):
         read_labelled_graph(tmp_path / "g.txt", ALONE, largest, labels=labels)
     labels.write_text("10 red\n10 blue\n")
     with pytest.raises(InputError, match="node 10 has two labels"):
@@ -282,7 +289,7 @@ def test_labels_of_nodes(tmp_path):
         read_labelled_graph(tmp_path / "g.txt", ALONE, labels=labels)
 
 
-def test_lines_of_labels_are_named(tmp_path, caplog):
+def test_bad_lines_of_labels_are_named(tmp_path, caplog):
     (tmp_path / "g.txt").write_text("10 20\n20 30\n")
     labels = tmp_path / "labels.txt"
     for text, message in [
@@ -297,13 +304,13 @@ def test_lines_of_labels_are_named(tmp_path, caplog):
         labels.write_text("10,new york\n20,los angeles\n")
         found = read_labelled_graph(tmp_path / "g.txt", ALONE, labels=labels)
         assert found.class_names == ("los angeles", "new york")
-        assert "labels.txt" not in caplog.text  # nothing is said of this file
+        assert "labels.txt" not in caplog.text  # nothing is logged for this file
         labels.write_text("x a\n10 b\n20 new york\n30 new delhi\n")
         found = read_labelled_graph(tmp_path / "g.txt", ALONE, labels=labels)
     assert found.class_names == ("b", "new")
-    assert "line 3: 'new' is the label, further columns are left alone" in caplog.text
-    assert caplog.text.count("left alone") == 1
-    assert "the first line, 'x a', is taken for a header" in caplog.text
+    assert "line 3: 'new' is the label, further columns are ignored" in caplog.text
+    assert caplog.text.count("are ignored") == 1
+    assert "the first line, 'x a', is read as a header" in caplog.text
 
 
 def test_power_law_degrees():

@@ -9,6 +9,7 @@ import scipy.sparse
 from mpi4py import MPI
 
 from hpcembed.data.graphs.assembly import build_graph
+from hpcembed.data.graphs.components import component_sizes, largest_components
 from hpcembed.data.graphs.exchange import Lookup, exchange
 from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
 from hpcembed.data.graphs.numbering import nodes_of_ids
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.mpi
 
 
 def check_share(graph, whole):
-    """This rank's part of a graph against the graph read by one rank alone."""
+    """Compare this rank's part of a graph with the graph read on one rank."""
     start, stop = ownership_range(whole.n_nodes, graph.comm)
     assert (graph.start, graph.n_local, graph.n_nodes) == (start, stop - start, whole.n_nodes)
     part = whole.rows[start:stop]
@@ -35,7 +36,7 @@ def check_share(graph, whole):
 
 
 def write(folder, comm, kind, n, m, seed):
-    """A weighted graph with loops, duplicates and several components, as a file."""
+    """Write a weighted graph with loops, duplicates and several components."""
     path = folder / {"edges": "g.txt", "matrix_market": "g.mtx", "npz": "g.npz"}[kind]
     if comm.rank == 0:
         rng = np.random.default_rng(seed)
@@ -98,6 +99,16 @@ def test_components_of_long_paths_and_of_random_graphs(comm):
             graph.components, smallest[labels][graph.start : graph.start + graph.n_local]
         )
         assert (graph.n_components, graph.largest) == (count, np.bincount(labels).max())
+
+
+def test_largest_components_and_their_order(comm):
+    labels = np.array([0, 0, 2, 3, 3, 5, 5, 5, 8, 9])
+    start, stop = ownership_range(10, comm)
+    sizes = allgather_rows(comm, component_sizes(comm, labels[start:stop], 10))
+    np.testing.assert_array_equal(sizes, [2, 0, 1, 2, 0, 3, 0, 0, 1, 1])
+    for most in (1, 4, 20):
+        found = largest_components(comm, labels[start:stop], 10, most)
+        np.testing.assert_array_equal(found, [5, 0, 3, 2, 8, 9][:most])
 
 
 def test_power_law_graph_does_not_depend_on_the_ranks(comm):

@@ -1,4 +1,4 @@
-"""Text through the usual way of a data set: split, vocabulary of training documents, rows."""
+"""Texts as a data set: split, vocabulary of the training documents, document-term matrices."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def folder(comm, shared_tmp):
 
 
 def test_split_then_vocabulary(comm, folder, caplog):
-    """Rows of the training documents alone decide terms and idf; the same on any ranks."""
+    """Only training documents determine terms and idf, the same on any number of ranks."""
     texts, labels = documents()
     config = DataSettings(
         format="text_lines", train=("lines",), min_df=2, sublinear_tf=True, split_seed=4
@@ -96,7 +96,7 @@ def test_split_then_vocabulary(comm, folder, caplog):
 
 
 def test_formats_agree(comm, folder):
-    """The same documents as lines, CSV and folder; scaling and the files' own split."""
+    """The same documents as lines, CSV and folder, with scaling and the split of the files."""
     common = {"weighting": "counts", "norm": "none", "max_features": 30, "split": "own"}
     options = {
         "lines": {"format": "text_lines"},
@@ -139,7 +139,7 @@ def test_refusals(comm, folder):
 
 
 def test_relevance(comm, folder, monkeypatch):
-    """Factors by the formula, from training labels alone; terms that say nothing vanish."""
+    """Factors follow the formula, from training labels only; terms of relevance zero vanish."""
     config = DataSettings(format="text_lines", train=("lines",), test=("lines",), norm="none")
     plain = read_dataset(config, folder, comm)
     monkeypatch.setattr(term_relevance, "_COUNTS_AT_A_TIME", 30)
@@ -154,7 +154,7 @@ def test_relevance(comm, folder, monkeypatch):
     np.testing.assert_allclose(found.vectoriser.relevance, factors, rtol=1e-10)
     np.testing.assert_allclose(dense(found.train, comm), rows * factors, rtol=1e-10)
     np.testing.assert_allclose(dense(found.test, comm), rows * factors, rtol=1e-10)
-    # Sea and road alike in both classes: nothing to tell them by.
+    # "sea" and "road" are equally frequent in both classes.
     if comm.rank == 0:
         (folder / "same").write_text("a sea road\nb road sea\na sea own\nb road sea sea\n" * 3)
     comm.Barrier()

@@ -72,7 +72,7 @@ def texts(n: int = 40) -> tuple[list[str], list[str]]:
 
 
 def write_folder(root: Path, documents: list[str], labels: list[str]) -> list[int]:
-    """A folder of documents; the order in which they are read."""
+    """Write a folder of documents; return the order in which they are read."""
     for i, (text, label) in enumerate(zip(documents, labels, strict=True)):
         folder = root / label
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def write_folder(root: Path, documents: list[str], labels: list[str]) -> list[in
 
 
 def write_tar(path: Path, documents: list[str], labels: list[str], mode: str = "w:gz") -> None:
-    """An archive, documents in the given order, with folders, a link and odd names in between."""
+    """Write an archive of documents in this order, with folders, a link and unsafe names."""
     with tarfile.open(path, mode) as archive:
         for name, kind in (("top/sea", tarfile.DIRTYPE), ("top/sea/link", tarfile.SYMTYPE)):
             member = tarfile.TarInfo(name)
@@ -98,7 +98,7 @@ def write_tar(path: Path, documents: list[str], labels: list[str], mode: str = "
 
 
 def write_lines(path: Path, documents: list[str], labels: list[str], end: str = "\n") -> None:
-    """A label, a blank or tab, a text on every line; blank lines in between."""
+    """Write a label, a blank or tab, and a text on each line; blank lines in between."""
     lines = [
         f"{y}{' ' if i % 2 else chr(9)}{x}{end}"
         for i, (x, y) in enumerate(zip(documents, labels, strict=True))
@@ -108,7 +108,7 @@ def write_lines(path: Path, documents: list[str], labels: list[str], end: str = 
 
 
 def write_csv(path: Path, documents: list[str], labels: list[str], end: str = "\n") -> None:
-    """Records with line breaks, quotes and separators inside the texts."""
+    """Write records with line breaks, quotes and separators inside the texts."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator=end)
     writer.writerow(("id", "body", "kind"))
@@ -118,12 +118,12 @@ def write_csv(path: Path, documents: list[str], labels: list[str], end: str = "\
 
 
 def with_breaks(text: str) -> str:
-    """The same words with what needs quoting between them."""
+    """Return the same words, separated by characters that need quoting."""
     return text.replace(" ", '\n"he, said"\r\n\n', 2).replace(" ", ',""', 1)
 
 
 def whole(found: Documents) -> tuple[list[str], list[str]]:
-    """Texts and labels of all ranks, whose places must fit together."""
+    """Gather texts and labels of all ranks and check their global indices."""
     comm = found.comm
     shares = comm.allgather((found.start, list(found.texts)))
     everything = []
@@ -308,7 +308,7 @@ def test_refusals(comm, shared_tmp):
 
 
 def share(found: list[str], comm) -> list[str]:
-    """Uneven shares; with three ranks, the last has none."""
+    """Return an uneven share; with three ranks, the last one is empty."""
     bounds = [0, 31, len(found), len(found)] if comm.size > 1 else [0, len(found)]
     return found[bounds[comm.rank] : bounds[comm.rank + 1]]
 
@@ -317,7 +317,7 @@ LIMITS = [{}, {"min_df": 3}, {"min_df": 0.2, "max_df": 0.5}, {"min_df": 2, "max_
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-def test_vocabulary_is_sklearns(comm, limits, monkeypatch):
+def test_vocabulary_equals_that_of_sklearn(comm, limits, monkeypatch):
     monkeypatch.setattr(vocabulary_learning, "_TOKENS_AT_A_TIME", 7)
     found, _ = texts()
     peer = CountVectorizer(**limits)
@@ -342,14 +342,14 @@ def test_most_frequent_terms(comm):
     assert learn_vocabulary(index_tokens(tied), comm, max_features=2).terms == ("aa", "cc")
 
 
-def test_vocabulary_of_nothing(comm):
+def test_empty_vocabularies_are_refused(comm):
     with pytest.raises(InputError, match="not one word"):
         learn_vocabulary(index_tokens(["a b c"]), comm, source="x")
     with pytest.raises(InputError, match=r"x: none of 2 words is in at least 9"):
         learn_vocabulary(index_tokens(["aa bb"]), comm, min_df=9, source="x")
 
 
-def test_words_that_no_vocabulary_can_hold(comm):
+def test_invalid_words_are_refused(comm):
     """The word is on the last rank, in its second document."""
     for word, reason in (("a\nb", "holds a line break"), ("\udce9", "as UTF-8")):
         tokens = (word, "aa") if comm.rank == comm.size - 1 else ("aa", "bb")
@@ -360,8 +360,7 @@ def test_words_that_no_vocabulary_can_hold(comm):
         assert len(set(comm.allgather(str(caught.value)))) == 1
 
 
-def test_no_share_needed(comm, shared_tmp: Path):
-    """Fewer documents than ranks."""
+def test_fewer_documents_than_ranks(comm, shared_tmp: Path):
     path = shared_tmp / "one"
     on_root(comm, lambda: path.write_bytes(b"a only one"))
     assert whole(read_text(path, comm)) == (["only one"], ["a"])

@@ -1,4 +1,4 @@
-"""Rows of weighted terms are those of scikit-learn's vectorisers."""
+"""Document-term matrices equal those of scikit-learn's vectorisers."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.mpi
 
 
 def mine(comm, documents):
-    """This rank's consecutive documents: fewest on the first rank."""
+    """Return this rank's consecutive documents, fewest on the first rank."""
     n = len(documents)
     cuts = np.linspace(0, 1, comm.size + 1) ** 1.5 * n
     return TokenDocuments.packed(documents[int(cuts[comm.rank]) : int(cuts[comm.rank + 1])])
@@ -34,7 +34,7 @@ def whole(matrix):
 
 
 def by_double_loop(documents, n, window, symmetric=True):
-    """Definition, term by term."""
+    """Return the counts by their definition, term by term."""
     counts = np.zeros((n, n))
     weight = {
         "none": lambda s: 1.0,
@@ -116,7 +116,7 @@ def test_same_to_the_last_bit_on_any_number_of_ranks(comm):
     np.testing.assert_allclose(whole(wide), expected, rtol=1e-12)
 
 
-def test_few_documents_many_ranks_and_nothing_known(comm):
+def test_few_documents_many_ranks_and_unknown_words(comm):
     one = [np.array([0, 0, 0])]
     counts = cooccurrence(mine(comm, one), 1, comm)
     assert whole(counts).tolist() == [[6]]

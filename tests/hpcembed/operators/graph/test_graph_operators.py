@@ -20,7 +20,7 @@ pytestmark = pytest.mark.mpi
 
 
 def graph_of(comm, pairs, n, weights=None, **options):
-    """A graph whose edges come from all ranks in turn."""
+    """Build a graph whose edges are dealt to the ranks in turn."""
     i, j = np.array(pairs, dtype=np.int64).reshape(-1, 2)[comm.rank :: comm.size].T
     w = None if weights is None else np.asarray(weights, dtype=float)[comm.rank :: comm.size]
     return build_graph(LocalEdges(i, j, w, n, "made"), comm, GraphOptions(**options))
@@ -92,13 +92,13 @@ def test_nodes_without_edges_have_zero_rows(comm):
         expected = 2 * np.eye(5)[3:] if operator.is_laplacian else np.zeros((2, 5))
         np.testing.assert_allclose(dense[3:], expected, atol=1e-15)
         operator.destroy()
-    # a component each: three eigenvalues are zero, and no node is divided by nothing
+    # each is a component: three eigenvalues are zero, and there is no division by zero
     found = values(graph, "random_walk", 4)
     np.testing.assert_allclose(found, [0, 0, 0, 1], atol=1e-9)
 
 
 def gathered(comm, mat):
-    """All columns of an operator, by products."""
+    """Return all columns of an operator, by products."""
     x, y = mat.createVecs()
     n = mat.getSize()[0]
     columns = []
@@ -115,7 +115,7 @@ def gathered(comm, mat):
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.7, "mean"])
-def test_operators_are_what_they_are_called(comm, tau):
+def test_operators_equal_their_definitions(comm, tau):
     rng = np.random.default_rng(5)
     n, m = 30, 60
     i, j, w = rng.integers(0, n, m), rng.integers(0, n, m), rng.integers(1, 4, m)
@@ -140,7 +140,7 @@ def test_operators_are_what_they_are_called(comm, tau):
         operator.destroy()
 
 
-def test_residuals_of_the_random_walk_are_its_own(comm):
+def test_residuals_of_the_random_walk(comm):
     n = 20
     graph = graph_of(comm, star(n), n)
     operator = graph_operator(graph, "random_walk")
@@ -183,7 +183,7 @@ def test_smoothing(comm, kind, loops):
     np.testing.assert_allclose(kept[lone], rows[mine].toarray()[lone])
 
 
-def test_what_is_refused(comm):
+def test_refusals(comm):
     graph = graph_of(comm, path(4), 4)
     with pytest.raises(ConfigError, match="operator = 'heat'"):
         graph_operator(graph, "heat")
