@@ -14,7 +14,7 @@ from mpi4py import MPI
 
 import miramns
 from miramns import planning
-from miramns.bench.graphs import random_graph
+from miramns.bench.problems.random_graphs import random_graph
 
 RATIOS = (2.5, 4, 6, 8)
 SHARES = (0.15, 1 / 3, 1 / 2)

@@ -5,12 +5,12 @@ import traceback
 
 from mpi4py import MPI
 
-from miramns.bench.command import main
+from miramns.bench.command_line import main
 
 if __name__ == "__main__":
     try:
         STATUS = main()
-    except BaseException:  # whatever it is, the other ranks must not wait for this one
+    except BaseException:  # an error on one rank must end the whole job
         sys.stdout.flush()
         traceback.print_exc()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What a method is asked and what it hands back, the same for all of them."""
+"""Task and answer of an eigensolver, the same for all methods."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from miramns import EigenResult
 from miramns.projected import Which
-from miramns.result import EigenResult
 
 __all__ = ["Answer", "Course", "RefusedError", "Task", "answer_of"]
 
 
-class RefusedError(Exception):
-    """The method does not take this problem; the message says why."""
+class RefusedError(RuntimeError):
+    """The method does not accept the problem; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What every method is asked.
+    """Task of a method.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Task:
         As in :func:`miramns.solve`.
     hermitian : bool
     tol : float
-        Largest residual norm relative to the modulus of the eigenvalue, in the method's own sense.
+        Largest residual norm relative to the modulus of the eigenvalue, as the method defines it.
     seed : int
-        Of the start vector.
+        Seed of the start vector.
     """
 
     k: int
@@ -44,16 +44,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Course:
-    """How a run came to its answer.
+    """Course of a run: its convergence measure at every checkpoint.
 
     Attributes
     ----------
     products : list of int
-        Products made up to each look at the subspace.
+        Products made up to each checkpoint.
     measures : list of float
-        What was seen there; the smallest, when several sizes were examined at once.
+        Convergence measure there; the smallest one where several sizes are examined together.
     sizes : list of int
-        Subspace size that each restart, or the end, took.
+        Size of the subspace of each restart, and at the end.
     """
 
     products: list[int] = field(default_factory=list)
@@ -63,20 +63,20 @@ class Course:
 
 @dataclass(frozen=True)
 class Answer:
-    """Eigenpairs as a method claims them, and what they cost.
+    """Eigenpairs that a method returns, and their cost.
 
     Attributes
     ----------
     values : ndarray of shape (found,)
     vectors : ndarray of shape (n_local, found)
     claimed : bool
-        Whether the method says that all are there.
+        Whether the method reports that all pairs converged.
     n_matvec : int
         Products to find the answer, without those that certify it.
     n_reductions, n_restarts : int or None
-        None where the method does not tell.
+        None where the method does not report them.
     seconds : float
-        Wall time of finding and certifying, on the slowest rank.
+        Wall time to find and certify the answer, on the slowest rank.
     solver : str
     course : Course
     """
@@ -93,13 +93,13 @@ class Answer:
 
 
 def answer_of(result: EigenResult) -> Answer:
-    """Answer of a solver of this library. Not collective."""
+    """Return the answer of a solver of miramns."""
     return Answer(
         values=result.eigenvalues,
         vectors=result.eigenvectors,
         claimed=result.converged,
         n_matvec=result.n_matvec,
-        # SLEPc does not tell its reductions
+        # SLEPc does not report its reductions
         n_reductions=None if result.solver.startswith("SLEPc") else result.n_reductions,
         n_restarts=result.n_restarts,
         seconds=result.seconds,
@@ -110,8 +110,8 @@ def answer_of(result: EigenResult) -> Answer:
 
 def _course(result: EigenResult) -> Course:
     best: dict[int, float] = {}
-    for check in result.history:
-        if np.isfinite(check.measure):
-            best[check.n_matvec] = min(check.measure, best.get(check.n_matvec, np.inf))
-    sizes = [check.size for check in result.history if check.chosen]
+    for record in result.history:
+        if np.isfinite(record.measure):
+            best[record.n_matvec] = min(record.measure, best.get(record.n_matvec, np.inf))
+    sizes = [record.size for record in result.history if record.chosen]
     return Course(list(best), list(best.values()), sizes)

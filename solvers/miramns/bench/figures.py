@@ -1,171 +1,139 @@
-"""Pictures of the benchmark as PNG files: performance profiles, convergence, nested sizes.
-
-Drawn on figure objects with matplotlib's Agg canvas, which is imported only when a picture is asked
-for. Colours are those of Okabe and Ito (2008); lines differ in style as well.
-"""
+"""Figures of the eigensolver benchmark: performance profiles, convergence, subspace sizes."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import numpy as np
 
-from miramns.bench.profiles import cost_table, performance_profile
-from miramns.bench.records import Record
+from miramns.bench.eigensolver_record import EigensolverRecord
+from miramns.bench.harness.figures import figure_in, line_style
+from miramns.bench.harness.performance_profile import cost_table, performance_profile
+from miramns.bench.harness.records import by_case
 
-__all__ = ["draw_course", "draw_profiles"]
+__all__ = ["draw_all", "draw_course", "draw_profiles"]
 
-P = ParamSpec("P")
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#888888")
-_STYLES = ("-", "--", "-.", ":")
-#: Points beyond which markers would merge into a band.
-_MARKED = 60
-_SETTINGS: dict[Any, Any] = {
-    "font.size": 10.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
-_TITLES = {True: "Hermitian", False: "nonsymmetric"}
+#: Number of points above which a line has no markers, which would merge into a band.
+_MOST_MARKERS = 60
+_KINDS = {True: "Hermitian", False: "nonsymmetric"}
 
 
-def _styled(draw: Callable[P, bool]) -> Callable[P, bool]:
-    """Apply the settings to one picture, not to the user's others."""
-
-    @functools.wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> bool:
-        import matplotlib
-
-        with matplotlib.rc_context(_SETTINGS):
-            return draw(*args, **kwargs)
-
-    return styled
+def draw_all(folder: Path, records: Sequence[EigensolverRecord]) -> None:
+    """Draw the performance profiles, and one figure for each problem and k."""
+    draw_profiles(folder / "profile-products.png", records, "n_matvec")
+    draw_profiles(folder / "profile-seconds.png", records, "seconds")
+    for (problem, k), members in by_case(records).items():
+        name = re.sub(r"[^\w.]+", "-", problem).strip("-")
+        draw_course(folder / f"course-{name}-k{k}.png", members)
 
 
-@_styled
-def draw_profiles(path: Path, records: Sequence[Record], what: str) -> bool:
-    """Draw performance profiles, Hermitian and nonsymmetric problems apart. Not collective.
+def draw_profiles(path: Path, records: Sequence[EigensolverRecord], cost: str) -> bool:
+    """Draw performance profiles of Hermitian and of nonsymmetric problems.
 
     Parameters
     ----------
-    what : {"n_matvec", "seconds"}
-        The cost.
+    cost : {"n_matvec", "seconds"}
 
     Returns
     -------
     bool
-        False, and no picture, where no problem has a right answer.
+        False, without a figure, if no problem has a right answer.
     """
     tables = {}
-    for hermitian, title in _TITLES.items():
+    for hermitian, kind in _KINDS.items():
         problems, methods, costs = cost_table(
-            [one for one in records if one.hermitian is hermitian], what
+            [one for one in records if one.timed and one.hermitian is hermitian], cost
         )
         solved = int(np.isfinite(costs).any(axis=1).sum()) if costs.size else 0
         if solved:
-            tables[f"{title} operators, {solved} of {len(problems)} cases"] = (methods, costs)
+            tables[f"{kind} operators, {solved} of {len(problems)} cases"] = (methods, costs)
     if not tables:
         return False
     names = list(dict.fromkeys(one.method for one in records))
-    figure = _figure(5.0 * len(tables) + 2.6, max(4.2, 0.21 * len(names) + 1.4))
-    panels = figure.subplots(1, len(tables), squeeze=False)[0]
-    drawn: dict[str, Any] = {}
-    for axes, (title, (methods, costs)) in zip(panels, tables.items(), strict=True):
-        factors, shares = performance_profile(costs)
-        right = max(2.0, float(factors[-1]) * 1.15)
-        for method, share in zip(methods, shares.T, strict=True):
-            line = axes.step(
-                np.append(factors, right),
-                100.0 * np.append(share, share[-1]),
-                where="post",
-                **_look(names.index(method), method),
-            )
-            drawn[method] = line[0]
-        _factor_axis(axes, right)
-        axes.set_ylim(-2.0, 104.0)
-        axes.set_title(title, loc="left")
-        axes.set_xlabel("factor to the best method")
-    cost = "products" if what == "n_matvec" else "seconds"
-    panels[0].set_ylabel(f"cases solved within the factor (%), {cost}")
-    ordered = [name for name in names if name in drawn]
-    figure.legend([drawn[name] for name in ordered], ordered, loc="outside right upper")
-    _save(figure, path)
+    width, height = 5.0 * len(tables) + 2.6, max(4.2, 0.21 * len(names) + 1.4)
+    with figure_in(path, width=width, height=height, axes_grid=True) as figure:
+        panels = figure.subplots(1, len(tables), squeeze=False)[0]
+        drawn: dict[str, Any] = {}
+        for axes, (title, (methods, costs)) in zip(panels, tables.items(), strict=True):
+            factors, shares = performance_profile(costs)
+            right = max(2.0, float(factors[-1]) * 1.15)
+            for method, share in zip(methods, shares.T, strict=True):
+                line = axes.step(
+                    np.append(factors, right),
+                    100.0 * np.append(share, share[-1]),
+                    where="post",
+                    **_style(names, method),
+                )
+                drawn[method] = line[0]
+            _set_factor_axis(axes, right)
+            axes.set_ylim(-2.0, 104.0)
+            axes.set_title(title, loc="left")
+            axes.set_xlabel("factor to the best method")
+        label = "products" if cost == "n_matvec" else "seconds"
+        panels[0].set_ylabel(f"cases solved within the factor (%), {label}")
+        ordered = [name for name in names if name in drawn]
+        figure.legend([drawn[name] for name in ordered], ordered, loc="outside right upper")
     return True
 
 
-@_styled
-def draw_course(path: Path, records: Sequence[Record]) -> bool:
-    """Draw how the methods converge on one problem, and the sizes they restart from.
-
-    Not collective.
-
-    Parameters
-    ----------
-    records : sequence of Record
-        All of one problem and k.
+def draw_course(path: Path, records: Sequence[EigensolverRecord]) -> bool:
+    """Draw the courses of all methods on one problem for one k, and the sizes they restart from.
 
     Returns
     -------
     bool
-        False, and no picture, where no method tells its course.
+        False, without a figure, if no method records its course.
     """
     names = [one.method for one in records]
-    told = [one for one in records if one.timed and any(x > 0 for x in one.course.measures)]
-    if not told:
+    shown = [one for one in records if one.timed and any(x > 0 for x in one.course.measures)]
+    if not shown:
         return False
-    sized = [one for one in told if one.course.sizes]
-    figure = _figure(9.4, 6.6 if sized else 4.2)
-    grid = figure.subplots(
-        2 if sized else 1, 1, squeeze=False, height_ratios=(2, 1)[: 1 + bool(sized)]
-    )
-    upper = grid[0, 0]
-    for one in told:
-        products = np.array(one.course.products, dtype=np.float64)
-        measures = np.array(one.course.measures, dtype=np.float64)
-        shown = measures > 0
-        label = one.method + ("" if one.ok else f" ({one.status})")
-        upper.plot(
-            products[shown],
-            measures[shown],
-            **_look(names.index(one.method), label),
-            **_marks(int(shown.sum())),
-        )
-    upper.axhline(told[0].tol, color="#666666", linewidth=0.9)
-    upper.annotate(
-        f"tol {told[0].tol:g}", (1.0, told[0].tol), xycoords=("axes fraction", "data"),
-        xytext=(-2, 3), textcoords="offset points", ha="right", color="#666666",
-    )  # fmt: skip
-    upper.set_yscale("log")
-    if max(max(one.course.products) for one in told) > 20 * _median_products(told):
-        upper.set_xscale("log")
-    first = told[0]
-    upper.set_title(f"{first.problem}, n = {first.n}, k = {first.k}, {first.which}", loc="left")
-    upper.set_xlabel("products")
-    upper.set_ylabel("measure (each on its own scale)")
-    upper.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    if sized:
-        _draw_sizes(grid[1, 0], sized, names)
-    _save(figure, path)
+    sized = [one for one in shown if one.course.sizes]
+    with figure_in(path, width=9.4, height=6.6 if sized else 4.2, axes_grid=True) as figure:
+        ratios = (2, 1)[: 1 + bool(sized)]
+        panels = figure.subplots(len(ratios), 1, squeeze=False, height_ratios=ratios)[:, 0]
+        _draw_measures(panels[0], shown, names)
+        if sized:
+            _draw_sizes(panels[1], sized, names)
     return True
 
 
-def _draw_sizes(axes: Any, records: Sequence[Record], names: Sequence[str]) -> None:
+def _draw_measures(axes: Any, records: Sequence[EigensolverRecord], names: Sequence[str]) -> None:
+    for one in records:
+        products = np.array(one.course.products, dtype=np.float64)
+        measures = np.array(one.course.measures, dtype=np.float64)
+        positive = measures > 0
+        style = _style(names, one.method, "" if one.is_right else f" ({one.status})")
+        marks = _markers(int(positive.sum()))
+        axes.plot(products[positive], measures[positive], **style, **marks)
+    first = records[0]
+    axes.axhline(first.tol, color="#666666", linewidth=0.9)
+    axes.annotate(
+        f"tol {first.tol:g}", (1.0, first.tol), xycoords=("axes fraction", "data"),
+        xytext=(-2, 3), textcoords="offset points", ha="right", color="#666666",
+    )  # fmt: skip
+    axes.set_yscale("log")
+    totals = [max(one.course.products) for one in records]
+    if max(totals) > 20 * float(np.median(totals)):
+        axes.set_xscale("log")
+    axes.set_title(f"{first.problem}, n = {first.n}, k = {first.k}, {first.which}", loc="left")
+    axes.set_xlabel("products")
+    axes.set_ylabel("measure (each on its own scale)")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _draw_sizes(axes: Any, records: Sequence[EigensolverRecord], names: Sequence[str]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     longest, tallest = 1, 1
     for one in records:
         sizes = np.array(one.course.sizes)
         longest, tallest = max(longest, sizes.size), max(tallest, int(sizes.max()))
-        look = _look(names.index(one.method), one.method)
-        axes.plot(np.arange(sizes.size), sizes, drawstyle="steps-mid", **look, **_marks(sizes.size))
+        style = _style(names, one.method) | _markers(sizes.size)
+        axes.plot(np.arange(sizes.size), sizes, drawstyle="steps-mid", **style)
     if longest > 200:
         axes.set_xscale("symlog", linthresh=10)
     else:
@@ -175,16 +143,12 @@ def _draw_sizes(axes: Any, records: Sequence[Record], names: Sequence[str]) -> N
     axes.set_ylim(0.0, 1.12 * tallest)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.set_xlabel("restart")
-    axes.set_ylabel("size taken")
+    axes.set_ylabel("subspace size")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def _median_products(records: Sequence[Record]) -> float:
-    return float(np.median([max(one.course.products) for one in records]))
-
-
-def _factor_axis(axes: Any, right: float) -> None:
-    """Logarithmic axis of factors from 1, with ticks that read as numbers."""
+def _set_factor_axis(axes: Any, right: float) -> None:
+    """Make the axis of factors logarithmic from 1, with ticks in plain numbers."""
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
     axes.set_xscale("log")
@@ -201,26 +165,9 @@ def _factor_axis(axes: Any, right: float) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _look(position: int, label: str) -> dict[str, Any]:
-    return {
-        "color": _COLOURS[position % len(_COLOURS)],
-        "linestyle": _STYLES[(position // len(_COLOURS)) % len(_STYLES)],
-        "linewidth": 2.6 if label.startswith("miramns") else 1.5,
-        "label": label,
-    }
+def _style(names: Sequence[str], method: str, remark: str = "") -> dict[str, Any]:
+    return line_style(names.index(method), method + remark, wide=method == "miramns")
 
 
-def _marks(n_points: int) -> dict[str, Any]:
-    return {"marker": "o", "markersize": 3.5} if n_points <= _MARKED else {}
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Any, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure).print_figure(path, format="png", dpi=130)
+def _markers(n_points: int) -> dict[str, Any]:
+    return {"marker": "o", "markersize": 3.5} if n_points <= _MOST_MARKERS else {}

@@ -1,13 +1,11 @@
-"""The methods that are compared, each behind the same call.
+"""Methods that are compared, all with the same call.
 
-All get the same operator, tolerance and start vector. MIRAMns and SLEPc's solvers are called as a
-user of this library calls them; scipy's and PRIMME's run on one rank only.
+All methods have the same operator, tolerance and start vector. MIRAMns and SLEPc's solvers are
+called by the public functions of miramns; SciPy and PRIMME run on one rank only.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,43 +16,45 @@ from slepc4py import SLEPc
 
 import miramns
 from miramns.bench.answer import Answer, RefusedError, Task, answer_of
-from miramns.bench.files import BenchError
-from miramns.bench.limit import Watch
+from miramns.bench.harness.arguments import select_by_name
 from miramns.bench.peers import has_primme, run_primme, run_scipy
 from miramns.bench.problems import Problem
-from miramns.problem import Variant
+from miramns.bench.product_cost import CountedProducts
+from miramns.bench.time_limit import TimeLimit
 
 __all__ = ["Method", "available", "select"]
 
-Run = Callable[[PETSc.Mat, Task, Watch], Answer]
+Run = Callable[[PETSc.Mat, Task, TimeLimit], Answer]
 
-#: Restarts that nobody reaches: the limit of time ends a run that goes on for ever.
+#: Limit of restarts that no run reaches: an endless run ends at its time limit.
 _MAX_RESTARTS = 1_000_000
 
-#: Single sizes and ncv, in multiples of k.
+#: Sizes of the subspace (ncv) in multiples of k.
 _MULTIPLES = (2, 4, 8)
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to find eigenpairs.
+    """One method to compute eigenpairs.
 
     Attributes
     ----------
     name : str
     about : str
-        One line for ``--list``.
+        Description in one line, for ``--list``.
     run : callable
-        ``run(A, task, watch)``. Collective.
+        ``run(A, task, limit)`` returns an :class:`Answer`. Collective.
     hermitian_only, one_rank_only : bool
-    ends : bool
-        It finds ends of the spectrum only: largest modulus where that is an end.
-    modulus : bool
-        It finds the largest modulus only: an end of the spectrum where that is the same.
+    extremes_only : bool
+        The method computes the largest or smallest eigenvalues only, and those of largest modulus
+        where they are the largest.
+    modulus_only : bool
+        The method computes eigenvalues of largest modulus only, and the largest ones where they
+        have the largest modulus.
     krylov : bool
-        A Krylov method with full orthogonalisation: its products may serve as the floor.
+        A Krylov method with full orthogonalisation: its number of products may be the floor.
     timed : bool
-        False for a run made for its number of products alone.
+        False for a run that is made for its number of products only.
     """
 
     name: str
@@ -62,68 +62,63 @@ class Method:
     run: Run
     hermitian_only: bool = False
     one_rank_only: bool = False
-    ends: bool = False
-    modulus: bool = False
+    extremes_only: bool = False
+    modulus_only: bool = False
     krylov: bool = False
     timed: bool = True
 
     def unfit(self, problem: Problem, which: str, ranks: int) -> str:
-        """Why the method does not apply, or nothing where it does. Not collective."""
+        """Return why the method does not apply; an empty text if it does."""
         if self.hermitian_only and not problem.hermitian:
             return "Hermitian operators only"
         if self.one_rank_only and ranks > 1:
             return "one rank only"
-        if self.ends and which == "LM" and not problem.definite:
+        if self.extremes_only and which == "LM" and not problem.definite:
             return "no largest modulus"
-        if self.modulus and which != "LM" and not (problem.definite and which in ("LR", "LA")):
+        is_modulus = which == "LM" or (problem.definite and which in ("LR", "LA"))
+        if self.modulus_only and not is_modulus:
             return "largest modulus only"
         return ""
 
 
 def available() -> list[Method]:
-    """All methods that this environment has, MIRAMns first. Not collective."""
-    return [*_ours(), *_krylov_schur(), *_other_slepc(), *_peers()]
+    """Return all methods that are installed, MIRAMns first."""
+    return [*_miramns(), *_krylov_schur(), *_other_slepc(), *_peers()]
 
 
-def select(words: list[str]) -> list[Method]:
-    """Methods whose names match one of the patterns; all without any. Not collective.
+def select(patterns: list[str]) -> list[Method]:
+    """Return the methods whose names match one of the patterns; all without patterns.
 
     Raises
     ------
     BenchError
-        When a pattern matches nothing.
+        If a pattern matches nothing.
     """
-    methods = available()
-    for word in words:
-        if not any(fnmatch.fnmatchcase(method.name, word) for method in methods):
-            names = ", ".join(method.name for method in methods)
-            raise BenchError(f"method {word!r} is not one of {names}")
-    return [
-        method
-        for method in methods
-        if not words or any(fnmatch.fnmatchcase(method.name, word) for word in words)
+    return select_by_name(available(), patterns)
+
+
+def _miramns() -> list[Method]:
+    iram = [
+        Method(
+            f"iram-{multiple}k",
+            f"IRAM with the single size {multiple}k",
+            partial(_run_miramns, "published", multiple=multiple),
+            krylov=True,
+        )
+        for multiple in _MULTIPLES
     ]
-
-
-def _ours() -> list[Method]:
-    methods = [
-        Method("miramns", "MIRAMns as it is by default", partial(_run_miramns, "default"),
+    return [
+        Method("miramns", "MIRAMns with its defaults", partial(_run_miramns, "default"),
                krylov=True),
         Method("unchecked", "the same without the search for missing copies",
                partial(_run_miramns, "default", check="never"), krylov=True),
+        Method("block", "MIRAMns with blocks of vectors", partial(_run_miramns, "block")),
+        Method("published", "MIRAMns with its published rules", partial(_run_miramns, "published"),
+               krylov=True),
+        *iram,
+        Method("unrestarted", "one long factorisation: products for the floor, never timed",
+               _run_unrestarted, krylov=True, timed=False),
     ]  # fmt: skip
-    if "block" in typing.get_args(Variant):
-        run = partial(_run_miramns, "block")
-        methods.append(Method("block", "MIRAMns with blocks of vectors", run))
-    run = partial(_run_miramns, "published")
-    methods.append(Method("published", "MIRAMns with its published rules", run, krylov=True))
-    for multiple in _MULTIPLES:
-        run = partial(_run_miramns, "published", multiple=multiple)
-        about = f"IRAM with the single size {multiple}k"
-        methods.append(Method(f"iram-{multiple}k", about, run, krylov=True))
-    about = "one long factorisation: products for the floor, never timed"
-    methods.append(Method("unrestarted", about, _run_unrestarted, krylov=True, timed=False))
-    return methods
 
 
 def _krylov_schur() -> list[Method]:
@@ -138,7 +133,6 @@ def _krylov_schur() -> list[Method]:
 
 def _other_slepc() -> list[Method]:
     hermitian_only = ("lobpcg", "primme", "trlan", "blopex")
-    ends = ("lobpcg", "blopex")
     names = ("arnoldi", "lobpcg", "gd", "jd", "subspace", "arpack", *hermitian_only[1:])
     lanczos = [
         Method(
@@ -155,8 +149,8 @@ def _other_slepc() -> list[Method]:
             f"SLEPc {name}",
             partial(_run_slepc, name),
             hermitian_only=name in hermitian_only,
-            ends=name in ends,
-            modulus=name == "subspace",
+            extremes_only=name in _EXTREMES_ONLY,
+            modulus_only=name == "subspace",
             krylov=name == "arnoldi",
         )
         for name in names
@@ -164,12 +158,16 @@ def _other_slepc() -> list[Method]:
     ]
 
 
+#: SLEPc's solvers that compute the largest or smallest eigenvalues only.
+_EXTREMES_ONLY = ("lobpcg", "blopex")
+
+
 def _has_slepc(eps_type: str) -> bool:
     eps = SLEPc.EPS().create(comm=PETSc.COMM_SELF)
     try:
         eps.setType(eps_type)
     except (PETSc.Error, SystemError):
-        # SLEPc 3.26's bindings report the one as the other here
+        # the bindings of SLEPc 3.26 raise SystemError for PETSc.Error here
         return False
     finally:
         eps.destroy()
@@ -190,81 +188,73 @@ def _run_miramns(
     variant: str,
     A: PETSc.Mat,
     task: Task,
-    watch: Watch,
+    limit: TimeLimit,
     *,
     multiple: int = 0,
     check: str = "auto",
 ) -> Answer:
     options: dict[str, Any] = {"variant": variant, "multiplicity_check": check}
-    n = A.getSize()[0]
     if multiple:
-        options["nested_sizes"] = [min(max(multiple * task.k, task.k + 2), n)]
+        options["nested_sizes"] = [_subspace_size(A, task, multiple)]
     if variant == "published":
-        # by default it starts from equal entries
+        # its default start vector has equal entries
         options["start"] = miramns.seeded_normal(task.seed, *A.getOwnershipRange())
+    return _solve(A, task, limit, max_it=_MAX_RESTARTS, **options)
+
+
+#: Memory of the basis of the unrestarted run, all ranks together.
+_LONGEST_BASIS_BYTES = 1 << 30
+
+
+def _run_unrestarted(A: PETSc.Mat, task: Task, limit: TimeLimit) -> Answer:
+    n = A.getSize()[0]
+    ncv = min(n, max(600, 40 * task.k), _LONGEST_BASIS_BYTES // (8 * n))
+    if ncv < min(n, 10 * task.k):
+        raise RefusedError("too large for one basis")
+    return _solve(A, task, limit, max_it=0, ncv=ncv)
+
+
+def _solve(A: PETSc.Mat, task: Task, limit: TimeLimit, **options: Any) -> Answer:
     result = miramns.solve(
         A,
         task.k,
         which=task.which,
         hermitian=task.hermitian,
         tol=task.tol,
-        max_it=_MAX_RESTARTS,
         seed=task.seed,
-        on_check=watch.on_check,
+        on_check=limit.monitor,
         **options,
     )
     return answer_of(result)
 
 
-#: Memory that the unrestarted run may take for its basis, all ranks together.
-_LONGEST_BASIS_BYTES = 1 << 30
+def _subspace_size(A: PETSc.Mat, task: Task, multiple: int) -> int:
+    return int(min(max(multiple * task.k, task.k + 2), A.getSize()[0]))
 
 
-def _run_unrestarted(A: PETSc.Mat, task: Task, watch: Watch) -> Answer:
-    n = A.getSize()[0]
-    ncv = min(n, max(600, 40 * task.k), _LONGEST_BASIS_BYTES // (8 * n))
-    if ncv < min(n, 10 * task.k):
-        raise RefusedError("too large for one basis")
-    result = miramns.solve(
-        A,
-        task.k,
-        which=task.which,
-        hermitian=task.hermitian,
-        tol=task.tol,
-        max_it=0,
-        ncv=ncv,
-        seed=task.seed,
-        on_check=watch.on_check,
-    )
-    return answer_of(result)
-
-
-def _run_lanczos(reorthogonalisation: str, A: PETSc.Mat, task: Task, watch: Watch) -> Answer:
-    # SLEPc wants the choice to be explicit, and takes it from its options here
+def _run_lanczos(reorthogonalisation: str, A: PETSc.Mat, task: Task, limit: TimeLimit) -> Answer:
+    # SLEPc takes this choice from its options only
     prefix = f"bench_{reorthogonalisation}_"
     PETSc.Options()[f"{prefix}eps_lanczos_reorthog"] = reorthogonalisation
-    return _run_slepc("lanczos", A, task, watch, prefix=prefix)
+    return _run_slepc("lanczos", A, task, limit, prefix=prefix)
 
 
 def _run_slepc(
     eps_type: str,
     A: PETSc.Mat,
     task: Task,
-    watch: Watch,
+    limit: TimeLimit,
     *,
     multiple: int = 0,
     prefix: str = "",
 ) -> Answer:
-    n = A.getSize()[0]
-    ncv = min(max(multiple * task.k, task.k + 2), n) if multiple else None
-    # LOBPCG knows the ends of the spectrum only, subspace iteration the largest modulus
-    # only; each is asked where that is the same
-    which = "LR" if eps_type in ("lobpcg", "blopex") and task.which == "LM" else task.which
+    # a method applies only if these are the same eigenvalues as those of the task
+    which = "LR" if eps_type in _EXTREMES_ONLY and task.which == "LM" else task.which
     if eps_type == "subspace":
         which = "LM"
-    # the limit costs a call per product, so the runs that are known to end go without
-    limited = watch.seconds < float("inf")
-    operator = watch.watched(A, task.hermitian) if limited else A
+    # the time limit adds a Python call to every product, so timed repeats have none
+    limited = limit.seconds < float("inf")
+    operator = CountedProducts(A, limit).shell(hermitian=task.hermitian) if limited else A
     try:
         result = miramns.slepc(
             operator,
@@ -274,7 +264,7 @@ def _run_slepc(
             hermitian=task.hermitian,
             tol=task.tol,
             max_it=_MAX_RESTARTS,
-            ncv=ncv,
+            ncv=_subspace_size(A, task, multiple) if multiple else None,
             seed=task.seed,
             options_prefix=prefix,
         )

@@ -1,4 +1,4 @@
-"""scipy's and PRIMME's eigensolvers on one rank, with the same operator, start and certificate."""
+"""Eigensolvers of SciPy and PRIMME on one rank: same operator, start vector and certificate."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh
 
+from miramns import seeded_normal
 from miramns.bench.answer import Answer, RefusedError, Task
-from miramns.bench.limit import Watch
+from miramns.bench.time_limit import TimeLimit
 from miramns.certificate import orthogonality, true_residuals
-from miramns.start import seeded_normal
 
 __all__ = ["has_primme", "run_primme", "run_scipy"]
 
@@ -23,7 +23,7 @@ Pairs = tuple[NDArray[Any], NDArray[Any]]
 
 
 def has_primme() -> bool:
-    """Whether PRIMME's Python package can be imported. Not collective."""
+    """Return whether PRIMME's Python package can be imported."""
     try:
         importlib.import_module("primme")
     except ImportError:
@@ -31,8 +31,8 @@ def has_primme() -> bool:
     return True
 
 
-def run_scipy(A: PETSc.Mat, task: Task, watch: Watch) -> Answer:
-    """Find eigenpairs by scipy's ``eigsh`` or ``eigs`` (ARPACK)."""
+def run_scipy(A: PETSc.Mat, task: Task, limit: TimeLimit) -> Answer:
+    """Compute eigenpairs by SciPy's ``eigsh`` or ``eigs`` (ARPACK)."""
     n = A.getSize()[0]
     if task.k >= n - 1:
         raise RefusedError("k is too large")
@@ -42,7 +42,7 @@ def run_scipy(A: PETSc.Mat, task: Task, watch: Watch) -> Answer:
 
     def solve(operator: LinearOperator, start: NDArray[np.float64]) -> tuple[Pairs, bool, int]:
         method = eigsh if task.hermitian else eigs
-        # 10 n is its own limit; the watch ends what takes too long
+        # its default is 10 n; the time limit ends longer runs
         options = {"k": task.k, "which": which, "v0": start, "tol": task.tol}
         try:
             return method(operator, maxiter=100 * n, **options), True, 0
@@ -50,16 +50,16 @@ def run_scipy(A: PETSc.Mat, task: Task, watch: Watch) -> Answer:
             return (error.eigenvalues, error.eigenvectors), False, 0
 
     name = "scipy eigsh" if task.hermitian else "scipy eigs"
-    return _answer(A, task, watch, solve, name)
+    return _answer(A, task, limit, solve, name)
 
 
-def run_primme(A: PETSc.Mat, task: Task, watch: Watch, *, preset: str) -> Answer:
-    """Find eigenpairs by PRIMME.
+def run_primme(A: PETSc.Mat, task: Task, limit: TimeLimit, *, preset: str) -> Answer:
+    """Compute eigenpairs by PRIMME.
 
     Parameters
     ----------
     preset : str
-        Name of PRIMME's preset method, or nothing for its default.
+        Name of a preset method of PRIMME; empty for its default.
     """
     primme = importlib.import_module("primme")
     which = {"LR": "LA", "SR": "SA"}.get(task.which, task.which)
@@ -77,26 +77,26 @@ def run_primme(A: PETSc.Mat, task: Task, watch: Watch, *, preset: str) -> Answer
         )
         return (values, vectors), len(values) >= task.k, int(stats["numOuterIterations"])
 
-    return _answer(A, task, watch, solve, f"PRIMME {preset}".strip())
+    return _answer(A, task, limit, solve, f"PRIMME {preset}".strip())
 
 
 def _answer(
     A: PETSc.Mat,
     task: Task,
-    watch: Watch,
+    limit: TimeLimit,
     solve: Callable[[LinearOperator, NDArray[np.float64]], tuple[Pairs, bool, int]],
     solver: str,
 ) -> Answer:
     began = time.perf_counter()
     n = A.getSize()[0]
-    products = _Products(A, watch)
+    products = _Products(A, limit)
     operator = LinearOperator((n, n), matvec=products.one, matmat=products.many, dtype=np.float64)
     try:
         (values, vectors), claimed, restarts = solve(operator, seeded_normal(task.seed, 0, n))
     finally:
         products.destroy()
-    values, vectors = _wanted_first(values, vectors, task.which)
-    # the other methods hand over a certificate as well, so this is part of the time
+    values, vectors = _in_order(values, vectors, task.which)
+    # the other methods certify their answers too, so the certificate counts
     if values.size:
         true_residuals(A, values, vectors)
         if task.hermitian:
@@ -113,10 +113,10 @@ def _answer(
     )
 
 
-def _wanted_first(values: NDArray[Any], vectors: NDArray[Any], which: str) -> Pairs:
-    """Sort by what is wanted; of a conjugate pair the positive imaginary part comes first.
+def _in_order(values: NDArray[Any], vectors: NDArray[Any], which: str) -> Pairs:
+    """Sort eigenpairs, the wanted ones first and of a conjugate pair the positive imaginary part.
 
-    A pair that was cut is completed.
+    A conjugate pair with one missing member is completed.
     """
     if values.size == 0:
         return values, np.asfortranarray(vectors)
@@ -130,24 +130,24 @@ def _wanted_first(values: NDArray[Any], vectors: NDArray[Any], which: str) -> Pa
     if which in ("SR", "SA"):
         key = -key
     scale = max(float(np.max(np.abs(values))), 1e-300)
-    # rounded, so that the two of a pair stay together
+    # rounded, so that the members of a conjugate pair stay adjacent
     by = [np.round(part / scale, 12) for part in (np.abs(values.imag), -values.real, -key)]
     order = np.lexsort((-values.imag, *by))
     return values[order], np.asfortranarray(vectors[:, order])
 
 
 class _Products:
-    """Counted products with arrays in place of PETSc's vectors."""
+    """Counted products with arrays instead of PETSc vectors."""
 
-    def __init__(self, A: PETSc.Mat, watch: Watch) -> None:
+    def __init__(self, A: PETSc.Mat, limit: TimeLimit) -> None:
         self.A = A
-        self.watch = watch
+        self.limit = limit
         self.count = 0
         self.x, self.y = A.createVecs()
 
     def one(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         self.count += 1
-        self.watch.look()
+        self.limit.enforce()
         self.x.setArray(np.ravel(x))
         self.A.mult(self.x, self.y)
         return np.array(self.y.getArray(readonly=1))

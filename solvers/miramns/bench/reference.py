@@ -1,13 +1,13 @@
-"""Reference eigenvalues: known ones, LAPACK's, or the best that any method certified.
+"""Reference eigenvalues: known ones, those of LAPACK, or a consensus of the methods.
 
-A certified set is one whose true residuals pass. For Hermitian operators the values of orthonormal
-vectors never lie beyond the true ones (Cauchy), so of two certified sets the one that reaches
-further is right, or nearer to it; which is why a consensus can tell a method that missed an
-eigenvalue, as long as one method found it. What all methods miss, such as the copies of a multiple
-eigenvalue, a consensus cannot tell.
+The consensus is the best set of eigenvalues whose true residuals pass. For Hermitian operators the
+values of orthonormal vectors never exceed the true ones (Cauchy), so of two such sets the one with
+the larger sum of wanted values is right, or closer to it. The consensus thus reveals an eigenvalue
+that is missing from an answer if one method found it. It does not reveal an eigenvalue that all
+methods miss, such as the copies of a multiple one.
 
-Eigenvalues match when they differ by no more than the residual allows: the residual norm itself for
-Hermitian operators, times the condition number of the eigenvalue for others.
+Eigenvalues match if they differ by no more than the residual allows: by the residual norm for
+Hermitian operators, by its product with the condition number of the eigenvalue for others.
 """
 
 from __future__ import annotations
@@ -24,23 +24,32 @@ from petsc4py import PETSc
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix, vstack
 
-from miramns.bench.files import agreed
+from miramns.bench.harness.root_rank import on_root_rank
 
-__all__ = ["LARGEST_DENSE", "Reference", "Spectrum", "best_certified", "dense_spectrum", "wanted"]
+__all__ = [
+    "LARGEST_DENSE",
+    "SLACK",
+    "Reference",
+    "Spectrum",
+    "consensus_spectrum",
+    "dense_spectrum",
+    "known_spectrum",
+    "reference_of",
+]
 
-#: Size up to which LAPACK answers.
+#: Largest size for which LAPACK computes the reference.
 LARGEST_DENSE = 2500
 
-#: Residuals up to this many times the tolerance are let pass, so a value may be as far off.
+#: Multiple of the tolerance up to which residuals pass.
 SLACK = 2.0
 
-#: Condition of eigenvalues of nonsymmetric operators that nobody has computed.
+#: Assumed condition number of eigenvalues of nonsymmetric operators where it is not computed.
 _ASSUMED_CONDITION = 100.0
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues with their condition numbers, shapes (n,) and (n,), and where they come from."""
+    """Eigenvalues, shape (n,), their condition numbers, shape (n,), and their source."""
 
     values: NDArray[Any]
     conditions: NDArray[np.float64]
@@ -49,14 +58,14 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Reference:
-    """The eigenvalues that are asked for.
+    """The eigenvalues that a right answer contains.
 
     Attributes
     ----------
     values : ndarray of shape (k,)
-        Wanted ones first.
+        In the order of `which`.
     tolerances : ndarray of shape (k,)
-        How far a right answer may be from each.
+        Largest error of each in a right answer.
     source : str
     which : str
     """
@@ -66,14 +75,14 @@ class Reference:
     source: str
     which: str
 
-    def missed(self, found: NDArray[Any]) -> int:
-        """Number of reference values without a partner among those found. Not collective.
+    def missing_from(self, found: NDArray[Any]) -> int:
+        """Return the number of reference values that match none of the values found.
 
-        Where several are equally wanted at the cut, as +x and -x by modulus, any will do.
+        Values that tie with the last one, as +x and -x do in modulus, may replace one another.
         """
         if not found.size:
             return len(self.values)
-        key, found_key = wanted(self.values, self.which), wanted(found, self.which)
+        key, found_key = _rank_key(self.values, self.which), _rank_key(found, self.which)
         allowed = self.tolerances[:, None]
         fits = np.abs(self.values[:, None] - found) <= allowed
         at_cut = np.abs(key - key[-1]) <= self.tolerances + self.tolerances[-1]
@@ -82,22 +91,22 @@ class Reference:
         return int(len(self.values) - fits[rows, columns].sum())
 
 
-def wanted(values: NDArray[Any], which: str) -> NDArray[np.float64]:
-    """How much each eigenvalue is wanted: more is more. Not collective."""
+def _rank_key(values: NDArray[Any], which: str) -> NDArray[np.float64]:
+    """Return the key of each eigenvalue by which `which` ranks them, the largest key first."""
     if which == "LM":
         return np.abs(values)
     return np.asarray(-values.real if which in ("SR", "SA") else values.real, dtype=np.float64)
 
 
 def reference_of(spectrum: Spectrum, k: int, which: str, tol: float) -> Reference:
-    """Cut the k wanted ones out of a spectrum. Not collective.
+    """Select k eigenvalues of a spectrum.
 
     Parameters
     ----------
     tol : float
-        Of the residual norms, relative to the eigenvalue.
+        Tolerance of the residual norms, relative to the eigenvalue.
     """
-    order = np.argsort(-wanted(spectrum.values, which), kind="stable")[:k]
+    order = np.argsort(-_rank_key(spectrum.values, which), kind="stable")[:k]
     values = spectrum.values[order]
     largest = float(np.max(np.abs(spectrum.values), initial=0.0))
     residuals = 2.0 * SLACK * tol * np.abs(values) + 1e-12 * largest
@@ -105,17 +114,19 @@ def reference_of(spectrum: Spectrum, k: int, which: str, tol: float) -> Referenc
 
 
 def known_spectrum(values: NDArray[np.float64]) -> Spectrum:
-    """Spectrum of a Hermitian operator that was built to have it. Not collective."""
+    """Return the prescribed spectrum of a Hermitian operator."""
     return Spectrum(values, np.ones(len(values)), "exact")
 
 
 def dense_spectrum(A: PETSc.Mat, hermitian: bool) -> Spectrum:
-    """All eigenvalues by LAPACK on one rank. Collective on ``A.comm``.
+    """Compute all eigenvalues by LAPACK on rank 0.
+
+    Collective on ``A.comm``.
 
     Raises
     ------
     BenchError
-        On all ranks, when LAPACK fails.
+        On all ranks, if LAPACK fails.
     """
     comm: MPI.Comm = A.getComm().tompi4py()
     M = _dense(A)
@@ -129,12 +140,12 @@ def dense_spectrum(A: PETSc.Mat, hermitian: bool) -> Spectrum:
         conditions = 1.0 / np.maximum(overlaps, np.finfo(np.float64).eps)
         return Spectrum(values, conditions, "LAPACK")
 
-    spectrum: Spectrum = agreed(comm, solve)
+    spectrum: Spectrum = on_root_rank(comm, solve)
     return spectrum
 
 
 def _dense(A: PETSc.Mat) -> NDArray[np.float64] | None:
-    """The whole matrix on rank 0, nothing elsewhere. Collective."""
+    """Return the whole matrix on rank 0, None on the others. Collective."""
     comm: MPI.Comm = A.getComm().tompi4py()
     n = A.getSize()[1]
     if A.getType() == "python":
@@ -161,20 +172,28 @@ def _dense(A: PETSc.Mat) -> NDArray[np.float64] | None:
     return np.asarray(vstack(parts).toarray())
 
 
-def best_certified(
+def consensus_spectrum(
     sets: Sequence[NDArray[Any]], k: int, which: str, hermitian: bool
 ) -> Spectrum | None:
-    """Consensus: of the certified sets of k eigenvalues the one that reaches furthest.
+    """Return the set of k eigenvalues with the largest sum of wanted values.
 
-    Not collective. None where there is no such set.
+    Parameters
+    ----------
+    sets : sequence of ndarray
+        Eigenvalues of the answers whose residuals pass.
+
+    Returns
+    -------
+    Spectrum or None
+        None if no set has k eigenvalues.
     """
-    whole = [values for values in sets if len(values) >= k]
-    if not whole:
+    complete = [values for values in sets if len(values) >= k]
+    if not complete:
         return None
 
-    def reach(values: NDArray[Any]) -> float:
-        return float(np.sort(wanted(values, which))[::-1][:k].sum())
+    def sum_wanted(values: NDArray[Any]) -> float:
+        return float(np.sort(_rank_key(values, which))[::-1][:k].sum())
 
-    best = max(whole, key=reach)
+    best = max(complete, key=sum_wanted)
     condition = 1.0 if hermitian else _ASSUMED_CONDITION
-    return Spectrum(best, np.full(len(best), condition), f"best of {len(whole)}")
+    return Spectrum(best, np.full(len(best), condition), f"best of {len(complete)}")

@@ -1,4 +1,4 @@
-"""The command ``python -m miramns.bench``: arguments in, files out."""
+"""Command line of ``python -m miramns.bench``."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from mpi4py import MPI
+from petsc4py import PETSc
 
 from miramns.bench import methods as method_catalogue
 from miramns.bench import problems as problem_catalogue
-from miramns.bench.files import BenchError, matrix_files
+from miramns.bench.eigensolver_comparison import EigensolverSettings, compare_on_problem
+from miramns.bench.eigensolver_record import EigensolverRecord
+from miramns.bench.figures import draw_all
+from miramns.bench.harness.arguments import Parser, split_words, tolerance
+from miramns.bench.harness.result_folder import ResultFolder, machine_facts
+from miramns.bench.harness.root_rank import BenchError
 from miramns.bench.methods import Method
-from miramns.bench.output import Results
 from miramns.bench.problems import Problem, file_problem
-from miramns.bench.running import Settings, run_problem
+from miramns.bench.problems.matrix_files import matrix_files
+from miramns.bench.tables import markdown
 
 __all__ = ["main"]
 
-#: What ``--quick`` runs, where it is there, and the seconds it gives each run.
+_LIMIT = 120.0
+
+#: Methods of ``--quick``, and its time limit of one run in seconds.
 _QUICK_METHODS = (
     "miramns", "block", "published", "iram-4k", "unrestarted", "ks", "ks-2k", "ks-4k", "ks-8k",
     "slepc-arnoldi",
@@ -41,7 +48,7 @@ def main(argv: Sequence[str] | None = None, comm: MPI.Intracomm | None = None) -
     Returns
     -------
     int
-        Exit status: 0, or 2 when what was asked for cannot be done, which is printed in one line.
+        Exit status: 0, or 2 after a one-line message if the request cannot be carried out.
     """
     comm = comm or MPI.COMM_WORLD
     try:
@@ -55,25 +62,21 @@ def main(argv: Sequence[str] | None = None, comm: MPI.Intracomm | None = None) -
         return request.code if isinstance(request.code, int) else 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a bad argument as the other errors are: once, in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise BenchError(message)
-
-
 def _parsed(argv: Sequence[str] | None, comm: MPI.Comm) -> argparse.Namespace:
-    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
-        if comm.rank:  # one rank speaks
-            stack.enter_context(contextlib.redirect_stdout(nowhere))
+    with open(os.devnull, "w") as null, contextlib.ExitStack() as stack:
+        if comm.rank:  # only rank 0 prints the help
+            stack.enter_context(contextlib.redirect_stdout(null))
         return _parser().parse_args(argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="miramns.bench",
-        description="Compare eigensolvers at the same true residual, on the same start vector.",
-        allow_abbrev=False,
+def _parser() -> Parser:
+    parser = Parser(
+        "miramns.bench",
+        "Compare eigensolvers at the same true residual, on the same start vector.",
+        ks="5,10",
+        seed_of="the start vector",
+        limit=_LIMIT,
+        folder="eigensolver-bench",
     )
     add = parser.add_argument
     add(
@@ -92,65 +95,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a Matrix Market file; may be repeated",
     )
-    add("--methods", nargs="+", default=[], metavar="NAME", help="methods, or patterns of them")
-    add("--k", type=_numbers, metavar="K[,K...]", help="eigenpairs wanted (default: 5,10)")
     add("--which", choices=("LM", "LR", "SR", "LA", "SA"), default="LM")
     add(
         "--tol",
-        type=_tolerance,
+        type=tolerance,
         default=1e-8,
         help="largest residual relative to the eigenvalue (default: 1e-8)",
     )
-    add("--repeats", type=_count, help="runs of each method (default: 3)")
-    add(
-        "--limit",
-        type=_seconds,
-        metavar="SECONDS",
-        help="what a run may take before it is stopped (default: 120)",
-    )
-    add("--seed", type=_seed, default=0, help="of the start vector")
-    add(
-        "--out",
-        type=Path,
-        default=Path("eigensolver-bench"),
-        metavar="DIR",
-        help="folder for the results (default: eigensolver-bench)",
-    )
-    add("--no-figures", action="store_true", help="draw no pictures")
-    add("--quick", action="store_true", help="small problems, fewer methods, one run of each")
-    add("--list", action="store_true", help="print problems and methods, and end")
     return parser
-
-
-def _numbers(text: str) -> list[int]:
-    return [_count(item) for item in text.split(",")]
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"0*[1-9]\d{0,8}", text):
-        raise argparse.ArgumentTypeError(f"need a positive whole number, got {text!r}")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    return 0 if text.strip("0") == "" and text else _count(text)
-
-
-def _tolerance(text: str) -> float:
-    value = _seconds(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"need a number between 0 and 1, got {text!r}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"need a positive number, got {text!r}")
-    return value
 
 
 def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
@@ -158,27 +110,31 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         if comm.rank == 0:
             print(_catalogue(), flush=True)
         return 0
+    quick, figures = arguments.quick, not arguments.no_figures
     problems = _problems(arguments, comm)
     methods = _methods(arguments)
-    settings = Settings(
-        ks=list(dict.fromkeys(arguments.k or ([5] if arguments.quick else [5, 10]))),
+    settings = EigensolverSettings(
+        ks=arguments.k or ([5] if quick else [5, 10]),
         which=arguments.which,
         tol=arguments.tol,
-        repeats=arguments.repeats or (1 if arguments.quick else 3),
-        limit=arguments.limit or (_QUICK_LIMIT if arguments.quick else 120.0),
+        repeats=arguments.repeats or (1 if quick else 3),
+        limit=arguments.limit or (_QUICK_LIMIT if quick else _LIMIT),
         seed=arguments.seed,
-        courses=not arguments.no_figures,
+        courses=figures,
     )
-    results = Results(comm, arguments.out, len(problems) * len(settings.ks) * len(methods))
-    results.begin()
+    progress = _Progress(comm, len(problems) * len(settings.ks) * len(methods))
+    results: ResultFolder[EigensolverRecord] = ResultFolder(
+        comm, arguments.out, lambda: _environment(comm)
+    )
+    results.create()
     for problem in problems:
-        results.add(run_problem(comm, problem, methods, settings, results.progress))
-    results.end(figures=not arguments.no_figures)
+        results.add(compare_on_problem(comm, problem, methods, settings, progress.report))
+    results.finish("tables.md", markdown, draw_all if figures else None)
     return 0
 
 
 def _problems(arguments: argparse.Namespace, comm: MPI.Intracomm) -> list[Problem]:
-    """Problems asked for: files, generated ones, or a usual set."""
+    """Return the requested problems: files, generated ones, or a preset."""
     paths = list(arguments.matrix)
     if arguments.data_dir:
         paths += matrix_files(comm, arguments.data_dir)
@@ -190,19 +146,53 @@ def _problems(arguments: argparse.Namespace, comm: MPI.Intracomm) -> list[Proble
 
 
 def _methods(arguments: argparse.Namespace) -> list[Method]:
-    words = [word for text in arguments.methods for word in text.split(",")]
+    words = split_words(arguments.methods)
     if words or not arguments.quick:
         return method_catalogue.select(words)
     names = {method.name for method in method_catalogue.available()}
     return method_catalogue.select([name for name in _QUICK_METHODS if name in names])
 
 
+class _Progress:
+    """One line on rank 0 for each case that has its status."""
+
+    def __init__(self, comm: MPI.Comm, n_cases: int) -> None:
+        self.comm = comm
+        self.n_cases = n_cases
+        self.n_reported = 0
+
+    def report(self, record: EigensolverRecord) -> None:
+        self.n_reported += 1
+        if self.comm.rank or record.status == "unfit":
+            return
+        cost = ""
+        if record.n_matvec is not None:
+            cost = f"{record.n_matvec:7d} products"
+        if record.seconds is not None:
+            cost += f" {record.seconds:9.3g} s"
+        width = len(str(self.n_cases))
+        print(
+            f"[{self.n_reported:{width}d}/{self.n_cases}] {record.problem:28} k={record.k:<4d} "
+            f"{record.method:24} {cost:27} {record.verdict}".rstrip(),
+            flush=True,
+        )
+
+
+def _environment(comm: MPI.Comm) -> dict[str, object]:
+    facts = machine_facts(("petsc4py", "slepc4py", "numpy", "scipy", "primme"))
+    facts["PETSc integers"] = f"{8 * PETSc.IntType().itemsize} bits"
+    facts["MPI library"] = re.split(r"[,\n\x00]", MPI.Get_library_version())[0].strip()
+    facts["ranks"] = comm.size
+    facts["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "not set")
+    return facts
+
+
 def _catalogue() -> str:
     lines = ["problems:"]
     for name, generator in problem_catalogue.GENERATORS.items():
-        defaults = inspect.signature(generator).parameters.values()
-        usual = ",".join(f"{one.name}={one.default}" for one in defaults)
-        lines += [f"  {name:18} {inspect.getdoc(generator)}", f"  {'':18} {name}:{usual}"]
+        parameters = inspect.signature(generator).parameters.values()
+        defaults = ",".join(f"{one.name}={one.default}" for one in parameters)
+        lines += [f"  {name:18} {inspect.getdoc(generator)}", f"  {'':18} {name}:{defaults}"]
     lines.append("sets of problems:")
     for name, members in problem_catalogue.PRESETS.items():
         lines.append(f"  {name:18} {members[0]}")

@@ -1,8 +1,8 @@
 """Adjacency matrices of random graphs: uniform pairs, blocks, power-law degrees.
 
-Every edge is drawn from its own number, so each rank draws all of them, piece by piece, and keeps
-those at its vertices: no exchange, and the same graph on any number of ranks. Loops are dropped,
-edges drawn twice count once.
+Every edge is drawn from its own number. Each rank draws all edges, a piece at a time, and keeps
+those at its own vertices: ranks exchange nothing, and the graph is the same on any number of ranks.
+Loops are dropped; edges that are drawn twice count once.
 
 References: Erdos, Renyi (1959) for uniform pairs; Holland, Laskey, Leinhardt (1983) for the
 stochastic block model; Chung, Lu (2002) for given expected degrees.
@@ -19,28 +19,29 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 from scipy.sparse import csr_matrix
 
-from miramns.bench.assembly import aij_from_rows, own_rows, seeded_uniform
+from miramns.bench.problems.distributed_matrices import aij_from_rows, own_rows, seeded_uniform
+from miramns.bench.problems.power_law_vertices import power_law_vertices
 
 __all__ = ["power_law_graph", "random_graph", "stochastic_block_graph"]
 
-Endpoints = Callable[[int, int], tuple[NDArray[Any], NDArray[Any]]]
+Ends = tuple[NDArray[Any], NDArray[Any]]
 
-#: Edges drawn at a time: bounds the memory of a rank.
-_PIECE = 1 << 18
+#: Number of edges drawn at a time, which bounds the memory of a rank.
+_EDGES_PER_PIECE = 1 << 18
 
 
 def random_graph(comm: MPI.Comm, n: int, degree: float, seed: int) -> PETSc.Mat:
-    """Graph of uniform pairs: one eigenvalue near the mean degree, the others a dense bulk.
+    """Assemble a graph of uniform pairs: one eigenvalue near the mean degree, the others a bulk.
 
     Collective on `comm`.
 
     Parameters
     ----------
     degree : float
-        Mean number of edges at a vertex, before double ones are merged.
+        Mean number of edges at a vertex, before repeated ones are merged.
     """
 
-    def draw(start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    def draw(start: int, stop: int) -> Ends:
         return _vertices(n, seed, 0, start, stop), _vertices(n, seed, 1, start, stop)
 
     return _adjacency(comm, n, round(n * degree / 2), draw)
@@ -49,7 +50,7 @@ def random_graph(comm: MPI.Comm, n: int, degree: float, seed: int) -> PETSc.Mat:
 def stochastic_block_graph(
     comm: MPI.Comm, n: int, blocks: int, inside: float, outside: float, seed: int
 ) -> PETSc.Mat:
-    """Graph of equal blocks: as many eigenvalues as blocks stand out of the bulk.
+    """Assemble a graph of equal blocks: as many eigenvalues as blocks lie outside the bulk.
 
     Collective on `comm`.
 
@@ -58,12 +59,12 @@ def stochastic_block_graph(
     blocks : int
         Number of blocks; vertex i belongs to block ``i mod blocks``.
     inside, outside : float
-        Mean number of edges from a vertex to its own block, and to anywhere.
+        Mean number of edges from a vertex to its own block, and to any vertex.
     """
     n -= n % blocks
     share = inside / (inside + outside)
 
-    def draw(start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    def draw(start: int, stop: int) -> Ends:
         i = _vertices(n, seed, 0, start, stop)
         j = _vertices(n, seed, 1, start, stop)
         own = seeded_uniform(seed, 2, start, stop) < share
@@ -73,10 +74,10 @@ def stochastic_block_graph(
 
 
 def power_law_graph(comm: MPI.Comm, n: int, degree: float, exponent: float, seed: int) -> PETSc.Mat:
-    """Graph whose expected degrees follow a Pareto law (Chung and Lu).
+    """Assemble a graph with power-law degrees (Chung and Lu).
 
-    Collective on `comm`. The dominant eigenvalues are near the square roots of the largest degrees,
-    or belong to the densest part, and thin out slowly.
+    Collective on `comm`. The dominant eigenvalues are near the square roots of the largest degrees
+    or belong to the densest part of the graph; the gaps between them shrink slowly.
 
     Parameters
     ----------
@@ -85,33 +86,28 @@ def power_law_graph(comm: MPI.Comm, n: int, degree: float, exponent: float, seed
     exponent : float
         The number of vertices of degree x falls as ``x ** -exponent``; more than 2.
     """
-    weights = ((np.arange(n) + 0.5) / n) ** (-1.0 / (exponent - 1.0))
-    weights *= degree / weights.mean()
-    # beyond this the expected number of edges between two vertices would exceed one
-    weights = np.minimum(weights, np.sqrt(degree * n))
-    limits = np.cumsum(weights)
-    # heavy vertices anywhere, so that every rank has its share of the entries
-    order = np.argsort(seeded_uniform(seed, 3, 0, n), kind="stable")
+    n_edges = round(n * degree / 2)
 
-    def draw(start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    def draw(start: int, stop: int) -> Ends:
         i, j = (
-            np.searchsorted(limits, seeded_uniform(seed, stream, start, stop) * limits[-1])
+            power_law_vertices(seeded_uniform(seed, stream, start, stop), n, n_edges, exponent)
             for stream in (0, 1)
         )
-        return order[np.minimum(i, n - 1)], order[np.minimum(j, n - 1)]
+        return i, j
 
-    return _adjacency(comm, n, round(limits[-1] / 2), draw)
+    return _adjacency(comm, n, n_edges, draw)
 
 
 def _vertices(n: int, seed: int, stream: int, start: int, stop: int) -> NDArray[Any]:
     return (seeded_uniform(seed, stream, start, stop) * n).astype(np.int64)
 
 
-def _adjacency(comm: MPI.Comm, n: int, n_edges: int, draw: Endpoints) -> PETSc.Mat:
+def _adjacency(comm: MPI.Comm, n: int, n_edges: int, draw: Callable[[int, int], Ends]) -> PETSc.Mat:
+    """Assemble the adjacency matrix of the edges whose ends ``draw(start, stop)`` returns."""
     first, last = own_rows(comm, n)
     places = []
-    for start in range(0, n_edges, _PIECE):
-        i, j = draw(start, min(start + _PIECE, n_edges))
+    for start in range(0, n_edges, _EDGES_PER_PIECE):
+        i, j = draw(start, min(start + _EDGES_PER_PIECE, n_edges))
         for row, column in ((i, j), (j, i)):
             mine = (first <= row) & (row < last) & (row != column)
             places.append((row[mine] - first) * n + column[mine])

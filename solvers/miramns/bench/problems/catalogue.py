@@ -1,9 +1,9 @@
-"""The problems of the benchmark: matrices from files, and generated operators.
+"""Catalogue of the problems: generated operators, and matrices from files.
 
-A generated problem is asked for by its name, with parameters where the usual ones do not fit:
-``random-graph``, ``random-graph:n=50000,degree=20``. Generators build on each rank only its own
-rows, and are functions of their parameters and the seed alone. Where all eigenvalues are known the
-problem says so; elsewhere the benchmark finds a reference.
+A generated problem is selected by its name, with parameters that differ from their defaults:
+``random-graph``, ``random-graph:n=50000,degree=20``. A generator builds on each rank only the
+rank's own rows, and depends on its parameters and the seed alone. A problem whose eigenvalues are
+known supplies them; for others the benchmark computes a reference.
 """
 
 from __future__ import annotations
@@ -21,29 +21,36 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from miramns.bench import spectra
-from miramns.bench.files import BenchError, describe_matrix, read_matrix
-from miramns.bench.graphs import power_law_graph, random_graph, stochastic_block_graph
-from miramns.bench.grids import laplacian, laplacian_eigenvalues, random_walk
+from miramns.bench.harness.root_rank import BenchError
+from miramns.bench.problems import prescribed_spectra as spectra
+from miramns.bench.problems.grids import laplacian, laplacian_eigenvalues, random_walk
+from miramns.bench.problems.matrix_files import is_symmetric, read_matrix
+from miramns.bench.problems.random_graphs import (
+    power_law_graph,
+    random_graph,
+    stochastic_block_graph,
+)
+from miramns.bench.problems.sparse_covariance import sparse_covariance
 
 __all__ = ["GENERATORS", "PRESETS", "Problem", "file_problem", "generated", "select"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One operator and what is known of it.
+    """One operator and its known properties.
 
     Attributes
     ----------
     name, group : str
-        The group is what geometric means are taken over.
+        Geometric means are taken over the problems of a group.
     hermitian : bool
     build : callable
-        ``build(comm)``: the operator, to be destroyed by the caller. Collective.
+        ``build(comm)`` creates the operator, which the caller destroys. Collective.
     eigenvalues : callable, optional
-        All eigenvalues, shape (n,), in no order.
+        Returns all eigenvalues, shape (n,), in no particular order.
     definite : bool
-        Whether no eigenvalue is negative, so that largest modulus and largest are the same.
+        Whether no eigenvalue is negative, so that the eigenvalues of largest modulus are the
+        largest ones.
     """
 
     name: str
@@ -149,7 +156,7 @@ def _clustered(n: int = 20_000, width: float = 1e-5, seed: int = 1) -> Problem:
 
 
 def _multiple(n: int = 20_000, multiplicity: int = 3, seed: int = 1) -> Problem:
-    """Multiple eigenvalues, matrix-free, exact: single vectors may miss copies."""
+    """Multiple eigenvalues, matrix-free, exact: methods with single vectors may miss copies."""
     values = spectra.multiple_values(n, multiplicity)
     return _hidden(f"multiple {multiplicity}", "clustered", values, seed)
 
@@ -159,7 +166,7 @@ def _sparse_covariance(
 ) -> Problem:
     """X'X/n of sparse rows with power-law column frequencies, matrix-free."""
     build = partial(
-        spectra.sparse_covariance,
+        sparse_covariance,
         rows=rows, columns=columns, per_row=per_row, decay=decay, seed=seed,
     )  # fmt: skip
     name = f"sparse covariance {rows}x{columns}"
@@ -207,12 +214,18 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
 
 
 def generated(text: str) -> Problem:
-    """Make the problem that ``NAME`` or ``NAME:key=value,...`` asks for. Not collective.
+    """Create the problem ``NAME`` or ``NAME:key=value,...``.
 
     Raises
     ------
     BenchError
-        When there is no such generator or parameter, or a value does not fit.
+        If there is no such generator or parameter, or a value is not allowed.
+
+    Examples
+    --------
+    >>> problem = generated("laplacian-2d:nx=8,ny=7")
+    >>> problem.name, len(problem.eigenvalues())
+    ('laplacian 8x7', 56)
     """
     name, _, rest = text.partition(":")
     if name not in GENERATORS:
@@ -237,26 +250,28 @@ def generated(text: str) -> Problem:
 
 
 def file_problem(comm: MPI.Comm, path: Path) -> Problem:
-    """Problem of the matrix in a Matrix Market file. Collective on `comm`.
+    """Create the problem of the matrix in a Matrix Market file.
+
+    Collective on `comm`.
 
     Raises
     ------
     BenchError
-        When the file holds no square real matrix.
+        If the file does not hold a square real matrix.
     """
-    _, symmetric = describe_matrix(comm, path)
+    symmetric = is_symmetric(comm, path)
     name = path.name.split(".mtx")[0]
     group = "files, symmetric" if symmetric else "files, nonsymmetric"
     return Problem(name, group, symmetric, partial(read_matrix, path=path, hermitian=symmetric))
 
 
 def select(words: list[str]) -> list[Problem]:
-    """Problems that a list of names, patterns and sets asks for, each once. Not collective.
+    """Create the problems of a list of names, patterns and sets, each once.
 
     Raises
     ------
     BenchError
-        When a word matches nothing.
+        If a word matches nothing.
     """
     texts: list[str] = []
     for word in words:

@@ -1,7 +1,7 @@
-"""Distributed matrices from the entries of one rank's rows, and products written in Python.
+"""Distributed matrices from the entries of each rank's rows, and operators with products in Python.
 
-Rows are dealt out as PETSc does it by default. Whatever a generator draws is a function of (seed,
-index), so a matrix is the same on any number of ranks.
+Rows are distributed as PETSc does by default. Random entries are functions of (seed, index), so a
+matrix is the same on any number of ranks.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ from petsc4py import PETSc
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.special import ndtr
 
-from miramns.start import seeded_normal
+from miramns import seeded_normal
 
 __all__ = ["aij_from_entries", "aij_from_rows", "own_rows", "seeded_uniform", "shell"]
 
 
 def own_rows(comm: MPI.Comm, n: int) -> tuple[int, int]:
-    """First row of this rank and the one after its last. Not collective."""
+    """Return the ownership range of this rank: its first row, and one more than its last.
+
+    Not collective.
+    """
     share, rest = divmod(n, comm.size)
     first = comm.rank * share + min(comm.rank, rest)
     return first, first + share + (comm.rank < rest)
 
 
 def seeded_uniform(seed: int, stream: int, start: int, stop: int) -> NDArray[np.float64]:
-    """Entries ``start`` to ``stop`` of an endless vector uniform in [0, 1). Not collective."""
+    """Return entries ``start`` to ``stop`` of an infinite vector uniform in [0, 1)."""
     uniform = ndtr(seeded_normal(seed, start, stop, stream))
     return np.asarray(np.minimum(uniform, np.nextafter(1.0, 0.0)), dtype=np.float64)
 
@@ -42,19 +45,19 @@ def aij_from_entries(
     *,
     hermitian: bool = False,
 ) -> PETSc.Mat:
-    """Assemble a sparse matrix; entries named twice are added.
+    """Assemble a sparse matrix from entries; entries at the same place are added.
 
     Collective on `comm`.
 
     Parameters
     ----------
     shape : (int, int)
-        Of the whole matrix.
+        Global shape.
     rows, columns : ndarray of shape (n_entries,)
-        Global indices; all rows are this rank's.
+        Global indices; the rows belong to this rank.
     values : ndarray of shape (n_entries,)
     hermitian : bool
-        What the matrix is told of itself.
+        Whether to mark the matrix as Hermitian.
     """
     first, last = own_rows(comm, shape[0])
     local = coo_matrix((values, (rows - first, columns)), shape=(last - first, shape[1]))
@@ -79,7 +82,7 @@ def aij_from_rows(
 
 
 def shell(comm: MPI.Comm, n: int, context: object, *, hermitian: bool) -> PETSc.Mat:
-    """Make a square operator whose products `context` computes. Collective on `comm`."""
+    """Create a square operator whose products `context` computes. Collective on `comm`."""
     first, last = own_rows(comm, n)
     sizes = ((last - first, n), (last - first, n))
     A = PETSc.Mat().createPython(sizes, context, comm=comm)

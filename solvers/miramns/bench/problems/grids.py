@@ -1,8 +1,8 @@
 """Operators on grids: Laplacians, whose eigenvalues are known, and a random walk on a triangle.
 
 The Laplacian of a d-dimensional grid with zero boundary values has the eigenvalues
-``sum_i (2 - 2 cos(pi j_i / (n_i + 1)))`` for all ``1 <= j_i <= n_i``. Its dominant ones lie dense,
-and those of a square grid are double: the hard kind.
+``sum_i (2 - 2 cos(pi j_i / (n_i + 1)))`` for all ``1 <= j_i <= n_i``. The dominant ones are close
+to one another, and those of a square grid are double; both make them hard to compute.
 
 The random walk on a triangular grid is the nonsymmetric model problem of Saad, Numerical Methods
 for Large Eigenvalue Problems, section 2.5.1, and of SLEPc's examples. Its dominant eigenvalues are
@@ -18,7 +18,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from miramns.bench.assembly import aij_from_entries, own_rows
+from miramns.bench.problems.distributed_matrices import aij_from_entries, own_rows
 
 __all__ = ["laplacian", "laplacian_eigenvalues", "random_walk"]
 
@@ -31,7 +31,7 @@ def laplacian(comm: MPI.Comm, shape: Sequence[int]) -> PETSc.Mat:
     Parameters
     ----------
     shape : sequence of int
-        Points along each direction, one to three of them or more.
+        Points along each direction.
     """
     n = int(np.prod(shape))
     first, last = own_rows(comm, n)
@@ -50,7 +50,7 @@ def laplacian(comm: MPI.Comm, shape: Sequence[int]) -> PETSc.Mat:
 
 
 def laplacian_eigenvalues(shape: Sequence[int]) -> NDArray[np.float64]:
-    """All eigenvalues of :func:`laplacian`, shape (n,), in no order. Not collective."""
+    """Return all eigenvalues of :func:`laplacian`, shape (n,), in no particular order."""
     total = np.zeros(1)
     for points in shape:
         one = 2.0 - 2.0 * np.cos(np.pi * np.arange(1, points + 1) / (points + 1))
@@ -62,30 +62,30 @@ def random_walk(comm: MPI.Comm, side: int) -> PETSc.Mat:
     """Assemble the transposed transition matrix of a random walk on a triangle.
 
     Collective on `comm`. The states are the points (a, b) with a, b >= 0 and s = a + b < `side`,
-    numbered along lines of equal a. Either coordinate falls with probability s / (2 (side - 1)),
-    twice that where the other is 0 already, and grows with 1/2 less the same.
+    numbered along lines of equal a. Each coordinate decreases with probability s / (2 (side - 1)),
+    or twice that if the other one is 0, and increases with probability 1/2 - s / (2 (side - 1)).
 
     Parameters
     ----------
     side : int
-        Points along an edge, at least 2; there are side (side + 1) / 2 states.
+        Points along an edge, at least 2. The number of states is side (side + 1) / 2.
     """
     n = side * (side + 1) // 2
     first, last = own_rows(comm, n)
     lines = np.arange(side + 1)
-    begins = lines * side - lines * (lines - 1) // 2  # where the line of each a begins
+    begins = lines * side - lines * (lines - 1) // 2  # first state of each line
 
     row = np.arange(first, last)
     a = np.searchsorted(begins, row, side="right") - 1
     b = row - begins[a]
-    fall = (a + b + 1) / (2.0 * (side - 1))  # of the points one further out
-    grow = 0.5 - (a + b - 1) / (2.0 * (side - 1))  # of the points one further in
+    decrease = (a + b + 1) / (2.0 * (side - 1))  # from the points one step further out
+    increase = 0.5 - (a + b - 1) / (2.0 * (side - 1))  # from the points one step further in
     inside = a + b + 1 < side
     sources = (
-        (inside, a + 1, b, np.where(b == 0, 2.0, 1.0) * fall),
-        (inside, a, b + 1, np.where(a == 0, 2.0, 1.0) * fall),
-        (a > 0, a - 1, b, grow),
-        (b > 0, a, b - 1, grow),
+        (inside, a + 1, b, np.where(b == 0, 2.0, 1.0) * decrease),
+        (inside, a, b + 1, np.where(a == 0, 2.0, 1.0) * decrease),
+        (a > 0, a - 1, b, increase),
+        (b > 0, a, b - 1, increase),
     )
     rows, columns, values = [], [], []
     for exists, from_a, from_b, probability in sources:

@@ -1,7 +1,7 @@
-"""How Krylov-Schur converges: a second run, never timed, in which a monitor writes down its course.
+"""Course of SLEPc's Krylov-Schur, from a second run with a monitor, which is never timed.
 
-The monitor tells the relative error estimates of SLEPc, the same quantity that MIRAMns calls its
-measure. Other solvers of SLEPc are not monitored: what their estimates mean differs.
+The monitor receives the relative error estimates of SLEPc, the same quantity as MIRAMns's measure.
+Other solvers of SLEPc are not monitored: their estimates have other meanings.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
+from miramns import seeded_normal
 from miramns.bench.answer import Course, Task
-from miramns.bench.assembly import shell
-from miramns.interop import CountedProducts
-from miramns.start import seeded_normal
+from miramns.bench.product_cost import CountedProducts
 
 __all__ = ["krylov_schur_course"]
 
@@ -26,17 +25,17 @@ _WHICH = {
 
 
 def krylov_schur_course(A: PETSc.Mat, task: Task) -> Course:
-    """Run SLEPc's Krylov-Schur with its default ncv and note its estimates at each restart.
+    """Run SLEPc's Krylov-Schur with its default ncv and record its estimates at each restart.
 
     Collective on ``A.comm``.
     """
     course = Course()
     counted = CountedProducts(A)
-    operator = shell(A.getComm().tompi4py(), A.getSize()[0], counted, hermitian=task.hermitian)
+    operator = counted.shell(hermitian=task.hermitian)
     eps = SLEPc.EPS().create(comm=A.getComm())
     start = A.createVecLeft()
 
-    def note(
+    def record(
         _eps: SLEPc.EPS, _its: int, _nconv: int, _values: list[complex], errors: list[float]
     ) -> None:
         if len(errors) >= task.k:
@@ -53,8 +52,8 @@ def krylov_schur_course(A: PETSc.Mat, task: Task) -> Course:
         eps.setWhichEigenpairs(_WHICH[task.which])
         start.setArray(seeded_normal(task.seed, *A.getOwnershipRange()))
         eps.setInitialSpace(start)
-        eps.setTrackAll(True)  # by default only the first pair that has not converged is estimated
-        eps.setMonitor(note)
+        eps.setTrackAll(True)  # by default only the first unconverged pair is estimated
+        eps.setMonitor(record)
         eps.solve()
     finally:
         eps.destroy()

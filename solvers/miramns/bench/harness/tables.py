@@ -1,0 +1,46 @@
+"""Markdown tables of a benchmark, and the texts of their numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["exponent", "fact_list", "markdown_table", "ratio", "short_number", "whole"]
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    return [_row(headings), "|" + "---|" * len(headings), *map(_row, rows)]
+
+
+def _row(cells: Sequence[object]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def fact_list(facts: Mapping[str, object]) -> list[str]:
+    """Return the lines of a Markdown list of facts."""
+    return [f"* {name}: {value}" for name, value in facts.items()]
+
+
+def short_number(value: float | None) -> str:
+    """Format with three digits; a dash where there is no number."""
+    return _formatted(value, ".3g")
+
+
+def exponent(value: float | None) -> str:
+    """Format with two digits and an exponent; a dash where there is no number."""
+    return _formatted(value, ".1e")
+
+
+def ratio(value: float | None) -> str:
+    """Format with two decimal places; a dash where there is no number."""
+    return _formatted(value, ".2f")
+
+
+def whole(value: int | None) -> str:
+    """Format a whole number; a dash where there is none."""
+    return "-" if value is None else str(value)
+
+
+def _formatted(value: float | None, form: str) -> str:
+    return "-" if value is None or not math.isfinite(value) else format(value, form)
