@@ -1,4 +1,4 @@
-"""Graphs: accuracy of networks on spectral coordinates, and seconds to certified eigenvectors.
+"""Graphs: accuracy of networks on spectral coordinates, and time to certified eigenvectors.
 
     python benchmarks/graphs.py cora email --data-dir DATA [--splits 5] [--first-split 100]
     [mpiexec -n 2] python benchmarks/graphs.py power-law [--nodes 1000000] [--edges 10000000]
@@ -6,29 +6,28 @@
 
 cora: a network of 64 units on (a) the 1,433 words, (b) 128 coordinates of the citation graph, (c)
 64 principal components of the words averaged over neighbours, (d) both. email: 64 coordinates of
-email-Eu-core against its rows of the adjacency matrix and the largest department. Stratified 80/20
-splits that the settings were not chosen on (those were 0 to 4), one network each; mean and extremes
-of the test accuracy. DATA is the folder above graphs/.
+email-Eu-core, its rows of the adjacency matrix, and the share of the largest department.
+Stratified 80/20 splits; the settings were chosen on splits 0 to 4, so the defaults are other ones.
+One network for each split; mean and extremes of the test accuracy. DATA is the folder above
+graphs/.
 
-power-law: the k largest eigenpairs of D^-1/2 A D^-1/2 on the largest component of a made graph,
-true residuals of 1e-6 at most: hpcembed on the ranks of the job beside scipy's eigsh in a process
-of its own, in turn, in every repeat. Both are judged by residuals in double and by each other's
-eigenvalues; whoever is wrong gets no time. Memory is the peak beyond what was held before solving.
-Nothing else should run.
+power-law: the k largest eigenpairs of D^-1/2 A D^-1/2 on the largest component of a random graph,
+with true residuals of at most 1e-6: hpcembed on the ranks of the job, and SciPy's eigsh in a
+process of its own, in turn in every repeat. Residuals in double precision and the eigenvalues of
+the other method test every answer; a wrong answer ends the script. Memory is the peak beyond the
+memory before the solution. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,26 +35,25 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-LIMIT = 1e-6
-#: Largest difference of two answers' eigenvalues.
-AGREE = 1e-5
+#: Largest residual of a right answer, and largest difference between two answers' eigenvalues.
+TOLERANCE = 1e-6
+LARGEST_DIFFERENCE = 1e-5
+
+#: Settings of the coordinates of cora beside components of its words.
+COMBINED_TAU, COMBINED_SCALE = 0.3, 0.03
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="+", choices=("cora", "email", "power-law", "child"))
+    parser.add_argument("what", nargs="+", choices=("cora", "email", "power-law"))
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--splits", type=int, default=5)
-    parser.add_argument("--first-split", type=int, default=100, help="seed of the first one")
+    parser.add_argument("--first-split", type=int, default=100, help="seed of the first split")
     parser.add_argument("--nodes", type=int, default=1_000_000)
     parser.add_argument("--edges", type=int, default=10_000_000)
     parser.add_argument("-k", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if "child" in arguments.what:
-        child(arguments.folder, arguments.k)
-        return
     if arguments.data_dir is None and {"cora", "email"} & set(arguments.what):
         parser.error("--data-dir: the folder above graphs/")
     splits = range(arguments.first_split, arguments.first_split + arguments.splits)
@@ -84,8 +82,7 @@ def cora(folder: Path, splits: range) -> None:
     smoothed = smooth(graph, words, 2)
 
     def components(train: np.ndarray, k: int = 64) -> np.ndarray:
-        pca = PCA(k, tol=1e-8).fit(smoothed[train])
-        return pca.transform(smoothed)
+        return PCA(k, tol=1e-8).fit(smoothed[train]).transform(smoothed)
 
     beside = COMBINED_SCALE * coordinates(graph, 64, "random_walk", COMBINED_TAU)
     print(f"cora: {graph.describe()}")
@@ -96,11 +93,7 @@ def cora(folder: Path, splits: range) -> None:
         "64 components and 64 coordinates": lambda train: np.hstack([components(train), beside]),
     }
     for name, rows in inputs.items():
-        report(name, scores(rows, labels, splits, 128))
-
-
-#: Of the coordinates of cora beside components of its words.
-COMBINED_TAU, COMBINED_SCALE = 0.3, 0.03
+        report(name, test_accuracies(rows, labels, splits, 128))
 
 
 def email(folder: Path, splits: range) -> None:
@@ -119,24 +112,28 @@ def email(folder: Path, splits: range) -> None:
     print(f"email: {found.graph.describe()}")
     largest = np.bincount(found.labels).max() / len(found.labels)
     print(f"  {'largest department':36} {100 * largest:6.2f} %")
-    report("rows of the adjacency matrix",
-           scores(lambda _: found.graph.rows.toarray(), found.labels, splits, 64))  # fmt: skip
-    report("64 coordinates of the graph", scores(lambda _: placed, found.labels, splits, 64))
+    inputs = {
+        "rows of the adjacency matrix": found.graph.rows.toarray(),
+        "64 coordinates of the graph": placed,
+    }
+    for name, rows in inputs.items():
+        report(name, test_accuracies(lambda _, rows=rows: rows, found.labels, splits, 64))
 
 
 def coordinates(graph: Any, k: int, operator: str, tau: float | str) -> np.ndarray:
     from hpcembed.embedding import SpectralEmbedding
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that there are components is known
+        warnings.simplefilter("ignore", UserWarning)  # the graphs have several components
         model = SpectralEmbedding(k, operator=operator, tau=tau, tol=1e-8).fit(graph)
     assert model.residual_norms_.max() <= 1e-7
     return model.embedding_ * np.sqrt(graph.n_nodes)
 
 
-def scores(
+def test_accuracies(
     rows: Callable[[np.ndarray], np.ndarray], labels: np.ndarray, splits: range, batch: int
 ) -> list[float]:
+    """Train one network for each split on the rows that ``rows(is_training_row)`` returns."""
     from mpi4py import MPI
 
     from hpcembed.data.splits import held_out_rows
@@ -158,10 +155,14 @@ def scores(
             (64,),
             config,
             input_name="embedded",
-            threads=int(os.environ.get("OMP_NUM_THREADS", "1")),
+            threads=n_threads(),
         )
         accuracies.append(100 * trained.report.test_accuracy)
     return accuracies
+
+
+def n_threads() -> int:
+    return int(os.environ.get("OMP_NUM_THREADS", "1"))
 
 
 def report(name: str, accuracies: list[float]) -> None:
@@ -180,52 +181,42 @@ def power_law(arguments: argparse.Namespace) -> None:
     from hpcembed.runtime.memory import format_bytes
     from hpcembed.runtime.ranks import gather_rows, idle_while_root
 
-    comm = MPI.COMM_WORLD
+    comm, k = MPI.COMM_WORLD, arguments.k
     began = time.perf_counter()
     options = GraphOptions(duplicates="once", components="largest")
     graph = power_law_graph(arguments.nodes, arguments.edges, comm, options=options)
     seconds = time.perf_counter() - began
-    say(
-        comm, f"{graph.describe()}\nmade on {comm.size} ranks in {seconds:.1f} s, k = {arguments.k}"
-    )
+    if comm.rank == 0:
+        print(f"{graph.describe()}\ngenerated on {comm.size} ranks in {seconds:.1f} s, k = {k}")
     parts = [gather_rows(comm, part) for part in
              (np.diff(graph.rows.indptr), graph.rows.indices, graph.rows.data)]  # fmt: skip
+    outcomes: dict[str, list[Any]] = {"hpcembed": [], "scipy": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        N = None
         if comm.rank == 0:
             N = normalized(*parts)
             scipy.sparse.save_npz(folder / "N.npz", N, compressed=False)
         del parts
-        times: dict[str, list[float]] = {"hpcembed": [], "scipy": []}
-        memory = {"hpcembed": 0, "scipy": 0}
         for _ in range(arguments.repeats):
-            model, took, peak = ours(graph, arguments.k)
-            values = model.eigenvalues_
-            vectors = gather_rows(comm, model.embedding_)
-            theirs = idle_while_root(comm, lambda: scipy_answer(folder, arguments.k))
+            ours = hpcembed_answer(graph, k)
+            vectors = gather_rows(comm, ours.result.embedding_)
+            theirs = idle_while_root(comm, lambda: scipy_answer(folder, k))
             if comm.rank == 0:
-                answers = {
-                    "hpcembed": (values, vectors, took, peak),
-                    "scipy": theirs,
-                }
-                check(N, answers)
-                for solver, (_, _, spent, held) in answers.items():
-                    times[solver].append(spent)
-                    memory[solver] = max(memory[solver], held)
+                values = ours.result.eigenvalues_
+                refuse_wrong(N, {"hpcembed": (values, vectors), "scipy": theirs.result})
+                outcomes["hpcembed"].append(ours)
+                outcomes["scipy"].append(theirs)
     if comm.rank == 0:
-        for solver, spent in times.items():
-            listed = ", ".join(f"{one:.2f}" for one in spent)
-            print(f"  {solver:10} {statistics.median(spent):8.2f} s ({listed})  "
-                  f"{format_bytes(memory[solver])} at its peak")  # fmt: skip
+        times = {solver: [one.seconds for one in found] for solver, found in outcomes.items()}
+        for solver, found in outcomes.items():
+            listed = ", ".join(f"{one:.2f}" for one in times[solver])
+            peak = format_bytes(max(one.peak_bytes for one in found))
+            print(
+                f"  {solver:10} {statistics.median(times[solver]):8.2f} s ({listed})  peak {peak}"
+            )
         ratios = [b / a for a, b in zip(times["hpcembed"], times["scipy"], strict=True)]
         print(f"  scipy / hpcembed: {statistics.median(ratios):.2f} "
               f"({min(ratios):.2f} to {max(ratios):.2f})")  # fmt: skip
-
-
-def say(comm: Any, line: str) -> None:
-    if comm.rank == 0:
-        print(line, flush=True)
 
 
 def normalized(counts: np.ndarray, indices: np.ndarray, data: np.ndarray) -> Any:
@@ -237,85 +228,69 @@ def normalized(counts: np.ndarray, indices: np.ndarray, data: np.ndarray) -> Any
     return A
 
 
-def ours(graph: Any, k: int) -> tuple[Any, float, int]:
-    """The fitted embedding, seconds on the slowest rank, memory of all ranks. Collective."""
-    from hpcembed.embedding import SpectralEmbedding
+def hpcembed_answer(graph: Any, k: int) -> Any:
+    """Return the outcome of a fit: the model, seconds of the slowest rank, memory of all ranks.
 
-    comm = graph.comm
-    before = reset_peak()
-    comm.Barrier()
-    began = time.perf_counter()
-    model = SpectralEmbedding(k, operator="normalized", drop_first=False, tol=LIMIT)
-    model.fit(graph)
-    comm.Barrier()
-    took = comm.allreduce(time.perf_counter() - began, op=_max())
-    return model, took, comm.allreduce(peak() - before)
+    Collective.
+    """
+    from dataclasses import replace
 
-
-def _max() -> Any:
     from mpi4py import MPI
 
-    return MPI.MAX
+    from hpcembed.embedding import SpectralEmbedding
+    from miramns.bench.harness.separate_process import measured
+
+    comm = graph.comm
+    model = SpectralEmbedding(k, operator="normalized", drop_first=False, tol=TOLERANCE)
+
+    def fit() -> Any:
+        model.fit(graph)
+        comm.Barrier()
+        return model
+
+    comm.Barrier()
+    own = measured(fit)
+    if comm.allreduce(own.peak_bytes is None):
+        raise SystemExit("memory is measured on Linux only")
+    seconds = comm.allreduce(own.seconds, op=MPI.MAX)
+    return replace(own, seconds=seconds, peak_bytes=comm.allreduce(own.peak_bytes))
 
 
-def scipy_answer(folder: Path, k: int) -> tuple[np.ndarray, np.ndarray, float, int]:
-    """Run scipy in a process that holds nothing else."""
-    environment = {key: value for key, value in os.environ.items()
-                   if not key.startswith(("OMPI_", "PMIX_", "PMI_"))}  # fmt: skip
-    command = [sys.executable, __file__, "child", "--folder", str(folder), "-k", str(k)]
-    subprocess.run(command, check=True, env=environment)
-    about = json.loads((folder / "about.json").read_text())
-    found = np.load(folder / "answer.npz", allow_pickle=False)
-    return found["values"], found["vectors"], about["seconds"], about["bytes"]
+def scipy_answer(folder: Path, k: int) -> Any:
+    """Return the outcome of SciPy's eigsh in a process of its own."""
+    from miramns.bench.harness.separate_process import run_separately
+
+    order = {"folder": folder, "k": k}
+    outcome = run_separately(prepare_scipy, order, threads=n_threads())
+    if outcome.status != "ok":
+        raise SystemExit(f"scipy: {outcome.why}")
+    return outcome
 
 
-def child(folder: Path, k: int) -> None:
-    N = scipy.sparse.load_npz(folder / "N.npz")
+def prepare_scipy(order: dict[str, Any]) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    N, k = scipy.sparse.load_npz(order["folder"] / "N.npz"), order["k"]
     start = np.random.default_rng(0).standard_normal(N.shape[0])
-    before = reset_peak()
-    began = time.perf_counter()
-    values, vectors = scipy.sparse.linalg.eigsh(N, k, which="LA", tol=LIMIT, v0=start)
-    seconds = time.perf_counter() - began
-    about = {"seconds": seconds, "bytes": peak() - before}
-    order = np.argsort(-values)
-    np.savez(folder / "answer.npz", values=values[order], vectors=vectors[:, order])
-    (folder / "about.json").write_text(json.dumps(about))
+
+    def run() -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = scipy.sparse.linalg.eigsh(N, k, which="LA", tol=TOLERANCE, v0=start)
+        descending = np.argsort(-values)
+        return values[descending], vectors[:, descending]
+
+    return run
 
 
-def check(N: Any, answers: dict[str, Any]) -> None:
-    """Refuse answers that are wrong: by their residuals, and by each other's eigenvalues."""
-    for solver, worst in residuals(N, answers):
-        if not worst <= LIMIT:
-            raise SystemExit(f"{solver}: a residual of {worst:.1e}: no times of wrong answers")
-    values = [answer[0] for answer in answers.values()]
-    if not np.allclose(values[0], values[1], rtol=0, atol=AGREE):
-        raise SystemExit("the answers have other eigenvalues: no times of wrong answers")
-
-
-def residuals(N: Any, answers: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    for solver, (values, vectors, _, _) in answers.items():
+def refuse_wrong(N: Any, answers: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """End the script if an answer has a large residual, or two answers have other eigenvalues."""
+    for solver, (values, vectors) in answers.items():
         rest = N @ vectors - vectors * values
         norms = np.linalg.norm(rest, axis=0) / np.linalg.norm(vectors, axis=0)
         loss = np.abs(vectors.T @ vectors - np.eye(len(values))).max()
-        yield solver, float(norms.max()) if loss < 1e-6 else float("inf")
-
-
-def status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key):
-            return int(line.split()[1]) * 1024
-    raise SystemExit(f"/proc/self/status has no {key}: memory is measured on Linux only")
-
-
-def reset_peak() -> int:
-    """Forget the peak so far; what is held now, in bytes."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return status("VmRSS")
-
-
-def peak() -> int:
-    """Largest resident memory since then, in bytes."""
-    return status("VmHWM")
+        worst = float(norms.max()) if loss < 1e-6 else math.inf
+        if not worst <= TOLERANCE:
+            raise SystemExit(f"{solver}: a residual of {worst:.1e}; a wrong answer has no time")
+    first, second = (values for values, _ in answers.values())
+    if not np.allclose(first, second, rtol=0, atol=LARGEST_DIFFERENCE):
+        raise SystemExit("the answers have different eigenvalues; a wrong answer has no time")
 
 
 if __name__ == "__main__":

@@ -4,55 +4,46 @@
                                     [--gamma auto] [--threads 1] [--landmarks 2000] [--seeds 5]
                                     [--skip exact|networks]
 
-First table: the first rows of MNIST in double, rbf kernel; every method in a process of its own,
-one after the other in every repeat: seconds of the fit, memory that it took (largest resident size
-less that before the fit, after a small one that loads libraries), largest relative error of the
-eigenvalues against scikit-learn's, and scikit-learn's seconds over its own (of the processor
-where there is one thread). `a tenth` may take a tenth of the stored kernel; `single` makes tiles in
-single precision, certified in double. scikit-learn runs ARPACK, the faster of its exact solvers for
-so few of so many.
+First table: the first rows of MNIST in double precision, rbf kernel. Every method fits in a process
+of its own, one after the other in every repeat, after a small fit that loads the libraries:
+seconds, peak of memory less that before the fit, largest relative error of the eigenvalues against
+scikit-learn's, and scikit-learn's seconds over its own (of processor time with one thread). `a
+tenth` may use a tenth of the memory of the stored kernel; `single` makes tiles in single precision
+and certifies in double. scikit-learn runs ARPACK, the faster of its exact solvers for few
+components of many rows.
 
 Second table: networks on k coordinates of all training rows, by jobs/mnist_kernel.toml: principal
-components, then landmarks, the same recipe and seeds, test accuracy.
+components, then landmarks, with the same recipe and seeds; test accuracy.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from miramns.bench.harness.separate_process import Outcome, run_separately
+from miramns.bench.harness.tables import markdown_row, markdown_table
 
 JOB = Path(__file__).resolve().parents[1] / "jobs" / "mnist_kernel.toml"
 METHODS = ("scikit-learn", "auto", "a tenth", "a tenth, single")
 
 
-def rows_of(data_dir: Path, count: int) -> np.ndarray:
-    """Training images, between 0 and 1."""
+def prepare(order: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Read the rows and return the fit of one method, in a process of its own."""
     from hpcembed.data.arrays.idx import open_idx
 
-    images = open_idx(data_dir / "mnist" / "train-images-idx3-ubyte.gz")
-    return np.concatenate(list(images.blocks(0, count))) / 255.0
+    method, k, n = order["method"], order["components"], order["rows"]
+    images = open_idx(order["data_dir"] / "mnist" / "train-images-idx3-ubyte.gz")
+    X = np.concatenate(list(images.blocks(0, n))) / 255.0
+    gamma = 1 / X.shape[1] if order["gamma"] == "auto" else float(order["gamma"])
 
-
-def child(arguments: argparse.Namespace) -> None:
-    """One fit, in a process of its own; figures to standard output, eigenvalues to a file."""
-    import time
-
-    from hpcembed.runtime.memory import peak_bytes
-
-    X, k = rows_of(arguments.data_dir, arguments.rows), arguments.components
-    gamma = 1 / X.shape[1] if arguments.gamma == "auto" else float(arguments.gamma)
-    tenth = 8 * len(X) ** 2 // 10
-
-    def model(k: int, memory: int | None):
-        if arguments.child == "scikit-learn":
+    def model(k: int, memory: int) -> Any:
+        if method == "scikit-learn":
             import sklearn.decomposition
 
             return sklearn.decomposition.KernelPCA(
@@ -60,72 +51,62 @@ def child(arguments: argparse.Namespace) -> None:
             )
         from hpcembed.embedding import KernelPCA
 
-        tol = 1e-6 if "single" in arguments.child else None
-        memory = memory if "tenth" in arguments.child else None
-        return KernelPCA(k, kernel="rbf", gamma=gamma, tol=tol, memory_limit=memory)
+        tol = 1e-6 if "single" in method else None
+        limit = memory if "tenth" in method else None
+        return KernelPCA(k, kernel="rbf", gamma=gamma, tol=tol, memory_limit=limit)
+
+    def run() -> dict[str, Any]:
+        fitted = model(k, kernel_bytes(n) // 10).fit(X)
+        found = {"eigenvalues": fitted.eigenvalues_}
+        if method != "scikit-learn":
+            found["how"] = f"{fitted.plan_.kind}, blocks of {fitted.plan_.width}"
+            found["passes"] = fitted.n_passes_
+            found["residual"] = f"{fitted.residual_norms_.max() / fitted.eigenvalues_[0]:.1e}"
+        return found
 
     model(3, 2**26).fit(X[:300])
-    before = peak_bytes()
-    began, used = time.perf_counter(), time.process_time()
-    fitted = model(k, tenth).fit(X)
-    seconds, used = time.perf_counter() - began, time.process_time() - used
-    np.save(arguments.eigenvalues, fitted.eigenvalues_)
-    found = {
-        "seconds": seconds,
-        "processor": used,
-        "bytes": peak_bytes() - before,
-        "kernel": 10 * tenth,
-    }
-    if arguments.child != "scikit-learn":
-        found["how"] = f"{fitted.plan_.kind}, blocks of {fitted.plan_.width}"
-        found["passes"] = fitted.n_passes_
-        residual = fitted.residual_norms_.max() / fitted.eigenvalues_[0]
-        found["residual"] = float(residual)
-    print(json.dumps(found))
+    return run
+
+
+def kernel_bytes(n_rows: int) -> int:
+    return 8 * n_rows**2
 
 
 def exact(arguments: argparse.Namespace) -> None:
     """The first table."""
-    found: dict[str, list[dict]] = {name: [] for name in METHODS}
-    values = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(arguments.repeats):
-            for name in METHODS:
-                path = Path(folder) / "values.npy"
-                command = [sys.executable, __file__, *sys.argv[1:], "--child", name]
-                command += ["--eigenvalues", str(path)]
-                environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
-                done = subprocess.run(
-                    command, env=environment, capture_output=True, text=True, check=False
-                )
-                if done.returncode:
-                    raise SystemExit(f"{name}: {done.stderr[-2000:]}")
-                found[name].append(json.loads(done.stdout.splitlines()[-1]))
-                values[name] = np.load(path)
-    kernel = found["auto"][0]["kernel"] / 2**20
+    found: dict[str, list[Outcome]] = {name: [] for name in METHODS}
+    for _ in range(arguments.repeats):
+        for name in METHODS:
+            order = vars(arguments) | {"method": name}
+            outcome = run_separately(prepare, order, threads=arguments.threads)
+            if outcome.status != "ok":
+                raise SystemExit(f"{name}: {outcome.why}")
+            found[name].append(outcome)
     print(
-        f"{arguments.rows:,} rows, k = {arguments.components}, stored kernel {kernel:.0f} MiB, "
-        f"{arguments.threads} thread(s), {arguments.repeats} repeats\n"
+        f"{arguments.rows:,} rows, k = {arguments.components}, stored kernel "
+        f"{kernel_bytes(arguments.rows) / 2**20:.0f} MiB, {arguments.threads} thread(s), "
+        f"{arguments.repeats} repeats\n"
     )
-    print(
-        "| method | how | seconds | processor | scikit-learn / ours | MiB | passes | error "
-        "| residual |"
-    )
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    headings = ["method", "how", "seconds", "processor", "scikit-learn / ours", "MiB", "passes",
+                "error", "residual"]  # fmt: skip
+    # with one thread, other processes do not affect the processor time
+    measure = "processor_seconds" if arguments.threads == 1 else "seconds"
+    theirs = found["scikit-learn"]
+    rows = []
     for name, runs in found.items():
-        seconds = statistics.median(run["seconds"] for run in runs)
-        processor = statistics.median(run["processor"] for run in runs)
-        pairs = zip(found["scikit-learn"], runs, strict=True)
-        # of one thread: what else runs on the machine does not count
-        what = "processor" if arguments.threads == 1 else "seconds"
-        ratio = statistics.median(one[what] / run[what] for one, run in pairs)
-        memory = max(run["bytes"] for run in runs) / 2**20
-        error = np.max(np.abs(values[name] / values["scikit-learn"] - 1))
-        last = runs[-1]
-        cells = [name, last.get("how", "arpack"), f"{seconds:.1f}", f"{processor:.1f}"]
-        cells += [f"{ratio:.2f}", f"{memory:.0f}", str(last.get("passes", "-")), f"{error:.1e}"]
-        cells.append(f"{last['residual']:.1e}" if "residual" in last else "-")
-        print(f"| {' | '.join(cells)} |", flush=True)
+        last = runs[-1].result
+        pairs = zip(theirs, runs, strict=True)
+        ratios = [getattr(one, measure) / getattr(run, measure) for one, run in pairs]
+        error = np.abs(last["eigenvalues"] / theirs[-1].result["eigenvalues"] - 1).max()
+        rows.append((
+            name, last.get("how", "arpack"),
+            f"{statistics.median(run.seconds for run in runs):.1f}",
+            f"{statistics.median(run.processor_seconds for run in runs):.1f}",
+            f"{statistics.median(ratios):.2f}",
+            f"{max(run.peak_bytes or 0 for run in runs) / 2**20:.0f}",
+            last.get("passes", "-"), f"{error:.1e}", last.get("residual", "-"),
+        ))  # fmt: skip
+    print("\n".join(markdown_table(headings, rows, numbers_from=2)), flush=True)
 
 
 def networks(arguments: argparse.Namespace) -> None:
@@ -143,8 +124,8 @@ def networks(arguments: argparse.Namespace) -> None:
     members = [Member(seed, k) for seed in range(arguments.seeds)]
     landmarks = f"{arguments.landmarks:,} landmarks"
     print(f"\n32-32 on {k} coordinates of 60,000 rows, {arguments.seeds} seeds\n")
-    print("| input | seconds to fit | test accuracy % (mean, each) | less than PCA, points |")
-    print("|---|--:|---|--:|")
+    headings = ["input", "seconds to fit", "test accuracy % (mean, each)", "less than PCA, points"]
+    print("\n".join(markdown_table(headings, [])))
     plain = None
     for name, method in (("principal components", "pca"), (landmarks, "nystroem")):
         changes = [f"embedding.method={method}", f"embedding.n_components={k}"]
@@ -167,31 +148,25 @@ def networks(arguments: argparse.Namespace) -> None:
         lost = statistics.mean(plain) - statistics.mean(each)
         listed = ", ".join(f"{one:.2f}" for one in each)
         seconds = sum(embedding.seconds_.values())
-        print(
-            f"| {name} | {seconds:.1f} | {statistics.mean(each):.2f} ({listed}) | {lost:+.2f} |",
-            flush=True,
-        )
+        cells = name, f"{seconds:.1f}", f"{statistics.mean(each):.2f} ({listed})", f"{lost:+.2f}"
+        print(markdown_row(cells), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--components", type=int, default=50)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--gamma", default="auto")
-    parser.add_argument("--network-kernel", default="", help="default: the job's")
-    parser.add_argument("--network-gamma", default="", help="default: the job's")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--landmarks", type=int, default=2000)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--skip", choices=("exact", "networks"))
-    parser.add_argument("--child", choices=METHODS, help=argparse.SUPPRESS)
-    parser.add_argument("--eigenvalues", help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--data-dir", type=Path, required=True)
+    add("--rows", type=int, default=10_000)
+    add("--components", type=int, default=50)
+    add("--repeats", type=int, default=3)
+    add("--gamma", default="auto")
+    add("--network-kernel", default="", help="default: the job's")
+    add("--network-gamma", default="", help="default: the job's")
+    add("--threads", type=int, default=1)
+    add("--landmarks", type=int, default=2000)
+    add("--seeds", type=int, default=5)
+    add("--skip", choices=("exact", "networks"))
     arguments = parser.parse_args()
-    if arguments.child:
-        child(arguments)
-        return
     if arguments.skip != "exact":
         exact(arguments)
     if arguments.skip != "networks":

@@ -1,14 +1,14 @@
-"""The bounds that stand in the way of a PCA on this machine, and how near each step comes to them.
+"""Lower bounds on the time of a PCA on this machine, and the share of them that each step reaches.
 
     python benchmarks/pca_bounds.py [--shapes 50000x3072 60000x784] [--k 50] [--threads 2]
                                     [--repeats 5]
 
-Measures what memory and BLAS can do, then, for each shape (generated float32 rows, as those of
-`hpcembed bench pca`): the bare X.T @ X, one triangle of it (ssyrk, dsyrk), the two products of a
-pass by themselves, one float32 pass with b columns, one pass in double with k columns (the
-certificate), and the projection. The bound of a step is the larger of its arithmetic at the best
-rate measured and its bytes at the bandwidth measured. Best of the repeats; nothing else should run.
-Prints Markdown.
+Measures the bandwidth of the memory and the rates of BLAS, then, for each shape (generated float32
+rows, as those of `hpcembed bench pca`): the bare X.T @ X, one triangle of it (ssyrk, dsyrk), the
+two products of a pass, one float32 pass with b columns, one pass in double precision with k columns
+(the certificate), and the projection. The bound of a step is the larger one of its arithmetic at
+the best rate measured and its bytes at the bandwidth measured. Best of the repeats; nothing else
+should run on the machine. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from hpcembed.bench.data_sets import load, parse
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.operators import CovariancePasses, Moments, block_width
 from hpcembed.runtime.threads import available_cores
+from miramns.bench.harness.tables import markdown_table
 
-#: Bytes that are read to measure the bandwidth: far more than any cache holds.
+#: Bytes that are read to measure the bandwidth, many times the size of a cache.
 STREAM = 2**29
 SQUARE = 2048
 
 
 @dataclass
 class Machine:
-    """Bytes per second, and multiply-adds per second by bytes of a number."""
+    """Bytes per second, and multiply-adds per second by the bytes of a number."""
 
     read: float
     copy: float
@@ -73,7 +74,7 @@ def parsed() -> argparse.Namespace:
 
 
 def best(run: Callable[[], object], repeats: int) -> float:
-    """Least seconds of some runs, after one that warms up."""
+    """Return the least seconds of some runs, after a run that is not timed."""
     run()
     taken = []
     for _ in range(repeats):
@@ -84,7 +85,7 @@ def best(run: Callable[[], object], repeats: int) -> float:
 
 
 def measured(threads: int, stream: int, square: int, repeats: int) -> Machine:
-    """What memory and BLAS can do."""
+    """Measure the bandwidth of the memory and the rates of BLAS."""
     read, copy = bandwidths(threads, stream, repeats)
     product, update = {}, {}
     for dtype, syrk in ((np.float32, ssyrk), (np.float64, dsyrk)):
@@ -99,7 +100,7 @@ def measured(threads: int, stream: int, square: int, repeats: int) -> Machine:
 
 
 def bandwidths(threads: int, stream: int, repeats: int) -> tuple[float, float]:
-    """Bytes per second: read, and read and written; each thread has a part of its own."""
+    """Return bytes per second, read and copied; each thread has a part of its own."""
     source = np.ones(stream // 4, dtype=np.float32)
     target = np.empty_like(source)
     starts = [len(source) * i // threads for i in range(threads + 1)]
@@ -113,63 +114,54 @@ def bandwidths(threads: int, stream: int, repeats: int) -> tuple[float, float]:
 
 
 def machine_table(machine: Machine, threads: int) -> str:
-    lines = [
+    rates = (machine.product[4], machine.product[8], machine.update[4], machine.update[8])
+    cells = [f"{machine.read / 1e9:.1f} GB/s", f"{machine.copy / 1e9:.1f} GB/s"]
+    cells += [f"{rate / 1e9:.0f}" for rate in rates]
+    headings = ["memory read", "memory copy", "sgemm", "dgemm", "ssyrk", "dsyrk"]
+    title = (
         f"{threads} thread(s). Rates of BLAS in 1e9 multiply-adds per second; those of an update "
-        "count the whole square, of which half is computed.",
-        "",
-        "| memory read | memory copy | sgemm | dgemm | ssyrk | dsyrk |",
-        "|---|---|---|---|---|---|",
-        f"| {machine.read / 1e9:.1f} GB/s | {machine.copy / 1e9:.1f} GB/s "
-        f"| {machine.product[4] / 1e9:.0f} | {machine.product[8] / 1e9:.0f} "
-        f"| {machine.update[4] / 1e9:.0f} | {machine.update[8] / 1e9:.0f} |",
-        "",
-    ]
-    return "\n".join(lines)
+        "count the whole square, of which half is computed."
+    )
+    return "\n".join([title, "", *markdown_table(headings, [cells]), ""])
 
 
 def shape_table(shape: str, k: int, threads: int, repeats: int, machine: Machine) -> str:
-    """Steps of a PCA of one shape beside their bounds."""
+    """Return the table of the steps of a PCA of one shape and their bounds."""
     rows = load(parse(f"generated:{shape}"), Path(), 0)
     n, d = rows.shape
     k = min(k, n - 1, d)
     b = block_width(k, d)
     entries, size = float(n) * d, rows.nbytes
-    lines = [
-        f"**{n} x {d} float32** ({size / 2**20:.0f} MiB), k = {k}, blocks of {b} columns",
-        "",
-        "| step | seconds | 1e9 multiply-adds/s | GB/s of rows | bound, seconds | of the bound |",
-        "|---|---|---|---|---|---|",
-    ]
+    headings = ["step", "seconds", "1e9 multiply-adds/s", "GB/s of rows", "bound, seconds",
+                "of the bound"]  # fmt: skip
+    cells = []
     steps = square_steps(rows, repeats) + pass_steps(rows, b, k, threads, repeats)
     for name, seconds, columns, item, half in steps:
         work = entries * columns
         least = machine.bound(work, size, item, half=half)
-        lines.append(
-            f"| {name} | {seconds:.3g} | {work / seconds / 1e9:.0f} | {size / seconds / 1e9:.1f} "
-            f"| {least:.3g} | {100 * least / seconds:.0f} % |"
-        )
-    return "\n".join([*lines, ""])
+        cells.append((
+            name, f"{seconds:.3g}", f"{work / seconds / 1e9:.0f}", f"{size / seconds / 1e9:.1f}",
+            f"{least:.3g}", f"{100 * least / seconds:.0f} %",
+        ))  # fmt: skip
+    title = f"**{n} x {d} float32** ({size / 2**20:.0f} MiB), k = {k}, blocks of {b} columns"
+    return "\n".join([title, "", *markdown_table(headings, cells), ""])
 
 
+#: Name, seconds, number of columns, bytes of a number, and whether half of a square is computed.
 Step = tuple[str, float, int, int, bool]
 
 
 def square_steps(rows: np.ndarray, repeats: int) -> list[Step]:
-    """What an assembled covariance takes: name, seconds, columns, bytes of a number, half."""
+    """Time the steps of an assembled covariance."""
     d = rows.shape[1]
     if d > 12_000:
         return []
     single = np.zeros((d, d), dtype=np.float32, order="F")
     steps: list[Step] = [
         ("X.T @ X", best(lambda: rows.T @ rows, repeats), d, 4, True),
-        (
-            "ssyrk",
-            best(lambda: ssyrk(1.0, rows.T, c=single, lower=1, overwrite_c=1), repeats),
-            d,
-            4,
-            True,
-        ),
-    ]
+        ("ssyrk", best(lambda: ssyrk(1.0, rows.T, c=single, lower=1, overwrite_c=1), repeats), d, 4,
+         True),
+    ]  # fmt: skip
     double = np.zeros((d, d), order="F")
     step = max(256, 2**22 // d)
     block = rows[:step].astype(np.float64)
@@ -184,7 +176,7 @@ def square_steps(rows: np.ndarray, repeats: int) -> list[Step]:
 
 
 def pass_steps(rows: np.ndarray, b: int, k: int, threads: int, repeats: int) -> list[Step]:
-    """What the other engines take, and the projection."""
+    """Time the steps of the other engines, and the projection."""
     d = rows.shape[1]
     rng = np.random.default_rng(0)
     V, W = np.linalg.qr(rng.standard_normal((d, b)))[0], rng.standard_normal((d, k))
@@ -194,26 +186,16 @@ def pass_steps(rows: np.ndarray, b: int, k: int, threads: int, repeats: int) -> 
     double = CovariancePasses(X, moments, np.float64, threads)
     v, w = V.astype(np.float32), W.astype(np.float32)
     Y = rows @ v
-    product, judged = np.empty((d, b)), np.empty((d, k))
+    product, certified = np.empty((d, b)), np.empty((d, k))
     steps: list[Step] = [
         (f"X V, {b} columns", best(lambda: rows @ v, repeats), b, 4, False),
         (f"Y'X, {b} columns", best(lambda: Y.T @ rows, repeats), b, 4, False),
-        (
-            f"float32 pass, {b} columns",
-            best(lambda: single.mult_block(V, product), repeats),
-            2 * b,
-            4,
-            False,
-        ),
-        (
-            f"certificate, {k} columns in double",
-            best(lambda: double.mult_block(W, judged), repeats),
-            2 * k,
-            8,
-            False,
-        ),
+        (f"float32 pass, {b} columns", best(lambda: single.mult_block(V, product), repeats), 2 * b,
+         4, False),
+        (f"certificate, {k} columns in double",
+         best(lambda: double.mult_block(W, certified), repeats), 2 * k, 8, False),
         (f"projection, {k} columns", best(lambda: rows @ w, repeats), k, 4, False),
-    ]
+    ]  # fmt: skip
     X.destroy()
     return steps
 

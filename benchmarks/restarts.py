@@ -1,6 +1,6 @@
-"""Products that thick restarts need against none, by subspace size and share kept.
+"""Products with thick restarts relative to those without, by subspace size and share kept.
 
-The fit in ``solvers/miramns/planning.py`` is made to this table:
+The choice of the subspace size in miramns is fitted to this table:
 
     python benchmarks/restarts.py --nodes 60000 --k 10
 """
@@ -14,6 +14,7 @@ from mpi4py import MPI
 
 import miramns
 from miramns import planning
+from miramns.bench.harness.tables import markdown_row, markdown_table
 from miramns.bench.problems.random_graphs import random_graph
 
 RATIOS = (2.5, 4, 6, 8)
@@ -38,7 +39,7 @@ def main() -> None:
     if not free.converged or free.n_restarts:
         raise SystemExit("the run without restarts did not converge: nothing to compare with")
     print(f"no restart: {free.n_matvec} products")
-    print("| m / k | share kept | products | ratio |\n|---|---|---|---|")
+    print("\n".join(markdown_table(["m / k", "share kept", "products", "ratio"], [])))
     for ratio in RATIOS:
         m = int(ratio * k)
         for share in SHARES:
@@ -51,10 +52,9 @@ def main() -> None:
                     A, k, nested_sizes=range(k + 2, m + 1), max_it=5000, **settings
                 )
             same = result.converged and abs(result.eigenvalues - free.eigenvalues).max() < 1e-6
-            text = (
-                f"{result.n_matvec} | {result.n_matvec / free.n_matvec:.2f}" if same else "wrong |"
-            )
-            print(f"| {ratio:g} | {share:.2f} | {text} |", flush=True)
+            cost = (result.n_matvec, f"{result.n_matvec / free.n_matvec:.2f}")
+            cells = [f"{ratio:g}", f"{share:.2f}", *(cost if same else ("wrong", ""))]
+            print(markdown_row(cells), flush=True)
     A.destroy()
 
 

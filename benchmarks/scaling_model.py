@@ -1,4 +1,4 @@
-"""What PCA costs on many ranks: a latency-bandwidth model of the messages that a run has sent.
+"""Cost of PCA on many ranks: a latency-bandwidth model of the messages that a run sent.
 
 A message of V bytes takes ``alpha + V / bandwidth`` seconds. L = ceil(log2 P) levels of a tree:
 
@@ -12,25 +12,26 @@ number to all      L alpha + P overhead                              small objec
 =================  ==================================================================
 
 A product of the covariance with b columns of length d gathers V = 8 d b bytes and reduces as many;
-two numbers of every rank are told to all before, and one is added up. Arithmetic on rows goes with
-1/P, that on columns of length d with 1/min(P, d), the projected problem is solved on one rank.
+before it, two numbers of every rank are sent to all and one is summed. Arithmetic on rows takes
+1/P of its time, that on columns of length d takes 1/min(P, d); the projected problem is solved on
+one rank.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-#: Efficiency from which ranks are wasted.
+#: Smallest useful efficiency, and exponent of the largest number of ranks.
 HALF = 0.5
 LARGEST = 17
 
 
 @dataclass(frozen=True)
 class Network:
-    """Seconds of a message, bytes per second, seconds that one more rank costs in a loop over them.
+    """Seconds of a message, bytes per second, and seconds of one rank in a loop over all ranks.
 
-    The defaults are those of a 100 Gbit/s InfiniBand network, and of a loop in Python.
+    The defaults are those of a 100 Gbit/s InfiniBand network and of a loop in Python.
     """
 
     alpha: float = 1.5e-6
@@ -50,11 +51,11 @@ class Network:
         return min(L * (self.alpha + transfer), 2 * L * self.alpha + 2 * transfer)
 
     def spread(self, V: float, P: int) -> float:
-        """Reduce-scatter, or allgather."""
+        """Return the seconds of a reduce-scatter or an allgather."""
         return 0.0 if P == 1 else levels(P) * self.alpha + V / self.bandwidth
 
     def rows_to_all(self, V: float, P: int) -> float:
-        """By way of one rank."""
+        """Return the seconds of a gather on one rank and a broadcast."""
         if P == 1:
             return 0.0
         collected = (P - 1) * self.overhead + self.alpha + V / self.bandwidth
@@ -66,23 +67,23 @@ class Network:
 
 @dataclass(frozen=True)
 class Work:
-    """What one fit and one projection took on one rank, and what it had to send.
+    """Work of one fit and one projection on one rank, and its messages.
 
     Attributes
     ----------
     rows, features : int
     row_seconds : float
-        Arithmetic that is divided by rows: passes, projection, covariance formed.
+        Arithmetic on rows: passes, projection, assembly of the covariance.
     column_seconds : float
-        Orthogonalisation and the like, on columns of length d.
+        Arithmetic on columns of length d, such as orthogonalisation.
     serial_seconds : float
         Projected problems.
     widths : list of int
-        Columns of each product.
+        Number of columns of each product.
     reductions, reduction_bytes : int and float
-        Of the orthogonalisation, and the size of one.
+        Reductions of the orthogonalisation, and the size of one.
     triangle_bytes : float
-        Of the assembled covariance, reduced once; 0 without one.
+        Size of the assembled covariance, which is reduced once; 0 without one.
     """
 
     rows: int
@@ -96,16 +97,13 @@ class Work:
     triangle_bytes: float = 0.0
 
     def scaled(self, factor: float) -> Work:
-        """The same with `factor` times the rows."""
-        return Work(
-            round(self.rows * factor), self.features, self.row_seconds * factor,
-            self.column_seconds, self.serial_seconds, self.widths, self.reductions,
-            self.reduction_bytes, self.triangle_bytes,
-        )  # fmt: skip
+        """Return the work with `factor` times the rows."""
+        rows, seconds = round(self.rows * factor), self.row_seconds * factor
+        return replace(self, rows=rows, row_seconds=seconds)
 
     @property
     def alone(self) -> float:
-        """Seconds on one rank."""
+        """Return the seconds on one rank."""
         return self.row_seconds + self.column_seconds + self.serial_seconds
 
 
@@ -128,7 +126,7 @@ class Cost:
 
     @property
     def largest(self) -> str:
-        """What takes longest."""
+        """Return the kind that takes longest."""
         names = ("rows", "columns", "serial", "gather", "reduce", "orthogonalisation")
         return max(names, key=lambda name: getattr(self, name))
 
@@ -138,7 +136,7 @@ def levels(P: int) -> int:
 
 
 def predicted(work: Work, network: Network, P: int, *, collective: bool = False) -> Cost:
-    """Seconds on P ranks; `collective`: columns are gathered by one call of MPI, as products do."""
+    """Predict the cost on P ranks; `collective`: one call of MPI gathers the columns."""
     gather = reduce = 0.0
     for b in work.widths:
         V = 8.0 * work.features * b
@@ -160,19 +158,19 @@ def predicted(work: Work, network: Network, P: int, *, collective: bool = False)
 
 
 def efficiency(work: Work, cost: Cost) -> float:
-    """Share of P times the speed of one rank."""
+    """Return the speed relative to P times that of one rank."""
     return work.alone / (cost.ranks * cost.total)
 
 
 def strong_limits(work: Work, network: Network, *, collective: bool = False) -> tuple[int, int]:
-    """Most ranks (a power of 2) at half efficiency, and those that take the least time."""
+    """Return the most ranks (a power of 2) at half efficiency, and the fastest number of ranks."""
     costs = [predicted(work, network, 2**e, collective=collective) for e in range(LARGEST + 1)]
     useful = [cost.ranks for cost in costs if efficiency(work, cost) >= HALF]
     return max(useful, default=1), min(costs, key=lambda cost: cost.total).ranks
 
 
 def weak_limit(work: Work, network: Network, *, collective: bool = False) -> int:
-    """Most ranks (a power of 2), each with the rows of `work`, that take at most twice the time."""
+    """Return the most ranks (a power of 2), each with all rows of `work`, at twice its time."""
     most = 1
     for P in (2**e for e in range(LARGEST + 1)):
         cost = predicted(work.scaled(P), network, P, collective=collective)

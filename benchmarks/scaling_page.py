@@ -1,4 +1,4 @@
-"""Tables and the page about scaling, from measured runs and the model."""
+"""Tables and page about scaling, from measured runs and the model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from scaling_model import (
     weak_limit,
 )
 
+from miramns.bench.harness.tables import markdown_table
+
 RANKS = (1, 10, 100, 1_000, 10_000, 100_000)
 
-#: Times as many rows as measured, for a job that would go to a large machine.
+#: Factor on the measured rows, for a job on a large machine.
 LARGE = 1000
 
 NAMES = {
@@ -34,30 +36,26 @@ def measured_tables(runs: dict) -> str:
 def _measured(title: str, runs: list[dict]) -> list[str]:
     weak = title == "Weak"
     first = runs[0]
-    lines = [
-        f"### {title} scaling, {first['data']}, k = {first['k']}, engine {first['engine']}",
-        "",
-        _row(["ranks", "rows", "operator", "solve", "project", "total", "messages", "efficiency"]),
-        "|" + "---|" * 8,
-    ]
+    headings = ["ranks", "rows", "operator", "solve", "project", "total", "messages", "efficiency"]
+    rows = []
     for run in runs:
         ratio = first["total_s"] / run["total_s"]
         speed = ratio if weak else ratio / run["ranks"]
         messages = max(run["passes_s"] - run["local_s"], 0.0)
-        lines.append(
-            _row([
-                run["ranks"], f"{run['rows']} x {run['features']}",
-                *(f"{run[stage + '_s']:.3g}" for stage in ("operator", "solve", "project")),
-                f"{run['total_s']:.3g}", f"{messages:.2g}", f"{100 * speed:.0f} %",
-            ])
-        )  # fmt: skip
-    return lines
+        stages = (run[f"{stage}_s"] for stage in ("operator", "solve", "project", "total"))
+        rows.append((
+            run["ranks"], f"{run['rows']} x {run['features']}",
+            *(f"{seconds:.3g}" for seconds in stages),
+            f"{messages:.2g}", f"{100 * speed:.0f} %",
+        ))  # fmt: skip
+    title = f"### {title} scaling, {first['data']}, k = {first['k']}, engine {first['engine']}"
+    return [title, "", *markdown_table(headings, rows)]
 
 
 def page(runs: dict, work: Work, weak: Work, network: Network, *, note: str = "") -> str:
-    """The text of docs/scaling.md.
+    """Return the text of docs/scaling.md.
 
-    `work` and `weak` are what the runs on one rank took, with all rows and with a rank's share.
+    `work` and `weak` are the work of the runs on one rank, with all rows and with a rank's share.
     """
     first = runs["strong"][0]
     large = work.scaled(LARGE)
@@ -116,29 +114,19 @@ def _counted(run: dict, work: Work) -> list[str]:
 
 
 def _predicted(title: str, work: Work, network: Network, *, weak: bool) -> list[str]:
-    lines = [
-        f"### {title}",
-        "",
-        _row(["ranks", "arithmetic", "gather", "reduce", "orthogonalisation", "total",
-              "efficiency"]),
-        "|" + "---|" * 7,
-    ]  # fmt: skip
+    headings = ["ranks", "arithmetic", "gather", "reduce", "orthogonalisation", "total",
+                "efficiency"]  # fmt: skip
+    rows = []
     for P in RANKS:
         here = work.scaled(P) if weak else work
         cost = predicted(here, network, P, collective=True)
         arithmetic = cost.rows + cost.columns + cost.serial
-        lines.append(
-            _row([
-                P, f"{arithmetic:.2g}", f"{cost.gather:.2g}", f"{cost.reduce:.2g}",
-                f"{cost.orthogonalisation:.2g}", f"{cost.total:.3g}",
-                _percent(_speed(work, here, cost, weak)),
-            ])
-        )  # fmt: skip
-    return [*lines, ""]
-
-
-def _speed(work: Work, here: Work, cost, weak: bool) -> float:
-    return work.alone / cost.total if weak else efficiency(here, cost)
+        speed = work.alone / cost.total if weak else efficiency(here, cost)
+        rows.append((
+            P, f"{arithmetic:.2g}", f"{cost.gather:.2g}", f"{cost.reduce:.2g}",
+            f"{cost.orthogonalisation:.2g}", f"{cost.total:.3g}", _percent(speed),
+        ))  # fmt: skip
+    return [f"### {title}", "", *markdown_table(headings, rows), ""]
 
 
 def _limits(work: Work, network: Network) -> list[str]:
@@ -169,7 +157,3 @@ def _percent(value: float) -> str:
 
 def _bytes(count: float) -> str:
     return f"{count / 2**20:.2g} MiB" if count >= 2**20 else f"{count / 2**10:.3g} KiB"
-
-
-def _row(cells: list) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"

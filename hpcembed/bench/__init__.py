@@ -1,8 +1,9 @@
-"""PCAs compared in one run: hpcembed's engines, scikit-learn, Intel's, torch, scipy, SLEPc, Heat.
+"""Benchmark of PCAs: hpcembed, scikit-learn, its extension by Intel, torch, SciPy, SLEPc, Heat.
 
-``hpcembed bench pca --help``. Each answer is judged in double precision before it is timed.
+``hpcembed bench pca --help``. The harness is that of :mod:`miramns.bench`. Each answer is measured
+in double precision before its method is timed.
 """
 
-from hpcembed.bench.command import main
+from hpcembed.bench.command_line import main
 
 __all__ = ["main"]

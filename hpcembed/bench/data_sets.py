@@ -1,4 +1,4 @@
-"""The tables that PCAs are compared on, named by a word each.
+"""Tables of the benchmark of PCAs, each with a name.
 
 ``mnist``, ``cifar10``
     Training rows of the public files under ``--data-dir``, float32, divided by 255.
@@ -6,16 +6,16 @@
     scikit-learn's 1797 images of 8 x 8 pixels, float32, divided by 16; no file needed.
 ``generated:NxD[:float32|float64][:powerA|geometricR]``
     ``1 m' + G diag(s) Q' + E``: G is N x r standard normal, Q is D x r with orthonormal columns,
-    r = min(200, N/2, D/2); the variances s_j^2 are j^-A (power, A = 1 unless said) or R^(j-1)
+    r = min(200, N/2, D/2); the variances s_j^2 are j^-A (power, A = 1 by default) or R^(j-1)
     (geometric, 0 < R < 1). E is normal noise whose D variances add up to a tenth of those of the
-    r directions; the means m are normal. So the spectrum of the sample has a tail like that of
+    r directions; the means m are normal. The spectrum of the sample has a tail like that of
     images, and centring matters.
 ``sparse:NxD:NNZ[:float32|float64]``
-    NNZ entries drawn in each row, column j with probability in proportion to 1/(j + 10), values
-    uniform in (0.5, 1.5); those that fall on the same place are added. The columns' order is
-    shuffled. Never centred explicitly.
+    NNZ entries drawn in each row, column j with a probability proportional to 1/(j + 10), values
+    uniform in (0.5, 1.5); entries at the same place are added. The order of the columns is random.
+    The rows are never centred explicitly.
 
-The same word and seed give the same numbers.
+The same name and seed give the same numbers.
 """
 
 from __future__ import annotations
@@ -70,19 +70,18 @@ _FILES = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """Which table, before it is there.
+    """Description of a table.
 
     Attributes
     ----------
     name : str
-        The word it was asked for by.
     kind : {"mnist", "cifar10", "digits", "generated", "sparse"}
-    shape : tuple of int, or None where files say
+    shape : tuple of int, or None for files
     dtype : type
     decay : tuple of str and float
-        Of the generated spectrum: ``("power", A)`` or ``("geometric", R)``.
+        Decay of the generated spectrum: ``("power", A)`` or ``("geometric", R)``.
     per_row : int
-        Entries drawn in each sparse row.
+        Number of entries drawn in each sparse row.
     """
 
     name: str
@@ -94,11 +93,17 @@ class DataSet:
 
 
 def parse(word: str) -> DataSet:
-    """Understand the name of a table.
+    """Parse the name of a table.
 
     Raises
     ------
     ConfigError
+        If the name has no such form.
+
+    Examples
+    --------
+    >>> parse("generated:1000x20:float64:power2").decay
+    ('power', 2.0)
     """
     kind, *parts = word.split(":")
     if kind in ("mnist", "cifar10", "digits") and not parts:
@@ -107,14 +112,16 @@ def parse(word: str) -> DataSet:
         raise ConfigError(f"--data {word}: not one of {', '.join(FORMS)}")
     size = re.fullmatch(r"([1-9]\d{0,11})x([1-9]\d{0,8})", parts.pop(0))
     if size is None:
-        raise ConfigError(f"--data {word}: the shape is written NxD, as in 1000x100")
+        raise ConfigError(f"--data {word}: need a shape NxD, as in 1000x100")
     shape = (int(size[1]), int(size[2]))
     if shape[0] < 2:
         raise ConfigError(f"--data {word}: a covariance needs at least 2 rows")
     per_row = 0
     if kind == "sparse":
         if not parts or not re.fullmatch(r"[1-9]\d{0,8}", parts[0]):
-            raise ConfigError(f"--data {word}: say how many non-zeros a row has, as in 1000x500:20")
+            raise ConfigError(
+                f"--data {word}: need the number of entries in a row, as in 1000x500:20"
+            )
         per_row = int(parts.pop(0))
     dtype: type[np.floating[Any]] = np.float32
     decay = ("power", 1.0)
@@ -122,24 +129,24 @@ def parse(word: str) -> DataSet:
         spectrum = re.fullmatch(r"(power|geometric)(\d*\.?\d+)", part)
         if part in _TYPES:
             dtype = _TYPES[part]
-        elif spectrum and kind == "generated" and _sensible(spectrum[1], float(spectrum[2])):
+        elif spectrum and kind == "generated" and _is_decay(spectrum[1], float(spectrum[2])):
             decay = (spectrum[1], float(spectrum[2]))
         else:
-            raise ConfigError(f"--data {word}: {part!r} is not understood: {FORMS[3]}, {FORMS[4]}")
+            raise ConfigError(f"--data {word}: {part!r} is not part of {FORMS[3]} or {FORMS[4]}")
     return DataSet(word, kind, shape, dtype, decay, per_row)
 
 
-def _sensible(name: str, value: float) -> bool:
+def _is_decay(name: str, value: float) -> bool:
     return 0 < value < 1 if name == "geometric" else 0 < value <= 10
 
 
 def load(data: DataSet, data_dir: Path, seed: int) -> Any:
-    """Make or read the rows: ndarray, row-major, or csr_matrix. Not collective.
+    """Generate or read the rows: a row-major ndarray or a csr_matrix.
 
     Raises
     ------
     InputError
-        When a file is missing or damaged.
+        If a file is missing or damaged.
     """
     if data.kind == "generated":
         return _generated(data, seed)
@@ -158,7 +165,7 @@ def load(data: DataSet, data_dir: Path, seed: int) -> Any:
 
 
 def variances(data: DataSet, rank: int) -> NDArray[np.float64]:
-    """Variances of a generated table along its r directions, without the noise."""
+    """Return the variances of a generated table along its r directions, without the noise."""
     name, value = data.decay
     j = np.arange(1, rank + 1, dtype=np.float64)
     return np.power(j, -value) if name == "power" else np.power(value, j - 1)

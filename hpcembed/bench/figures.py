@@ -1,4 +1,4 @@
-"""Seconds of every method as bars, a panel per table and k, ours highlighted, in PNG and SVG."""
+"""Figure of the seconds of every method as bars, with one panel for each table and k."""
 
 from __future__ import annotations
 
@@ -7,84 +7,70 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcembed.bench.records import Record
-from hpcembed.bench.tables import cases
+from hpcembed.bench.pca_record import PcaRecord
+from miramns.bench.harness.figures import figure_in
+from miramns.bench.harness.records import by_case
 
 __all__ = ["draw"]
 
-_OURS, _PEER, _BOUND = "#D55E00", "#7FA8C9", "#BBBBBB"
-_SETTINGS: dict[Any, Any] = {
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "hatch.linewidth": 0.8,
-    "svg.hashsalt": "hpcembed",
-}
-_BAR = 0.23
+_OURS = "#D55E00"
+_COLOURS = {"ours": _OURS, "peer": "#7FA8C9", "bound": "#BBBBBB"}
+_BAR_HEIGHT = 0.23
 
 
-def draw(folder: Path, records: Sequence[Record]) -> bool:
+def draw(folder: Path, records: Sequence[PcaRecord]) -> bool:
     """Draw ``fit.png`` and ``fit.svg``.
 
     Returns
     -------
     bool
-        False, and no picture, where nothing was timed.
+        False, without a figure, if no method is timed.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    panels = {case: _bars(members) for case, members in cases(records).items()}
+    panels = {
+        case: sorted((one for one in members if one.seconds), key=lambda one: one.seconds or 0.0)
+        for case, members in by_case(records).items()
+    }
     panels = {case: bars for case, bars in panels.items() if bars}
     if not panels:
         return False
     heights = [len(bars) + 2.5 for bars in panels.values()]
-    with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=(8.0, _BAR * sum(heights) + 0.9), layout="constrained")
-        FigureCanvasAgg(figure)
+    paths = folder / "fit.png", folder / "fit.svg"
+    height = _BAR_HEIGHT * sum(heights) + 0.9
+    style = {"font_size": 9.0, "hatch_linewidth": 0.8}
+    with figure_in(*paths, width=8.0, height=height, dpi=150, **style) as figure:
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, ((data, k), bars) in zip(grid, panels.items(), strict=True):
-            _panel(axes, bars)
+            _draw_panel(axes, bars)
             axes.set_title(f"{data}, k = {k}", loc="left")
         grid[-1].set_xlabel("seconds of fit, median (logarithmic)")
+        peer = _COLOURS["peer"]
         figure.legend(
             handles=[
                 Patch(facecolor=_OURS, label="hpcembed"),
-                Patch(facecolor=_PEER, label="exact"),
-                Patch(facecolor=_PEER, edgecolor="white", hatch="////", label="approximate"),
-                Patch(facecolor=_BOUND, label="bound: bare X'X"),
+                Patch(facecolor=peer, label="exact"),
+                Patch(facecolor=peer, edgecolor="white", hatch="////", label="approximate"),
+                Patch(facecolor=_COLOURS["bound"], label="bound: bare X'X"),
             ],
             loc="outside upper right",
             ncols=4,
-            frameon=False,
         )
-        figure.savefig(folder / "fit.png", dpi=150)
-        figure.savefig(folder / "fit.svg", metadata={"Date": None})
     return True
 
 
-def _bars(records: Sequence[Record]) -> list[Record]:
-    """What is drawn, fastest first."""
-    timed = [one for one in records if one.timed and one.fit_s]
-    return sorted(timed, key=lambda one: one.fit_s or math.inf)
-
-
-def _panel(axes: Any, bars: Sequence[Record]) -> None:
+def _draw_panel(axes: Any, bars: Sequence[PcaRecord]) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    seconds = [one.fit_s or math.nan for one in bars]
+    seconds = [one.seconds or math.nan for one in bars]
     left = 10 ** math.floor(math.log10(min(seconds) / 1.5))
-    colours = {"ours": _OURS, "peer": _PEER, "bound": _BOUND}
     for position, (one, value) in enumerate(zip(bars, seconds, strict=True)):
         axes.barh(
             position,
             value - left,
             left=left,
             height=0.72,
-            color=colours[one.group],
+            color=_COLOURS[one.group],
             edgecolor="white",
             hatch="////" if one.status == "approximate" else None,
         )
@@ -103,4 +89,4 @@ def _panel(axes: Any, bars: Sequence[Record]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axes.grid(axis="x")

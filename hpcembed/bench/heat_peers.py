@@ -1,24 +1,20 @@
-"""Heat's PCA (Helmholtz Analytics Toolkit), on one rank; most of its modes tell no variances."""
+"""PCA of Heat (Helmholtz Analytics Toolkit) on one rank; most of its modes report no variances."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.bench.methods import Fitted, Task
+from hpcembed.bench.methods import PcaAnswer, PcaTask
 
-__all__ = ["FITS"]
-
-
-def _pca(solver: str) -> Callable[[Task], Fitted]:
-    return lambda task: _fit(task, solver)
+__all__ = ["fit_pca"]
 
 
-def _fit(task: Task, solver: str) -> Fitted:
+def fit_pca(task: PcaTask, solver: str) -> PcaAnswer:
+    """Fit PCA with one of its solvers."""
     heat = import_module("heat")
     pca = heat.decomposition.PCA(
         n_components=task.k,
@@ -31,15 +27,8 @@ def _fit(task: Task, solver: str) -> Fitted:
     def transform(rows: Any) -> NDArray[Any]:
         return np.asarray(pca.transform(heat.array(rows, split=0, copy=None)).numpy())
 
-    return Fitted(
-        transform,
+    return PcaAnswer(
         np.asarray(pca.components_.numpy()),
         None if variances is None else np.asarray(variances.numpy()),
+        transform,
     )
-
-
-FITS: dict[str, Callable[[Task], Fitted]] = {
-    "heat-full": _pca("full"),
-    "heat-hierarchical": _pca("hierarchical"),
-    "heat-randomized": _pca("randomized"),
-}

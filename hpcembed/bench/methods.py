@@ -1,11 +1,12 @@
-"""The methods that are compared, by name; the code of each family is loaded when it is used."""
+"""Methods that are compared, by name; the code of each one is imported when it is used."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib import import_module
 from typing import Any, Literal
 
@@ -13,18 +14,19 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.memory import format_bytes
+from miramns.bench.harness.methods import Method, select_by_name
+from miramns.bench.harness.root_rank import BenchError
 
-__all__ = ["METHODS", "Fitted", "Method", "Task", "available", "select", "tolerance"]
+__all__ = ["METHODS", "PcaAnswer", "PcaMethod", "PcaTask", "available", "select", "tolerance"]
 
-#: Largest number of features whose d x d covariance is tried.
+#: Largest number of features for which a d x d covariance is formed.
 _LARGEST_SQUARE = 12_000
 
 
 @dataclass(frozen=True)
-class Task:
-    """What every method is asked.
+class PcaTask:
+    """Task of a method.
 
     Attributes
     ----------
@@ -41,48 +43,54 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What a method has found, and how it projects.
+class PcaAnswer:
+    """Answer of a method.
 
     Attributes
     ----------
-    transform : callable
-        Rows in, coordinates out.
-    components, variances, certified, centred, detail
-        As in :class:`~hpcembed.bench.judging.Answer`; components are None for a bound.
+    components : ndarray of shape (k, d), or None for a bound
+    variances : ndarray of shape (k,), or None where the method reports none
+    transform : callable or None
+        Maps rows to coordinates.
+    certified : float or None
+        Residual relative to the largest eigenvalue that the method guarantees.
+    centred : bool
+        False if `transform` does not centre its rows.
+    detail : str
     """
 
-    transform: Callable[[Any], NDArray[Any]] | None
     components: NDArray[Any] | None
     variances: NDArray[Any] | None = None
+    transform: Callable[[Any], NDArray[Any]] | None = None
     certified: float | None = None
     centred: bool = True
     detail: str = ""
 
 
 @dataclass(frozen=True)
-class Method:
-    """A PCA, or what one has to take at least.
+class PcaMethod(Method):
+    """A PCA, or a step that bounds its time from below.
 
     Attributes
     ----------
-    name, about : str
+    code : str
+        ``module.function`` in this package; the function maps a :class:`PcaTask` to an
+        :class:`PcaAnswer`.
+    options : dict
+        Further arguments of the function.
     group : {"ours", "peer", "bound"}
-    module : str
-        Where its code is: ``FITS[name]`` of that module of this package.
     needs : str
-        A package that must be importable.
+        Package that must be installed.
     sparse : bool
-        Whether it takes sparse rows.
+        Whether the method accepts sparse rows.
     square : bool
-        Whether it forms the d x d covariance.
+        Whether the method forms the d x d covariance.
     doubles : int
-        Copies of dense rows in double precision that it makes.
+        Number of copies of dense rows in double precision that the method makes.
     """
 
-    name: str
-    about: str
-    module: str
+    code: str
+    options: Mapping[str, Any] = field(default_factory=dict)
     group: Literal["ours", "peer", "bound"] = "peer"
     needs: str = ""
     sparse: bool = False
@@ -90,7 +98,7 @@ class Method:
     doubles: int = 0
 
     def unfit(self, rows: Any, k: int, available_bytes: int) -> str:
-        """Why it does not apply; nothing where it does."""
+        """Return why the method does not apply; an empty text if it does."""
         n, d = rows.shape
         needed = 8 * n * d * self.doubles
         if scipy.sparse.issparse(rows):
@@ -107,93 +115,85 @@ class Method:
             return f"copies of {format_bytes(needed)}"
         return ""
 
-    def load(self) -> Callable[[Task], Fitted]:
-        """Its code."""
-        fits: dict[str, Callable[[Task], Fitted]] = import_module(
-            f"hpcembed.bench.{self.module}"
-        ).FITS
-        return fits[self.name]
+    def load(self) -> Callable[[PcaTask], PcaAnswer]:
+        """Import the code of the method."""
+        module, _, function = self.code.partition(".")
+        code = getattr(import_module(f"hpcembed.bench.{module}"), function)
+        return partial(code, **self.options)
 
 
 def tolerance(rows: Any) -> float:
-    """What iterative methods are asked for: as :class:`hpcembed.PCA` for rows of this type."""
+    """Return the tolerance of iterative methods, which is that of :class:`hpcembed.PCA`."""
     return 1e-6 if rows.dtype == np.float32 else 1e-10
 
 
+_PCA = "hpcembed_methods.fit_pca"
+_SKLEARN = "sklearn_peers.fit_pca"
+_SVD = "scipy_slepc_peers.fit_svd"
+_HEAT = "heat_peers.fit_pca"
+
 METHODS = (
-    Method("ours", "hpcembed.PCA, engine chosen by its cost model", "ours", "ours", sparse=True),
-    Method(
-        "ours-assembled", "hpcembed.PCA, assembled covariance", "ours", "ours",
-        sparse=True, square=True,
-    ),
-    Method("ours-block", "hpcembed.PCA, block Krylov passes", "ours", "ours", sparse=True),
-    Method("ours-gram", "hpcembed.PCA on the side of the rows", "ours", "ours"),
-    Method(
-        "ours-matrix-free", "hpcembed.PCA, single vectors in double", "ours", "ours", sparse=True
-    ),
-    Method("xtx", "the bare X.T @ X in numpy: no PCA", "ours", "bound", square=True),
-    Method(
-        "sklearn-cov-eigh", "scikit-learn PCA, covariance_eigh", "sklearn_peers",
-        sparse=True, square=True,
-    ),
-    Method("sklearn-arpack", "scikit-learn PCA, arpack", "sklearn_peers", sparse=True),
-    Method("sklearn-randomized", "scikit-learn PCA, randomized", "sklearn_peers"),
-    Method(
-        "sklearnex-cov-eigh", "scikit-learn-intelex PCA, covariance_eigh", "sklearn_peers",
-        needs="sklearnex", square=True,
-    ),
-    Method(
-        "sklearn-truncated-svd", "scikit-learn TruncatedSVD, not centred", "sklearn_peers",
-        sparse=True,
-    ),
-    Method("sklearn-incremental", "scikit-learn IncrementalPCA", "sklearn_peers"),
-    Method("torch-lowrank", "torch.pca_lowrank", "torch_peers", needs="torch"),
-    Method(
-        "torch-cov-eigh", "torch covariance and linalg.eigh", "torch_peers",
-        needs="torch", square=True,
-    ),
-    Method("scipy-eigsh", "scipy eigsh on a LinearOperator", "slepc_peers", sparse=True),
-    Method(
-        "slepc-svd-cross", "SLEPc SVD, cross, of the centred rows in double", "slepc_peers",
-        doubles=2,
-    ),
-    Method(
-        "slepc-svd-trlanczos", "SLEPc SVD, trlanczos, of the centred rows in double",
-        "slepc_peers", doubles=2,
-    ),
-    Method(
-        "slepc-eps", "SLEPc Krylov-Schur on hpcembed's matrix-free covariance", "slepc_peers",
-        sparse=True,
-    ),
-    Method("heat-full", "Heat PCA, full", "heat_peers", needs="heat"),
-    Method("heat-hierarchical", "Heat PCA, hierarchical", "heat_peers", needs="heat"),
-    Method("heat-randomized", "Heat PCA, randomized", "heat_peers", needs="heat"),
+    PcaMethod("ours", "hpcembed.PCA, engine chosen by its cost model", _PCA, group="ours",
+              sparse=True),
+    PcaMethod("ours-assembled", "hpcembed.PCA, assembled covariance", _PCA, {"engine": "assembled"},
+              group="ours", sparse=True, square=True),
+    PcaMethod("ours-block", "hpcembed.PCA, block Krylov passes", _PCA, {"engine": "block"},
+              group="ours", sparse=True),
+    PcaMethod("ours-gram", "hpcembed.PCA on the Gram matrix of the rows", _PCA, {"engine": "gram"},
+              group="ours"),
+    PcaMethod("ours-matrix-free", "hpcembed.PCA, single vectors in double", _PCA,
+              {"engine": "matrix_free"}, group="ours", sparse=True),
+    PcaMethod("xtx", "the bare X.T @ X in numpy: no PCA", "hpcembed_methods.bare_product",
+              group="bound", square=True),
+    PcaMethod("sklearn-cov-eigh", "scikit-learn PCA, covariance_eigh", _SKLEARN,
+              {"solver": "covariance_eigh"}, sparse=True, square=True),
+    PcaMethod("sklearn-arpack", "scikit-learn PCA, arpack", _SKLEARN, {"solver": "arpack"},
+              sparse=True),
+    PcaMethod("sklearn-randomized", "scikit-learn PCA, randomized", _SKLEARN,
+              {"solver": "randomized"}),
+    PcaMethod("sklearnex-cov-eigh", "scikit-learn-intelex PCA, covariance_eigh",
+              "sklearn_peers.fit_intel_pca", needs="sklearnex", square=True),
+    PcaMethod("sklearn-truncated-svd", "scikit-learn TruncatedSVD, not centred",
+              "sklearn_peers.fit_truncated_svd", sparse=True),
+    PcaMethod("sklearn-incremental", "scikit-learn IncrementalPCA",
+              "sklearn_peers.fit_incremental_pca"),
+    PcaMethod("torch-lowrank", "torch.pca_lowrank", "torch_peers.fit_lowrank", needs="torch"),
+    PcaMethod("torch-cov-eigh", "torch covariance and linalg.eigh", "torch_peers.fit_covariance",
+              needs="torch", square=True),
+    PcaMethod("scipy-eigsh", "scipy eigsh on a LinearOperator", "scipy_slepc_peers.fit_eigsh",
+              sparse=True),
+    PcaMethod("slepc-svd-cross", "SLEPc SVD, cross, of the centred rows in double", _SVD,
+              {"kind": "cross"}, doubles=2),
+    PcaMethod("slepc-svd-trlanczos", "SLEPc SVD, trlanczos, of the centred rows in double", _SVD,
+              {"kind": "trlanczos"}, doubles=2),
+    PcaMethod("slepc-eps", "SLEPc Krylov-Schur on hpcembed's matrix-free covariance",
+              "scipy_slepc_peers.fit_eps", sparse=True),
+    PcaMethod("heat-full", "Heat PCA, full", _HEAT, {"solver": "full"}, needs="heat"),
+    PcaMethod("heat-hierarchical", "Heat PCA, hierarchical", _HEAT, {"solver": "hierarchical"},
+              needs="heat"),
+    PcaMethod("heat-randomized", "Heat PCA, randomized", _HEAT, {"solver": "randomized"},
+              needs="heat"),
 )  # fmt: skip
 
 
-def available() -> list[Method]:
-    """Those whose package is there."""
+def available() -> list[PcaMethod]:
+    """Return the methods whose package is installed."""
     return [
         one for one in METHODS if not one.needs or importlib.util.find_spec(one.needs) is not None
     ]
 
 
-def select(words: Sequence[str]) -> list[Method]:
-    """Methods by name or pattern, in the order of the catalogue; all where no word is given.
+def select(patterns: Sequence[str]) -> list[PcaMethod]:
+    """Return the methods whose names match one of the patterns; all without patterns.
 
     Raises
     ------
-    ConfigError
-        When a word fits none.
+    BenchError
+        If a pattern matches nothing that is installed.
     """
-    there = available()
-    if not words:
-        return there
-    for word in words:
-        if not any(fnmatchcase(one.name, word) for one in there):
-            missing = next((one for one in METHODS if fnmatchcase(one.name, word)), None)
-            if missing:
-                raise ConfigError(f"--methods {word}: {missing.needs} is not installed")
-            names = ", ".join(one.name for one in there)
-            raise ConfigError(f"--methods {word}: no such method; there are {names}")
-    return [one for one in there if any(fnmatchcase(one.name, word) for word in words)]
+    installed = available()
+    for pattern in patterns:
+        fitting = [one for one in METHODS if fnmatchcase(one.name, pattern)]
+        if fitting and not any(one in installed for one in fitting):
+            raise BenchError(f"method {pattern!r}: {fitting[0].needs} is not installed")
+    return select_by_name(installed, patterns)

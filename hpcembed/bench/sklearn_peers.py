@@ -1,51 +1,43 @@
-"""scikit-learn's decompositions, and those of its extension from Intel."""
+"""Decompositions of scikit-learn, and PCA of its extension by Intel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
 
-from hpcembed.bench.methods import Fitted, Task
+from hpcembed.bench.methods import PcaAnswer, PcaTask
 
-__all__ = ["FITS"]
-
-
-def _fitted(estimator: Any, task: Task, *, centred: bool = True) -> Fitted:
-    estimator.fit(task.rows)
-    return Fitted(
-        transform=estimator.transform,
-        components=estimator.components_,
-        variances=estimator.explained_variance_,
-        centred=centred,
-    )
+__all__ = ["fit_incremental_pca", "fit_intel_pca", "fit_pca", "fit_truncated_svd"]
 
 
-def _pca(solver: Any) -> Callable[[Task], Fitted]:
-    return lambda task: _fitted(PCA(task.k, svd_solver=solver, random_state=task.seed), task)
+def fit_pca(task: PcaTask, solver: Any) -> PcaAnswer:
+    """Fit PCA with one of its solvers."""
+    return _fitted(PCA(task.k, svd_solver=solver, random_state=task.seed), task)
 
 
-def _intel(task: Task) -> Fitted:
-    # patches nothing: its PCA beside scikit-learn's own
+def fit_intel_pca(task: PcaTask) -> PcaAnswer:
+    """Fit PCA of the extension, without patching scikit-learn."""
     estimator = import_module("sklearnex.decomposition").PCA
     return _fitted(estimator(n_components=task.k, svd_solver="covariance_eigh"), task)
 
 
-def _truncated(task: Task) -> Fitted:
+def fit_truncated_svd(task: PcaTask) -> PcaAnswer:
+    """Fit TruncatedSVD, which does not centre the rows."""
     return _fitted(TruncatedSVD(task.k, random_state=task.seed), task, centred=False)
 
 
-def _incremental(task: Task) -> Fitted:
+def fit_incremental_pca(task: PcaTask) -> PcaAnswer:
+    """Fit IncrementalPCA with its default batches."""
     return _fitted(IncrementalPCA(task.k), task)
 
 
-FITS: dict[str, Callable[[Task], Fitted]] = {
-    "sklearn-cov-eigh": _pca("covariance_eigh"),
-    "sklearn-arpack": _pca("arpack"),
-    "sklearn-randomized": _pca("randomized"),
-    "sklearnex-cov-eigh": _intel,
-    "sklearn-truncated-svd": _truncated,
-    "sklearn-incremental": _incremental,
-}
+def _fitted(estimator: Any, task: PcaTask, *, centred: bool = True) -> PcaAnswer:
+    estimator.fit(task.rows)
+    return PcaAnswer(
+        components=estimator.components_,
+        variances=estimator.explained_variance_,
+        transform=estimator.transform,
+        centred=centred,
+    )

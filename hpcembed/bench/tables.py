@@ -1,133 +1,98 @@
-"""The results as Markdown: ratios to the fastest exact peer, and a table per data set and k."""
+"""Results as Markdown: ratios to the fastest exact peer, and a table for each table and k."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from hpcembed.bench.judging import EXACT
-from hpcembed.bench.records import Record
+from hpcembed.bench.pca_record import PcaRecord
+from hpcembed.bench.verdict import EXACT
+from miramns.bench.harness.records import by_case, fastest
+from miramns.bench.harness.tables import exponent, fact_list, markdown_table, ratio, short_number
 
-__all__ = ["cases", "fastest_exact_peer", "markdown"]
+__all__ = ["fastest_exact_peer", "markdown"]
 
-
-def cases(records: Sequence[Record]) -> dict[tuple[str, int], list[Record]]:
-    """Records by table and k, in their order."""
-    found: dict[tuple[str, int], list[Record]] = {}
-    for record in records:
-        found.setdefault((record.data, record.k), []).append(record)
-    return found
-
-
-def fastest_exact_peer(records: Sequence[Record]) -> Record | None:
-    """Of one table and k; None where no peer is exact."""
-    exact = [
-        one
-        for one in records
-        if one.group == "peer" and one.status == "exact" and one.fit_s is not None
-    ]
-    return min(exact, key=lambda one: one.fit_s or math.inf, default=None)
+_EXPLANATION = f"""\
+Seconds are medians over the repeats, in which the methods take turns. 1 - captured is the share of
+the optimal variance that the components miss: it is at most {1 - EXACT:.0e} for exact answers; the
+others are approximate. The angle is the largest one to the optimal components, the residual the
+largest ||C v - lambda v|| over the largest eigenvalue; all of these are computed here in double
+precision, for every method alike. Memory is the rise of the resident memory during fit, in a
+process of its own, in MiB and relative to the rows. A wrong answer has no time."""
 
 
-def markdown(records: Sequence[Record], environment: Mapping[str, object]) -> str:
-    """Write all tables.
+def fastest_exact_peer(records: Sequence[PcaRecord]) -> PcaRecord | None:
+    """Return the fastest peer with an exact answer, for one table and k; None if there is none."""
+    return fastest([one for one in records if one.group == "peer" and one.status == "exact"])
+
+
+def markdown(records: Sequence[PcaRecord], environment: Mapping[str, object]) -> str:
+    """Return all tables.
 
     Parameters
     ----------
     environment : mapping
         Facts for the head, by name.
     """
-    parts = ["# PCA benchmark", ""]
-    parts += [f"* {name}: {value}" for name, value in environment.items()]
-    parts += ["", *_explanation(), "", *_ratios(records)]
-    for (data, k), members in cases(records).items():
-        parts += _case_section(data, k, members)
-    return "\n".join(parts).rstrip() + "\n"
+    lines = ["# PCA benchmark", "", *fact_list(environment), "", _EXPLANATION, ""]
+    lines += _ratio_section(records)
+    for (data, k), members in by_case(records).items():
+        lines += _case_section(data, k, members)
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _explanation() -> list[str]:
-    return [
-        "Seconds are medians over the repeats, in which the methods took turns. 1 - captured is",
-        "the share of the optimal variance that the components miss: exact is at most "
-        f"{1 - EXACT:.0e},",
-        "the rest is listed as approximate. The angle is the largest to the optimal components,",
-        "the residual the largest ||C v - lambda v|| over the largest eigenvalue; all of these are",
-        "computed here in double, for every method alike. Memory is the rise of the resident",
-        "memory during fit, in a process of its own, in MiB and as a share of the rows. What is",
-        "wrong has no time.",
-    ]
-
-
-def _ratios(records: Sequence[Record]) -> list[str]:
-    lines = ["## Ours against the fastest exact peer and the bare product", ""]
-    lines += _head(
-        ["data", "k", "ours s", "fastest exact peer", "its s", "ours / peer", "ours / X'X"]
-    )
+def _ratio_section(records: Sequence[PcaRecord]) -> list[str]:
     rows = []
-    for (data, k), members in cases(records).items():
-        ours = next((one for one in members if one.method == "ours" and one.fit_s), None)
-        bare = next((one for one in members if one.group == "bound" and one.fit_s), None)
+    for (data, k), members in by_case(records).items():
+        bare = fastest([one for one in members if one.group == "bound"])
         peer = fastest_exact_peer(members)
-        if ours is None:
-            continue
-        rows.append(
-            _row([
-                data, k, _number(ours.fit_s), peer.method if peer else "-",
-                _number(peer.fit_s if peer else None), _ratio(ours, peer), _ratio(ours, bare),
-            ])
-        )  # fmt: skip
-    return [*lines, *rows, ""] if rows else []
+        rows += [
+            (
+                data, k, short_number(ours.seconds), peer.method if peer else "-",
+                short_number(peer.seconds if peer else None), _ratio(ours, peer),
+                _ratio(ours, bare),
+            )
+            for ours in members
+            if ours.method == "ours" and ours.seconds
+        ]  # fmt: skip
+    if not rows:
+        return []
+    headings = ["data", "k", "ours s", "fastest exact peer", "its s", "ours / peer", "ours / X'X"]
+    title = "## Ours against the fastest exact peer and the bare product"
+    return [title, "", *markdown_table(headings, rows), ""]
 
 
-def _ratio(ours: Record, other: Record | None) -> str:
-    if other is None or not ours.fit_s or not other.fit_s or ours.status != "exact":
+def _ratio(ours: PcaRecord, other: PcaRecord | None) -> str:
+    if other is None or not ours.seconds or not other.seconds or ours.status != "exact":
         return "-"
-    return f"{ours.fit_s / other.fit_s:.2f}"
+    return ratio(ours.seconds / other.seconds)
 
 
-def _case_section(data: str, k: int, records: Sequence[Record]) -> list[str]:
+def _case_section(data: str, k: int, records: Sequence[PcaRecord]) -> list[str]:
     first = records[0]
     facts = [f"{first.n} x {first.d} {first.dtype}"]
     if first.nonzeros is not None:
         facts.append(f"{first.nonzeros} non-zeros")
     facts += [f"{first.data_bytes / 2**20:.1f} MiB", f"{first.threads} threads"]
-    facts.append(f"optimum: {first.reference}")
-    lines = [f"## {data}, k = {k}", "", "; ".join(facts) + ".", ""]
-    lines += _head(
-        ["method", "fit s", "transform s", "1 - captured", "sin angle", "residual", "|V'V-I|",
-         "MiB", "of rows", "status"]
-    )  # fmt: skip
+    facts.append(f"reference: {first.reference}")
+    headings = ["method", "fit s", "transform s", "1 - captured", "sin angle", "residual",
+                "|V'V-I|", "MiB", "of rows", "status"]  # fmt: skip
     shown = [one for one in records if one.status != "unfit"]
-    for one in sorted(shown, key=lambda one: one.fit_s or math.inf):
-        status = one.status + (f": {one.why}" if one.why else "")
-        peak = one.peak_bytes
-        lines.append(
-            _row([
-                one.method, _number(one.fit_s), _number(one.transform_s), _small(one.deficit),
-                _small(one.sin_angle), _small(one.residual), _small(one.orthogonality),
-                "-" if peak is None else f"{peak / 2**20:.1f}",
-                "-" if peak is None else f"{peak / one.data_bytes:.2f}",
-                status,
-            ])
-        )  # fmt: skip
-    left = [f"{one.method} ({one.why})" for one in records if one.status == "unfit"]
-    lines += ["", "Not run: " + ", ".join(left) + "."] if left else []
-    detail = [f"{one.method}: {one.detail}" for one in records if one.detail and one.timed]
-    lines += ["", *(f"* {text}" for text in detail)] if detail else []
+    rows = [
+        (
+            one.method, short_number(one.seconds), short_number(one.transform_s),
+            exponent(one.deficit), exponent(one.sin_angle), exponent(one.residual),
+            exponent(one.orthogonality),
+            "-" if one.peak_bytes is None else f"{one.peak_bytes / 2**20:.1f}",
+            "-" if one.peak_bytes is None else f"{one.peak_bytes / one.data_bytes:.2f}",
+            one.verdict,
+        )
+        for one in sorted(shown, key=lambda one: one.seconds or math.inf)
+    ]  # fmt: skip
+    lines = [f"## {data}, k = {k}", "", "; ".join(facts) + ".", ""]
+    lines += markdown_table(headings, rows)
+    unfit = [f"{one.method} ({one.why})" for one in records if one.status == "unfit"]
+    lines += ["", "Not run: " + ", ".join(unfit) + "."] if unfit else []
+    details = [f"* {one.method}: {one.detail}" for one in records if one.detail and one.is_right]
+    lines += ["", *details] if details else []
     return [*lines, ""]
-
-
-def _head(names: Sequence[str]) -> list[str]:
-    return [_row(names), "|" + "---|" * len(names)]
-
-
-def _row(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.3g}"
-
-
-def _small(value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.1e}"

@@ -1,32 +1,25 @@
-"""torch's two ways to a PCA, on the processor, in the precision of the rows."""
+"""The two ways to a PCA in torch, on the processor, in the precision of the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
-from hpcembed.bench.methods import Fitted, Task
+from hpcembed.bench.methods import PcaAnswer, PcaTask
 
-__all__ = ["FITS", "set_threads"]
+__all__ = ["fit_covariance", "fit_lowrank", "set_threads"]
 
 
 def set_threads(count: int) -> None:
-    """Threads of torch's operators."""
+    """Set the threads of torch's operators."""
     torch.set_num_threads(count)
 
 
-def _fitted(V: torch.Tensor, variances: torch.Tensor, mean: torch.Tensor) -> Fitted:
-    def transform(rows: Any) -> NDArray[Any]:
-        return ((torch.from_numpy(rows) - mean) @ V).numpy()
-
-    return Fitted(transform, V.T.contiguous().numpy(), variances.numpy())
-
-
 @torch.no_grad()
-def _lowrank(task: Task) -> Fitted:
+def fit_lowrank(task: PcaTask) -> PcaAnswer:
+    """Fit ``torch.pca_lowrank`` with q = k."""
     torch.manual_seed(task.seed)
     X = torch.from_numpy(task.rows)
     _, S, V = torch.pca_lowrank(X, q=task.k)
@@ -34,7 +27,8 @@ def _lowrank(task: Task) -> Fitted:
 
 
 @torch.no_grad()
-def _covariance(task: Task) -> Fitted:
+def fit_covariance(task: PcaTask) -> PcaAnswer:
+    """Form the covariance and diagonalise it by ``torch.linalg.eigh``."""
     X = torch.from_numpy(task.rows)
     mean = X.mean(dim=0)
     centred = X - mean
@@ -43,7 +37,8 @@ def _covariance(task: Task) -> Fitted:
     return _fitted(vectors[:, -task.k :].flip(1), values[-task.k :].flip(0), mean)
 
 
-FITS: dict[str, Callable[[Task], Fitted]] = {
-    "torch-lowrank": _lowrank,
-    "torch-cov-eigh": _covariance,
-}
+def _fitted(V: torch.Tensor, variances: torch.Tensor, mean: torch.Tensor) -> PcaAnswer:
+    def transform(rows: Any) -> NDArray[Any]:
+        return ((torch.from_numpy(rows) - mean) @ V).numpy()
+
+    return PcaAnswer(V.T.contiguous().numpy(), variances.numpy(), transform)

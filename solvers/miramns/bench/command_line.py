@@ -22,7 +22,7 @@ from miramns.bench.figures import draw_all
 from miramns.bench.harness.arguments import Parser, split_words, tolerance
 from miramns.bench.harness.result_folder import ResultFolder, machine_facts
 from miramns.bench.harness.root_rank import BenchError
-from miramns.bench.methods import Method
+from miramns.bench.methods import Eigensolver
 from miramns.bench.problems import Problem, file_problem
 from miramns.bench.problems.matrix_files import matrix_files
 from miramns.bench.tables import markdown
@@ -145,7 +145,7 @@ def _problems(arguments: argparse.Namespace, comm: MPI.Intracomm) -> list[Proble
     return problem_catalogue.select(words) + files
 
 
-def _methods(arguments: argparse.Namespace) -> list[Method]:
+def _methods(arguments: argparse.Namespace) -> list[Eigensolver]:
     words = split_words(arguments.methods)
     if words or not arguments.quick:
         return method_catalogue.select(words)

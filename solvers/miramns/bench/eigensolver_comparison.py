@@ -24,7 +24,7 @@ from miramns.bench.harness.comparison import (
     last_line,
 )
 from miramns.bench.krylov_schur_course import krylov_schur_course
-from miramns.bench.methods import Method
+from miramns.bench.methods import Eigensolver
 from miramns.bench.problems import Problem
 from miramns.bench.product_cost import pass_on_seconds, product_seconds
 from miramns.bench.reference import (
@@ -70,7 +70,7 @@ class EigensolverSettings(Settings):
 
 @dataclass
 class _Case(Case):
-    method: Method
+    method: Eigensolver
     record: EigensolverRecord
     answer: Answer | None = None
     measures: Measures | None = None
@@ -79,7 +79,7 @@ class _Case(Case):
 def compare_on_problem(
     comm: MPI.Comm,
     problem: Problem,
-    methods: Sequence[Method],
+    methods: Sequence[Eigensolver],
     settings: EigensolverSettings,
     report: Callable[[EigensolverRecord], None],
 ) -> list[EigensolverRecord]:

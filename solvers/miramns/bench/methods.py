@@ -16,13 +16,13 @@ from slepc4py import SLEPc
 
 import miramns
 from miramns.bench.answer import Answer, RefusedError, Task, answer_of
-from miramns.bench.harness.arguments import select_by_name
+from miramns.bench.harness.methods import Method, select_by_name
 from miramns.bench.peers import has_primme, run_primme, run_scipy
 from miramns.bench.problems import Problem
 from miramns.bench.product_cost import CountedProducts
 from miramns.bench.time_limit import TimeLimit
 
-__all__ = ["Method", "available", "select"]
+__all__ = ["Eigensolver", "available", "select"]
 
 Run = Callable[[PETSc.Mat, Task, TimeLimit], Answer]
 
@@ -34,14 +34,11 @@ _MULTIPLES = (2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Method:
-    """One method to compute eigenpairs.
+class Eigensolver(Method):
+    """Method to compute eigenpairs.
 
     Attributes
     ----------
-    name : str
-    about : str
-        Description in one line, for ``--list``.
     run : callable
         ``run(A, task, limit)`` returns an :class:`Answer`. Collective.
     hermitian_only, one_rank_only : bool
@@ -57,8 +54,6 @@ class Method:
         False for a run that is made for its number of products only.
     """
 
-    name: str
-    about: str
     run: Run
     hermitian_only: bool = False
     one_rank_only: bool = False
@@ -81,12 +76,12 @@ class Method:
         return ""
 
 
-def available() -> list[Method]:
+def available() -> list[Eigensolver]:
     """Return all methods that are installed, MIRAMns first."""
     return [*_miramns(), *_krylov_schur(), *_other_slepc(), *_peers()]
 
 
-def select(patterns: list[str]) -> list[Method]:
+def select(patterns: list[str]) -> list[Eigensolver]:
     """Return the methods whose names match one of the patterns; all without patterns.
 
     Raises
@@ -97,9 +92,9 @@ def select(patterns: list[str]) -> list[Method]:
     return select_by_name(available(), patterns)
 
 
-def _miramns() -> list[Method]:
+def _miramns() -> list[Eigensolver]:
     iram = [
-        Method(
+        Eigensolver(
             f"iram-{multiple}k",
             f"IRAM with the single size {multiple}k",
             partial(_run_miramns, "published", multiple=multiple),
@@ -107,35 +102,35 @@ def _miramns() -> list[Method]:
         )
         for multiple in _MULTIPLES
     ]
+    run = partial(_run_miramns, "published")
     return [
-        Method("miramns", "MIRAMns with its defaults", partial(_run_miramns, "default"),
-               krylov=True),
-        Method("unchecked", "the same without the search for missing copies",
-               partial(_run_miramns, "default", check="never"), krylov=True),
-        Method("block", "MIRAMns with blocks of vectors", partial(_run_miramns, "block")),
-        Method("published", "MIRAMns with its published rules", partial(_run_miramns, "published"),
-               krylov=True),
+        Eigensolver("miramns", "MIRAMns with its defaults", partial(_run_miramns, "default"),
+                    krylov=True),
+        Eigensolver("unchecked", "the same without the search for missing copies",
+                    partial(_run_miramns, "default", check="never"), krylov=True),
+        Eigensolver("block", "MIRAMns with blocks of vectors", partial(_run_miramns, "block")),
+        Eigensolver("published", "MIRAMns with its published rules", run, krylov=True),
         *iram,
-        Method("unrestarted", "one long factorisation: products for the floor, never timed",
-               _run_unrestarted, krylov=True, timed=False),
+        Eigensolver("unrestarted", "one long factorisation: products for the floor, never timed",
+                    _run_unrestarted, krylov=True, timed=False),
     ]  # fmt: skip
 
 
-def _krylov_schur() -> list[Method]:
+def _krylov_schur() -> list[Eigensolver]:
     run = partial(_run_slepc, "krylovschur")
-    methods = [Method("ks", "SLEPc Krylov-Schur, default ncv", run, krylov=True)]
+    methods = [Eigensolver("ks", "SLEPc Krylov-Schur, default ncv", run, krylov=True)]
     for multiple in _MULTIPLES:
         run = partial(_run_slepc, "krylovschur", multiple=multiple)
         about = f"SLEPc Krylov-Schur, ncv = {multiple}k"
-        methods.append(Method(f"ks-{multiple}k", about, run, krylov=True))
+        methods.append(Eigensolver(f"ks-{multiple}k", about, run, krylov=True))
     return methods
 
 
-def _other_slepc() -> list[Method]:
+def _other_slepc() -> list[Eigensolver]:
     hermitian_only = ("lobpcg", "primme", "trlan", "blopex")
     names = ("arnoldi", "lobpcg", "gd", "jd", "subspace", "arpack", *hermitian_only[1:])
     lanczos = [
-        Method(
+        Eigensolver(
             f"slepc-lanczos-{reorthogonalisation}",
             f"SLEPc lanczos, {reorthogonalisation} reorthogonalisation",
             partial(_run_lanczos, reorthogonalisation),
@@ -144,7 +139,7 @@ def _other_slepc() -> list[Method]:
         for reorthogonalisation in ("full", "selective", "partial")
     ]
     return lanczos + [
-        Method(
+        Eigensolver(
             f"slepc-{name}",
             f"SLEPc {name}",
             partial(_run_slepc, name),
@@ -174,13 +169,13 @@ def _has_slepc(eps_type: str) -> bool:
     return True
 
 
-def _peers() -> list[Method]:
-    methods = [Method("scipy", "scipy eigsh or eigs (ARPACK)", run_scipy, one_rank_only=True)]
+def _peers() -> list[Eigensolver]:
+    methods = [Eigensolver("scipy", "scipy eigsh or eigs (ARPACK)", run_scipy, one_rank_only=True)]
     if has_primme():
         for name, preset in (("primme", ""), ("primme-gdk", "PRIMME_GD_Olsen_plusK")):
             run = partial(run_primme, preset=preset)
             about = f"PRIMME, {preset or 'its default method'}"
-            methods.append(Method(name, about, run, hermitian_only=True, one_rank_only=True))
+            methods.append(Eigensolver(name, about, run, hermitian_only=True, one_rank_only=True))
     return methods
 
 

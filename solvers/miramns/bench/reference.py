@@ -22,7 +22,6 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import csr_matrix, vstack
 
 from miramns.bench.harness.root_rank import on_root_rank
 
@@ -146,30 +145,17 @@ def dense_spectrum(A: PETSc.Mat, hermitian: bool) -> Spectrum:
 
 def _dense(A: PETSc.Mat) -> NDArray[np.float64] | None:
     """Return the whole matrix on rank 0, None on the others. Collective."""
-    comm: MPI.Comm = A.getComm().tompi4py()
-    n = A.getSize()[1]
-    if A.getType() == "python":
-        x, y = A.createVecs()
-        first, last = x.getOwnershipRange()
-        local: Any = np.empty((y.getLocalSize(), n))
-        for j in range(n):
-            unit = np.zeros(last - first)
-            if first <= j < last:
-                unit[j - first] = 1.0
-            x.setArray(unit)
-            A.mult(x, y)
-            local[:, j] = y.getArray(readonly=1)
-        x.destroy()
-        y.destroy()
-    else:
-        indptr, indices, data = A.getValuesCSR()
-        local = csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, n))
-    parts = comm.gather(local)
-    if parts is None:
-        return None
-    if isinstance(local, np.ndarray):
-        return np.vstack(parts)
-    return np.asarray(vstack(parts).toarray())
+    x, y = A.createVecs()
+    own_columns = np.arange(*x.getOwnershipRange())
+    local = np.empty((y.getLocalSize(), A.getSize()[1]))
+    for j in range(local.shape[1]):
+        x.setArray((own_columns == j).astype(np.float64))
+        A.mult(x, y)
+        local[:, j] = y.getArray(readonly=1)
+    x.destroy()
+    y.destroy()
+    parts = A.getComm().tompi4py().gather(local)
+    return None if parts is None else np.vstack(parts)
 
 
 def consensus_spectrum(

@@ -13,12 +13,12 @@ from miramns.bench import methods, problems
 from miramns.bench.answer import Answer, RefusedError
 from miramns.bench.eigensolver_comparison import EigensolverSettings, compare_on_problem
 from miramns.bench.harness.performance_profile import cost_table
-from miramns.bench.methods import Method
+from miramns.bench.methods import Eigensolver
 
 mpi = pytest.mark.mpi
 
 
-def changed(change: Callable[[Answer], Answer], **fields) -> Method:
+def changed(change: Callable[[Answer], Answer], **fields) -> Eigensolver:
     """Return Krylov-Schur with a changed answer and an unchanged report of convergence."""
     honest = methods.select(["ks"])[0]
     return replace(
@@ -133,7 +133,7 @@ def test_a_missing_eigenvalue_is_noticed(comm, known):
         vectors = np.asfortranarray(X @ S[:, ::-1][:, :4])
         return Answer(values[::-1][:4].copy(), vectors, True, 2400, None, None, 1.0, "subspace")
 
-    complete = Method("complete", "", subspace_iteration)
+    complete = Eigensolver("complete", "", subspace_iteration)
     settings = EigensolverSettings(ks=[4], which="LM", tol=1e-7, repeats=1, limit=60.0)
     records = compare_on_problem(comm, problem, [wrong, complete], settings, lambda record: None)
     assert alone.converged
@@ -156,9 +156,9 @@ def test_a_method_without_end_is_stopped_and_one_that_refuses_is_noted(comm):
             limit.enforce(now=True)
 
     chosen = [
-        Method("endless", "", endless),
-        Method("refuses", "", refuse),
-        Method("serial", "", refuse, one_rank_only=True),
+        Eigensolver("endless", "", endless),
+        Eigensolver("refuses", "", refuse),
+        Eigensolver("serial", "", refuse, one_rank_only=True),
         *methods.select(["slepc-subspace", "slepc-lobpcg", "slepc-lanczos-full", "iram-2k"]),
     ]
     settings = EigensolverSettings(ks=[5], which="LM", tol=1e-10, repeats=2, limit=0.3)

@@ -1,13 +1,12 @@
-"""Command-line arguments that all benchmarks have, and selection of methods by name."""
+"""Command-line arguments that all benchmarks have."""
 
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, Protocol, TypeVar
+from typing import NoReturn
 
 from miramns.bench.harness.root_rank import BenchError
 
@@ -15,18 +14,9 @@ __all__ = [
     "Parser",
     "positive_integer",
     "positive_number",
-    "select_by_name",
     "split_words",
     "tolerance",
 ]
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-N = TypeVar("N", bound=_Named)
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,20 +43,11 @@ class Parser(argparse.ArgumentParser):
         add("--methods", nargs="+", default=[], metavar="NAME", help="methods, or patterns of them")
         add("--k", type=_positive_integers, metavar="K[,K...]", help=f"default: {ks}")
         add("--repeats", type=positive_integer, help="timed runs of each method (default: 3)")
-        add(
-            "--limit",
-            type=positive_number,
-            metavar="SECONDS",
-            help=f"time limit of one run (default: {limit:g})",
-        )
+        limit_help = f"time limit of one run (default: {limit:g})"
+        add("--limit", type=positive_number, metavar="SECONDS", help=limit_help)
         add("--seed", type=_seed, default=0, help=f"seed of {seed_of} (default: 0)")
-        add(
-            "--out",
-            type=Path,
-            default=Path(folder),
-            metavar="DIR",
-            help=f"folder for the results (default: {folder})",
-        )
+        out_help = f"folder for the results (default: {folder})"
+        add("--out", type=Path, default=Path(folder), metavar="DIR", help=out_help)
         add("--no-figures", action="store_true", help="draw no figures")
         add("--quick", action="store_true", help="small problems, one run of each method")
         add("--list", action="store_true", help="print the problems and methods, and exit")
@@ -114,22 +95,3 @@ def tolerance(text: str) -> float:
 def split_words(texts: Sequence[str]) -> list[str]:
     """Split arguments that are separated by commas as well as by spaces."""
     return [word for text in texts for word in text.split(",") if word]
-
-
-def select_by_name(methods: Sequence[N], patterns: Sequence[str]) -> list[N]:
-    """Select the methods whose names match one of the patterns; all of them without patterns.
-
-    Raises
-    ------
-    BenchError
-        If a pattern matches no method.
-    """
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(method.name, pattern) for method in methods):
-            names = ", ".join(method.name for method in methods)
-            raise BenchError(f"method {pattern!r} is not one of {names}")
-    return [
-        method
-        for method in methods
-        if not patterns or any(fnmatch.fnmatchcase(method.name, one) for one in patterns)
-    ]

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from petsc4py import PETSc
 
+from miramns.bench.harness.methods import Method
 from miramns.bench.harness.records import Record
 
 __all__ = ["EXPECTED_ERRORS", "Case", "Comparison", "Settings", "last_line"]
@@ -57,7 +58,7 @@ class Settings:
 class Case:
     """One method on the problem, and its record."""
 
-    method: Any
+    method: Method
     record: Record
 
 
@@ -108,8 +109,8 @@ class Comparison(ABC, Generic[C]):
         """Return whether the case takes part in the timed runs."""
         return case.record.is_right
 
-    def announce_turn(self, turn: int, n_cases: int) -> None:
-        """Report that a turn begins; nothing by default."""
+    def before_turn(self, turn: int, n_cases: int) -> None:
+        """Prepare a turn of the timed runs; nothing by default."""
 
     def compare(self, cases: Sequence[C], report: Callable[[Any], None]) -> None:
         """Fill the records of all cases.
@@ -138,7 +139,7 @@ class Comparison(ABC, Generic[C]):
             return
         running = [case for case in cases if self.may_repeat(case)]
         for turn in range(self.turns):
-            self.announce_turn(turn, len(running))
+            self.before_turn(turn, len(running))
             first = turn * max(1, len(running) // self.turns)
             for position in range(len(running)):
                 case = running[(first + position) % len(running)]

@@ -1,39 +1,35 @@
 """One run in a process of its own: peak of its resident memory, and whether it ends in time.
 
-The child process prepares the run, prints that it is ready, resets the peak of its resident memory
-(``/proc/self/clear_refs``, Linux), runs, and prints an :class:`Outcome` as its last line. The
-parent process kills it when it exceeds the time limit.
+The child process prepares the run, reports that it is ready, resets the peak of its resident memory
+(``/proc/self/clear_refs``, Linux), and runs. The parent process kills it at the time limit.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import math
+import multiprocessing
 import os
-import queue
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from miramns.bench.harness.comparison import EXPECTED_ERRORS, last_line
 
-__all__ = ["Outcome", "environment", "measure_run", "run_separately"]
+__all__ = ["Outcome", "child_environment", "measured", "run_separately"]
 
 #: Seconds in which a child process must prepare its run.
 _PREPARATION_LIMIT = 900.0
 
-#: Line by which a child process reports that its run begins.
-_READY = "ready"
-
 #: Prefixes of the variables by which an MPI launcher marks the processes of a job.
 _LAUNCHER = ("OMPI_", "PMIX_", "PMI_", "HYDI_", "HYDRA_", "MPI_LOCAL", "ORTE_", "PRTE_")
-_ALLOWED = ("OMPI_ALLOW_", "OMPI_MCA_")
+#: Prefixes of the variables among them that a user sets; mpiexec sets other OMPI_MCA variables.
+_USER = ("OMPI_ALLOW_", "OMPI_MCA_btl", "OMPI_MCA_mpi", "OMPI_MCA_rmaps")
+
+Prepare = Callable[[dict[str, Any]], Callable[[], Any]]
 
 
 @dataclass(frozen=True)
@@ -46,129 +42,114 @@ class Outcome:
     why : str
     peak_bytes : int or None
         Largest resident memory during the run less that before it; None where it is not known.
-    seconds : float or None
-        Wall time of the run.
-    processor_seconds : float or None
-        Processor time of the run, all threads together.
+    seconds, processor_seconds : float
+        Wall time of the run, and processor time of all its threads together.
     result : object
-        Return value of the run, as JSON represents it.
+        Return value of the run.
     """
 
     status: str
     why: str = ""
     peak_bytes: int | None = None
-    seconds: float | None = None
-    processor_seconds: float | None = None
+    seconds: float = math.nan
+    processor_seconds: float = math.nan
     result: Any = None
 
 
-def environment(threads: int) -> dict[str, str]:
+def run_separately(
+    prepare: Prepare,
+    order: dict[str, Any],
+    *,
+    threads: int,
+    limit: float = math.inf,
+    expected: tuple[type[Exception], ...] = EXPECTED_ERRORS,
+) -> Outcome:
+    """Run in a child process, which is killed `limit` seconds after the run began.
+
+    Parameters
+    ----------
+    prepare : callable
+        Function of a module that receives the order and returns the run, a callable without
+        arguments. It loads libraries and reads data; its time and memory do not count.
+    order : dict
+        Description of the run.
+    threads : int
+        Threads of the numerical libraries of the child process.
+    expected : tuple of types
+        Errors that are reported as ``refused``. Another error prints its traceback and ends the
+        child process.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(prepare, order, expected, sender), daemon=True)
+    with _environment(child_environment(threads)):
+        process.start()
+    sender.close()  # the child process has its own copy, so its end is noticed
+    try:
+        if not receiver.poll(_PREPARATION_LIMIT):
+            return Outcome("limit", f"not ready after {_PREPARATION_LIMIT:g} s")
+        ready: Outcome = receiver.recv()
+        if ready.status != "ok":
+            return ready
+        if not receiver.poll(None if math.isinf(limit) else limit):
+            return Outcome("limit", f"more than {limit:g} s")
+        outcome: Outcome = receiver.recv()
+        return outcome
+    except EOFError:
+        process.join()
+        return Outcome("refused", f"its process ended with status {process.exitcode}")
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+
+
+def child_environment(threads: int) -> dict[str, str]:
     """Return variables for a child process: its number of threads, and none of an MPI launcher."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(_ALLOWED) or not name.startswith(_LAUNCHER)
+        if name.startswith(_USER) or not name.startswith(_LAUNCHER)
     }
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return kept | dict.fromkeys(pools, str(threads))
 
 
-def run_separately(
-    command: list[str], order: dict[str, Any], *, threads: int, limit: float = float("inf")
-) -> Outcome:
-    """Run a child process, and kill it `limit` seconds after its run began.
-
-    Parameters
-    ----------
-    command : list of str
-        Arguments of the Python interpreter that start :func:`measure_run`.
-    order : dict
-        Description of the run, passed on as one more argument in JSON.
-    threads : int
-        Threads of the numerical libraries of the child process.
-    """
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:
-        process = subprocess.Popen(
-            [sys.executable, *command, json.dumps(order)],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=environment(threads),
-        )
-        assert process.stdout is not None  # a pipe
-        try:
-            outcome = _outcome_in_time(process.stdout, limit)
-            if outcome is None:
-                process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-        if outcome is not None:
-            return outcome
-        errors.seek(0)
-        text = errors.read().strip()
-        ended = f"its process ended with status {process.returncode}"
-        return Outcome("refused", last_line(text) if text else ended)
-
-
-def _outcome_in_time(stdout: IO[str], limit: float) -> Outcome | None:
-    """Read the outcome of a child process; None if the process ends without one."""
-    lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_forward_lines, args=(stdout, lines), daemon=True).start()
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Replace all variables of the environment for a while."""
+    saved = dict(os.environ)
     try:
-        while (line := lines.get(timeout=_PREPARATION_LIMIT)) != _READY:
-            if not line:
-                return None
-    except queue.Empty:
-        return Outcome("limit", f"not ready after {_PREPARATION_LIMIT:g} s")
-    deadline = time.monotonic() + min(limit, threading.TIMEOUT_MAX / 2)
-    try:
-        while line := lines.get(timeout=max(0.0, deadline - time.monotonic())):
-            if line.startswith("{"):
-                return Outcome(**json.loads(line))
-    except queue.Empty:
-        return Outcome("limit", f"more than {limit:g} s")
-    return None
+        os.environ.clear()
+        os.environ.update(variables)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(saved)
 
 
-def _forward_lines(stream: IO[str], lines: queue.Queue[str]) -> None:
-    """Put the lines of a stream into a queue; an empty one marks the end."""
-    for line in stream:
-        if line.strip():
-            lines.put(line.strip())
-    lines.put("")
-
-
-def measure_run(
-    prepare: Callable[[dict[str, Any]], Callable[[], Any]],
-    expected: tuple[type[Exception], ...] = EXPECTED_ERRORS,
+def _run(
+    prepare: Prepare, order: dict[str, Any], expected: tuple[type[Exception], ...], to: Connection
 ) -> None:
-    """Carry out the order of :func:`run_separately`, in the child process.
+    """Prepare and run, in the child process; send an outcome of each."""
+    try:
+        run = prepare(order)
+        to.send(Outcome("ok"))
+        to.send(measured(run))
+    except expected as error:
+        to.send(Outcome("refused", last_line(error)))
 
-    Parameters
-    ----------
-    prepare : callable
-        Receives the order and returns the run, a callable without arguments. Its time and memory do
-        not count: it loads libraries and reads data.
-    expected : tuple of types
-        Errors of the run that are reported as ``refused``; others end the process.
-    """
-    run = prepare(json.loads(sys.argv[-1]))
-    print(_READY, flush=True)
+
+def measured(run: Callable[[], Any]) -> Outcome:
+    """Run in this process, and measure its time and the peak of the resident memory."""
     known = _reset_peak()
     before = _memory_status("VmRSS")
     began, processor_began = time.perf_counter(), time.process_time()
-    try:
-        result = run()
-    except expected as error:
-        print(json.dumps({"status": "refused", "why": last_line(error)}), flush=True)
-        return
+    result = run()
     seconds, processor = time.perf_counter() - began, time.process_time() - processor_began
     peak = _memory_status("VmHWM")
     risen = peak - before if known and peak is not None and before is not None else None
-    outcome = Outcome("ok", "", risen, seconds, processor, result)
-    print(json.dumps(asdict(outcome)), flush=True)
+    return Outcome("ok", "", risen, seconds, processor, result)
 
 
 def _memory_status(name: str) -> int | None:

@@ -5,15 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["exponent", "fact_list", "markdown_table", "ratio", "short_number", "whole"]
+__all__ = [
+    "exponent",
+    "fact_list",
+    "markdown_row",
+    "markdown_table",
+    "ratio",
+    "short_number",
+    "whole",
+]
 
 
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Return the lines of a Markdown table."""
-    return [_row(headings), "|" + "---|" * len(headings), *map(_row, rows)]
+def markdown_table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, numbers_from: int | None = None
+) -> list[str]:
+    r"""Return the lines of a Markdown table.
+
+    Parameters
+    ----------
+    numbers_from : int, optional
+        First column of numbers, which are aligned at the right.
+
+    Examples
+    --------
+    >>> print("\n".join(markdown_table(["method", "s"], [("eigsh", 1.5)])))
+    | method | s |
+    |---|---|
+    | eigsh | 1.5 |
+    """
+    n_text = len(headings) if numbers_from is None else numbers_from
+    rule = "|" + "---|" * n_text + "--:|" * (len(headings) - n_text)
+    return [markdown_row(headings), rule, *map(markdown_row, rows)]
 
 
-def _row(cells: Sequence[object]) -> str:
+def markdown_row(cells: Iterable[object]) -> str:
+    """Return one line of a Markdown table."""
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -1,4 +1,4 @@
-"""scipy's and SLEPc's iterative solvers, at the tolerance that hpcembed's PCA is given."""
+"""Iterative solvers of SciPy and SLEPc, at the tolerance of hpcembed's PCA."""
 
 from __future__ import annotations
 
@@ -12,29 +12,15 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 from slepc4py import SLEPc
 
-from hpcembed.bench.methods import Fitted, Task, tolerance
-from hpcembed.bench.ours import fit_pca
+from hpcembed.bench.hpcembed_methods import fit_pca
+from hpcembed.bench.methods import PcaAnswer, PcaTask, tolerance
 from hpcembed.embedding import SolverSettings
 
-__all__ = ["FITS"]
+__all__ = ["fit_eigsh", "fit_eps", "fit_svd"]
 
 
-def _mean(rows: Any) -> NDArray[np.float64]:
-    """Of the columns, added up in double."""
-    if issparse(rows):
-        return np.asarray(rows.sum(axis=0, dtype=np.float64)).ravel() / rows.shape[0]
-    return np.asarray(rows.mean(axis=0, dtype=np.float64))
-
-
-def _projection(
-    V: NDArray[Any], mean: NDArray[np.float64], dtype: Any
-) -> Callable[[Any], NDArray[Any]]:
-    directions = np.ascontiguousarray(V, dtype=dtype)
-    offset = (mean @ V).astype(dtype)
-    return lambda rows: np.asarray(rows @ directions - offset)
-
-
-def _eigsh(task: Task) -> Fitted:
+def fit_eigsh(task: PcaTask) -> PcaAnswer:
+    """Run ``eigsh`` on the covariance as a LinearOperator."""
     X, dtype = task.rows, task.rows.dtype
     n, d = X.shape
     mean = _mean(X)
@@ -50,14 +36,11 @@ def _eigsh(task: Task) -> Fitted:
     values, V = eigsh(operator, k=task.k, which="LA", tol=tolerance(X), v0=start)
     order = np.argsort(values)[::-1]
     V = V[:, order]
-    return Fitted(_projection(V, mean, dtype), V.T, values[order])
+    return PcaAnswer(V.T, values[order], _projection(V, mean, dtype))
 
 
-def _svd(kind: str) -> Callable[[Task], Fitted]:
-    return lambda task: _slepc_svd(task, kind)
-
-
-def _slepc_svd(task: Task, kind: str) -> Fitted:
+def fit_svd(task: PcaTask, kind: str) -> PcaAnswer:
+    """Run a singular value solver of SLEPc on the centred rows in double precision."""
     X, k = task.rows, task.k
     n, d = X.shape
     mean = _mean(X)
@@ -83,16 +66,24 @@ def _slepc_svd(task: Task, kind: str) -> Fitted:
     finally:
         for thing in (svd, u, v, A):
             thing.destroy()
-    return Fitted(_projection(V, mean, X.dtype), V.T, sigma**2 / (n - 1), detail=detail)
+    return PcaAnswer(V.T, sigma**2 / (n - 1), _projection(V, mean, X.dtype), detail=detail)
 
 
-def _eps(task: Task) -> Fitted:
+def fit_eps(task: PcaTask) -> PcaAnswer:
+    """Run SLEPc's Krylov-Schur on the matrix-free covariance of hpcembed."""
     return fit_pca(task, "matrix_free", SolverSettings(name="krylovschur"))
 
 
-FITS: dict[str, Callable[[Task], Fitted]] = {
-    "scipy-eigsh": _eigsh,
-    "slepc-svd-cross": _svd("cross"),
-    "slepc-svd-trlanczos": _svd("trlanczos"),
-    "slepc-eps": _eps,
-}
+def _mean(rows: Any) -> NDArray[np.float64]:
+    """Return the means of the columns, in double precision."""
+    if issparse(rows):
+        return np.asarray(rows.sum(axis=0, dtype=np.float64)).ravel() / rows.shape[0]
+    return np.asarray(rows.mean(axis=0, dtype=np.float64))
+
+
+def _projection(
+    V: NDArray[Any], mean: NDArray[np.float64], dtype: Any
+) -> Callable[[Any], NDArray[Any]]:
+    directions = np.ascontiguousarray(V, dtype=dtype)
+    offset = (mean @ V).astype(dtype)
+    return lambda rows: np.asarray(rows @ directions - offset)
