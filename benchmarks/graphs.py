@@ -137,13 +137,13 @@ def test_accuracies(
     from mpi4py import MPI
 
     from hpcembed.data.splits import held_out_rows
-    from hpcembed.networks.training.recipe import ClassifierConfig
+    from hpcembed.networks.training.recipe import Recipe
     from hpcembed.networks.training.training import Samples, train_classifier
 
     n_classes = int(labels.max()) + 1
     accuracies = []
     for seed in splits:
-        config = ClassifierConfig(epochs=60, batch_size=batch, dropout=0.5, seed=seed)
+        recipe = Recipe(epochs=60, batch_size=batch, learning_rate=3e-3, dropout=(0.5,))
         test = held_out_rows(
             "stratified", 0.2, seed, labels, n_classes, 0, len(labels), MPI.COMM_SELF
         )
@@ -153,8 +153,9 @@ def test_accuracies(
             Samples(inputs[test], labels[test]),
             n_classes,
             (64,),
-            config,
+            recipe,
             input_name="embedded",
+            seed=seed,
             threads=n_threads(),
         )
         accuracies.append(100 * trained.report.test_accuracy)

@@ -117,7 +117,7 @@ def networks(arguments: argparse.Namespace) -> None:
     from hpcembed.jobs.network_inputs import project
     from hpcembed.jobs.steps import fit, read
     from hpcembed.networks.training.batch import Member, train_batch
-    from hpcembed.networks.training.recipe import ClassifierConfig, Recipe
+    from hpcembed.networks.training.recipe import Recipe
     from hpcembed.networks.training.training import Samples
 
     k = arguments.components
@@ -140,7 +140,7 @@ def networks(arguments: argparse.Namespace) -> None:
         inputs = project(embedding, train, test)
         samples = [Samples(inputs[0], train.labels), Samples(inputs[1], test.labels)]
         trained = train_batch(
-            *samples, 10, (32, 32), Recipe.of(ClassifierConfig(device="cpu")), members,
+            *samples, 10, (32, 32), Recipe(epochs=15, learning_rate=3e-3), members,
             input_name="embedded", threads=arguments.threads, device="cpu",
         )  # fmt: skip
         each = [100 * one.test_accuracy for one in trained.outcomes]

@@ -26,7 +26,7 @@ JOBS = Path(__file__).resolve().parents[1] / "jobs"
 STAGES = ("read", "operator", "solve", "project", "gather")
 
 #: Without --set, only the smallest network is trained, and briefly: training is not the subject.
-BRIEF = ('classifier.hidden=["very_low"]', "classifier.epochs=2")
+BRIEF = ('classifier.hidden=["very_low"]', "training.epochs=2")
 
 
 def run_once(arguments: argparse.Namespace, job: str, ranks: int, threads: int) -> dict:

@@ -39,7 +39,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from hpcembed.networks.training.batch import Member, train_batch
 from hpcembed.networks.training.holdout import stratified_holdout
 from hpcembed.networks.training.model import build_mlp
-from hpcembed.networks.training.recipe import ClassifierConfig, Recipe
+from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.samples import fit_scaling
 from hpcembed.networks.training.schedule import learning_rate_at
 from hpcembed.networks.training.training import Samples, train_classifier
@@ -47,6 +47,7 @@ from hpcembed.networks.training.training import Samples, train_classifier
 JOB = Path(__file__).resolve().parents[1] / "jobs" / "mnist.toml"
 #: Epochs after which scikit-learn is no longer waited for.
 PATIENCE = 100
+SEED = 0
 
 
 def mnist(data_dir: Path, k: int) -> tuple[Samples, Samples]:
@@ -77,27 +78,27 @@ def synthetic(k: int) -> tuple[Samples, Samples]:
     return make(60_000), make(10_000)
 
 
-def data_loader(train: Samples, hidden: tuple[int, ...], config: ClassifierConfig) -> float:
+def data_loader(train: Samples, hidden: tuple[int, ...], recipe: Recipe) -> float:
     """The loop that everybody writes; validation accuracy of the last epoch."""
-    torch.manual_seed(config.seed)
-    kept, held = stratified_holdout(train.labels, config.validation_fraction, config.seed)
+    torch.manual_seed(SEED)
+    kept, held = stratified_holdout(train.labels, recipe.validation_fraction, SEED)
     scaling = fit_scaling(train.inputs, "sqrt")
     rows = torch.from_numpy(((train.inputs - scaling.shift) * scaling.scale).astype(np.float32))
     labels = torch.from_numpy(train.labels)
-    loader = DataLoader(TensorDataset(rows[kept], labels[kept]), config.batch_size, shuffle=True)
+    loader = DataLoader(TensorDataset(rows[kept], labels[kept]), recipe.batch_size, shuffle=True)
     model = build_mlp(rows.shape[1], hidden, 10)
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    n_steps, step, accuracy = config.epochs * len(loader), 0, math.nan
-    for _ in range(config.epochs):
+    n_steps, step, accuracy = recipe.epochs * len(loader), 0, math.nan
+    for _ in range(recipe.epochs):
         model.train()
         for x, y in loader:
-            rate = learning_rate_at(step, n_steps, config.learning_rate, config.schedule)
+            rate = learning_rate_at(step, n_steps, recipe.learning_rate, recipe.schedule)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.zero_grad()
-            loss = functional.cross_entropy(model(x), y, label_smoothing=config.label_smoothing)
+            loss = functional.cross_entropy(model(x), y, label_smoothing=recipe.label_smoothing)
             loss.backward()
             optimiser.step()
             step += 1
@@ -107,14 +108,12 @@ def data_loader(train: Samples, hidden: tuple[int, ...], config: ClassifierConfi
     return accuracy
 
 
-def scikit_learn(
-    train: Samples, hidden: tuple[int, ...], config: ClassifierConfig, target: float
-) -> float:
+def scikit_learn(train: Samples, hidden: tuple[int, ...], recipe: Recipe, target: float) -> float:
     """Seconds until the validation accuracy is `target`; NaN when it never is."""
-    kept, held = stratified_holdout(train.labels, config.validation_fraction, config.seed)
+    kept, held = stratified_holdout(train.labels, recipe.validation_fraction, SEED)
     scaling = fit_scaling(train.inputs, "sqrt")
     rows = ((train.inputs - scaling.shift) * scaling.scale).astype(np.float32)
-    model = MLPClassifier(hidden, batch_size=config.batch_size, random_state=config.seed)
+    model = MLPClassifier(hidden, batch_size=recipe.batch_size, random_state=SEED)
     seconds = 0.0
     for _ in range(PATIENCE):
         began = time.perf_counter()
@@ -137,11 +136,11 @@ def measure(
     train: Samples,
     test: Samples,
     hidden: tuple[int, ...],
-    config: ClassifierConfig,
+    recipe: Recipe,
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Seconds of every peer in every repeat, and the accuracies of the last one."""
-    recipe, k = Recipe.of(config), train.inputs.shape[1]
+    k = train.inputs.shape[1]
     seconds: dict[str, list[float]] = {}
     accuracy: dict[str, float] = {}
 
@@ -154,13 +153,13 @@ def measure(
 
     many = f"stack of {arguments.together}"
     for _ in range(arguments.repeats):
-        took, found = timed(lambda: data_loader(train, hidden, config))
+        took, found = timed(lambda: data_loader(train, hidden, recipe))
         seconds.setdefault("DataLoader", []).append(took)
         accuracy["DataLoader"] = found
         took, found = timed(
             lambda: train_classifier(
-                train, test, 10, hidden, config,
-                input_name="embedded", threads=arguments.threads,
+                train, test, 10, hidden, recipe,
+                input_name="embedded", threads=arguments.threads, seed=SEED, device="cpu",
             )
         )  # fmt: skip
         seconds.setdefault("single", []).append(took)
@@ -171,7 +170,7 @@ def measure(
             values = [one.validation_accuracy for one in found.outcomes]
             accuracy[name] = statistics.mean(values)
         target = accuracy["single"] - 0.001
-        seconds.setdefault("MLPClassifier", []).append(scikit_learn(train, hidden, config, target))
+        seconds.setdefault("MLPClassifier", []).append(scikit_learn(train, hidden, recipe, target))
     return seconds, accuracy
 
 
@@ -190,18 +189,16 @@ def main() -> None:
 
     k = arguments.dimensions
     train, test = mnist(arguments.data_dir, k) if arguments.data_dir else synthetic(k)
-    config = ClassifierConfig(
-        epochs=arguments.epochs, batch_size=arguments.batch_size, device="cpu"
-    )
+    recipe = Recipe(epochs=arguments.epochs, batch_size=arguments.batch_size, learning_rate=3e-3)
     print(
-        f"{len(train.labels):,} rows of {k} inputs, {config.epochs} epochs of batches of "
-        f"{config.batch_size}, {arguments.threads} thread(s), {arguments.repeats} repeats"
+        f"{len(train.labels):,} rows of {k} inputs, {recipe.epochs} epochs of batches of "
+        f"{recipe.batch_size}, {arguments.threads} thread(s), {arguments.repeats} repeats"
     )
     print("| hidden | peer | seconds | range | DataLoader / peer | validation % |")
     print("|---|---|--:|--:|--:|--:|")
     for text in arguments.hidden:
         hidden = tuple(map(int, text.split("-")))
-        seconds, accuracy = measure(train, test, hidden, config, arguments)
+        seconds, accuracy = measure(train, test, hidden, recipe, arguments)
         plain = statistics.median(seconds["DataLoader"])
         for name, values in seconds.items():
             reached = [value for value in values if math.isfinite(value)]

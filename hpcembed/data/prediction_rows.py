@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import scipy.sparse
 from mpi4py import MPI
@@ -110,7 +111,7 @@ def _check_width(path: Path, width: int, expected: int) -> None:
 
 def _open(config: DataSettings, path: Path, labels: Path | None) -> tuple[Source, bool, bool]:
     """The file, whether it has labels, whether its columns have names."""
-    config = dataclasses.replace(config, train=(str(path),), train_labels="")
+    config = msgspec.structs.replace(config, train=(str(path),), train_labels="")
     kind = format_of(config)
     if labels is not None or kind in ("svmlight", "cifar10"):
         return open_source(kind, (path,), labels, config), True, False

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
+
+from hpcembed.runtime.settings import Fraction, NotNegative, Positive, Seed
 
 __all__ = ["GRAPH_FORMATS", "DataSettings", "GraphSettings"]
 
@@ -11,8 +14,7 @@ __all__ = ["GRAPH_FORMATS", "DataSettings", "GraphSettings"]
 GRAPH_FORMATS = ("graph", "power_law")
 
 
-@dataclass(frozen=True, slots=True)
-class DataSettings:
+class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the data is, in which format, how it is split and scaled.
 
     Paths are relative to ``--data-dir`` (default: the folder of the job file).
@@ -50,12 +52,12 @@ class DataSettings:
     features_key: str = "x"
     labels_key: str = "y"
     #: svmlight, bare triplets: number of features, 0 = the largest index found
-    n_features: int = 0
+    n_features: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: own: the files' split; stratified, random: counter-based, any scale; sklearn: the rows of
     #: scikit-learn's train_test_split(test_size, random_state=seed)
     split: Literal["auto", "own", "stratified", "random", "sklearn"] = "auto"
-    test_fraction: float = 0.2
-    split_seed: int = 0
+    test_fraction: Fraction = 0.2
+    split_seed: Seed = 0
     scaling: Literal["none", "divide", "minmax", "standard"] = "none"
     divisor: float = 255.0
     #: text_csv: name of the column that holds the text
@@ -78,17 +80,16 @@ class DataSettings:
     #: those that a classifier holds out for validation too, whose accuracy is then too high
     relevance: Literal["none", "classes"] = "none"
     #: training documents that a term must be in: a number from 1 on, below that a share
-    min_df: float = 1.0
+    min_df: NotNegative = 1.0
     #: and may be in: a share up to 1, above that a number
-    max_df: float = 1.0
+    max_df: Positive = 1.0
     #: keep that many terms with the most occurrences, 0 = all
-    max_features: int = 0
+    max_features: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: how the rows are held: dense (double), aij (sparse), shell (as read; converted per block)
     storage: Literal["auto", "dense", "aij", "shell"] = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class GraphSettings:
+class GraphSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Graphs: what their lines mean, what becomes of attributes, which operator places the nodes.
 
     For ``data.format = "graph"`` (one file, or ``data.train_labels`` with node ids and labels) and
@@ -106,12 +107,12 @@ class GraphSettings:
     weights: Literal["auto", "ignore"] = "auto"
     negative_weights: Literal["refuse", "keep"] = "refuse"
     #: power_law: nodes, edges drawn, exponent of the degrees, seed
-    n_nodes: int = 0
-    n_edges: int = 0
+    n_nodes: Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)] = 0
+    n_edges: Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)] = 0
     exponent: float = 2.5
-    seed: int = 0
+    seed: Seed = 0
     #: times that attributes are averaged over the neighbours, for every method
-    smoothing: int = 0
+    smoothing: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     smoothing_operator: Literal["random_walk", "normalized"] = "random_walk"
     #: method spectral: whose eigenvectors
     operator: Literal["normalized", "random_walk", "laplacian", "modularity", "adjacency"] = (
@@ -121,4 +122,4 @@ class GraphSettings:
     tau: str | float = "mean"
     #: method spectral: how many of the n_components are principal components of the attributes,
     #: which come first
-    attribute_components: int = 0
+    attribute_components: Annotated[int, msgspec.Meta(ge=0)] = 0

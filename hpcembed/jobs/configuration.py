@@ -1,32 +1,40 @@
-"""One job, one TOML file: its sections as frozen dataclasses.
+"""One job, one TOML file: its sections as frozen structs.
 
-A job is read with :func:`load_job`; ``--set section.key=value`` overrides single keys. A key that
-does not exist is refused with the nearest one that does, a value of the wrong type with what was
-expected. :func:`to_toml` writes the resolved job back, so that a run folder repeats itself.
+A job is read with :func:`load_job`; ``--set section.key=value`` overrides single keys. Types,
+choices and ranges stand in the annotations of the sections, which
+:func:`hpcembed.runtime.settings.build` checks; rules between keys are in :func:`check_job`.
+:func:`hpcembed.runtime.settings.to_toml` writes the resolved job back, so that a run can be
+repeated from its folder.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import types
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+import msgspec
 
-from hpcembed.data.settings import DataSettings, GraphSettings
-from hpcembed.jobs.configuration_limits import NETWORK_SIZES, check_limits
-from hpcembed.networks.training.recipe import ClassifierConfig
+from hpcembed.data.settings import GRAPH_FORMATS, DataSettings, GraphSettings
+from hpcembed.networks.training.recipe import Recipe
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.settings import build
+from hpcembed.runtime.settings import (
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Seed,
+    Size,
+    build,
+    read_overrides,
+    read_table,
+)
 
 __all__ = [
     "NETWORK_SIZES",
+    "ClassifierConfig",
     "CooccurrenceConfig",
     "EmbeddingConfig",
     "JobConfig",
@@ -35,35 +43,46 @@ __all__ = [
     "OutputConfig",
     "ResourcesConfig",
     "SolverConfig",
+    "check_job",
+    "check_network",
+    "layers_of",
     "load_job",
     "override_data",
-    "read_table",
-    "to_toml",
 ]
 
+#: Hidden layers of the networks that have a name (the published two-layer networks).
+NETWORK_SIZES: Mapping[str, tuple[int, ...]] = types.MappingProxyType(
+    {
+        "large": (512, 512),
+        "medium": (256, 256),
+        "low": (64, 64),
+        "very_low": (32, 32),
+    }
+)
 
-@dataclass(frozen=True, slots=True)
-class MethodConfig:
-    """How the data is embedded; a study's [embedding], whose dimensions are in [study]."""
+#: Parameters of one network beyond which a width is a typing error.
+MOST_PARAMETERS = 2**31
+
+
+class MethodConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Method of the embedding; the [embedding] of a study, whose dimensions are in [study]."""
 
     #: pca: principal components; svd: singular vectors, without centring (counts, TF-IDF weights);
     #: kernel_pca: principal components in the space of a kernel, exact; nystroem: by landmarks;
     #: cooccurrence: sums of vectors of features that share rows (no negative entries);
     #: spectral: eigenvectors of an operator of the graph
     method: Literal["pca", "svd", "kernel_pca", "nystroem", "cooccurrence", "spectral"] = "pca"
-    #: how the operator of pca and svd is held
-    operator: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
+    #: how the operator of pca, svd and kernel_pca is held and multiplied
+    engine: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingConfig(MethodConfig):
-    """What is extracted from the data; a job's [embedding]."""
+class EmbeddingConfig(MethodConfig, frozen=True, kw_only=True):
+    """Method and dimension of the embedding; the [embedding] of a job."""
 
-    n_components: int = 20
+    n_components: Count = 20
 
 
-@dataclass(frozen=True, slots=True)
-class KernelConfig:
+class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The kernel of the methods kernel_pca and nystroem."""
 
     name: Literal["linear", "poly", "rbf", "cosine"] = "rbf"
@@ -71,78 +90,90 @@ class KernelConfig:
     #: entries); median: 1 / (2 s^2), s the median distance of rows
     gamma: str | float = "auto"
     #: of poly
-    degree: int = 3
+    degree: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
     coef0: float = 1.0
-    #: of nystroem: rows that are chosen, all where there are fewer
-    n_landmarks: int = 2000
+    #: of nystroem: number of rows chosen, all of them where there are fewer
+    n_landmarks: Count = 2000
     #: of the choice of landmarks, and of the rows whose distances give the median
-    seed: int = 0
+    seed: Seed = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CooccurrenceConfig:
-    """Of embedding.method = "cooccurrence"."""
+class CooccurrenceConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The weights of the method cooccurrence."""
 
-    #: what two features that share a row add: the product of their entries, or one
+    #: what a row adds to two features that share it: the product of their entries, or one
     counts: Literal["weights", "presence"] = "weights"
     #: k: pointwise mutual information is lowered by log k
-    shift: float = 1.0
+    shift: Positive = 1.0
     #: exponent of the context distribution, 1 = none
-    smoothing: float = 0.75
+    smoothing: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.75
     #: of the moduli of the eigenvalues that scale the vectors
-    power: float = 0.5
+    power: NotNegative = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class SolverConfig:
-    """The eigensolver and the one it is checked against."""
+class SolverConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The eigensolver and the reference solver."""
 
     name: Literal["miramns", "krylovschur"] = "miramns"
     variant: Literal["default", "published"] = "default"
     #: relative to each eigenvalue
-    tol: float = 1e-10
-    max_it: int = 500
+    tol: Fraction = 1e-10
+    max_it: Count = 500
     #: largest subspace, 0 = chosen from k, n and the memory
-    ncv: int = 0
+    ncv: Size = 0
     #: nested sizes, empty = chosen by the variant
-    nested: tuple[int, ...] = ()
-    seed: int = 0
+    nested: tuple[Count, ...] = ()
+    seed: Seed = 0
     #: solve again with SLEPc's Krylov-Schur and compare
     reference: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ResourcesConfig:
+class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The networks; [training] states how they are trained."""
+
+    enabled: bool = True
+    #: names out of large, medium, low, very_low, or lists of layer widths
+    hidden: tuple[str | tuple[int, ...], ...] = ("low",)
+    #: train the same networks on the uncompressed input as well
+    baseline: bool = True
+    #: of the first weights, the rows held out, their order and dropout
+    seed: Seed = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    #: gather: rank 0 trains on all rows; data_parallel: all ranks train, rows stay where they are;
+    #: auto: each input is gathered where the memory of rank 0 holds it
+    parallel: Literal["auto", "gather", "data_parallel"] = "auto"
+
+
+class ResourcesConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Threads and memory of one rank."""
 
-    #: BLAS threads per rank, 0 = cores of the node / ranks on it, unless OMP_NUM_THREADS is set
-    threads: int = 0
-    #: memory limit per rank in GiB, 0 = what the machine has
+    #: BLAS threads per rank, 0 = OMP_NUM_THREADS, else cores of the compute node / its ranks
+    threads: Annotated[int, msgspec.Meta(ge=0, le=2**15)] = 0
+    #: memory limit per rank in GiB, 0 = memory of the machine
     memory_gib: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class OutputConfig:
-    """What a run leaves behind."""
+class OutputConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The output of a run."""
 
     #: empty: runs/<name>-<time>
     directory: str = ""
     figures: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class JobConfig:
+class JobConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A whole job."""
 
-    data: DataSettings = field(default_factory=DataSettings)
-    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
-    kernel: KernelConfig = field(default_factory=KernelConfig)
-    cooccurrence: CooccurrenceConfig = field(default_factory=CooccurrenceConfig)
-    graph: GraphSettings = field(default_factory=GraphSettings)
-    solver: SolverConfig = field(default_factory=SolverConfig)
-    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
-    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
-    output: OutputConfig = field(default_factory=OutputConfig)
+    data: DataSettings = DataSettings()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    kernel: KernelConfig = KernelConfig()
+    cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
+    graph: GraphSettings = GraphSettings()
+    solver: SolverConfig = SolverConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
+    training: Recipe = Recipe()
+    resources: ResourcesConfig = ResourcesConfig()
+    output: OutputConfig = OutputConfig()
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
@@ -152,93 +183,156 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
     ------
     ConfigError
         Naming the file, the key and what would be right.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "job.toml"
+    ...     _ = path.write_text("embedding.n_components = 5")
+    ...     job = load_job(path, ["solver.tol=1e-6"])
+    >>> job.embedding.n_components, job.solver.tol
+    (5, 1e-06)
     """
     table = read_table(path, overrides)
-    for key in ("study", "training"):
-        if key in table:
-            raise ConfigError(
-                f"{path}: unknown key {key}: it is one of study files, which hpcembed study takes"
-            )
+    if "study" in table:
+        raise ConfigError(
+            f"{path}: unknown key study: it is one of study files, which hpcembed study takes"
+        )
     job = build(JobConfig, table, str(path))
-    check_limits(job, str(path))
+    check_job(job, str(path))
     return job
 
 
-def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a TOML file and apply ``section.key=value`` overrides; nothing is checked yet.
-
-    Raises
-    ------
-    ConfigError
-        Naming the file and what is wrong.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; give the path of a job file") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text; a job is a TOML file") from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    for override in overrides:
-        _apply_override(table, override)
-    return table
-
-
 def override_data(data: DataSettings, overrides: Sequence[str]) -> DataSettings:
-    """A [data] section with ``data.key=value`` overrides.
+    """Apply ``data.key=value`` overrides to a [data] section.
 
     Raises
     ------
     ConfigError
         As :func:`load_job`, and for a key of another section.
+
+    Examples
+    --------
+    >>> override_data(DataSettings(name="a"), ["data.format=csv"]).format
+    'csv'
     """
-    table: dict[str, Any] = {"data": {}}
-    for override in overrides:
-        _apply_override(table, override)
+    table = {"data": {}, **read_overrides(overrides)}
     if len(table) > 1:
         raise ConfigError(f"--set {', '.join(overrides)}: only keys of data are of use here")
     changed = build(JobConfig, table, "--set").data
-    return dataclasses.replace(data, **{key: getattr(changed, key) for key in table["data"]})
+    return msgspec.structs.replace(data, **{key: getattr(changed, key) for key in table["data"]})
 
 
-def _apply_override(table: dict[str, Any], override: str) -> None:
-    name, separator, text = override.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not separator or not dot or not section or not key:
-        raise ConfigError(f"--set {override}: write --set section.key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    content = table.setdefault(section, {})
-    if not isinstance(content, dict):
-        raise ConfigError(f"--set {override}: {section} is not a section")
-    content[key] = value
+def layers_of(network: str | Sequence[int]) -> tuple[int, ...]:
+    """Return the hidden layers of a network that is named or listed.
+
+    Examples
+    --------
+    >>> layers_of("low"), layers_of([16, 8])
+    ((64, 64), (16, 8))
+    """
+    return NETWORK_SIZES[network] if isinstance(network, str) else tuple(network)
 
 
-def to_toml(job: Any) -> str:
-    """The resolved job as TOML text that :func:`load_job` reads back to the same job."""
-    lines = []
-    for section in dataclasses.fields(job):
-        lines.append(f"[{section.name}]")
-        content = getattr(job, section.name)
-        for key in dataclasses.fields(content):
-            lines.append(f"{key.name} = {_toml_value(getattr(content, key.name))}")
-        lines.append("")
-    return "\n".join(lines)
+def check_job(job: JobConfig, source: str) -> None:
+    """Check the rules between keys of a job.
+
+    Raises
+    ------
+    ConfigError
+        Naming `source`, the key and what would be right.
+    """
+    data, solver, kernel, k = job.data, job.solver, job.kernel, job.embedding.n_components
+    conditions = [
+        (data.divisor != 0, "data.divisor must not be 0"),
+        (
+            kernel.gamma in ("auto", "scale", "median")
+            or (not isinstance(kernel.gamma, str) and kernel.gamma > 0),
+            "kernel.gamma must be a positive number, or one of auto, scale, median",
+        ),
+        (
+            job.embedding.method != "nystroem" or k <= kernel.n_landmarks,
+            "embedding.n_components must not exceed kernel.n_landmarks",
+        ),
+        (
+            list(solver.nested) == sorted(set(solver.nested)),
+            "solver.nested must be an increasing list of positive sizes",
+        ),
+        (
+            job.resources.memory_gib == 0 or 1e-6 <= job.resources.memory_gib <= 2**30,
+            "resources.memory_gib must be 0 (no limit) or lie between 1e-6 and 2^30",
+        ),
+        (
+            data.name.isprintable() and "/" not in data.name and len(data.name) <= 200,
+            "data.name must be at most 200 printable characters without /",
+        ),
+        (
+            data.split != "sklearn" or data.split_seed < 2**32,
+            "data.split_seed must lie between 0 and 2^32 - 1 with data.split = sklearn",
+        ),
+        *_graph_rules(job),
+    ]
+    for holds, message in conditions:
+        if not holds:
+            raise ConfigError(f"{source}: {message}")
+    job.training.check(source)
+    for network in job.classifier.hidden:
+        if isinstance(network, str) and network not in NETWORK_SIZES:
+            raise ConfigError(
+                f"{source}: classifier.hidden: {network!r} is not one of "
+                f"{', '.join(NETWORK_SIZES)} or a list of layer widths"
+            )
+        hidden = layers_of(network)
+        if not hidden or min(hidden) < 1:
+            raise ConfigError(f"{source}: classifier.hidden: layer widths must be positive")
+        check_network(hidden, source)
+        job.training.dropouts(hidden)
 
 
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        for character, name in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
-            escaped = escaped.replace(character, name)
-        return f'"{escaped}"'
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml_value, value))}]"
-    return repr(value)
+def _graph_rules(job: JobConfig) -> list[tuple[bool, str]]:
+    graph, spectral = job.graph, job.embedding.method == "spectral"
+    is_graph = job.data.format in GRAPH_FORMATS
+    return [
+        (
+            graph.tau == "mean" or (isinstance(graph.tau, float) and graph.tau >= 0),
+            "graph.tau must be a number of at least 0, or mean",
+        ),
+        (is_graph or not spectral, "embedding.method = spectral needs data.format = graph"),
+        (is_graph or not graph.smoothing, "graph.smoothing needs data.format = graph"),
+        (
+            not is_graph or job.data.split != "own",
+            "data.split = own: the nodes of a graph are split here; use stratified",
+        ),
+        (
+            graph.attribute_components < job.embedding.n_components or not spectral,
+            "graph.attribute_components must be less than embedding.n_components",
+        ),
+        (
+            job.data.format != "power_law"
+            or (graph.n_nodes >= 2 and graph.n_edges >= 1 and graph.exponent > 2),
+            "graph: power_law needs n_nodes of at least 2, n_edges, and an exponent above 2",
+        ),
+    ]
+
+
+def check_network(layers: Sequence[int], source: str) -> None:
+    """Refuse layers that have more parameters than any network of this kind.
+
+    Parameters
+    ----------
+    layers : sequence of int
+        Widths of consecutive layers, with or without inputs and classes.
+
+    Raises
+    ------
+    ConfigError
+    """
+    count = sum(width * (before + 1) for before, width in pairwise(layers))
+    if max(count, *layers) > MOST_PARAMETERS:
+        shown = "-".join(map(str, layers[:8])) + ("-..." if len(layers) > 8 else "")
+        raise ConfigError(
+            f"{source}: classifier.hidden: layers {shown} have {count:.1e} parameters, more than "
+            "2^31: choose smaller widths"
+        )

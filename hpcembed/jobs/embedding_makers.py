@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
+
+import msgspec
 
 from hpcembed.embedding.contract import Machine, OnCheck, Shape
 from hpcembed.embedding.cooccurrence import (
@@ -67,7 +68,7 @@ def make_pca(job: JobConfig, machine: Machine, solver: SolverSettings) -> PCA:
     """Principal components. Not collective."""
     return PCA(
         job.embedding.n_components,
-        eigen_solver=job.embedding.operator,
+        eigen_solver=job.embedding.engine,
         tol=job.solver.tol,
         random_state=job.solver.seed,
         memory_limit=machine.available_bytes,
@@ -80,7 +81,7 @@ def make_svd(job: JobConfig, machine: Machine, solver: SolverSettings) -> Trunca
     """Singular vectors. Not collective."""
     return TruncatedSVD(
         job.embedding.n_components,
-        eigen_solver=job.embedding.operator,
+        eigen_solver=job.embedding.engine,
         tol=job.solver.tol,
         random_state=job.solver.seed,
         memory_limit=machine.available_bytes,
@@ -108,13 +109,12 @@ def make_kernel_pca(job: JobConfig, machine: Machine, solver: SolverSettings) ->
 
 
 def _kernel_engine(job: JobConfig) -> Literal["auto", "assembled", "matrix_free"]:
-    operator = job.embedding.operator
-    if operator in ("block", "gram"):
+    engine = job.embedding.engine
+    if engine in ("block", "gram"):
         raise ConfigError(
-            f"embedding.operator = {operator} is not for kernel_pca: use auto, assembled or "
-            "matrix_free"
+            f"embedding.engine = {engine} is not for kernel_pca: use auto, assembled or matrix_free"
         )
-    return operator  # type: ignore[return-value]
+    return engine  # type: ignore[return-value]
 
 
 def plan_kernel_pca(job: JobConfig, shape: Shape, machine: Machine) -> KernelPlan:
@@ -155,9 +155,9 @@ def make_nystroem(job: JobConfig, machine: Machine, solver: SolverSettings) -> N
 
 def plan_nystroem(job: JobConfig, shape: Shape, machine: Machine) -> FeaturePlan:
     """What features of landmarks will take. Not collective."""
-    if job.embedding.operator != "auto":
+    if job.embedding.engine != "auto":
         raise ConfigError(
-            f"embedding.operator = {job.embedding.operator} is not for nystroem: use auto"
+            f"embedding.engine = {job.embedding.engine} is not for nystroem: use auto"
         )
     return plan_features(
         shape.n_train,
@@ -171,7 +171,7 @@ def plan_nystroem(job: JobConfig, shape: Shape, machine: Machine) -> FeaturePlan
 
 def kernel_settings(job: JobConfig) -> dict[str, Any]:
     """What tells a kernel from another; landmarks make a difference to nystroem only."""
-    settings = dataclasses.asdict(job.kernel)
+    settings = msgspec.structs.asdict(job.kernel)
     if job.embedding.method != "nystroem":
         del settings["n_landmarks"]
     return {"kernel": settings}
@@ -260,7 +260,7 @@ def engine_plan(operator: str) -> Callable[[JobConfig, Shape, Machine], EnginePl
             tol=engine_tolerance(job.solver.tol, relative=True),
             n_reference=2 * expected_products(k) if job.solver.reference else 0,
             single_vector=solver_settings(job).needs_single_vectors,
-            kind=job.embedding.operator,
+            kind=job.embedding.engine,
             operator=operator,
         )
 

@@ -7,11 +7,12 @@ To add one: an estimator that keeps :class:`hpcembed.embedding.contract.Embeddin
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
+
+import msgspec
 
 from hpcembed.embedding.contract import Embedding, Machine, OnCheck, Plan, Shape
 from hpcembed.embedding.pca import PCA
@@ -120,7 +121,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "svd": Method(make_svd, engine_plan(TruncatedSVD.operator_name)),
         "kernel_pca": Method(make_kernel_pca, plan_kernel_pca, kernel_settings, "rows"),
         "cooccurrence": Method(
-            make_cooccurrence, plan_counts, lambda job: dataclasses.asdict(job.cooccurrence)
+            make_cooccurrence, plan_counts, lambda job: msgspec.structs.asdict(job.cooccurrence)
         ),
         "spectral": Method(make_spectral, plan_nodes, node_settings, "rows"),
         "nystroem": Method(make_nystroem, plan_nystroem, kernel_settings, "rows"),

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from mpi4py import MPI
 
 from hpcembed.data.reading import describe_dataset
 from hpcembed.data.settings import DataSettings
-from hpcembed.jobs.configuration import JobConfig, load_job, to_toml
+from hpcembed.jobs.configuration import JobConfig, load_job
 from hpcembed.jobs.embedding_methods import METHODS
 from hpcembed.jobs.memory_plan import Shape, job_budget
 from hpcembed.jobs.report import RunFolder
+from hpcembed.networks.training.recipe import BATCH_KEYS
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.memory import available_per_rank
 from hpcembed.runtime.ranks import agreement, check_launcher
+from hpcembed.runtime.settings import to_toml
 from hpcembed.runtime.threads import threads_per_rank
 
 __all__ = ["Job", "describe_job", "place", "prepare"]
@@ -61,7 +63,7 @@ class Job:
 
     def resolved_toml(self) -> str:
         """The job as TOML that repeats this run from any folder: its paths are absolute."""
-        return to_toml(dataclasses.replace(self.config, data=self.placed_data()))
+        return to_toml(msgspec.structs.replace(self.config, data=self.placed_data()))
 
     def placed_data(self) -> DataSettings:
         """The job's data with absolute paths."""
@@ -70,7 +72,7 @@ class Job:
         def absolute(name: str) -> str:
             return str(folder / name) if name else ""
 
-        return dataclasses.replace(
+        return msgspec.structs.replace(
             data,
             train=tuple(map(absolute, data.train)),
             train_labels=absolute(data.train_labels),
@@ -96,6 +98,7 @@ def prepare(
     with agreement(comm):
         check_launcher(comm)
         config = load_job(path, overrides)
+        config.training.check_default(BATCH_KEYS, str(path), "hpcembed run")
     return place(config, path.parent, data_dir, out, comm)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import threadpoolctl
 from mpi4py import MPI
@@ -125,7 +126,7 @@ def _reading(model: DeployedClassifier, file: Path) -> DataSettings:
     is_like_training = file.suffix == known.get("ending")
     names += ["delimiter"] if is_like_training else []
     values: dict[str, Any] = {name: known[name] for name in names if type(known.get(name)) is str}
-    config = dataclasses.replace(DataSettings(name="new rows"), **values)
+    config = msgspec.structs.replace(DataSettings(name="new rows"), **values)
     # Folders and archives are known by what they are; .gz says nothing of what is inside.
     is_like_training &= not file.is_dir() and known.get("format") != "text_tar"
     if is_like_training and known.get("format") not in (None, "digits"):

@@ -17,8 +17,7 @@ import threadpoolctl
 
 from hpcembed.data.dataset import Table
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.jobs.configuration import NETWORK_SIZES
-from hpcembed.jobs.configuration_limits import check_network
+from hpcembed.jobs.configuration import check_network, layers_of
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.memory_plan import Budget, Shape, job_budget
 from hpcembed.jobs.network_inputs import Gathered, project
@@ -113,9 +112,8 @@ def _plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
     )
     if job.config.classifier.enabled:
         n_inputs = train.n_features if job.config.classifier.baseline else 1
-        for hidden in job.config.classifier.hidden:
-            layers = NETWORK_SIZES[hidden] if isinstance(hidden, str) else hidden
-            check_network((n_inputs, *layers, len(train.class_names)), "this data")
+        for network in job.config.classifier.hidden:
+            check_network((n_inputs, *layers_of(network), len(train.class_names)), "this data")
     _say(job, budget.describe(available))
     for line in budget.left_in_place(job.comm.size, available):
         _say(job, line)
@@ -135,8 +133,8 @@ def _train(
     """
     config, n_classes = job.config.classifier, len(table.class_names)
     trained = []
-    for hidden in config.hidden:
-        layers = NETWORK_SIZES[hidden] if isinstance(hidden, str) else hidden
+    for network in config.hidden:
+        layers = layers_of(network)
         for name in gathered.names:
             if name in gathered.local:
                 one = _train_in_place(job, gathered, name, n_classes, layers, folder)
@@ -170,9 +168,11 @@ def _train_gathered(
             Samples(test, gathered.test_labels),
             n_classes,
             layers,
-            job.config.classifier,
+            job.config.training,
             input_name="full" if name == "full" else "embedded",
             threads=len(available_cores()),
+            seed=job.config.classifier.seed,
+            device=job.config.classifier.device,
             on_epoch=on_epoch,
         )
 
@@ -200,10 +200,12 @@ def _train_in_place(
             test,
             n_classes,
             layers,
-            job.config.classifier,
+            job.config.training,
             job.comm,
             input_name="full" if name == "full" else "embedded",
             threads=job.threads,
+            seed=job.config.classifier.seed,
+            device=job.config.classifier.device,
             on_epoch=on_epoch if job.comm.rank == 0 else None,
         )
 
@@ -215,7 +217,7 @@ def _watched(
     """Give what is called after each epoch of a network: the progress shown, and metrics.jsonl."""
     title = f"{name} {'-'.join(map(str, layers))}"
     speaks = job.comm.rank == 0
-    with Progress(title, job.config.classifier.epochs, enabled=speaks) as progress:
+    with Progress(title, job.config.training.epochs, enabled=speaks) as progress:
 
         def on_epoch(epoch: Epoch) -> None:
             assert folder is not None  # rank 0 made it

@@ -1,83 +1,260 @@
-"""Typed settings from plain tables: unknown keys and wrong types are refused."""
+"""Typed settings and the TOML files that they are read from and written to.
+
+Settings are frozen :class:`msgspec.Struct` classes whose annotations state type, choices and range
+of each value. :func:`build` converts a table of a TOML file key by key, so that every error names
+the file, the key and the correct form.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import json
 import math
-import types
+import sys
 import typing
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
 
 from hpcembed.runtime.errors import ConfigError
 
-__all__ = ["build"]
+__all__ = [
+    "Count",
+    "Fraction",
+    "NotNegative",
+    "Positive",
+    "Seed",
+    "Share",
+    "Size",
+    "build",
+    "read_overrides",
+    "read_table",
+    "to_toml",
+]
 
-Section = TypeVar("Section")
+Section = TypeVar("Section", bound=msgspec.Struct)
+
+#: A number of things, at least one.
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+#: A number of things, perhaps none; often 0 = chosen by the program.
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+#: Start of a random sequence.
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+#: A part of a whole, neither nothing nor all of it.
+Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+#: A part of a whole, perhaps nothing, but not all of it.
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+#: A number without a largest value.
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 def build(kind: type[Section], table: Mapping[str, Any], source: str) -> Section:
-    """Make a dataclass of sections out of a table; unknown keys and wrong types are refused.
+    """Convert a table to a struct of settings.
+
+    Integers are accepted where numbers are expected, and a single string or number where a list of
+    them is expected; nothing else is converted.
+
+    Parameters
+    ----------
+    kind : type
+        A :class:`msgspec.Struct`, perhaps of structs (sections).
+    table : mapping
+        As a TOML file gives it.
+    source : str
+        Name of the file, for error messages.
 
     Raises
     ------
     ConfigError
         Naming `source`, the key and what would be right.
+
+    Examples
+    --------
+    >>> import msgspec
+    >>> class Solver(msgspec.Struct, frozen=True):
+    ...     tol: Fraction = 1e-10
+    ...     max_it: Count = 500
+    >>> build(Solver, {"tol": 1e-6}, "job.toml")
+    Solver(tol=1e-06, max_it=500)
+    >>> build(Solver, {"maxit": 3}, "job.toml")
+    Traceback (most recent call last):
+        ...
+    hpcembed.runtime.errors.ConfigError: job.toml: unknown key maxit; did you mean max_it?
     """
-    return typing.cast(Section, _build(kind, table, source, ""))
+    return typing.cast(Section, _convert(kind, table, source, ""))
 
 
-def _build(kind: type[Any], table: Mapping[str, Any], source: str, prefix: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    for key in table:
-        if key not in hints:
-            raise ConfigError(f"{source}: unknown key {prefix}{key}{_nearest(key, hints)}")
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        expected = hints[key]
-        if dataclasses.is_dataclass(expected):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{source}: {prefix}{key} is a section: write [{prefix}{key}]")
-            values[key] = _build(typing.cast(type, expected), value, source, f"{prefix}{key}.")
-        else:
-            values[key] = _convert(value, expected, f"{source}: {prefix}{key}")
-    return kind(**values)
+def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a TOML file and apply ``section.key=value`` overrides, without checking any key.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file and what is wrong.
+    """
+    try:
+        table = msgspec.toml.decode(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give the path of a job file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text; a job is a TOML file") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return read_overrides(overrides, table)
+
+
+def read_overrides(overrides: Sequence[str], table: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Apply ``section.key=value`` overrides to a table, which is changed in place.
+
+    A value that is not valid TOML is a string.
+
+    Raises
+    ------
+    ConfigError
+        An override of another form.
+
+    Examples
+    --------
+    >>> read_overrides(["solver.tol=1e-9", "data.name=my data"])
+    {'solver': {'tol': 1e-09}, 'data': {'name': 'my data'}}
+    """
+    table = {} if table is None else table
+    for override in overrides:
+        name, separator, text = override.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not separator or not dot or not section or not key:
+            raise ConfigError(f"--set {override}: write --set section.key=value")
+        try:
+            value = msgspec.toml.decode(f"value = {text}")["value"]
+        except msgspec.DecodeError:
+            value = text.strip()
+        content = table.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"--set {override}: {section} is not a section")
+        content[key] = value
+    return table
+
+
+def to_toml(settings: msgspec.Struct) -> str:
+    """Return sections as TOML text that :func:`build` converts to the same settings.
+
+    Examples
+    --------
+    >>> class Solver(msgspec.Struct):
+    ...     tol: float = 1e-10
+    ...     nested: tuple[int, ...] = (20, 40)
+    >>> class Job(msgspec.Struct):
+    ...     solver: Solver
+    >>> print(to_toml(Job(Solver())))
+    [solver]
+    tol = 1e-10
+    nested = [20, 40]
+    <BLANKLINE>
+    """
+    lines = []
+    for section, content in msgspec.structs.asdict(settings).items():
+        lines.append(f"[{section}]")
+        for key, value in msgspec.structs.asdict(content).items():
+            # Strings, numbers and lists of TOML are those of JSON, but for one character.
+            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            lines.append(f"{key} = {text}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _convert(expected: Any, value: Any, source: str, name: str) -> Any:
+    """Convert the value of the key `name`; an empty name is the whole table."""
+    where = f"{source}: {name}"
+    if _is_struct(expected):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} is a section: write [{name}]")
+        fields, prefix = _fields(expected), f"{name}." if name else ""
+        for key in value:
+            if key not in fields:
+                raise ConfigError(f"{source}: unknown key {prefix}{key}{_nearest(key, fields)}")
+        values = {
+            key: _convert(fields[key], item, source, prefix + key) for key, item in value.items()
+        }
+        return expected(**values)
+    if typing.get_origin(expected) is tuple:
+        element = typing.get_args(expected)[0]
+        is_number = _is_number(value) and _split(element)[0] in (int, float)
+        items = [value] if isinstance(value, str) or is_number else value
+        if not isinstance(items, list | tuple):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        return tuple(_convert(element, item, source, name) for item in items)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} must be a finite number")
+    try:
+        return msgspec.convert(value, expected)
+    except msgspec.ValidationError as error:
+        raise ConfigError(where + _fault(expected, value)) from error
+
+
+def _is_struct(expected: Any) -> bool:
+    return isinstance(expected, type) and issubclass(expected, msgspec.Struct)
+
+
+def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {one.name: one.type for one in msgspec.structs.fields(kind)}
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:
+    """Return the advice for a key that is not known."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(known)}"
 
 
-def _convert(value: Any, expected: Any, where: str) -> Any:
-    origin = typing.get_origin(expected)
-    if origin is Literal:
-        choices = typing.get_args(expected)
-        if value not in choices:
-            listed = ", ".join(map(str, choices))
-            close = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ConfigError(f"{where}: {value!r} is not one of {listed}{hint}")
-        return value
-    if origin is tuple:
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, list):
-            raise ConfigError(f"{where}: expected a list, got {value!r}")
-        element = typing.get_args(expected)[0]
-        return tuple(_convert(item, element, where) for item in items)
-    if origin in (typing.Union, types.UnionType):
-        if isinstance(value, str):
-            return value
-        return _convert(value, typing.get_args(expected)[1], where)
-    if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise ConfigError(f"{where} must be a finite number")
-        return number
-    if type(value) is not expected:
-        raise ConfigError(f"{where}: expected {expected.__name__}, got {value!r}")
-    return value
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _split(expected: Any) -> tuple[Any, msgspec.Meta]:
+    """Return a type without its range, and the range."""
+    if typing.get_origin(expected) is Annotated:
+        kind, limits = typing.get_args(expected)
+        return kind, limits
+    return expected, msgspec.Meta()
+
+
+def _fault(expected: Any, value: Any) -> str:
+    """Return the end of an error message: how `value` differs from the type `expected`."""
+    kind, limits = _split(expected)
+    if typing.get_origin(kind) is Literal:
+        choices = [str(choice) for choice in typing.get_args(kind)]
+        close = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f": {value!r} is not one of {', '.join(choices)}{hint}"
+    if _is_number(value) and kind in (float, type(value)):
+        if abs(value) > sys.float_info.max:
+            return " must be a finite number"
+        return f" must {_range(limits)}, got {value!r}"
+    kinds = [typing.get_origin(one) or one for one in typing.get_args(kind) or (kind,)]
+    names = ["list" if one is tuple else one.__name__ for one in kinds]
+    return f": expected {' or '.join(names)}, got {value!r}"
+
+
+def _range(limits: msgspec.Meta) -> str:
+    """Return a range in words, as "lie between 1 and 2^31 - 1"."""
+    low = limits.ge if limits.gt is None else limits.gt
+    high = limits.le if limits.lt is None else limits.lt
+    if high is None:
+        if low == 0:
+            return "be positive" if limits.ge is None else "not be negative"
+        return f"be {'at least' if limits.gt is None else 'more than'} {_shown(low)}"
+    if limits.ge is not None and limits.lt is not None:
+        return f"lie in [{_shown(low)}, {_shown(high)})"
+    return f"lie between {_shown(low)} and {_shown(high)}"
+
+
+def _shown(number: float | None) -> str:
+    """Return a number, large ones by the power of two that they are next to."""
+    assert number is not None
+    for offset, text in ((0, ""), (1, " - 1")):
+        power = int(number) + offset
+        if number >= 2**15 and power & (power - 1) == 0:
+            return f"2^{power.bit_length() - 1}{text}"
+    return f"{number:g}"

@@ -10,7 +10,6 @@ Finished trainings are kept, as in a study: a search that is repeated trains not
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +25,14 @@ from hpcembed.data.settings import DataSettings
 from hpcembed.jobs.compress.search import Answer, search
 from hpcembed.jobs.compress.solution import export_answer, save_answer
 from hpcembed.jobs.compress.trial_batches import Trainings
-from hpcembed.jobs.configuration import EmbeddingConfig, JobConfig, load_job
-from hpcembed.jobs.configuration_limits import check_limits
+from hpcembed.jobs.configuration import (
+    NETWORK_SIZES,
+    ClassifierConfig,
+    EmbeddingConfig,
+    JobConfig,
+    check_job,
+    load_job,
+)
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.report import RunFolder, markdown_table, percent, points
 from hpcembed.jobs.steps import say
@@ -88,6 +93,7 @@ class Request:
             job = load_job(self.source, self.overrides)
             if not job.classifier.hidden:
                 raise ConfigError(f"{self.source}: classifier.hidden names no network")
+            job.training.check_default(("centred",), str(self.source), "hpcembed compress")
             return job
         if not self.source.exists():
             raise ConfigError(f"{self.source}: no such job file or data file")
@@ -97,14 +103,14 @@ class Request:
             label_column=self.label_column,
             scaling=self.scaling,
         )
-        job = JobConfig(data=data, embedding=EmbeddingConfig(n_components=MOST_COMPONENTS))
-        networks = ("large", "medium", "low", "very_low")
-        job = dataclasses.replace(
-            job, classifier=dataclasses.replace(job.classifier, hidden=networks)
+        job = JobConfig(
+            data=data,
+            embedding=EmbeddingConfig(n_components=MOST_COMPONENTS),
+            classifier=ClassifierConfig(hidden=tuple(NETWORK_SIZES)),
         )
         if self.overrides:
             raise ConfigError("--set changes keys of a job file: write one for this data")
-        check_limits(job, str(self.source))
+        check_job(job, str(self.source))
         return job
 
 

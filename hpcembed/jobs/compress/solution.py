@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from hpcembed.jobs.export.card import Accuracy, Uncompressed
 from hpcembed.jobs.export.run_source import export_run
@@ -48,12 +49,10 @@ def save_answer(
     k, config = best.cell.n_inputs, job.config
     job = dataclasses.replace(
         job,
-        config=dataclasses.replace(
+        config=replace(
             config,
-            embedding=dataclasses.replace(config.embedding, n_components=k),
-            classifier=dataclasses.replace(
-                config.classifier, hidden=(best.cell.hidden,), seed=best.cell.seed
-            ),
+            embedding=replace(config.embedding, n_components=k),
+            classifier=replace(config.classifier, hidden=(best.cell.hidden,), seed=best.cell.seed),
         ),
     )
     folder.write_text("job.toml", job.resolved_toml())

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hpcembed.jobs.configuration_limits import check_network
+from hpcembed.jobs.configuration import check_network, layers_of
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.study.inputs import StudyInputs
 from hpcembed.jobs.study.preparation import Begun
 from hpcembed.jobs.study.result_store import read_results
-from hpcembed.jobs.study.settings import layers_of
 from hpcembed.jobs.study.statistics import Difference, paired
 from hpcembed.jobs.study.sweep import Trainer, train_units
 from hpcembed.jobs.study.trials import Cell, InputKind, Result, plan_units
-from hpcembed.networks.training.recipe import Recipe
 from hpcembed.runtime.ranks import agreement
 
 __all__ = ["Trainings"]
@@ -45,13 +43,12 @@ class Trainings:
         self.baseline = self.networks[-1]
         self.seeds = tuple(range(classifier.seed, classifier.seed + n_seeds))
         everything = [Cell("full", self.baseline, d, 0), Cell("spectral", self.baseline, 1, 0)]
-        recipe = Recipe.of(classifier)
         inputs = StudyInputs(
             job, begun.embedding, begun.train, begun.test, everything, centred=True
         )
         self.trainer = Trainer(
             inputs,
-            recipe,
+            job.config.training,
             begun.data,
             self.n_classes,
             job.threads,

@@ -15,19 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
 from hpcembed.data.settings import GRAPH_FORMATS
 from hpcembed.data.text.serialise import VECTORISER_FILE
-from hpcembed.jobs.configuration import JobConfig, load_job, to_toml
+from hpcembed.jobs.configuration import JobConfig, load_job
 from hpcembed.jobs.export.card import Accuracy, Uncompressed, card_text
 from hpcembed.jobs.export.folder import write_model
 from hpcembed.jobs.export.folding import Projection, Scaling, Trained, build_model, folding_pays
 from hpcembed.jobs.export.model import Model
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 from hpcembed.runtime.output import check_free
+from hpcembed.runtime.settings import to_toml
 
 __all__ = ["export_run"]
 
@@ -281,15 +283,15 @@ def _provenance(run: _Run) -> dict[str, Any]:
 def _portable_job(job: JobConfig) -> str:
     """The job as TOML, its files by name only: a model leaves the machine it was made on."""
     data = job.data
-    placed = dataclasses.replace(
+    placed = msgspec.structs.replace(
         data,
         train=tuple(Path(name).name for name in data.train),
         train_labels=Path(data.train_labels).name,
         test=tuple(Path(name).name for name in data.test),
         test_labels=Path(data.test_labels).name,
     )
-    output = dataclasses.replace(job.output, directory="")
-    return to_toml(dataclasses.replace(job, data=placed, output=output))
+    output = msgspec.structs.replace(job.output, directory="")
+    return to_toml(msgspec.structs.replace(job, data=placed, output=output))
 
 
 def _reading(job: JobConfig) -> dict[str, str]:

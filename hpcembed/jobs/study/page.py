@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from hpcembed.jobs.report import RunFolder, percent
 from hpcembed.jobs.report.page import Figure, Paragraph, Section, Sheet, render_page
 from hpcembed.jobs.study.drawing import (
@@ -136,7 +138,7 @@ def _everything(
     facts: Mapping[str, Any],
 ) -> list[Sheet]:
     headings, rows = points_rows(summary, published)
-    training = [(key, str(getattr(study.training, key))) for key in study.training.__slots__]
+    training = [(key, str(value)) for key, value in structs.asdict(study.training).items()]
     seconds = [(key, f"{value:.2f}") for key, value in facts["seconds"].items()]
     environment = [(key, _plain(value)) for key, value in facts["environment"].items()]
     return [

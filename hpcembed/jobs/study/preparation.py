@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from hpcembed.data.dataset import Dataset
@@ -93,8 +94,9 @@ def begin(job: Job, n_components: Callable[[DataMatrix], int] | None = None) -> 
     say(job, data_line(dataset, seconds["read"]))
     if n_components is not None:
         k = n_components(train)
-        section = dataclasses.replace(job.config.embedding, n_components=k)
-        job = dataclasses.replace(job, config=dataclasses.replace(job.config, embedding=section))
+        section = msgspec.structs.replace(job.config.embedding, n_components=k)
+        config = msgspec.structs.replace(job.config, embedding=section)
+        job = dataclasses.replace(job, config=config)
     k, most = job.config.embedding.n_components, train.n_features
     most = largest_dimension(job.config, train.n_rows, most)
     if k > most:
@@ -120,7 +122,7 @@ def _changed(section: Any) -> dict[str, Any]:
     """
     return {
         one.name: getattr(section, one.name)
-        for one in dataclasses.fields(section)
+        for one in msgspec.structs.fields(section)
         if getattr(section, one.name) != one.default
     }
 

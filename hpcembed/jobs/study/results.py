@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from hpcembed.jobs.configuration import NETWORK_SIZES
@@ -142,8 +142,9 @@ def _json(
 ) -> dict[str, Any]:
     compression = summary.compression
     return {
-        "study": asdict(study.study) | {"dimensions": study.dimensions, "seeds": study.seeds},
-        "training": asdict(study.training),
+        "study": msgspec.structs.asdict(study.study)
+        | {"dimensions": study.dimensions, "seeds": study.seeds},
+        "training": msgspec.structs.asdict(study.training),
         **facts,
         "points": [row_of(point, summary, published) for point in summary.points],
         "smallest": [

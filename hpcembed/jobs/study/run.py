@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.jobs.configuration import to_toml
-from hpcembed.jobs.configuration_limits import check_network
+from hpcembed.jobs.configuration import check_network, layers_of
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.network_inputs import project
 from hpcembed.jobs.report import RunFolder
@@ -29,13 +29,14 @@ from hpcembed.jobs.study.preparation import MARK, Begun, begin, open_folder
 from hpcembed.jobs.study.published import Published, load_published
 from hpcembed.jobs.study.result_store import read_results
 from hpcembed.jobs.study.results import summarise_study, write_study
-from hpcembed.jobs.study.settings import StudyConfig, image_shape, job_of, layers_of, load_study
+from hpcembed.jobs.study.settings import StudyConfig, image_shape, job_of, load_study
 from hpcembed.jobs.study.sweep import Trainer, train_units
 from hpcembed.jobs.study.trials import Cell, Result, plan_units
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.ranks import agreement, check_launcher, gather_rows, idle_while_root
+from hpcembed.runtime.settings import to_toml
 
 __all__ = ["cells_of", "run_study"]
 
@@ -95,7 +96,7 @@ def run_study(
         n_classes = len(begun.train.class_names)
         _check_networks(study, begun.train.n_features, n_classes)
         shape = image_shape(study, begun.train.n_features)
-        placed = to_toml(dataclasses.replace(study, data=job.placed_data()))
+        placed = to_toml(msgspec.structs.replace(study, data=job.placed_data()))
         idle_while_root(
             comm, lambda: write_embedding(folder, placed, begun.dataset, begun.embedding, MARK)
         )

@@ -8,16 +8,16 @@ that name, ``[training]`` those of either.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from hpcembed.data.settings import DataSettings, GraphSettings
 from hpcembed.jobs.configuration import (
-    NETWORK_SIZES,
+    ClassifierConfig,
     CooccurrenceConfig,
     EmbeddingConfig,
     JobConfig,
@@ -26,12 +26,11 @@ from hpcembed.jobs.configuration import (
     OutputConfig,
     ResourcesConfig,
     SolverConfig,
-    read_table,
+    check_job,
 )
-from hpcembed.jobs.configuration_limits import check_limits
-from hpcembed.networks.training.recipe import RECIPES, ClassifierConfig, Recipe
+from hpcembed.networks.training.recipe import RECIPES, Recipe
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.settings import build
+from hpcembed.runtime.settings import Fraction, NotNegative, Size, build, read_table
 
 __all__ = [
     "EMBEDDINGS",
@@ -39,7 +38,6 @@ __all__ = [
     "SweepConfig",
     "image_shape",
     "job_of",
-    "layers_of",
     "load_study",
 ]
 
@@ -50,19 +48,22 @@ EMBEDDINGS = ("spectral", "whitened", "gaussian", "sparse")
 ALL_UP_TO = 16
 
 
-@dataclass(frozen=True, slots=True)
-class SweepConfig:
+#: A number of components.
+Dimension = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+
+
+class SweepConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Which networks are trained, and what is claimed of them."""
 
     #: numbers of components; empty: all up to 16, then steps of a fifth, up to n_components
-    dimensions: tuple[int, ...] = ()
+    dimensions: tuple[Dimension, ...] = ()
     #: the largest number of components
-    n_components: int = 50
+    n_components: Dimension = 50
     #: names out of large, medium, low, very_low, or lists of layer widths
     networks: tuple[str | tuple[int, ...], ...] = ("large", "medium", "low", "very_low")
     #: how many seeds, and the first of them
-    seeds: int = 5
-    first_seed: int = 0
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 5
+    first_seed: Size = 0
     #: spectral: coordinates of [embedding]; whitened: each divided by its deviation; gaussian,
     #: sparse: random projections (Johnson-Lindenstrauss)
     embeddings: tuple[Literal["spectral", "whitened", "gaussian", "sparse"], ...] = ("spectral",)
@@ -70,11 +71,11 @@ class SweepConfig:
     baseline: bool = True
     recipe: Literal["default", "published"] = "default"
     #: points of accuracy that may be lost where "no loss" is claimed
-    margin: float = 0.2
+    margin: NotNegative = 0.2
     #: of the intervals
-    confidence: float = 0.95
+    confidence: Fraction = 0.95
     #: networks trained at a time, 0 = chosen from their width
-    batch: int = 0
+    batch: Size = 0
     #: JSON file with published accuracies of this data set, for the figure
     published: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -83,20 +84,19 @@ class SweepConfig:
     image_shape: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StudyConfig:
+class StudyConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A whole study."""
 
-    data: DataSettings = field(default_factory=DataSettings)
-    embedding: MethodConfig = field(default_factory=MethodConfig)
-    kernel: KernelConfig = field(default_factory=KernelConfig)
-    cooccurrence: CooccurrenceConfig = field(default_factory=CooccurrenceConfig)
-    graph: GraphSettings = field(default_factory=GraphSettings)
-    solver: SolverConfig = field(default_factory=SolverConfig)
-    study: SweepConfig = field(default_factory=SweepConfig)
-    training: Recipe = field(default_factory=Recipe)
-    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
-    output: OutputConfig = field(default_factory=OutputConfig)
+    data: DataSettings = DataSettings()
+    embedding: MethodConfig = MethodConfig()
+    kernel: KernelConfig = KernelConfig()
+    cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
+    graph: GraphSettings = GraphSettings()
+    solver: SolverConfig = SolverConfig()
+    study: SweepConfig = SweepConfig()
+    training: Recipe = Recipe()
+    resources: ResourcesConfig = ResourcesConfig()
+    output: OutputConfig = OutputConfig()
 
     @property
     def dimensions(self) -> tuple[int, ...]:
@@ -109,11 +109,6 @@ class StudyConfig:
         """Seeds of the trainings."""
         first = self.study.first_seed
         return tuple(range(first, first + self.study.seeds))
-
-
-def layers_of(network: str | Sequence[int]) -> tuple[int, ...]:
-    """Hidden layers of a network that is named or listed. Not collective."""
-    return NETWORK_SIZES[network] if isinstance(network, str) else tuple(network)
 
 
 def _dimensions(largest: int) -> tuple[int, ...]:
@@ -141,7 +136,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         for key, values in own.items():  # also those of the recipe that is not chosen
             build(Recipe, values, f"{source}: training.{key}")
         if name in RECIPES:
-            recipe = _listed(dataclasses.asdict(RECIPES[name]))
+            recipe = msgspec.structs.asdict(RECIPES[name])
             table["training"] = recipe | dict(own.get(name, {})) | common
     embedding = table.get("embedding", {})
     if isinstance(embedding, Mapping) and "n_components" in embedding:
@@ -159,45 +154,30 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     return study
 
 
-def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
-
-
 def _check(study: StudyConfig, source: str) -> None:
     sweep = study.study
     conditions = [
-        (sweep.n_components >= 1, "n_components must be at least 1"),
-        (sweep.n_components <= 2**20, "n_components must be at most 2^20"),
-        (min(sweep.dimensions, default=1) >= 1, "dimensions must be at least 1"),
-        (max(sweep.dimensions, default=1) <= 2**20, "dimensions must be at most 2^20"),
         (len(sweep.networks) > 0, "networks must name one"),
         (len(sweep.embeddings) > 0, "embeddings must name one"),
-        (1 <= sweep.seeds <= 10_000, "seeds must lie between 1 and 10000"),
-        (0 <= sweep.first_seed < 2**31, "first_seed must lie between 0 and 2^31 - 1"),
-        (sweep.margin >= 0, "margin must not be negative"),
-        (0 < sweep.confidence < 1, "confidence must lie between 0 and 1"),
-        (sweep.batch >= 0, "batch must not be negative"),
     ]
     for holds, message in conditions:
         if not holds:
             raise ConfigError(f"{source}: study.{message}")
-    study.training.check(source)
     try:
-        check_limits(job_of(study), source)
+        check_job(job_of(study), source)
     except ConfigError as error:
         named = str(error).replace("classifier.hidden", "study.networks")
         raise ConfigError(named) from error
-    for network in sweep.networks:
-        study.training.dropouts(layers_of(network))
 
 
 def job_of(study: StudyConfig) -> JobConfig:
     """Describe what a study begins with as a job: its data and its eigenproblem."""
-    how = {one.name: getattr(study.embedding, one.name) for one in dataclasses.fields(MethodConfig)}
     return JobConfig(
         data=study.data,
         graph=study.graph,
-        embedding=EmbeddingConfig(**how, n_components=max(study.dimensions, default=1)),
+        embedding=EmbeddingConfig(
+            **msgspec.structs.asdict(study.embedding), n_components=max(study.dimensions)
+        ),
         kernel=study.kernel,
         cooccurrence=study.cooccurrence,
         solver=study.solver,
@@ -206,6 +186,7 @@ def job_of(study: StudyConfig) -> JobConfig:
             baseline=study.study.baseline,
             device=study.study.device,
         ),
+        training=study.training,
         resources=study.resources,
         output=study.output,
     )

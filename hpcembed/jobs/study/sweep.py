@@ -7,7 +7,6 @@ epochs; at the end those who are done sleep until all are.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 from mpi4py import MPI
 
 from hpcembed.jobs.study.inputs import StudyInputs
@@ -60,7 +60,7 @@ class Trainer:
     def recipe_of(self, kind: str) -> Recipe:
         """Take the recipe for an input: whitened ones are divided by their deviations."""
         if kind == "whitened":
-            return dataclasses.replace(self.recipe, input_scaling="standard")
+            return msgspec.structs.replace(self.recipe, input_scaling="standard")
         return self.recipe
 
     def digest(self, cell: Cell) -> str:

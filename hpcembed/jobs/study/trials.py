@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+import msgspec
+
 from hpcembed.networks.training.recipe import Recipe
 
 __all__ = ["Cell", "InputKind", "Result", "Unit", "cell_cost", "digest", "divide", "plan_units"]
@@ -82,7 +84,7 @@ def digest(cell: Cell, recipe: Recipe, data: Mapping[str, Any]) -> str:
     content = {
         "version": VERSION,
         "cell": asdict(cell),
-        "recipe": asdict(recipe),
+        "recipe": msgspec.structs.asdict(recipe),
         "data": dict(data),
     }
     text = json.dumps(content, sort_keys=True, allow_nan=False)

@@ -40,6 +40,7 @@ from hpcembed.networks.training.training import (
     TrainedClassifier,
     pick_device,
     quiet_torch,
+    scaling_kind,
 )
 
 __all__ = ["Member", "Outcome", "TrainedBatch", "train_batch"]
@@ -147,7 +148,8 @@ def train_batch(
     placed = pick_device(device)
     with quiet_torch(threads, members[0].seed, placed), torch.no_grad():
         scalings = [
-            _scaling(train.inputs[:, : one.n_inputs], input_name, recipe) for one in members
+            fit_scaling(train.inputs[:, : one.n_inputs], scaling_kind(input_name, recipe))
+            for one in members
         ]
         scaling, factors = _common(scalings, train.inputs.shape[1])
         scale = torch.tensor(factors, dtype=torch.float32, device=placed)
@@ -186,13 +188,6 @@ def train_batch(
             )
         )
     return TrainedBatch(stack, scalings, outcomes, input_name, threads)
-
-
-def _scaling(inputs: NDArray[np.generic], input_name: InputName, recipe: Recipe) -> InputScaling:
-    kind = recipe.input_scaling
-    if kind == "auto":
-        return fit_scaling(inputs, "sqrt" if input_name == "embedded" else "global")
-    return fit_scaling(inputs, kind)
 
 
 def _common(scalings: Sequence[InputScaling], width: int) -> tuple[InputScaling, NDArray[Any]]:

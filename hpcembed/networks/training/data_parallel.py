@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from hpcembed.networks.training.local_rows import (
 )
 from hpcembed.networks.training.model import Classifier, build_mlp, count_parameters
 from hpcembed.networks.training.process_group import Group, process_group
-from hpcembed.networks.training.recipe import ClassifierConfig
+from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
 from hpcembed.networks.training.samples import Batches
 from hpcembed.networks.training.training import (
     ClassifierReport,
@@ -59,11 +60,13 @@ def train_data_parallel(
     test: LocalSamples,
     n_classes: int,
     hidden: tuple[int, ...],
-    config: ClassifierConfig,
+    recipe: Recipe,
     comm: MPI.Intracomm,
     *,
     input_name: InputName,
     threads: int,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> TrainedClassifier:
     """Train a network with the given hidden layers on the rows of all ranks and test it once.
@@ -79,9 +82,13 @@ def train_data_parallel(
     hidden : tuple of int
         Widths of the hidden layers.
     input_name : {'full', 'embedded'}
-        What the inputs are; decides what ``input_scaling = "auto"`` does.
+        Decides what ``input_scaling = "auto"`` does.
     threads : int
         Threads of PyTorch's operations on this rank while training; restored afterwards.
+    seed : int
+        Of the first weights, the rows held out, the order of the rows and dropout.
+    device : {'auto', 'cpu', 'cuda'}
+        auto: GPUs where every rank has one of its own.
     on_epoch : callable, optional
         Called after each epoch on the ranks that give it.
 
@@ -97,24 +104,21 @@ def train_data_parallel(
     TrainingError
         The loss became NaN or infinite on any rank: names the epoch and the remedy.
     ConfigError
-        See :func:`hpcembed.networks.training.process_group.process_group`.
+        The recipe has keys that only networks trained in batches obey, or as
+        :func:`hpcembed.networks.training.process_group.process_group`.
     """
     check_local(comm, train, n_classes, "training")
     check_local(comm, test, n_classes, "test")
+    recipe.check_default(BATCH_KEYS, "recipe", "train_data_parallel")
     start = time.perf_counter()
-    scaling = fit_local_scaling(comm, train, scaling_kind(input_name, config))
-    kept, held_out = local_holdout(
-        comm, train.labels, n_classes, config.validation_fraction, config.seed
-    )
-    order = EpochOrder(comm, kept, config.batch_size, config.seed)
-    with (
-        process_group(comm, config.device) as group,
-        quiet_torch(threads, config.seed, group.device),
-    ):
-        layers = build_mlp(train.n_features, hidden, n_classes, config.dropout)
+    scaling = fit_local_scaling(comm, train, scaling_kind(input_name, recipe))
+    kept, held_out = local_holdout(comm, train.labels, n_classes, recipe.validation_fraction, seed)
+    order = EpochOrder(comm, kept, recipe.batch_size, seed)
+    with process_group(comm, device) as group, quiet_torch(threads, seed, group.device):
+        layers = build_mlp(train.n_features, hidden, n_classes, recipe.dropouts(hidden))
         model = Classifier(layers, scaling.shift, scaling.scale).to(group.device)
         rows = place(train.inputs, scaling, group.device)
-        fit = _Fit(group, model, rows, train.labels, order, config)
+        fit = _Fit(group, model, rows, train.labels, order, hidden, recipe)
         best, history = fit.run(torch.from_numpy(held_out).to(rows.held_on), on_epoch)
         seconds = time.perf_counter() - start
         rows, labels = place(test.inputs, scaling, group.device), torch.tensor(test.labels)
@@ -145,12 +149,14 @@ class _Fit:
         rows: Batches,
         labels: NDArray[np.int64],
         order: EpochOrder,
-        config: ClassifierConfig,
+        hidden: Sequence[int],
+        recipe: Recipe,
     ) -> None:
         self.group, self.model, self.rows = group, model, rows
-        self.order, self.config = order, config
+        self.order, self.recipe = order, recipe
+        self.has_dropout = any(recipe.dropouts(hidden))
         self.labels = torch.tensor(labels, device=group.device)
-        self.descent = Descent(model.layers, config, config.epochs * order.n_batches)
+        self.descent = Descent(model.layers, recipe, hidden, recipe.epochs * order.n_batches)
         self.message = torch.zeros(count_parameters(model) + 1, device=group.device)
         begin = 0
         for parameter in model.layers.parameters():
@@ -163,7 +169,7 @@ class _Fit:
     ) -> tuple[BestEpoch, tuple[Epoch, ...]]:
         """Run all epochs and leave the best one's weights in the model. Collective."""
         best, history = BestEpoch(), []
-        for epoch in range(1, self.config.epochs + 1):
+        for epoch in range(1, self.recipe.epochs + 1):
             start = time.perf_counter()
             # Processors of different kinds round differently: ranks start each epoch together.
             for parameter in self.model.layers.parameters():
@@ -173,7 +179,8 @@ class _Fit:
             for chosen, size in self.order.batches(epoch):
                 total += self._step(torch.from_numpy(chosen).to(self.rows.held_on), size) * size
             train_loss = float(total) / self.order.n_rows
-            check_loss(train_loss, epoch, self.config)  # the same on all ranks
+            # The same on all ranks.
+            check_loss(train_loss, epoch, self.recipe.epochs, self.descent.peak)
             accuracy, loss = _judge(self.group, self.model, self.rows, self.labels, held_out)
             best.offer(epoch, accuracy, loss, self.model)
             seconds = time.perf_counter() - start
@@ -194,7 +201,7 @@ class _Fit:
             loss = functional.cross_entropy(
                 self.model.layers(self.rows.batch(chosen)),
                 self.labels[chosen.to(self.labels.device)],
-                label_smoothing=self.config.label_smoothing,
+                label_smoothing=self.recipe.label_smoothing,
                 reduction="sum",
             )
             loss = loss / size
@@ -206,9 +213,9 @@ class _Fit:
 
     def _seed_dropout(self) -> None:
         """Let each rank drop units of its own, the same ones whenever the run is repeated."""
-        if self.config.dropout > 0.0:
+        if self.has_dropout:
             place = self.descent.done * self.group.size + self.group.rank
-            torch.manual_seed(int(row_keys(self.config.seed, np.array([place]))[0]))
+            torch.manual_seed(int(row_keys(self.order.seed, np.array([place]))[0]))
 
 
 def _judge(

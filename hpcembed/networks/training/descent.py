@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from hpcembed.networks.training.recipe import ClassifierConfig
+from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.schedule import learning_rate_at
 
-__all__ = ["BestEpoch", "Descent"]
+__all__ = ["BestEpoch", "Descent", "adamw"]
 
 
 @dataclass(slots=True)
@@ -47,28 +48,31 @@ class Descent:
         Steps taken.
     """
 
-    def __init__(self, layers: nn.Sequential, config: ClassifierConfig, n_steps: int) -> None:
-        self.config = config
+    def __init__(
+        self, layers: nn.Sequential, recipe: Recipe, hidden: Sequence[int], n_steps: int
+    ) -> None:
+        self.schedule, self.peak = recipe.schedule, recipe.peak_rate(hidden)
         self.n_steps = n_steps
         self.done = 0
         self.learning_rate = 0.0
-        self.optimiser = _optimiser(layers, config)
+        self.optimiser = adamw(layers.parameters(), self.peak, recipe.weight_decay)
         (self.group,) = self.optimiser.param_groups
 
     def step(self) -> None:
         """Take the next step. Not collective."""
-        config = self.config
-        self.learning_rate = learning_rate_at(
-            self.done, self.n_steps, config.learning_rate, config.schedule
-        )
+        self.learning_rate = learning_rate_at(self.done, self.n_steps, self.peak, self.schedule)
         self.group["lr"] = self.learning_rate
         self.done += 1
         self.optimiser.step()
 
 
-def _optimiser(layers: nn.Sequential, config: ClassifierConfig) -> torch.optim.AdamW:
-    settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+def adamw(
+    parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """Return the optimiser, in one fused kernel where PyTorch has it."""
+    settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay}
+    parameters = list(parameters)
     try:
-        return torch.optim.AdamW(layers.parameters(), fused=True, **settings)
+        return torch.optim.AdamW(parameters, fused=True, **settings)
     except RuntimeError:  # before PyTorch 2.4 only on CUDA
-        return torch.optim.AdamW(layers.parameters(), **settings)
+        return torch.optim.AdamW(parameters, **settings)

@@ -20,7 +20,7 @@ __all__ = ["Classifier", "build_mlp", "count_parameters"]
 
 
 def build_mlp(
-    n_inputs: int, hidden: Sequence[int], n_classes: int, dropout: float = 0.0
+    n_inputs: int, hidden: Sequence[int], n_classes: int, dropout: Sequence[float] = ()
 ) -> nn.Sequential:
     """Linear layers with ReLU, and dropout where asked for, between them; the last gives logits.
 
@@ -32,14 +32,15 @@ def build_mlp(
         Width of the first and of the last layer.
     hidden : sequence of int
         Widths in between, possibly none (a linear classifier).
-    dropout : float
-        Probability that a hidden unit is dropped in training; 0 adds no layer.
+    dropout : sequence of float
+        For each hidden layer the probability that a unit is dropped in training; 0 adds no layer.
     """
     layers: list[nn.Module] = []
-    for width_in, width_out in pairwise((n_inputs, *hidden)):
+    widths = pairwise((n_inputs, *hidden))
+    for (width_in, width_out), p in zip(widths, dropout or (0.0,) * len(hidden), strict=True):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()]
-        if dropout > 0.0:
-            layers.append(nn.Dropout(dropout))
+        if p > 0.0:
+            layers.append(nn.Dropout(p))
     layers.append(nn.Linear(hidden[-1] if hidden else n_inputs, n_classes))
     return nn.Sequential(*layers)
 

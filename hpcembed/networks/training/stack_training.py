@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpcembed.networks.training.descent import adamw
 from hpcembed.networks.training.holdout import stratified_holdout
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.samples import Rows
@@ -69,11 +70,7 @@ class StackTraining:
         self.orders = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.dropout = Dropout(recipe.dropouts(stack.hidden), stack.hidden, seeds)
         self.peak = recipe.peak_rate(stack.hidden)
-        settings: dict[str, Any] = {"lr": self.peak, "weight_decay": recipe.weight_decay}
-        try:
-            self.optimiser = torch.optim.AdamW([stack.flat], fused=True, **settings)
-        except RuntimeError:  # before PyTorch 2.4 only on CUDA
-            self.optimiser = torch.optim.AdamW([stack.flat], **settings)
+        self.optimiser = adamw([stack.flat], self.peak, recipe.weight_decay)
         B = len(members)
         self.accuracy, self.loss = np.full(B, -1.0), np.full(B, np.inf)
         self.best_epoch = np.zeros(B, dtype=np.int64)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -25,7 +25,7 @@ from hpcembed.networks.training.descent import BestEpoch, Descent
 from hpcembed.networks.training.evaluation import evaluate
 from hpcembed.networks.training.holdout import stratified_holdout
 from hpcembed.networks.training.model import Classifier, build_mlp, count_parameters
-from hpcembed.networks.training.recipe import ClassifierConfig
+from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
 from hpcembed.networks.training.samples import (
     InputScaling,
     Rows,
@@ -103,10 +103,12 @@ def train_classifier(
     test: Samples,
     n_classes: int,
     hidden: tuple[int, ...],
-    config: ClassifierConfig,
+    recipe: Recipe,
     *,
     input_name: InputName,
     threads: int,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> TrainedClassifier:
     """Train a network with the given hidden layers and test it once.
@@ -122,14 +124,20 @@ def train_classifier(
     hidden : tuple of int
         Widths of the hidden layers.
     input_name : {'full', 'embedded'}
-        What the inputs are; decides what ``input_scaling = "auto"`` does.
+        Decides what ``input_scaling = "auto"`` does.
     threads : int
         Threads of PyTorch's operations while training; restored afterwards.
+    seed : int
+        Of the first weights, the rows held out, the order of the rows and dropout.
+    device : {'auto', 'cpu', 'cuda'}
+        auto: a GPU where there is one.
     on_epoch : callable, optional
         Called after each epoch.
 
     Raises
     ------
+    ConfigError
+        The recipe has keys that only networks trained in batches obey.
     InputError
         Inputs and labels that do not fit each other, or are not finite.
     TrainingError
@@ -137,15 +145,16 @@ def train_classifier(
     """
     check_samples(train, n_classes, "training")
     check_samples(test, n_classes, "test")
-    device = pick_device(config.device)
-    with quiet_torch(threads, config.seed, device):
+    recipe.check_default(BATCH_KEYS, "recipe", "train_classifier")
+    place = pick_device(device)
+    with quiet_torch(threads, seed, place):
         start = time.perf_counter()
-        scaling = fit_scaling(train.inputs, scaling_kind(input_name, config))
-        layers = build_mlp(train.inputs.shape[1], hidden, n_classes, config.dropout)
-        model = Classifier(layers, scaling.shift, scaling.scale).to(device)
-        best, history = _fit(model, train, scaling, config, on_epoch)
+        scaling = fit_scaling(train.inputs, scaling_kind(input_name, recipe))
+        layers = build_mlp(train.inputs.shape[1], hidden, n_classes, recipe.dropouts(hidden))
+        model = Classifier(layers, scaling.shift, scaling.scale).to(place)
+        best, history = _fit(model, train, scaling, hidden, recipe, seed, on_epoch)
         seconds = time.perf_counter() - start
-        correct, _ = evaluate(model, Rows(test.inputs, scaling, device), test.labels)
+        correct, _ = evaluate(model, Rows(test.inputs, scaling, place), test.labels)
     report = ClassifierReport(
         input=input_name,
         hidden=tuple(hidden),
@@ -155,7 +164,7 @@ def train_classifier(
         test_accuracy=correct,
         best_epoch=best.epoch,
         history=history,
-        device=str(device),
+        device=str(place),
         threads=threads,
     )
     return TrainedClassifier(model.cpu(), report)
@@ -165,39 +174,41 @@ def _fit(
     model: Classifier,
     train: Samples,
     scaling: InputScaling,
-    config: ClassifierConfig,
+    hidden: Sequence[int],
+    recipe: Recipe,
+    seed: int,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> tuple[BestEpoch, tuple[Epoch, ...]]:
     """Run all epochs and leave the best one's weights in `model`."""
     device = model.shift.device
-    kept, held_out = stratified_holdout(train.labels, config.validation_fraction, config.seed)
+    kept, held_out = stratified_holdout(train.labels, recipe.validation_fraction, seed)
     rows = Rows(train.inputs, scaling, device)
     labels = torch.tensor(train.labels, device=device)
     kept_rows = torch.from_numpy(kept).to(rows.held_on)
     held_rows = torch.from_numpy(held_out).to(rows.held_on)
-    order = torch.Generator().manual_seed(config.seed)
-    n_steps = config.epochs * math.ceil(len(kept) / config.batch_size)
-    descent = Descent(model.layers, config, n_steps)
+    order = torch.Generator().manual_seed(seed)
+    n_steps = recipe.epochs * math.ceil(len(kept) / recipe.batch_size)
+    descent = Descent(model.layers, recipe, hidden, n_steps)
     best, history = BestEpoch(), []
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(1, recipe.epochs + 1):
         start = time.perf_counter()
         model.train()
         total = torch.zeros((), device=device)
         permutation = torch.randperm(len(kept), generator=order).to(rows.held_on)
         shuffled = kept_rows[permutation]
-        for first in range(0, len(shuffled), config.batch_size):
-            batch = shuffled[first : first + config.batch_size]
+        for first in range(0, len(shuffled), recipe.batch_size):
+            batch = shuffled[first : first + recipe.batch_size]
             descent.optimiser.zero_grad(set_to_none=True)
             batch_loss = functional.cross_entropy(
                 model.layers(rows.batch(batch)),
                 labels[batch.to(device)],
-                label_smoothing=config.label_smoothing,
+                label_smoothing=recipe.label_smoothing,
             )
             batch_loss.backward()  # type: ignore[no-untyped-call]
             descent.step()
             total += batch_loss.detach() * len(batch)
         train_loss = float(total) / len(kept)
-        check_loss(train_loss, epoch, config)
+        check_loss(train_loss, epoch, recipe.epochs, descent.peak)
         accuracy, loss = evaluate(model, rows, train.labels, held_rows)
         best.offer(epoch, accuracy, loss, model)
         seconds = time.perf_counter() - start
@@ -210,7 +221,7 @@ def _fit(
     return best, tuple(history)
 
 
-def check_loss(loss: float, epoch: int, config: ClassifierConfig) -> None:
+def check_loss(loss: float, epoch: int, n_epochs: int, peak: float) -> None:
     """Refuse to go on with a mean loss of an epoch that is not finite. Not collective.
 
     Raises
@@ -219,18 +230,18 @@ def check_loss(loss: float, epoch: int, config: ClassifierConfig) -> None:
     """
     if not math.isfinite(loss):
         raise TrainingError(
-            f"the loss became {loss} in epoch {epoch} of {config.epochs}: lower "
-            f"classifier.learning_rate (now {config.learning_rate:g})"
+            f"the loss became {loss} in epoch {epoch} of {n_epochs}: lower "
+            f"training.learning_rate (now {peak:g})"
         )
 
 
 def scaling_kind(
-    input_name: InputName, config: ClassifierConfig
+    input_name: InputName, recipe: Recipe
 ) -> Literal["none", "global", "standard", "sqrt"]:
-    """What ``input_scaling`` means for this input. Not collective."""
-    if config.input_scaling == "auto":
+    """Return the scaling that ``input_scaling`` stands for with this input."""
+    if recipe.input_scaling == "auto":
         return "sqrt" if input_name == "embedded" else "global"
-    return config.input_scaling
+    return recipe.input_scaling
 
 
 def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from hpcembed.jobs.configuration import JobConfig, load_job, to_toml
+from hpcembed.jobs.configuration import JobConfig, load_job
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.settings import to_toml
 
 
 @pytest.fixture
@@ -51,30 +52,33 @@ def test_resolved_job_reads_back_the_same(job_file):
         ("[data]\nlabl_column = 'x'", "unknown key data.labl_column; did you mean label_column?"),
         ("[classifer]\n", "unknown key classifer; did you mean classifier?"),
         ("[study]\n", "unknown key study: it is one of study files, which hpcembed study takes"),
-        ("[training]\n", "unknown key training: it is one of study files"),
+        ("[training]\nepoch = 3", "unknown key training.epoch; did you mean epochs?"),
         ("zzz = 1", "unknown key zzz; known keys: data, embedding"),
         ("data = 3", "data is a section"),
         ("[data]\nformat = 'cvs'", "'cvs' is not one of .*did you mean csv"),
         ("[solver]\ntol = 'small'", "solver.tol: expected float, got 'small'"),
         ("[solver]\nmax_it = true", "solver.max_it: expected int, got True"),
-        ("[solver]\nmax_it = 0", "solver.max_it must be at least 1"),
+        ("[solver]\nmax_it = 0", r"solver.max_it must lie between 1 and 2\^31 - 1, got 0"),
         ("[solver]\nnested = [5, 3]", "increasing list"),
-        ("[embedding]\nn_components = 0", "n_components must be at least 1"),
+        ("[embedding]\nn_components = 0", "embedding.n_components must lie between 1 and"),
         ("[embedding]\nmethod = 'pcs'", "embedding.method: 'pcs' is not one of .*mean pca"),
         ("[classifier]\nhidden = ['huge']", "'huge' is not one of large, medium"),
         ("[classifier]\nhidden = [[8, 0]]", "widths must be positive"),
-        ("[classifier]\ndropout = 1.0", "dropout must lie in"),
-        ("[data]\ntest_fraction = 1.5", "test_fraction must lie between"),
+        ("[training]\ndropout = 1.0", r"training.dropout must lie in \[0, 1\), got 1.0"),
+        ("[data]\ntest_fraction = 1.5", "test_fraction must lie between 0 and 1, got 1.5"),
         ("[data\n", "not valid TOML"),
         ("[data]\ndivisor = nan", "data.divisor must be a finite number"),
-        ("[classifier]\nweight_decay = inf", "classifier.weight_decay must be a finite number"),
-        ("[solver]\nseed = -1", "solver.seed must lie between 0 and 2"),
-        ("[classifier]\nseed = 9223372036854775808", "classifier.seed must lie between 0 and 2"),
+        ("[training]\nweight_decay = inf", "training.weight_decay must be a finite number"),
+        ("[solver]\nseed = -1", r"solver.seed must lie between 0 and 2\^63 - 1, got -1"),
+        (
+            "[classifier]\nseed = 9223372036854775808",
+            r"classifier.seed must lie between 0 and 2\^63",
+        ),
         (
             "[data]\nsplit = 'sklearn'\nsplit_seed = 4294967296",
             "split_seed must lie between 0 and 2.32 - 1 with data.split = sklearn",
         ),
-        ("[solver]\nmax_it = 100_000_000_000", "solver.max_it must be less than 2"),
+        ("[solver]\nmax_it = 100_000_000_000", r"solver.max_it must lie between 1 and 2\^31 - 1"),
         ("[resources]\nmemory_gib = inf", "memory_gib must be a finite number"),
         ("[resources]\nmemory_gib = 1e300", "memory_gib must be 0 .no limit. or lie between"),
         ("[resources]\nmemory_gib = 1e-12", "memory_gib must be 0 .no limit. or lie between"),

@@ -58,6 +58,7 @@ method = "spectral"
 n_components = {k}
 [classifier]
 hidden = [[16]]
+[training]
 epochs = 25
 learning_rate = 0.01
 batch_size = 16

@@ -9,15 +9,19 @@ from sklearn.datasets import load_digits
 
 from hpcembed.data.synthetic import write_winnipeg_like
 from hpcembed.jobs import run as experiment
-from hpcembed.jobs.configuration import EmbeddingConfig, JobConfig, SolverConfig
+from hpcembed.jobs.configuration import (
+    ClassifierConfig,
+    EmbeddingConfig,
+    JobConfig,
+    SolverConfig,
+)
 from hpcembed.jobs.job import prepare
 from hpcembed.jobs.memory_plan import Shape, job_budget
-from hpcembed.networks.training.recipe import ClassifierConfig
 from hpcembed.runtime.errors import MemoryLimitError
 
 pytestmark = pytest.mark.launch
 
-FAST = ["--set", "classifier.epochs=2", "--set", "output.figures=false"]
+FAST = ["--set", "training.epochs=2", "--set", "output.figures=false"]
 RUN = ["-m", "hpcembed", "run"]
 
 
@@ -33,7 +37,7 @@ def load(out):
 
 def test_digits_end_to_end(run_mpi, tmp_path, jobs):
     out = tmp_path / "out"
-    done = run_mpi(2, *RUN, jobs / "digits.toml", "--out", out, "--set", "classifier.epochs=15")
+    done = run_mpi(2, *RUN, jobs / "digits.toml", "--out", out, "--set", "training.epochs=15")
     assert done.status == 0, done.err
     assert "certified: 20 of 20 eigenpairs" in done.out
     assert "covariance assembled" in done.err
@@ -151,7 +155,7 @@ def small_job(tmp_path):
         path.write_text(
             f'[data]\nname = "small"\ntrain = ["{train}"]\nlabel_column = "kind"\n'
             f"test_fraction = 0.3\n[embedding]\nn_components = {k}\n"
-            "[classifier]\nhidden = [[4]]\nepochs = 1\nvalidation_fraction = 0.3\n"
+            "[classifier]\nhidden = [[4]]\n[training]\nepochs = 1\nvalidation_fraction = 0.3\n"
             f"[output]\nfigures = false\n{extra}"
         )
         return path
@@ -183,7 +187,7 @@ def test_networks_learn_whatever_offset_and_unit_the_data_have(
     images, digits = load_digits(return_X_y=True)
     np.savez(tmp_path / "digits.npz", x=images * factor + offsets, y=digits)
     options = [*FAST, "--set", "data.format=npz", "--set", "data.train=digits.npz"]
-    options += ["--set", "data.scaling=none", "--set", "classifier.epochs=15"]
+    options += ["--set", "data.scaling=none", "--set", "training.epochs=15"]
     options += ["--data-dir", tmp_path, "--out", tmp_path / "out"]
     done = run_mpi(2, *RUN, jobs / "digits.toml", *options)
     assert done.status == 0, done.err
@@ -433,8 +437,8 @@ def test_a_job_that_rank_0_cannot_hold_trains_on_all_ranks(run_mpi, tmp_path, sm
         x = np.clip(centres[y] + rng.normal(0, 40, (n, 64)), 0, 255)
         np.savez(tmp_path / name, x=x.astype(np.uint8), y=y)
     options = ["resources.memory_gib=0.0205", "data.label_column=", "embedding.n_components=32"]
-    options += ["data.train=train.npz", "data.test=test.npz", "classifier.batch_size=2048"]
-    options += ["classifier.epochs=1", "classifier.hidden=[[16]]", "output.figures=false"]
+    options += ["data.train=train.npz", "data.test=test.npz", "training.batch_size=2048"]
+    options += ["training.epochs=1", "classifier.hidden=[[16]]", "output.figures=false"]
     options = [word for option in options for word in ("--set", option)]
     done = run_mpi(2, *RUN, small_job(), "--out", tmp_path / "out", *options, timeout=180)
     assert done.status == 0, done.err

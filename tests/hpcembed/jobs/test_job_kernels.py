@@ -41,8 +41,11 @@ n_components = 8
 [classifier]
 hidden = [[12]]
 baseline = false
+
+[training]
 epochs = 1
 batch_size = 64
+learning_rate = 3e-3
 
 [output]
 figures = false
@@ -143,7 +146,7 @@ def test_a_study_and_a_search(comm, folder):
     assert len(digests) == 4
     found = folder / "found"
     request = Request(
-        folder / "job.toml", max_loss=60.0, seeds=3, overrides=("classifier.epochs=15",)
+        folder / "job.toml", max_loss=60.0, seeds=3, overrides=("training.epochs=15",)
     )
     assert run_compress(request, None, found, comm) == 0
     comm.Barrier()
@@ -168,10 +171,10 @@ def test_settings_and_refusals(comm, folder):
         with pytest.raises(ConfigError, match=message):
             load_job(job, [change])
     for changes, message in (
-        (["embedding.operator=assembled"], "embedding.operator = assembled is not for nystroem"),
+        (["embedding.engine=assembled"], "embedding.engine = assembled is not for nystroem"),
         (
-            ["embedding.method=kernel_pca", "embedding.operator=gram"],
-            "embedding.operator = gram is not for kernel_pca",
+            ["embedding.method=kernel_pca", "embedding.engine=gram"],
+            "embedding.engine = gram is not for kernel_pca",
         ),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -42,8 +42,11 @@ n_components = 8
 
 [classifier]
 hidden = [[16], [6]]
+
+[training]
 epochs = 4
 batch_size = 64
+learning_rate = 3e-3
 
 [output]
 figures = false
@@ -59,12 +62,15 @@ scaling = "standard"
 [embedding]
 method = "svd"
 n_components = 5
-operator = "matrix_free"
+engine = "matrix_free"
 
 [classifier]
 hidden = [[8]]
+
+[training]
 epochs = 3
 batch_size = 32
+learning_rate = 3e-3
 
 [output]
 figures = true
@@ -333,7 +339,7 @@ def test_the_smallest_number_of_singular_vectors(comm, folder):
         folder / "digits" / "job.toml",
         max_loss=40.0,
         seeds=2,
-        overrides=("classifier.epochs=12", "solver.reference=false"),
+        overrides=("training.epochs=12", "solver.reference=false"),
     )
     assert run_compress(request, None, out, comm) == 0
     comm.Barrier()
@@ -366,7 +372,7 @@ def test_a_search_on_an_embedding_that_is_not_linear(comm, folder, bent, monkeyp
         folder / "digits" / "job.toml",
         max_loss=90.0,
         seeds=2,
-        overrides=("classifier.epochs=1", "solver.reference=false"),
+        overrides=("training.epochs=1", "solver.reference=false"),
     )
     assert run_compress(request, None, out, comm) == 0
     comm.Barrier()

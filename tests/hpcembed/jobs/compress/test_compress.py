@@ -85,8 +85,11 @@ reference = false
 
 [classifier]
 hidden = [[64], [8]]
+
+[training]
 epochs = 10
 batch_size = 64
+learning_rate = 3e-3
 """
 
 COMPRESS = ["-m", "hpcembed", "compress"]

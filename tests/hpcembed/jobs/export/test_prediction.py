@@ -319,7 +319,7 @@ def test_errors_on_the_command_line_are_one_line(run_each, model, rows, tmp_path
 @pytest.mark.launch
 def test_export_on_the_command_line(run_mpi, tmp_path, request):
     jobs = request.config.rootpath / "jobs"
-    options = ["--set", "classifier.epochs=2", "--set", "output.figures=false"]
+    options = ["--set", "training.epochs=2", "--set", "output.figures=false"]
     options += ["--set", "classifier.hidden=[[12], [20]]"]
     done = run_mpi(2, "-m", "hpcembed", "run", jobs / "digits.toml", "--out", "r", *options)
     assert done.status == 0, done.err

@@ -30,7 +30,7 @@ def run(tmp_path_factory, request):
     out = tmp_path_factory.mktemp("run") / "out"
     job = prepare(
         request.config.rootpath / "jobs" / "digits.toml",
-        ["classifier.hidden=['low', [12]]", "classifier.epochs=20", "output.figures=false"],
+        ["classifier.hidden=['low', [12]]", "training.epochs=20", "output.figures=false"],
         None,
         out,
         MPI.COMM_SELF,
@@ -263,7 +263,7 @@ def test_a_model_that_cannot_be_written_does_not_fail_the_run(tmp_path, request,
     monkeypatch.setattr("hpcembed.jobs.results._log.warning", lambda *words: warned.append(words))
     job = prepare(
         request.config.rootpath / "jobs" / "digits.toml",
-        ["classifier.epochs=1", "classifier.baseline=false", "output.figures=false"],
+        ["training.epochs=1", "classifier.baseline=false", "output.figures=false"],
         None,
         tmp_path / "out",
         MPI.COMM_SELF,

@@ -36,10 +36,12 @@ n_components = 4
 
 [classifier]
 hidden = [[12]]
+baseline = false
+
+[training]
 epochs = 40
 learning_rate = 0.02
 batch_size = 32
-baseline = false
 
 [output]
 figures = false

@@ -2,10 +2,10 @@
 
 import pytest
 
-from hpcembed.jobs.configuration import to_toml
 from hpcembed.jobs.study.settings import image_shape, job_of, load_study
 from hpcembed.networks.training.recipe import RECIPES
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.settings import to_toml
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ def test_it_is_written_and_read_back(study, tmp_path):
 
 
 def test_the_embedding_is_handed_on(study, tmp_path):
-    text = '[embedding]\nmethod = "svd"\noperator = "block"\n[study]\ndimensions = [3, 7]\n'
+    text = '[embedding]\nmethod = "svd"\nengine = "block"\n[study]\ndimensions = [3, 7]\n'
     loaded = load_study(study(text))
     job = job_of(loaded)
-    assert (job.embedding.method, job.embedding.operator) == ("svd", "block")
+    assert (job.embedding.method, job.embedding.engine) == ("svd", "block")
     assert job.embedding.n_components == 7
     path = tmp_path / "again.toml"
     path.write_text(to_toml(loaded))
@@ -73,7 +73,7 @@ def test_the_embedding_is_handed_on(study, tmp_path):
     [
         ("[study]\nseed = 3\n", "unknown key study.seed; did you mean study.seeds|seeds"),
         ("[study]\nseeds = 0\n", "study.seeds must lie between 1 and 10000"),
-        ("[study]\ndimensions = [0]\n", "study.dimensions must be at least 1"),
+        ("[study]\ndimensions = [0]\n", r"study.dimensions must lie between 1 and 2\^20, got 0"),
         ("[study]\nnetworks = []\n", "study.networks must name one"),
         ('[study]\nnetworks = ["tiny"]\n', "study.networks: 'tiny' is not one of large"),
         ("[study]\nembeddings = []\n", "study.embeddings must name one"),
@@ -81,7 +81,7 @@ def test_the_embedding_is_handed_on(study, tmp_path):
         ("[study]\nmargin = -1\n", "study.margin must not be negative"),
         ("[study]\nconfidence = 1.0\n", "study.confidence must lie between 0 and 1"),
         ('[study]\nrecipe = "own"\n', "'own' is not one of default, published"),
-        ("[training]\nepochs = 0\n", "training.epochs must be at least 1"),
+        ("[training]\nepochs = 0\n", r"training.epochs must lie between 1 and 2\^31 - 1, got 0"),
         ("[training]\ndropout = [0.1, 0.2, 0.3]\n", "3 numbers for 2 hidden layers"),
         ("[training.published]\nepoch = 1\n", "unknown key epoch; did you mean epochs"),
         ("[training.own]\nepochs = 1\n", "unknown key training.own"),

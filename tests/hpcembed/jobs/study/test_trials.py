@@ -3,6 +3,7 @@
 import dataclasses
 from itertools import product
 
+import msgspec
 import pytest
 
 from hpcembed.jobs.study.trials import Cell, digest, divide, plan_units
@@ -63,6 +64,6 @@ def test_a_digest_tells_what_decides_the_result():
         digest(dataclasses.replace(cell, **change), recipe, DATA)
         for change in ({"seed": 1}, {"n_inputs": 6}, {"hidden": (32,)}, {"input": "whitened"})
     }
-    others.add(digest(cell, dataclasses.replace(recipe, epochs=16), DATA))
+    others.add(digest(cell, msgspec.structs.replace(recipe, epochs=16), DATA))
     others.add(digest(cell, recipe, DATA | {"mean": "1.1e+00"}))
     assert len(others | {name}) == 7

@@ -1,22 +1,22 @@
 """Networks trained together are those that would have been trained alone."""
 
-import dataclasses
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from hpcembed.networks.training.batch import Member, train_batch
 from hpcembed.networks.training.evaluation import predict_logits
-from hpcembed.networks.training.recipe import RECIPES, ClassifierConfig, Recipe
+from hpcembed.networks.training.recipe import RECIPES, Recipe
 from hpcembed.networks.training.stack import Stack
 from hpcembed.networks.training.stack_training import Dropout
 from hpcembed.networks.training.training import Samples, TrainingError, train_classifier
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.settings import build
 
-CONFIG = ClassifierConfig(epochs=4, batch_size=64, learning_rate=1e-2, device="cpu")
-RECIPE = Recipe.of(CONFIG)
+RECIPE = Recipe(epochs=4, batch_size=64, learning_rate=1e-2)
 K, CLASSES = 6, 3
 
 
@@ -46,8 +46,8 @@ ALL = [Member(seed, k) for seed, k in product((3, 5), (1, 4, 6))]
 @pytest.mark.parametrize("hidden", [(), (9,), (12, 7)])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_as_a_single_training(members, hidden, smoothing):
-    config = dataclasses.replace(CONFIG, label_smoothing=smoothing)
-    together = batch(members, Recipe.of(config), hidden)
+    recipe = replace(RECIPE, label_smoothing=smoothing)
+    together = batch(members, recipe, hidden)
     train, test = blobs(450, 0), blobs(200, 1)
     for position, (member, outcome) in enumerate(zip(members, together.outcomes, strict=True)):
         alone = train_classifier(
@@ -55,9 +55,10 @@ def test_as_a_single_training(members, hidden, smoothing):
             Samples(test.inputs[:, : member.n_inputs], test.labels),
             CLASSES,
             hidden,
-            dataclasses.replace(config, seed=member.seed),
+            recipe,
             input_name="embedded",
             threads=1,
+            seed=member.seed,
         )
         said = logits(together, position, member.n_inputs)
         expected = predict_logits(alone.model, blobs(50, 2).inputs[:, : member.n_inputs])
@@ -89,7 +90,7 @@ def test_as_a_single_training(members, hidden, smoothing):
     ],
 )
 def test_company_changes_nothing_but_rounding(change):
-    recipe = dataclasses.replace(RECIPE, **change)
+    recipe = replace(RECIPE, **change)
     together = batch(ALL, recipe)
     for position, member in enumerate(ALL):
         alone = batch([member], recipe)
@@ -150,9 +151,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
 
 
 def test_patience_leaves_a_network_at_its_best():
-    recipe = dataclasses.replace(
-        RECIPE, patience=2, epochs=40, schedule="constant", learning_rate=0.1
-    )
+    recipe = replace(RECIPE, patience=2, epochs=40, schedule="constant", learning_rate=0.1)
     stopped = batch(ALL, recipe)
     best = [outcome.best_epoch for outcome in stopped.outcomes]
     assert max(best) < 38
@@ -165,13 +164,13 @@ def test_patience_leaves_a_network_at_its_best():
 
 
 def test_last_epoch_is_kept_where_the_recipe_says_so():
-    recipe = dataclasses.replace(RECIPE, keep="last", schedule="constant", learning_rate=0.1)
+    recipe = replace(RECIPE, keep="last", schedule="constant", learning_rate=0.1)
     assert {outcome.best_epoch for outcome in batch(ALL, recipe).outcomes} == {4}
 
 
 def test_refit_validates_without_and_tests_with_the_rows_held_out():
-    recipe = dataclasses.replace(RECIPE, keep="last", refit=True)
-    once = batch(ALL, dataclasses.replace(recipe, refit=False)).outcomes
+    recipe = replace(RECIPE, keep="last", refit=True)
+    once = batch(ALL, replace(recipe, refit=False)).outcomes
     twice = batch(ALL, recipe)
     for first, second in zip(once, twice.outcomes, strict=True):
         assert second.validation_accuracy == first.validation_accuracy
@@ -189,7 +188,7 @@ def test_one_mean_for_all_columns_is_for_one_width():
 
 
 def test_loss_that_explodes_names_the_network():
-    recipe = dataclasses.replace(RECIPE, learning_rate=1e38, schedule="constant", weight_decay=0.0)
+    recipe = replace(RECIPE, learning_rate=1e38, schedule="constant", weight_decay=0.0)
     with pytest.raises(TrainingError, match=r"on 6 inputs with seed 9 became .* in epoch \d of 4"):
         batch([Member(9, 6)], recipe)
 
@@ -197,14 +196,16 @@ def test_loss_that_explodes_names_the_network():
 def test_recipes_refuse_what_no_training_can_use():
     for recipe in RECIPES.values():
         recipe.check("study.toml")
-    with pytest.raises(ConfigError, match=r"study.toml: training.dropout must lie in \[0, 1\)"):
-        dataclasses.replace(RECIPE, dropout=(0.1, 1.0)).check("study.toml")
+    with pytest.raises(ConfigError, match=r"study.toml: dropout must lie in \[0, 1\), got 1.0"):
+        build(Recipe, {"dropout": [0.1, 1.0]}, "study.toml")
+    with pytest.raises(ConfigError, match="dropout must hold a number"):
+        replace(RECIPE, dropout=()).check("study.toml")
     with pytest.raises(ConfigError, match="patience needs keep"):
-        dataclasses.replace(RECIPE, patience=3, keep="last").check("study.toml")
+        replace(RECIPE, patience=3, keep="last").check("study.toml")
     with pytest.raises(ConfigError, match="refit needs keep"):
-        dataclasses.replace(RECIPE, refit=True).check("study.toml")
+        replace(RECIPE, refit=True).check("study.toml")
     with pytest.raises(ConfigError, match="3 numbers for 2 hidden layers"):
-        batch(ALL, dataclasses.replace(RECIPE, dropout=(0.1, 0.2, 0.3)))
+        batch(ALL, replace(RECIPE, dropout=(0.1, 0.2, 0.3)))
 
 
 def test_rate_that_is_not_given_falls_with_the_width():
@@ -212,8 +213,8 @@ def test_rate_that_is_not_given_falls_with_the_width():
     assert recipe.peak_rate(()) == recipe.peak_rate((8, 64)) == 0.01
     assert recipe.peak_rate((32, 256)) == pytest.approx(0.005)
     assert RECIPES["published"].peak_rate((512,)) == 1e-3
-    given = dataclasses.replace(RECIPE, learning_rate=0.01)
-    chosen = dataclasses.replace(RECIPE, learning_rate=0.0)
+    given = replace(RECIPE, learning_rate=0.01)
+    chosen = replace(RECIPE, learning_rate=0.0)
     assert batch(ALL[:1], given).outcomes[0].train_loss == pytest.approx(
         batch(ALL[:1], chosen).outcomes[0].train_loss
     )

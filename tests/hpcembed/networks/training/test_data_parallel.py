@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse
 import torch
 from mpi4py import MPI
+from msgspec.structs import replace
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.networks.training import process_group
@@ -19,12 +20,12 @@ from hpcembed.networks.training.data_parallel import LocalSamples, train_data_pa
 from hpcembed.networks.training.holdout import local_holdout, stratified_holdout
 from hpcembed.networks.training.local_rows import EpochOrder, fit_local_scaling
 from hpcembed.networks.training.process_group import ContactLostError, share_out
-from hpcembed.networks.training.recipe import ClassifierConfig
+from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.samples import fit_scaling
 from hpcembed.networks.training.training import Samples, TrainingError, train_classifier
 from hpcembed.runtime.errors import ConfigError, InputError
 
-FAST = ClassifierConfig(epochs=3, batch_size=32, learning_rate=1e-2, device="cpu")
+FAST = Recipe(epochs=3, batch_size=32, learning_rate=1e-2)
 #: Shares of the rows: uneven, and one rank without any.
 SHARES = {1: (1.0,), 2: (0.7, 0.3), 3: (0.6, 0.0, 0.4)}
 
@@ -51,13 +52,23 @@ def everything(samples):
 def train(comm, config=FAST, data=None, test=None, name="embedded", **more):
     data, test = data or part(blobs(601, 0), comm), test or part(blobs(300, 1), comm)
     return train_data_parallel(
-        data, test, 3, (16, 8), config, comm, input_name=name, threads=1, **more
+        data,
+        test,
+        3,
+        (16, 8),
+        config,
+        comm,
+        input_name=name,
+        threads=1,
+        **{"device": "cpu", **more},
     )
 
 
 def gathered(config=FAST, name="embedded"):
     data, test = blobs(601, 0), blobs(300, 1)
-    return train_classifier(data, test, 3, (16, 8), config, input_name=name, threads=1)
+    return train_classifier(
+        data, test, 3, (16, 8), config, input_name=name, threads=1, device="cpu"
+    )
 
 
 def weights(trained):
@@ -68,7 +79,7 @@ def weights(trained):
 @pytest.mark.parametrize("name", ["embedded", "full"])
 def test_equal_batches_give_the_gathered_network(comm, name):
     # One batch of all rows: the orders differ, the batches do not.
-    config = dataclasses.replace(FAST, batch_size=1000, epochs=6)
+    config = replace(FAST, batch_size=1000, epochs=6)
     expected, found = gathered(config, name), train(comm, config, name=name)
     first = expected.report.history[0].train_loss
     assert found.report.history[0].train_loss == pytest.approx(first, rel=1e-6)
@@ -103,7 +114,7 @@ def test_any_number_of_ranks_takes_the_same_steps(comm):
 
 @pytest.mark.mpi
 def test_accuracy_is_that_of_gathered_training(comm):
-    config = dataclasses.replace(FAST, epochs=8, dropout=0.1)
+    config = replace(FAST, epochs=8, dropout=(0.1,))
     found = train(comm, config).report
     expected = gathered(config).report
     assert found.test_accuracy == pytest.approx(expected.test_accuracy, abs=0.04)
@@ -173,10 +184,10 @@ def test_split_scaling_and_batches_are_those_of_all_rows(comm):
 @pytest.mark.mpi
 def test_a_loss_that_is_not_finite_on_one_rank_stopseverything(comm):
     mine = part(blobs(601, 0), comm)
-    config = dataclasses.replace(FAST, input_scaling="none")
+    config = replace(FAST, input_scaling="none")
     if comm.rank == 0:
         mine.inputs[0] = np.finfo(np.float32).max  # finite, what the network makes of it is not
-    with pytest.raises(TrainingError, match=r"in epoch \d of 3: lower classifier.learning") as met:
+    with pytest.raises(TrainingError, match=r"in epoch \d of 3: lower training.learning") as met:
         train(comm, config, data=mine)
     assert len(set(comm.allgather(str(met.value)))) == 1
 
@@ -229,7 +240,7 @@ def test_torch_without_gloo_and_too_few_gpus_are_one_line(comm, monkeypatch):
             train(comm)
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="cuda with a network trained data-parallel"):
-            train(comm, dataclasses.replace(FAST, device="cuda"))
+            train(comm, device="cuda")
 
 
 def test_every_rank_gets_a_gpu_of_its_own():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpcembed.networks.training.evaluation import predict_logits
-from hpcembed.networks.training.recipe import ClassifierConfig
+from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.saving import load_classifier, save_classifier
 from hpcembed.networks.training.training import Samples, train_classifier
 from hpcembed.runtime.errors import InputError
@@ -16,8 +16,8 @@ def trained():
     labels = np.arange(90) % 3
     inputs = (rng.standard_normal((90, 4)) + labels[:, None]).astype(np.float32)
     samples = Samples(inputs, labels)
-    config = ClassifierConfig(epochs=2, dropout=0.2, device="cpu")
-    return train_classifier(samples, samples, 3, (6, 5), config, input_name="full", threads=1)
+    recipe = Recipe(epochs=2, learning_rate=3e-3, dropout=(0.2,))
+    return train_classifier(samples, samples, 3, (6, 5), recipe, input_name="full", threads=1)
 
 
 def test_round_trip_gives_identical_logits(trained, tmp_path):
