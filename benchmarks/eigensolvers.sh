@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes the tables and pictures of docs/eigensolvers:
+# Makes the tables, records and profiles of docs/eigensolvers:
 #
 #   benchmarks/eigensolvers.sh DATA_DIR [PART...]
 #
-# MIRAMns and SLEPc's Krylov-Schur at its default ncv and at 2k, 4k, 8k: small problems and the
-# Matrix Market files of DATA_DIR/matrices (`usual`), operators of 50,000 to 300,000 rows on one rank
-# and on two (`large-1`, `large-2`), and three that take long, once each (`hard-k32`, `hard-la`). One BLAS thread a
-# rank; nothing else should run. Some 20 minutes on two cores; PART... makes some parts only.
+# MIRAMns and SLEPc's Krylov-Schur on small problems and the Matrix Market files of DATA_DIR/matrices
+# (`usual`), on operators of 50,000 to 300,000 rows on one rank and on two (`large-1`, `large-2`),
+# and on three hard problems, once each (`hard-k32`, `hard-la`). One BLAS thread per rank; nothing
+# else should run on the machine. Takes about 20 minutes on two cores; with PART... only those parts.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 data=${1:?benchmarks/eigensolvers.sh DATA_DIR [PART...]}
@@ -25,7 +25,7 @@ large=("random-graph:n=300000" "block-graph:n=120000" "power-law-graph:n=120000"
     "sparse-covariance:rows=200000,columns=50000")
 hard=("laplacian-2d:nx=500,ny=500")
 
-# part NAME RANKS ARGUMENTS...: one run of the benchmark, its tables and profiles into the documents
+# part NAME RANKS ARGUMENTS...: run the benchmark once and copy its results to the documentation
 part() {
     local name=$1 ranks=$2
     shift 2

@@ -1,12 +1,12 @@
-"""Who is converged: the components of a run, or eigenvectors published as bare triplets?
+"""Convergence of the components of a run, and of published eigenvectors.
 
     python benchmarks/published_subspaces.py RUN_FOLDER REFERENCE.mtx --data-dir DATA
 
-Reads the run's data again, forms its covariance densely with numpy (one process), and prints for
-both sets of vectors the largest residual over the largest eigenvalue and the loss of orthogonality,
-and the sine of the largest angle between the two subspaces and to LAPACK's. Then for the published
-ones the sine for each number of leading vectors: at which k their projections were those of the
-dominant subspace. A study's folder serves as well as a run's.
+Reads the data of the run again, forms its dense covariance with numpy in one process, and prints
+for both sets of vectors the largest residual over the largest eigenvalue, the loss of
+orthogonality, and the sine of the largest angle to LAPACK's subspace and to the other one. For the
+published vectors it also prints the sine for each number k of leading vectors, which shows the k
+up to which they span the dominant subspace. The folder may also be that of a study.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hpcembed.jobs.study.settings import load_study
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder that `hpcembed run` left")
+    parser.add_argument("run", type=Path, help="folder of `hpcembed run` or `hpcembed study`")
     parser.add_argument("reference", type=Path, help="published eigenvectors, one per column")
     parser.add_argument("--data-dir", type=Path, required=True)
     arguments = parser.parse_args()
@@ -54,14 +54,14 @@ def main() -> None:
 
 
 def leading_sines(C: np.ndarray, W: np.ndarray) -> dict[int, float]:
-    """Sine of the largest angle between the first k columns of W and the dominant subspace of C."""
+    """Return for each k the sine of the angle of k columns of W to the dominant subspace of C."""
     d, k = W.shape
     exact = scipy.linalg.eigh(C, subset_by_index=(d - k, d - 1))[1][:, ::-1]
     return {i: largest_sine(exact[:, :i], W[:, :i]) for i in range(1, k + 1)}
 
 
 def covariance(folder: Path, data_dir: Path) -> np.ndarray:
-    """Covariance of the training rows of a run's or a study's folder."""
+    """Return the covariance of the training rows of the folder of a run or a study."""
     if (folder / "study.toml").exists():
         config = load_study(folder / "study.toml").data
     else:
@@ -73,7 +73,7 @@ def covariance(folder: Path, data_dir: Path) -> np.ndarray:
 
 
 def largest_sine(X: np.ndarray, Y: np.ndarray) -> float:
-    """Sine of the largest angle between two column spaces; X is orthonormal."""
+    """Return the sine of the largest angle between two column spaces; X is orthonormal."""
     Q, _ = np.linalg.qr(Y)
     return float(scipy.linalg.svdvals(Q - X @ (X.T @ Q))[0])
 

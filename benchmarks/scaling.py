@@ -1,15 +1,16 @@
-"""Strong and weak scaling of a PCA: operator, solve, project; what was sent; where it will stop.
+"""Strong and weak scaling of a PCA: times of its stages, messages, and predicted limits.
 
     python benchmarks/scaling.py [--ranks 1 2 4] [--rows 50000 --features 3072 --k 50]
                                  [--data cifar10 --data-dir DATA] [--engine block] [--repeats 3]
                                  [--mpiexec "mpiexec --bind-to none"] [--page docs/scaling.md]
                                  [--alpha 1.5e-6 --bandwidth 12e9 --overhead 2e-6] [--note TEXT]
 
-Starts mpiexec itself, once for each number of ranks, one BLAS thread each. Figures are medians over
-the repeats, of the slowest rank, after one run that warms up. Generated rows (a power-law spectrum
-with noise, float32) do not depend on the number of ranks. Weak scaling has as many rows on every
-rank as strong scaling has on each of the most. Prints tables, writes scaling.json with --json, and
-the page with --page. Nothing else should run; more ranks than cores measure the scheduler.
+The script starts mpiexec once for each number of ranks, with one BLAS thread per rank. Times are
+medians over the repeats, of the slowest rank, after a run that is not timed. Generated rows (a
+power-law spectrum with noise, float32) do not depend on the number of ranks. In weak scaling every
+rank has as many rows as in strong scaling on the most ranks. Prints tables, writes the runs with
+--json and the page with --page. Nothing else should run on the machine; with more ranks than cores
+the times are those of the scheduler.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def parsed() -> argparse.Namespace:
 
 
 def launched(arguments: argparse.Namespace, task: dict, P: int) -> dict:
-    """One run under mpiexec."""
+    """Run once under mpiexec."""
     command = [*shlex.split(arguments.mpiexec), "-n", str(P), sys.executable, __file__]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     print(f"{P} rank(s), {task['rows']} rows", file=sys.stderr, flush=True)
@@ -100,7 +101,7 @@ def launched(arguments: argparse.Namespace, task: dict, P: int) -> dict:
 
 
 def work_of(run: dict) -> Work:
-    """The model's terms from a run on one rank."""
+    """Return the terms of the model from a run on one rank."""
     serial = min(run["projected_s"], run["other_s"])
     return Work(
         rows=run["rows"],
@@ -130,7 +131,7 @@ def worker(task: dict) -> None:
     passes: list[tuple[int, float, float]] = []
 
     class Recorded(CovariancePasses):
-        """Notes columns, seconds and seconds without messages of each product."""
+        """Records columns, seconds and seconds without messages of each product."""
 
         def mult_block(self, V, product):
             comm.Barrier()
@@ -188,7 +189,7 @@ def worker(task: dict) -> None:
 
 
 def own_rows(task: dict, comm):
-    """This rank's rows, float32."""
+    """Return this rank's rows in float32."""
     import numpy as np
 
     from hpcembed.runtime.ranks import ownership_range
@@ -210,7 +211,7 @@ def own_rows(task: dict, comm):
     noise = np.float32(np.sqrt(0.1 * spectrum.sum() / d))
     rows = np.empty((last - first, d), dtype=np.float32)
     for block in range(first // BLOCK, -(-last // BLOCK)):
-        rng = np.random.default_rng([1, block])  # of the block, whoever has it
+        rng = np.random.default_rng([1, block])  # the same block on any rank
         made = rng.standard_normal((BLOCK, rank), dtype=np.float32) @ planted
         made += noise * rng.standard_normal((BLOCK, d), dtype=np.float32)
         start = block * BLOCK
@@ -220,19 +221,19 @@ def own_rows(task: dict, comm):
 
 
 def stamp(comm) -> float:
-    """Time at which all ranks are here."""
+    """Return the time after a barrier."""
     comm.Barrier()
     return time.perf_counter()
 
 
 def slowest(comm, sample: dict) -> dict:
-    """The largest over ranks; for work without messages too, as the others wait for it."""
+    """Return the largest times over all ranks, which wait for the slowest one."""
     gathered = comm.allgather(sample)
     return {name: max(one[name] for one in gathered) for name in sample}
 
 
 def projected_seconds(sizes: list[int]) -> float:
-    """Seconds of the dense problems that one rank solves for all."""
+    """Return the seconds of the dense problems, which one rank solves for all."""
     import numpy as np
 
     taken = {}

@@ -59,15 +59,15 @@ def page(runs: dict, work: Work, weak: Work, network: Network, *, note: str = ""
     """
     first = runs["strong"][0]
     large = work.scaled(LARGE)
-    parts = ["# Where PCA stops scaling, and why", ""]
+    parts = ["# Limits of the scaling of PCA", ""]
     parts += ["Made by `benchmarks/scaling.py`; do not edit.", ""]
     parts += [note, ""] if note else []
     parts += ["## Measured", "", measured_tables(runs), ""]
     parts += [
         "Seconds are medians, of the slowest rank, one BLAS thread each; messages are what the",
-        "products took beyond their arithmetic, waiting included.",
+        "products took beyond their arithmetic, including the time in which ranks wait.",
         "",
-        "## Counted",
+        "## Messages",
         "",
         *_counted(first, work),
         "",
@@ -82,7 +82,7 @@ def page(runs: dict, work: Work, weak: Work, network: Network, *, note: str = ""
         *_predicted(f"Strong, {work.rows} x {work.features}", work, network, weak=False),
         *_predicted(f"Strong, {large.rows} x {large.features}", large, network, weak=False),
         *_predicted(f"Weak, {weak.rows} rows on each rank", weak, network, weak=True),
-        "## Where it stops",
+        "## Limits",
         "",
         *_limits(work, network),
         *_limits(large, network),
@@ -133,8 +133,8 @@ def _limits(work: Work, network: Network) -> list[str]:
     useful, fastest = strong_limits(work, network, collective=True)
     why = NAMES[predicted(work, network, 2 * useful, collective=True).largest]
     return [
-        f"* {work.rows} x {work.features}: half of the ranks are wasted beyond {useful} ranks, and",
-        f"  beyond {fastest} more ranks take longer. What takes longest there is {why}.",
+        f"* {work.rows} x {work.features}: the efficiency is below 50 % beyond {useful} ranks, and",
+        f"  more than {fastest} ranks take longer. The largest cost there is {why}.",
     ]
 
 
@@ -146,8 +146,8 @@ def _weak_limits(weak: Work, network: Network) -> list[str]:
             f"* With {weak.rows} rows on each rank the time does not double up to {most} ranks."
         ]
     return [
-        f"* With {weak.rows} rows on each rank the time doubles beyond {most} ranks, where {why}",
-        "  takes longest.",
+        f"* With {weak.rows} rows on each rank the time doubles beyond {most} ranks, where the",
+        f"  largest cost is {why}.",
     ]
 
 

@@ -4,10 +4,10 @@
                                 [--repeats 3] [--mpiexec "mpiexec --bind-to none"]
                                 [--set SECTION.KEY=VALUE]
 
-A layout RxT is R ranks with T BLAS threads each; a launcher that binds ranks to cores must be told
-not to (Open MPI: --bind-to none). Every figure is the median over the repeats, of the slowest rank;
-the train column is that of two epochs of the 32-32 network on both inputs, unless --set says
-otherwise. A run that is not certified is not timed: the script stops. Nothing else should run.
+A layout RxT has R ranks with T BLAS threads each. The launcher must not bind ranks to cores (Open
+MPI: --bind-to none). Every number is the median over the repeats, of the slowest rank; by default
+the train column is the time of two epochs of the 32-32 network on both inputs. A run that is not
+certified ends the script. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -22,40 +22,29 @@ import sys
 import tempfile
 from pathlib import Path
 
+from miramns.bench.harness.tables import markdown_row, markdown_table
+
 JOBS = Path(__file__).resolve().parents[1] / "jobs"
 STAGES = ("read", "operator", "solve", "project", "gather")
 
-#: Without --set, only the smallest network is trained, and briefly: training is not the subject.
+#: Default of --set: a short training of the smallest network.
 BRIEF = ('classifier.hidden=["very_low"]', "training.epochs=2")
 
 
 def run_once(arguments: argparse.Namespace, job: str, ranks: int, threads: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        command = [
-            *shlex.split(arguments.mpiexec),
-            "-n",
-            str(ranks),
-            sys.executable,
-            "-m",
-            "hpcembed",
-            "run",
-            str(JOBS / f"{job}.toml"),
-            "--data-dir",
-            str(arguments.data_dir),
-            "--out",
-            str(out),
-            "--set",
-            "output.figures=false",
-        ]
-        for override in arguments.overrides or BRIEF:
+        command = [*shlex.split(arguments.mpiexec), "-n", str(ranks), sys.executable, "-m"]
+        command += ["hpcembed", "run", str(JOBS / f"{job}.toml"), "--out", str(out)]
+        command += ["--data-dir", str(arguments.data_dir)]
+        for override in ("output.figures=false", *(arguments.overrides or BRIEF)):
             command += ["--set", override]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(
-                f"{job} on {ranks} x {threads}: not timed, exit status "
-                f"{done.returncode}\n{done.stderr[-2000:]}"
+                f"{job} on {ranks} x {threads}: exit status {done.returncode}\n"
+                f"{done.stderr[-2000:]}"
             )
         return json.loads((out / "run.json").read_text())
 
@@ -70,8 +59,8 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     arguments = parser.parse_args()
 
-    print(f"| job | ranks x threads | {' | '.join(STAGES)} | Krylov-Schur | train | peak MiB |")
-    print(f"|---|---|{'---|' * (len(STAGES) + 3)}")
+    headings = ["job", "ranks x threads", *STAGES, "Krylov-Schur", "train", "peak MiB"]
+    print("\n".join(markdown_table(headings, [])))
     for job in arguments.jobs:
         for layout in arguments.layouts:
             ranks, threads = map(int, layout.split("x"))
@@ -83,10 +72,7 @@ def main() -> None:
             networks = [sum(one["train_seconds"] for one in run["classifiers"]) for run in runs]
             peaks = runs[0]["environment"]["peak_bytes_per_rank"]
             peak = ", ".join(f"{peak / 2**20:.0f}" for peak in peaks)
-            print(
-                f"| {job} | {layout} | {' | '.join(cells)} | {_median(networks)} | {peak} |",
-                flush=True,
-            )
+            print(markdown_row([job, layout, *cells, _median(networks), peak]), flush=True)
 
 
 def _median(values: object) -> str:

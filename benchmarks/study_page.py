@@ -1,11 +1,11 @@
-"""Write docs/study.md out of finished studies: what was reached, beside what was published.
+"""Write docs/study.md from finished studies: accuracies reached, and published ones.
 
     python benchmarks/study_page.py RESULTS --data-dir DATA --out docs
 
-RESULTS holds folders named DATASET-RECIPE that `hpcembed study` left (mnist-default,
-mnist-published, ...). Nothing is typed by hand: every number is read from their `study.json`, the
-published ones from `reference/published_accuracy.json` under DATA, and the convergence of the
-published eigenvectors is measured here.
+RESULTS holds the folders of `hpcembed study`, named DATASET-RECIPE (mnist-default,
+mnist-published, ...). The numbers are read from their `study.json`, the published ones from
+`reference/published_accuracy.json` under DATA; the convergence of the published eigenvectors is
+measured by this script.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hpcembed.data.tables.matrix_market import read_matrix
 from hpcembed.jobs.report import markdown_table, percent, points
 
 SETS = ("mnist", "cifar10", "date_fruit", "fetal_health")
-#: Accuracies that were to be reached: data set, network, k, accuracy, the published one.
+#: Target accuracies: data set, network, k, target, published accuracy.
 TARGETS = (
     ("mnist", "32-32", 50, 0.970, 0.955),
     ("mnist", "32-32", 20, 0.960, 0.939),
@@ -35,13 +35,13 @@ TARGETS = (
     ("cifar10", "64-64", 50, 0.510, 0.476),
     ("cifar10", "32-32", 50, 0.490, 0.437),
 )
-#: Sine beyond which a published subspace counts as not converged.
+#: Largest sine of a converged published subspace.
 CONVERGED = 0.01
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path, help="folder of the studies' folders")
+    parser.add_argument("results", type=Path, help="folder that holds the folders of the studies")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--note", default="", help="a sentence about the runs")
@@ -68,11 +68,11 @@ def main() -> None:
     (arguments.out / "study.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-HEAD = """# What the compression studies found
+HEAD = """# Results of the compression studies
 
 Made by `benchmarks/study_page.py` from the folders of `hpcembed study jobs/study_*.toml`.
 Accuracies are means over seeds with their standard deviation; differences are paired by seed and
-stand with their 95 % Student-t interval, in points. Each k, and the smallest model, was chosen on
+have their 95 % Student-t interval, in points. Each k, and the smallest model, was chosen on
 validation rows; test rows were read once for each trained network. Published: Petit, Li, Emad,
 Dongarra, E2IDEP (ScalAH 2025), and the poster by Petit, Li and Emad; one seed each."""
 
@@ -88,57 +88,53 @@ def compression_table(studies: dict[Any, Any], published: dict[str, Any]) -> str
         seconds = sum(
             study["seconds"].get(stage, 0.0) for stage in ("operator", "solve", "project")
         )
-        whole, before = model["train_seconds"] + seconds, base["train_seconds"]
-        rows.append(
-            (
-                name,
-                f"{d:,} -> {model['n_inputs']} ({d / model['n_inputs']:.1f}x)",
-                f"{base['hidden']} -> {model['hidden']}",
-                f"{base['parameters']:,} -> {model['parameters']:,} "
-                f"({base['parameters'] / model['parameters']:.1f}x)",
-                f"{model['parameters_with_projection']:,} "
-                f"({base['parameters'] / model['parameters_with_projection']:.1f}x)",
-                f"{before:.2f} -> {whole:.2f} ({before / whole:.1f}x)",
-                f"{percent(base['test_mean'], base['test_deviation'])} -> "
-                f"{percent(model['test_mean'], model['test_deviation'])}",
-                interval(one["test_difference"]),
-                f"{study['study']['margin']:g}",
-                "yes" if one["holds"] else "no",
-            )
-        )
+        projected = model["parameters_with_projection"]
+        rows.append((
+            name,
+            change(d, model["n_inputs"], ","),
+            f"{base['hidden']} -> {model['hidden']}",
+            change(base["parameters"], model["parameters"], ","),
+            f"{projected:,} ({base['parameters'] / projected:.1f}x)",
+            change(base["train_seconds"], model["train_seconds"] + seconds, ".2f"),
+            f"{percent(base['test_mean'], base['test_deviation'])} -> "
+            f"{percent(model['test_mean'], model['test_deviation'])}",
+            interval(one["test_difference"]),
+            f"{study['study']['margin']:g}",
+            "yes" if one["holds"] else "no",
+        ))  # fmt: skip
     radar = published["poster_radar"]
     base, model = radar["baseline"], radar["embedding"]
-    rows.append(
-        (
-            "radar, as published",
-            f"{base['input_dim']} -> {model['input_dim']} "
-            f"({base['input_dim'] / model['input_dim']:.1f}x)",
-            f"{short(base['network'])} -> {short(model['network'])}",
-            f"{base['parameters']:,} -> {model['parameters']:,} "
-            f"({base['parameters'] / model['parameters']:.1f}x)",
-            "-",
-            f"{base['train_seconds']} -> {model['train_seconds']} "
-            f"({base['train_seconds'] / model['train_seconds']:.1f}x)",
-            f"{percent(base['test_accuracy'])} -> {percent(model['test_accuracy'])}",
-            points(model["test_accuracy"] - base["test_accuracy"]),
-            "-",
-            "-",
-        )
-    )
+    rows.append((
+        "radar, as published",
+        change(base["input_dim"], model["input_dim"]),
+        f"{short(base['network'])} -> {short(model['network'])}",
+        change(base["parameters"], model["parameters"], ","),
+        "-",
+        change(base["train_seconds"], model["train_seconds"]),
+        f"{percent(base['test_accuracy'])} -> {percent(model['test_accuracy'])}",
+        points(model["test_accuracy"] - base["test_accuracy"]),
+        "-",
+        "-",
+    ))  # fmt: skip
     headings = (
         "data set", "inputs", "network", "parameters", "with the projection",
         "seconds, embedding included", "test %", "difference", "margin", "kept on validation rows",
     )  # fmt: skip
     text = (
-        "The baseline is the best network on all features by validation accuracy; the model the "
-        "one with the fewest numbers (projection counted) that keeps within the margin of it. "
-        "Radar was not run here: its row is the poster's."
+        "The baseline is the best network on all features by validation accuracy; the model is the "
+        "one with the fewest parameters (projection included) whose accuracy is within the margin. "
+        "Radar was not run; its row is that of the poster."
     )
     return f"{text}\n\n{markdown_table(headings, rows, 3)}"
 
 
+def change(before: float, after: float, form: str = "") -> str:
+    """Return both numbers and their ratio."""
+    return f"{before:{form}} -> {after:{form}} ({before / after:.1f}x)"
+
+
 def short(network: str) -> str:
-    """Hidden layers of a network written with its inputs and classes."""
+    """Return the hidden layers of a network that is written with its inputs and classes."""
     return "-".join(network.split("-")[1:-1])
 
 
@@ -183,21 +179,15 @@ def smallest_table(studies: dict[Any, Any], published: dict[str, Any]) -> str:
             if one["input"] != "spectral":
                 continue
             size = next((key for key, w in hidden.items() if dashed(w) == one["hidden"]), None)
-            rows.append(
-                (
-                    name,
-                    recipe,
-                    one["hidden"],
-                    studied(study, one["hidden"]),
-                    f"{one['n_inputs']}" if one["holds"] else "none",
-                    "yes" if one["confirmed"] else "no",
-                    f"{study['study']['margin']:g}",
-                    first_reached(published["sets"][name], size),
-                )
-            )
+            rows.append((
+                name, recipe, one["hidden"], studied(study, one["hidden"]),
+                f"{one['n_inputs']}" if one["holds"] else "none",
+                "yes" if one["confirmed"] else "no", f"{study['study']['margin']:g}",
+                first_reached(published["sets"][name], size),
+            ))  # fmt: skip
     text = (
         "Ours: the smallest k studied at which the lower end of the interval, on validation rows, "
-        'is above minus the margin; "test agrees" when that of the test rows is too. Published: '
+        'is above minus the margin; "test agrees" if that of the test rows is too. Published: '
         "the smallest k whose accuracy was at least that of the same network on all features; one "
         "seed, on test rows."
     )
@@ -244,16 +234,16 @@ def reproduction(
             bad = [k for k, sine in found.items() if sine > CONVERGED]
             worst = max(found, key=lambda k: found[k])
             sines.append(f"{name}: largest {found[worst]:.0e}, at k = {worst}")
-        cells = [p for p in study["points"] if p["published"] is not None]
-        judged = [p for p in cells if p["input"] == "full" or p["n_inputs"] not in bad]
-        below = [p for p in judged if p["test_mean"] < p["published"] - 0.01]
-        share = 1.0 - len(below) / len(judged)
+        settings = [p for p in study["points"] if p["published"] is not None]
+        compared = [p for p in settings if p["input"] == "full" or p["n_inputs"] not in bad]
+        below = [p for p in compared if p["test_mean"] < p["published"] - 0.01]
+        share = 1.0 - len(below) / len(compared)
         rows.append(
             (
-                name, str(len(study["study"]["seeds"])), str(len(judged)),
-                f"{len(judged) - len(below)} ({100 * share:.0f} %)",
-                str(sum(p["published"] <= next_seed(p) for p in judged)),
-                str(len(cells) - len(judged)),
+                name, str(len(study["study"]["seeds"])), str(len(compared)),
+                f"{len(compared) - len(below)} ({100 * share:.0f} %)",
+                str(sum(p["published"] <= next_seed(p) for p in compared)),
+                str(len(settings) - len(compared)),
             )
         )  # fmt: skip
         lost += [
@@ -265,19 +255,21 @@ def reproduction(
             for p in below
         ]  # fmt: skip
     headings = (
-        "data set", "seeds", "cells compared", "within 1.0 point or above",
-        "not above one more seed", "not converged",
+        "data set", "seeds", "settings compared", "within 1.0 point or above",
+        "not above one more seed", "unconverged",
     )  # fmt: skip
     parts.append(
-        "Networks, epochs, batch size, dropout and optimiser as published; a cell is a network at "
-        "one k (or on all features). Published accuracies are of one seed: on 180 test rows (date "
-        "fruit) and 426 (fetal health) one seed alone varies by one to three points. So the cells "
-        "are also counted in which the published accuracy is not above the 95 % prediction "
-        "interval of one more seed of ours.\n\n" + markdown_table(headings, rows)
+        "Networks, epochs, batch size, dropout and optimiser as published; a setting is a network "
+        "at one k (or on all features). Published accuracies are of one seed: on 180 test rows "
+        "(date fruit) and 426 (fetal health) the accuracy of one seed varies by one to three "
+        "points. The page therefore also counts the settings in which the published accuracy is "
+        "not above the 95 % prediction interval of one more seed of hpcembed.\n\n"
+        + markdown_table(headings, rows)
     )
     parts.append(
         "Released eigenvectors, sine of the largest angle between their leading k and the dominant "
-        f"subspace ({'; '.join(sines)}). Beyond {CONVERGED} a cell counts as not converged."
+        f"subspace ({'; '.join(sines)}). A setting with a sine above {CONVERGED} counts as "
+        "unconverged."
     )
     if lost:
         headings = ("data set", "network", "k", "ours %", "published %", "difference")
@@ -286,7 +278,7 @@ def reproduction(
 
 
 def next_seed(point: dict[str, Any]) -> float:
-    """Upper end of the 95 % interval in which the accuracy of one more seed is expected."""
+    """Return the upper end of the 95 % prediction interval of the accuracy of one more seed."""
     n = point["n_seeds"]
     spread = scipy.special.stdtrit(n - 1, 0.975) * np.sqrt(1 + 1 / n)
     return float(point["test_mean"] + spread * point["test_deviation"])

@@ -1,21 +1,22 @@
-"""Seconds to train one compact network, beside the same recipe elsewhere, and many at a time.
+"""Time to train one compact network, or many together, and time of the same recipe in its peers.
 
     python benchmarks/training.py [--data-dir DATA] [--dimensions 50] [--hidden 32-32 64-64]
                                   [--together 10] [--epochs 15] [--repeats 5] [--threads 1]
 
-Peers, all in one run, one after the other in every repeat:
+Methods, one after the other in every repeat:
 
-  DataLoader      plain PyTorch: TensorDataset, shuffling DataLoader, autograd, AdamW as it comes
+  DataLoader      plain PyTorch: TensorDataset, shuffling DataLoader, autograd, default AdamW
   single          hpcembed.networks.training.train_classifier
   stack of one    hpcembed.networks.training.train_batch with one network
   stack of N      the same with N networks: seconds for each of them
-  MLPClassifier   scikit-learn, Adam, its own defaults otherwise: epochs until it has the validation
-                  accuracy that `single` ended with, less 0.1 points; "-" when 100 are not enough
+  MLPClassifier   scikit-learn with Adam and its defaults: seconds until it has the final validation
+                  accuracy of `single` less 0.1 points; "-" if 100 epochs do not suffice
 
-The first four have the same recipe (epochs, batch size, one-cycle AdamW, label smoothing), the same
-rows held out, and validate after every epoch. Inputs are the first components of MNIST (--data-dir
-is the folder above mnist/), or of a synthetic set of that size where none is given. Figures are
-medians over the repeats with the smallest and the largest. Nothing else should run.
+The first four have the same recipe (epochs, batch size, one-cycle AdamW, label smoothing) and the
+same validation rows, and validate after every epoch. Inputs are the first components of MNIST
+(--data-dir is the folder above mnist/), or of a synthetic set of that size without --data-dir.
+Times are medians over the repeats, with the smallest and the largest. Nothing else should run on
+the machine.
 """
 
 from __future__ import annotations
@@ -43,10 +44,11 @@ from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.samples import fit_scaling
 from hpcembed.networks.training.schedule import learning_rate_at
 from hpcembed.networks.training.training import Samples, train_classifier
+from miramns.bench.harness.tables import markdown_row, markdown_table
 
 JOB = Path(__file__).resolve().parents[1] / "jobs" / "mnist.toml"
-#: Epochs after which scikit-learn is no longer waited for.
-PATIENCE = 100
+#: Most epochs of scikit-learn.
+MOST_EPOCHS = 100
 SEED = 0
 
 
@@ -79,7 +81,7 @@ def synthetic(k: int) -> tuple[Samples, Samples]:
 
 
 def data_loader(train: Samples, hidden: tuple[int, ...], recipe: Recipe) -> float:
-    """The loop that everybody writes; validation accuracy of the last epoch."""
+    """Train by a plain loop; return the validation accuracy of the last epoch."""
     torch.manual_seed(SEED)
     kept, held = stratified_holdout(train.labels, recipe.validation_fraction, SEED)
     scaling = fit_scaling(train.inputs, "sqrt")
@@ -109,13 +111,13 @@ def data_loader(train: Samples, hidden: tuple[int, ...], recipe: Recipe) -> floa
 
 
 def scikit_learn(train: Samples, hidden: tuple[int, ...], recipe: Recipe, target: float) -> float:
-    """Seconds until the validation accuracy is `target`; NaN when it never is."""
+    """Return the seconds until the validation accuracy is `target`; NaN if it stays below."""
     kept, held = stratified_holdout(train.labels, recipe.validation_fraction, SEED)
     scaling = fit_scaling(train.inputs, "sqrt")
     rows = ((train.inputs - scaling.shift) * scaling.scale).astype(np.float32)
     model = MLPClassifier(hidden, batch_size=recipe.batch_size, random_state=SEED)
     seconds = 0.0
-    for _ in range(PATIENCE):
+    for _ in range(MOST_EPOCHS):
         began = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -139,7 +141,7 @@ def measure(
     recipe: Recipe,
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Seconds of every peer in every repeat, and the accuracies of the last one."""
+    """Return the seconds of all methods in every repeat, and the accuracies of the last one."""
     k = train.inputs.shape[1]
     seconds: dict[str, list[float]] = {}
     accuracy: dict[str, float] = {}
@@ -176,14 +178,15 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--dimensions", type=int, default=50)
-    parser.add_argument("--hidden", nargs="+", default=["32-32", "64-64", "512-512"])
-    parser.add_argument("--together", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    add = parser.add_argument
+    add("--data-dir", type=Path)
+    add("--dimensions", type=int, default=50)
+    add("--hidden", nargs="+", default=["32-32", "64-64", "512-512"])
+    add("--together", type=int, default=10)
+    add("--epochs", type=int, default=15)
+    add("--batch-size", type=int, default=256)
+    add("--repeats", type=int, default=5)
+    add("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
@@ -194,8 +197,8 @@ def main() -> None:
         f"{len(train.labels):,} rows of {k} inputs, {recipe.epochs} epochs of batches of "
         f"{recipe.batch_size}, {arguments.threads} thread(s), {arguments.repeats} repeats"
     )
-    print("| hidden | peer | seconds | range | DataLoader / peer | validation % |")
-    print("|---|---|--:|--:|--:|--:|")
+    headings = ["hidden", "method", "seconds", "range", "DataLoader / method", "validation %"]
+    print("\n".join(markdown_table(headings, [], numbers_from=2)))
     for text in arguments.hidden:
         hidden = tuple(map(int, text.split("-")))
         seconds, accuracy = measure(train, test, hidden, recipe, arguments)
@@ -203,15 +206,14 @@ def main() -> None:
         for name, values in seconds.items():
             reached = [value for value in values if math.isfinite(value)]
             if len(reached) < len(values):
-                print(f"| {text} | {name} | - | not reached in {PATIENCE} epochs | - | - |")
+                reason = f"not reached in {MOST_EPOCHS} epochs"
+                print(markdown_row([text, name, "-", reason, "-", "-"]), flush=True)
                 continue
             middle = statistics.median(values)
             quality = f"{100 * accuracy[name]:.2f}" if name in accuracy else "as single - 0.1"
             spread = f"{min(values):.2f}-{max(values):.2f}"
-            print(
-                f"| {text} | {name} | {middle:.2f} | {spread} | {plain / middle:.2f} | {quality} |",
-                flush=True,
-            )
+            cells = [text, name, f"{middle:.2f}", spread, f"{plain / middle:.2f}", quality]
+            print(markdown_row(cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Word vectors of 20 Newsgroups, judged by human similarities, beside scipy on the same matrix.
+"""Word vectors of 20 Newsgroups: correlation with human similarities, and time beside SciPy.
 
     python benchmarks/word_vectors.py --data-dir DATA [--k 100 300] [--out FOLDER]
     mpiexec -n 2 python benchmarks/word_vectors.py --data-dir DATA --counting
 
 DATA holds text/20_newsgroups.tar.gz and text/word_similarity/*.txt. The first form fits
-`hpcembed.WordVectors` for every k, then finds the same eigenvectors with scipy's eigsh and svds on
-the same positive pointwise mutual information, and ranks the pairs of each list by the cosines of
-their vectors: Spearman's correlation with the human scores, over the pairs whose words both are in
-the vocabulary. It prints Markdown and, with --out, writes word_vectors.md and word_vectors.json.
-Peers run in one process, so with several ranks there are none.
+`hpcembed.WordVectors` for every k and computes the same eigenvectors with SciPy's eigsh and svds
+from the same positive pointwise mutual information. For each list of word pairs it computes
+Spearman's correlation of the cosines of their vectors with the human scores, over the pairs whose
+words are both in the vocabulary. It prints Markdown and, with --out, writes word_vectors.md and
+word_vectors.json. SciPy runs on one rank only.
 
-The second form times counting alone, on as many ranks as it is started on.
+The second form times the counting of pairs on the ranks of the job.
 
-An answer whose true residuals or eigenvalues are off is called wrong and has no time.
+An answer with wrong residuals or eigenvalues is marked as wrong and has no time.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ from hpcembed.data.text.tokens import index_tokens
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary
 from hpcembed.operators import TokenDocuments, Window, positive_information
 from hpcembed.operators.cooccurrence.word_cooccurrence import cooccurrence
+from miramns.bench.harness.tables import markdown_table
 
-#: Largest true residual over the largest eigenvalue, and difference of eigenvalues to the first
-#: method's over the same, of an answer that counts as right.
+#: Largest true residual of a right answer, and largest difference of its eigenvalues from those of
+#: the first method, both relative to the largest eigenvalue.
 RIGHT = 1e-5
 TOLERANCE = 1e-6
 LISTS = {
@@ -87,16 +88,16 @@ def parsed() -> argparse.Namespace:
     add("--shift", type=float, default=1.0)
     add("--smoothing", type=float, default=0.75)
     add("--power", type=float, default=0.5)
-    add("--min-df", type=int, default=5, help="documents that a word must be in")
+    add("--min-df", type=int, default=5, help="smallest number of documents with a word")
     add("--peers", nargs="*", default=["eigsh", "svds"], choices=["eigsh", "svds"])
     add("--counting", action="store_true", help="time counting alone")
-    add("--repeats", type=int, default=3, help="of counting; the best counts")
+    add("--repeats", type=int, default=3, help="repeats of counting, of which the fastest counts")
     add("--out", type=Path, help="folder for word_vectors.md and .json")
     return parser.parse_args()
 
 
 def corpus(arguments: argparse.Namespace, comm: MPI.Intracomm) -> tuple[TokenDocuments, Any]:
-    """This rank's documents as numbers of terms, and the vocabulary."""
+    """Return this rank's documents as term numbers, and the vocabulary."""
     read = read_text(
         arguments.data_dir / arguments.archive, comm, headers="remove", encoding="latin-1"
     )
@@ -129,7 +130,7 @@ def count_only(
             "ranks": comm.size,
             "seconds": min(taken) if right else None,
             "all_seconds": taken,
-            # of the slowest rank, waiting for messages included: a guide on a busy machine
+            # of the slowest rank, including the time in which it waits for messages
             "processor_seconds": min(busy),
             "terms": n_terms,
             "entries": entries,
@@ -141,7 +142,7 @@ def count_only(
 
 
 def pair_weight(documents: TokenDocuments, window: Window) -> float:
-    """Weight of all pairs of this rank, by a mask for each distance: another way to the total."""
+    """Return the weight of all pairs of this rank, computed by a mask for each distance."""
     weights, denominator = window.weights()
     tokens = documents.tokens
     place = np.repeat(np.arange(documents.n_documents), np.diff(documents.offsets))
@@ -164,7 +165,7 @@ def compared(
     arguments: argparse.Namespace,
     comm: MPI.Intracomm,
 ) -> list[Row]:
-    """Ours, and the peers on the same matrix."""
+    """Return the rows of hpcembed and, on one rank, of SciPy with the same matrix."""
     settings = {"shift": arguments.shift, "smoothing": arguments.smoothing}
     ours = WordVectors(
         k,
@@ -176,7 +177,7 @@ def compared(
     ).fit(documents, vocabulary=vocabulary, comm=comm)
     residual = float(np.max(ours.residual_norms_) / abs(ours.eigenvalues_[0]))
     seconds = ours.seconds_["solve"]
-    row = judged(k, "hpcembed", seconds, residual, residual <= RIGHT)
+    row = reported(k, "hpcembed", seconds, residual, residual <= RIGHT)
     row.spearman = correlations(ours.vectors_, vocabulary, pairs)
     rows = [row]
     if comm.size > 1:
@@ -193,14 +194,14 @@ def compared(
         residual = float(residuals.max() / np.abs(values).max())
         gap = np.max(np.abs(np.sort(np.abs(values))[::-1] - np.abs(ours.eigenvalues_)))
         right = residual <= RIGHT and gap <= RIGHT * np.abs(values).max()
-        row = judged(k, f"scipy {name}", seconds, residual, bool(right))
+        row = reported(k, f"scipy {name}", seconds, residual, bool(right))
         scaled = vectors * np.abs(values) ** arguments.power
         row.spearman = correlations(scaled, vocabulary, pairs)
         rows.append(row)
     return rows
 
 
-def judged(k: int, method: str, seconds: float, residual: float, right: bool) -> Row:
+def reported(k: int, method: str, seconds: float, residual: float, right: bool) -> Row:
     verdict = f"{seconds:.1f} s" if right else "wrong"
     print(f"k = {k}, {method}: {verdict}, residual {residual:.1e}", file=sys.stderr, flush=True)
     return Row(k, method, seconds if right else None, residual, right)
@@ -211,8 +212,8 @@ def eigsh(M: Any, k: int) -> tuple[Any, Any]:
 
 
 def svds(M: Any, k: int) -> tuple[Any, Any]:
-    """Left singular vectors; the sign of an eigenvalue is that of the Rayleigh quotient."""
-    # its tolerance is that of M'M, whose eigenvalues are squares
+    """Return eigenpairs from left singular vectors, with the signs of the Rayleigh quotients."""
+    # its tolerance applies to M'M
     U, _, _ = scipy.sparse.linalg.svds(M, k, tol=TOLERANCE, v0=start(M))
     return np.einsum("ij,ij->j", U, M @ U), U
 
@@ -231,7 +232,7 @@ def read_pairs(data_dir: Path, file: str) -> list[tuple[str, str, float]]:
 
 
 def correlations(vectors: Any, vocabulary: Any, pairs: dict[str, Any]) -> dict[str, float]:
-    """Spearman's correlation for every list, over the pairs that are covered."""
+    """Return Spearman's correlation for every list, over the pairs in the vocabulary."""
     lengths = np.linalg.norm(vectors, axis=1)
     unit = vectors / np.where(lengths > 0, lengths, 1.0)[:, None]
     found = {}
@@ -264,19 +265,20 @@ def report(
         name: [len(covered(vocabulary, listed)[2]), len(listed)] for name, listed in pairs.items()
     }
     heads = [f"{name} ({found} of {all_})" for name, (found, all_) in coverage.items()]
-    lines = [
+    title = (
         f"{vocabulary!r}, window {arguments.window} ({arguments.weighting}), shift "
         f"{arguments.shift:g}, smoothing {arguments.smoothing:g}, power {arguments.power:g}, "
-        f"{ranks} rank(s)",
-        "",
-        f"| k | method | solve, s | largest residual | {' | '.join(heads)} |",
-        "|---|---|---|---|" + "---|" * len(heads),
-    ]
-    for row in rows:
-        seconds = "wrong" if row.seconds is None else f"{row.seconds:.1f}"
-        scores = " | ".join(f"{value:.3f}" for value in row.spearman.values())
-        lines.append(f"| {row.k} | {row.method} | {seconds} | {row.residual:.1e} | {scores} |")
-    text = "\n".join(lines) + "\n"
+        f"{ranks} rank(s)"
+    )
+    cells = [
+        (
+            row.k, row.method, "wrong" if row.seconds is None else f"{row.seconds:.1f}",
+            f"{row.residual:.1e}", *(f"{value:.3f}" for value in row.spearman.values()),
+        )
+        for row in rows
+    ]  # fmt: skip
+    headings = ["k", "method", "solve, s", "largest residual", *heads]
+    text = "\n".join([title, "", *markdown_table(headings, cells), ""])
     sys.stdout.write(text)
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from hpcembed.bench.pca_record import PcaRecord
 from hpcembed.bench.verdict import EXACT
 from miramns.bench.harness.records import by_case, fastest
-from miramns.bench.harness.tables import exponent, fact_list, markdown_table, ratio, short_number
+from miramns.bench.harness.tables import fact_list, markdown_table, number
 
 __all__ = ["fastest_exact_peer", "markdown"]
 
@@ -48,8 +48,8 @@ def _ratio_section(records: Sequence[PcaRecord]) -> list[str]:
         peer = fastest_exact_peer(members)
         rows += [
             (
-                data, k, short_number(ours.seconds), peer.method if peer else "-",
-                short_number(peer.seconds if peer else None), _ratio(ours, peer),
+                data, k, number(ours.seconds, ".3g"), peer.method if peer else "-",
+                number(peer.seconds if peer else None, ".3g"), _ratio(ours, peer),
                 _ratio(ours, bare),
             )
             for ours in members
@@ -65,7 +65,7 @@ def _ratio_section(records: Sequence[PcaRecord]) -> list[str]:
 def _ratio(ours: PcaRecord, other: PcaRecord | None) -> str:
     if other is None or not ours.seconds or not other.seconds or ours.status != "exact":
         return "-"
-    return ratio(ours.seconds / other.seconds)
+    return number(ours.seconds / other.seconds, ".2f")
 
 
 def _case_section(data: str, k: int, records: Sequence[PcaRecord]) -> list[str]:
@@ -80,9 +80,9 @@ def _case_section(data: str, k: int, records: Sequence[PcaRecord]) -> list[str]:
     shown = [one for one in records if one.status != "unfit"]
     rows = [
         (
-            one.method, short_number(one.seconds), short_number(one.transform_s),
-            exponent(one.deficit), exponent(one.sin_angle), exponent(one.residual),
-            exponent(one.orthogonality),
+            one.method, number(one.seconds, ".3g"), number(one.transform_s, ".3g"),
+            number(one.deficit, ".1e"), number(one.sin_angle, ".1e"), number(one.residual, ".1e"),
+            number(one.orthogonality, ".1e"),
             "-" if one.peak_bytes is None else f"{one.peak_bytes / 2**20:.1f}",
             "-" if one.peak_bytes is None else f"{one.peak_bytes / one.data_bytes:.2f}",
             one.verdict,

@@ -1,4 +1,4 @@
-"""The script that measures bounds ends, with a line for every step. No times."""
+"""The script that measures bounds runs and prints a line for every step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of scaling does its sums, and the script that feeds it runs."""
+"""Model of scaling, and the script that measures its terms."""
 
 from __future__ import annotations
 
@@ -118,4 +118,4 @@ def test_the_script_measures_counts_and_writes(run_mpi, tmp_path):
     assert "A test." in page
     assert f"* Products: {len(runs['strong'][0]['widths'])}:" in page
     assert "| 100000 |" in page
-    assert "half of the ranks are wasted beyond" in page
+    assert "the efficiency is below 50 % beyond" in page

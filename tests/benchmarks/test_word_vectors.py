@@ -1,4 +1,4 @@
-"""The script on word vectors: a table from a small archive, and no time for a wrong answer."""
+"""Script on word vectors: a table from a small archive, and no time for a wrong answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def documents():
 
 @pytest.fixture
 def small(tmp_path):
-    """A data folder with 40 documents and lists of pairs, one word of which is not known."""
+    """Data folder with 40 documents, and lists of pairs with one unknown word."""
     folder = tmp_path / "text" / "word_similarity"
     folder.mkdir(parents=True)
     with tarfile.open(tmp_path / "text" / "20_newsgroups.tar.gz", "w:gz") as archive:
@@ -83,7 +83,7 @@ def test_a_wrong_answer_has_no_time(monkeypatch):
 
     spec = importlib.util.spec_from_file_location("word_vectors_script", SCRIPT)
     script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, script)  # dataclasses look there
+    monkeypatch.setitem(sys.modules, spec.name, script)  # dataclasses read it
     spec.loader.exec_module(script)
     right = script.eigsh
     arguments = argparse.Namespace(

@@ -7,14 +7,7 @@ from collections.abc import Mapping, Sequence
 from miramns.bench.eigensolver_record import EigensolverRecord
 from miramns.bench.harness.performance_profile import geometric_mean
 from miramns.bench.harness.records import by_case
-from miramns.bench.harness.tables import (
-    exponent,
-    fact_list,
-    markdown_table,
-    ratio,
-    short_number,
-    whole,
-)
+from miramns.bench.harness.tables import fact_list, markdown_table, number
 from miramns.bench.ratios import RIVALS, Ratio, ratios
 
 __all__ = ["markdown"]
@@ -70,7 +63,7 @@ def _ratio_section(records: Sequence[EigensolverRecord]) -> list[str]:
 
 def _ratio_row(one: Ratio) -> list[object]:
     costs = (one.seconds, one.products)
-    return [one.problem, one.k, *(ratio(cost[name]) for cost in costs for name in RIVALS)]
+    return [one.problem, one.k, *(number(cost[name], ".2f") for cost in costs for name in RIVALS)]
 
 
 def _means(members: Sequence[Ratio]) -> list[str]:
@@ -78,7 +71,7 @@ def _means(members: Sequence[Ratio]) -> list[str]:
     for cost in ("seconds", "products"):
         for rival in RIVALS:
             mean, count = geometric_mean([getattr(one, cost)[rival] for one in members])
-            cells.append(f"{ratio(mean)} ({count})")
+            cells.append(f"{number(mean, '.2f')} ({count})")
     return cells
 
 
@@ -89,19 +82,20 @@ def _case_section(problem: str, k: int, records: Sequence[EigensolverRecord]) ->
         f"which = {first.which}",
         f"tol = {first.tol:g}",
         f"ranks = {first.ranks}",
-        f"one product {short_number(first.product_s)} s",
-        f"its counting {short_number(first.pass_on_s)} s",
+        f"one product {number(first.product_s, '.3g')} s",
+        f"its counting {number(first.pass_on_s, '.3g')} s",
     ]
     if first.floor_matvec:
-        facts.append(f"floor {first.floor_matvec} products, {short_number(first.floor_s)} s")
+        facts.append(f"floor {first.floor_matvec} products, {number(first.floor_s, '.3g')} s")
     facts += [f"reference: {one.reference}" for one in records if one.reference][:1]
     headings = ["method", "products", "reductions", "restarts", "seconds", "residual",
                 "orthogonality", "missing", "tol", "status"]  # fmt: skip
     rows = [
         (
-            one.method, whole(one.n_matvec), whole(one.n_reductions), whole(one.n_restarts),
-            short_number(one.seconds), exponent(one.worst_residual), exponent(one.orthogonality),
-            whole(one.n_missing), exponent(one.tol_used), one.verdict,
+            one.method, number(one.n_matvec), number(one.n_reductions), number(one.n_restarts),
+            number(one.seconds, ".3g"), number(one.worst_residual, ".1e"),
+            number(one.orthogonality, ".1e"), number(one.n_missing), number(one.tol_used, ".1e"),
+            one.verdict,
         )
         for one in records
         if one.status != "unfit"

@@ -1,19 +1,11 @@
-"""Markdown tables of a benchmark, and the texts of their numbers."""
+"""Markdown tables of a benchmark."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = [
-    "exponent",
-    "fact_list",
-    "markdown_row",
-    "markdown_table",
-    "ratio",
-    "short_number",
-    "whole",
-]
+__all__ = ["fact_list", "markdown_row", "markdown_table", "number"]
 
 
 def markdown_table(
@@ -48,25 +40,12 @@ def fact_list(facts: Mapping[str, object]) -> list[str]:
     return [f"* {name}: {value}" for name, value in facts.items()]
 
 
-def short_number(value: float | None) -> str:
-    """Format with three digits; a dash where there is no number."""
-    return _formatted(value, ".3g")
+def number(value: float | None, form: str = "") -> str:
+    """Format a number, such as with ``".3g"``; a dash where there is none.
 
-
-def exponent(value: float | None) -> str:
-    """Format with two digits and an exponent; a dash where there is no number."""
-    return _formatted(value, ".1e")
-
-
-def ratio(value: float | None) -> str:
-    """Format with two decimal places; a dash where there is no number."""
-    return _formatted(value, ".2f")
-
-
-def whole(value: int | None) -> str:
-    """Format a whole number; a dash where there is none."""
-    return "-" if value is None else str(value)
-
-
-def _formatted(value: float | None, form: str) -> str:
+    Examples
+    --------
+    >>> number(0.12345, ".3g"), number(None), number(float("nan"), ".1e")
+    ('0.123', '-', '-')
+    """
     return "-" if value is None or not math.isfinite(value) else format(value, form)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.bench.harness.root_rank import BenchError
-from miramns.bench.problems import prescribed_spectra as spectra
+from miramns.bench.problems import matrix_free_operators as matrix_free
 from miramns.bench.problems.grids import laplacian, laplacian_eigenvalues, random_walk
 from miramns.bench.problems.matrix_files import is_symmetric, read_matrix
 from miramns.bench.problems.random_graphs import (
@@ -30,7 +30,6 @@ from miramns.bench.problems.random_graphs import (
     random_graph,
     stochastic_block_graph,
 )
-from miramns.bench.problems.sparse_covariance import sparse_covariance
 
 __all__ = ["GENERATORS", "PRESETS", "Problem", "file_problem", "generated", "select"]
 
@@ -132,7 +131,7 @@ def _hidden(name: str, group: str, values: NDArray[np.float64], seed: int) -> Pr
         name=f"{name} {len(values)}",
         group=group,
         hermitian=True,
-        build=partial(spectra.hidden_diagonal, values=values, seed=seed),
+        build=partial(matrix_free.hidden_diagonal, values=values, seed=seed),
         eigenvalues=lambda: values,
         definite=True,
     )
@@ -140,24 +139,24 @@ def _hidden(name: str, group: str, values: NDArray[np.float64], seed: int) -> Pr
 
 def _spiked(n: int = 20_000, spikes: int = 10, seed: int = 1) -> Problem:
     """Spiked covariance, matrix-free, exact eigenvalues."""
-    return _hidden("spiked covariance", "covariance", spectra.spiked_values(n, spikes), seed)
+    return _hidden("spiked covariance", "covariance", matrix_free.spiked_values(n, spikes), seed)
 
 
 def _power_law(n: int = 20_000, decay: float = 1.0, seed: int = 1) -> Problem:
     """Covariance with eigenvalues j^-decay, matrix-free, exact eigenvalues."""
-    values = spectra.power_law_values(n, decay)
+    values = matrix_free.power_law_values(n, decay)
     return _hidden(f"power-law covariance {decay:g}", "covariance", values, seed)
 
 
 def _clustered(n: int = 20_000, width: float = 1e-5, seed: int = 1) -> Problem:
     """Ten clusters of four eigenvalues, matrix-free, exact eigenvalues."""
-    values = spectra.clustered_values(n, width)
+    values = matrix_free.clustered_values(n, width)
     return _hidden(f"clustered {width:g}", "clustered", values, seed)
 
 
 def _multiple(n: int = 20_000, multiplicity: int = 3, seed: int = 1) -> Problem:
     """Multiple eigenvalues, matrix-free, exact: methods with single vectors may miss copies."""
-    values = spectra.multiple_values(n, multiplicity)
+    values = matrix_free.multiple_values(n, multiplicity)
     return _hidden(f"multiple {multiplicity}", "clustered", values, seed)
 
 
@@ -166,7 +165,7 @@ def _sparse_covariance(
 ) -> Problem:
     """X'X/n of sparse rows with power-law column frequencies, matrix-free."""
     build = partial(
-        sparse_covariance,
+        matrix_free.sparse_covariance,
         rows=rows, columns=columns, per_row=per_row, decay=decay, seed=seed,
     )  # fmt: skip
     name = f"sparse covariance {rows}x{columns}"
