@@ -87,25 +87,19 @@ def _parser() -> Parser:
     parser = Parser(
         "hpcembed bench pca",
         "Compare PCAs: seconds beside captured variance, residual and memory.",
-        ks="10,50",
-        seed_of="generated rows and of start vectors",
         limit=_LIMIT,
         folder="pca-bench",
+        k="numbers of components (default: 10,50)",
+        seed="seed of generated rows and of start vectors (default: 0)",
+        quick="digits and a small generated table, one repeat, no memory",
     )
     add = parser.add_argument
     add("--data", nargs="+", default=[], metavar="NAME", help=", ".join(FORMS))
-    add(
-        "--data-dir",
-        type=Path,
-        default=Path(),
-        help="folder with mnist/ and cifar10/ (default: the current folder)",
-    )
+    data_dir = "folder with mnist/ and cifar10/ (default: the current folder)"
+    add("--data-dir", type=Path, default=Path(), help=data_dir)
     add("--threads", type=positive_integer, help="threads of every library (default: all cores)")
-    add(
-        "--no-memory",
-        action="store_true",
-        help="do not measure peaks of memory; a fit over the time limit is then not ended",
-    )
+    no_memory = "do not measure peaks of memory; a fit over the time limit is then not ended"
+    add("--no-memory", action="store_true", help=no_memory)
     return parser
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import inspect
+import itertools
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpi4py import MPI
@@ -73,35 +74,21 @@ def _parser() -> Parser:
     parser = Parser(
         "miramns.bench",
         "Compare eigensolvers at the same true residual, on the same start vector.",
-        ks="5,10",
-        seed_of="the start vector",
         limit=_LIMIT,
         folder="eigensolver-bench",
+        k="numbers of eigenpairs (default: 5,10)",
+        seed="seed of the start vector (default: 0)",
+        quick="small problems, fewer methods, one run of each",
     )
     add = parser.add_argument
-    add(
-        "--problems",
-        nargs="+",
-        default=[],
-        metavar="NAME[:key=value,...]",
-        help="generated problems, patterns of them, or a set: usual, quick, big",
-    )
+    problems = "generated problems, patterns of them, or a set: usual, quick, big"
+    add("--problems", nargs="+", default=[], metavar="NAME[:key=value,...]", help=problems)
     add("--data-dir", type=Path, help="folder with matrices/*.mtx and *.mtx.gz")
-    add(
-        "--matrix",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a Matrix Market file; may be repeated",
-    )
+    matrix = "a Matrix Market file; may be repeated"
+    add("--matrix", type=Path, action="append", default=[], metavar="FILE", help=matrix)
     add("--which", choices=("LM", "LR", "SR", "LA", "SA"), default="LM")
-    add(
-        "--tol",
-        type=tolerance,
-        default=1e-8,
-        help="largest residual relative to the eigenvalue (default: 1e-8)",
-    )
+    tol = "largest residual relative to the eigenvalue (default: 1e-8)"
+    add("--tol", type=tolerance, default=1e-8, help=tol)
     return parser
 
 
@@ -122,13 +109,13 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         seed=arguments.seed,
         courses=figures,
     )
-    progress = _Progress(comm, len(problems) * len(settings.ks) * len(methods))
+    report = _reporter(comm, len(problems) * len(settings.ks) * len(methods))
     results: ResultFolder[EigensolverRecord] = ResultFolder(
         comm, arguments.out, lambda: _environment(comm)
     )
     results.create()
     for problem in problems:
-        results.add(compare_on_problem(comm, problem, methods, settings, progress.report))
+        results.add(compare_on_problem(comm, problem, methods, settings, report))
     results.finish("tables.md", markdown, draw_all if figures else None)
     return 0
 
@@ -153,29 +140,24 @@ def _methods(arguments: argparse.Namespace) -> list[Eigensolver]:
     return method_catalogue.select([name for name in _QUICK_METHODS if name in names])
 
 
-class _Progress:
-    """One line on rank 0 for each case that has its status."""
+def _reporter(comm: MPI.Comm, n_cases: int) -> Callable[[EigensolverRecord], None]:
+    """Return a function that prints one line on rank 0 for each case that has its status."""
+    numbers = itertools.count(1)
+    width = len(str(n_cases))
 
-    def __init__(self, comm: MPI.Comm, n_cases: int) -> None:
-        self.comm = comm
-        self.n_cases = n_cases
-        self.n_reported = 0
-
-    def report(self, record: EigensolverRecord) -> None:
-        self.n_reported += 1
-        if self.comm.rank or record.status == "unfit":
+    def report(record: EigensolverRecord) -> None:
+        number = next(numbers)
+        if comm.rank or record.status == "unfit":
             return
-        cost = ""
-        if record.n_matvec is not None:
-            cost = f"{record.n_matvec:7d} products"
-        if record.seconds is not None:
-            cost += f" {record.seconds:9.3g} s"
-        width = len(str(self.n_cases))
+        cost = "" if record.n_matvec is None else f"{record.n_matvec:7d} products"
+        cost += "" if record.seconds is None else f" {record.seconds:9.3g} s"
         print(
-            f"[{self.n_reported:{width}d}/{self.n_cases}] {record.problem:28} k={record.k:<4d} "
+            f"[{number:{width}d}/{n_cases}] {record.problem:28} k={record.k:<4d} "
             f"{record.method:24} {cost:27} {record.verdict}".rstrip(),
             flush=True,
         )
+
+    return report
 
 
 def _environment(comm: MPI.Comm) -> dict[str, object]:

@@ -93,21 +93,17 @@ def select(patterns: list[str]) -> list[Eigensolver]:
 
 
 def _miramns() -> list[Eigensolver]:
-    iram = [
-        Eigensolver(
-            f"iram-{multiple}k",
-            f"IRAM with the single size {multiple}k",
-            partial(_run_miramns, "published", multiple=multiple),
-            krylov=True,
-        )
-        for multiple in _MULTIPLES
-    ]
     run = partial(_run_miramns, "published")
+    iram = [
+        Eigensolver(f"iram-{m}k", f"IRAM with the single size {m}k", partial(run, multiple=m),
+                    krylov=True)
+        for m in _MULTIPLES
+    ]  # fmt: skip
     return [
         Eigensolver("miramns", "MIRAMns with its defaults", partial(_run_miramns, "default"),
                     krylov=True),
         Eigensolver("unchecked", "the same without the search for missing copies",
-                    partial(_run_miramns, "default", check="never"), krylov=True),
+                    partial(_run_miramns, "default", multiplicity_check="never"), krylov=True),
         Eigensolver("block", "MIRAMns with blocks of vectors", partial(_run_miramns, "block")),
         Eigensolver("published", "MIRAMns with its published rules", run, krylov=True),
         *iram,
@@ -118,43 +114,38 @@ def _miramns() -> list[Eigensolver]:
 
 def _krylov_schur() -> list[Eigensolver]:
     run = partial(_run_slepc, "krylovschur")
-    methods = [Eigensolver("ks", "SLEPc Krylov-Schur, default ncv", run, krylov=True)]
-    for multiple in _MULTIPLES:
-        run = partial(_run_slepc, "krylovschur", multiple=multiple)
-        about = f"SLEPc Krylov-Schur, ncv = {multiple}k"
-        methods.append(Eigensolver(f"ks-{multiple}k", about, run, krylov=True))
-    return methods
+    return [Eigensolver("ks", "SLEPc Krylov-Schur, default ncv", run, krylov=True)] + [
+        Eigensolver(f"ks-{m}k", f"SLEPc Krylov-Schur, ncv = {m}k", partial(run, multiple=m),
+                    krylov=True)
+        for m in _MULTIPLES
+    ]  # fmt: skip
 
 
 def _other_slepc() -> list[Eigensolver]:
-    hermitian_only = ("lobpcg", "primme", "trlan", "blopex")
-    names = ("arnoldi", "lobpcg", "gd", "jd", "subspace", "arpack", *hermitian_only[1:])
     lanczos = [
-        Eigensolver(
-            f"slepc-lanczos-{reorthogonalisation}",
-            f"SLEPc lanczos, {reorthogonalisation} reorthogonalisation",
-            partial(_run_lanczos, reorthogonalisation),
-            hermitian_only=True,
-        )
-        for reorthogonalisation in ("full", "selective", "partial")
-    ]
+        Eigensolver(f"slepc-lanczos-{kind}", f"SLEPc lanczos, {kind} reorthogonalisation",
+                    partial(_run_lanczos, kind), hermitian_only=True)
+        for kind in ("full", "selective", "partial")
+    ]  # fmt: skip
     return lanczos + [
-        Eigensolver(
-            f"slepc-{name}",
-            f"SLEPc {name}",
-            partial(_run_slepc, name),
-            hermitian_only=name in hermitian_only,
-            extremes_only=name in _EXTREMES_ONLY,
-            modulus_only=name == "subspace",
-            krylov=name == "arnoldi",
-        )
-        for name in names
+        Eigensolver(f"slepc-{name}", f"SLEPc {name}", partial(_run_slepc, name), **properties)
+        for name, properties in _SLEPC.items()
         if _has_slepc(name)
     ]
 
 
-#: SLEPc's solvers that compute the largest or smallest eigenvalues only.
-_EXTREMES_ONLY = ("lobpcg", "blopex")
+#: SLEPc's other solvers, and their properties.
+_SLEPC: dict[str, dict[str, bool]] = {
+    "arnoldi": {"krylov": True},
+    "lobpcg": {"hermitian_only": True, "extremes_only": True},
+    "gd": {},
+    "jd": {},
+    "subspace": {"modulus_only": True},
+    "arpack": {},
+    "primme": {"hermitian_only": True},
+    "trlan": {"hermitian_only": True},
+    "blopex": {"hermitian_only": True, "extremes_only": True},
+}
 
 
 def _has_slepc(eps_type: str) -> bool:
@@ -180,21 +171,14 @@ def _peers() -> list[Eigensolver]:
 
 
 def _run_miramns(
-    variant: str,
-    A: PETSc.Mat,
-    task: Task,
-    limit: TimeLimit,
-    *,
-    multiple: int = 0,
-    check: str = "auto",
+    variant: str, A: PETSc.Mat, task: Task, limit: TimeLimit, *, multiple: int = 0, **options: Any
 ) -> Answer:
-    options: dict[str, Any] = {"variant": variant, "multiplicity_check": check}
     if multiple:
         options["nested_sizes"] = [_subspace_size(A, task, multiple)]
     if variant == "published":
         # its default start vector has equal entries
         options["start"] = miramns.seeded_normal(task.seed, *A.getOwnershipRange())
-    return _solve(A, task, limit, max_it=_MAX_RESTARTS, **options)
+    return _solve(A, task, limit, variant=variant, max_it=_MAX_RESTARTS, **options)
 
 
 #: Memory of the basis of the unrestarted run, all ranks together.
@@ -210,16 +194,8 @@ def _run_unrestarted(A: PETSc.Mat, task: Task, limit: TimeLimit) -> Answer:
 
 
 def _solve(A: PETSc.Mat, task: Task, limit: TimeLimit, **options: Any) -> Answer:
-    result = miramns.solve(
-        A,
-        task.k,
-        which=task.which,
-        hermitian=task.hermitian,
-        tol=task.tol,
-        seed=task.seed,
-        on_check=limit.monitor,
-        **options,
-    )
+    options |= {"hermitian": task.hermitian, "tol": task.tol, "seed": task.seed}
+    result = miramns.solve(A, task.k, which=task.which, on_check=limit.monitor, **options)
     return answer_of(result)
 
 
@@ -231,37 +207,26 @@ def _run_lanczos(reorthogonalisation: str, A: PETSc.Mat, task: Task, limit: Time
     # SLEPc takes this choice from its options only
     prefix = f"bench_{reorthogonalisation}_"
     PETSc.Options()[f"{prefix}eps_lanczos_reorthog"] = reorthogonalisation
-    return _run_slepc("lanczos", A, task, limit, prefix=prefix)
+    return _run_slepc("lanczos", A, task, limit, options_prefix=prefix)
 
 
 def _run_slepc(
-    eps_type: str,
-    A: PETSc.Mat,
-    task: Task,
-    limit: TimeLimit,
-    *,
-    multiple: int = 0,
-    prefix: str = "",
+    eps_type: str, A: PETSc.Mat, task: Task, limit: TimeLimit, *, multiple: int = 0, **options: Any
 ) -> Answer:
     # a method applies only if these are the same eigenvalues as those of the task
-    which = "LR" if eps_type in _EXTREMES_ONLY and task.which == "LM" else task.which
+    is_extreme = "extremes_only" in _SLEPC.get(eps_type, {})
+    which = "LR" if is_extreme and task.which == "LM" else task.which
     if eps_type == "subspace":
         which = "LM"
     # the time limit adds a Python call to every product, so timed repeats have none
     limited = limit.seconds < float("inf")
     operator = CountedProducts(A, limit).shell(hermitian=task.hermitian) if limited else A
+    options |= {"hermitian": task.hermitian, "tol": task.tol, "seed": task.seed}
+    if multiple:
+        options["ncv"] = _subspace_size(A, task, multiple)
     try:
         result = miramns.slepc(
-            operator,
-            task.k,
-            eps_type=eps_type,
-            which=which,
-            hermitian=task.hermitian,
-            tol=task.tol,
-            max_it=_MAX_RESTARTS,
-            ncv=_subspace_size(A, task, multiple) if multiple else None,
-            seed=task.seed,
-            options_prefix=prefix,
+            operator, task.k, eps_type=eps_type, which=which, max_it=_MAX_RESTARTS, **options
         )
     finally:
         if limited:

@@ -65,16 +65,9 @@ def run_primme(A: PETSc.Mat, task: Task, limit: TimeLimit, *, preset: str) -> An
     which = {"LR": "LA", "SR": "SA"}.get(task.which, task.which)
 
     def solve(operator: LinearOperator, start: NDArray[np.float64]) -> tuple[Pairs, bool, int]:
-        options: dict[str, Any] = {"method": preset} if preset else {}
-        values, vectors, stats = primme.eigsh(
-            operator,
-            k=task.k,
-            which=which,
-            v0=start.reshape(-1, 1),
-            tol=task.tol,
-            return_stats=True,
-            **options,
-        )
+        options: dict[str, Any] = {"k": task.k, "which": which, "tol": task.tol}
+        options |= {"v0": start.reshape(-1, 1)} | ({"method": preset} if preset else {})
+        values, vectors, stats = primme.eigsh(operator, return_stats=True, **options)
         return (values, vectors), len(values) >= task.k, int(stats["numOuterIterations"])
 
     return _answer(A, task, limit, solve, f"PRIMME {preset}".strip())
@@ -101,16 +94,11 @@ def _answer(
         true_residuals(A, values, vectors)
         if task.hermitian:
             orthogonality(A.getComm().tompi4py(), vectors)
+    seconds = time.perf_counter() - began
     return Answer(
-        values=values,
-        vectors=vectors,
-        claimed=claimed,
-        n_matvec=products.count,
-        n_reductions=None,
-        n_restarts=restarts or None,
-        seconds=time.perf_counter() - began,
-        solver=solver,
-    )
+        values=values, vectors=vectors, claimed=claimed, n_matvec=products.count,
+        n_reductions=None, n_restarts=restarts or None, seconds=seconds, solver=solver,
+    )  # fmt: skip
 
 
 def _in_order(values: NDArray[Any], vectors: NDArray[Any], which: str) -> Pairs:

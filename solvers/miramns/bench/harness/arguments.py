@@ -24,32 +24,31 @@ class Parser(argparse.ArgumentParser):
 
     Parameters
     ----------
-    prog, description : str
-    ks : str
-        Default of ``--k``, for the help text.
-    seed_of : str
-        What ``--seed`` applies to, for the help text.
+    prog, about : str
+        Name and description of the command.
     limit : float
         Default of ``--limit`` in seconds, for the help text.
     folder : str
         Default of ``--out``.
+    k, seed, quick : str
+        Help texts of ``--k``, ``--seed`` and ``--quick``.
     """
 
     def __init__(
-        self, prog: str, description: str, *, ks: str, seed_of: str, limit: float, folder: str
+        self, prog: str, about: str, *, limit: float, folder: str, k: str, seed: str, quick: str
     ) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        super().__init__(prog=prog, description=about, allow_abbrev=False)
         add = self.add_argument
         add("--methods", nargs="+", default=[], metavar="NAME", help="methods, or patterns of them")
-        add("--k", type=_positive_integers, metavar="K[,K...]", help=f"default: {ks}")
+        add("--k", type=_positive_integers, metavar="K[,K...]", help=k)
         add("--repeats", type=positive_integer, help="timed runs of each method (default: 3)")
         limit_help = f"time limit of one run (default: {limit:g})"
         add("--limit", type=positive_number, metavar="SECONDS", help=limit_help)
-        add("--seed", type=_seed, default=0, help=f"seed of {seed_of} (default: 0)")
+        add("--seed", type=_seed, default=0, help=seed)
         out_help = f"folder for the results (default: {folder})"
         add("--out", type=Path, default=Path(folder), metavar="DIR", help=out_help)
         add("--no-figures", action="store_true", help="draw no figures")
-        add("--quick", action="store_true", help="small problems, one run of each method")
+        add("--quick", action="store_true", help=quick)
         add("--list", action="store_true", help="print the problems and methods, and exit")
 
     def error(self, message: str) -> NoReturn:

@@ -96,7 +96,7 @@ def _random_graph(n: int = 20_000, degree: float = 10.0, seed: int = 1) -> Probl
     return Problem(f"random graph {n}", "graph", True, build)
 
 
-def _blocks(
+def _block_graph(
     n: int = 20_000, blocks: int = 12, inside: float = 20.0, outside: float = 4.0, seed: int = 1
 ) -> Problem:
     """Adjacency of a stochastic block model: as many outliers as blocks."""
@@ -118,7 +118,7 @@ def _power_law_graph(
     return Problem(f"power-law graph {n}", "graph", True, build)
 
 
-def _markov(side: int = 60) -> Problem:
+def _random_walk(side: int = 60) -> Problem:
     """Random walk on a triangle of side (side + 1) / 2 states, nonsymmetric."""
     if side < 2:
         raise BenchError(f"random-walk: need side >= 2, got {side}")
@@ -155,7 +155,7 @@ def _clustered(n: int = 20_000, width: float = 1e-5, seed: int = 1) -> Problem:
 
 
 def _multiple(n: int = 20_000, multiplicity: int = 3, seed: int = 1) -> Problem:
-    """Multiple eigenvalues, matrix-free, exact: methods with single vectors may miss copies."""
+    """Multiple eigenvalues, matrix-free, exact: single vectors may miss copies."""
     values = matrix_free.multiple_values(n, multiplicity)
     return _hidden(f"multiple {multiplicity}", "clustered", values, seed)
 
@@ -173,43 +173,26 @@ def _sparse_covariance(
 
 
 GENERATORS: Mapping[str, Generator] = {
-    "laplacian-1d": _laplacian_1d,
-    "laplacian-2d": _laplacian_2d,
-    "laplacian-3d": _laplacian_3d,
-    "random-graph": _random_graph,
-    "block-graph": _blocks,
-    "power-law-graph": _power_law_graph,
-    "random-walk": _markov,
-    "spiked": _spiked,
-    "power-law": _power_law,
-    "clustered": _clustered,
-    "multiple": _multiple,
-    "sparse-covariance": _sparse_covariance,
-}
+    generator.__name__[1:].replace("_", "-"): generator
+    for generator in (
+        _laplacian_1d, _laplacian_2d, _laplacian_3d, _random_graph, _block_graph, _power_law_graph,
+        _random_walk, _spiked, _power_law, _clustered, _multiple, _sparse_covariance,
+    )
+}  # fmt: skip
 
 #: Sets of problems under one name.
 PRESETS: Mapping[str, tuple[str, ...]] = {
     "usual": tuple(GENERATORS),
     "quick": (
-        "laplacian-2d:nx=24,ny=20",
-        "random-graph:n=2000",
-        "random-walk:side=20",
-        "spiked:n=2000",
-        "multiple:n=1000",
-        "sparse-covariance:rows=2000,columns=500",
+        "laplacian-2d:nx=24,ny=20", "random-graph:n=2000", "random-walk:side=20", "spiked:n=2000",
+        "multiple:n=1000", "sparse-covariance:rows=2000,columns=500",
     ),
     "big": (
-        "random-graph:n=300000",
-        "laplacian-2d:nx=500,ny=500",
-        "laplacian-3d:nx=64,ny=60,nz=56",
-        "block-graph:n=120000",
-        "power-law-graph:n=120000",
-        "random-walk:side=400",
-        "spiked:n=500000",
-        "power-law:n=500000",
-        "sparse-covariance:rows=200000,columns=50000",
+        "random-graph:n=300000", "laplacian-2d:nx=500,ny=500", "laplacian-3d:nx=64,ny=60,nz=56",
+        "block-graph:n=120000", "power-law-graph:n=120000", "random-walk:side=400",
+        "spiked:n=500000", "power-law:n=500000", "sparse-covariance:rows=200000,columns=50000",
     ),
-}
+}  # fmt: skip
 
 
 def generated(text: str) -> Problem:
