@@ -168,7 +168,7 @@ class _PcaComparison(Comparison[_Case]):
             case.record.status, case.record.why = outcome.status, outcome.why
         return outcome.status == "ok"
 
-    def judge(self, case: _Case) -> None:
+    def evaluate(self, case: _Case) -> None:
         record, answer, coordinates = case.record, case.answer, case.coordinates
         if answer is None or coordinates is None:
             return

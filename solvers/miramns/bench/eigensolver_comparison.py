@@ -203,7 +203,7 @@ class _EigensolverComparison(Comparison[_Case]):
         task = self.task
         return self._reference_of(consensus_spectrum(sets, task.k, task.which, task.hermitian))
 
-    def judge(self, case: _Case) -> None:
+    def evaluate(self, case: _Case) -> None:
         record, answer, measures = case.record, case.answer, case.measures
         if self.reference:
             record.reference = self.reference.source

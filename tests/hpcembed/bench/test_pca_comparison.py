@@ -73,7 +73,7 @@ def records():
     return found
 
 
-def test_every_method_is_judged_and_the_right_ones_are_timed(records):
+def test_every_answer_is_measured_and_right_ones_are_timed(records):
     assert [one.k for one in records] == [2] * 6 + [3] * 6
     by_name = {one.method: one for one in records if one.k == 3}
     status = {name: one.status for name, one in by_name.items()}

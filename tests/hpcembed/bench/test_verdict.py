@@ -26,7 +26,7 @@ def case():
     return C, reference, PcaAnswer(V.T, reference.values, certified=1e-10), coordinates
 
 
-def judged(case, **changes):
+def evaluated(case, **changes):
     C, reference, answer, coordinates = case
     coordinates = changes.pop("coordinates", coordinates)
     answer = replace(answer, **changes)
@@ -35,7 +35,7 @@ def judged(case, **changes):
 
 
 def test_the_optimum_is_exact(case):
-    status, why, measures = judged(case)
+    status, why, measures = evaluated(case)
     assert (status, why) == ("exact", "")
     assert abs(measures.deficit) < 1e-14
     assert measures.sin_angle < 1e-7
@@ -60,7 +60,7 @@ def turned(case, angle):
 def test_components_that_capture_less_are_approximate(case):
     C, reference, *_ = case
     changes = turned(case, 0.02)
-    status, why, measures = judged(case, **changes)
+    status, why, measures = evaluated(case, **changes)
     assert (status, why) == ("approximate", "")
     captured = changes["variances"].sum() / reference.values.sum()
     assert captured < EXACT
@@ -69,11 +69,11 @@ def test_components_that_capture_less_are_approximate(case):
     gap = reference.values[2] - np.linalg.eigvalsh(C.dense())[0]
     expected = np.sin(0.02) * np.cos(0.02) * gap / reference.values[0]
     np.testing.assert_allclose(measures.residual, expected, rtol=1e-9)
-    assert judged(case, **turned(case, 1e-5))[0] == "exact"
+    assert evaluated(case, **turned(case, 1e-5))[0] == "exact"
 
 
 def test_a_residual_above_its_certificate_is_wrong(case):
-    status, why, _ = judged(case, **turned(case, 1e-5) | {"certified": 1e-10})
+    status, why, _ = evaluated(case, **turned(case, 1e-5) | {"certified": 1e-10})
     assert status == "wrong"
     assert "certified 1e-10" in why
 
@@ -96,12 +96,12 @@ def test_a_residual_above_its_certificate_is_wrong(case):
     ],
 )
 def test_wrong_answers_are_wrong(case, change, words):
-    status, why, _ = judged(case, **change(*case[2:]))
+    status, why, _ = evaluated(case, **change(*case[2:]))
     assert status == "wrong"
     assert words in why
 
 
 def test_variances_need_not_be_reported(case):
-    status, _, measures = judged(case, variances=None)
+    status, _, measures = evaluated(case, variances=None)
     assert status == "exact"
     assert measures.residual < 1e-13

@@ -94,7 +94,7 @@ class Comparison(ABC, Generic[C]):
         """Run the method once and keep its answer; set the status if there is none."""
 
     @abstractmethod
-    def judge(self, case: C) -> None:
+    def evaluate(self, case: C) -> None:
         """Compare the answer of a case, if there is one, with the reference; fill the record."""
 
     @abstractmethod
@@ -125,12 +125,12 @@ class Comparison(ABC, Generic[C]):
             if not case.record.why:
                 self.first_run(case)
             if self.reference is not None:
-                self.judge(case)
+                self.evaluate(case)
                 report(case.record)
         if self.reference is None:
             self.reference = self.consensus(cases)
             for case in cases:
-                self.judge(case)
+                self.evaluate(case)
                 report(case.record)
         self._take_turns(cases)
 
