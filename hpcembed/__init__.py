@@ -23,7 +23,7 @@ _PUBLIC = {
     "estimate_memory": "hpcembed.embedding",
     "learn_vocabulary": "hpcembed.data.text.vocabulary_learning",
     "load": "hpcembed.jobs.export",
-    "open_rows": "hpcembed.data.arrays.row_stream",
+    "open_rows": "hpcembed.data.row_stream",
     "read_text": "hpcembed.data.text.reading",
 }
 

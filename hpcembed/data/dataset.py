@@ -1,183 +1,155 @@
-"""Tables as they come out of a file: rows, labels and where they stand in the whole.
+"""Dataset: training and test tables that share classes and features, and their scaling.
 
-A reader gives each rank a consecutive share of the rows (:class:`RawTable`, labels still in the
-file's own words). Encoding the labels over all ranks makes it a :class:`Table`; two of them and
-the scaling of the training rows are a :class:`Dataset`.
+:func:`make_dataset` is the step from tables as they were read to a data set: labels are encoded
+over all ranks, rows are split, texts become rows of weighted terms, and the scaling is computed
+from the training rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
 
-from hpcembed.data.graphs.graph import GraphNodes
-from hpcembed.data.labels import LocalLabels
+from hpcembed.data.labels import LocalLabels, encode_labels
+from hpcembed.data.scaling import Scaling, fit_scaling
+from hpcembed.data.settings import DataSettings
+from hpcembed.data.splits import held_out_rows
+from hpcembed.data.table import Table
+from hpcembed.data.text.document_term_tables import vectorise_tables
 from hpcembed.data.text.vectoriser import Vectoriser
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.ranks import place_rows
 
-__all__ = [
-    "Dataset",
-    "Description",
-    "RawTable",
-    "Rows",
-    "Scaling",
-    "Source",
-    "Summary",
-    "Table",
-    "place_rows",
-]
-
-#: ndarray (n_local, d), or scipy.sparse.csr_array (n_local, d) of float64; documents that have no
-#: vocabulary yet: ndarray (n_local,) of str objects.
-Rows = Any
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """This rank's consecutive share of a table, as read, not scaled.
-
-    Attributes
-    ----------
-    rows : ndarray or scipy.sparse.csr_array of shape (n_local, d)
-        Dense rows are C-contiguous, of type uint8, float32 or float64; sparse ones float64.
-    labels : ndarray of int64, shape (n_local,)
-        Codes 0..n_classes-1, the same on any number of ranks.
-    start : int
-        Global index of the first local row.
-    n_rows : int
-        Rows on all ranks.
-    class_names : tuple of str
-        The label behind each code, as text.
-    feature_names : tuple of str
-        Empty when the format has none.
-    nodes : GraphNodes, optional
-        Where rows are nodes of a graph: the graph, and which nodes they are.
-    """
-
-    rows: Rows
-    labels: NDArray[np.int64]
-    start: int
-    n_rows: int
-    class_names: tuple[str, ...]
-    feature_names: tuple[str, ...]
-    nodes: GraphNodes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Scaling:
-    """Per feature: scaled = (x - shift) * factor, learned from the training rows only.
-
-    Attributes
-    ----------
-    shift, factor : ndarray of float64, shape (d,)
-    kind : str
-        none, divide, minmax or standard.
-    """
-
-    shift: NDArray[np.float64]
-    factor: NDArray[np.float64]
-    kind: str
+__all__ = ["Dataset", "make_dataset"]
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Training and test table, which share features and classes, and the scaling.
+    """Training and test tables, which share features and classes, and the scaling.
 
-    ``vectoriser`` makes rows of new texts; None for other data.
+    Attributes
+    ----------
+    name : str
+    train, test : Table
+        Labels are encoded; rows are not scaled.
+    scaling : Scaling
+        Computed from the training rows.
+    vectoriser : Vectoriser, optional
+        Turns new texts into rows; None if the data is not text.
     """
 
     name: str
     train: Table
     test: Table
     scaling: Scaling
-    files: tuple[str, ...]
     vectoriser: Vectoriser | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What the headers of a data set say, before anything large is read.
-
-    Attributes
-    ----------
-    n_rows : tuple of (int or None)
-        Training and test rows; None where only reading the file would tell.
-    n_features : int or None
-    dtype : str
-        Type of the rows in memory.
-    stored_bytes : int
-        Size of the files on disk.
-    is_sparse : bool
-    nnz : int or None
-        Stored entries of all rows (sparse formats that declare it).
-    is_estimate : bool
-        True when the numbers of rows are extrapolated from the beginning of a text file.
-    """
-
-    name: str
-    format: str
-    n_rows: tuple[int | None, int | None]
-    n_features: int | None
-    dtype: str
-    stored_bytes: int
-    is_sparse: bool
-    nnz: int | None
-    is_estimate: bool
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What the header of one table says (see :class:`Description`)."""
-
-    n_rows: int | None
-    n_features: int | None
-    dtype: np.dtype[Any]
-    is_sparse: bool = False
-    nnz: int | None = None
-    is_estimate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RawTable:
-    """This rank's consecutive share of a table with its labels still as the file writes them.
-
-    Attributes
-    ----------
-    source : str
-        Name of the file or files, for messages.
-    has_file_indices : bool
-        Columns of sparse rows are numbered as in the file, whether that counts from 0 or 1.
-    """
-
-    rows: Rows
-    labels: LocalLabels
-    start: int
-    n_rows: int
-    feature_names: tuple[str, ...]
-    source: str
-    has_file_indices: bool = False
-    nodes: GraphNodes | None = None
-
-
-def place_rows(n_local: int, comm: MPI.Comm) -> tuple[int, int]:
-    """Global index of this rank's first row, and the number of rows on all ranks. Collective."""
-    before = cast(MPI.Intracomm, comm).exscan(n_local)
-    return int(before or 0), int(comm.allreduce(n_local))
-
-
-class Source(Protocol):
-    """An opened table: its header is known, its rows are not read yet."""
-
     @property
-    def summary(self) -> Summary:
-        """What the header says. Not collective."""
+    def has_classes(self) -> bool:
+        """Whether the rows have labels: the nodes of a graph may have none."""
+        return len(self.train.class_names) > 1
 
-    def measure(self, comm: MPI.Comm) -> int:
-        """Bytes that reading will need on the rank that needs most. Collective."""
 
-    def read(self, comm: MPI.Comm) -> RawTable:
-        """This rank's rows; call :meth:`measure` first. Collective."""
+def make_dataset(
+    tables: Sequence[Table],
+    config: DataSettings,
+    comm: MPI.Comm,
+    *,
+    available_bytes: int | None = None,
+) -> Dataset:
+    """Encode the labels of tables, split the rows, vectorise texts, and compute the scaling.
+
+    Collective.
+
+    Parameters
+    ----------
+    tables : sequence of Table
+        As read: training and test rows, or one table that is to be split.
+    config : DataSettings
+        Split, vocabulary and weighting of texts, scaling.
+    comm : MPI.Comm
+    available_bytes : int, optional
+        Memory of a rank; by default the memory that is available on the machine.
+
+    Raises
+    ------
+    InputError, MemoryLimitError, ConfigError
+        One line, on all ranks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mpi4py import MPI
+    >>> from hpcembed.data.labels import labels_from_text
+    >>> from hpcembed.data.settings import DataSettings
+    >>> from hpcembed.data.table import Table
+    >>> labels = labels_from_text(["a", "b"] * 5, "example", 0)
+    >>> table = Table(np.arange(10.0).reshape(10, 1), labels, 0, 10, (), "example")
+    >>> data = make_dataset([table], DataSettings(test_fraction=0.4), MPI.COMM_SELF)
+    >>> data.train.n_rows, data.test.n_rows, data.train.class_names
+    (6, 4, ('a', 'b'))
+    """
+    if available_bytes is None:
+        available_bytes = available_per_rank(comm)
+    if len(tables) == 2:
+        train, test = _encode(tables[0], tables[1], comm)
+    else:
+        train, test = _split(tables[0], config, comm)
+    vectoriser: Vectoriser | None = None
+    if train.rows.dtype == object:
+        train, test, vectoriser = vectorise_tables(train, test, config, comm, available_bytes)
+    # The width of a sparse file is known only now; the scaling takes some vectors of this length.
+    width = train.rows.shape[1]
+    check_fits(64 * width, available_bytes, f"{train.source}: {width} features", "check the file")
+    scaling = fit_scaling(config.scaling, config.divisor, train.rows, train.n_rows, comm)
+    return Dataset(config.name, train, test, scaling, vectoriser)
+
+
+def _encode(train: Table, test: Table, comm: MPI.Comm) -> tuple[Table, Table]:
+    encoded, names = encode_labels(train.labels, [test.labels], comm)
+    if train.feature_names != test.feature_names:
+        raise InputError(
+            f"{test.source}: its columns differ from those of {train.source}: "
+            "both need the same columns in the same order"
+        )
+    train, test = (
+        replace(table, labels=LocalLabels(codes, names, table.labels.source))
+        for table, codes in zip((train, test), encoded, strict=True)
+    )
+    return train, test
+
+
+def _split(table: Table, config: DataSettings, comm: MPI.Comm) -> tuple[Table, Table]:
+    """Encode the labels of a table and split its labelled rows. Collective."""
+    if table.nodes is None:  # labels of graph nodes are encoded when the graph is read
+        (codes,), names = encode_labels(table.labels, [], comm)
+        table = replace(table, labels=LocalLabels(codes, names, table.labels.source))
+    codes, names = table.labels.codes, table.class_names
+    labelled = codes >= 0
+    start, n_rows = place_rows(int(np.count_nonzero(labelled)), comm)
+    kind = "stratified" if config.split == "auto" else config.split
+    is_test = np.zeros(codes.size, dtype=bool)
+    is_test[labelled] = held_out_rows(
+        kind,
+        config.test_fraction,
+        config.split_seed,
+        codes[labelled],
+        len(names),
+        start,
+        n_rows,
+        comm,
+    )
+    is_train = labelled & ~is_test
+    trained = np.bincount(codes[is_train], minlength=len(names))
+    comm.Allreduce(MPI.IN_PLACE, trained)
+    missing = [name for name, count in zip(names, trained, strict=True) if count == 0]
+    if missing:
+        raise InputError(
+            f"{table.source}: data.split = {kind} leaves no training row of class "
+            f"{', '.join(missing[:5])}: use data.split = stratified or another data.split_seed"
+        )
+    return table.select(is_train, comm), table.select(is_test, comm)

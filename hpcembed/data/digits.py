@@ -1,7 +1,6 @@
-"""The handwritten digits that come with scikit-learn: 1797 images of 8 x 8, values 0 to 16.
+"""The handwritten digits of scikit-learn: 1797 images of 8 x 8 pixels, values 0 to 16.
 
-A data set that is there without any file, for demonstrations and tests. Values are small integers,
-so rows are uint8; each rank keeps its own.
+A data set without files, for demonstrations and tests. Rows are uint8; each rank keeps its own.
 """
 
 from __future__ import annotations
@@ -9,17 +8,17 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.dataset import RawTable, Summary
 from hpcembed.data.labels import labels_from_array
+from hpcembed.data.table import Summary, Table
 from hpcembed.runtime.ranks import ownership_range
 
-__all__ = ["DigitsTable"]
+__all__ = ["DigitsSource"]
 
 _N_ROWS, _N_FEATURES = 1797, 64
 
 
-class DigitsTable:
-    """scikit-learn's digits as a table."""
+class DigitsSource:
+    """scikit-learn's digits as a :class:`~hpcembed.data.table.Source`."""
 
     @property
     def summary(self) -> Summary:
@@ -27,11 +26,11 @@ class DigitsTable:
         return Summary(_N_ROWS, _N_FEATURES, np.dtype(np.uint8))
 
     def measure(self, comm: MPI.Comm) -> int:
-        """Bytes that reading will need. Collective."""
+        """Return the bytes that reading needs. Not collective."""
         return 10 * _N_ROWS * _N_FEATURES
 
-    def read(self, comm: MPI.Comm) -> RawTable:
-        """This rank's rows. Collective."""
+    def read(self, comm: MPI.Comm) -> Table:
+        """Return this rank's rows. Not collective."""
         from sklearn.datasets import load_digits
 
         images, digits = load_digits(return_X_y=True)
@@ -39,4 +38,4 @@ class DigitsTable:
         names = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
         rows = np.ascontiguousarray(images[start:stop].astype(np.uint8))
         labels = labels_from_array(digits[start:stop], "digits", start)
-        return RawTable(rows, labels, start, _N_ROWS, names, "digits")
+        return Table(rows, labels, start, _N_ROWS, names, "digits")

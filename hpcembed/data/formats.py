@@ -1,57 +1,164 @@
-"""Which reader a configuration asks for: by ``data.format`` or by the file's ending."""
+"""File formats: one entry for each value of ``data.format``, with its endings and its opener.
+
+Jobs, prediction input and streamed rows (:func:`hpcembed.open_rows`) open their files through this
+registry. To add a format:
+
+1. Write its reader in ``arrays/``, ``tables/`` or ``text/``. An array of numbers needs a function
+   ``(path, name of the array)`` that returns a
+   :class:`~hpcembed.data.arrays.stored_array.RowBlocks`; any other table needs a class with the
+   methods of :class:`~hpcembed.data.table.Source`.
+2. Add an entry to :data:`FORMATS` below: opener, endings of file names, place of the labels.
+3. Add its name to the values of ``DataSettings.format`` in ``settings.py``.
+
+Formats of graphs are in :mod:`hpcembed.data.graphs.formats`; those of documents are listed here and
+in :mod:`hpcembed.data.text.formats`.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from hpcembed.data.arrays.cifar10 import CifarTable
-from hpcembed.data.arrays.hdf5 import open_hdf5
+import msgspec
+
+from hpcembed.data.arrays.array_source import ArraySource
+from hpcembed.data.arrays.cifar10 import Cifar10Source
+from hpcembed.data.arrays.hdf5 import holds_array, open_hdf5
 from hpcembed.data.arrays.idx import open_idx
-from hpcembed.data.arrays.numpy_files import open_npy, open_npz
-from hpcembed.data.arrays.stored_array import ArrayTable, LabelFile
-from hpcembed.data.dataset import Source
-from hpcembed.data.digits import DigitsTable
+from hpcembed.data.arrays.numpy_files import npz_names, open_npy, open_npz
+from hpcembed.data.arrays.stored_array import RowBlocks
+from hpcembed.data.digits import DigitsSource
 from hpcembed.data.label_files import open_labels
+from hpcembed.data.labels import LabelFile
 from hpcembed.data.settings import DataSettings
-from hpcembed.data.tables.csv_table import CsvTable
-from hpcembed.data.tables.matrix_market import MatrixMarketTable
-from hpcembed.data.tables.svmlight import SvmlightTable
+from hpcembed.data.table import Source
+from hpcembed.data.tables.csv_header import read_header
+from hpcembed.data.tables.csv_table import CsvSource
+from hpcembed.data.tables.matrix_market import MatrixMarketSource
+from hpcembed.data.tables.svmlight import SvmlightSource
 from hpcembed.data.text.formats import TEXT_FORMATS, open_text
 from hpcembed.runtime.errors import ConfigError
 
-__all__ = ["format_of", "open_source"]
+__all__ = ["FORMATS", "Format", "format_of", "format_of_name", "open_input", "open_source"]
 
-_ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".data": "csv",
-    ".npz": "npz",
-    ".npy": "npy",
-    ".mtx": "matrix_market",
-    ".mm": "matrix_market",
-    ".svm": "svmlight",
-    ".svmlight": "svmlight",
-    ".libsvm": "svmlight",
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".idx": "idx",
-    ".bin": "cifar10",
-    ".tar": "text_tar",
-    ".tgz": "text_tar",
+Paths = tuple[Path, ...]
+#: An opened file of labels; True: the labels are in the same files as the rows; None: no labels.
+Labels = LabelFile | bool | None
+ArrayOpener = Callable[[Path, str], RowBlocks]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format.
+
+    Attributes
+    ----------
+    open : callable
+        ``open(paths, labels, config)`` returns a :class:`~hpcembed.data.table.Source`.
+    endings : tuple of str
+        Endings of file names for ``data.format = auto``.
+    has_labels : callable or None
+        ``has_labels(path, config)``: whether a file contains labels. None: labels are in a file of
+        their own.
+    open_array : callable, optional
+        ``open_array(path, name)``, for arrays of numbers.
+    """
+
+    open: Callable[[Paths, Labels, DataSettings], Source]
+    endings: tuple[str, ...] = ()
+    has_labels: Callable[[Path, DataSettings], bool] | None = lambda path, config: True
+    open_array: ArrayOpener | None = None
+
+
+def _arrays(
+    open_array: ArrayOpener,
+    endings: tuple[str, ...],
+    has_labels: Callable[[Path, DataSettings], bool] | None = None,
+) -> Format:
+    def open_files(paths: Paths, labels: Labels, config: DataSettings) -> Source:
+        features = [open_array(path, config.features_key) for path in paths]
+        if labels is True:
+            return ArraySource(features, [open_array(path, config.labels_key) for path in paths])
+        return ArraySource(features, labels or None)
+
+    return Format(open_files, endings, has_labels, open_array)
+
+
+def _open_csv(paths: Paths, labels: Labels, config: DataSettings) -> Source:
+    return CsvSource(paths, config.label_column if labels else None, config.delimiter)
+
+
+def _has_label_column(path: Path, config: DataSettings) -> bool:
+    return config.label_column in read_header(path, None, config.delimiter).names
+
+
+def _open_matrix_market(paths: Paths, labels: Labels, config: DataSettings) -> Source:
+    if len(paths) > 1:
+        raise ConfigError("data.format = matrix_market reads one file: name one")
+    assert not isinstance(labels, bool)  # its labels are in a file of their own
+    return MatrixMarketSource(paths[0], labels)
+
+
+def _open_documents(kind: str, paths: Paths, labels: Labels, config: DataSettings) -> Source:
+    return open_text(kind, paths, config)
+
+
+_TEXT_ENDINGS = {"text_tar": (".tar", ".tgz")}
+
+#: The formats by their value of ``data.format``.
+FORMATS = {
+    "npy": _arrays(lambda path, _: open_npy(path), (".npy",)),
+    "npz": _arrays(open_npz, (".npz",), lambda path, config: config.labels_key in npz_names(path)),
+    "hdf5": _arrays(
+        open_hdf5,
+        (".h5", ".hdf5", ".hdf"),
+        lambda path, config: holds_array(path, config.labels_key),
+    ),
+    "idx": _arrays(lambda path, _: open_idx(path), (".idx",)),
+    "cifar10": Format(lambda paths, labels, config: Cifar10Source(paths), (".bin",)),
+    "csv": Format(_open_csv, (".csv", ".tsv", ".txt", ".data"), _has_label_column),
+    "svmlight": Format(
+        lambda paths, labels, config: SvmlightSource(paths), (".svm", ".svmlight", ".libsvm")
+    ),
+    "matrix_market": Format(_open_matrix_market, (".mtx", ".mm"), None),
+    "digits": Format(lambda paths, labels, config: DigitsSource()),
+    **{
+        kind: Format(partial(_open_documents, kind), _TEXT_ENDINGS.get(kind, ()))
+        for kind in TEXT_FORMATS
+    },
 }
-_LABELS_APART = ("idx", "npy", "matrix_market")
+
+_BY_ENDING = {ending: kind for kind, format in FORMATS.items() for ending in format.endings}
 _IDX_NAME = re.compile(r"[-.]idx\d+[-.]\w+$")
 
 
+def format_of_name(name: str) -> str | None:
+    """Return the format of a file by the ending of its name, None for an unknown ending.
+
+    Examples
+    --------
+    >>> format_of_name("rows.CSV.gz"), format_of_name("train-images-idx3-ubyte")
+    ('csv', 'idx')
+    """
+    name = name.lower().removesuffix(".gz")
+    return "idx" if _IDX_NAME.search(name) else _BY_ENDING.get(Path(name).suffix)
+
+
 def format_of(config: DataSettings) -> str:
-    """The format that a configuration means. Not collective.
+    """Return the format of the files of a configuration.
 
     Raises
     ------
     ConfigError
-        When no file is named, or its ending tells nothing.
+        No file is named, a file is named for a format without files, or the ending is unknown.
+
+    Examples
+    --------
+    >>> format_of(DataSettings(train=("rows.csv",)))
+    'csv'
     """
     named = {
         "train": config.train,
@@ -60,81 +167,85 @@ def format_of(config: DataSettings) -> str:
         "test_labels": config.test_labels,
     }
     superfluous = [f"data.{key}" for key, files in named.items() if files]
-    if config.format == "digits" and superfluous:
-        raise ConfigError(f"data.format = digits reads no files: leave {superfluous[0]} out")
-    if config.format == "power_law":
+    if config.format in ("digits", "power_law"):
         if superfluous:
-            raise ConfigError(f"data.format = power_law reads no files: leave {superfluous[0]} out")
-        return "power_law"
+            raise ConfigError(
+                f"data.format = {config.format} reads no files: leave {superfluous[0]} out"
+            )
+        return config.format
     if not config.train:
-        is_digits = config.format == "auto" and config.name == "digits" and not superfluous
-        if config.format == "digits" or is_digits:
+        if config.format == "auto" and config.name == "digits" and not superfluous:
             return "digits"
         raise ConfigError("data.train is empty: name the training file")
     if config.format != "auto":
         return config.format
-    name = config.train[0].lower().removesuffix(".gz")
-    if _IDX_NAME.search(name):
-        return "idx"
-    kind = _ENDINGS.get(Path(name).suffix)
-    if kind == "csv" and config.text_column:
-        return "text_csv"
+    kind = format_of_name(config.train[0])
     if kind is None:
         raise ConfigError(
             f"data.format = auto: the ending of {config.train[0]} tells nothing: set data.format"
         )
-    return kind
+    return "text_csv" if kind == "csv" and config.text_column else kind
 
 
-def open_source(
-    kind: str, paths: tuple[Path, ...], labels: Path | None, config: DataSettings
-) -> Source:
-    """Open the files of one table: headers are read and checked. Not collective.
+def open_source(kind: str, paths: Paths, labels: Path | None, config: DataSettings) -> Source:
+    """Open the files of a table with labels: headers are read and checked.
+
+    Parameters
+    ----------
+    kind : str
+        The format, a key of :data:`FORMATS`.
+    paths : tuple of Path
+    labels : Path or None
+        File of labels, for formats whose labels are in a file of their own.
+    config : DataSettings
+        Names of columns and arrays.
 
     Raises
     ------
     ConfigError
-        When a file of labels is missing or superfluous, or one file too many is named.
+        A file of labels is missing or superfluous, or one file too many is named.
     InputError
-        When a file is missing or its header is wrong.
+        A file is missing, or its header is wrong.
     """
-    if kind in _LABELS_APART:
-        if labels is None:
+    format = FORMATS[kind]
+    if format.has_labels is not None:
+        if labels is not None:
             raise ConfigError(
-                f"data.format = {kind} has no labels in the file: set data.train_labels (and "
-                "data.test_labels)"
+                f"data.format = {kind} has the labels in the file: leave data.train_labels and "
+                "data.test_labels out"
             )
-        return _open_apart(kind, paths, open_labels(labels, config.label_column))
-    if labels is not None:
+        return format.open(paths, True, config)
+    if labels is None:
         raise ConfigError(
-            f"data.format = {kind} has the labels in the file: leave data.train_labels and "
-            "data.test_labels out"
+            f"data.format = {kind} has no labels in the file: set data.train_labels (and "
+            "data.test_labels)"
         )
-    if kind in TEXT_FORMATS:
-        return open_text(kind, paths, config)
-    if kind == "digits":
-        return DigitsTable()
-    if kind == "cifar10":
-        return CifarTable(paths)
-    if kind == "csv":
-        return CsvTable(paths, config.label_column, config.delimiter)
-    if kind == "svmlight":
-        return SvmlightTable(paths)
-    if kind == "npz":
-        return ArrayTable(
-            [open_npz(path, config.features_key) for path in paths],
-            [open_npz(path, config.labels_key) for path in paths],
-        )
-    return ArrayTable(
-        [open_hdf5(path, config.features_key) for path in paths],
-        [open_hdf5(path, config.labels_key) for path in paths],
-    )
+    return format.open(paths, open_labels(labels, config.label_column), config)
 
 
-def _open_apart(kind: str, paths: tuple[Path, ...], labels: LabelFile) -> Source:
-    if kind == "matrix_market":
-        if len(paths) > 1:
-            raise ConfigError("data.format = matrix_market reads one file: name one")
-        return MatrixMarketTable(paths[0], labels)
-    opener = open_idx if kind == "idx" else open_npy
-    return ArrayTable([opener(path) for path in paths], labels)
+def open_input(path: Path, labels: Path | None, config: DataSettings) -> tuple[Source, bool]:
+    """Open one file of prediction input: its labels are optional.
+
+    Parameters
+    ----------
+    path, labels, config
+        As for :func:`open_source`; the files of `config` are ignored.
+
+    Returns
+    -------
+    source : Source
+    has_labels : bool
+
+    Raises
+    ------
+    ConfigError, InputError
+        As :func:`open_source`.
+    """
+    kind = format_of(msgspec.structs.replace(config, train=(str(path),), train_labels=""))
+    if labels is not None:
+        return open_source(kind, (path,), labels, config), True
+    if kind in TEXT_FORMATS or kind not in FORMATS:
+        raise ConfigError(f"data.format = {kind}: name a format that {path} may have")
+    format = FORMATS[kind]
+    has_labels = format.has_labels is not None and format.has_labels(path, config)
+    return format.open((path,), has_labels or None, config), has_labels

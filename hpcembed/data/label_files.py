@@ -1,8 +1,8 @@
-"""Labels in a file of their own: IDX, NPY, or text with one label a line.
+"""Labels in a file of their own: IDX, NPY, or text with one label per line.
 
-A text file may have a header and several columns; ``data.label_column`` then names the one that
-counts. Label files are small beside the rows they belong to: every rank streams through them and
-keeps its own.
+A text file may have a header and several columns; ``data.label_column`` then names the column of
+the labels. Label files are small in comparison to the rows: every rank reads the whole file and
+keeps its own labels.
 """
 
 from __future__ import annotations
@@ -11,63 +11,38 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
+from hpcembed.data.arrays.array_source import ArrayLabels
 from hpcembed.data.arrays.idx import open_idx
 from hpcembed.data.arrays.numpy_files import open_npy
-from hpcembed.data.arrays.stored_array import StoredArray
-from hpcembed.data.files import file_size, named_errors, open_stream
-from hpcembed.data.labels import LocalLabels, labels_from_array, labels_from_text
+from hpcembed.data.file_validation import file_size, named_errors, open_stream
+from hpcembed.data.labels import LabelFile, LocalLabels, labels_from_text
 from hpcembed.data.line_ranges import TextFile, line_blocks
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["ArrayLabels", "TextLabels", "open_labels"]
+__all__ = ["TextLabels", "open_labels"]
 
 
-def open_labels(path: Path, label_column: str) -> ArrayLabels | TextLabels:
-    """Open a file of labels, whatever its format. Not collective.
+def open_labels(path: Path, label_column: str) -> LabelFile:
+    """Open a file of labels; its first bytes determine the format.
 
     Raises
     ------
     InputError
-        When the file is missing, empty or damaged.
+        The file is missing, empty or damaged.
     """
     file_size(path)
     with named_errors(path), open_stream(path) as stream:
         head = stream.read(6)
     if head == b"\x93NUMPY":
-        return ArrayLabels(open_npy(path))
+        return ArrayLabels([open_npy(path)])
     if head[:2] == b"\0\0":
-        return ArrayLabels(open_idx(path))
+        return ArrayLabels([open_idx(path)])
     return TextLabels(path, label_column)
 
 
-class ArrayLabels:
-    """Labels stored as an array.
-
-    Raises
-    ------
-    InputError
-        When the array has several columns.
-    """
-
-    def __init__(self, array: StoredArray) -> None:
-        if not array.shape or array.n_bytes != array.shape[0] * array.dtype.itemsize:
-            raise InputError(f"{array.name}: labels of shape {array.shape}: one label a row needed")
-        self.array = array
-        self.name = array.name
-        self.n_labels = array.shape[0]
-
-    def read(self, first: int, last: int) -> LocalLabels:
-        """Labels first..last-1. Not collective."""
-        pieces = [np.empty(0, dtype=self.array.dtype)]
-        pieces += [block.reshape(-1) for block in self.array.blocks(first, last)]
-        return labels_from_array(np.concatenate(pieces), self.name, first)
-
-
 class TextLabels:
-    """Labels in a text file, one a line; blank lines are skipped."""
+    """Labels in a text file, one per line; blank lines are skipped."""
 
     def __init__(self, path: Path, label_column: str) -> None:
         self.name = str(path)
@@ -84,7 +59,7 @@ class TextLabels:
         self.n_labels = sum(1 for _ in self._lines())
 
     def read(self, first: int, last: int) -> LocalLabels:
-        """Labels first..last-1. Not collective."""
+        """Read labels first..last-1."""
         texts = []
         for index, raw in enumerate(self._lines()):
             if index >= last:
@@ -112,5 +87,5 @@ class TextLabels:
                 f"{self.name}: label {index + 1}: {len(fields)} fields where the header has "
                 f"{len(self._header.names)}"
             )
-        assert self._header.label is not None  # a label column was asked for
+        assert self._header.label is not None  # read_header was given a label column
         return fields[self._header.label]

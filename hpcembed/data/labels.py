@@ -1,9 +1,9 @@
-"""Class labels: from a file's own words to codes that all ranks share.
+"""Class labels: from the values in a file to codes that are the same on all ranks.
 
-Each rank lists the values it saw (:class:`LocalLabels`); the union over all ranks, sorted, gives
-the codes, so the encoding is the same for any number of ranks. When every training label is a
-number the order is numeric and "1" and "1.0" are one class; otherwise it is the order of the text.
-Training and test rows share the encoding; a test label that training never saw is refused.
+Each rank collects the values of its rows (:class:`LocalLabels`). The codes number the sorted union
+of the values of all ranks, so they do not depend on the number of ranks. If every training label is
+a number, the order is numeric, and "1" and "1.0" are one class; otherwise values are ordered as
+text. Training and test rows share the encoding. A test label that no training row has is an error.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -22,16 +23,18 @@ from hpcembed.runtime.ranks import agreement
 
 __all__ = [
     "MAX_CLASSES",
+    "LabelFile",
     "LocalLabels",
     "check_lengths",
     "codes_of",
     "encode_labels",
     "labels_from_array",
     "labels_from_text",
+    "no_labels",
     "unusable",
 ]
 
-#: More different values than this are taken for a column that is no class.
+#: A column with more different values than this is not a class.
 MAX_CLASSES = 65536
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
@@ -45,7 +48,8 @@ class LocalLabels:
     ----------
     codes : ndarray of int64, shape (n_local,)
     values : tuple of str
-        Texts that occur on this rank, in no particular order.
+        As read: the texts that occur on this rank, in no particular order. Encoded: the class
+        names, the same on all ranks.
     source : str
         File (and column), for messages.
     """
@@ -55,21 +59,43 @@ class LocalLabels:
     source: str
 
 
+class LabelFile(Protocol):
+    """Labels in a file of their own."""
+
+    name: str
+    n_labels: int
+
+    def read(self, first: int, last: int) -> LocalLabels:
+        """Read labels first..last-1."""
+
+
+def no_labels(n_local: int) -> LocalLabels:
+    """Return the labels of rows without labels: the empty text."""
+    return LocalLabels(np.zeros(n_local, dtype=np.int64), ("",), "no labels")
+
+
 def labels_from_array(array: NDArray[np.generic], source: str, first_row: int) -> LocalLabels:
-    """Labels that a file holds as an array of numbers or text. Not collective.
+    """Return the labels in an array of numbers or text.
 
     Parameters
     ----------
     array : ndarray of shape (n_local,) or (n_local, 1)
     source : str
-        Where they come from, for messages.
+        File (and array), for messages.
     first_row : int
-        Index of the first one in the file, from 0.
+        Index of the first label in the file, from 0.
 
     Raises
     ------
     InputError
-        For several columns, for NaN and infinite labels, for complex ones.
+        A label is complex, NaN, infinite, empty or not UTF-8 text.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels = labels_from_array(np.array([7, 3, 7]), "labels.npy", 0)
+    >>> labels.values, labels.codes.tolist()
+    (('3', '7'), [1, 0, 1])
     """
     flat = array.reshape(-1)
     if flat.dtype.kind not in "biufUS":
@@ -94,12 +120,17 @@ def labels_from_array(array: NDArray[np.generic], source: str, first_row: int) -
 
 
 def labels_from_text(texts: Sequence[str], source: str, first_row: int) -> LocalLabels:
-    """Labels given as one text per row. Not collective.
+    """Return the labels of rows, given as one text per row.
 
     Raises
     ------
     InputError
-        For an empty label, ``nan`` or an infinite number, with its row.
+        A label is empty, ``nan`` or an infinite number; the message names the row.
+
+    Examples
+    --------
+    >>> labels_from_text(["fig", "pear", "fig"], "fruit.csv", 0).codes.tolist()
+    [0, 1, 0]
     """
     index: dict[str, int] = {}
     codes = np.empty(len(texts), dtype=np.int64)
@@ -115,7 +146,7 @@ def labels_from_text(texts: Sequence[str], source: str, first_row: int) -> Local
 
 
 def unusable(label: str) -> str:
-    """Why a text cannot be a label: "empty", "not a finite number", or "" when it can."""
+    """Return why a text cannot be a label: "empty" or "not a finite number"; "" if it can."""
     if not label:
         return "empty"
     if label.lower().lstrip("+-") in ("nan", "inf", "infinity"):
@@ -126,28 +157,37 @@ def unusable(label: str) -> str:
 def encode_labels(
     train: LocalLabels, others: Sequence[LocalLabels], comm: MPI.Comm
 ) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
-    """Codes of this rank's labels and the class names, the same on any number of ranks.
+    """Encode labels over all ranks.
 
     Collective.
 
     Parameters
     ----------
     train : LocalLabels
-        They make the classes.
+        Labels that define the classes.
     others : sequence of LocalLabels
-        Held-out labels, to be encoded in the same way.
+        Held-out labels, encoded in the same way.
 
     Returns
     -------
     codes : list of ndarray of int64, each of shape (n_local,)
-        Of `train`, then of each of `others`.
+        Codes of `train`, then of each of `others`.
     class_names : tuple of str
-        In the order of the codes.
+        In the order of the codes; the same on any number of ranks.
 
     Raises
     ------
     InputError
-        One class only, more than :data:`MAX_CLASSES`, or held-out labels that training never saw.
+        There is one class only, there are more than :data:`MAX_CLASSES`, or a held-out label is not
+        a training label.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI
+    >>> train = labels_from_text(["10", "9", "9.0"], "train", 0)
+    >>> codes, names = encode_labels(train, [], MPI.COMM_SELF)
+    >>> names, codes[0].tolist()
+    (('9', '10'), [1, 0, 0])
     """
     seen = _union(comm, _used(train))
     _check_number(len(seen), train.source)
@@ -178,9 +218,9 @@ def encode_labels(
 
 
 def codes_of(labels: LocalLabels, class_names: Sequence[str]) -> NDArray[np.int64]:
-    """Codes of labels in given classes, -1 for a label that is none of them. Not collective.
+    """Return the codes of labels in given classes, -1 for a label that is none of them.
 
-    As in :func:`encode_labels`, "1" and "1.0" are one class where all classes are numbers.
+    As in :func:`encode_labels`, "1" and "1.0" are one class if all classes are numbers.
     """
     is_numeric = all(_NUMBER.fullmatch(name) for name in class_names)
     codes = {_key(name, is_numeric): code for code, name in enumerate(class_names)}
@@ -188,12 +228,12 @@ def codes_of(labels: LocalLabels, class_names: Sequence[str]) -> NDArray[np.int6
 
 
 def check_lengths(comm: MPI.Comm, n_rows: int, n_labels: int, rows: str, labels: str) -> None:
-    """Refuse labels of another number than rows. Collective.
+    """Raise an error unless there are as many labels as rows. Collective.
 
     Raises
     ------
     InputError
-        With both numbers.
+        The message contains both numbers.
     """
     with agreement(comm):
         if n_rows != n_labels:

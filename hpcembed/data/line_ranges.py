@@ -1,10 +1,10 @@
-"""Text files of any size, shared out among ranks by byte ranges.
+"""Text files of any size, divided among the ranks by byte ranges.
 
-The data bytes of all files (headers excluded) are cut into equal ranges, one a rank. A line belongs
-to the rank in whose range its first byte lies. A rank counts the lines of its range first: then row
-numbers are known to all, and memory is checked before it is taken. Then it reads them in blocks of
-whole lines. A gzipped file cannot be entered in the middle: every rank streams through it and uses
-its range of what comes out.
+The data bytes of all files (without headers) are divided into equal ranges, one per rank. A line
+belongs to the rank whose range contains its first byte. Each rank first counts the lines of its
+range, so all ranks can compute row numbers, and memory is checked before it is allocated. Then it
+reads the lines in blocks of whole lines. Reading of a gzipped file cannot begin in the middle:
+every rank decompresses it from the start and uses its range of the result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from mpi4py import MPI
 
-from hpcembed.data.files import BLOCK_BYTES, file_size, is_gzip, named_errors, open_stream
+from hpcembed.data.file_validation import BLOCK_BYTES, file_size, is_gzip, named_errors, open_stream
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import agreement, ownership_range
 
@@ -40,7 +40,7 @@ class TextFile:
     Attributes
     ----------
     first_byte : int
-        Where the data begin, after a header.
+        Position of the first byte of data, after a header.
     first_line : int
         Number of the first line of data, from 1.
     """
@@ -57,15 +57,15 @@ class LineRange:
     Attributes
     ----------
     begin, end : int
-        Byte range; lines whose first byte lies in it.
+        Byte range that contains the first byte of each line.
     first_line : int
-        Number of the first of them in the file, from 1.
+        Number of the first line in the file, from 1.
     first_row : int
-        Global index of the first data row, counted over all files and ranks; blank lines are none.
+        Global index of the first data row, counted over all files and ranks without blank lines.
     n_rows : int
         Lines that are not blank.
     marks : int
-        Occurrences of the byte that was to be counted.
+        Occurrences of the byte that :func:`share_lines` counts.
     """
 
     file: TextFile
@@ -85,28 +85,28 @@ def share_lines(
     has_comments: bool = False,
     has_blanks: bool = False,
 ) -> tuple[list[LineRange], int]:
-    """Find out which lines each rank reads. Collective: every rank counts its own range.
+    """Divide the lines of files among the ranks. Collective: every rank counts its own range.
 
     Parameters
     ----------
     mark : bytes
-        A byte whose occurrences are counted as well, for estimates of memory.
+        A byte whose occurrences are counted too, to estimate memory.
     has_comments : bool
-        Lines of blanks only, or of a comment that begins with ``#``, are no rows either.
+        Lines that contain blanks only or a comment, which begins with ``#``, are not rows.
     has_blanks : bool
-        Lines of blanks only are no rows: the separator is a blank.
+        Lines that contain blanks only are not rows: the separator is a blank.
 
     Returns
     -------
     ranges : list of LineRange
-        This rank's, in the order of the files; perhaps none.
+        Ranges of this rank in the order of the files; empty for ranks without lines.
     n_rows : int
         Lines that are not blank, on all ranks.
 
     Raises
     ------
     InputError
-        A file is missing, damaged, or holds a line beyond 64 MiB.
+        A file is missing or damaged, or has a line of more than 64 MiB.
     """
     sizes: list[int] = []
     with agreement(comm):
@@ -130,7 +130,7 @@ def share_lines(
     row = sum(n_rows for _, _, n_rows in before)
     shares = []
     for (index, begin, end), (_, _, n_rows, marks) in zip(ranges, counts, strict=True):
-        # Ranges follow one another, so only other ranks hold earlier lines of the same file.
+        # Ranges are consecutive, so earlier lines of the same file are on other ranks.
         line = files[index].first_line + sum(lines for i, lines, _ in before if i == index)
         shares.append(LineRange(files[index], begin, end, line, row, n_rows, marks))
         row += n_rows
@@ -140,12 +140,12 @@ def share_lines(
 def line_blocks(
     file: TextFile, begin: int, end: int, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[bytes]:
-    """Blocks of whole lines: those whose first byte lies in begin..end-1. Not collective.
+    """Read the lines whose first byte is in begin..end-1, in blocks of whole lines.
 
     Raises
     ------
     InputError
-        When the file is damaged or holds a line beyond 64 MiB.
+        The file is damaged or has a line of more than 64 MiB.
     """
     if begin >= end:
         return
@@ -167,7 +167,13 @@ def line_blocks(
 
 
 def count_blank(block: bytes, *, has_comments: bool = False, has_blanks: bool = False) -> int:
-    """Number of lines without data in a block of whole lines. Not collective."""
+    r"""Return the number of lines without data in a block of whole lines.
+
+    Examples
+    --------
+    >>> count_blank(b"1,2\n\n3,4\n")
+    1
+    """
     pattern = _EMPTY
     hints: tuple[bytes, ...] = _EMPTY_HINTS
     if has_blanks:
@@ -182,14 +188,14 @@ def count_blank(block: bytes, *, has_comments: bool = False, has_blanks: bool = 
 def estimate_rows(
     files: Sequence[TextFile], *, has_blanks: bool = False
 ) -> tuple[int | None, bool]:
-    """Number of data rows, judged by the beginning of each file. Not collective.
+    """Estimate the number of data rows by the beginning of each file.
 
     Returns
     -------
     n_rows : int or None
-        None for compressed files, whose length only reading them would tell.
+        None for compressed files, whose length is unknown until they are read.
     is_estimate : bool
-        False when all files were short enough to be counted.
+        False if the rows of all files were counted.
     """
     total, is_estimate = 0, False
     for file in files:

@@ -1,18 +1,18 @@
 """DataMatrix: the rows of a data set, distributed over ranks as a PETSc Mat.
 
-The rows may be held in three ways:
+The rows are stored in one of three ways:
 
 ``dense``
-    Double precision, column-major, scaled once: a PETSc dense matrix over the same memory.
+    Double precision, column-major, scaled once: a PETSc dense matrix in the same memory.
 ``shell``
-    As they were read (uint8, float32, float64), row-major. They are converted and scaled a block at
-    a time, in cache, so the data is never doubled in memory: a PETSc shell matrix.
+    As read (uint8, float32, float64), row-major: a PETSc shell matrix. The rows are converted and
+    scaled block by block in the cache, so the data is never copied as a whole.
 ``aij``
-    Sparse rows, in single precision where they came so, scaled once; the PETSc AIJ matrix is
-    assembled when it is first asked for.
+    Sparse rows, scaled once, in single precision if they were read so; the PETSc AIJ matrix is
+    assembled at its first use.
 
-Every algorithm that wants speed works on :meth:`DataMatrix.blocks`, the rank's rows in pieces that
-fit the cache; ``mat`` is what other PETSc code can use.
+Fast algorithms use :meth:`DataMatrix.blocks`, this rank's rows in blocks that fit the cache; other
+PETSc code uses ``mat``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.data.arrays.row_stream import RowStream
 from hpcembed.data.graphs.graph import GraphNodes
+from hpcembed.data.row_stream import RowStream
 from hpcembed.data.row_validation import assign, checked_rows
-from hpcembed.runtime.ranks import agreement
+from hpcembed.runtime.ranks import agreement, place_rows
 
 __all__ = [
     "DataMatrix",
@@ -44,7 +44,7 @@ __all__ = [
 
 Storage = Literal["dense", "aij", "shell"]
 
-#: Size of a block of converted rows: with its source it stays in a core's share of the cache.
+#: Size of a block of converted rows: the block and its source fit a core's share of the cache.
 _BLOCK_BYTES = 4 * 2**20
 
 
@@ -56,35 +56,49 @@ class DataMatrix:
     Parameters
     ----------
     rows : ndarray or sparse array of shape (n_local, d)
-        This rank's consecutive rows, perhaps none; real numbers. Kept, not copied, for ``shell``
-        storage. Sparse ones of any format; entries that are stored twice are added.
+        This rank's consecutive rows, possibly none; real numbers. ``shell`` storage keeps them
+        without a copy. Sparse rows may have any format; duplicate entries are added.
     labels : ndarray of shape (n_local,)
         Class codes.
     comm : MPI.Comm
     shift, factor : ndarray of shape (d,), optional
-        The matrix is ``(rows - shift) * factor``. Sparse rows take no shift.
+        The matrix is ``(rows - shift) * factor``. Sparse rows allow no shift.
     storage : {"auto", "dense", "aij", "shell"}
         auto: aij for sparse rows, dense for double precision, shell otherwise.
     feature_names, class_names : tuple of str
     nodes : GraphNodes, optional
-        Where rows are nodes of a graph.
+        If rows are nodes of a graph.
 
     Raises
     ------
     InputError
-        Rows or labels that cannot be used, on all ranks.
+        Rows or labels cannot be used; raised on all ranks.
     ValueError
-        When `storage` does not fit the rows.
+        `storage` does not fit the rows.
 
     Attributes
     ----------
     n_rows, n_features, n_local : int
     row_range : tuple of int
-        Global rows of this rank.
+        First and one past last global row of this rank.
     storage : str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mpi4py import MPI
+    >>> from hpcembed import DataMatrix
+    >>> rows = np.array([[0, 255], [51, 0]], dtype=np.uint8)
+    >>> X = DataMatrix(rows, np.array([0, 1]), MPI.COMM_WORLD, factor=np.full(2, 1 / 255))
+    >>> X.storage, X.n_features
+    ('shell', 2)
+    >>> X.dense_rows()
+    array([[0. , 1. ],
+           [0.2, 0. ]], dtype=float32)
+    >>> X.destroy()
     """
 
-    #: Rows are in memory, not read from files in every pass.
+    #: Rows are in memory; they are not read from files in every pass.
     is_streamed = False
 
     def __init__(
@@ -107,9 +121,8 @@ class DataMatrix:
         self.class_names = class_names
         self.nodes = nodes
         self.n_local, self.n_features = rows.shape
-        last = comm.scan(self.n_local)
-        self.row_range = (last - self.n_local, last)
-        self.n_rows: int = comm.allreduce(self.n_local)
+        start, self.n_rows = place_rows(self.n_local, comm)
+        self.row_range = (start, start + self.n_local)
         self.storage: Storage = _storage(rows, storage)
         self._shift = shift if shift is not None and np.any(shift) else None
         self._factor = factor if factor is not None and np.any(factor != 1) else None
@@ -117,7 +130,7 @@ class DataMatrix:
         self._mat: PETSc.Mat | None = None
 
     def _take(self, rows: Any) -> Any:
-        """What is kept of the rows: scaled once (dense, aij) or as they are (shell)."""
+        """Rows as they are stored: scaled once (dense, aij) or unchanged (shell)."""
         if self.storage == "shell":
             return rows
         if self.storage == "aij":
@@ -149,7 +162,7 @@ class DataMatrix:
 
     @property
     def stored_bytes(self) -> int:
-        """Memory that this rank's rows take."""
+        """Memory of this rank's rows. Not collective."""
         if self.is_sparse:
             return int(
                 self._rows.data.nbytes + self._rows.indices.nbytes + self._rows.indptr.nbytes
@@ -186,29 +199,29 @@ class DataMatrix:
 
     @property
     def stored_type(self) -> np.dtype[Any]:
-        """Type of the numbers as they are held."""
+        """Type of the stored numbers."""
         return np.dtype(self._rows.dtype)
 
     def blocks(
         self, dtype: type[np.floating[Any]] = np.float64, block_bytes: int | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """Give the scaled rows of this rank in blocks that fit the cache.
+        """Iterate over the scaled rows of this rank in blocks that fit the cache.
 
         Not collective.
 
         Parameters
         ----------
         dtype : {float64, float32}
-            Of the blocks. float32 rows without scaling are not copied then.
+            Type of the blocks. Rows of this type are not copied if they are not scaled.
         block_bytes : int, optional
-            About the size of a dense block. Default: some MB.
+            Approximate size of a dense block. Default: 4 MiB.
 
         Yields
         ------
         first : int
             Local index of the block's first row.
         block : ndarray of shape (b, d), or csr_array
-            To be read only, and only until the next block.
+            Read only; valid until the next block.
         """
         step = self._block_rows(np.dtype(dtype).itemsize, block_bytes or _BLOCK_BYTES)
         direct = self._shift is None and self._factor is None and self._rows.dtype == dtype
@@ -223,16 +236,16 @@ class DataMatrix:
                 yield first, self._scaled(self._rows[first:last], buffer[: last - first])
 
     def columns(self, dtype: type[np.floating[Any]] = np.float64) -> Iterator[tuple[int, Any]]:
-        """Give this rank's scaled rows in blocks of columns that fit the cache.
+        """Iterate over this rank's scaled rows in blocks of columns that fit the cache.
 
-        Not collective. Dense rows only; for data with few, long rows.
+        Not collective. For dense data with few, long rows.
 
         Yields
         ------
         first : int
             Index of the block's first column.
         block : ndarray of shape (n_local, w)
-            To be read only, and only until the next block.
+            Read only; valid until the next block.
         """
         itemsize = np.dtype(dtype).itemsize
         width = max(64, _BLOCK_BYTES // (itemsize * max(self.n_local, 1)))
@@ -240,23 +253,17 @@ class DataMatrix:
         for first in range(0, self.n_features, width):
             part = slice(first, min(first + width, self.n_features))
             block = self._rows[:, part]
-            if not direct:
-                block = block.astype(dtype)
-                if self._shift is not None:
-                    block -= self._shift[part]
-                if self._factor is not None:
-                    block *= self._factor[part]
-            yield first, block
+            yield first, block if direct else self._scaled(block, np.empty_like(block, dtype), part)
 
     def dense_rows(self, dtype: type[np.floating[Any]] = np.float32) -> NDArray[np.floating[Any]]:
-        """Scaled rows of this rank as one array of shape (n_local, d).
+        """Return the scaled rows of this rank as one array of shape (n_local, d).
 
         Not collective.
 
         Raises
         ------
         InputError
-            When a value is beyond `dtype`.
+            A value overflows `dtype`.
         """
         rows = np.empty((self.n_local, self.n_features), dtype=dtype)
         for first, block in self.blocks():
@@ -265,14 +272,14 @@ class DataMatrix:
         return rows
 
     def take(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float64]:
-        """Scaled rows of this rank, dense and in double, as an array of their own.
+        """Return some scaled rows of this rank as a new dense array.
 
         Not collective.
 
         Parameters
         ----------
         rows : slice or ndarray of int64
-            Local numbers of the rows wanted.
+            Local indices.
         """
         held = self._rows[rows]
         held = held.toarray() if self.is_sparse else held
@@ -284,21 +291,23 @@ class DataMatrix:
         return max(16, block_bytes // (itemsize * max(self.n_features, 1)))
 
     def _buffer(self, step: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
-        """Memory that converted blocks share: what is touched once costs no page faults again."""
+        """Memory that converted blocks share: reuse avoids page faults."""
         order: Literal["C", "F"] = "F" if self.storage == "dense" else "C"
         return np.empty((min(step, self.n_local), self.n_features), dtype=dtype, order=order)
 
-    def _scaled(self, rows: NDArray[np.generic], block: NDArray[Any]) -> NDArray[Any]:
-        """Rows in the block's precision and scaled, in `block`."""
+    def _scaled(
+        self, rows: NDArray[np.generic], block: NDArray[Any], columns: slice = slice(None)
+    ) -> NDArray[Any]:
+        """Convert and scale rows, or some of their columns, in `block`."""
         block[...] = rows
         if self._shift is not None:
-            block -= self._shift
+            block -= self._shift[columns]
         if self._factor is not None:
-            block *= self._factor
+            block *= self._factor[columns]
         return block
 
     def _sparse_block(self, first: int, last: int, dtype: type[np.floating[Any]]) -> Any:
-        """Rows ``first`` to ``last`` as a CSR array, over the same memory where the type agrees."""
+        """Rows first..last-1 as a CSR array, in the same memory if the type is the same."""
         indptr = self._rows.indptr[first : last + 1]
         entries = slice(indptr[0], indptr[-1])
         return scipy.sparse.csr_array(
@@ -312,14 +321,14 @@ class DataMatrix:
         )
 
 
-#: What operators and estimators take: rows in memory, or in files.
+#: Input of operators and estimators: rows in memory or in files.
 RowSource = DataMatrix | RowStream
 
 
 def reading(X: RowSource) -> AbstractContextManager[None]:
-    """Context for work on this rank's rows that makes no collective call itself.
+    """Return a context for work on this rank's rows without collective calls.
 
-    Collective at its end where rows come from files, which one rank alone may fail to read.
+    Collective at its end if rows are read from files: reading may fail on one rank alone.
     """
     return agreement(X.comm) if X.is_streamed else nullcontext()
 
@@ -328,25 +337,23 @@ class _RowProducts:
     """Context of the shell matrix: products with rows that are converted block by block."""
 
     def __init__(self, matrix: DataMatrix) -> None:
-        # Not the matrix itself: a cycle would leave a PETSc object to the garbage collector.
-        self._blocks = matrix.blocks
-        self._comm = matrix.comm
-        self._n_features = matrix.n_features
+        # The matrix holds the Mat, and the Mat this context: DataMatrix.destroy ends the cycle.
+        self._matrix = matrix
 
     def mult(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """Y = X x. Collective."""
-        v = gather_vector(self._comm, x)
+        v = gather_vector(self._matrix.comm, x)
         with y as rows:
-            for first, block in self._blocks():
+            for first, block in self._matrix.blocks():
                 rows[first : first + block.shape[0]] = block @ v
 
     def multTranspose(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:  # noqa: N802
         """Y = X' x. Collective."""
-        total = np.zeros(self._n_features)
+        total = np.zeros(self._matrix.n_features)
         rows = x.getArray(readonly=1)
-        for first, block in self._blocks():
+        for first, block in self._matrix.blocks():
             total += rows[first : first + block.shape[0]] @ block
-        scatter_sum(self._comm, total, y)
+        scatter_sum(self._matrix.comm, total, y)
 
 
 def _storage(rows: Any, storage: str) -> Storage:
@@ -361,7 +368,7 @@ def _storage(rows: Any, storage: str) -> Storage:
 
 
 def gather_vector(comm: MPI.Comm, vector: PETSc.Vec) -> NDArray[np.float64]:
-    """All entries of a distributed vector on every rank. Collective."""
+    """Return all entries of a distributed vector on every rank. Collective."""
     local = vector.getArray(readonly=1)
     if comm.size == 1:
         return np.array(local)
@@ -372,7 +379,7 @@ def gather_vector(comm: MPI.Comm, vector: PETSc.Vec) -> NDArray[np.float64]:
 
 
 def scatter_sum(comm: MPI.Comm, total: NDArray[np.float64], vector: PETSc.Vec) -> None:
-    """Sum whole-length arrays over ranks into a distributed vector. Collective."""
+    """Sum arrays of the vector's global length over ranks, into the vector. Collective."""
     with vector as local:
         if comm.size == 1:
             local[:] = total

@@ -1,4 +1,4 @@
-"""Rows as a caller hands them over: refused on all ranks or made into what a DataMatrix keeps."""
+"""Validation of rows: arrays from a caller, blocks from a file, values in another precision."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import agreement
 
-__all__ = ["assign", "checked_rows", "copied_bytes"]
+__all__ = ["assign", "check_finite", "checked_rows", "copied_bytes"]
 
 
 def checked_rows(rows: Any, labels: Any, comm: MPI.Comm) -> tuple[Any, NDArray[Any]]:
-    """Rows as a real array or as CSR without duplicates, and one label for each.
+    """Return rows as a real array or as CSR without duplicates, and one label for each row.
 
-    Collective. Nothing is copied that is as it should be already.
+    Collective. Valid rows are not copied.
 
     Raises
     ------
     InputError
-        On all ranks: rows that are no table of real numbers, labels of another length, ranks with
-        different numbers of features or ways of holding them.
+        On all ranks: rows are not a table of real numbers, the numbers of rows and labels differ,
+        or ranks have different numbers of features, or sparse and dense rows.
     """
     with agreement(comm):
-        rows = _sparse(rows) if scipy.sparse.issparse(rows) else np.asarray(rows)
+        rows = _canonical_csr(rows) if scipy.sparse.issparse(rows) else np.asarray(rows)
         if rows.ndim != 2:
             raise InputError(f"rows of shape {rows.shape}: give a table of shape (rows, features)")
         if rows.dtype.kind not in "biuf":
@@ -47,8 +47,8 @@ def checked_rows(rows: Any, labels: Any, comm: MPI.Comm) -> tuple[Any, NDArray[A
     return rows, labels
 
 
-def _sparse(rows: Any) -> Any:
-    """CSR over the same memory where it is CSR already, each entry stored once."""
+def _canonical_csr(rows: Any) -> Any:
+    """CSR in the same memory if possible, without duplicate entries."""
     if rows.ndim != 2:
         return rows
     rows = scipy.sparse.csr_array(rows)
@@ -61,8 +61,36 @@ def _sparse(rows: Any) -> Any:
     return rows
 
 
+def check_finite(block: NDArray[np.generic], name: object, first_row: int) -> None:
+    """Raise an error if a block of rows contains NaN or infinite values.
+
+    Parameters
+    ----------
+    block : ndarray of shape (m, d)
+    name : object
+        The file, for the message.
+    first_row : int
+        Index of the block's first row in the file, from 0.
+
+    Raises
+    ------
+    InputError
+        The message names file, row and column, both counted from 1.
+    """
+    if block.dtype.kind != "f":
+        return
+    finite = np.isfinite(block)
+    if finite.all():
+        return
+    row, column = (int(index[0]) for index in np.nonzero(~finite))
+    raise InputError(
+        f"{name}: row {first_row + row + 1}, column {column + 1}: {block[row, column]} is not a "
+        "finite number: remove or replace such values"
+    )
+
+
 def copied_bytes(rows: Any, storage: str) -> int:
-    """What a DataMatrix takes beside the rows that it is given. Not collective."""
+    """Return the memory that a DataMatrix takes in addition to the rows it is made from."""
     if scipy.sparse.issparse(rows):
         return int(8 * rows.nnz)
     is_dense = storage == "dense" or (storage == "auto" and rows.dtype == np.float64)
@@ -70,14 +98,12 @@ def copied_bytes(rows: Any, storage: str) -> int:
 
 
 def assign(target: NDArray[np.floating[Any]], values: NDArray[np.float64]) -> None:
-    """Round values into an array of another precision.
-
-    Not collective.
+    """Round values to the precision of an array.
 
     Raises
     ------
     InputError
-        When a finite value would become infinite.
+        A finite value would become infinite.
     """
     try:
         with np.errstate(over="raise", under="ignore"):

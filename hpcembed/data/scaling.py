@@ -1,28 +1,29 @@
-"""Scaling of the features, learned from the training rows in one reduction.
+"""Scaling of the features, computed from the training rows in one reduction.
 
-``standard`` needs mean and variance of every feature over rows that lie on many ranks. Sums of
-squares would cancel for features with a large mean, so each rank computes (count, mean, M2), M2 the
-sum of squared deviations from its own mean, and an MPI operation merges two such records:
+``standard`` needs mean and variance of every feature over the rows of all ranks. Sums of squares
+lose digits if the mean is large, so each rank computes (count, mean, M2), where M2 is the sum of
+squared deviations from its own mean. An MPI operation merges two of these records:
 
     mean = (n1 mean1 + n2 mean2) / n,    M2 = M2_1 + M2_2 + (mean2 - mean1)^2 n1 n2 / n
 
-The mean is held as a value near it (the first row's) and a small offset; were it rounded to one
-number, the difference of two means near 1e9 would be off by 1e-7. The record is one MPI type, so
-that an implementation may cut the buffer between features but never inside one. The result is
-broadcast from one rank: all ranks hold the same bits.
+The mean is held as a pivot near it (the value of the first row) and a small offset: rounded to one
+number, the difference of two means near 1e9 has an error of 1e-7. A record is one MPI type, so an
+MPI implementation may divide the buffer between features but not inside a record. The result is
+broadcast from one rank, so all ranks hold the same bits.
 
-Sparse rows are never shifted, because that would fill them: ``standard`` is then 1/deviation and
-``minmax`` 1/(max - min), both counting the entries that are not stored as zeros. Principal
-components do not depend on a shift, as the covariance is centred anyway; singular vectors are then
-those of rows that were divided only.
+Sparse rows are never shifted, because a shift would fill them: the factor of ``standard`` is then
+1 / deviation and that of ``minmax`` 1 / (max - min); entries that are not stored count as zeros.
+Principal components do not depend on a shift, because the covariance is centred; singular vectors
+do, and are those of the divided rows.
 
 Reference: T. F. Chan, G. H. Golub, R. J. LeVeque, Algorithms for computing the sample variance,
-The American Statistician 37 (1983). Constant features follow scikit-learn (factor 1).
+The American Statistician 37 (1983). Constant features have factor 1, as in scikit-learn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,25 +31,41 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.dataset import Rows, Scaling
-from hpcembed.data.files import BLOCK_BYTES
+from hpcembed.data.file_validation import BLOCK_BYTES
+from hpcembed.data.table import Rows
 from hpcembed.runtime.errors import ConfigError, InputError
 
-__all__ = ["fit_scaling"]
+__all__ = ["Scaling", "fit_scaling"]
 
 _RECORD = 4  # count, pivot, mean - pivot, M2
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Scaling per feature: scaled = (x - shift) * factor.
+
+    Attributes
+    ----------
+    shift, factor : ndarray of float64, shape (d,)
+    kind : str
+        none, divide, minmax or standard.
+    """
+
+    shift: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    kind: str
+
+
 def fit_scaling(kind: str, divisor: float, rows: Rows, n_rows: int, comm: MPI.Comm) -> Scaling:
-    """Learn the scaling from the training rows. Collective: at most one reduction.
+    """Compute the scaling from the training rows. Collective: at most one reduction.
 
     Parameters
     ----------
     kind : {"none", "divide", "minmax", "standard"}
         divide: by `divisor`. minmax: to [0, 1]. standard: zero mean, unit variance (ddof = 0).
-        A constant feature has factor 1; for minmax, constant means that its range is within ten
-        roundings of its largest magnitude.
+        A constant feature has factor 1; for minmax, a feature is constant if its range is at most
+        ten times the rounding error of its largest magnitude.
     rows : ndarray or csr_array of shape (n_local, d)
         This rank's training rows.
     n_rows : int
@@ -57,12 +74,20 @@ def fit_scaling(kind: str, divisor: float, rows: Rows, n_rows: int, comm: MPI.Co
     Returns
     -------
     Scaling
-        For sparse rows the shift is 0; the embedding is not affected by that.
+        For sparse rows the shift is 0.
 
     Raises
     ------
     InputError
-        When variance or range of a feature overflow.
+        The variance or the range of a feature overflows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mpi4py import MPI
+    >>> rows = np.array([[1.0, 5.0], [3.0, 5.0]])
+    >>> fit_scaling("minmax", 255.0, rows, 2, MPI.COMM_SELF).factor
+    array([0.5, 1. ])
     """
     n_features = rows.shape[1]
     shift = np.zeros(n_features)
@@ -74,7 +99,7 @@ def fit_scaling(kind: str, divisor: float, rows: Rows, n_rows: int, comm: MPI.Co
         with np.errstate(over="ignore", invalid="ignore"):
             mean, variance = _moments(rows, comm)
         _check_range(variance, kind)
-        # scikit-learn's bound for what rounding leaves of the variance of a constant.
+        # scikit-learn's bound of the rounding error in the variance of a constant.
         noise = n_rows * _EPSILON * variance + (n_rows * mean * _EPSILON) ** 2
         factor = _inverse(np.sqrt(variance), variance <= noise)
         return Scaling(shift if scipy.sparse.issparse(rows) else mean, factor, kind)
@@ -90,7 +115,7 @@ def fit_scaling(kind: str, divisor: float, rows: Rows, n_rows: int, comm: MPI.Co
 
 
 def _check_range(width: NDArray[np.float64], kind: str) -> None:
-    # The same bits on all ranks, so all raise.
+    # The width has the same bits on all ranks, so all raise.
     beyond = np.flatnonzero(~np.isfinite(width))
     if beyond.size:
         raise InputError(
@@ -118,7 +143,7 @@ def _moments(rows: Rows, comm: MPI.Comm) -> tuple[NDArray[np.float64], NDArray[n
         for block in _blocks(rows):
             own = np.empty_like(records)
             own[:, 0] = len(block)
-            # Sums of differences from some row are small, whatever the offset of the feature.
+            # Differences from a row are small for any offset of the feature.
             pivot = block[0].copy()
             block -= pivot
             mean = block.mean(axis=0)
@@ -162,7 +187,7 @@ def _merge(source: NDArray[np.float64], target: NDArray[np.float64]) -> None:
     gap = (pivot2 - pivot1) + (offset2 - offset1)
     spread = spread1 + spread2 + gap * gap * n1 * share
     merged = np.column_stack([n, pivot1, offset1 + gap * share, spread])
-    # Nothing merged with nothing stays nothing; a lone side stays exactly itself.
+    # Two empty records give an empty one; an empty record leaves the other one exactly as it is.
     target[...] = np.where((n1 == 0)[:, None], source, merged)
 
 
@@ -176,7 +201,7 @@ def _merge_buffers(source: Any, target: Any, datatype: MPI.Datatype) -> None:
 def _extremes(rows: Rows, comm: MPI.Comm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Smallest and largest value of every feature over all ranks."""
     n_features = rows.shape[1]
-    # The smallest is the largest of the negatives: one reduction for both.
+    # The minimum is the maximum of the negatives: one reduction for both.
     bounds = np.full((2, n_features), -np.inf)
     if scipy.sparse.issparse(rows):
         np.maximum.at(bounds[0], rows.indices, rows.data)

@@ -1,12 +1,13 @@
-"""Which rows are held out for testing: the same rows for any number of ranks.
+"""Selection of test rows: the same rows are held out on any number of ranks.
 
-Every row has a uniform 64-bit key, a function of (seed, global index) only. Of each class (or of
-all rows) the ones with the smallest keys are the test rows. The largest key that still belongs to
-them is found by bisection on the key, for all classes at once: 64 reductions of one number per
-class, no gather, and exact counts, because no two rows share a key.
+Every row has a uniform 64-bit key, a function of (seed, global index). The rows of each class (or
+of all classes) with the smallest keys are the test rows. The largest of their keys is found by
+bisection for all classes at once: 64 reductions of one number per class and no gather. The counts
+are exact, because keys are distinct.
 
-``sklearn`` repeats ``train_test_split(np.arange(n), test_size=..., random_state=seed)`` instead,
-for results published with it; it takes memory proportional to all rows on every rank.
+``sklearn`` selects the rows of scikit-learn's ``train_test_split(np.arange(n), test_size=...,
+random_state=seed)``, for results that were published with it. It takes memory proportional to the
+number of all rows on every rank.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ def held_out_rows(
     n_rows: int,
     comm: MPI.Comm,
 ) -> NDArray[np.bool_]:
-    """Mark the local rows that are held out for testing. Collective.
+    """Return a mask of the local rows that are held out for testing. Collective.
 
     Parameters
     ----------
     kind : {"stratified", "random", "sklearn"}
-        stratified: of each class with n rows, ``round(fraction * n)``, at least one stays.
-        random: ``round(fraction * n_rows)`` of all.
+        stratified: ``round(fraction * n)`` rows of each class with n rows, at most n - 1.
+        random: ``round(fraction * n_rows)`` of all rows. sklearn: see above.
     fraction : float
         Between 0 and 1.
     seed : int
     codes : ndarray of int64, shape (n_local,)
-        Classes of the local rows.
+        Class codes of the local rows.
     start, n_rows : int
         Global index of the first local row, and rows on all ranks.
 
@@ -56,7 +57,16 @@ def held_out_rows(
     Raises
     ------
     InputError
-        When no row would be held out, or all would.
+        No row would be held out, or scikit-learn refuses the split.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mpi4py import MPI
+    >>> codes = np.array([0, 0, 0, 0, 1, 1])
+    >>> is_test = held_out_rows("stratified", 0.5, 0, codes, 2, 0, 6, MPI.COMM_SELF)
+    >>> np.bincount(codes[is_test]).tolist()
+    [2, 1]
     """
     if kind == "sklearn":
         return _as_sklearn(fraction, seed, codes.size, start, n_rows, comm)
@@ -78,9 +88,9 @@ def held_out_rows(
 def _bisect(
     sorted_keys: list[NDArray[np.uint64]], quotas: NDArray[np.int64], comm: MPI.Comm
 ) -> NDArray[np.uint64]:
-    """Per group the smallest key such that `quotas` of all ranks' keys are not above it."""
+    """Smallest keys such that `quotas` keys of each group, over all ranks, are not above them."""
     thresholds = [0] * len(sorted_keys)
-    # Highest bit first: a bit stays zero when enough keys lie below the number with that bit set.
+    # Highest bit first: a bit stays zero if enough keys lie below the number with this bit set.
     for bit in reversed(range(_KEY_BITS)):
         trial = [threshold | (1 << bit) for threshold in thresholds]
         below = _sum(

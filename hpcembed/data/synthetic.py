@@ -1,4 +1,4 @@
-"""Data made on the spot: with a spectrum that is known, or in the format of a public data set."""
+"""Synthetic data: rows with a known spectrum, or a file in the format of a public data set."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _WINNIPEG_FEATURES = 174
 _WINNIPEG_CLASSES = 7
 _LATENT = 12
 _ROWS_PER_BLOCK = 4096
-# Seeds of what belongs together must differ from the seeds of the rows.
+# The seeds of directions, classes and means must differ from the seeds of the rows.
 _DIRECTIONS, _CLASSES, _MEANS = 0x5EED0001, 0x5EED0002, 0x5EED0003
 
 
 def planted_directions(n_features: int, n_components: int, seed: int) -> NDArray[np.float64]:
-    """The eigenvectors that :func:`planted_covariance` plants. Not collective.
+    """Return the eigenvectors of the covariance of :func:`planted_covariance`.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def planted_directions(n_features: int, n_components: int, seed: int) -> NDArray
     """
     normal = _normal(seed ^ _DIRECTIONS, 0, n_features, n_components)
     directions, triangle = np.linalg.qr(normal)
-    # The sign that QR leaves open, so that libraries agree.
+    # QR does not determine signs; libraries differ in them.
     signed: NDArray[np.float64] = directions * np.sign(np.diag(triangle))
     return signed
 
@@ -44,20 +44,20 @@ def planted_covariance(
     start: int = 0,
     stop: int | None = None,
 ) -> NDArray[np.float64]:
-    """Rows of a normal distribution whose covariance has the given eigenvalues. Not collective.
+    """Return rows of a normal distribution whose covariance has the given eigenvalues.
 
-    Every entry is a function of (seed, global row), so that any rank makes its own rows.
+    Every entry is a function of (seed, global row, column), so every rank can make its own rows.
 
     Parameters
     ----------
     n, d : int
-        Rows in all, and features.
+        Number of all rows, and of features.
     eigenvalues : sequence of float
-        Nonnegative, at most `d`; further ones are zero. Eigenvectors:
+        Nonnegative, at most `d`; all other eigenvalues are zero. Eigenvectors:
         :func:`planted_directions` (d, len(eigenvalues), seed).
     seed : int
     start, stop : int
-        Global range of the rows wanted; by default all.
+        Global range of the rows; by default all rows.
 
     Returns
     -------
@@ -66,7 +66,14 @@ def planted_covariance(
     Raises
     ------
     ValueError
-        When the sizes contradict each other.
+        The sizes contradict each other.
+
+    Examples
+    --------
+    >>> whole = planted_covariance(100, 5, [4.0, 1.0], seed=0)
+    >>> part = planted_covariance(100, 5, [4.0, 1.0], seed=0, start=90, stop=100)
+    >>> whole.shape, bool((whole[90:] == part).all())
+    ((100, 5), True)
     """
     stop = n if stop is None else stop
     spectrum = np.asarray(eigenvalues, dtype=np.float64)
@@ -83,13 +90,13 @@ def planted_covariance(
 def write_winnipeg_like(path: Path, n_rows: int, seed: int = 0) -> None:
     """Write a file in the format of the crop mapping data set of Winnipeg (UCI data set 525).
 
-    Not collective. Comma separated, header ``label,f1,...,f174``, class 1 to 7. Features of a
-    class scatter around the class's mean along a few common directions.
+    Comma separated, header ``label,f1,...,f174``, classes 1 to 7. The features of a class scatter
+    around the mean of the class along a few common directions.
 
     Parameters
     ----------
     path : Path
-        The file to write.
+        File to write.
     n_rows : int
     seed : int
     """
@@ -110,7 +117,7 @@ def write_winnipeg_like(path: Path, n_rows: int, seed: int = 0) -> None:
 
 
 def _normal(seed: int, first: int, last: int, width: int) -> NDArray[np.float64]:
-    """Standard normal numbers, one for every (row, column), by inverting the distribution."""
+    """Standard normal numbers, one for every (row, column), by inversion of the distribution."""
     rows = np.arange(first, last, dtype=np.uint64)
     counters = rows[:, None] * np.uint64(width) + np.arange(width, dtype=np.uint64)
     return np.asarray(scipy.special.ndtri(uniform(row_keys(seed, counters))))

@@ -20,10 +20,10 @@ import threadpoolctl
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.dataset import RawTable
 from hpcembed.data.labels import codes_of
-from hpcembed.data.prediction_rows import NewRows, read_new_rows
+from hpcembed.data.prediction_input import read_prediction_input
 from hpcembed.data.settings import DataSettings
+from hpcembed.data.table import Table
 from hpcembed.data.text.prediction_texts import read_prediction_texts
 from hpcembed.jobs.configuration import override_data
 from hpcembed.jobs.export.inference import DeployedClassifier, load, probabilities
@@ -76,21 +76,21 @@ def predict_file(
         model = load(model_path)
         config = override_data(_reading(model, file), overrides)
     if model.vectoriser is not None:
-        rows = _term_rows(model, config, file, labels, comm)
+        table, has_labels = _term_rows(model, config, file, labels, comm)
     else:
-        rows = read_new_rows(config, file, labels, model.n_features_in_, comm)
+        table, has_labels = read_prediction_input(config, file, labels, model.n_features_in_, comm)
     asked = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
-    if asked and not rows.has_labels:
+    if asked and not has_labels:
         raise ConfigError(f"--set {asked[0]}: {file} has no labels of that name")
     with agreement(comm), threadpoolctl.threadpool_limits(1):
-        ordered = _columns(model, rows.table, file, comm.rank)
+        ordered = _columns(model, table, file, comm.rank)
         try:
-            logits = model.predict_logits(ordered, rows.table.start)
+            logits = model.predict_logits(ordered, table.start)
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
     codes = logits.argmax(axis=1)
     chances = probabilities(logits)[np.arange(codes.size), codes]
-    accuracy, line = _accuracy(model, rows, codes, comm)
+    accuracy, line = _accuracy(model, table, codes, comm) if has_labels else (None, "")
     all_codes, all_chances = gather_rows(comm, codes), gather_rows(comm, chances)
     idle_while_root(comm, lambda: _write(model, all_codes, all_chances, out))
     if comm.rank == 0 and line:
@@ -105,16 +105,15 @@ def _term_rows(
     file: Path,
     labels: Path | None,
     comm: MPI.Intracomm,
-) -> NewRows:
+) -> tuple[Table, bool]:
     """Documents as rows of the model's terms. Collective."""
     assert model.vectoriser is not None  # a model of text
     if labels is not None:
         raise ConfigError(f"--labels {labels}: documents have their labels with them")
-    documents = read_prediction_texts(config, file, model.model.class_names, comm)
-    table = documents.table
+    table, has_labels = read_prediction_texts(config, file, model.model.class_names, comm)
     with agreement(comm):
         table = dataclasses.replace(table, rows=model.vectoriser.transform(table.rows))
-    return NewRows(table, documents.has_labels)
+    return table, has_labels
 
 
 def _reading(model: DeployedClassifier, file: Path) -> DataSettings:
@@ -134,7 +133,7 @@ def _reading(model: DeployedClassifier, file: Path) -> DataSettings:
     return config
 
 
-def _columns(model: DeployedClassifier, table: RawTable, file: Path, rank: int) -> Any:
+def _columns(model: DeployedClassifier, table: Table, file: Path, rank: int) -> Any:
     """The rows with the model's columns in the model's order, where columns have names."""
     names, wanted = table.feature_names, model.model.feature_names
     if names == wanted or not names or not wanted:
@@ -158,11 +157,9 @@ def _columns(model: DeployedClassifier, table: RawTable, file: Path, rank: int) 
 
 
 def _accuracy(
-    model: DeployedClassifier, rows: NewRows, codes: NDArray[np.int64], comm: MPI.Comm
+    model: DeployedClassifier, table: Table, codes: NDArray[np.int64], comm: MPI.Comm
 ) -> tuple[float | None, str]:
-    if not rows.has_labels:
-        return None, ""
-    truth = codes_of(rows.table.labels, model.model.class_names)
+    truth = codes_of(table.labels, model.model.class_names)
     mine = np.array([np.count_nonzero(truth >= 0), np.count_nonzero(truth == codes), truth.size])
     comm.Allreduce(MPI.IN_PLACE, mine)
     known, correct, total = (int(count) for count in mine)

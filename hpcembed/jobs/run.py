@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import threadpoolctl
 
-from hpcembed.data.dataset import Table
 from hpcembed.data.matrix import DataMatrix
+from hpcembed.data.table import Table
 from hpcembed.jobs.configuration import check_network, layers_of
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.memory_plan import Budget, Shape, job_budget

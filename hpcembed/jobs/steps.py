@@ -14,11 +14,11 @@ from contextlib import contextmanager
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.dataset import Dataset, Table
-from hpcembed.data.graphs.node_table import has_classes
+from hpcembed.data.dataset import Dataset, make_dataset
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.data.reading import read_dataset
+from hpcembed.data.reading import read_tables
 from hpcembed.data.row_validation import copied_bytes
+from hpcembed.data.table import Table
 from hpcembed.embedding import Embedding, Machine
 from hpcembed.jobs.embedding_methods import make_embedding
 from hpcembed.jobs.job import Job
@@ -35,16 +35,8 @@ _log = logging.getLogger(__name__)
 
 def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
     """Training and test rows as matrices; the tables keep names, not rows. Collective."""
-    data = job.config.data
-    dataset = read_dataset(
-        data,
-        job.data_dir,
-        job.comm,
-        available_bytes=job.available_bytes,
-        graph=job.config.graph,
-        smooth=smooth,
-    )
-    if job.config.classifier.enabled and not has_classes(dataset):
+    dataset = _read_dataset(job)
+    if job.config.classifier.enabled and not dataset.has_classes:
         raise ConfigError(
             f"{dataset.name}: the nodes have no labels: set classifier.enabled = false, or name "
             "their labels with data.train_labels"
@@ -54,6 +46,26 @@ def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
     dataset = dataclasses.replace(dataset, train=_without_rows(dataset.train))
     test = _matrix(job, dataset, dataset.test)
     return dataclasses.replace(dataset, test=_without_rows(dataset.test)), train, test
+
+
+def _read_dataset(job: Job) -> Dataset:
+    """Read the tables of a job, smooth the attributes of graph nodes, then split and scale."""
+    config, memory = job.config, job.available_bytes
+    tables = read_tables(
+        config.data, job.data_dir, job.comm, available_bytes=memory, graph=config.graph
+    )
+    if config.graph.smoothing:
+        tables = tuple(_smoothed(job, table) for table in tables)
+    return make_dataset(tables, config.data, job.comm, available_bytes=memory)
+
+
+def _smoothed(job: Job, table: Table) -> Table:
+    """Average the attributes of graph nodes over their neighbours; other tables are unchanged."""
+    if table.nodes is None:
+        return table
+    steps, kind = job.config.graph.smoothing, job.config.graph.smoothing_operator
+    rows = smooth(table.nodes.graph, table.rows, steps, kind=kind)
+    return dataclasses.replace(table, rows=rows)
 
 
 def _without_rows(table: Table) -> Table:
@@ -72,7 +84,7 @@ def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
     try:
         return DataMatrix(
             table.rows,
-            table.labels,
+            table.labels.codes,
             job.comm,
             shift=dataset.scaling.shift,
             factor=dataset.scaling.factor,

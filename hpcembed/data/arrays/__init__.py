@@ -1,1 +1,1 @@
-"""Readers of binary arrays: NPY, NPZ, IDX, CIFAR-10, HDF5; rows streamed from files."""
+"""Readers of binary arrays: NPY, NPZ, IDX, CIFAR-10, HDF5."""

@@ -1,36 +1,38 @@
-"""Arrays in HDF5 files; each rank opens the file for itself, read-only, and reads its rows.
+"""Arrays in HDF5 files; each rank opens the file read-only and reads its rows.
 
-Reading needs no parallel HDF5. Arrays whose elements lie in other files (external or virtual) are
-refused: they could name any file, and missing ones read as fill values without a word.
+Parallel HDF5 is not needed. Arrays whose elements are in other files (external or virtual) are not
+read: they could name any file, and HDF5 silently returns fill values for missing files.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.data.files import BLOCK_BYTES, file_size
+from hpcembed.data.file_validation import BLOCK_BYTES, file_size, library_errors
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["Hdf5Array", "holds_array", "open_hdf5"]
 
+#: Errors of h5py for files that are damaged or not in its format.
+_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+
 
 class Hdf5Array:
-    """An array in an HDF5 file, by rows.
+    """An array in an HDF5 file, read by rows.
 
     Attributes
     ----------
     name : str
-        File and path of the array in it.
+        File, and path of the array in the file.
     shape : tuple of int
     dtype : numpy.dtype
-        Text of any length appears as ``U1``.
+        ``U1`` stands for text of any length.
     """
 
     def __init__(self, path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -40,18 +42,18 @@ class Hdf5Array:
         self._path, self._key = path, key
 
     def blocks(self, first: int, last: int) -> Iterator[NDArray[Any]]:
-        """Rows first..last-1, flattened to (m, d), in consecutive blocks. Not collective.
+        """Read rows first..last-1, flattened to (m, d), in consecutive blocks.
 
         Raises
         ------
         InputError
-            When the file is damaged.
+            The file is damaged.
         """
         import h5py
 
         n_columns = math.prod(self.shape[1:])
         step = max(1, BLOCK_BYTES // max(1, n_columns * self.dtype.itemsize))
-        with _named_errors(self.name), h5py.File(self._path, "r") as file:
+        with library_errors(self.name, "HDF5", *_ERRORS), h5py.File(self._path, "r") as file:
             array = file[self._key]
             stored = array.asstr() if h5py.check_string_dtype(array.dtype) else array
             for begin in range(first, last, step):
@@ -62,18 +64,19 @@ class Hdf5Array:
 
 
 def open_hdf5(path: Path, key: str) -> Hdf5Array:
-    """Look at one array of an HDF5 file without reading it. Not collective.
+    """Open one array of an HDF5 file without reading it.
 
     Raises
     ------
     InputError
-        When it is no HDF5 file, lacks the array (those at the top are listed), or holds no data.
+        The file is not an HDF5 file, lacks the array (the message lists its top level), or the
+        array has no data.
     """
     import h5py
 
     file_size(path)
     name = f"{path}:{key}"
-    with _named_errors(path), h5py.File(path, "r") as file:
+    with library_errors(path, "HDF5", *_ERRORS), h5py.File(path, "r") as file:
         array = file.get(key) if key else None
         if not isinstance(array, h5py.Dataset):
             listed = ", ".join(sorted(file)[:20]) or "nothing"
@@ -92,27 +95,15 @@ def open_hdf5(path: Path, key: str) -> Hdf5Array:
 
 
 def holds_array(path: Path, key: str) -> bool:
-    """Whether an HDF5 file has something of this name. Not collective.
+    """Return whether an HDF5 file has an object of this name.
 
     Raises
     ------
     InputError
-        When it is no HDF5 file.
+        The file is not an HDF5 file.
     """
     import h5py
 
     file_size(path)
-    with _named_errors(path), h5py.File(path, "r") as file:
+    with library_errors(path, "HDF5", *_ERRORS), h5py.File(path, "r") as file:
         return bool(key) and key in file
-
-
-@contextmanager
-def _named_errors(name: object) -> Iterator[None]:
-    """Errors of the HDF5 library as errors of the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{name}: cannot be read as HDF5: {reason}") from error

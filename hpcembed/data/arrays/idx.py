@@ -1,7 +1,7 @@
 """The IDX format of the MNIST files: a big-endian n-dimensional array, plain or gzipped.
 
-Bytes 0 and 1 are zero, byte 2 is the type of the elements, byte 3 the number of dimensions; each
-dimension follows as a big-endian 32-bit integer, then the elements, last index fastest
+Bytes 0 and 1 are zero, byte 2 is the type of the elements, byte 3 the number of dimensions. The
+dimensions follow as big-endian 32-bit integers, then the elements, last index fastest
 (http://yann.lecun.com/exdb/mnist/). Images are flattened to rows.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcembed.data.arrays.stored_array import StoredArray
-from hpcembed.data.files import (
+from hpcembed.data.file_validation import (
     check_declared_size,
     file_size,
     is_gzip,
@@ -29,12 +29,12 @@ _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: "
 
 
 def open_idx(path: Path) -> StoredArray:
-    """Read the header of an IDX file. Not collective.
+    """Read the header of an IDX file.
 
     Raises
     ------
     InputError
-        When it is no IDX file, or its header declares another size than the file has.
+        The file is not an IDX file, or declares another size than it has.
     """
     size = file_size(path)
     with named_errors(path), open_stream(path) as stream:

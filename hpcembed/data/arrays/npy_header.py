@@ -1,9 +1,9 @@
-"""Headers of numpy's NPY format, read by its specification.
+"""Headers of numpy's NPY format, read without pickle.
 
-An NPY stream is the magic string, two bytes of version, the length of the header, the header
-itself (a Python dictionary literal: type, order, shape) and the elements. Arrays of Python objects
-would need pickle and are refused, as are records. The header's length is capped, its literal is
-parsed without evaluating anything, and sizes are products of Python integers.
+An NPY stream consists of the magic string, two bytes of version, the length of the header, the
+header (a Python dictionary literal: type, order, shape) and the elements. Arrays of Python objects
+need pickle and are not read; records are not read either. The length of the header is limited, its
+literal is parsed without evaluation, and sizes are products of Python integers.
 Reference: NEP 1 and the documentation of ``numpy.lib.format``.
 """
 
@@ -43,12 +43,12 @@ class NpyHeader:
 
 
 def read_npy_header(stream: BinaryIO, name: str) -> NpyHeader:
-    """Read the header at the beginning of an NPY stream. Not collective.
+    """Read the header at the beginning of an NPY stream.
 
     Raises
     ------
     InputError
-        When it is no NPY stream, or one that would need pickle.
+        The stream is not an NPY stream, or needs pickle.
     """
     head = stream.read(8)
     if len(head) < 8 or head[:6] != _MAGIC or head[6] not in (1, 2, 3):
@@ -77,7 +77,7 @@ def read_npy_header(stream: BinaryIO, name: str) -> NpyHeader:
 def _parse(raw: bytes, encoding: str, name: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the parser, about damaged literals
+            warnings.simplefilter("ignore")  # the parser warns of damaged literals
             fields = ast.literal_eval(raw.decode(encoding).strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise InputError(f"{name}: its NPY header cannot be parsed: it is damaged") from error

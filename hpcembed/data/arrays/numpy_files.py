@@ -1,8 +1,8 @@
-"""Numpy's files: NPY arrays and NPZ archives.
+"""NumPy's files: NPY arrays and NPZ archives.
 
-A rank reads its own rows only: by offset in NPY files and in stored members of an archive, by
-streaming through compressed members. What a member's header declares is compared with the size in
-the archive's directory, and that with what compression can achieve, before anything is allocated.
+A rank reads its own rows only: at their offset in NPY files and in stored members of an archive, by
+streaming through compressed members. The size in a member's header is compared with the size in the
+archive's directory, and the latter with the best compression ratio, before memory is allocated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 from hpcembed.data.arrays.npy_header import read_npy_header
 from hpcembed.data.arrays.stored_array import StoredArray
-from hpcembed.data.files import check_declared_size, file_size, is_gzip, named_errors
+from hpcembed.data.file_validation import check_declared_size, file_size, is_gzip, named_errors
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["npz_names", "open_npy", "open_npz"]
@@ -25,12 +25,12 @@ _ENCRYPTED = 0x1
 
 
 def open_npy(path: Path) -> StoredArray:
-    """Read the header of an NPY file. Not collective.
+    """Read the header of an NPY file.
 
     Raises
     ------
     InputError
-        When it is no NPY file, would need pickle, or declares another size than the file has.
+        The file is not an NPY file, needs pickle, or declares another size than it has.
     """
     size = file_size(path)
     with named_errors(path):
@@ -50,20 +50,20 @@ def open_npy(path: Path) -> StoredArray:
 
 
 def open_npz(path: Path, key: str) -> StoredArray:
-    """Read the header of one array of an NPZ archive. Not collective.
+    """Read the header of one array of an NPZ archive.
 
     Raises
     ------
     InputError
-        When it is no archive, lacks the array (its arrays are listed), would need pickle, or
-        declares another size than the archive holds.
+        The file is not an archive, lacks the array (the message lists its arrays), needs pickle, or
+        declares another size than it has.
     """
     size = file_size(path)
     name = f"{path}:{key}"
     with named_errors(path):
         member = _find_member(path, key)
         is_stored = member.compress_type == zipfile.ZIP_STORED
-        # Part of the directory, so it can lie as well: against the size of the whole file.
+        # The directory may be damaged as well: compare it with the size of the whole file.
         if member.compress_size > size:
             raise InputError(f"{name}: larger than the archive it lies in: the file is damaged")
         check_declared_size(
@@ -91,12 +91,12 @@ def open_npz(path: Path, key: str) -> StoredArray:
 
 
 def npz_names(path: Path) -> tuple[str, ...]:
-    """Names of the arrays of an archive. Not collective.
+    """Return the names of the arrays of an archive.
 
     Raises
     ------
     InputError
-        When it is no archive.
+        The file is not an archive.
     """
     file_size(path)
     with named_errors(path), _open_archive(path) as archive:
@@ -122,7 +122,7 @@ def _find_member(path: Path, key: str) -> zipfile.ZipInfo:
 
 
 def _open_archive(path: Path) -> zipfile.ZipFile:
-    # Damaged directories surface as whatever the parser of the standard library trips over.
+    # The parser of the standard library raises any of these for damaged directories.
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError) as error:
@@ -139,7 +139,7 @@ def _open_member(path: Path, member: zipfile.ZipInfo) -> BinaryIO:
 
 
 def _data_offset(path: Path, member: zipfile.ZipInfo) -> int:
-    # The local header repeats the name and may have another extra field than the directory.
+    # The local header repeats the name; its extra field may differ from the directory's.
     with path.open("rb") as stream:
         stream.seek(member.header_offset)
         local = stream.read(_LOCAL_HEADER_BYTES)

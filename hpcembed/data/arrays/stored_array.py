@@ -1,11 +1,9 @@
-"""Arrays that a file holds as plain bytes: each rank reads its rows only.
+"""Arrays that files store as plain or compressed bytes: each rank reads its rows only.
 
-IDX, NPY and the members of NPZ archives are a short header and then the elements, in C or Fortran
-order, in one byte order, perhaps compressed. :class:`StoredArray` reads any range of rows of such
-an array: by offset where the bytes lie open, by streaming past what belongs to other ranks where
-they are compressed. Memory beyond the rows themselves is one block.
-
-:class:`ArrayTable` joins feature and label arrays, possibly of several files, to one table.
+IDX and NPY files and the members of NPZ archives consist of a short header and the elements, in C
+or Fortran order, in one byte order, possibly compressed. :class:`StoredArray` reads any range of
+rows: at its offset in uncompressed bytes, by streaming past the rows of other ranks in compressed
+ones. Apart from the rows themselves it takes the memory of one block.
 """
 
 from __future__ import annotations
@@ -16,20 +14,16 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.dataset import RawTable, Summary
-from hpcembed.data.files import BLOCK_BYTES, check_finite, named_errors
-from hpcembed.data.labels import LocalLabels, check_lengths, labels_from_array
+from hpcembed.data.file_validation import BLOCK_BYTES, named_errors
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement, ownership_range
 
-__all__ = ["ArrayTable", "LabelFile", "RowBlocks", "StoredArray", "overlaps", "row_dtype"]
+__all__ = ["RowBlocks", "StoredArray", "blocks_between", "row_dtype"]
 
 
 class RowBlocks(Protocol):
-    """An array in a file whose rows can be had block by block."""
+    """An array in a file, whose rows are read block by block."""
 
     @property
     def name(self) -> str:
@@ -37,35 +31,31 @@ class RowBlocks(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The first number is that of the rows."""
+        """Shape; the first number is the number of rows."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the elements."""
 
     def blocks(self, first: int, last: int) -> Iterator[NDArray[Any]]:
-        """Rows first..last-1, flattened to (m, d), in consecutive blocks. Not collective."""
-
-
-class LabelFile(Protocol):
-    """Labels that lie in a file of their own."""
-
-    name: str
-    n_labels: int
-
-    def read(self, first: int, last: int) -> LocalLabels:
-        """Labels first..last-1. Not collective."""
+        """Read rows first..last-1, flattened to (m, d), in consecutive blocks."""
 
 
 def row_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
-    """Type in which rows stored as `dtype` are held: uint8, float32 or float64. Not collective.
+    """Return the type in which stored rows are held: uint8, float32 or float64.
 
-    Eight- and 16-bit integers and half precision fit float32 exactly; the rest becomes float64.
+    Integers of 8 and 16 bits and half precision are exact in float32; other types become float64.
 
     Raises
     ------
     InputError
-        For complex numbers, text and records.
+        The type is complex, text or a record.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> row_dtype(np.dtype(">i2"), "x.npy")
+    dtype('float32')
     """
     if dtype.kind == "b" or (dtype.kind == "u" and dtype.itemsize == 1):
         return np.dtype(np.uint8)
@@ -76,26 +66,52 @@ def row_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     raise InputError(f"{name}: features of type {dtype}: use real numbers")
 
 
+def blocks_between(
+    arrays: Sequence[RowBlocks], start: int, stop: int
+) -> Iterator[tuple[RowBlocks, int, int, NDArray[Any]]]:
+    """Read rows start..stop-1 of several arrays, counted as one, in consecutive blocks.
+
+    Yields
+    ------
+    array : RowBlocks
+    first : int
+        Index of the block's first row in this array.
+    place : int
+        Index of the block's first row, counted from `start`.
+    block : ndarray of shape (m, d)
+    """
+    begin = place = 0
+    for array in arrays:
+        end = begin + array.shape[0]
+        first, last = max(start, begin) - begin, min(stop, end) - begin
+        if first < last:
+            for block in array.blocks(first, last):
+                yield array, first, place, block
+                first += len(block)
+                place += len(block)
+        begin = end
+
+
 @dataclass(frozen=True, slots=True)
 class StoredArray:
-    """An array whose elements lie one after the other in a (possibly compressed) stream.
+    """An array whose elements are consecutive in a (possibly compressed) stream.
 
     Attributes
     ----------
     name : str
         File, or file and member, for messages.
     open : callable
-        Gives a binary stream that can seek forward.
+        Returns a binary stream that supports forward seeks.
     offset : int
         Position of the first element in the stream.
     shape : tuple of int
-        The first number is that of the rows.
+        The first number is the number of rows.
     dtype : numpy.dtype
-        As stored, byte order included.
+        As stored, including the byte order.
     is_fortran : bool
-        Elements in column-major order.
+        Elements are in column-major order.
     is_compressed : bool
-        The stream's length is then checked by whoever reads the last row.
+        The length of the stream is checked when the last row is read.
     """
 
     name: str
@@ -108,16 +124,16 @@ class StoredArray:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that the elements take, uncompressed."""
+        """Bytes of the elements, uncompressed."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def blocks(self, first: int, last: int) -> Iterator[NDArray[Any]]:
-        """Rows first..last-1, flattened to (m, d), in consecutive blocks. Not collective.
+        """Read rows first..last-1, flattened to (m, d), in consecutive blocks.
 
         Raises
         ------
         InputError
-            When the stream ends too early, is damaged, or is longer than the header says.
+            The stream ends too early, is damaged, or is longer than the header declares.
         """
         with named_errors(self.name), self.open() as stream:
             if self.is_fortran and len(self.shape) > 1:
@@ -125,7 +141,7 @@ class StoredArray:
             else:
                 yield from self._consecutive(stream, first, last)
             if self.is_compressed and last == self.shape[0]:
-                # Also makes the decompressor verify the checksum of the whole.
+                # This also makes the decompressor verify the checksum of the whole stream.
                 stream.seek(self.offset + self.n_bytes)
                 if stream.read(1):
                     raise InputError(f"{self.name}: longer than its header says")
@@ -143,7 +159,7 @@ class StoredArray:
 
     def _gather_columns(self, stream: BinaryIO, first: int, last: int) -> NDArray[Any]:
         n_columns = math.prod(self.shape[1:])
-        # Element (i, j, ...) of a Fortran array: the later axes vary slowest, the last most slowly.
+        # Element (i, j, ...) of a Fortran array: the first index varies fastest.
         block = np.empty((n_columns, last - first), dtype=self.dtype)
         for column in range(n_columns if first < last else 0):
             stream.seek(self.offset + (column * self.shape[0] + first) * self.dtype.itemsize)
@@ -162,120 +178,3 @@ class StoredArray:
                     "header declares: copy or download it again"
                 )
             done += count
-
-
-class ArrayTable:
-    """Feature arrays of one or several files, their rows counted as one table, and the labels.
-
-    Parameters
-    ----------
-    features : sequence of RowBlocks
-        Same number of features and same type.
-    labels : sequence of RowBlocks, or LabelFile
-        One array per feature array, or one file for all.
-
-    Raises
-    ------
-    InputError
-        Zero rows or features, arrays that do not fit together.
-    """
-
-    def __init__(
-        self, features: Sequence[RowBlocks], labels: Sequence[RowBlocks] | LabelFile
-    ) -> None:
-        self.features = features
-        self.labels = labels
-        head = features[0]
-        self.dtype = row_dtype(head.dtype, head.name)
-        self.n_features = math.prod(head.shape[1:])
-        for array in features:
-            if not array.shape or array.shape[0] == 0:
-                raise InputError(f"{array.name}: zero rows: there is nothing to read")
-            if len(array.shape) < 2 or math.prod(array.shape[1:]) == 0:
-                raise InputError(
-                    f"{array.name}: shape {array.shape} has no features: rows x features needed"
-                )
-            if (math.prod(array.shape[1:]), row_dtype(array.dtype, array.name)) != (
-                self.n_features,
-                self.dtype,
-            ):
-                raise InputError(
-                    f"{array.name}: {math.prod(array.shape[1:])} features of type {array.dtype}, "
-                    f"but {head.name} has {self.n_features} of type {head.dtype}"
-                )
-        self.n_rows = sum(array.shape[0] for array in features)
-        self.source = ", ".join(dict.fromkeys(array.name for array in features))
-        self._check_labels()
-
-    def _check_labels(self) -> None:
-        if not isinstance(self.labels, Sequence):
-            return
-        for array, labels in zip(self.features, self.labels, strict=True):
-            if math.prod(labels.shape[1:]) != 1 or not labels.shape:
-                raise InputError(
-                    f"{labels.name}: labels of shape {labels.shape}: one label a row needed"
-                )
-            if labels.shape[0] != array.shape[0]:
-                raise InputError(
-                    f"{labels.name}: {labels.shape[0]} labels for the {array.shape[0]} rows of "
-                    f"{array.name}: they do not belong together"
-                )
-
-    @property
-    def summary(self) -> Summary:
-        """What the headers say. Not collective."""
-        return Summary(self.n_rows, self.n_features, self.dtype)
-
-    def measure(self, comm: MPI.Comm) -> int:
-        """Bytes that reading will need on the rank that needs most. Collective."""
-        share = -(-self.n_rows // comm.size)
-        # Column-major rows are gathered whole before they are turned.
-        copies = 2 if any(getattr(array, "is_fortran", False) for array in self.features) else 1
-        return share * (self.n_features * self.dtype.itemsize * copies + 8) + BLOCK_BYTES
-
-    def read(self, comm: MPI.Comm) -> RawTable:
-        """This rank's rows. Collective."""
-        if not isinstance(self.labels, Sequence):
-            check_lengths(comm, self.n_rows, self.labels.n_labels, self.source, self.labels.name)
-        start, stop = ownership_range(self.n_rows, comm)
-        with agreement(comm):
-            rows = np.empty((stop - start, self.n_features), dtype=self.dtype)
-            for array, first, last, place in overlaps(self.features, start, stop):
-                for block in array.blocks(first, last):
-                    rows[place : place + len(block)] = block
-                    check_finite(rows[place : place + len(block)], array.name, first)
-                    first += len(block)
-                    place += len(block)
-            labels = self._read_labels(start, stop)
-        return RawTable(rows, labels, start, self.n_rows, (), self.source)
-
-    def _read_labels(self, start: int, stop: int) -> LocalLabels:
-        if not isinstance(self.labels, Sequence):
-            return self.labels.read(start, stop)
-        pieces = [np.empty(0, dtype=self.labels[0].dtype)]
-        for array, first, last, _ in overlaps(self.labels, start, stop):
-            pieces += [block.reshape(-1) for block in array.blocks(first, last)]
-        name = ", ".join(dict.fromkeys(array.name for array in self.labels))
-        return labels_from_array(np.concatenate(pieces), name, start)
-
-
-def overlaps(
-    arrays: Sequence[RowBlocks], start: int, stop: int
-) -> Iterator[tuple[RowBlocks, int, int, int]]:
-    """Parts of arrays that lie in rows start..stop-1 of all together. Not collective.
-
-    Yields
-    ------
-    array : RowBlocks
-    first, last : int
-        The range of its own rows.
-    place : int
-        Where they begin, counted from `start`.
-    """
-    begin = 0
-    for array in arrays:
-        end = begin + array.shape[0]
-        first, last = max(start, begin), min(stop, end)
-        if first < last:
-            yield array, first - begin, last - begin, first - start
-        begin = end

@@ -16,7 +16,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.files import file_size, named_errors, open_stream
+from hpcembed.data.file_validation import file_size, named_errors, open_stream
 from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
 from hpcembed.data.line_ranges import LineRange, TextFile, line_blocks, share_lines
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks

@@ -1,41 +1,34 @@
-"""A graph as the table of a job: one row for each labelled node, together with the whole graph.
+"""A graph as the table of a job: one row for each node, together with the whole graph.
 
-A row is the uncompressed input of a network: the attributes of its node, smoothed over the graph if
-the job requests it, or the node's row of the adjacency matrix if there are no attributes. Without
-labels no network is trained; every node then has a row, which is its degree if there are no
-attributes.
+A row is the uncompressed input of a network: the attributes of its node, or the node's row of the
+adjacency matrix if there are no attributes. Without labels no network is trained; a row is then the
+degree of its node if there are no attributes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.dataset import Dataset, RawTable, Summary, place_rows
-from hpcembed.data.files import file_size
+from hpcembed.data.file_validation import file_size
 from hpcembed.data.graphs.graph import GraphNodes, GraphOptions
 from hpcembed.data.graphs.power_law import power_law_graph
 from hpcembed.data.graphs.reading import UNLABELLED, LabelledGraph, read_labelled_graph
 from hpcembed.data.labels import LocalLabels
 from hpcembed.data.settings import DataSettings, GraphSettings
+from hpcembed.data.table import Summary, Table
 from hpcembed.runtime.errors import ConfigError
 
-__all__ = ["GraphTable", "has_classes", "open_graph"]
+__all__ = ["GraphTable", "open_graph"]
 
 #: Class of all nodes of a graph without labels.
 _NO_CLASS = "node"
 
-#: ``smooth(graph, rows, steps, kind=...)``
-Smooth = Callable[..., Any]
 
-
-def open_graph(
-    config: DataSettings, graph: GraphSettings, data_dir: Path, smooth: Smooth | None
-) -> GraphTable:
+def open_graph(config: DataSettings, graph: GraphSettings, data_dir: Path) -> GraphTable:
     """Check the files of a graph. Not collective.
 
     Raises
@@ -48,12 +41,7 @@ def open_graph(
     files = tuple(data_dir / name for name in (*config.train, config.train_labels) if name)
     for path in files:
         file_size(path)
-    return GraphTable(config, graph, files, smooth)
-
-
-def has_classes(dataset: Dataset) -> bool:
-    """Whether the rows of a data set have labels. Not collective."""
-    return dataset.train.nodes is None or dataset.train.class_names != (_NO_CLASS,)
+    return GraphTable(config, graph, files)
 
 
 class GraphTable:
@@ -63,18 +51,10 @@ class GraphTable:
     ----------
     files : tuple of Path
         The graph, and the file of labels if there is one; none for generated graphs.
-    smooth : callable, optional
-        :func:`hpcembed.operators.graph.smoothing.smooth`, which lies above this layer.
     """
 
-    def __init__(
-        self,
-        config: DataSettings,
-        graph: GraphSettings,
-        files: tuple[Path, ...],
-        smooth: Smooth | None,
-    ) -> None:
-        self.config, self.graph, self.files, self._smooth = config, graph, files, smooth
+    def __init__(self, config: DataSettings, graph: GraphSettings, files: tuple[Path, ...]) -> None:
+        self.config, self.graph, self.files = config, graph, files
 
     @property
     def summary(self) -> Summary:
@@ -87,8 +67,11 @@ class GraphTable:
         """Return 0: the readers of graphs check the memory themselves."""
         return 0
 
-    def read(self, comm: MPI.Comm) -> RawTable:
-        """Read this rank's rows. Collective."""
+    def read(self, comm: MPI.Comm) -> Table:
+        """Read the rows of this rank's nodes; the code of a node without a label is -1.
+
+        Collective.
+        """
         found = self._read(cast(MPI.Intracomm, comm))
         graph = found.graph
         has_labels = bool(found.class_names)
@@ -99,20 +82,14 @@ class GraphTable:
                     f"graph.smoothing = {self.graph.smoothing}: {graph.name} has no attributes"
                 )
             rows = graph.rows if has_labels else graph.degrees()[:, None]
-        elif self.graph.smoothing:
-            assert self._smooth is not None  # a job hands it down
-            steps, kind = self.graph.smoothing, self.graph.smoothing_operator
-            rows = self._smooth(graph, rows, steps, kind=kind)
-        known = found.labels >= 0 if has_labels else np.ones(graph.n_local, dtype=bool)
-        codes = found.labels[known] if has_labels else np.zeros(graph.n_local, dtype=np.int64)
-        names = found.class_names or (_NO_CLASS,)
-        numbers = graph.start + np.flatnonzero(known)
-        start, n_rows = place_rows(numbers.size, comm)
-        return RawTable(
-            rows if known.all() else rows[known],
-            LocalLabels(codes, names, graph.name),
-            start,
-            n_rows,
+        codes = found.labels if has_labels else np.zeros(graph.n_local, dtype=np.int64)
+        labels = LocalLabels(codes, found.class_names or (_NO_CLASS,), graph.name)
+        numbers = graph.start + np.arange(graph.n_local)
+        return Table(
+            rows,
+            labels,
+            graph.start,
+            graph.n_nodes,
             (),
             graph.name,
             nodes=GraphNodes(graph, numbers, found.labels),

@@ -1,7 +1,7 @@
-"""Columns of numbers and text out of a block of lines, by Arrow's CSV parser.
+"""Columns of numbers and text from a block of lines, by Arrow's CSV parser.
 
-Arrow is fast and strict, but what it says about a bad cell depends on its release and names no
-file. The callers therefore take its refusal as a hint only and look for the culprit themselves.
+Arrow is fast and strict, but its message about a bad cell depends on its release and names no file.
+Callers therefore search a block that Arrow does not parse for the first bad line themselves.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any
 
 __all__ = ["BadBlockError", "parse_block", "single_blanks"]
 
-_BLANKS_TO_MEND = (b"  ", b"\t", b"\n ", b" \n", b" \r")
+_IRREGULAR_BLANKS = (b"  ", b"\t", b"\n ", b" \n", b" \r")
 
 
 class BadBlockError(Exception):
-    """A block of lines does not have the columns it should have."""
+    """A block of lines does not have the expected columns."""
 
 
 def parse_block(
     block: bytes, delimiter: str, column_types: Mapping[str, str], *, has_quotes: bool
 ) -> Any:
-    """Parse whole lines of text into typed columns. Not collective.
+    """Parse whole lines of text into typed columns.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def parse_block(
     Raises
     ------
     BadBlockError
-        Wrong number of fields, a cell that is no number, text that is not UTF-8.
+        The number of fields is wrong, a cell is not a number, or text is not UTF-8.
     """
     import pyarrow
     from pyarrow import csv
@@ -48,7 +48,7 @@ def parse_block(
     try:
         table = csv.read_csv(
             pyarrow.BufferReader(block),
-            # Ranks share the cores already; one chunk a block.
+            # The ranks use all cores already; one chunk per block.
             csv.ReadOptions(
                 use_threads=False, block_size=len(block) + 1, column_names=list(column_types)
             ),
@@ -69,8 +69,14 @@ def parse_block(
 
 
 def single_blanks(block: bytes) -> bytes:
-    """Lines with one blank between fields and none around them. Not collective."""
-    if not block.startswith(b" ") and not any(blanks in block for blanks in _BLANKS_TO_MEND):
+    r"""Return lines with one blank between fields and none at their ends.
+
+    Examples
+    --------
+    >>> single_blanks(b" 1   2\n3\t4\n")
+    b'1 2\n3 4\n'
+    """
+    if not block.startswith(b" ") and not any(blanks in block for blanks in _IRREGULAR_BLANKS):
         return block
     block = re.sub(rb"[ \t]+", b" ", block)
     return re.sub(rb"(?m)^ | (?=\r?$)", b"", block)

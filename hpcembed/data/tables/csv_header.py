@@ -1,4 +1,4 @@
-"""The header line of a CSV file: separator, columns, and which one, if any, holds the class."""
+"""The header line of a CSV file: separator, names of columns, and the column of the class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcembed.data.files import file_size, named_errors, open_stream
+from hpcembed.data.file_validation import file_size, named_errors, open_stream
 from hpcembed.data.line_ranges import TextFile
 from hpcembed.runtime.errors import InputError
 
@@ -27,7 +27,7 @@ class CsvHeader:
     names : tuple of str
         All columns.
     label : int or None
-        Index of the one that holds the class; None where none does.
+        Index of the column of the class; None if every column is a feature.
     """
 
     file: TextFile
@@ -37,28 +37,42 @@ class CsvHeader:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """All columns but the label's."""
+        """Names of all columns but the label's."""
         if self.label is None:
             return self.names
         return self.names[: self.label] + self.names[self.label + 1 :]
 
     def split(self, line: str) -> list[str]:
-        """The fields of one line. Not collective."""
+        """Return the fields of one line."""
         return _split(line, self.delimiter)
 
 
 def read_header(path: Path, label_column: str | None, delimiter: str) -> CsvHeader:
-    """Read the first line of a CSV file. Not collective.
+    r"""Read the first line of a CSV file.
 
     Parameters
     ----------
+    path : Path
     label_column : str or None
-        None where every column is a feature.
+        Name of the column of the class; None if every column is a feature.
+    delimiter : str
+        A character, ``tab``, ``blank`` or ``auto``: the separator that gives most columns.
 
     Raises
     ------
     InputError
-        A file that is missing or has no header, or a label column that is not in it.
+        The file is missing or has no header, or the header lacks the label column.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "fruit.csv")
+    ...     _ = path.write_text("mass;kind;width\n1;fig;2\n")
+    ...     header = read_header(path, "kind", "auto")
+    >>> header.delimiter, header.feature_names
+    (';', ('mass', 'width'))
     """
     file_size(path)
     with named_errors(path), open_stream(path) as stream:
@@ -96,7 +110,7 @@ def _split(line: str, delimiter: str) -> list[str]:
         line = " ".join(line.split())
     try:
         return next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error:  # a field beyond the module's limit
+    except csv.Error:  # a field longer than the limit of the module
         return line.split(delimiter)
 
 

@@ -1,9 +1,8 @@
-"""Matrix Market files: sparse features (coordinate) or dense ones (array), and whole matrices.
+"""Matrix Market files: sparse (coordinate) or dense (array) features, and whole matrices.
 
-Entries may come in any order, so every rank streams through the file in bounded blocks and keeps
-the entries of its rows. Symmetric files list one triangle; the other is filled in. Entries that
-are listed twice add up. See :mod:`hpcembed.data.tables.matrix_market_header` for the kinds that are
-read.
+Entries may be in any order, so every rank reads the whole file in bounded blocks and keeps the
+entries of its rows. Symmetric files list one triangle; the other one is filled in. Duplicate
+entries are added. :mod:`hpcembed.data.tables.matrix_market_header` lists the supported kinds.
 """
 
 from __future__ import annotations
@@ -17,39 +16,38 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.arrays.stored_array import LabelFile
-from hpcembed.data.dataset import RawTable, Summary
-from hpcembed.data.files import BLOCK_BYTES
-from hpcembed.data.labels import check_lengths
+from hpcembed.data.file_validation import BLOCK_BYTES
+from hpcembed.data.labels import LabelFile, check_lengths, no_labels
 from hpcembed.data.line_ranges import line_blocks
+from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
 from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_header
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import agreement, ownership_range
 
-__all__ = ["MatrixMarketTable", "checked_columns", "read_matrix", "read_rows"]
+__all__ = ["MatrixMarketSource", "checked_columns", "read_matrix", "read_rows"]
 
 _BYTES_PER_ENTRY = 3 * (8 + 8 + 8)  # triplet in pieces, joined, and as compressed rows
 
 
-class MatrixMarketTable:
-    """The rows of a Matrix Market file as a table, labels from a file of their own.
+class MatrixMarketSource:
+    """The rows of a Matrix Market file as a table; labels are in a file of their own, or absent.
 
     Raises
     ------
     InputError
-        When the file is missing, of a kind that is not read, or declares more than it can hold.
+        The file is missing, of an unsupported kind, or declares more entries than it can contain.
     """
 
-    def __init__(self, path: Path, labels: LabelFile) -> None:
+    def __init__(self, path: Path, labels: LabelFile | None) -> None:
         self.header = read_matrix_header(path)
         self.labels = labels
         self.source = str(path)
 
     @property
     def summary(self) -> Summary:
-        """What the header says. Not collective."""
+        """Shape and number of entries of the header. Not collective."""
         header = self.header
         return Summary(
             header.n_rows,
@@ -60,24 +58,30 @@ class MatrixMarketTable:
         )
 
     def measure(self, comm: MPI.Comm) -> int:
-        """Bytes that reading will need on a rank with an equal share of the entries. Collective."""
-        n_rows, n_labels = self.header.n_rows, self.labels.n_labels
-        check_lengths(comm, n_rows, n_labels, self.source, self.labels.name)
+        """Return the bytes that reading needs on a rank with an equal share of the entries.
+
+        Collective.
+        """
+        n_rows = self.header.n_rows
+        if self.labels is not None:
+            check_lengths(comm, n_rows, self.labels.n_labels, self.source, self.labels.name)
         return _needed_bytes(self.header, -(-n_rows // comm.size))
 
-    def read(self, comm: MPI.Comm) -> RawTable:
-        """This rank's rows. Collective."""
+    def read(self, comm: MPI.Comm) -> Table:
+        """Read this rank's rows. Collective."""
         start, stop = ownership_range(self.header.n_rows, comm)
         with agreement(comm):
             rows = read_rows(self.header, start, stop)
-            labels = self.labels.read(start, stop)
-        return RawTable(rows, labels, start, self.header.n_rows, (), self.source)
+            labels = no_labels(stop - start)
+            if self.labels is not None:
+                labels = self.labels.read(start, stop)
+        return Table(rows, labels, start, self.header.n_rows, (), self.source)
 
 
 def read_matrix(path: Path, comm: MPI.Comm | None = None) -> Any:
-    """Read a whole Matrix Market or bare triplet file on each rank.
+    r"""Read a whole Matrix Market file or a file of bare triplets on each rank.
 
-    Collective on `comm` if given: then all ranks raise together.
+    Collective on `comm` if it is given: an error is raised on all ranks.
 
     Parameters
     ----------
@@ -93,9 +97,21 @@ def read_matrix(path: Path, comm: MPI.Comm | None = None) -> Any:
     Raises
     ------
     InputError
-        When the file is missing, damaged, of a kind that is not read, or not finite.
+        The file is missing, damaged or of an unsupported kind, or an entry is not finite.
     MemoryLimitError
-        When it does not fit.
+        The matrix does not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "m.mtx")
+    ...     _ = path.write_text("2 3 2\n1 1 4.0\n2 3 5.0\n")
+    ...     matrix = read_matrix(path)
+    >>> matrix.toarray()
+    array([[4., 0., 0.],
+           [0., 0., 5.]])
     """
     comm = MPI.COMM_SELF if comm is None else comm
     available = available_per_rank(comm)
@@ -120,7 +136,7 @@ def _needed_bytes(header: MatrixHeader, n_local: int) -> int:
 
 
 def read_rows(header: MatrixHeader, start: int, stop: int) -> Any:
-    """Rows start..stop-1, dense or CSR as the file has them. Not collective."""
+    """Read rows start..stop-1: dense or CSR, as in the file."""
     if header.is_coordinate:
         return _read_coordinates(header, start, stop)
     return _read_array(header, start, stop)
@@ -151,8 +167,8 @@ def _within(
 
 def _read_array(header: MatrixHeader, start: int, stop: int) -> NDArray[np.float64]:
     matrix = np.zeros((stop - start, header.n_columns))
-    # Column by column; of a symmetric matrix only what lies on or below the diagonal, of a
-    # skew-symmetric one only what lies below it.
+    # Values are listed by columns: of a symmetric matrix those on and below the diagonal, of a
+    # skew-symmetric matrix those below the diagonal.
     skip = {"general": 0, "symmetric": 0, "skew-symmetric": 1}[header.symmetry]
     columns = np.arange(header.n_columns)
     tops = np.zeros_like(columns) if header.symmetry == "general" else columns + skip
@@ -172,7 +188,7 @@ def _read_array(header: MatrixHeader, start: int, stop: int) -> NDArray[np.float
 
 
 def _columns(header: MatrixHeader, types: dict[str, str]) -> Iterator[list[NDArray[Any]]]:
-    """Columns of numbers, block by block, every line checked."""
+    """Columns of numbers, block by block; every line is checked."""
     path, line, count = header.file.path, header.file.first_line, 0
     for block in line_blocks(header.file, header.file.first_byte, 2**63 - 1):
         columns = checked_columns(header, types, block, line)
@@ -193,14 +209,13 @@ def _columns(header: MatrixHeader, types: dict[str, str]) -> Iterator[list[NDArr
 def checked_columns(
     header: MatrixHeader, types: dict[str, str], block: bytes, first_line: int
 ) -> list[NDArray[Any]]:
-    """Columns of numbers of a block of whole lines; none where it has comments only.
-
-    Not collective.
+    """Return the columns of a block of whole lines; an empty list if it has comments only.
 
     Raises
     ------
     InputError
-        Naming the line: wrong number of fields, no number, an index out of range.
+        A line has a wrong number of fields, a field that is not a number, or an index out of range.
+        The message names the line.
     """
     text = single_blanks(b"".join(_data_lines(block)) if b"%" in block else block)
     if not text.strip():
@@ -211,7 +226,7 @@ def checked_columns(
         if not _are_valid(header, columns):
             raise BadBlockError("an entry out of range")
     except BadBlockError as error:
-        raise _culprit(header, block, first_line, len(types), str(error)) from error
+        raise _first_bad_line(header, block, first_line, len(types), str(error)) from error
     return columns
 
 
@@ -232,10 +247,10 @@ def _are_valid(header: MatrixHeader, columns: list[NDArray[Any]]) -> bool:
     )
 
 
-def _culprit(
+def _first_bad_line(
     header: MatrixHeader, block: bytes, first_line: int, n_fields: int, reason: str
 ) -> InputError:
-    """The error for the first bad line of a block that was refused."""
+    """Error of the first bad line of a block that cannot be parsed."""
     path = header.file.path
     for number, raw in enumerate(block.split(b"\n")):
         fields = raw.decode("latin-1").split()
@@ -243,7 +258,7 @@ def _culprit(
             continue
         problem = _problem(header, fields, n_fields)
         if problem:
-            return InputError(f"{path}: line {first_line + number}: {problem}: mend the file")
+            return InputError(f"{path}: line {first_line + number}: {problem}: correct the file")
     return InputError(f"{path}: from line {first_line} on: cannot be parsed: {reason}")
 
 
@@ -253,7 +268,7 @@ def _problem(header: MatrixHeader, fields: list[str], n_fields: int) -> str:
         return f"{shown!r} has {len(fields)} fields where {n_fields} are needed"
     limits = (header.n_rows, header.n_columns) if header.is_coordinate else ()
     for field, limit in zip(fields, limits, strict=False):
-        # isdigit alone would accept digits of other scripts.
+        # isdigit also accepts digits of other scripts.
         if not (field.isascii() and field.isdigit() and 1 <= int(field[:20]) <= limit):
             return f"{shown!r}: index {field[:30]} is not one of 1 to {limit}"
     if len(fields) > len(limits):

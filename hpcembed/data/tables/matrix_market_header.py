@@ -1,7 +1,8 @@
-"""The first lines of a Matrix Market file, and of the bare triplets that some programs write.
+"""Header of a Matrix Market file, and of files of bare triplets.
 
-A banner ``%%MatrixMarket matrix LAYOUT FIELD SYMMETRY``, comments, a line with the sizes. Without a
-banner, a first line ``rows columns entries`` announces real triplets counted from 1.
+A header consists of the banner ``%%MatrixMarket matrix LAYOUT FIELD SYMMETRY``, comments, and a
+line with the sizes. A file without a banner, whose first line is ``rows columns entries``, contains
+real triplets with indices from 1.
 Reference: R. F. Boisvert, R. Pozo, K. A. Remington, The Matrix Market exchange formats, NISTIR
 5935 (1996).
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from hpcembed.data.files import file_size, is_gzip, named_errors, open_stream
+from hpcembed.data.file_validation import file_size, is_gzip, named_errors, open_stream
 from hpcembed.data.line_ranges import TextFile
 from hpcembed.runtime.errors import InputError
 
@@ -28,10 +29,18 @@ _LARGEST_SIZE = 2**62
 
 @dataclass(frozen=True, slots=True)
 class MatrixHeader:
-    """What a Matrix Market file declares.
+    """Contents of the header of a Matrix Market file.
 
     Attributes
     ----------
+    file : TextFile
+        The file, with the position of its first entry.
+    is_coordinate : bool
+        Sparse entries; else a dense array by columns.
+    is_pattern : bool
+        Entries without values, which are 1.
+    symmetry : {"general", "symmetric", "skew-symmetric"}
+    n_rows, n_columns : int
     n_entries : int
         Entries (coordinate) or values (array) that the file lists.
     """
@@ -46,17 +55,18 @@ class MatrixHeader:
 
     @property
     def is_full(self) -> bool:
-        """Coordinates that list every entry."""
+        """Whether the coordinates list every entry."""
         return self.symmetry == "general" and self.n_entries == self.n_rows * self.n_columns
 
 
 def read_matrix_header(path: Path) -> MatrixHeader:
-    """Read banner and sizes, and compare them with the size of the file. Not collective.
+    """Read banner and sizes, and compare them with the size of the file.
 
     Raises
     ------
     InputError
-        When it is no such file, of a kind that is not read, or declares more than it can hold.
+        The file is not a Matrix Market file, is of an unsupported kind, or declares more entries
+        than it can contain.
     """
     size = file_size(path)
     with named_errors(path), open_stream(path) as stream:
@@ -124,7 +134,7 @@ def _size_line(stream: BinaryIO, path: Path) -> tuple[list[str], int]:
 
 
 def _numbers(words: list[str], count: int, path: Path, line: int) -> list[int]:
-    # The length is looked at first: converting millions of digits takes long.
+    # The length is checked first: conversion of millions of digits takes long.
     if len(words) != count or not all(
         word.isascii() and word.isdigit() and len(word) < 20 for word in words
     ):

@@ -1,33 +1,33 @@
-"""Tables in Parquet files, by rows: a row group at a time."""
+"""Number columns of Parquet files, read one row group at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.data.files import file_size
+from hpcembed.data.file_validation import file_size, library_errors
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["ParquetTable", "named_columns", "open_parquet"]
+__all__ = ["ParquetColumns", "named_columns", "open_parquet"]
 
 
-class ParquetTable:
-    """Number columns of a Parquet file as one table.
+class ParquetColumns:
+    """Number columns of a Parquet file, read by rows.
 
     Attributes
     ----------
     name : str
     shape : tuple of int
     dtype : numpy.dtype
-        One that holds all columns.
+        A type that represents the values of all columns.
     feature_names : tuple of str
     largest_piece : int
-        Bytes of the largest row group as a table.
+        Bytes of the rows of the largest row group.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...], dtype: np.dtype[Any]) -> None:
@@ -44,16 +44,16 @@ class ParquetTable:
         self.largest_piece = max(groups, default=0) * len(columns) * dtype.itemsize
 
     def blocks(self, first: int, last: int) -> Iterator[NDArray[Any]]:
-        """Rows first..last-1 in consecutive blocks, one for each row group. Not collective.
+        """Read rows first..last-1 in consecutive blocks, one for each row group.
 
         Raises
         ------
         InputError
-            When the file is damaged, or a value is missing.
+            The file is damaged, or a value is missing.
         """
         import pyarrow.parquet
 
-        with _named_errors(self.name), pyarrow.parquet.ParquetFile(self._path) as file:
+        with _arrow_errors(self.name), pyarrow.parquet.ParquetFile(self._path) as file:
             for group in range(len(self._ends) - 1):
                 begin, end = int(self._ends[group]), int(self._ends[group + 1])
                 if end <= first or begin >= last:
@@ -71,26 +71,26 @@ class ParquetTable:
                 yield rows[max(first - begin, 0) : last - begin]
 
 
-def open_parquet(path: Path, columns: Sequence[str] | str | None = None) -> ParquetTable:
-    """Look at a Parquet file without reading its rows. Not collective.
+def open_parquet(path: Path, columns: Sequence[str] | str | None = None) -> ParquetColumns:
+    """Open a Parquet file without reading its rows.
 
     Parameters
     ----------
     columns : sequence of str, or str, optional
-        A string is one name. Default: all.
+        Names of columns; a string is one name. Default: all columns.
 
     Raises
     ------
     InputError
-        When none is named, or the file is no Parquet file, lacks a column, or has one that does
-        not hold numbers.
+        No column is named, the file is not a Parquet file or lacks a column, or a column does not
+        contain numbers.
     """
     import pyarrow.parquet
 
     is_unsigned = pyarrow.types.is_unsigned_integer
     names = named_columns(columns)
     file_size(path)
-    with _named_errors(path):
+    with _arrow_errors(path):
         schema = pyarrow.parquet.read_schema(path)
     missing = [name for name in names or () if name not in schema.names]
     if missing:
@@ -109,16 +109,16 @@ def open_parquet(path: Path, columns: Sequence[str] | str | None = None) -> Parq
         types.append(np.dtype(f"{letter}{kind.bit_width // 8}"))
     if not types:
         raise InputError(f"{path}: has no columns")
-    return ParquetTable(path, names, np.result_type(*types))
+    return ParquetColumns(path, names, np.result_type(*types))
 
 
 def named_columns(columns: Sequence[str] | str | None) -> tuple[str, ...] | None:
-    """Names as they are asked for, None for all columns. Not collective.
+    """Return names of columns as a tuple, None for all columns.
 
     Raises
     ------
     InputError
-        When none is named.
+        The sequence of names is empty.
     """
     if columns is None:
         return None
@@ -128,15 +128,8 @@ def named_columns(columns: Sequence[str] | str | None) -> tuple[str, ...] | None
     return names
 
 
-@contextmanager
-def _named_errors(name: object) -> Iterator[None]:
-    """Errors of the Arrow library as errors of the file."""
+def _arrow_errors(name: object) -> AbstractContextManager[None]:
     import pyarrow
 
-    try:
-        yield
-    except InputError:
-        raise
-    except (pyarrow.ArrowException, OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{name}: cannot be read as Parquet: {reason}") from error
+    kinds = (pyarrow.ArrowException, OSError, ValueError, TypeError)
+    return library_errors(name, "Parquet", *kinds)

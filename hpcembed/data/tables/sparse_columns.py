@@ -1,8 +1,7 @@
-"""The columns of sparse tables: the same numbering and width for training and test rows.
+"""Columns of sparse tables: the same numbering and width for training and test rows.
 
-An SVMlight file does not say whether its feature numbers begin at 0 or 1, nor how many there are.
-As scikit-learn does, they are taken to begin at 1 when no 0 occurs; here, no 0 in any file and on
-any rank.
+An SVMlight file declares neither whether its feature numbers begin at 0 or 1 nor how many features
+there are. As in scikit-learn, numbers begin at 1 if no 0 occurs: here in no file and on no rank.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from mpi4py import MPI
 
-from hpcembed.data.dataset import RawTable
+from hpcembed.data.table import Table
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["align_columns"]
@@ -23,24 +22,22 @@ __all__ = ["align_columns"]
 _NONE = np.iinfo(np.int64).max
 
 
-def align_columns(
-    tables: Sequence[RawTable], n_features: int, comm: MPI.Comm
-) -> tuple[RawTable, ...]:
-    """Give sparse tables one numbering from 0 and one width; dense ones pass as they are.
+def align_columns(tables: Sequence[Table], n_features: int, comm: MPI.Comm) -> tuple[Table, ...]:
+    """Number the columns of sparse tables from 0 and make them equally wide.
 
-    Collective.
+    Collective. Dense tables are returned unchanged.
 
     Parameters
     ----------
-    tables : sequence of RawTable
+    tables : sequence of Table
         Training and test rows.
     n_features : int
-        The width asked for, 0 for the largest number that occurs.
+        Number of columns; 0: the largest number that occurs.
 
     Raises
     ------
     InputError
-        A feature number beyond `n_features`, or no feature at all.
+        A feature number exceeds `n_features`, or no feature occurs.
     """
     if not any(scipy.sparse.issparse(table.rows) for table in tables):
         return tuple(tables)

@@ -1,8 +1,8 @@
 """SVMlight / LIBSVM files: ``label index:value index:value ... # comment`` on each line.
 
 Each rank parses the lines of its own byte range with scikit-learn's parser, block by block.
-``qid`` fields are ignored. Where feature numbers begin is settled over all files and ranks by
-:mod:`hpcembed.data.tables.sparse_columns`.
+``qid`` fields are ignored. :mod:`hpcembed.data.tables.sparse_columns` determines over all files and
+ranks whether feature numbers begin at 0 or 1.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.dataset import RawTable, Summary, place_rows
-from hpcembed.data.files import BLOCK_BYTES, file_size
+from hpcembed.data.file_validation import BLOCK_BYTES, file_size
 from hpcembed.data.labels import labels_from_array
 from hpcembed.data.line_ranges import LineRange, TextFile, estimate_rows, line_blocks, share_lines
+from hpcembed.data.table import Summary, Table
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement
+from hpcembed.runtime.ranks import agreement, place_rows
 
-__all__ = ["SvmlightTable"]
+__all__ = ["SvmlightSource"]
 
 _LARGEST_INDEX = 2**31 - 2
-_BYTES_PER_ENTRY = 2 * (8 + 8)  # value and index, once in pieces and once joined
+_BYTES_PER_ENTRY = 2 * (8 + 8)  # value and index, in pieces and joined
 
 
-class SvmlightTable:
+class SvmlightSource:
     """Some SVMlight files as one table of sparse rows.
 
     Raises
     ------
     InputError
-        When a file is missing or empty.
+        A file is missing or empty.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -50,12 +50,15 @@ class SvmlightTable:
 
     @property
     def summary(self) -> Summary:
-        """The estimated number of rows. Not collective."""
+        """Estimated number of rows, and type. Not collective."""
         n_rows, is_estimate = estimate_rows(self.files)
         return Summary(n_rows, None, np.dtype(np.float64), is_sparse=True, is_estimate=is_estimate)
 
     def measure(self, comm: MPI.Comm) -> int:
-        """Bytes that reading will need on the rank that needs most. Collective: counts lines."""
+        """Return the bytes that reading needs on the rank that needs most; count the lines.
+
+        Collective.
+        """
         self._ranges, self._n_rows = share_lines(self.files, comm, mark=b":", has_comments=True)
         if self._n_rows == 0:
             raise InputError(f"{self.source}: no data rows: check data.format")
@@ -64,8 +67,8 @@ class SvmlightTable:
         needed = entries * _BYTES_PER_ENTRY + rows * 32 + 6 * BLOCK_BYTES
         return int(comm.allreduce(needed, op=MPI.MAX))
 
-    def read(self, comm: MPI.Comm) -> RawTable:
-        """This rank's rows, columns numbered as in the file. Collective."""
+    def read(self, comm: MPI.Comm) -> Table:
+        """Read this rank's rows, columns numbered as in the file. Collective."""
         n_local = sum(lines.n_rows for lines in self._ranges)
         start = place_rows(n_local, comm)[0]
         with agreement(comm):
@@ -77,11 +80,11 @@ class SvmlightTable:
                 joined = _stack([rows for rows, _ in pieces], width)
                 targets = np.concatenate([target for _, target in pieces])
             labels = labels_from_array(targets, self.source, start)
-        return RawTable(joined, labels, start, self._n_rows, (), self.source, has_file_indices=True)
+        return Table(joined, labels, start, self._n_rows, (), self.source, has_file_indices=True)
 
 
 def _stack(pieces: list[Any], width: int) -> Any:
-    """Rows of all pieces one below the other, whatever width each came with."""
+    """Rows of all pieces, stacked and widened to `width`."""
     counts = np.concatenate([np.diff(piece.indptr) for piece in pieces])
     return scipy.sparse.csr_array(
         (
@@ -102,9 +105,9 @@ def _read_range(lines: LineRange) -> list[tuple[Any, NDArray[np.float64]]]:
         try:
             rows, targets = load_svmlight_file(io.BytesIO(block), zero_based=True)
         except (ValueError, OverflowError, IndexError, MemoryError) as error:
-            raise _culprit(block, lines.file.path, line, str(error)) from error
+            raise _first_bad_line(block, lines.file.path, line, str(error)) from error
         if not (np.isfinite(rows.data).all() and np.isfinite(targets).all()):
-            raise _culprit(block, lines.file.path, line, "a number that is not finite")
+            raise _first_bad_line(block, lines.file.path, line, "a number that is not finite")
         pieces.append((rows, targets))
         row += len(targets)
         line += block.count(b"\n")
@@ -116,8 +119,8 @@ def _read_range(lines: LineRange) -> list[tuple[Any, NDArray[np.float64]]]:
     return pieces
 
 
-def _culprit(block: bytes, path: Path, first_line: int, reason: str) -> InputError:
-    """The error for the first bad line of a block that the parser refused."""
+def _first_bad_line(block: bytes, path: Path, first_line: int, reason: str) -> InputError:
+    """Error of the first bad line of a block that cannot be parsed."""
     for number, raw in enumerate(block.split(b"\n")):
         problem = _problem(raw.partition(b"#")[0].decode("utf-8", errors="replace").split())
         if problem:
@@ -136,7 +139,7 @@ def _problem(fields: list[str]) -> str:
         if index == "qid" and colon:
             continue
         if not colon or not index.isdecimal() or int(index[:20]) > _LARGEST_INDEX:
-            return f"{field[:40]!r} is not index:value: mend the line"
+            return f"{field[:40]!r} is not index:value: correct the line"
         if not _is_finite(value):
             return f"feature {index}: {value[:40]!r} is not a finite number: remove or replace it"
         if int(index) <= last:

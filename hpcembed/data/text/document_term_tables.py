@@ -15,8 +15,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.dataset import Table
 from hpcembed.data.settings import DataSettings
+from hpcembed.data.table import Table
 from hpcembed.data.text.formats import rules_of
 from hpcembed.data.text.term_relevance import term_relevance
 from hpcembed.data.text.tokens import TokenIds, index_tokens
@@ -87,7 +87,7 @@ def vectorise_tables(
         counts = [plain.counts(part) for part in indexed]
     relevance: NDArray[np.float64] | None = None
     if config.relevance == "classes":
-        relevance = term_relevance(counts[0], train.labels, len(train.class_names), comm)
+        relevance = term_relevance(counts[0], train.labels.codes, len(train.class_names), comm)
     vectoriser = Vectoriser(vocabulary, weights, relevance, rules_of(config))
     tables: list[Table] = []
     with agreement(comm):

@@ -15,12 +15,12 @@ from typing import Protocol
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.dataset import RawTable, Summary, place_rows
-from hpcembed.data.labels import LocalLabels
+from hpcembed.data.labels import LocalLabels, no_labels
+from hpcembed.data.table import Summary, Table
 from hpcembed.data.text.cleaning import Cleaner, TextRules
-from hpcembed.runtime.ranks import agreement
+from hpcembed.runtime.ranks import agreement, place_rows
 
-__all__ = ["DocumentReader", "DocumentSource", "Documents", "no_labels"]
+__all__ = ["DocumentReader", "DocumentSource", "Documents"]
 
 #: Memory of a document per byte on disk: its text, copies during reading, its tokens.
 _BYTES_PER_BYTE = 6
@@ -48,6 +48,7 @@ class Documents:
     Examples
     --------
     >>> from mpi4py import MPI
+    >>> from hpcembed.data.labels import no_labels
     >>> documents = Documents(["a ship", "a road"], no_labels(2), 0, 2, "two texts", MPI.COMM_SELF)
     >>> documents.n_documents, documents.labels.values
     (2, ('',))
@@ -59,11 +60,6 @@ class Documents:
     n_documents: int
     source: str
     comm: MPI.Comm
-
-
-def no_labels(n_documents: int) -> LocalLabels:
-    """Return an empty label for each document. Not collective."""
-    return LocalLabels(np.zeros(n_documents, dtype=np.int64), ("",), "no labels")
 
 
 class DocumentReader(Protocol):
@@ -115,12 +111,12 @@ class DocumentSource:
         self._report(texts, cleaner, n_documents, comm)
         return Documents(texts, labels, start, n_documents, self.name, comm)
 
-    def read(self, comm: MPI.Comm) -> RawTable:
+    def read(self, comm: MPI.Comm) -> Table:
         """Read this rank's documents as rows of one text each. Collective."""
         found = self.documents(comm)
         rows = np.empty(len(found.texts), dtype=object)
         rows[:] = found.texts
-        return RawTable(rows, found.labels, found.start, found.n_documents, (), self.name)
+        return Table(rows, found.labels, found.start, found.n_documents, (), self.name)
 
     def _report(
         self, texts: Sequence[str], cleaner: Cleaner, n_documents: int, comm: MPI.Comm

@@ -27,10 +27,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.files import check_compression, file_size, named_errors, open_stream
-from hpcembed.data.labels import LocalLabels, labels_from_text
+from hpcembed.data.file_validation import check_compression, file_size, named_errors, open_stream
+from hpcembed.data.labels import LocalLabels, labels_from_text, no_labels
 from hpcembed.data.text.cleaning import Cleaner
-from hpcembed.data.text.documents import no_labels
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import agreement
 

@@ -20,12 +20,11 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.files import check_compression, check_line_ends, file_size
-from hpcembed.data.labels import LocalLabels, labels_from_text, unusable
+from hpcembed.data.file_validation import check_compression, check_line_ends, file_size
+from hpcembed.data.labels import LocalLabels, labels_from_text, no_labels, unusable
 from hpcembed.data.line_ranges import LineRange, TextFile, estimate_rows, line_blocks, share_lines
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
 from hpcembed.data.text.cleaning import Cleaner
-from hpcembed.data.text.documents import no_labels
 from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["CsvDocuments", "LineDocuments"]

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.dataset import RawTable
 from hpcembed.data.labels import labels_from_text
-from hpcembed.data.prediction_rows import NewRows
 from hpcembed.data.settings import DataSettings
+from hpcembed.data.table import Table
 from hpcembed.data.tables.csv_header import read_header
 from hpcembed.data.text.formats import TEXT_FORMATS, open_text, text_format
 from hpcembed.runtime.errors import ConfigError
@@ -29,7 +28,7 @@ __all__ = ["read_prediction_texts"]
 
 def read_prediction_texts(
     config: DataSettings, path: Path, class_names: Collection[str], comm: MPI.Comm
-) -> NewRows:
+) -> tuple[Table, bool]:
     """Read the documents of a folder, an archive or a file; each rank takes a consecutive share.
 
     Collective.
@@ -43,8 +42,9 @@ def read_prediction_texts(
 
     Returns
     -------
-    NewRows
-        The rows of its table are texts.
+    table : Table
+        Its rows are texts.
+    has_labels : bool
 
     Raises
     ------
@@ -70,7 +70,7 @@ def read_prediction_texts(
     elif is_in_folders:
         known = any(value in class_names for value in table.labels.values)
         has_labels = bool(comm.allreduce(known, op=MPI.LOR))
-    return NewRows(table, has_labels)
+    return table, has_labels
 
 
 def _format(config: DataSettings, path: Path) -> str:
@@ -85,7 +85,7 @@ def _format(config: DataSettings, path: Path) -> str:
     return text_format(path, has_columns=is_csv and bool(config.text_column))
 
 
-def _start_with_classes(table: RawTable, class_names: Collection[str], comm: MPI.Comm) -> bool:
+def _start_with_classes(table: Table, class_names: Collection[str], comm: MPI.Comm) -> bool:
     """Whether all lines with a word, at least one, start with a class name. Collective."""
     first_words = [text.split(maxsplit=1)[0] for text in table.rows if text.split()]
     known = all(word in class_names for word in first_words)
@@ -93,7 +93,7 @@ def _start_with_classes(table: RawTable, class_names: Collection[str], comm: MPI
     return bool(comm.allreduce(known, op=MPI.LAND)) and found
 
 
-def _with_labels_split_off(table: RawTable) -> RawTable:
+def _with_labels_split_off(table: Table) -> Table:
     parts = [[*text.split(maxsplit=1), "", ""] for text in table.rows]
     rows = np.empty(len(parts), dtype=object)
     rows[:] = [part[1] for part in parts]

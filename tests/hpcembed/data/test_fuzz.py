@@ -117,7 +117,7 @@ def test_mutated_files_are_read_or_refused(kind, folder):
             lambda: read_dataset(config, folder, MPI.COMM_SELF, available_bytes=2**28)
         )
         if data is not None:
-            assert data.train.n_rows == len(data.train.labels) == data.train.rows.shape[0]
+            assert data.train.n_rows == len(data.train.labels.codes) == data.train.rows.shape[0]
             assert np.isfinite(_values(data.train.rows)).all()
 
     with warnings.catch_warnings():

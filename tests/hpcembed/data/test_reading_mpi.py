@@ -100,13 +100,13 @@ def shared_file(comm, folder: Path, kind: str, n: int) -> tuple[DataSettings, Pa
 
 def gather(comm, table) -> tuple[np.ndarray, np.ndarray]:
     rows = table.rows.toarray() if scipy.sparse.issparse(table.rows) else table.rows
-    starts = comm.allgather((table.start, len(table.labels), table.n_rows))
+    starts = comm.allgather((table.start, len(table.labels.codes), table.n_rows))
     position = 0
     for start, count, n_rows in starts:
         assert start == position
         position += count
         assert n_rows == sum(number for _, number, _ in starts)
-    labels = np.concatenate(comm.allgather(table.labels))
+    labels = np.concatenate(comm.allgather(table.labels.codes))
     return np.concatenate(comm.allgather(rows)), labels
 
 
@@ -141,7 +141,7 @@ def test_splits_pick_the_same_rows_on_any_number_of_ranks(comm, shared_tmp, kind
         rows, labels = gather(comm, table)
         single = expected.rows.toarray() if kind == "coordinate" else expected.rows
         np.testing.assert_array_equal(rows, single)
-        np.testing.assert_array_equal(labels, expected.labels)
+        np.testing.assert_array_equal(labels, expected.labels.codes)
         assert table.class_names == expected.class_names
     np.testing.assert_allclose(data.scaling.factor, alone.scaling.factor, rtol=1e-13)
     np.testing.assert_allclose(data.scaling.shift, alone.scaling.shift, atol=1e-13)
@@ -162,7 +162,7 @@ def test_a_file_that_differs_on_one_rank_is_refused_on_all(comm, shared_tmp):
     config, other = shared_file(comm, shared_tmp, "npz", 8)
     if comm.size == 1:
         return
-    with pytest.raises(InputError, match="another content than on rank 0"):
+    with pytest.raises(InputError, match="other contents than on rank 0"):
         read_dataset(config, other if comm.rank == 1 else folder, comm)
 
 
@@ -210,4 +210,4 @@ def test_ranks_own_what_petsc_would_give_them(comm, shared_tmp):
     config, folder = shared_file(comm, shared_tmp, "idx", 47)
     data = read_dataset(config, folder, comm)
     start, stop = ownership_range(47, comm)
-    assert (data.train.start, len(data.train.labels)) == (start, stop - start)
+    assert (data.train.start, len(data.train.labels.codes)) == (start, stop - start)

@@ -32,7 +32,7 @@ def gathered(comm, labels: np.ndarray) -> np.ndarray:
 @pytest.mark.mpi
 def test_mnist(data_dir, comm):
     data = read_dataset(MNIST, data_dir, comm)
-    labels = gathered(comm, data.train.labels)
+    labels = gathered(comm, data.train.labels.codes)
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     np.testing.assert_array_equal(np.bincount(labels), counts)
     np.testing.assert_array_equal(labels[:5], [5, 0, 4, 1, 9])
@@ -53,7 +53,7 @@ def test_mnist_described(data_dir, comm):
 def test_cifar10(data_dir, comm):
     data = read_dataset(CIFAR10, data_dir, comm)
     for table, each in ((data.train, 5000), (data.test, 1000)):
-        labels = gathered(comm, table.labels)
+        labels = gathered(comm, table.labels.codes)
         np.testing.assert_array_equal(np.bincount(labels), np.full(10, each))
         assert table.rows.shape[1] == 3072
     # Red, green and blue means of the training images, as widely published.
@@ -92,8 +92,8 @@ def test_fetal_health(data_dir, comm):
     )
     data = read_dataset(config, data_dir, comm)
     assert data.train.class_names == ("1.0", "2.0", "3.0")
-    counts = np.bincount(gathered(comm, data.train.labels))
-    held = np.bincount(gathered(comm, data.test.labels))
+    counts = np.bincount(gathered(comm, data.train.labels.codes))
+    held = np.bincount(gathered(comm, data.test.labels.codes))
     np.testing.assert_array_equal(counts + held, [1655, 295, 176])
     np.testing.assert_array_equal(held, [331, 59, 35])
     assert data.train.feature_names[0] == "baseline value"

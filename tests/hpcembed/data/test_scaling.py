@@ -10,7 +10,7 @@ import scipy.sparse
 from mpi4py import MPI
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from hpcembed.data.files import BLOCK_BYTES
+from hpcembed.data.file_validation import BLOCK_BYTES
 from hpcembed.data.scaling import fit_scaling
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import ownership_range

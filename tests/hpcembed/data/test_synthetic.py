@@ -49,9 +49,9 @@ def test_winnipeg_like(tmp_path, comm):
     assert data.train.class_names == tuple("1234567")
     assert data.train.n_rows + data.test.n_rows == 700
     # Classes must be there to be told apart: nearest class mean finds most test rows.
-    means = np.array([data.train.rows[data.train.labels == c].mean(axis=0) for c in range(7)])
+    means = np.array([data.train.rows[data.train.labels.codes == c].mean(axis=0) for c in range(7)])
     nearest = ((data.test.rows[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
-    assert (nearest == data.test.labels).mean() > 0.9
+    assert (nearest == data.test.labels.codes).mean() > 0.9
     write_winnipeg_like(tmp_path / "again.txt", 700, 3)
     again = (tmp_path / "again.txt").read_bytes()
     assert again == (tmp_path / "WinnipegDataset.txt").read_bytes()

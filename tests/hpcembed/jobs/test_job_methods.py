@@ -167,10 +167,10 @@ def test_singular_vectors_from_the_file_to_the_model(comm, folder, name, file):
     np.testing.assert_allclose(session.run(["logits"], {"features": raw})[0], expected, atol=1e-5)
     np.testing.assert_allclose(model.predict_logits(raw), expected, atol=1e-5)
     assert np.abs(expected).max() > 0.3
-    assert model.score(raw, data.test.labels) == model.description["accuracy"]["test"]
+    assert model.score(raw, data.test.labels.codes) == model.description["accuracy"]["test"]
     accuracy = predict_file(out / "model", source / file, comm, out=folder / "predictions.csv")
     everything = np.concatenate(rows).astype(np.float32)
-    codes = np.concatenate([data.train.labels, data.test.labels])
+    codes = np.concatenate([data.train.labels.codes, data.test.labels.codes])
     assert accuracy == pytest.approx(model.score(everything, codes))
     card = " ".join((out / "model" / "README.md").read_text().split())
     assert f"on {k} singular vectors of {train.shape[1]} features" in card

@@ -52,15 +52,14 @@ def test_idx_round_trip(tmp_path, comm, code, ending):
     data = read_dataset(job, tmp_path, comm)
     for table in (data.train, data.test):
         np.testing.assert_array_equal(table.rows, images.reshape(30, 16))
-        np.testing.assert_array_equal(table.labels, labels)
+        np.testing.assert_array_equal(table.labels.codes, labels)
         assert table.rows.dtype == HELD[code]
         assert table.rows.flags.c_contiguous
-        assert table.labels.dtype == np.int64
+        assert table.labels.codes.dtype == np.int64
         assert (table.start, table.n_rows) == (0, 30)
         assert table.class_names == ("0", "1", "2")
         assert table.feature_names == ()
     assert data.name == "job"
-    assert data.files == tuple(str(tmp_path / name) for name in _files_of(job))
     np.testing.assert_array_equal(data.scaling.factor, np.ones(16))
 
 
@@ -73,6 +72,7 @@ def test_idx_description_reads_headers_only(tmp_path, comm):
     job = idx_job(tmp_path, idx_bytes(images), idx_bytes(labels))
     said = describe_dataset(job, tmp_path, comm)
     assert said.n_rows == (30, 30)
+    assert said.files == tuple(str(tmp_path / name) for name in _files_of(job))
     assert (said.n_features, said.dtype, said.format) == (16, "uint8", "idx")
     assert (said.is_sparse, said.nnz, said.is_estimate) == (False, None, False)
     assert said.stored_bytes == sum((tmp_path / name).stat().st_size for name in _files_of(job))
@@ -241,7 +241,7 @@ def test_cifar_features_are_pixel_interleaved(tmp_path, comm):
         for height, width, channel in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (5, 7, 2), (31, 31, 2)):
             feature = (height * 32 + width) * 3 + channel
             assert data.train.rows[row, feature] == planes[row, channel, height, width]
-    np.testing.assert_array_equal(data.train.labels, np.concatenate([b[2] for b in batches]))
+    np.testing.assert_array_equal(data.train.labels.codes, np.concatenate([b[2] for b in batches]))
     assert data.test.n_rows == 20
 
 
@@ -275,7 +275,7 @@ def test_npz_round_trip(tmp_path, comm, save, order, dtype):
     job = DataSettings(name="n", train=("a.npz",), test=("a.npz",))
     data = read_dataset(job, tmp_path, comm)
     np.testing.assert_array_equal(data.train.rows, rows)
-    np.testing.assert_array_equal(data.train.labels, labels)
+    np.testing.assert_array_equal(data.train.labels.codes, labels)
     assert data.train.rows.dtype in (np.uint8, np.float32, np.float64)
     assert data.train.rows.dtype.isnative
     assert data.train.rows.flags.c_contiguous
@@ -297,7 +297,7 @@ def test_npz_text_labels_and_other_names(tmp_path, comm):
     )
     data = read_dataset(job, tmp_path, comm)
     assert data.train.class_names == ("b", "c", "d", "Ähre")
-    np.testing.assert_array_equal(np.array(data.train.class_names)[data.train.labels], words)
+    np.testing.assert_array_equal(np.array(data.train.class_names)[data.train.labels.codes], words)
 
 
 def test_npz_lacks_the_array(tmp_path, comm):
@@ -359,7 +359,7 @@ def test_npy_with_labels_of_its_own(tmp_path, comm, order):
         )
         data = read_dataset(job, tmp_path, comm)
         np.testing.assert_array_equal(data.train.rows, rows)
-        np.testing.assert_array_equal(data.train.labels, labels)
+        np.testing.assert_array_equal(data.train.labels.codes, labels)
         assert data.train.class_names == names
 
 
@@ -404,7 +404,7 @@ def test_hdf5_round_trip(tmp_path, comm, options):
     )
     data = read_dataset(job, tmp_path, comm)
     np.testing.assert_array_equal(data.train.rows, rows)
-    np.testing.assert_array_equal(data.train.labels, labels)
+    np.testing.assert_array_equal(data.train.labels.codes, labels)
     assert data.train.class_names == ("k0", "k1", "k2", "k3")
 
 
@@ -439,15 +439,15 @@ def test_digits(comm, tmp_path):
     data = read_dataset(DataSettings(), tmp_path, comm)
     assert data.train.n_rows + data.test.n_rows == 1797
     rows = np.concatenate([data.train.rows, data.test.rows])
-    labels = np.concatenate([data.train.labels, data.test.labels])
+    labels = np.concatenate([data.train.labels.codes, data.test.labels.codes])
     assert rows.dtype == np.uint8
     order = np.lexsort((*rows.T, labels))
     expected = np.lexsort((*images.T, digits))
     np.testing.assert_array_equal(rows[order], images[expected])
     np.testing.assert_array_equal(labels[order], digits[expected])
     assert len(data.train.feature_names) == 64
-    assert data.files == ()
     said = describe_dataset(DataSettings(), tmp_path, comm)
+    assert said.files == ()
     assert said.n_rows == (1438, 359)
 
 

@@ -132,7 +132,7 @@ def test_as_features(tmp_path, comm, is_sparse):
     data = read_dataset(config, tmp_path, comm)
     np.testing.assert_allclose(dense(data.train.rows), matrix, rtol=1e-14)
     assert scipy.sparse.issparse(data.train.rows) == is_sparse
-    np.testing.assert_array_equal(data.train.labels, np.arange(20) % 2)
+    np.testing.assert_array_equal(data.train.labels.codes, np.arange(20) % 2)
     said = describe_dataset(config, tmp_path, comm)
     assert said.is_sparse == is_sparse
     assert said.nnz == (120 if is_sparse else None)

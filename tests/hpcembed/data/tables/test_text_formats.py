@@ -15,7 +15,7 @@ from hpcembed.data.line_ranges import TextFile, count_blank, line_blocks
 from hpcembed.data.reading import describe_dataset, read_dataset
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.tables.csv_header import read_header
-from hpcembed.data.tables.csv_table import CsvTable
+from hpcembed.data.tables.csv_table import CsvSource
 from hpcembed.runtime.errors import InputError
 
 
@@ -67,7 +67,7 @@ def test_csv_round_trip(tmp_path, comm, separator, end):
         np.testing.assert_array_equal(data.train.rows, rows)
         assert data.train.rows.dtype == np.float64
         assert data.train.class_names == ("elm", "fir_tree", "oak")
-        assert [data.train.class_names[code] for code in data.train.labels] == labels
+        assert [data.train.class_names[code] for code in data.train.labels.codes] == labels
         assert len(data.train.feature_names) == 4
         assert data.train.feature_names[0] in ("f 0", "a")
 
@@ -86,7 +86,7 @@ def test_lines_of_blanks_only_are_no_rows_between_blanks(tmp_path, comm):
     lines[40] += "\n \n\n\t"
     (tmp_path / "a.csv").write_text("\n".join([*lines, *[" " * 40] * 50]))
     data = read_dataset(job("a.csv", split="own"), tmp_path, comm)
-    assert (data.train.n_rows, len(data.train.rows)) == (60, len(data.train.labels))
+    assert (data.train.n_rows, len(data.train.rows)) == (60, len(data.train.labels.codes))
     total = comm.allreduce(data.train.rows.sum(axis=0))
     np.testing.assert_allclose(total, rows.sum(axis=0))
     assert describe_dataset(job("a.csv", split="own"), tmp_path, comm).n_rows == (60, 60)
@@ -108,7 +108,7 @@ def test_numbers_as_labels_are_sorted_as_numbers(tmp_path, comm):
     (tmp_path / "a.csv").write_text("f,kind\n1,10.0\n2,9.0\n3,2\n4,2.0\n5,-1e1\n")
     data = read_dataset(job("a.csv"), tmp_path, comm)
     assert data.train.class_names == ("-1e1", "2", "9.0", "10.0")
-    np.testing.assert_array_equal(data.train.labels, [3, 2, 1, 1, 0])
+    np.testing.assert_array_equal(data.train.labels.codes, [3, 2, 1, 1, 0])
 
 
 def test_several_files_are_one_table(tmp_path, comm):
@@ -234,7 +234,7 @@ def test_a_number_column_is_no_class(tmp_path, comm):
 def test_a_chosen_separator(tmp_path):
     (tmp_path / "a.csv").write_text("a,x:kind:b,y\n")
     assert read_header(tmp_path / "a.csv", "kind", ":").names == ("a,x", "kind", "b,y")
-    assert CsvTable([tmp_path / "a.csv"], "kind", ":").header.feature_names == ("a,x", "b,y")
+    assert CsvSource([tmp_path / "a.csv"], "kind", ":").header.feature_names == ("a,x", "b,y")
 
 
 # -------------------------------------------------------------------------------------- SVMlight
@@ -263,7 +263,7 @@ def test_svmlight_round_trip(tmp_path, comm, zero_based, ending):
     assert data.train.rows.format == "csr"
     assert data.train.rows.dtype == np.float64
     assert data.train.class_names == ("-1", "0", "1")
-    np.testing.assert_array_equal(data.train.labels, labels + 1)
+    np.testing.assert_array_equal(data.train.labels.codes, labels + 1)
     expected, _ = load_svmlight_file(io.BytesIO(stream.getvalue()), zero_based="auto")
     np.testing.assert_array_equal(data.train.rows.toarray(), expected.toarray())
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from hpcembed.data.dataset import Table
 from hpcembed.data.reading import describe_dataset, read_dataset
 from hpcembed.data.settings import DataSettings
+from hpcembed.data.table import Table
 from hpcembed.data.text import term_relevance
 from hpcembed.runtime.errors import ConfigError, InputError, MemoryLimitError
 from hpcembed.runtime.ranks import allgather_rows
@@ -85,7 +85,7 @@ def test_split_then_vocabulary(comm, folder, caplog):
     for part, rows in zip((found.train, found.test), expected, strict=True):
         np.testing.assert_allclose(dense(part, comm), rows, rtol=1e-12, atol=1e-15)
     np.testing.assert_array_equal(
-        allgather_rows(comm, found.test.labels), allgather_rows(comm, split.test.labels)
+        allgather_rows(comm, found.test.labels.codes), allgather_rows(comm, split.test.labels.codes)
     )
     np.testing.assert_allclose(found.vectoriser.idf, peer.idf_, rtol=1e-12)
     np.testing.assert_allclose(
@@ -145,7 +145,7 @@ def test_relevance(comm, folder, monkeypatch):
     monkeypatch.setattr(term_relevance, "_COUNTS_AT_A_TIME", 30)
     found = read_dataset(dataclasses.replace(config, relevance="classes"), folder, comm)
     rows = dense(plain.train, comm)
-    labels = allgather_rows(comm, plain.train.labels)
+    labels = allgather_rows(comm, plain.train.labels.codes)
     has = rows > 0
     prior = np.bincount(labels) / labels.size
     by_class = np.array([has[labels == c].sum(axis=0) for c in range(3)]).T

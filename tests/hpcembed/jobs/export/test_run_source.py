@@ -43,7 +43,7 @@ def run(tmp_path_factory, request):
 def digits(run):
     """Raw test rows and their labels."""
     data = read_dataset(load_job(run / "job.toml").data, run, MPI.COMM_SELF)
-    return data.test.rows, data.test.labels
+    return data.test.rows, data.test.labels.codes
 
 
 def through_torch(run, network, X):

@@ -1,11 +1,12 @@
-"""What a file declares against what it can hold, before anything is allocated.
+"""Validation of files, plain or compressed, before their contents are read.
 
-A header of a few bytes may declare an array of petabytes, and a small compressed file may unfold
-to one. Every reader therefore compares the declared size, as a product of Python integers, with
-the bytes on disk. For compressed files the bound is what DEFLATE can achieve at best, 1032 bytes
-out of one (a match of 258 bytes coded in two bits); what really comes out is checked on reading.
+A header of a few bytes may declare an array of petabytes, and a small compressed file may expand to
+one. Every reader therefore compares the declared size, a product of Python integers, with the bytes
+on disk before it allocates memory. For compressed files the bound is the best ratio of DEFLATE,
+1032 bytes per byte (a match of 258 bytes in two bits); the actual size is checked while reading.
 
-Errors of the decompressor carry no file name and no advice: :func:`named_errors` adds both.
+Errors of decompressors and other libraries contain neither file name nor remedy:
+:func:`named_errors` and :func:`library_errors` add both.
 """
 
 from __future__ import annotations
@@ -20,9 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import format_bytes
 
@@ -30,21 +28,21 @@ __all__ = [
     "BLOCK_BYTES",
     "check_compression",
     "check_declared_size",
-    "check_finite",
     "check_line_ends",
     "file_size",
     "is_gzip",
+    "library_errors",
     "named_errors",
     "open_stream",
 ]
 
-#: Rows and text travel from disk in blocks of about this size.
+#: Approximate size of the blocks in which rows and text are read.
 BLOCK_BYTES = 8 * 2**20
 
 _DEFLATE_RATIO = 1032
 _GZIP_MAGIC = b"\x1f\x8b"
 
-#: First bytes of what would pass for a text of one odd line.
+#: First bytes of formats that could be mistaken for a text of one long line.
 _OTHER_MAGIC = {
     b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip",
     b"7z\xbc\xaf\x27\x1c": "7z",
@@ -53,12 +51,12 @@ _BZIP2_BLOCK = b"1AY&SY"
 
 
 def file_size(path: Path) -> int:
-    """Size of a regular file that is there and not empty, in bytes. Not collective.
+    """Return the size of a regular file that is not empty, in bytes.
 
     Raises
     ------
     InputError
-        When the file is missing, not a regular file, or empty.
+        The file is missing, not a regular file, or empty.
     """
     try:
         if not path.is_file():
@@ -75,18 +73,18 @@ def file_size(path: Path) -> int:
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether the file starts as a gzip stream, whatever its name. Not collective."""
+    """Return whether the file begins as a gzip stream; its name does not matter."""
     with path.open("rb") as stream:
         return stream.read(2) == _GZIP_MAGIC
 
 
 def check_compression(path: Path) -> None:
-    """Refuse a file that is compressed in a way other than gzip. Not collective.
+    """Raise an error if a file is compressed in a format other than gzip.
 
     Raises
     ------
     InputError
-        With the name of the compression.
+        The message names the format.
     """
     with named_errors(path), path.open("rb") as stream:
         first = stream.read(10)
@@ -98,13 +96,14 @@ def check_compression(path: Path) -> None:
 
 
 def check_line_ends(path: Path) -> None:
-    """Refuse lines that end in carriage returns alone, as on old systems. Not collective.
+    """Raise an error if lines end in carriage returns alone, as in files of old systems.
 
     The file is read up to its first line feed.
 
     Raises
     ------
     InputError
+        There are carriage returns, but no line feeds.
     """
     last, n_returns = b"", 0
     with named_errors(path), open_stream(path) as stream:
@@ -119,7 +118,7 @@ def check_line_ends(path: Path) -> None:
 
 
 def open_stream(path: Path) -> BinaryIO:
-    """Open a plain or gzipped file for reading its content; seeking forward works. Not collective.
+    """Open a plain or gzipped file to read its content; forward seeks are supported.
 
     Use it inside :func:`named_errors`.
     """
@@ -130,10 +129,7 @@ def open_stream(path: Path) -> BinaryIO:
 
 @contextmanager
 def named_errors(name: object) -> Iterator[None]:
-    """Give errors of decompression and of the file system the file's name and a remedy.
-
-    Not collective.
-    """
+    """Add the name of the file and a remedy to errors of decompression and of the file system."""
     again = "copy or download it again"
     try:
         yield
@@ -147,22 +143,34 @@ def named_errors(name: object) -> Iterator[None]:
         raise InputError(f"{name}: {error.strerror or error}") from error
 
 
+@contextmanager
+def library_errors(name: object, format: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Report errors of a library that reads a format, of the given types, as errors of the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except kinds as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name}: cannot be read as {format}: {reason}") from error
+
+
 def check_declared_size(name: object, declared: int, size: int, *, is_compressed: bool) -> None:
-    """Refuse a header that promises another number of bytes than the file has. Not collective.
+    """Raise an error if a header declares another number of bytes than the file has.
 
     Parameters
     ----------
     name : object
         The file, for the message.
     declared : int
-        Bytes that the file has to hold according to its header.
+        Bytes of the file according to its header.
     size : int
-        Bytes on disk: compressed ones when `is_compressed`.
+        Bytes on disk: compressed bytes if `is_compressed`.
 
     Raises
     ------
     InputError
-        With both sizes. A compressed file is refused only when it cannot hold that much.
+        With both sizes. For compressed files: the file cannot contain as many bytes as declared.
     """
     if is_compressed:
         if declared > size * _DEFLATE_RATIO:
@@ -176,35 +184,3 @@ def check_declared_size(name: object, declared: int, size: int, *, is_compressed
             f"{name}: {what}: its header declares {declared} bytes, the file has {size}: "
             "copy or download it again"
         )
-
-
-def check_finite(
-    block: NDArray[np.generic],
-    name: object,
-    first_row: int,
-    feature_names: tuple[str, ...] = (),
-) -> None:
-    """Refuse NaN and infinite values in a block of rows. Not collective.
-
-    Parameters
-    ----------
-    block : ndarray of shape (m, d)
-    first_row : int
-        Index of the block's first row in the file, from 0.
-
-    Raises
-    ------
-    InputError
-        Naming file, row and column, both counted from 1.
-    """
-    if block.dtype.kind != "f":
-        return
-    finite = np.isfinite(block)
-    if finite.all():
-        return
-    row, column = (int(index[0]) for index in np.nonzero(~finite))
-    feature = f" ({feature_names[column]})" if feature_names else ""
-    raise InputError(
-        f"{name}: row {first_row + row + 1}, column {column + 1}{feature}: {block[row, column]} is "
-        "not a finite number: remove or replace such values"
-    )

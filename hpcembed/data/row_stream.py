@@ -1,11 +1,11 @@
 """Rows that stay in their files: read again in every pass, ahead of the arithmetic.
 
-For data beyond memory. A :class:`RowStream` gives the same blocks as a
-:class:`~hpcembed.data.matrix.DataMatrix`, so every engine that works by passes over the rows works
-on it. Each rank reads its own part: a contiguous range of the rows of all files together. A thread
-reads the next pieces while the last one is multiplied; of a rank's memory the stream takes three
-pieces of :data:`~hpcembed.data.files.BLOCK_BYTES` (a row group of a Parquet file, which is read
-whole) and one block in the precision of the products.
+For data beyond memory. A :class:`RowStream` has the same blocks as a
+:class:`~hpcembed.data.matrix.DataMatrix`, so every engine that makes passes over the rows accepts
+it. The rows of all files are counted as one table, and each rank reads a contiguous range of them.
+A thread reads the next pieces while the current one is multiplied. A stream takes the memory of
+three pieces of :data:`~hpcembed.data.file_validation.BLOCK_BYTES` (of a Parquet file: whole row
+groups) and of one block in the precision of the products.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.arrays.hdf5 import open_hdf5
-from hpcembed.data.arrays.numpy_files import open_npy, open_npz
-from hpcembed.data.arrays.stored_array import RowBlocks, StoredArray, overlaps, row_dtype
-from hpcembed.data.files import BLOCK_BYTES
+from hpcembed.data.arrays.stored_array import RowBlocks, StoredArray, blocks_between, row_dtype
+from hpcembed.data.file_validation import BLOCK_BYTES
+from hpcembed.data.formats import FORMATS, format_of_name
 from hpcembed.data.tables.parquet import named_columns, open_parquet
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import agreement, ownership_range
@@ -34,8 +33,7 @@ __all__ = ["RowStream", "open_rows"]
 #: Pieces that are read ahead of the one in use.
 _AHEAD = 1
 
-_HDF5 = (".h5", ".hdf5", ".hdf")
-_SUFFIXES = (".npy", ".npz", ".parquet", *_HDF5)
+_PARQUET = ".parquet"
 
 
 def open_rows(
@@ -47,25 +45,39 @@ def open_rows(
 ) -> RowStream:
     """Open files whose rows are to be streamed.
 
-    Collective on `comm`. Headers are read, and compared with the files' sizes; no rows.
+    Collective on `comm`. Headers are read and compared with the sizes of the files; no rows are
+    read.
 
     Parameters
     ----------
     paths : path or sequence of paths
-        NPY, NPZ, HDF5 or Parquet files, whose rows follow one another.
+        NPY, NPZ, HDF5, IDX or Parquet files, whose rows are counted as one table.
     comm : MPI.Comm, optional
-        The ranks that share the rows; default: this one alone.
+        The ranks that share the rows; default: this rank alone.
     key : str
-        Array in NPZ archives and HDF5 files.
+        Name of the array in NPZ archives and HDF5 files.
     columns : sequence of str, or str, optional
-        Of Parquet files, by name; a string is one name. Default: all of the first file, which must
-        be numbers.
+        Names of columns of Parquet files; a string is one name. Default: all columns of the first
+        file, which must contain numbers.
 
     Raises
     ------
     InputError
-        On all ranks: no files or no columns; files that are missing, damaged, of another kind, or
-        do not fit together.
+        On all ranks: there are no files or no columns, or files are missing, damaged, of an unknown
+        format, or do not match each other.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "rows.npy")
+    ...     np.save(path, np.arange(6.0).reshape(3, 2))
+    ...     stream = open_rows(path)
+    ...     total = sum(block.sum() for _, block in stream.blocks())
+    >>> stream.n_rows, stream.n_features, float(total)
+    (3, 2, 15.0)
     """
     comm = MPI.COMM_SELF if comm is None else comm
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
@@ -75,24 +87,21 @@ def open_rows(
         names, arrays = named_columns(columns), []
         for path in listed:
             arrays.append(_open(Path(path), key, names))
-            # the columns of the first file, by name, in those that follow
+            # The columns of the first file are selected by name in the other files.
             names = names or getattr(arrays[0], "feature_names", None) or None
         stream = RowStream(arrays, comm)
     return stream
 
 
 def _open(path: Path, key: str, columns: Sequence[str] | None) -> RowBlocks:
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        array: RowBlocks = open_npy(path)
-    elif suffix == ".npz":
-        array = open_npz(path, key)
-    elif suffix in _HDF5:
-        array = open_hdf5(path, key)
-    elif suffix == ".parquet":
-        array = open_parquet(path, columns)
-    else:
-        raise InputError(f"{path}: cannot be streamed: give one of {', '.join(_SUFFIXES)}")
+    if path.suffix.lower() == _PARQUET:
+        return open_parquet(path, columns)
+    format = FORMATS.get(format_of_name(path.name) or "")
+    if format is None or format.open_array is None:
+        endings = [ending for one in FORMATS.values() if one.open_array for ending in one.endings]
+        listed = ", ".join([*endings, _PARQUET])
+        raise InputError(f"{path}: cannot be streamed: give one of {listed}")
+    array = format.open_array(path, key)
     if isinstance(array, StoredArray) and array.is_fortran and len(array.shape) > 1:
         raise InputError(
             f"{path}: stored by columns, so its rows cannot be streamed: save a C-ordered array"
@@ -101,16 +110,16 @@ def _open(path: Path, key: str, columns: Sequence[str] | None) -> RowBlocks:
 
 
 class RowStream:
-    """Rows of files, distributed over ranks; made by :func:`open_rows`.
+    """Rows of files, distributed over ranks; created by :func:`open_rows`.
 
     Attributes
     ----------
     comm : MPI.Comm
     n_rows, n_features, n_local : int
     row_range : tuple of int
-        Global rows of this rank.
+        First and one past last global row of this rank.
     stored_type : numpy.dtype
-        Type in which rows are handed over before they are converted.
+        Type of the rows before they are converted.
     feature_names : tuple of str
     """
 
@@ -121,7 +130,7 @@ class RowStream:
         head = arrays[0]
         kinds: dict[tuple[int, np.dtype[Any]], RowBlocks] = {}
         for array in arrays:
-            if len(array.shape) < 2 or math.prod(array.shape) == 0:
+            if len(array.shape) < 2 or 0 in array.shape:
                 raise InputError(f"{array.name}: shape {array.shape}: rows x features needed")
             kind = (math.prod(array.shape[1:]), row_dtype(array.dtype, array.name))
             if kinds.setdefault(kind, array) is not head:
@@ -139,7 +148,7 @@ class RowStream:
 
     @property
     def buffer_bytes(self) -> int:
-        """Memory that a pass takes on this rank, beside a block in the products' precision."""
+        """Memory of a pass on this rank, without a block in the precision of the products."""
         row = self.n_features * max(array.dtype.itemsize for array in self._arrays)
         pieces = [getattr(array, "largest_piece", 0) for array in self._arrays]
         return (_AHEAD + 2) * max(BLOCK_BYTES, row, *pieces)
@@ -147,14 +156,14 @@ class RowStream:
     def blocks(
         self, dtype: type[np.floating[Any]] = np.float64, block_bytes: int | None = None
     ) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Give this rank's rows in blocks that fit the cache, from the files.
+        """Read this rank's rows in blocks that fit the cache.
 
         Not collective. As :meth:`hpcembed.data.matrix.DataMatrix.blocks`.
 
         Raises
         ------
         InputError
-            A file that ends too early, or was changed or removed meanwhile.
+            A file ends too early, or was changed or removed since it was opened.
         """
         size = np.dtype(dtype).itemsize * self.n_features
         step = max(16, (block_bytes or BLOCK_BYTES // 4) // size)
@@ -171,12 +180,8 @@ class RowStream:
                 yield place, rows
                 place += len(rows)
 
-    def _pieces(self) -> Iterator[NDArray[Any]]:
-        for array, first, last, _ in overlaps(self._arrays, *self.row_range):
-            yield from array.blocks(first, last)
-
     def _read_ahead(self) -> Iterator[NDArray[Any]]:
-        """The pieces, read by a thread; it ends when the reader of the pieces does."""
+        """Pieces of the files, read by a thread that ends with the iteration over the pieces."""
         ready: queue.Queue[NDArray[Any] | BaseException | None] = queue.Queue(maxsize=_AHEAD)
         stopped = threading.Event()
 
@@ -189,12 +194,12 @@ class RowStream:
 
         def read() -> None:
             try:
-                for piece in self._pieces():
+                for *_, piece in blocks_between(self._arrays, *self.row_range):
                     put(piece)
                     if stopped.is_set():
                         return
                 put(None)
-            except BaseException as error:  # handed over: raised where the pieces are used
+            except BaseException as error:  # raised where the pieces are used
                 put(error)
 
         thread = threading.Thread(target=read, name="read-ahead", daemon=True)

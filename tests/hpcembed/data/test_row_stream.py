@@ -10,8 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from hpcembed import open_rows
-from hpcembed.data import files as preflight
-from hpcembed.data.arrays import row_stream as streamed
+from hpcembed.data import file_validation, row_stream
 from hpcembed.data.arrays import stored_array
 from hpcembed.embedding import PCA, TruncatedSVD
 from hpcembed.runtime.errors import InputError
@@ -58,7 +57,7 @@ def written_once(comm, shared_tmp):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stored", [np.float32, np.float64])
 def test_all_rows_come_once_each(comm, make, monkeypatch, kind, stored):
-    for module in (preflight, stored_array, streamed):
+    for module in (file_validation, stored_array, row_stream):
         monkeypatch.setattr(module, "BLOCK_BYTES", 1000)
     stream = open_rows(make(kind, ROWS.astype(stored)), comm)
     assert (stream.n_rows, stream.n_features) == ROWS.shape
@@ -113,7 +112,7 @@ def test_names_memory_and_columns(tmp_path):
     assert stream.feature_names == ("c3", "c1")
     pca = PCA(1).fit(stream)
     assert pca.feature_names_in_.tolist() == ["c3", "c1"]
-    assert stream.buffer_bytes == 3 * preflight.BLOCK_BYTES
+    assert stream.buffer_bytes == 3 * file_validation.BLOCK_BYTES
     (_, first), *_ = stream.blocks()
     np.testing.assert_array_equal(first, ROWS[: len(first), [3, 1]])
 

@@ -1,0 +1,131 @@
+"""Feature and label arrays, of one or several files, as one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcembed.data.arrays.stored_array import RowBlocks, blocks_between, row_dtype
+from hpcembed.data.file_validation import BLOCK_BYTES
+from hpcembed.data.labels import (
+    LabelFile,
+    LocalLabels,
+    check_lengths,
+    labels_from_array,
+    no_labels,
+)
+from hpcembed.data.row_validation import check_finite
+from hpcembed.data.table import Summary, Table
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import agreement, ownership_range
+
+__all__ = ["ArrayLabels", "ArraySource"]
+
+
+class ArrayLabels:
+    """Labels in arrays, which are counted as one.
+
+    Raises
+    ------
+    InputError
+        An array has several columns.
+    """
+
+    def __init__(self, arrays: Sequence[RowBlocks]) -> None:
+        for array in arrays:
+            if not array.shape or math.prod(array.shape[1:]) != 1:
+                raise InputError(
+                    f"{array.name}: labels of shape {array.shape}: one label a row needed"
+                )
+        self.arrays = arrays
+        self.name = ", ".join(dict.fromkeys(array.name for array in arrays))
+        self.n_labels = sum(array.shape[0] for array in arrays)
+
+    def read(self, first: int, last: int) -> LocalLabels:
+        """Read labels first..last-1."""
+        pieces = [np.empty(0, dtype=self.arrays[0].dtype)]
+        pieces += [block.reshape(-1) for *_, block in blocks_between(self.arrays, first, last)]
+        return labels_from_array(np.concatenate(pieces), self.name, first)
+
+
+class ArraySource:
+    """Feature arrays, whose rows are counted as one table, and their labels.
+
+    Parameters
+    ----------
+    features : sequence of RowBlocks
+        Same number of features and same type.
+    labels : sequence of RowBlocks, LabelFile or None
+        One array per feature array, one file for all rows, or no labels.
+
+    Raises
+    ------
+    InputError
+        There are no rows or no features, or the arrays do not match.
+    """
+
+    def __init__(
+        self, features: Sequence[RowBlocks], labels: Sequence[RowBlocks] | LabelFile | None
+    ) -> None:
+        head = features[0]
+        self.features = features
+        self.dtype = row_dtype(head.dtype, head.name)
+        self.n_features = math.prod(head.shape[1:])
+        for array in features:
+            if not array.shape or array.shape[0] == 0:
+                raise InputError(f"{array.name}: zero rows: there is nothing to read")
+            if len(array.shape) < 2 or math.prod(array.shape[1:]) == 0:
+                raise InputError(
+                    f"{array.name}: shape {array.shape} has no features: rows x features needed"
+                )
+            if (math.prod(array.shape[1:]), row_dtype(array.dtype, array.name)) != (
+                self.n_features,
+                self.dtype,
+            ):
+                raise InputError(
+                    f"{array.name}: {math.prod(array.shape[1:])} features of type {array.dtype}, "
+                    f"but {head.name} has {self.n_features} of type {head.dtype}"
+                )
+        self.n_rows = sum(array.shape[0] for array in features)
+        self.source = ", ".join(dict.fromkeys(array.name for array in features))
+        self.labels = self._matched(labels) if isinstance(labels, Sequence) else labels
+
+    def _matched(self, labels: Sequence[RowBlocks]) -> ArrayLabels:
+        matched = ArrayLabels(labels)
+        for array, own in zip(self.features, labels, strict=True):
+            if own.shape[0] != array.shape[0]:
+                raise InputError(
+                    f"{own.name}: {own.shape[0]} labels for the {array.shape[0]} rows of "
+                    f"{array.name}: they do not belong together"
+                )
+        return matched
+
+    @property
+    def summary(self) -> Summary:
+        """Shape and type. Not collective."""
+        return Summary(self.n_rows, self.n_features, self.dtype)
+
+    def measure(self, comm: MPI.Comm) -> int:
+        """Return the bytes that reading needs on the rank that needs most. Not collective."""
+        share = -(-self.n_rows // comm.size)
+        # Column-major rows are gathered before they are transposed.
+        copies = 2 if any(getattr(array, "is_fortran", False) for array in self.features) else 1
+        return share * (self.n_features * self.dtype.itemsize * copies + 8) + BLOCK_BYTES
+
+    def read(self, comm: MPI.Comm) -> Table:
+        """Read this rank's rows. Collective."""
+        if self.labels is not None:
+            check_lengths(comm, self.n_rows, self.labels.n_labels, self.source, self.labels.name)
+        start, stop = ownership_range(self.n_rows, comm)
+        with agreement(comm):
+            rows = np.empty((stop - start, self.n_features), dtype=self.dtype)
+            for array, first, place, block in blocks_between(self.features, start, stop):
+                rows[place : place + len(block)] = block
+                check_finite(rows[place : place + len(block)], array.name, first)
+            labels = no_labels(stop - start)
+            if self.labels is not None:
+                labels = self.labels.read(start, stop)
+        return Table(rows, labels, start, self.n_rows, (), self.source)

@@ -1,0 +1,95 @@
+"""Prediction input: the rows of one file, with labels if the file has them.
+
+The readers are those of the training data. Labels are optional: a column or an array of the
+configured name, or the file that the caller names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import scipy.sparse
+from mpi4py import MPI
+
+from hpcembed.data.formats import open_input
+from hpcembed.data.settings import DataSettings
+from hpcembed.data.table import Table
+from hpcembed.data.tables.csv_table import CsvSource
+from hpcembed.data.tables.sparse_columns import align_columns
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.ranks import agreement
+
+__all__ = ["read_prediction_input"]
+
+
+def read_prediction_input(
+    config: DataSettings, path: Path, labels: Path | None, n_features: int, comm: MPI.Comm
+) -> tuple[Table, bool]:
+    r"""Read the rows of one file; each rank reads a consecutive share.
+
+    Collective.
+
+    Parameters
+    ----------
+    config : DataSettings
+        Format and names of columns and arrays; its files are ignored.
+    path : Path
+    labels : Path, optional
+        For formats that keep labels in a file of their own.
+    n_features : int
+        Number of features of the model. A file with named columns may have more columns.
+    comm : MPI.Comm
+
+    Returns
+    -------
+    table : Table
+    has_labels : bool
+        If False, the label of every row is the empty text.
+
+    Raises
+    ------
+    InputError
+        The file cannot be used or has another number of features: one line, on all ranks.
+    ConfigError
+        The format is unknown.
+    MemoryLimitError
+        A rank's share does not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from mpi4py import MPI
+    >>> from hpcembed.data.settings import DataSettings
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "new.csv")
+    ...     _ = path.write_text("height,width\n1,2\n3,4\n")
+    ...     table, has_labels = read_prediction_input(
+    ...         DataSettings(), path, None, 2, MPI.COMM_SELF
+    ...     )
+    >>> table.rows.shape, has_labels
+    ((2, 2), False)
+    """
+    with agreement(comm):
+        source, has_labels = open_input(path, labels, config)
+        width = source.summary.n_features
+        # Columns with names are selected by name later.
+        if width is not None and not isinstance(source, CsvSource):
+            _check_width(path, width, n_features)
+    needed = source.measure(comm)
+    check_fits(needed, available_per_rank(comm), f"reading {path}", "use more ranks or nodes")
+    table = source.read(comm)
+    if scipy.sparse.issparse(table.rows):
+        (table,) = align_columns([table], 0, comm)
+        table = dataclasses.replace(table, has_file_indices=False)
+        if table.rows.shape[1] > n_features:
+            _check_width(path, table.rows.shape[1], n_features)
+        (table,) = align_columns([table], n_features, comm)
+    return table, has_labels
+
+
+def _check_width(path: Path, width: int, expected: int) -> None:
+    if width != expected:
+        raise InputError(f"{path}: {width} features where the model takes {expected}")
