@@ -1,4 +1,4 @@
-"""Settings of the readers: the sections [data] and [graph] of a job, as arguments of this room."""
+"""Settings of the data room: the sections [data] and [graph] of a job."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ GRAPH_FORMATS = ("graph", "power_law")
 
 
 class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the data is, in which format, how it is split and scaled.
+    """Files and format of the data, vocabulary of texts, split and scaling.
 
     Paths are relative to ``--data-dir`` (default: the folder of the job file).
     """
 
     name: str = "digits"
-    #: auto: by the file name's ending
+    #: auto: by the ending of the file name
     format: Literal[
         "auto",
         "digits",
@@ -44,82 +44,84 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     train_labels: str = ""
     test: tuple[str, ...] = ()
     test_labels: str = ""
-    #: csv, text_csv: name of the column that holds the class
+    #: csv, text_csv: name of the column of the class
     label_column: str = ""
-    #: csv: field separator; auto takes the one that the header line uses
+    #: csv: field separator; auto: the separator of the header line
     delimiter: str = "auto"
     #: npz, hdf5: names of the arrays
     features_key: str = "x"
     labels_key: str = "y"
-    #: svmlight, bare triplets: number of features, 0 = the largest index found
+    #: svmlight, bare triplets: number of features; 0: the largest index
     n_features: Annotated[int, msgspec.Meta(ge=0)] = 0
-    #: own: the files' split; stratified, random: counter-based, any scale; sklearn: the rows of
-    #: scikit-learn's train_test_split(test_size, random_state=seed)
+    #: own: training and test files; stratified, random: counter-based, for any size; sklearn: the
+    #: rows of scikit-learn's train_test_split(test_size, random_state=seed)
     split: Literal["auto", "own", "stratified", "random", "sklearn"] = "auto"
     test_fraction: Fraction = 0.2
     split_seed: Seed = 0
     scaling: Literal["none", "divide", "minmax", "standard"] = "none"
     divisor: float = 255.0
-    #: text_csv: name of the column that holds the text
+    #: text_csv: name of the column of the text
     text_column: str = ""
-    #: text: mail and news headers; quoted lines and those that announce them
+    #: text: headers of mail and news; quoted lines and the lines that introduce them
     headers: Literal["keep", "remove"] = "keep"
     quoting: Literal["keep", "remove"] = "keep"
-    #: text: of the files; what is not of it is replaced by U+FFFD and counted, or refused
+    #: text: encoding of the files; invalid bytes become U+FFFD and are counted, or are an error
     encoding: str = "utf-8"
     encoding_errors: Literal["replace", "refuse"] = "replace"
-    #: text: what a document has for a term: its occurrences, times idf or not, or 1
+    #: text: weight of a term in a document: occurrences times idf, occurrences, or 1
     weighting: Literal["tfidf", "counts", "binary"] = "tfidf"
-    #: 1 + log of the occurrences in their place
+    #: 1 + log(occurrences) in place of the occurrences
     sublinear_tf: bool = False
-    #: idf as if one more document had every term
+    #: idf as if one additional document contained every term
     smooth_idf: bool = True
-    #: length of every document's row
+    #: norm of the row of every document
     norm: Literal["l2", "none"] = "l2"
-    #: classes: times what a term says of the classes, by the labels of all training documents:
-    #: those that a classifier holds out for validation too, whose accuracy is then too high
+    #: classes: multiply by the relevance of a term for the classes. It is computed from the labels
+    #: of all training documents, which include the validation rows of a classifier: the validation
+    #: accuracy is then too high
     relevance: Literal["none", "classes"] = "none"
-    #: training documents that a term must be in: a number from 1 on, below that a share
+    #: smallest number of training documents that contain a term; below 1: their share
     min_df: NotNegative = 1.0
-    #: and may be in: a share up to 1, above that a number
+    #: largest share of training documents that contain a term; above 1: their number
     max_df: Positive = 1.0
-    #: keep that many terms with the most occurrences, 0 = all
+    #: number of terms, those with most occurrences; 0: all
     max_features: Annotated[int, msgspec.Meta(ge=0)] = 0
-    #: how the rows are held: dense (double), aij (sparse), shell (as read; converted per block)
+    #: storage of the rows: dense (double), aij (sparse), shell (as read; converted by blocks)
     storage: Literal["auto", "dense", "aij", "shell"] = "auto"
 
 
 class GraphSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Graphs: what their lines mean, what becomes of attributes, which operator places the nodes.
+    """Graphs: meaning of the lines of a file, smoothing of attributes, operator of the embedding.
 
-    For ``data.format = "graph"`` (one file, or ``data.train_labels`` with node ids and labels) and
-    ``"power_law"`` (made on the spot).
+    For ``data.format = "graph"`` (one file, and ``data.train_labels`` with node ids and labels) and
+    ``"power_law"`` (generated).
     """
 
-    #: of the file: auto by its ending, edges: a line per edge
+    #: format of the file; auto: by its ending; edges: one line per edge
     format: Literal["auto", "edges", "matrix_market", "npz"] = "auto"
-    #: two directions of an edge: the larger weight, their mean, their sum, or both there
+    #: weight of an edge from its two directions: the larger one, their mean, their sum, or the
+    #: smaller one (mutual: both directions are needed)
     directed: Literal["either", "symmetrise", "sum", "mutual"] = "either"
-    #: lines of the same edge in the same direction: weights added, or the largest kept
+    #: lines of the same edge in the same direction: the sum of their weights, or the largest one
     duplicates: Literal["sum", "once"] = "sum"
     loops: Literal["drop", "keep"] = "drop"
     components: Literal["all", "largest"] = "all"
     weights: Literal["auto", "ignore"] = "auto"
     negative_weights: Literal["refuse", "keep"] = "refuse"
-    #: power_law: nodes, edges drawn, exponent of the degrees, seed
+    #: power_law: nodes, sampled edges, exponent of the degrees, seed
     n_nodes: Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)] = 0
     n_edges: Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)] = 0
     exponent: float = 2.5
     seed: Seed = 0
-    #: times that attributes are averaged over the neighbours, for every method
+    #: steps of smoothing: averages of the attributes over the neighbours, for every method
     smoothing: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     smoothing_operator: Literal["random_walk", "normalized"] = "random_walk"
-    #: method spectral: whose eigenvectors
+    #: method spectral: operator of the eigenvectors
     operator: Literal["normalized", "random_walk", "laplacian", "modularity", "adjacency"] = (
         "normalized"
     )
-    #: regularisation of the normalised operators: a degree added to all, or mean
+    #: regularisation of the normalised operators: a number that is added to all degrees, or mean
     tau: str | float = "mean"
-    #: method spectral: how many of the n_components are principal components of the attributes,
-    #: which come first
+    #: method spectral: number of principal components of the attributes, the first of the
+    #: n_components
     attribute_components: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -12,7 +12,8 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from hpcembed.data.reading import read_dataset
+from hpcembed.data.dataset import make_dataset
+from hpcembed.data.reading import read_dataset, read_tables
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.tables.matrix_market import read_matrix
 from hpcembed.runtime.errors import InputError
@@ -211,3 +212,29 @@ def test_ranks_own_what_petsc_would_give_them(comm, shared_tmp):
     data = read_dataset(config, folder, comm)
     start, stop = ownership_range(47, comm)
     assert (data.train.start, len(data.train.labels.codes)) == (start, stop - start)
+
+
+def test_graph_nodes_without_labels_are_read_but_not_split(comm, shared_tmp):
+    """A caller may transform the rows of all nodes; training and test rows have labels."""
+    if comm.rank == 0:
+        edges = [(i, (i + 1) % 12) for i in range(12)]
+        (shared_tmp / "ring.txt").write_text("".join(f"{i} {j}\n" for i, j in edges))
+        (shared_tmp / "kinds.txt").write_text("".join(f"{i} c{i % 2}\n" for i in range(10)))
+    comm.Barrier()
+    config = DataSettings(
+        format="graph", train=("ring.txt",), train_labels="kinds.txt", test_fraction=0.4
+    )
+    (table,) = read_tables(config, shared_tmp, comm)
+    assert table.n_rows == 12
+    codes = np.concatenate(comm.allgather(table.labels.codes))
+    np.testing.assert_array_equal(codes, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, -1, -1])
+    data = make_dataset([table], config, comm)
+    assert (data.train.n_rows, data.test.n_rows) == (6, 4)
+    assert data.has_classes
+    numbers = [
+        np.concatenate(comm.allgather(part.nodes.numbers)) for part in (data.train, data.test)
+    ]
+    np.testing.assert_array_equal(np.sort(np.concatenate(numbers)), np.arange(10))
+    for part in (data.train, data.test):
+        np.testing.assert_array_equal(part.labels.codes, part.nodes.numbers % 2)
+        assert part.rows.shape == (len(part.labels.codes), 12)

@@ -1,6 +1,8 @@
 """Rows that stay in their files: every format, its refusals, and estimators on them."""
 
 import dataclasses
+import gzip
+import struct
 import threading
 
 import h5py
@@ -34,12 +36,18 @@ def write(folder, kind, rows=ROWS):
         with h5py.File(folder / "x.h5", "w") as file:
             file.create_dataset("x", data=rows, chunks=(20, 4))
         return folder / "x.h5"
+    if kind == "idx":
+        head = bytes([0, 0, 0x0D if rows.dtype == np.float32 else 0x0E, 2])
+        head += struct.pack(">2I", *rows.shape)
+        path = folder / "x-idx2-double.gz"
+        path.write_bytes(gzip.compress(head + rows.astype(rows.dtype.newbyteorder(">")).tobytes()))
+        return path
     table = pyarrow.table({f"c{j}": rows[:, j] for j in range(rows.shape[1])})
     pyarrow.parquet.write_table(table, folder / "x.parquet", row_group_size=50)
     return str(folder / "x.parquet")
 
 
-KINDS = ["npy", "npz", "compressed npz", "hdf5", "parquet"]
+KINDS = ["npy", "npz", "compressed npz", "hdf5", "idx", "parquet"]
 
 
 @pytest.fixture(name="make")
@@ -140,7 +148,10 @@ def test_files_that_change_are_named(tmp_path):
     ("spoil", "message"),
     [
         (lambda folder: folder / "none.npy", "none.npy"),
-        (lambda folder: folder / "table.csv", "table.csv: cannot be streamed: give one of .npy"),
+        (
+            lambda folder: folder / "table.csv",
+            "table.csv: cannot be streamed: give one of .npy, .npz, .h5, .*, .parquet$",
+        ),
         (lambda folder: [], "no files to stream"),
         (
             lambda folder: [write(folder, "npy"), write(folder, "hdf5", ROWS[:, :5])],
