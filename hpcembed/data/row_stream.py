@@ -10,7 +10,6 @@ groups) and of one block in the precision of the products.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.arrays.stored_array import RowBlocks, StoredArray, blocks_between, row_dtype
+from hpcembed.data.arrays.stored_array import RowBlocks, StoredArray, blocks_between, features_of
 from hpcembed.data.file_validation import BLOCK_BYTES
 from hpcembed.data.formats import FORMATS, format_of_name
 from hpcembed.data.tables.parquet import named_columns, open_parquet
@@ -127,23 +126,12 @@ class RowStream:
     is_streamed = True
 
     def __init__(self, arrays: Sequence[RowBlocks], comm: MPI.Intracomm) -> None:
-        head = arrays[0]
-        kinds: dict[tuple[int, np.dtype[Any]], RowBlocks] = {}
-        for array in arrays:
-            if len(array.shape) < 2 or 0 in array.shape:
-                raise InputError(f"{array.name}: shape {array.shape}: rows x features needed")
-            kind = (math.prod(array.shape[1:]), row_dtype(array.dtype, array.name))
-            if kinds.setdefault(kind, array) is not head:
-                raise InputError(
-                    f"{array.name}: {kind[0]} features of type {kind[1]}, unlike {head.name}: "
-                    "files of one table need the same columns and type"
-                )
         self.comm = comm
-        self.n_features, self.stored_type = next(iter(kinds))
+        self.n_features, self.stored_type = features_of(arrays)
         self.n_rows = sum(array.shape[0] for array in arrays)
         self.row_range = ownership_range(self.n_rows, comm)
         self.n_local = self.row_range[1] - self.row_range[0]
-        self.feature_names: tuple[str, ...] = getattr(head, "feature_names", ())
+        self.feature_names: tuple[str, ...] = getattr(arrays[0], "feature_names", ())
         self._arrays = tuple(arrays)
 
     @property

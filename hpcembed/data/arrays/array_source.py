@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.arrays.stored_array import RowBlocks, blocks_between, row_dtype
+from hpcembed.data.arrays.stored_array import RowBlocks, blocks_between, features_of
 from hpcembed.data.file_validation import BLOCK_BYTES
 from hpcembed.data.labels import (
     LabelFile,
@@ -70,25 +70,8 @@ class ArraySource:
     def __init__(
         self, features: Sequence[RowBlocks], labels: Sequence[RowBlocks] | LabelFile | None
     ) -> None:
-        head = features[0]
         self.features = features
-        self.dtype = row_dtype(head.dtype, head.name)
-        self.n_features = math.prod(head.shape[1:])
-        for array in features:
-            if not array.shape or array.shape[0] == 0:
-                raise InputError(f"{array.name}: zero rows: there is nothing to read")
-            if len(array.shape) < 2 or math.prod(array.shape[1:]) == 0:
-                raise InputError(
-                    f"{array.name}: shape {array.shape} has no features: rows x features needed"
-                )
-            if (math.prod(array.shape[1:]), row_dtype(array.dtype, array.name)) != (
-                self.n_features,
-                self.dtype,
-            ):
-                raise InputError(
-                    f"{array.name}: {math.prod(array.shape[1:])} features of type {array.dtype}, "
-                    f"but {head.name} has {self.n_features} of type {head.dtype}"
-                )
+        self.n_features, self.dtype = features_of(features)
         self.n_rows = sum(array.shape[0] for array in features)
         self.source = ", ".join(dict.fromkeys(array.name for array in features))
         self.labels = self._matched(labels) if isinstance(labels, Sequence) else labels

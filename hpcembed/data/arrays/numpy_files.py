@@ -39,13 +39,9 @@ def open_npy(path: Path) -> StoredArray:
         with path.open("rb") as stream:
             header = read_npy_header(stream, str(path))
     check_declared_size(path, header.n_bytes, size, is_compressed=False)
+    opener = partial(_open_plain, path)
     return StoredArray(
-        str(path),
-        partial(_open_plain, path),
-        header.offset,
-        header.shape,
-        header.dtype,
-        header.is_fortran,
+        str(path), opener, header.offset, header.shape, header.dtype, header.is_fortran
     )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hpcembed.data.file_validation import BLOCK_BYTES, named_errors
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["RowBlocks", "StoredArray", "blocks_between", "row_dtype"]
+__all__ = ["RowBlocks", "StoredArray", "blocks_between", "features_of", "row_dtype"]
 
 
 class RowBlocks(Protocol):
@@ -64,6 +64,32 @@ def row_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     if dtype.kind in "iu":
         return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
     raise InputError(f"{name}: features of type {dtype}: use real numbers")
+
+
+def features_of(arrays: Sequence[RowBlocks]) -> tuple[int, np.dtype[Any]]:
+    """Return the number of features of arrays that are one table, and the type of their rows.
+
+    Raises
+    ------
+    InputError
+        An array has no rows or no features, or other features than the first array.
+    """
+    kinds = []
+    for array in arrays:
+        if not array.shape or array.shape[0] == 0:
+            raise InputError(f"{array.name}: zero rows: there is nothing to read")
+        if len(array.shape) < 2 or 0 in array.shape:
+            raise InputError(
+                f"{array.name}: shape {array.shape} has no features: rows x features needed"
+            )
+        kinds.append((math.prod(array.shape[1:]), row_dtype(array.dtype, array.name)))
+        if kinds[-1] != kinds[0]:
+            raise InputError(
+                f"{array.name}: {kinds[-1][0]} features of type {kinds[-1][1]}, unlike "
+                f"{arrays[0].name}, which has {kinds[0][0]} of type {kinds[0][1]}: files of one "
+                "table need the same columns and type"
+            )
+    return kinds[0]
 
 
 def blocks_between(

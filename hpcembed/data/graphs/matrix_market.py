@@ -11,20 +11,17 @@ from typing import Any
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
 
 from hpcembed.data.graphs.edge_list import EDGE_BYTES
 from hpcembed.data.graphs.graph import LocalEdges
 from hpcembed.data.line_ranges import line_blocks, share_lines
-from hpcembed.data.tables.matrix_market import checked_columns, read_rows
+from hpcembed.data.tables.matrix_market import NO_ENTRIES, Entries, block_entries, read_rows
 from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_header
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import agreement, ownership_range
 
 __all__ = ["read_matrix_market"]
-
-_Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
 def read_matrix_market(path: Path, comm: MPI.Comm) -> LocalEdges:
@@ -51,28 +48,19 @@ def read_matrix_market(path: Path, comm: MPI.Comm) -> LocalEdges:
     return LocalEdges(i, j, None if header.is_pattern else w, header.n_rows, str(path))
 
 
-def _coordinates(header: MatrixHeader, comm: MPI.Comm) -> _Entries:
-    types = {"i": "int64", "j": "int64"} | ({} if header.is_pattern else {"value": "float64"})
+def _coordinates(header: MatrixHeader, comm: MPI.Comm) -> Entries:
     ranges, _ = share_lines([header.file], comm, has_comments=True, has_blanks=True)
-    pieces: list[_Entries] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-    count = 0
+    pieces = [NO_ENTRIES]
+    n_lines = 0
     with agreement(comm):
         for part in ranges:
             line = part.first_line
             for block in line_blocks(part.file, part.begin, part.end):
-                columns = checked_columns(header, types, block, line)
+                count, entries = block_entries(header, block, line)
+                pieces.append(entries)
+                n_lines += count
                 line += block.count(b"\n")
-                if not columns:
-                    continue
-                i, j = columns[0] - 1, columns[1] - 1
-                w = np.ones(len(i)) if header.is_pattern else columns[2]
-                count += len(i)
-                pieces.append((i, j, w))
-                if header.symmetry != "general":
-                    off = i != j
-                    mirrored = -w[off] if header.symmetry == "skew-symmetric" else w[off]
-                    pieces.append((j[off], i[off], mirrored))
-    found = comm.allreduce(count)
+    found = comm.allreduce(n_lines)
     if found != header.n_entries:
         raise InputError(
             f"{header.file.path}: {found} entries where its header declares {header.n_entries}: "
@@ -82,7 +70,7 @@ def _coordinates(header: MatrixHeader, comm: MPI.Comm) -> _Entries:
     return i, j, w
 
 
-def _dense(header: MatrixHeader, comm: MPI.Comm) -> _Entries:
+def _dense(header: MatrixHeader, comm: MPI.Comm) -> Entries:
     start, stop = ownership_range(header.n_rows, comm)
     rows: Any = None
     with agreement(comm):

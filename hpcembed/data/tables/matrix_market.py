@@ -26,7 +26,19 @@ from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import agreement, ownership_range
 
-__all__ = ["MatrixMarketSource", "checked_columns", "read_matrix", "read_rows"]
+__all__ = [
+    "NO_ENTRIES",
+    "Entries",
+    "MatrixMarketSource",
+    "block_entries",
+    "read_matrix",
+    "read_rows",
+]
+
+#: Rows, columns and values of entries.
+Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+NO_ENTRIES: Entries = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 _BYTES_PER_ENTRY = 3 * (8 + 8 + 8)  # triplet in pieces, joined, and as compressed rows
 
@@ -143,26 +155,26 @@ def read_rows(header: MatrixHeader, start: int, stop: int) -> Any:
 
 
 def _read_coordinates(header: MatrixHeader, start: int, stop: int) -> Any:
-    types = {"i": "int64", "j": "int64"} | ({} if header.is_pattern else {"value": "float64"})
-    pieces = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-    for columns in _columns(header, types):
-        i, j = columns[0] - 1, columns[1] - 1
-        values = np.ones(len(i)) if header.is_pattern else columns[2]
-        pieces.append(_within(i, j, values, start, stop))
-        if header.symmetry != "general":
-            off = i != j
-            mirrored = -values[off] if header.symmetry == "skew-symmetric" else values[off]
-            pieces.append(_within(j[off], i[off], mirrored, start, stop))
+    pieces = [NO_ENTRIES]
+    for columns in _columns(header):
+        i, j, values = _entries(header, columns)
+        own = (i >= start) & (i < stop)
+        pieces.append((i[own] - start, j[own], values[own]))
     i, j, values = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
     shape = (stop - start, header.n_columns)
     return scipy.sparse.csr_array((values, (i, j)), shape=shape)
 
 
-def _within(
-    i: NDArray[np.int64], j: NDArray[np.int64], values: NDArray[np.float64], start: int, stop: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    own = (i >= start) & (i < stop)
-    return i[own] - start, j[own], values[own]
+def _entries(header: MatrixHeader, columns: list[NDArray[Any]]) -> Entries:
+    """Entries of columns of coordinates; for symmetric matrices both triangles."""
+    i, j = columns[0] - 1, columns[1] - 1
+    values = np.ones(len(i)) if header.is_pattern else columns[2]
+    if header.symmetry == "general":
+        return i, j, values
+    off = i != j
+    mirrored = -values[off] if header.symmetry == "skew-symmetric" else values[off]
+    rows, places = np.concatenate([i, j[off]]), np.concatenate([j, i[off]])
+    return rows, places, np.concatenate([values, mirrored])
 
 
 def _read_array(header: MatrixHeader, start: int, stop: int) -> NDArray[np.float64]:
@@ -174,7 +186,7 @@ def _read_array(header: MatrixHeader, start: int, stop: int) -> NDArray[np.float
     tops = np.zeros_like(columns) if header.symmetry == "general" else columns + skip
     ends = np.cumsum(header.n_rows - tops)
     position = 0
-    for (values,) in _columns(header, {"value": "float64"}):
+    for (values,) in _columns(header):
         places = np.arange(position, position + len(values))
         j = np.searchsorted(ends, places, side="right")
         i = places - (ends[j] - (header.n_rows - tops[j])) + tops[j]
@@ -187,11 +199,11 @@ def _read_array(header: MatrixHeader, start: int, stop: int) -> NDArray[np.float
     return matrix
 
 
-def _columns(header: MatrixHeader, types: dict[str, str]) -> Iterator[list[NDArray[Any]]]:
+def _columns(header: MatrixHeader) -> Iterator[list[NDArray[Any]]]:
     """Columns of numbers, block by block; every line is checked."""
     path, line, count = header.file.path, header.file.first_line, 0
     for block in line_blocks(header.file, header.file.first_byte, 2**63 - 1):
-        columns = checked_columns(header, types, block, line)
+        columns = _checked_columns(header, block, line)
         if columns:
             count += len(columns[0])
             if count > header.n_entries:
@@ -206,10 +218,15 @@ def _columns(header: MatrixHeader, types: dict[str, str]) -> Iterator[list[NDArr
         )
 
 
-def checked_columns(
-    header: MatrixHeader, types: dict[str, str], block: bytes, first_line: int
-) -> list[NDArray[Any]]:
-    """Return the columns of a block of whole lines; an empty list if it has comments only.
+def block_entries(header: MatrixHeader, block: bytes, first_line: int) -> tuple[int, Entries]:
+    """Parse whole lines of coordinates.
+
+    Returns
+    -------
+    count : int
+        Number of lines with an entry.
+    entries : tuple of ndarray
+        Rows and columns from 0, and values; for symmetric matrices both triangles.
 
     Raises
     ------
@@ -217,6 +234,15 @@ def checked_columns(
         A line has a wrong number of fields, a field that is not a number, or an index out of range.
         The message names the line.
     """
+    columns = _checked_columns(header, block, first_line)
+    return (len(columns[0]), _entries(header, columns)) if columns else (0, NO_ENTRIES)
+
+
+def _checked_columns(header: MatrixHeader, block: bytes, first_line: int) -> list[NDArray[Any]]:
+    """Columns of a block of whole lines; an empty list if it has comments only."""
+    types = {"i": "int64", "j": "int64"} if header.is_coordinate else {}
+    if not header.is_pattern:
+        types["value"] = "float64"
     text = single_blanks(b"".join(_data_lines(block)) if b"%" in block else block)
     if not text.strip():
         return []

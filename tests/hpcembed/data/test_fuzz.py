@@ -1,4 +1,4 @@
-"""Mutated files: each is read or refused with one line; nothing else escapes."""
+"""Mutated files: each is read, or raises an error of one line."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_mutated_matrices(tmp_path, content):
         assert np.isfinite(_values(matrix)).all()
 
 
-def test_a_directory_of_an_archive_that_lies(folder):
+def test_an_archive_with_wrong_contents(folder):
     with zipfile.ZipFile(folder / "a", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", bytes(10**7))
         archive.writestr("y.npy", _npy())

@@ -21,13 +21,13 @@ def encode(texts, others=(), comm=MPI.COMM_SELF):
     )
 
 
-def test_text_is_sorted_as_text_when_one_label_is_no_number():
+def test_labels_are_sorted_as_text_unless_all_are_numbers():
     (codes,), names = encode(WORDS)
     assert names == ("10", "9", "Fig", "fig", "pear")
     assert [names[code] for code in codes] == WORDS
 
 
-def test_numbers_are_sorted_as_numbers_and_spellings_joined():
+def test_numbers_are_sorted_by_value_and_spellings_merged():
     (train, test), names = encode(["10", "9", "9.0", "1e1", "-2"], [["+9", "10.00"]])
     assert names == ("-2", "9", "10")
     np.testing.assert_array_equal(train, [2, 1, 1, 2, 0])
@@ -80,7 +80,7 @@ def test_the_same_codes_on_any_number_of_ranks(comm):
 
 
 @pytest.mark.mpi
-def test_a_label_that_one_rank_alone_sees_is_refused_on_all(comm):
+def test_an_unknown_label_on_one_rank_is_an_error_on_all(comm):
     unseen = ["z"] if comm.rank == comm.size - 1 else ["a"]
     with pytest.raises(InputError, match="no training row has: z"):
         encode(["a", "b"], [unseen], comm)

@@ -1,4 +1,4 @@
-"""DataMatrix: three ways of holding rows, one behaviour, any number of rows per rank."""
+"""DataMatrix: the same results for three storages and any number of rows per rank."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ FACTOR = np.array([1.0, 0.5, 2, 1, 1, 4])
 
 
 def shares(comm, n):
-    """Uneven shares; the last rank but one owns nothing when there are several."""
+    """Uneven shares; with several ranks, the last but one owns no rows."""
     cuts = {1: [0, n], 2: [0, 0, n], 3: [0, n // 3, n // 3, n]}[comm.size]
     return slice(cuts[comm.rank], cuts[comm.rank + 1])
 
@@ -80,7 +80,7 @@ def test_petsc_products(comm, kind):
     X.destroy()
 
 
-def test_shell_keeps_the_rows_where_they_are(comm):
+def test_shell_storage_does_not_copy_rows(comm):
     rows = WHOLE.astype(np.uint8)
     X = DataMatrix(rows, np.zeros(23, int), comm, factor=np.full(6, 1 / 255))
     assert X.stored_bytes == rows.nbytes
@@ -116,7 +116,7 @@ def test_every_sparse_format_is_read_by_rows(comm, form):
     assert X.is_sparse
 
 
-def test_entries_stored_twice_are_added_and_the_callers_stay(comm):
+def test_duplicate_entries_are_added_in_a_copy(comm):
     twice = scipy.sparse.csr_array(([1.0, 2.0, 4.0], [1, 1, 0], [0, 2, 3]), shape=(2, 2))
     X = DataMatrix(twice, np.zeros(2, int), comm)
     np.testing.assert_array_equal(X.dense_rows(np.float64), [[0, 3], [4, 0]])
@@ -135,10 +135,10 @@ def test_entries_stored_twice_are_added_and_the_callers_stay(comm):
         (np.ones((3, 2)), 4, "labels of shape \\(4,\\) for 3 rows"),
     ],
 )
-def test_rows_that_are_no_table_are_refused_on_all_ranks(comm, rows, n_labels, message):
+def test_invalid_rows_are_an_error_on_all_ranks(comm, rows, n_labels, message):
     with pytest.raises(InputError, match=message):
         DataMatrix(rows, np.zeros(n_labels, int), comm)
-    # One rank alone has it: all are told.
+    # The same if one rank alone has invalid rows.
     if comm.rank != comm.size - 1:
         rows, n_labels = np.ones((1, 2)), 1
     with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-"""Every format on several ranks: the gathered shares are the whole; errors reach all ranks."""
+"""Every format on several ranks: the shares make the whole table; errors reach all ranks."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def gather(comm, table) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("n", [47, 2])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_the_shares_are_the_whole(comm, shared_tmp, kind, n):
+def test_the_shares_make_the_whole_table(comm, shared_tmp, kind, n):
     config, folder = shared_file(comm, shared_tmp, kind, n)
     rows, labels = whole(kind, n)
     data = read_dataset(config, folder, comm)
@@ -149,7 +149,7 @@ def test_splits_pick_the_same_rows_on_any_number_of_ranks(comm, shared_tmp, kind
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_file_that_one_rank_misses_is_refused_on_all(comm, shared_tmp, kind):
+def test_a_missing_file_on_one_rank_is_an_error_on_all(comm, shared_tmp, kind):
     config, folder = shared_file(comm, shared_tmp, kind, 9)
     is_last = comm.rank == comm.size - 1
     with pytest.raises(InputError, match="no such file") as caught:
@@ -158,7 +158,7 @@ def test_a_file_that_one_rank_misses_is_refused_on_all(comm, shared_tmp, kind):
     assert len(set(comm.allgather(str(caught.value)))) == 1
 
 
-def test_a_file_that_differs_on_one_rank_is_refused_on_all(comm, shared_tmp):
+def test_a_different_file_on_one_rank_is_an_error_on_all(comm, shared_tmp):
     _, folder = shared_file(comm, shared_tmp, "npz", 9)
     config, other = shared_file(comm, shared_tmp, "npz", 8)
     if comm.size == 1:
@@ -179,7 +179,7 @@ def test_a_bad_cell_on_one_rank_is_named_on_all(comm, shared_tmp, row):
         read_dataset(config, folder, comm)
 
 
-def test_truncated_gzip_is_refused_on_all(comm, shared_tmp):
+def test_truncated_gzip_is_an_error_on_all_ranks(comm, shared_tmp):
     config, folder = shared_file(comm, shared_tmp, "idx.gz", 47)
     if comm.rank == 0:
         (folder / "a").write_bytes((folder / "a").read_bytes()[:-10])
@@ -188,7 +188,7 @@ def test_truncated_gzip_is_refused_on_all(comm, shared_tmp):
         read_dataset(config, folder, comm)
 
 
-def test_numbering_of_sparse_features_is_settled_over_ranks(comm, shared_tmp):
+def test_sparse_features_are_numbered_alike_on_all_ranks(comm, shared_tmp):
     if comm.rank == 0:
         (shared_tmp / "z.svm").write_text("1 0:1\n" + "2 3:1 5:2\n" * 20)
     comm.Barrier()
@@ -207,7 +207,7 @@ def test_whole_matrices_are_read_or_refused_on_all(comm, shared_tmp):
         read_matrix(folder / ("a" if comm.rank else "b"), comm)
 
 
-def test_ranks_own_what_petsc_would_give_them(comm, shared_tmp):
+def test_ranks_own_the_same_rows_as_in_petsc(comm, shared_tmp):
     config, folder = shared_file(comm, shared_tmp, "idx", 47)
     data = read_dataset(config, folder, comm)
     start, stop = ownership_range(47, comm)

@@ -1,4 +1,4 @@
-"""The real data sets, where they are: shapes, label counts, known values."""
+"""Real data sets, if they are available: shapes, label counts, known values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that stay in their files: every format, its refusals, and estimators on them."""
+"""Streamed rows: every format, its errors, and estimators on them."""
 
 import dataclasses
 import gzip
@@ -22,7 +22,7 @@ ROWS = np.random.default_rng(0).standard_normal((211, 12)) * np.geomspace(2, 0.1
 
 
 def write(folder, kind, rows=ROWS):
-    """A file, or files, of that kind in a folder that exists; what open_rows takes."""
+    """Write a file or files of a kind; return the argument of open_rows."""
     if kind == "npy":
         np.save(folder / "x.npy", rows)
         return folder / "x.npy"
@@ -52,7 +52,7 @@ KINDS = ["npy", "npz", "compressed npz", "hdf5", "idx", "parquet"]
 
 @pytest.fixture(name="make")
 def written_once(comm, shared_tmp):
-    """Write on rank 0, hand the paths to all."""
+    """Write files on rank 0 and broadcast their paths."""
 
     def make(kind, rows=ROWS):
         paths = write(shared_tmp, kind, rows) if comm.rank == 0 else None
@@ -64,7 +64,7 @@ def written_once(comm, shared_tmp):
 @pytest.mark.mpi
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stored", [np.float32, np.float64])
-def test_all_rows_come_once_each(comm, make, monkeypatch, kind, stored):
+def test_every_row_occurs_once(comm, make, monkeypatch, kind, stored):
     for module in (file_validation, stored_array, row_stream):
         monkeypatch.setattr(module, "BLOCK_BYTES", 1000)
     stream = open_rows(make(kind, ROWS.astype(stored)), comm)
@@ -86,7 +86,7 @@ def test_all_rows_come_once_each(comm, make, monkeypatch, kind, stored):
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("engine", ["assembled", "matrix_free", "block", "auto"])
-def test_components_are_those_of_the_rows(comm, make, engine):
+def test_estimators_on_streamed_rows(comm, make, engine):
     exact = np.linalg.eigvalsh(np.cov(ROWS.T))[::-1]
     stream = open_rows(make("npy"), comm)
     pca = PCA(4, eigen_solver=engine).fit(stream)
@@ -125,7 +125,7 @@ def test_names_memory_and_columns(tmp_path):
     np.testing.assert_array_equal(first, ROWS[: len(first), [3, 1]])
 
 
-def test_a_pass_that_is_left_early_leaves_no_thread(tmp_path, monkeypatch):
+def test_an_interrupted_pass_ends_its_thread(tmp_path, monkeypatch):
     monkeypatch.setattr(stored_array, "BLOCK_BYTES", 1000)
     blocks = open_rows(write(tmp_path, "npy")).blocks()
     next(blocks)
@@ -159,7 +159,7 @@ def test_files_that_change_are_named(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_streamed(tmp_path, spoil, message):
+def test_files_that_cannot_be_streamed(tmp_path, spoil, message):
     with pytest.raises(InputError, match=message):
         open_rows(spoil(tmp_path))
 
@@ -201,7 +201,7 @@ def test_columns_of_several_tables_are_joined_by_name(tmp_path):
 @pytest.mark.parametrize("engine", ["assembled", "matrix_free", "block", "gram"])
 def test_a_file_that_ends_early_on_one_rank_stops_all(comm, make, engine):
     stream = open_rows(make("npy"), comm)
-    if comm.rank == comm.size - 1:  # this rank alone meets a reader that fails
+    if comm.rank == comm.size - 1:  # the reader fails on this rank alone
 
         def fails(first, last):
             raise InputError("x.npy: truncated")

@@ -75,7 +75,7 @@ def test_sparse_rows_are_not_shifted(kind):
     found = scaled(kind, scipy.sparse.csr_array(rows))
     np.testing.assert_array_equal(found.shift, np.zeros(3))
     np.testing.assert_allclose(found.factor, scaled(kind, rows).factor, rtol=1e-12)
-    full = features()[:, :1] + 50.0  # no zero in it, so the smallest value is not zero
+    full = features()[:, :1] + 50.0  # no zeros: the smallest value is not zero
     found = scaled(kind, scipy.sparse.csr_array(full))
     np.testing.assert_allclose(found.factor, scaled(kind, full).factor, rtol=1e-12)
 

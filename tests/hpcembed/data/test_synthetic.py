@@ -27,7 +27,7 @@ def test_the_spectrum_is_the_planted_one():
 
 
 @pytest.mark.mpi
-def test_any_rank_makes_its_rows(comm):
+def test_every_rank_makes_its_own_rows(comm):
     start, stop = ownership_range(50, comm)
     own = planted_covariance(50, 7, SPECTRUM, 1, start, stop)
     np.testing.assert_allclose(own, planted_covariance(50, 7, SPECTRUM, 1)[start:stop], rtol=1e-13)
@@ -48,7 +48,7 @@ def test_winnipeg_like(tmp_path, comm):
     data = read_dataset(config, tmp_path, comm)
     assert data.train.class_names == tuple("1234567")
     assert data.train.n_rows + data.test.n_rows == 700
-    # Classes must be there to be told apart: nearest class mean finds most test rows.
+    # The classes are separable: the nearest class mean is right for most test rows.
     means = np.array([data.train.rows[data.train.labels.codes == c].mean(axis=0) for c in range(7)])
     nearest = ((data.test.rows[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
     assert (nearest == data.test.labels.codes).mean() > 0.9

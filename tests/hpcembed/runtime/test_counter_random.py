@@ -23,7 +23,7 @@ def test_no_position_is_preferred():
     for index in range(n):  # chi-square with 9 degrees of freedom: 33 is exceeded once in 10^4
         counts = np.bincount(places[:, index], minlength=n)
         assert ((counts - expected) ** 2 / expected).sum() < 33
-    # Nor do neighbours stay together: next to each other in 2 (n - 1) of n (n - 1) pairs of places.
+    # Neighbours separate: they are adjacent in 2 (n - 1) of n (n - 1) pairs of positions.
     together = (np.abs(places[:, 0] - places[:, 1]) == 1).mean()
     assert together == pytest.approx(2 / n, abs=0.025)
 

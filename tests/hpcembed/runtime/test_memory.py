@@ -1,4 +1,4 @@
-"""Memory is asked for before it is taken."""
+"""Limits of memory, their messages, and the memory in use."""
 
 import pytest
 
@@ -15,19 +15,19 @@ def test_format(count, text):
     assert format_bytes(count) == text
 
 
-def test_refusal_names_sizes_and_remedy():
+def test_message_has_sizes_and_remedy():
     with pytest.raises(MemoryLimitError, match=r"the basis needs 2.0 GiB per rank, 1.0 GiB .*: x"):
         check_fits(2**31, 2**30, "the basis", "x")
     check_fits(2**30, 2**30, "the basis", "x")
 
 
 @pytest.mark.mpi
-def test_node_memory_is_shared_and_limits_count(comm, monkeypatch):
+def test_memory_is_shared_by_the_ranks_of_a_compute_node(comm, monkeypatch):
     assert ranks_on_compute_node(comm) == comm.size
     monkeypatch.setattr(memory, "_available_on_compute_node", lambda: 6000)
     assert available_per_rank(comm) == 6000 // comm.size
     assert available_per_rank(comm, 100) == 100
-    # The poorest rank decides.
+    # The rank with the least memory decides.
     monkeypatch.setattr(memory, "_available_on_compute_node", lambda: 6000 * (comm.rank + 1))
     assert available_per_rank(comm) == 6000 // comm.size
 

@@ -29,7 +29,7 @@ def test_ownership_is_petscs(comm, n):
     vector.destroy()
 
 
-def test_nobody_fails_nobody_raises(comm):
+def test_no_error_raises_nothing(comm):
     agree(comm, None)
     with agreement(comm):
         pass
@@ -42,13 +42,13 @@ def test_one_failing_rank_raises_on_all_with_its_number(comm):
     assert str(caught.value) == (f"[rank {last}] " if comm.size > 1 else "") + "row 17 is bad"
 
 
-def test_a_failure_common_to_all_is_said_once_without_a_rank(comm):
+def test_an_error_of_all_ranks_is_raised_without_a_rank(comm):
     with pytest.raises(ConfigError) as caught, agreement(comm):
         raise ConfigError("bad key")
     assert str(caught.value) == "bad key"
 
 
-def test_different_failures_are_counted(comm):
+def test_different_errors_are_counted(comm):
     with pytest.raises(InputError) as caught, agreement(comm):
         raise InputError(f"row {comm.rank}")
     assert str(caught.value).startswith("[rank 0] row 0" if comm.size > 1 else "row 0")
@@ -95,7 +95,7 @@ def test_sum_in_place(comm, monkeypatch, message_bytes, order):
     sum_over_ranks(comm, np.empty(0))
 
 
-def test_sum_refuses_what_it_cannot_do_in_place(comm):
+def test_sum_needs_a_contiguous_array(comm):
     with pytest.raises(ValueError, match="contiguous"):
         sum_over_ranks(comm, np.zeros((4, 4))[:, ::2])
 

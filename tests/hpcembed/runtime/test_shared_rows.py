@@ -1,4 +1,4 @@
-"""Rows of all ranks on every rank, wherever they came from."""
+"""Rows of all ranks on every rank, within and between compute nodes."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ def test_all_rows_in_rank_order(comm, dtype, shape):
     assert not hasattr(held, "array")
 
 
-def test_pieces_between_nodes(comm, monkeypatch):
-    """Every rank as a node of its own: rows travel between the leaders, a few bytes at a time."""
+def test_pieces_between_compute_nodes(comm, monkeypatch):
+    """Each rank is a compute node: leaders exchange rows in pieces of a few bytes."""
     monkeypatch.setattr(shared_rows, "MAX_MESSAGE_BYTES", 24)
     split = type(comm).Split
     monkeypatch.setattr(

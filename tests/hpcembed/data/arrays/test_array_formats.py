@@ -1,4 +1,4 @@
-"""IDX, CIFAR-10, NPY, NPZ, HDF5 and the bundled digits: round trips and refusals."""
+"""IDX, CIFAR-10, NPY, NPZ, HDF5 and scikit-learn's digits: round trips and errors."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_idx_bomb_in_a_small_gzip(tmp_path, comm):
     refused(job, tmp_path, comm, "more than", "compressed bytes can hold")
 
 
-def test_memory_is_checked_before_it_is_taken(tmp_path, comm):
+def test_memory_is_checked_before_reading(tmp_path, comm):
     images, labels = images_and_labels()
     job = idx_job(tmp_path, idx_bytes(images), idx_bytes(labels))
     with pytest.raises(MemoryLimitError, match=r"reading .*images.* needs .* use more ranks"):
@@ -192,7 +192,7 @@ def test_one_class_only(tmp_path, comm):
     refused(job, tmp_path, comm, "one class only (4)", "at least two")
 
 
-def test_labels_that_training_never_saw(tmp_path, comm):
+def test_test_labels_without_training_rows(tmp_path, comm):
     images, labels = images_and_labels()
     job = idx_job(tmp_path, idx_bytes(images), idx_bytes(labels))
     (tmp_path / "other-idx1-ubyte").write_bytes(idx_bytes(np.where(labels == 2, 9, labels)))

@@ -1,4 +1,4 @@
-"""Matrix Market and bare triplets: every kind against scipy, refusals by line."""
+"""Matrix Market and bare triplets: every kind against scipy, errors by line."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_pattern_blanks_comments_and_line_ends(tmp_path):
     np.testing.assert_array_equal(read_matrix(path).toarray(), expected)
 
 
-def test_entries_listed_twice_add_up(tmp_path):
+def test_duplicate_entries_of_a_file_are_added(tmp_path):
     (tmp_path / "a.mtx").write_text("2 2 3\n1 1 1.5\n1 1 2\n2 1 1\n")
     np.testing.assert_array_equal(read_matrix(tmp_path / "a.mtx").toarray(), [[3.5, 0], [1, 0]])
 

@@ -1,4 +1,4 @@
-"""CSV and SVMlight: round trips, byte ranges, refusals by file, row, line and column."""
+"""CSV and SVMlight: round trips, byte ranges, errors by file, row, line and column."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_blanks_between_fields_may_be_many(tmp_path, comm):
     np.testing.assert_array_equal(data.train.rows, [[1, 2], [3, 4]])
 
 
-def test_lines_of_blanks_only_are_no_rows_between_blanks(tmp_path, comm):
+def test_blank_lines_are_not_rows_if_blanks_separate_fields(tmp_path, comm):
     rows, labels = table()
     labels = [label.replace(" ", "_") for label in labels]
     lines = csv_text(rows, labels, " ").splitlines()
@@ -178,7 +178,7 @@ def test_a_bad_cell_is_named(tmp_path, comm, line, words):
     rows, labels = table()
     lines = csv_text(rows, labels).split("\n")
     lines[41] = line
-    lines[10] += "\n"  # a blank line is no data row, but a line
+    lines[10] += "\n"  # a blank line counts as a line, but not as a data row
     (tmp_path / "a.csv").write_bytes("\n".join(lines).encode())
     refused(job("a.csv"), tmp_path, comm, "a.csv", "data row 41 (line 43)", *words)
 
@@ -225,7 +225,7 @@ def test_train_and_test_with_other_columns(tmp_path, comm):
     refused(job("a.csv", test=("b.csv",)), tmp_path, comm, "b.csv", "columns differ")
 
 
-def test_a_number_column_is_no_class(tmp_path, comm):
+def test_a_column_of_numbers_is_not_a_class(tmp_path, comm):
     lines = "".join(f"1,{i}.5\n" for i in range(70000))
     (tmp_path / "a.csv").write_text("f,kind\n" + lines)
     refused(job("a.csv"), tmp_path, comm, "different labels", "no classes")
@@ -268,7 +268,7 @@ def test_svmlight_round_trip(tmp_path, comm, zero_based, ending):
     np.testing.assert_array_equal(data.train.rows.toarray(), expected.toarray())
 
 
-def test_svmlight_numbering_and_width_are_settled_over_all_files(tmp_path, comm):
+def test_svmlight_files_have_one_numbering_and_width(tmp_path, comm):
     (tmp_path / "a.svm").write_text("1 1:1 3:3\n2 2:2\n")
     (tmp_path / "b.svm").write_text("1 0:7 1:8\n2 5:1\n")
     data = read_dataset(DataSettings(train=("a.svm",), test=("b.svm",)), tmp_path, comm)
