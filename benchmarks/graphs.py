@@ -137,8 +137,9 @@ def test_accuracies(
     from mpi4py import MPI
 
     from hpcembed.data.splits import held_out_rows
+    from hpcembed.networks.training.gathered_training import train_classifier
     from hpcembed.networks.training.recipe import Recipe
-    from hpcembed.networks.training.training import Samples, train_classifier
+    from hpcembed.networks.training.samples import Samples
 
     n_classes = int(labels.max()) + 1
     accuracies = []

@@ -115,10 +115,10 @@ def networks(arguments: argparse.Namespace) -> None:
 
     from hpcembed.jobs.job import prepare
     from hpcembed.jobs.network_inputs import project
-    from hpcembed.jobs.steps import fit, read
-    from hpcembed.networks.training.batch import Member, train_batch
+    from hpcembed.jobs.run import fit, read
+    from hpcembed.networks.training.batched_training import Member, train_batch
     from hpcembed.networks.training.recipe import Recipe
-    from hpcembed.networks.training.training import Samples
+    from hpcembed.networks.training.samples import Samples
 
     k = arguments.components
     members = [Member(seed, k) for seed in range(arguments.seeds)]
@@ -143,7 +143,7 @@ def networks(arguments: argparse.Namespace) -> None:
             *samples, 10, (32, 32), Recipe(epochs=15, learning_rate=3e-3), members,
             input_name="embedded", threads=arguments.threads, device="cpu",
         )  # fmt: skip
-        each = [100 * one.test_accuracy for one in trained.outcomes]
+        each = [100 * one.test_accuracy for one in trained.results]
         plain = plain or each
         lost = statistics.mean(plain) - statistics.mean(each)
         listed = ", ".join(f"{one:.2f}" for one in each)

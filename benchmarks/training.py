@@ -37,13 +37,14 @@ from sklearn.neural_network import MLPClassifier
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from hpcembed.networks.training.batch import Member, train_batch
-from hpcembed.networks.training.holdout import stratified_holdout
-from hpcembed.networks.training.model import build_mlp
+from hpcembed.networks.training.batched_training import Member, train_batch
+from hpcembed.networks.training.classifier import build_mlp
+from hpcembed.networks.training.gathered_training import train_classifier
+from hpcembed.networks.training.input_scaling import fit_scaling
+from hpcembed.networks.training.optimiser import learning_rate_at
 from hpcembed.networks.training.recipe import Recipe
-from hpcembed.networks.training.samples import fit_scaling
-from hpcembed.networks.training.schedule import learning_rate_at
-from hpcembed.networks.training.training import Samples, train_classifier
+from hpcembed.networks.training.samples import Samples
+from hpcembed.networks.training.validation_split import stratified_holdout
 from miramns.bench.harness.tables import markdown_row, markdown_table
 
 JOB = Path(__file__).resolve().parents[1] / "jobs" / "mnist.toml"
@@ -55,7 +56,7 @@ SEED = 0
 def mnist(data_dir: Path, k: int) -> tuple[Samples, Samples]:
     from hpcembed.jobs.job import prepare
     from hpcembed.jobs.network_inputs import project
-    from hpcembed.jobs.steps import fit, read
+    from hpcembed.jobs.run import fit, read
 
     overrides = [f"embedding.n_components={k}", "solver.reference=false"]
     job = prepare(JOB, overrides, data_dir, None, MPI.COMM_WORLD)
@@ -169,7 +170,7 @@ def measure(
         for name, n in (("stack of one", 1), (many, arguments.together)):
             took, found = timed(lambda n=n: batch(n))
             seconds.setdefault(name, []).append(took / n)
-            values = [one.validation_accuracy for one in found.outcomes]
+            values = [one.validation_accuracy for one in found.results]
             accuracy[name] = statistics.mean(values)
         target = accuracy["single"] - 0.001
         seconds.setdefault("MLPClassifier", []).append(scikit_learn(train, hidden, recipe, target))

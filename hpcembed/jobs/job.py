@@ -1,10 +1,12 @@
-"""A job and the machine it will run on: read, placed, described before it runs."""
+"""A job and the machine that it runs on; a description of the run before it starts."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -27,9 +29,12 @@ from hpcembed.runtime.threads import threads_per_rank
 __all__ = ["Job", "describe_job", "place", "prepare"]
 
 
+_log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job with everything that depends on where it runs.
+    """A job, its ranks, its folders and the resources of one rank.
 
     Attributes
     ----------
@@ -39,7 +44,9 @@ class Job:
     threads : int
         BLAS threads per rank.
     available_bytes : int
-        Memory that one rank may take from here on.
+        Memory that one rank may allocate.
+    seconds : dict
+        Wall time of each finished step on the slowest rank.
     """
 
     config: JobConfig
@@ -48,25 +55,38 @@ class Job:
     out: Path
     threads: int
     available_bytes: int
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def check_out(self) -> None:
-        """Refuse an output folder that holds something already. Collective."""
+        """Refuse an output folder that is not empty. Collective."""
         with agreement(self.comm):
             if self.comm.rank == 0:
                 RunFolder.check_free(self.out)
 
+    def log(self, line: str) -> None:
+        """Log a line on rank 0."""
+        if self.comm.rank == 0:
+            _log.info(line)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Store the wall time of a step in `seconds`. Collective."""
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = self.comm.allreduce(time.perf_counter() - start, op=MPI.MAX)
+
     def remaining(self, held: int) -> int:
-        """Memory that one rank may take while `held` bytes of its limit are taken. Collective."""
+        """Return the memory left to one rank when each holds `held` bytes. Collective."""
         limit = int(self.config.resources.memory_gib * 2**30)
         free = available_per_rank(self.comm)
         return min(free, max(0, limit - self.comm.allreduce(held, op=MPI.MAX))) if limit else free
 
     def resolved_toml(self) -> str:
-        """The job as TOML that repeats this run from any folder: its paths are absolute."""
+        """Return the job as TOML that repeats this run from any folder: paths are absolute."""
         return to_toml(msgspec.structs.replace(self.config, data=self.placed_data()))
 
     def placed_data(self) -> DataSettings:
-        """The job's data with absolute paths."""
+        """Return the [data] section with absolute paths."""
         data, folder = self.config.data, self.data_dir.resolve()
 
         def absolute(name: str) -> str:
@@ -88,7 +108,7 @@ def prepare(
     out: Path | None,
     comm: MPI.Intracomm,
 ) -> Job:
-    """Read the job file and see where it will run. Collective.
+    """Read a job file, and find the folders and resources of its run. Collective.
 
     Raises
     ------
@@ -105,7 +125,14 @@ def prepare(
 def place(
     config: JobConfig, folder: Path, data_dir: Path | None, out: Path | None, comm: MPI.Intracomm
 ) -> Job:
-    """See where a job of a file in `folder` will run. Collective.
+    """Find the folders and resources for the run of a job. Collective.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the job file; `data_dir` takes its place where that is given.
+    out : Path or None
+        Output folder; None: that of the job, or one in runs/ named after data and time.
 
     Raises
     ------
@@ -129,26 +156,26 @@ def place(
 
 
 def describe_job(job: Job) -> str:
-    """What a run would do and take, from the headers of the data.
+    """Describe a run and its memory, from the headers of the data.
 
     Collective.
 
     Raises
     ------
     HpcembedError
-        What the run would be refused for, as far as headers tell.
+        The error of the run, where headers are enough to find it.
     """
     config, comm = job.config, job.comm
     job.check_out()
     data = describe_dataset(config.data, job.data_dir, comm, config.graph)
     n_train, n_test = data.n_rows
     k = config.embedding.n_components
-    what = METHODS[config.embedding.method].dimension
+    dimension = METHODS[config.embedding.method].dimension
     features = None if data.is_sparse else data.n_features
-    most = {"features": features, "rows": None if data.is_estimate else n_train}[what]
+    most = {"features": features, "rows": None if data.is_estimate else n_train}[dimension]
     if most is not None and k > most:
         raise InputError(
-            f"need 1 <= n_components <= {what}, got n_components={k} with {most} {what}"
+            f"need 1 <= n_components <= {dimension}, got n_components={k} with {most} {dimension}"
         )
     lines = [
         f"job        {config.data.name}: {config.embedding.method}, k = {k}, "

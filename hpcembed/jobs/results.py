@@ -38,7 +38,7 @@ from hpcembed.jobs.report import (
 from hpcembed.runtime.errors import HpcembedError
 
 if TYPE_CHECKING:
-    from hpcembed.networks.training.training import TrainedClassifier
+    from hpcembed.networks.training.training_results import TrainedClassifier
 
 __all__ = ["projection_arrays", "write_embedding", "write_results", "write_terms"]
 
@@ -258,7 +258,7 @@ def _write_networks(
 ) -> None:
     if not trained:
         return
-    from hpcembed.networks.training.saving import save_classifier
+    from hpcembed.networks.training.serialise import save_classifier
 
     for one in trained:
         widths = "-".join(map(str, one.report.hidden))

@@ -35,7 +35,6 @@ from hpcembed.jobs.configuration import (
 )
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.report import RunFolder, markdown_table, percent, points
-from hpcembed.jobs.steps import say
 from hpcembed.jobs.study.preparation import Begun, begin, open_folder
 from hpcembed.jobs.study.resolution import too_few_rows
 from hpcembed.jobs.study.statistics import Difference
@@ -141,7 +140,7 @@ def run_compress(
     job = place(config, source.parent, data_dir, directory, comm)
     folder = open_folder(job, MARK)
     with threadpoolctl.threadpool_limits(job.threads):
-        say(job, f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
+        job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
 
         def n_components(train: DataMatrix) -> int:
             wanted = config.embedding.n_components

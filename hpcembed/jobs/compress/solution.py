@@ -20,7 +20,7 @@ from hpcembed.jobs.study.preparation import Begun
 from hpcembed.jobs.study.trials import Result
 
 if TYPE_CHECKING:
-    from hpcembed.networks.training.training import TrainedClassifier
+    from hpcembed.networks.training.training_results import TrainedClassifier
 
 __all__ = ["export_answer", "save_answer"]
 
@@ -44,7 +44,7 @@ def save_answer(
     best : Result
         Of the seed whose network is kept.
     """
-    from hpcembed.networks.training.saving import save_classifier
+    from hpcembed.networks.training.serialise import save_classifier
 
     k, config = best.cell.n_inputs, job.config
     job = dataclasses.replace(

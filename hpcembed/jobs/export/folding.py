@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.jobs.export.model import Model, Stage
-from hpcembed.jobs.network_precision import network_type
+from hpcembed.networks.training.input_scaling import network_type
 
 __all__ = ["Projection", "Scaling", "Trained", "build_model", "folding_pays"]
 

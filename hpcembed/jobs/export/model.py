@@ -3,8 +3,8 @@
     y = x - shift,   y <- y W + b  and, but for some, max(y, 0)  in each stage,   logits = last y
 
 All of it is stored in float32, but for data that float32 cannot hold: then input, shift and first
-stage are float64 (:mod:`hpcembed.jobs.network_precision`), and what leaves the first stage is
-rounded.
+stage are float64 (:func:`hpcembed.networks.training.input_scaling.network_type`), and what leaves
+the first stage is rounded.
 """
 
 from __future__ import annotations

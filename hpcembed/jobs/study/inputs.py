@@ -19,8 +19,8 @@ from hpcembed.data.row_validation import assign
 from hpcembed.embedding import Embedding
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_inputs import project
-from hpcembed.jobs.network_precision import network_type
 from hpcembed.jobs.study.trials import Cell, InputKind
+from hpcembed.networks.training.input_scaling import network_type
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import check_fits
 from hpcembed.runtime.ranks import agreement, ranks_on_compute_node

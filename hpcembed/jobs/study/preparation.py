@@ -17,7 +17,7 @@ from hpcembed.embedding import Embedding
 from hpcembed.jobs.embedding_methods import embedding_settings, largest_dimension
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.report import RunFolder
-from hpcembed.jobs.steps import data_line, fit, read, say, timed
+from hpcembed.jobs.run import fit, read
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError, OutputExistsError
 from hpcembed.runtime.ranks import agreement, gather_rows
 
@@ -88,10 +88,7 @@ def begin(job: Job, n_components: Callable[[DataMatrix], int] | None = None) -> 
     ConvergenceError
         When they are not certified.
     """
-    seconds: dict[str, float] = {}
-    with timed(job.comm, seconds, "read"):
-        dataset, train, test = read(job)
-    say(job, data_line(dataset, seconds["read"]))
+    dataset, train, test = read(job)
     if n_components is not None:
         k = n_components(train)
         section = msgspec.structs.replace(job.config.embedding, n_components=k)
@@ -110,7 +107,7 @@ def begin(job: Job, n_components: Callable[[DataMatrix], int] | None = None) -> 
     embedding = fit(job, train)
     if not embedding.certified_:
         raise ConvergenceError(embedding.failure_text(), embedding.result_)
-    seconds |= embedding.seconds_
+    seconds = {**job.seconds, **embedding.seconds_}
     data = fingerprint(job, train, test, embedding)
     return Begun(dataset, train, test, embedding, data, embedding_settings(job.config), seconds)
 

@@ -22,7 +22,6 @@ from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.network_inputs import project
 from hpcembed.jobs.report import RunFolder
 from hpcembed.jobs.results import words_of, write_embedding
-from hpcembed.jobs.steps import say, timed
 from hpcembed.jobs.study.drawing import Pictures
 from hpcembed.jobs.study.inputs import StudyInputs
 from hpcembed.jobs.study.preparation import MARK, Begun, begin, open_folder
@@ -91,7 +90,7 @@ def run_study(
             raise ConfigError(NOTHING_FINISHED.format(job.out))
     folder = open_folder(job)
     with threadpoolctl.threadpool_limits(job.threads):
-        say(job, f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
+        job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
         begun = begin(job)
         n_classes = len(begun.train.class_names)
         _check_networks(study, begun.train.n_features, n_classes)
@@ -102,8 +101,9 @@ def run_study(
         )
         cells = cells_of(study, begun.train.n_features)
         results = _train(job, study, begun, cells, n_classes, report_only=report_only)
-        with timed(comm, begun.seconds, "project"):
+        with job.timed("project"):
             coordinates = project(begun.embedding, begun.train, begun.test)
+        begun.seconds.update(job.seconds)
         pictures = _pictures(begun, coordinates[1], shape)
         begun.destroy()
     environment = describe_environment(comm, job.threads)
@@ -121,7 +121,7 @@ def _published(job: Job, study: StudyConfig) -> dict[tuple[int, ...], Published]
         return {}
     path = job.data_dir / study.study.published
     if not path.exists():
-        say(job, f"{path} is not there: no published accuracies beside ours")
+        job.log(f"{path} is not there: no published accuracies beside ours")
         return {}
     return load_published(path, study.data.name)
 
@@ -172,7 +172,7 @@ def _train(
     )
     names = {cell: blank.digest(cell) for cell in cells}
     pending = [cell for cell in cells if names[cell] not in finished]
-    say(job, f"{len(cells)} networks, {len(cells) - len(pending)} of them trained already")
+    job.log(f"{len(cells)} networks, {len(cells) - len(pending)} of them trained already")
     if report_only:
         if len(pending) == len(cells):
             raise ConfigError(NOTHING_FINISHED.format(job.out))

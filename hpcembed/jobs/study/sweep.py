@@ -26,7 +26,7 @@ from hpcembed.runtime.logging import Progress
 from hpcembed.runtime.ranks import agree
 
 if TYPE_CHECKING:
-    from hpcembed.networks.training.batch import TrainedBatch
+    from hpcembed.networks.training.batched_training import TrainedBatch
 
 __all__ = ["Trainer", "train_units"]
 
@@ -72,8 +72,8 @@ class Trainer:
     def train(self, unit: Unit, on_epoch: Callable[[int], None] | None = None) -> TrainedBatch:
         """Train the cells of a unit. Not collective."""
         # PyTorch takes seconds and hundreds of megabytes: only ranks that train import it.
-        from hpcembed.networks.training.batch import Member, train_batch
-        from hpcembed.networks.training.training import Samples
+        from hpcembed.networks.training.batched_training import Member, train_batch
+        from hpcembed.networks.training.samples import Samples
 
         first = unit.cells[0]
         train, test = self.inputs.of(first.input, first.seed)
@@ -106,7 +106,7 @@ class Trainer:
                 best_epoch=outcome.best_epoch,
                 confusion=tuple(map(tuple, outcome.confusion.tolist())) if few else (),
             )
-            for cell, outcome in zip(unit.cells, batch.outcomes, strict=True)
+            for cell, outcome in zip(unit.cells, batch.results, strict=True)
         ]
 
 

@@ -1,4 +1,4 @@
-"""What a network says about rows: logits, accuracy and loss, in large batches without gradients."""
+"""Evaluation of a network: logits, accuracy and loss, in large batches without gradients."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from hpcembed.networks.training.model import Classifier
-from hpcembed.networks.training.samples import Batches, InputScaling, Rows
+from hpcembed.networks.training.batches import ArrayBatches, Batches
+from hpcembed.networks.training.classifier import Classifier
+from hpcembed.networks.training.input_scaling import InputScaling
 
 __all__ = ["evaluate", "predict_logits", "tally"]
 
@@ -19,11 +20,11 @@ EVALUATION_BYTES = 1 << 25
 
 def evaluate(
     model: Classifier,
-    rows: Rows,
+    rows: ArrayBatches,
     labels: NDArray[np.int64],
     chosen: torch.Tensor | None = None,
 ) -> tuple[float, float]:
-    """Accuracy and mean loss over the chosen rows, or all; NaN where there are none."""
+    """Return accuracy and mean loss over the chosen rows, or all; NaN where there are none."""
     logits = _logits(model, rows, chosen)
     truth = torch.tensor(labels, device=logits.device)
     if chosen is not None:
@@ -35,14 +36,14 @@ def evaluate(
 def tally(
     model: Classifier, rows: Batches, labels: torch.Tensor, chosen: torch.Tensor
 ) -> torch.Tensor:
-    """Correct answers, sum of the losses and number of the chosen rows: what ranks can add up.
+    """Return correct predictions, sum of the losses and number of the chosen rows.
 
-    Not collective.
+    Ranks can add these up.
 
     Returns
     -------
     Tensor of shape (3,), float64
-        Where the model is.
+        On the device of the model.
     """
     model.eval()
     total = torch.zeros(3, dtype=torch.float64, device=model.shift.device)
@@ -62,7 +63,7 @@ def _block_rows(model: Classifier) -> int:
     return max(1, min(EVALUATION_ROWS, EVALUATION_BYTES // (4 * model.shift.numel())))
 
 
-def _logits(model: Classifier, rows: Rows, chosen: torch.Tensor | None) -> torch.Tensor:
+def _logits(model: Classifier, rows: ArrayBatches, chosen: torch.Tensor | None) -> torch.Tensor:
     model.eval()
     n = len(rows) if chosen is None else len(chosen)
     size = _block_rows(model)
@@ -78,18 +79,24 @@ def _logits(model: Classifier, rows: Rows, chosen: torch.Tensor | None) -> torch
 
 
 def predict_logits(model: Classifier, inputs: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Logits of rows as they were given to training, in batches.
-
-    Not collective.
+    """Return the logits of rows that are not standardised, in batches.
 
     Parameters
     ----------
     inputs : ndarray of shape (n, d)
+        As in training.
 
     Returns
     -------
     ndarray of shape (n, n_classes), float32
+
+    Examples
+    --------
+    >>> from hpcembed.networks.training.classifier import build_mlp
+    >>> model = Classifier(build_mlp(3, (4,), 2), np.zeros(3), np.ones(3))
+    >>> predict_logits(model, np.zeros((5, 3))).shape
+    (5, 2)
     """
     scaling = InputScaling(model.shift.cpu().numpy(), model.scale.cpu().numpy())
-    logits = _logits(model, Rows(inputs, scaling, model.shift.device), None)
+    logits = _logits(model, ArrayBatches(inputs, scaling, model.shift.device), None)
     return np.asarray(logits.cpu().numpy(), dtype=np.float32)

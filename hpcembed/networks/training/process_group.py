@@ -1,11 +1,11 @@
-"""PyTorch's process group over the ranks of an MPI communicator, for as long as a block runs.
+"""PyTorch's process group over the ranks of an MPI communicator, within a block.
 
-MPI tells the ranks where to meet: rank 0 lets the system choose a free port for the store and
-broadcasts it, so two jobs on one node never ask for the same one. Within the block all messages
+The ranks exchange the address of the store by MPI: rank 0 lets the system choose a free port and
+broadcasts it, so two jobs on one compute node never use the same one. Within the block all messages
 go through PyTorch: gloo, or NCCL where every rank has a GPU of its own.
 
 No rank waits for one that has failed: a rank that leaves closes its connections, which ends the
-reductions of the others at once (:class:`ContactLostError`); then all agree on what is raised.
+reductions of the others at once (:class:`ContactLostError`); then all ranks raise the same error.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from torch import distributed
 from hpcembed.runtime.errors import ConfigError, HpcembedError
 from hpcembed.runtime.ranks import agree, agreement
 
-__all__ = ["ContactLostError", "Group", "process_group"]
+__all__ = ["ContactLostError", "ProcessGroup", "process_group", "share_gpus"]
 
-#: How long ranks look for each other, and how long one waits for the slowest in a reduction.
-_MEETING = timedelta(minutes=2)
+#: Longest wait for the connections of all ranks, and for the slowest rank in a reduction.
+_CONNECTING = timedelta(minutes=2)
 _PATIENCE = timedelta(minutes=10)
 
-#: Where rank 0 is met when all ranks are on its node.
+#: Address of rank 0 when all ranks are on its compute node.
 _LOOPBACK = "127.0.0.1"
 
 
 class ContactLostError(HpcembedError, ConnectionError):
-    """Another rank no longer answers; that rank knows why."""
+    """Another rank left the group; the error of that rank has the reason."""
 
 
-class Group:
-    """Ranks that train one network: reductions of tensors among them.
+class ProcessGroup:
+    """Reductions of tensors among the ranks that train one network.
 
     Attributes
     ----------
     rank, size : int
     device : torch.device
-        Where this rank computes.
+        Of this rank.
     """
 
     def __init__(self, rank: int, size: int, device: torch.device) -> None:
@@ -58,7 +58,7 @@ class Group:
         return self._call(lambda: distributed.all_reduce(tensor), tensor)
 
     def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Take over rank 0's numbers, in place. Collective."""
+        """Copy the numbers of rank 0, in place. Collective."""
         return self._call(lambda: distributed.broadcast(tensor, src=0), tensor)
 
     @staticmethod
@@ -78,11 +78,11 @@ class Group:
 @contextmanager
 def process_group(
     comm: MPI.Intracomm, device: Literal["auto", "cpu", "cuda"] = "auto"
-) -> Iterator[Group]:
-    """Let the ranks of a communicator reduce tensors within the block.
+) -> Iterator[ProcessGroup]:
+    """Connect the ranks of a communicator within the block.
 
-    Collective, and so is the end of the block. An error that the user can mend and that one rank
-    meets alone within it is raised on all ranks.
+    Collective, and so is the end of the block. An :class:`~hpcembed.runtime.errors.HpcembedError`,
+    operating-system or memory error of one rank within the block is raised on all ranks.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def process_group(
     Raises
     ------
     ConfigError
-        A PyTorch without what this needs, fewer GPUs than ranks with ``cuda``, or ranks that
-        cannot reach each other.
+        This PyTorch has no gloo, there are fewer GPUs than ranks with ``cuda``, or the ranks cannot
+        reach each other.
     """
     with agreement(comm):
         _check_torch()
@@ -104,22 +104,22 @@ def process_group(
                 "classifier.device: cuda with a network trained data-parallel takes a GPU and NCCL "
                 "for each rank, which are not there; start as many ranks as GPUs, or use cpu"
             )
-    store = _meet(comm, "gloo" if place is None else "nccl", place)
+    store = _connect(comm, "gloo" if place is None else "nccl", place)
     failure: Exception | None = None
     try:
         if place is None:
-            yield Group(comm.rank, comm.size, torch.device("cpu"))
+            yield ProcessGroup(comm.rank, comm.size, torch.device("cpu"))
         else:
             with torch.cuda.device(place):
-                yield Group(comm.rank, comm.size, place)
+                yield ProcessGroup(comm.rank, comm.size, place)
     except (HpcembedError, OSError, MemoryError) as caught:
         failure = caught
     finally:
         distributed.destroy_process_group()
-    # The rank that knows why speaks first, not those that it left behind.
+    # The error of the rank that failed comes before those of the ranks that lost contact.
     agree(comm, None if isinstance(failure, ContactLostError) else failure)
     agree(comm, failure)
-    del store  # rank 0 serves it: not before all have left
+    del store  # rank 0 serves it until all ranks have left
 
 
 def _check_torch() -> None:
@@ -133,8 +133,8 @@ def _check_torch() -> None:
         )
 
 
-def _meet(comm: MPI.Intracomm, backend: str, place: torch.device | None) -> Any:
-    """Start the group; the store must live as long as it. Collective."""
+def _connect(comm: MPI.Intracomm, backend: str, place: torch.device | None) -> Any:
+    """Start the group and return its store, which must live as long as the group. Collective."""
     address, one_node = _address(comm)
     store: Any = None
     port, tcp_store = 0, distributed.TCPStore  # type: ignore[attr-defined]
@@ -142,7 +142,7 @@ def _meet(comm: MPI.Intracomm, backend: str, place: torch.device | None) -> Any:
         if comm.rank == 0:
             try:
                 store = tcp_store(
-                    address, 0, is_master=True, timeout=_MEETING, wait_for_workers=False
+                    address, 0, is_master=True, timeout=_CONNECTING, wait_for_workers=False
                 )
             except RuntimeError as error:
                 raise _unreachable(address, error) from error
@@ -151,12 +151,12 @@ def _meet(comm: MPI.Intracomm, backend: str, place: torch.device | None) -> Any:
     with agreement(comm):
         try:
             if store is None:
-                store = tcp_store(address, port, is_master=False, timeout=_MEETING)
+                store = tcp_store(address, port, is_master=False, timeout=_CONNECTING)
             with _interface(one_node):
                 distributed.init_process_group(
                     backend, store=store, rank=comm.rank, world_size=comm.size, timeout=_PATIENCE
                 )
-            # A first message: connections that cannot be made are found here.
+            # The first message opens the connections.
             distributed.all_reduce(torch.zeros(1, device=place))
         except RuntimeError as error:
             if distributed.is_initialized():
@@ -174,7 +174,7 @@ def _unreachable(address: str, error: Exception) -> ConfigError:
 
 
 def _address(comm: MPI.Intracomm) -> tuple[str, bool]:
-    """Where rank 0 can be reached by all, and whether all are on its node. Collective."""
+    """Return the address of rank 0, and whether all ranks are on its node. Collective."""
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     one_node = node.size == comm.size
     node.Free()
@@ -186,7 +186,7 @@ def _address(comm: MPI.Intracomm) -> tuple[str, bool]:
 
 
 def _route_to(host: str) -> str:
-    """This machine's address on the way to another; its name where that cannot be told."""
+    """Return the address of this machine on the route to a host, or its name without a route."""
     try:
         places = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)
     except OSError:
@@ -203,7 +203,7 @@ def _route_to(host: str) -> str:
 
 @contextmanager
 def _interface(one_node: bool) -> Iterator[None]:
-    """Let gloo use the loopback interface on one node: no name need be known, no wall passed."""
+    """Let gloo use the loopback interface on one node: it needs no host name and no open port."""
     name = "GLOO_SOCKET_IFNAME"
     if not one_node or name in os.environ or "lo" not in {one for _, one in socket.if_nameindex()}:
         yield
@@ -216,18 +216,18 @@ def _interface(one_node: bool) -> Iterator[None]:
 
 
 def _place(comm: MPI.Intracomm, device: str) -> torch.device | None:
-    """The GPU of this rank, None unless every rank has one of its own. Collective."""
+    """Return the GPU of this rank, None unless every rank has one of its own. Collective."""
     wanted = device != "cpu" and torch.cuda.is_available() and distributed.is_nccl_available()
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     visible = node.allgather(_gpu_names() if wanted else ())
-    mine = share_out(visible)[node.rank]
+    mine = share_gpus(visible)[node.rank]
     node.Free()
     everyone = comm.allreduce(mine is not None, op=MPI.LAND)
     return torch.device("cuda", mine) if everyone and mine is not None else None
 
 
 def _gpu_names() -> tuple[str, ...]:
-    """Names that tell the GPUs of a node apart, however they are numbered for this rank."""
+    """Return unique names of the GPUs of a node, whatever their numbers on this rank."""
     masked = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = []
     for number in range(torch.cuda.device_count()):
@@ -236,8 +236,19 @@ def _gpu_names() -> tuple[str, ...]:
     return tuple(names)
 
 
-def share_out(visible: Sequence[Sequence[str]]) -> list[int | None]:
-    """For each rank of a node the number of a GPU that it sees and no rank before it took."""
+def share_gpus(visible: Sequence[Sequence[str]]) -> list[int | None]:
+    """Return for each rank of a node the number of a GPU that no lower rank has, or None.
+
+    Parameters
+    ----------
+    visible : sequence of sequence of str
+        For each rank the names of its visible GPUs.
+
+    Examples
+    --------
+    >>> share_gpus([("a", "b"), ("b", "a"), ("a", "b")])
+    [0, 0, None]
+    """
     taken: set[str] = set()
     chosen: list[int | None] = []
     for names in visible:

@@ -15,8 +15,7 @@ from hpcembed.jobs.compress.command import Request, run_compress
 from hpcembed.jobs.configuration import load_job
 from hpcembed.jobs.export.run_source import export_run
 from hpcembed.jobs.job import describe_job, prepare
-from hpcembed.jobs.run import run_job
-from hpcembed.jobs.steps import fit, read
+from hpcembed.jobs.run import fit, read, run_job
 from hpcembed.jobs.study.run import run_study
 from hpcembed.runtime.errors import ConfigError
 

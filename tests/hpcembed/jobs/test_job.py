@@ -8,7 +8,6 @@ import safetensors.numpy
 from sklearn.datasets import load_digits
 
 from hpcembed.data.synthetic import write_winnipeg_like
-from hpcembed.jobs import run as experiment
 from hpcembed.jobs.configuration import (
     ClassifierConfig,
     EmbeddingConfig,
@@ -17,6 +16,7 @@ from hpcembed.jobs.configuration import (
 )
 from hpcembed.jobs.job import prepare
 from hpcembed.jobs.memory_plan import Shape, job_budget
+from hpcembed.jobs.run import read
 from hpcembed.runtime.errors import MemoryLimitError
 
 pytestmark = pytest.mark.launch
@@ -338,7 +338,7 @@ def test_absurd_networks_are_refused_before_the_eigenvectors(
 def test_an_interrupt_is_one_line(run_mpi, tmp_path, small_csv, small_job, ranks):
     small_csv(30)
     script = tmp_path / "crash.py"
-    script.write_text(CRASH.format(name="_fit", rank=0, action="raise KeyboardInterrupt"))
+    script.write_text(CRASH.format(name="fit", rank=0, action="raise KeyboardInterrupt"))
     done = run_mpi(ranks, script, small_job(), tmp_path / "out", timeout=30)
     assert done.status == 130
     assert done.err.count("hpcembed: interrupted") == 1
@@ -456,7 +456,7 @@ def test_a_job_that_rank_0_cannot_hold_trains_on_all_ranks(run_mpi, tmp_path, sm
 
 def test_read_rows_are_let_go_when_they_are_taken_over(comm, tmp_path, jobs):
     job = prepare(jobs / "digits.toml", [], None, tmp_path / "out", comm)
-    dataset, train, test = experiment._read(job)
+    dataset, train, test = read(job)
     assert dataset.train.rows.shape == dataset.test.rows.shape == (0, 64)
     assert (train.n_rows, test.n_rows) == (1438, 359)
 
@@ -558,7 +558,7 @@ sys.exit(main(["run", sys.argv[1], "--out", sys.argv[2]]))
 """
 
 
-@pytest.mark.parametrize("name", ["_read", "_fit", "_gather", "write_results"])
+@pytest.mark.parametrize("name", ["read", "fit", "gather", "write_results"])
 def test_exception_on_one_rank_ends_the_job(run_mpi, tmp_path, small_csv, small_job, name):
     small_csv(30)
     rank = 0 if name == "write_results" else 1
@@ -574,7 +574,7 @@ def test_user_error_that_one_rank_has_alone_ends_the_job(run_mpi, tmp_path, smal
     small_csv(30)
     script = tmp_path / "crash.py"
     action = 'from hpcembed.runtime.errors import ConfigError; raise ConfigError("only here")'
-    script.write_text(CRASH.format(name="_read", rank=2, action=action))
+    script.write_text(CRASH.format(name="read", rank=2, action=action))
     done = run_mpi(3, script, small_job(), tmp_path / "out", timeout=30)
     assert done.status == 2
     assert "hpcembed: error: [rank 2] only here" in done.err
@@ -584,7 +584,7 @@ def test_a_kill_during_training_loses_no_eigenpair(run_mpi, tmp_path, small_csv,
     small_csv(30)
     script = tmp_path / "crash.py"
     action = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    script.write_text(CRASH.format(name="_train", rank=0, action=action))
+    script.write_text(CRASH.format(name="train_networks", rank=0, action=action))
     done = run_mpi(2, script, small_job(), tmp_path / "out", timeout=30)
     assert done.status != 0
     left = {path.name for path in (tmp_path / "out").iterdir()}
@@ -647,7 +647,7 @@ def test_killed_rank_ends_the_job(run_mpi, tmp_path, small_csv, small_job):
     small_csv(30)
     script = tmp_path / "crash.py"
     action = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    script.write_text(CRASH.format(name="_fit", rank=1, action=action))
+    script.write_text(CRASH.format(name="fit", rank=1, action=action))
     done = run_mpi(3, script, small_job(), tmp_path / "out", timeout=30)
     assert done.status != 0
 

@@ -25,7 +25,7 @@ from hpcembed.jobs.predict import predict_file
 from hpcembed.jobs.run import run_job
 from hpcembed.jobs.study.run import run_study
 from hpcembed.networks.training.evaluation import predict_logits
-from hpcembed.networks.training.saving import load_classifier
+from hpcembed.networks.training.serialise import load_classifier
 from hpcembed.runtime.errors import ConfigError
 
 pytestmark = pytest.mark.mpi
@@ -287,7 +287,7 @@ def test_a_study_takes_over_what_does_not_depend_on_the_embedding(comm, folder, 
         solved.append(given)
         return make(*given, **more)
 
-    monkeypatch.setattr("hpcembed.jobs.steps.make_embedding", counted)
+    monkeypatch.setattr("hpcembed.jobs.run.make_embedding", counted)
     path, out = folder / "digits" / "study.toml", folder / "study"
     if comm.rank == 0:
         path.write_text(STUDY)

@@ -12,7 +12,7 @@ import hpcembed
 from hpcembed.jobs.compress.search import next_dimension, search
 from hpcembed.jobs.study.statistics import Difference
 from hpcembed.networks.training.evaluation import predict_logits
-from hpcembed.networks.training.saving import load_classifier
+from hpcembed.networks.training.serialise import load_classifier
 
 SMALL, LARGE = (8,), (64,)
 

@@ -16,7 +16,7 @@ from hpcembed.jobs.export.card import Accuracy
 from hpcembed.jobs.export.run_source import export_run
 from hpcembed.jobs.job import prepare
 from hpcembed.networks.training.evaluation import predict_logits
-from hpcembed.networks.training.saving import load_classifier
+from hpcembed.networks.training.serialise import load_classifier
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError, OutputExistsError
 
 NETWORKS = ["embedded-12", "embedded-64-64", "full-12", "full-64-64"]

@@ -1,13 +1,14 @@
-"""Train many networks of one architecture at once: other seeds, other numbers of leading inputs.
+"""Train many networks of one architecture at once, with different seeds and numbers of inputs.
 
-Each network is trained as it would be alone. Its seed decides its first weights, which rows are
-held out for validation, the order of the rows in every epoch, and what dropout drops. Networks with
-the same seed and different numbers of inputs share the held-out rows, the order and the dropout:
-each of them is a valid training on its own, and common random numbers make the differences between
-them less noisy. Networks of different seeds share nothing, so a mean over seeds is one over
-independent trainings. With whom a network is trained changes its result by rounding only.
+Each network is trained as it would be alone. Its seed decides its first weights, the rows held out
+for validation, the order of the rows in every epoch, and the units that dropout drops. Networks
+with the same seed and different numbers of inputs share the held-out rows, the order and the
+dropout: each of them is a valid training on its own, and common random numbers make the differences
+between them less noisy. Networks of different seeds share nothing, so a mean over seeds is one over
+independent trainings. The other networks of a batch change the result of a network by rounding
+only.
 
-The epoch that is kept, and when a network stops (`patience`), are decided on validation rows for
+The epoch that is kept, and the end of a training (`patience`), are decided on validation rows for
 each network by itself; the test rows are used once, after that.
 """
 
@@ -23,41 +24,35 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcembed.networks.training.model import Classifier
+from hpcembed.networks.training.batches import ArrayBatches
+from hpcembed.networks.training.classifier import Classifier
+from hpcembed.networks.training.device import choose_device, seeded_torch
+from hpcembed.networks.training.input_scaling import InputScaling, fit_scaling, scaling_kind
 from hpcembed.networks.training.recipe import Recipe
-from hpcembed.networks.training.samples import (
-    InputScaling,
-    Rows,
-    Samples,
-    check_samples,
-    fit_scaling,
-)
-from hpcembed.networks.training.stack import Stack
-from hpcembed.networks.training.stack_training import Member, StackTraining, evaluation_rows
-from hpcembed.networks.training.training import (
+from hpcembed.networks.training.samples import Samples, check_samples
+from hpcembed.networks.training.stacked_epochs import Member, StackedEpochs, evaluation_rows
+from hpcembed.networks.training.stacked_networks import StackedNetworks
+from hpcembed.networks.training.training_results import (
     ClassifierReport,
     InputName,
     TrainedClassifier,
-    pick_device,
-    quiet_torch,
-    scaling_kind,
 )
 
-__all__ = ["Member", "Outcome", "TrainedBatch", "train_batch"]
+__all__ = ["Member", "MemberResult", "TrainedBatch", "train_batch"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the training of one network gave.
+class MemberResult:
+    """The result of the training of one network.
 
     Attributes
     ----------
     train_seconds : float
-        This network's share of the batch's seconds: first weights, epochs, their validation.
+        The time of the batch, first weights, epochs and their validation, divided by its networks.
     best_epoch : int
         The epoch (from 1) whose weights were kept.
     confusion : ndarray of int64, shape (n_classes, n_classes)
-        Test rows of each class (rows) by what the network said (columns).
+        Test rows of each class (rows) by predicted class (columns).
     """
 
     member: Member
@@ -71,35 +66,35 @@ class Outcome:
 
 
 class TrainedBatch:
-    """Trained networks and what each one gave, in the order of the members."""
+    """Trained networks and their results, in the order of the members."""
 
     def __init__(
         self,
-        stack: Stack,
+        stack: StackedNetworks,
         scalings: Sequence[InputScaling],
-        outcomes: Sequence[Outcome],
+        results: Sequence[MemberResult],
         input_name: InputName,
         threads: int,
     ) -> None:
-        self.outcomes = tuple(outcomes)
+        self.results = tuple(results)
         self._stack = stack
         self._scalings = scalings
         self._input_name: InputName = input_name
         self._threads = threads
 
     def classifier(self, position: int) -> TrainedClassifier:
-        """Take one network out, as :func:`save_classifier` writes it. Not collective."""
-        outcome, scaling = self.outcomes[position], self._scalings[position]
+        """Return one network alone, for :func:`save_classifier`."""
+        result, scaling = self.results[position], self._scalings[position]
         layers = self._stack.network(position).to(torch.float32)
         model = Classifier(layers, scaling.shift, scaling.scale).eval()
         report = ClassifierReport(
             input=self._input_name,
             hidden=self._stack.hidden,
-            parameters=outcome.parameters,
-            train_seconds=outcome.train_seconds,
-            validation_accuracy=outcome.validation_accuracy,
-            test_accuracy=outcome.test_accuracy,
-            best_epoch=outcome.best_epoch,
+            parameters=result.parameters,
+            train_seconds=result.train_seconds,
+            validation_accuracy=result.validation_accuracy,
+            test_accuracy=result.test_accuracy,
+            best_epoch=result.best_epoch,
             history=(),
             device=str(self._stack.flat.device),
             threads=self._threads,
@@ -122,12 +117,10 @@ def train_batch(
 ) -> TrainedBatch:
     """Train one network for each member and test it once.
 
-    Not collective.
-
     Parameters
     ----------
     train, test : Samples
-        Inputs of shape (n, K); every member uses the first ``n_inputs`` of the K columns.
+        Arrays of shape (n, K); every member uses the first ``n_inputs`` of the K columns.
     hidden : tuple of int
         Widths of the hidden layers of every network.
     members : sequence of Member
@@ -138,27 +131,25 @@ def train_batch(
     Raises
     ------
     InputError
-        Inputs and labels that do not fit each other, or are not finite.
+        Inputs and labels do not fit each other, or are not finite.
     TrainingError
         The loss of a network became NaN or infinite: names it, the epoch and the remedy.
     """
     check_samples(train, n_classes, "training")
     check_samples(test, n_classes, "test")
     recipe.dropouts(hidden)
-    placed = pick_device(device)
-    with quiet_torch(threads, members[0].seed, placed), torch.no_grad():
-        scalings = [
-            fit_scaling(train.inputs[:, : one.n_inputs], scaling_kind(input_name, recipe))
-            for one in members
-        ]
-        scaling, factors = _common(scalings, train.inputs.shape[1])
-        scale = torch.tensor(factors, dtype=torch.float32, device=placed)
-        rows = Rows(train.inputs, scaling, placed)
+    place = choose_device(device)
+    with seeded_torch(threads, members[0].seed, place), torch.no_grad():
+        kind = scaling_kind(recipe.input_scaling, input_name)
+        scalings = [fit_scaling(train.array[:, : one.n_inputs], kind) for one in members]
+        scaling, factors = _common(scalings, train.array.shape[1])
+        scale = torch.tensor(factors, dtype=torch.float32, device=place)
+        rows = ArrayBatches(train.array, scaling, place)
 
-        def trained(whole: bool) -> StackTraining:
+        def trained(whole: bool) -> StackedEpochs:
             widths, seeds = [one.n_inputs for one in members], [one.seed for one in members]
-            stack = Stack(widths, hidden, n_classes, seeds, scale, recipe.initial)
-            training = StackTraining(stack, rows, train.labels, members, recipe, whole=whole)
+            stack = StackedNetworks(widths, hidden, n_classes, seeds, scale, recipe.initial)
+            training = StackedEpochs(stack, rows, train.labels, members, recipe, whole=whole)
             training.run(on_epoch)
             return training
 
@@ -169,14 +160,14 @@ def train_batch(
             training = trained(whole=True)
         stack = training.stack
         seconds = (time.perf_counter() - began) / len(members)
-        said = _said(stack, Rows(test.inputs, scaling, placed), len(test.labels))
-    outcomes = []
+        predicted = _predict(stack, ArrayBatches(test.array, scaling, place), len(test.labels))
+    results = []
     for b, member in enumerate(members):
         confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
-        np.add.at(confusion, (test.labels, said[b]), 1)
+        np.add.at(confusion, (test.labels, predicted[b]), 1)
         total = int(confusion.sum())
-        outcomes.append(
-            Outcome(
+        results.append(
+            MemberResult(
                 member=member,
                 parameters=stack.parameters(b),
                 train_seconds=seconds,
@@ -187,15 +178,15 @@ def train_batch(
                 confusion=confusion,
             )
         )
-    return TrainedBatch(stack, scalings, outcomes, input_name, threads)
+    return TrainedBatch(stack, scalings, results, input_name, threads)
 
 
 def _common(scalings: Sequence[InputScaling], width: int) -> tuple[InputScaling, NDArray[Any]]:
-    """One scaling for the rows, and for each network the factors that remain, 0 beyond its columns.
+    """Return one scaling for the rows, and the factors of each network, 0 beyond its columns.
 
     Networks on fewer columns differ from the widest one by factors, not by shifts: the means of
-    columns do not depend on how many are taken. Scaling by one mean for all columns would, so it
-    is for networks of one width.
+    columns do not depend on their number. One mean of all columns does, so that scaling is for
+    networks of one width.
     """
     widest = max(scalings, key=lambda one: one.shift.size)
     shift, scale = np.zeros(width), np.zeros(width)
@@ -209,8 +200,8 @@ def _common(scalings: Sequence[InputScaling], width: int) -> tuple[InputScaling,
     return InputScaling(shift, scale), factors
 
 
-def _said(stack: Stack, rows: Rows, n: int) -> NDArray[np.int64]:
-    """The class that each network gives each row, shape (B, n)."""
+def _predict(stack: StackedNetworks, rows: ArrayBatches, n: int) -> NDArray[np.int64]:
+    """Return the class that each network predicts for each row, shape (B, n)."""
     B, size = len(stack.n_inputs), evaluation_rows(stack)
     parts = [np.empty((B, 0), dtype=np.int64)]
     for first in range(0, n, size):

@@ -1,8 +1,8 @@
-"""Which training rows choose the epoch: a stratified share, the same wherever the rows are.
+"""The validation rows: a stratified share of the training rows, on any distribution of the rows.
 
-Of each class the rows are numbered in their global order, and some of these numbers are drawn. The
-draw takes the sizes of the classes and the seed only, so rows on many ranks find out which of them
-are held out from counts: no label leaves its rank.
+The rows of each class are numbered in their global order, and some of these numbers are drawn. The
+draw is a function of the sizes of the classes and the seed, so ranks find their held-out rows from
+counts: no label leaves its rank.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["local_holdout", "stratified_holdout"]
 def stratified_holdout(
     labels: NDArray[np.int64], fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to train on and rows to choose the epoch by, each class in its proportion.
+    """Split rows into training and validation rows, each class in its proportion.
 
-    Not collective. The size of the second set is `fraction` of the rows, shared among the classes
-    by largest remainders. Every class keeps a row in training; the second set is never empty.
+    The size of the second set is `fraction` of the rows, shared among the classes by largest
+    remainders. Every class keeps a row in training; the second set is never empty.
 
     Returns
     -------
@@ -36,6 +36,12 @@ def stratified_holdout(
     ------
     InputError
         When no class has two rows.
+
+    Examples
+    --------
+    >>> training, validation = stratified_holdout(np.array([0, 0, 1, 1, 1, 1]), 0.5, seed=0)
+    >>> training.size, validation.size
+    (3, 3)
     """
     classes, counts = np.unique(labels, return_counts=True)
     drawn = _draw(counts, _shares(counts, fraction), seed)
@@ -49,9 +55,9 @@ def stratified_holdout(
 def local_holdout(
     comm: MPI.Intracomm, labels: NDArray[np.int64], n_classes: int, fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split this rank's rows as :func:`stratified_holdout` does the rows of all ranks.
+    """Split this rank's rows as :func:`stratified_holdout` splits the rows of all ranks.
 
-    Collective. Rank 0 draws for one class at a time, which takes 8 bytes for each of its rows.
+    Collective. Rank 0 draws for one class at a time, with 8 bytes for each of its rows.
 
     Parameters
     ----------
@@ -88,7 +94,7 @@ def local_holdout(
 
 
 def _shares(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
-    """How many rows of each class are held out."""
+    """Return the number of rows of each class that are held out."""
     spare = counts - 1
     if not spare.any():
         raise InputError("training rows: no class has two rows, so none can be held out")
@@ -104,7 +110,7 @@ def _shares(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
 def _draw(
     counts: NDArray[np.int64], held: NDArray[np.int64], seed: int
 ) -> Iterator[NDArray[np.int64]]:
-    """For each class the numbers of those held out, among the rows of that class."""
+    """Yield for each class the held-out numbers among its rows."""
     generator = np.random.default_rng(seed)
     for count, share in zip(counts.tolist(), held.tolist(), strict=True):
         yield generator.permutation(count)[:share]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from hpcembed.networks.training.evaluation import predict_logits
+from hpcembed.networks.training.gathered_training import train_classifier
 from hpcembed.networks.training.recipe import Recipe
-from hpcembed.networks.training.saving import load_classifier, save_classifier
-from hpcembed.networks.training.training import Samples, train_classifier
+from hpcembed.networks.training.samples import Samples
+from hpcembed.networks.training.serialise import load_classifier, save_classifier
 from hpcembed.runtime.errors import InputError
 
 

@@ -7,13 +7,16 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from hpcembed.networks.training.batches import ArrayBatches
+from hpcembed.networks.training.classifier import build_mlp, count_parameters
 from hpcembed.networks.training.evaluation import predict_logits
-from hpcembed.networks.training.holdout import stratified_holdout
-from hpcembed.networks.training.model import build_mlp, count_parameters
+from hpcembed.networks.training.gathered_training import train_classifier
+from hpcembed.networks.training.input_scaling import fit_scaling
+from hpcembed.networks.training.optimiser import learning_rate_at
 from hpcembed.networks.training.recipe import Recipe
-from hpcembed.networks.training.samples import Rows, fit_scaling
-from hpcembed.networks.training.schedule import learning_rate_at
-from hpcembed.networks.training.training import Samples, TrainingError, train_classifier
+from hpcembed.networks.training.samples import Samples
+from hpcembed.networks.training.training_results import TrainingError
+from hpcembed.networks.training.validation_split import stratified_holdout
 from hpcembed.runtime.errors import InputError
 
 FAST = Recipe(epochs=8, batch_size=32, learning_rate=1e-2)
@@ -166,7 +169,7 @@ def test_batches_of_every_type_are_the_same_numbers():
         for dtype in (np.float64, np.float32, np.uint8):
             inputs = whole.astype(dtype)
             scaling = fit_scaling(inputs, kind)
-            held = Rows(inputs, scaling, torch.device("cpu"))
+            held = ArrayBatches(inputs, scaling, torch.device("cpu"))
             exact = ((whole - scaling.shift) * scaling.scale).astype(np.float32)
             np.testing.assert_allclose(held.batch(rows), exact[rows], rtol=2e-5, atol=2e-5)
             np.testing.assert_allclose(held.block(5, 9), exact[5:9], rtol=2e-5, atol=2e-5)
@@ -177,7 +180,7 @@ def test_batches_of_every_type_are_the_same_numbers():
 def test_large_offset_of_float32_inputs_keeps_its_digits():
     inputs = (np.arange(20.0).reshape(10, 2) / 8 + 2**20).astype(np.float32)
     scaling = fit_scaling(inputs, "standard")
-    block = Rows(inputs, scaling, torch.device("cpu")).block(0, 10).numpy()
+    block = ArrayBatches(inputs, scaling, torch.device("cpu")).block(0, 10).numpy()
     np.testing.assert_allclose(block.std(axis=0), 1, rtol=1e-5)
 
 

@@ -1,24 +1,26 @@
-"""Train one network on the rows of all ranks, which stay where they are.
+"""Train one network on the rows of all ranks, which stay on their ranks.
 
 For data that one rank cannot hold. Every rank keeps the whole network; a batch is drawn from the
 rows of all ranks, each rank passes its own rows of it, perhaps none, through the network, and the
-gradients are summed in one message a step. A rank's loss is the sum over its rows divided by the
-rows of the whole batch, so the sum over ranks is the mean over the batch, however its rows lie.
+gradients are summed in one message a step. The loss of a rank is the sum over its rows divided by
+the rows of the whole batch, so the sum over ranks is the mean over the batch, whatever the
+distribution of its rows.
 
-Which rows are held out, first weights, scaling, schedule and the choice of the epoch are those of
-:func:`hpcembed.networks.training.train_classifier`; the order of the rows is another one, which any
-rank can tell for its rows alone (:mod:`hpcembed.runtime.counter_random`). Batches and held-out
-rows do not depend on the number of ranks; what dropout drops does.
+The rows held out, first weights, scaling, schedule and the choice of the epoch are those of
+:func:`hpcembed.networks.training.gathered_training.train_classifier`; the order of the rows is
+another one, which any rank can compute for its rows alone
+(:mod:`hpcembed.runtime.counter_random`). Batches and held-out rows do not depend on the number
+of ranks; the units that dropout drops do.
 
-One message of the whole gradient instead of PyTorch's DistributedDataParallel: that one averages
-over ranks, not rows, and its buckets pay for networks far larger than these.
+One message of the whole gradient takes the place of PyTorch's DistributedDataParallel, which
+averages over ranks, not rows, and whose buckets pay for networks far larger than these.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -27,37 +29,42 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from hpcembed.networks.training.descent import BestEpoch, Descent
+from hpcembed.networks.training.batches import Batches, EpochOrder, batches_of
+from hpcembed.networks.training.classifier import Classifier, build_mlp, count_parameters
+from hpcembed.networks.training.device import seeded_torch
 from hpcembed.networks.training.evaluation import tally
-from hpcembed.networks.training.holdout import local_holdout
-from hpcembed.networks.training.local_rows import (
-    EpochOrder,
-    LocalSamples,
-    check_local,
-    fit_local_scaling,
-    place,
+from hpcembed.networks.training.input_scaling import (
+    InputScaling,
+    block_moments,
+    blocks_of,
+    scaling_kind,
+    scaling_of,
 )
-from hpcembed.networks.training.model import Classifier, build_mlp, count_parameters
-from hpcembed.networks.training.process_group import Group, process_group
+from hpcembed.networks.training.optimiser import ScheduledOptimiser
+from hpcembed.networks.training.process_group import ProcessGroup, process_group
 from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
-from hpcembed.networks.training.samples import Batches
-from hpcembed.networks.training.training import (
+from hpcembed.networks.training.samples import Samples, check_local_samples
+from hpcembed.networks.training.training_results import (
+    BestEpoch,
     ClassifierReport,
     Epoch,
     InputName,
     TrainedClassifier,
     check_loss,
-    quiet_torch,
-    scaling_kind,
 )
+from hpcembed.networks.training.validation_split import local_holdout
 from hpcembed.runtime.counter_random import row_keys
+from hpcembed.runtime.ranks import sum_over_ranks
 
-__all__ = ["LocalSamples", "train_data_parallel"]
+__all__ = ["fit_local_scaling", "train_data_parallel"]
+
+#: Bytes of one block of rows of a matrix in double while statistics are taken.
+_BLOCK_BYTES = 1 << 22
 
 
 def train_data_parallel(
-    train: LocalSamples,
-    test: LocalSamples,
+    train: Samples,
+    test: Samples,
     n_classes: int,
     hidden: tuple[int, ...],
     recipe: Recipe,
@@ -75,20 +82,21 @@ def train_data_parallel(
 
     Parameters
     ----------
-    train, test : LocalSamples
-        This rank's rows of shape (n_local, d); ranks may have none, and the test rows may be none.
+    train, test : Samples
+        This rank's rows of shape (n_local, d), an array or a matrix; ranks may have none, and the
+        test rows may be none. Rows follow each other in rank order.
     n_classes : int
         Number of classes; some may be absent from either set.
     hidden : tuple of int
         Widths of the hidden layers.
     input_name : {'full', 'embedded'}
-        Decides what ``input_scaling = "auto"`` does.
+        Decides the effect of ``input_scaling = "auto"``.
     threads : int
         Threads of PyTorch's operations on this rank while training; restored afterwards.
     seed : int
         Of the first weights, the rows held out, the order of the rows and dropout.
     device : {'auto', 'cpu', 'cuda'}
-        auto: GPUs where every rank has one of its own.
+        auto: GPUs where every rank has one of its own, else CPUs.
     on_epoch : callable, optional
         Called after each epoch on the ranks that give it.
 
@@ -99,31 +107,31 @@ def train_data_parallel(
 
     Raises
     ------
-    InputError
-        Inputs and labels that do not fit each other, or are not finite.
-    TrainingError
-        The loss became NaN or infinite on any rank: names the epoch and the remedy.
     ConfigError
         The recipe has keys that only networks trained in batches obey, or as
         :func:`hpcembed.networks.training.process_group.process_group`.
+    InputError
+        Inputs and labels do not fit each other, or are not finite.
+    TrainingError
+        The loss became NaN or infinite on any rank: names the epoch and the remedy.
     """
-    check_local(comm, train, n_classes, "training")
-    check_local(comm, test, n_classes, "test")
+    check_local_samples(comm, train, n_classes, "training")
+    check_local_samples(comm, test, n_classes, "test")
     recipe.check_default(BATCH_KEYS, "recipe", "train_data_parallel")
     start = time.perf_counter()
-    scaling = fit_local_scaling(comm, train, scaling_kind(input_name, recipe))
+    scaling = fit_local_scaling(comm, train, scaling_kind(recipe.input_scaling, input_name))
     kept, held_out = local_holdout(comm, train.labels, n_classes, recipe.validation_fraction, seed)
     order = EpochOrder(comm, kept, recipe.batch_size, seed)
-    with process_group(comm, device) as group, quiet_torch(threads, seed, group.device):
+    with process_group(comm, device) as group, seeded_torch(threads, seed, group.device):
         layers = build_mlp(train.n_features, hidden, n_classes, recipe.dropouts(hidden))
         model = Classifier(layers, scaling.shift, scaling.scale).to(group.device)
-        rows = place(train.inputs, scaling, group.device)
+        rows = batches_of(train.inputs, scaling, group.device)
         fit = _Fit(group, model, rows, train.labels, order, hidden, recipe)
         best, history = fit.run(torch.from_numpy(held_out).to(rows.held_on), on_epoch)
         seconds = time.perf_counter() - start
-        rows, labels = place(test.inputs, scaling, group.device), torch.tensor(test.labels)
+        rows, labels = batches_of(test.inputs, scaling, group.device), torch.tensor(test.labels)
         everything = torch.arange(len(labels), device=rows.held_on)
-        accuracy, _ = _judge(group, model, rows, labels.to(group.device), everything)
+        accuracy, _ = _evaluate(group, model, rows, labels.to(group.device), everything)
     report = ClassifierReport(
         input=input_name,
         hidden=tuple(hidden),
@@ -139,12 +147,40 @@ def train_data_parallel(
     return TrainedClassifier(model.cpu(), report)
 
 
+def fit_local_scaling(
+    comm: MPI.Comm, samples: Samples, kind: Literal["none", "global", "standard", "sqrt"]
+) -> InputScaling:
+    """Return shift and scale of each column from the rows of all ranks.
+
+    Collective: two reductions. See
+    :func:`hpcembed.networks.training.input_scaling.fit_scaling`.
+    """
+    d = samples.n_features
+    if kind == "none":
+        return InputScaling(np.zeros(d), np.ones(d))
+    n, mean, squares = block_moments(_blocks(samples), d)
+    total = max(comm.allreduce(n), 1)
+    overall = sum_over_ranks(comm, mean * (n / total))
+    squares += n * (mean - overall) ** 2
+    return scaling_of(overall, np.sqrt(sum_over_ranks(comm, squares) / total), kind)
+
+
+def _blocks(samples: Samples) -> Iterator[NDArray[np.generic]]:
+    inputs = samples.inputs
+    if isinstance(inputs, np.ndarray):
+        yield from (block for _, block in blocks_of(inputs))
+        return
+    step = max(1, _BLOCK_BYTES // (8 * inputs.n_features))
+    for first in range(0, inputs.n_local, step):
+        yield inputs.take(slice(first, first + step))
+
+
 class _Fit:
-    """All epochs, with what they share; gradients lie in one array, and the loss behind them."""
+    """All epochs of one network; its gradients lie in one array, with the loss behind them."""
 
     def __init__(
         self,
-        group: Group,
+        group: ProcessGroup,
         model: Classifier,
         rows: Batches,
         labels: NDArray[np.int64],
@@ -156,7 +192,8 @@ class _Fit:
         self.order, self.recipe = order, recipe
         self.has_dropout = any(recipe.dropouts(hidden))
         self.labels = torch.tensor(labels, device=group.device)
-        self.descent = Descent(model.layers, recipe, hidden, recipe.epochs * order.n_batches)
+        n_steps = recipe.epochs * order.n_batches
+        self.optimiser = ScheduledOptimiser(model.layers.parameters(), recipe, hidden, n_steps)
         self.message = torch.zeros(count_parameters(model) + 1, device=group.device)
         begin = 0
         for parameter in model.layers.parameters():
@@ -167,11 +204,11 @@ class _Fit:
     def run(
         self, held_out: torch.Tensor, on_epoch: Callable[[Epoch], None] | None
     ) -> tuple[BestEpoch, tuple[Epoch, ...]]:
-        """Run all epochs and leave the best one's weights in the model. Collective."""
+        """Run all epochs and load the weights of the best one into the model. Collective."""
         best, history = BestEpoch(), []
         for epoch in range(1, self.recipe.epochs + 1):
             start = time.perf_counter()
-            # Processors of different kinds round differently: ranks start each epoch together.
+            # Processors of different kinds round differently: equal weights at each epoch's start.
             for parameter in self.model.layers.parameters():
                 self.group.broadcast(parameter.data)
             self.model.train()
@@ -180,21 +217,22 @@ class _Fit:
                 total += self._step(torch.from_numpy(chosen).to(self.rows.held_on), size) * size
             train_loss = float(total) / self.order.n_rows
             # The same on all ranks.
-            check_loss(train_loss, epoch, self.recipe.epochs, self.descent.peak)
-            accuracy, loss = _judge(self.group, self.model, self.rows, self.labels, held_out)
-            best.offer(epoch, accuracy, loss, self.model)
+            check_loss(train_loss, epoch, self.recipe.epochs, self.optimiser.peak)
+            accuracy, loss = _evaluate(self.group, self.model, self.rows, self.labels, held_out)
+            best.update(epoch, accuracy, loss, self.model)
             seconds = time.perf_counter() - start
-            rate = self.descent.learning_rate
+            rate = self.optimiser.learning_rate
             history.append(Epoch(epoch, rate, train_loss, accuracy, seconds))
             if on_epoch is not None:
                 on_epoch(history[-1])
-        assert best.state is not None
-        self.model.load_state_dict(best.state)
-        self.model.eval()
+        best.restore(self.model)
         return best, tuple(history)
 
     def _step(self, chosen: torch.Tensor, size: int) -> torch.Tensor:
-        """One step on a batch of `size` rows, these of them here; its mean loss. Collective."""
+        """Take a step on a batch of `size` rows, `chosen` of this rank; return its mean loss.
+
+        Collective.
+        """
         self.message.zero_()
         if len(chosen):
             self._seed_dropout()
@@ -208,23 +246,23 @@ class _Fit:
             loss.backward()  # type: ignore[no-untyped-call]
             self.message[-1] = loss.detach()
         self.group.sum(self.message)
-        self.descent.step()
+        self.optimiser.step()
         return self.message[-1]
 
     def _seed_dropout(self) -> None:
         """Let each rank drop units of its own, the same ones whenever the run is repeated."""
         if self.has_dropout:
-            place = self.descent.done * self.group.size + self.group.rank
+            place = self.optimiser.done * self.group.size + self.group.rank
             torch.manual_seed(int(row_keys(self.order.seed, np.array([place]))[0]))
 
 
-def _judge(
-    group: Group,
+def _evaluate(
+    group: ProcessGroup,
     model: Classifier,
     rows: Batches,
     labels: torch.Tensor,
     chosen: torch.Tensor,
 ) -> tuple[float, float]:
-    """Accuracy and mean loss over the chosen rows of all ranks, NaN for none. Collective."""
+    """Return accuracy and mean loss over the chosen rows of all ranks, NaN for none. Collective."""
     correct, loss, n = group.sum(tally(model, rows, labels, chosen)).tolist()
     return (correct / n, loss / n) if n else (math.nan, math.nan)

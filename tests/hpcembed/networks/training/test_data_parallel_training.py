@@ -16,13 +16,15 @@ from msgspec.structs import replace
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.networks.training import process_group
-from hpcembed.networks.training.data_parallel import LocalSamples, train_data_parallel
-from hpcembed.networks.training.holdout import local_holdout, stratified_holdout
-from hpcembed.networks.training.local_rows import EpochOrder, fit_local_scaling
-from hpcembed.networks.training.process_group import ContactLostError, share_out
+from hpcembed.networks.training.batches import EpochOrder
+from hpcembed.networks.training.data_parallel_training import fit_local_scaling, train_data_parallel
+from hpcembed.networks.training.gathered_training import train_classifier
+from hpcembed.networks.training.input_scaling import fit_scaling
+from hpcembed.networks.training.process_group import ContactLostError, share_gpus
 from hpcembed.networks.training.recipe import Recipe
-from hpcembed.networks.training.samples import fit_scaling
-from hpcembed.networks.training.training import Samples, TrainingError, train_classifier
+from hpcembed.networks.training.samples import Samples
+from hpcembed.networks.training.training_results import TrainingError
+from hpcembed.networks.training.validation_split import local_holdout, stratified_holdout
 from hpcembed.runtime.errors import ConfigError, InputError
 
 FAST = Recipe(epochs=3, batch_size=32, learning_rate=1e-2)
@@ -42,11 +44,11 @@ def part(samples, comm):
     """This rank's consecutive share of the rows."""
     ends = np.round(np.cumsum(SHARES[comm.size]) * len(samples.labels)).astype(int)
     mine = slice(ends[comm.rank - 1] if comm.rank else 0, ends[comm.rank])
-    return LocalSamples(samples.inputs[mine], samples.labels[mine])
+    return Samples(samples.inputs[mine], samples.labels[mine])
 
 
 def everything(samples):
-    return LocalSamples(samples.inputs, samples.labels)
+    return Samples(samples.inputs, samples.labels)
 
 
 def train(comm, config=FAST, data=None, test=None, name="embedded", **more):
@@ -137,7 +139,7 @@ def test_rows_of_a_matrix_are_converted_batch_by_batch(comm, storage):
         mine = part(samples, comm)
         rows = scipy.sparse.csr_array(mine.inputs) if storage == "aij" else mine.inputs
         matrix = DataMatrix(rows, mine.labels, comm, shift=shift, factor=factor, storage=storage)
-        held.append(LocalSamples(matrix, mine.labels))
+        held.append(Samples(matrix, mine.labels))
     plain = [
         part(Samples((one.inputs - (0 if shift is None else shift)) * factor, one.labels), comm)
         for one in whole
@@ -211,7 +213,7 @@ def test_what_one_rank_meets_alone_is_raised_oneverything(comm):
     with pytest.raises(InputError, match="training rows: row 3 holds NaN"):
         train(comm, data=mine)
     if comm.size > 1:
-        wide = LocalSamples(mine.inputs[:, : 5 - comm.rank], mine.labels)
+        wide = Samples(mine.inputs[:, : 5 - comm.rank], mine.labels)
         with pytest.raises(InputError, match="features on different ranks"):
             train(comm, data=dataclasses.replace(wide, inputs=np.nan_to_num(wide.inputs)))
 
@@ -244,10 +246,10 @@ def test_torch_without_gloo_and_too_few_gpus_are_one_line(comm, monkeypatch):
 
 
 def test_every_rank_gets_a_gpu_of_its_own():
-    assert share_out([("a", "b"), ("a", "b")]) == [0, 1]
-    assert share_out([("a",), ("b",)]) == [0, 0]
-    assert share_out([("a", "b"), ("b", "a"), ("a", "b")]) == [0, 0, None]
-    assert share_out([(), ()]) == [None, None]
+    assert share_gpus([("a", "b"), ("a", "b")]) == [0, 1]
+    assert share_gpus([("a",), ("b",)]) == [0, 0]
+    assert share_gpus([("a", "b"), ("b", "a"), ("a", "b")]) == [0, 0, None]
+    assert share_gpus([(), ()]) == [None, None]
 
 
 def test_settings_are_left_as_they_were():

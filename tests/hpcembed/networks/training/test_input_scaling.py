@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcembed.jobs.network_precision import network_type
+from hpcembed.networks.training.input_scaling import network_type
 
 
 @pytest.mark.parametrize(

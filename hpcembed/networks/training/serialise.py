@@ -1,8 +1,7 @@
-"""A trained network as one safetensors file: tensors, and a JSON description beside them.
+"""A trained network as one safetensors file: tensors, and a JSON description of the layers.
 
 Nothing in the file is executed on reading. The tensors are the weights and the standardisation of
-the inputs (``shift``, ``scale``); the description under the metadata key ``hpcembed`` says how to
-rebuild the layers.
+the inputs (``shift``, ``scale``); the description has the metadata key ``hpcembed``.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from hpcembed.networks.training.model import Classifier, build_mlp
-from hpcembed.networks.training.training import TrainedClassifier
+from hpcembed.networks.training.classifier import Classifier, build_mlp
+from hpcembed.networks.training.training_results import TrainedClassifier
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["SavedClassifier", "load_classifier", "save_classifier"]
 
-#: Raised when a reader of an older version could no longer understand the file.
+#: Version of the files; raised when older versions can no longer read them.
 VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class SavedClassifier:
-    """What :func:`load_classifier` found: the network in evaluation mode and its description."""
+    """A network that was read, in evaluation mode, and its description."""
 
     model: Classifier
     input: str
@@ -52,14 +51,12 @@ def save_classifier(
 ) -> None:
     """Write the network to `path`, all of it or nothing.
 
-    Not collective.
-
     Parameters
     ----------
     class_names : sequence of str
         Name of each class; empty where there are none.
     extra : mapping of str to str
-        Anything else that should travel with the network (a run's name, a version).
+        More metadata of the network (the name of a run, a version).
     """
     model = trained.model
     linear = [layer for layer in model.layers if isinstance(layer, nn.Linear)]
@@ -87,7 +84,7 @@ def save_classifier(
 
 
 def _named_tensors(model: Classifier) -> dict[str, torch.Tensor]:
-    """Weights numbered by linear layer, so that dropout layers do not count."""
+    """Return standardisation and weights; linear layers alone are numbered."""
     linear = [layer for layer in model.layers if isinstance(layer, nn.Linear)]
     tensors = {"shift": model.shift, "scale": model.scale}
     for number, layer in enumerate(linear):
@@ -99,12 +96,10 @@ def _named_tensors(model: Classifier) -> dict[str, torch.Tensor]:
 def load_classifier(path: Path) -> SavedClassifier:
     """Read a network that :func:`save_classifier` wrote.
 
-    Not collective.
-
     Raises
     ------
     InputError
-        The file cannot be read, or is not such a file.
+        The file cannot be read, or is not one of :func:`save_classifier`.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -1,7 +1,7 @@
-"""The networks: compact multilayer perceptrons that carry their own input standardisation.
+"""The networks: compact multilayer perceptrons with the standardisation of their inputs.
 
-A network sees each input shifted and scaled; both vectors travel with the weights as buffers, so
-that a saved or exported network takes the rows as they are. The shift is subtracted in double
+Each input is shifted and scaled first; both vectors are buffers beside the weights, so that a saved
+or exported network accepts rows that are not standardised. The shift is subtracted in double
 precision: a column whose mean is far larger than its spread keeps its digits.
 """
 
@@ -22,9 +22,9 @@ __all__ = ["Classifier", "build_mlp", "count_parameters"]
 def build_mlp(
     n_inputs: int, hidden: Sequence[int], n_classes: int, dropout: Sequence[float] = ()
 ) -> nn.Sequential:
-    """Linear layers with ReLU, and dropout where asked for, between them; the last gives logits.
+    """Return linear layers with ReLU and dropout between them; the last gives logits.
 
-    Not collective. Weights come from PyTorch's global generator: seed it before.
+    Weights are drawn from the global generator of PyTorch: seed it before.
 
     Parameters
     ----------
@@ -34,6 +34,11 @@ def build_mlp(
         Widths in between, possibly none (a linear classifier).
     dropout : sequence of float
         For each hidden layer the probability that a unit is dropped in training; 0 adds no layer.
+
+    Examples
+    --------
+    >>> count_parameters(build_mlp(8, (4,), 3))
+    51
     """
     layers: list[nn.Module] = []
     widths = pairwise((n_inputs, *hidden))
@@ -46,22 +51,22 @@ def build_mlp(
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count the numbers that training sets. Not collective."""
+    """Return the number of trained parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 class Classifier(nn.Module):
     """A network together with the standardisation of its inputs.
 
-    Not collective. ``model(rows)`` takes rows of shape (n, d) of any real type, as they were
-    passed to training, and returns logits of shape (n, n_classes) in float32.
+    ``model(rows)`` takes rows of shape (n, d) of any real type, scaled as in training, and returns
+    logits of shape (n, n_classes) in float32.
 
     Parameters
     ----------
     layers : Sequential
         The network behind the standardisation, see :func:`build_mlp`.
     shift, scale : ndarray of shape (d,), float64
-        The network sees ``(x - shift) * scale``.
+        The input of the network is ``(x - shift) * scale``.
     """
 
     shift: torch.Tensor
@@ -76,6 +81,6 @@ class Classifier(nn.Module):
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Logits of rows as they came. Not collective."""
+        """Return the logits of rows that are not standardised."""
         standardised = ((rows - self.shift) * self.scale).to(torch.float32)
         return cast(torch.Tensor, self.layers(standardised))

@@ -7,12 +7,14 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from hpcembed.networks.training.batch import Member, train_batch
+from hpcembed.networks.training.batched_training import Member, train_batch
 from hpcembed.networks.training.evaluation import predict_logits
+from hpcembed.networks.training.gathered_training import train_classifier
 from hpcembed.networks.training.recipe import RECIPES, Recipe
-from hpcembed.networks.training.stack import Stack
-from hpcembed.networks.training.stack_training import Dropout
-from hpcembed.networks.training.training import Samples, TrainingError, train_classifier
+from hpcembed.networks.training.samples import Samples
+from hpcembed.networks.training.stacked_epochs import DropoutMasks
+from hpcembed.networks.training.stacked_networks import StackedNetworks
+from hpcembed.networks.training.training_results import TrainingError
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.settings import build
 
@@ -49,7 +51,7 @@ def test_as_a_single_training(members, hidden, smoothing):
     recipe = replace(RECIPE, label_smoothing=smoothing)
     together = batch(members, recipe, hidden)
     train, test = blobs(450, 0), blobs(200, 1)
-    for position, (member, outcome) in enumerate(zip(members, together.outcomes, strict=True)):
+    for position, (member, result) in enumerate(zip(members, together.results, strict=True)):
         alone = train_classifier(
             Samples(train.inputs[:, : member.n_inputs], train.labels),
             Samples(test.inputs[:, : member.n_inputs], test.labels),
@@ -64,16 +66,16 @@ def test_as_a_single_training(members, hidden, smoothing):
         expected = predict_logits(alone.model, blobs(50, 2).inputs[:, : member.n_inputs])
         np.testing.assert_allclose(said, expected, atol=2e-4)
         report = alone.report
-        assert outcome.member == member
-        assert outcome.parameters == report.parameters
-        assert outcome.best_epoch == report.best_epoch
-        assert outcome.validation_accuracy == pytest.approx(report.validation_accuracy)
-        assert outcome.test_accuracy == pytest.approx(report.test_accuracy)
-        assert outcome.train_loss == pytest.approx(report.history[-1].train_loss, abs=1e-4)
-        assert outcome.train_seconds > 0
-        assert outcome.confusion.sum() == 200
-        assert np.trace(outcome.confusion) == round(200 * outcome.test_accuracy)
-        assert list(outcome.confusion.sum(1)) == list(np.bincount(test.labels))
+        assert result.member == member
+        assert result.parameters == report.parameters
+        assert result.best_epoch == report.best_epoch
+        assert result.validation_accuracy == pytest.approx(report.validation_accuracy)
+        assert result.test_accuracy == pytest.approx(report.test_accuracy)
+        assert result.train_loss == pytest.approx(report.history[-1].train_loss, abs=1e-4)
+        assert result.train_seconds > 0
+        assert result.confusion.sum() == 200
+        assert np.trace(result.confusion) == round(200 * result.test_accuracy)
+        assert list(result.confusion.sum(1)) == list(np.bincount(test.labels))
         taken = together.classifier(position).report
         assert taken.input == "embedded"
         assert taken.hidden == hidden
@@ -94,9 +96,9 @@ def test_company_changes_nothing_but_rounding(change):
     together = batch(ALL, recipe)
     for position, member in enumerate(ALL):
         alone = batch([member], recipe)
-        outcome, other = together.outcomes[position], alone.outcomes[0]
-        assert outcome.best_epoch == other.best_epoch
-        assert outcome.test_accuracy == pytest.approx(other.test_accuracy)
+        result, other = together.results[position], alone.results[0]
+        assert result.best_epoch == other.best_epoch
+        assert result.test_accuracy == pytest.approx(other.test_accuracy)
         np.testing.assert_allclose(
             logits(together, position, member.n_inputs),
             logits(alone, 0, member.n_inputs),
@@ -110,7 +112,7 @@ def test_gradient_is_that_of_autograd():
     for b, k in enumerate(members):
         scale[b, k:] = 0.0
     with torch.random.fork_rng():
-        stack = Stack(members, hidden, 3, [0, 1, 2], scale)
+        stack = StackedNetworks(members, hidden, 3, [0, 1, 2], scale)
         inputs = torch.randn(3, 11, 5, dtype=torch.float64)
         labels = torch.randint(3, (3, 11, 1))
         masks = [(torch.rand(3, 11, width) > 0.3).double() * 1.4 for width in hidden]
@@ -140,7 +142,7 @@ def test_gradient_is_that_of_autograd():
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
-    first, none = Dropout((0.25, 0.0), (50, 4), [0, 7]).masks(2000, torch.device("cpu"))
+    first, none = DropoutMasks((0.25, 0.0), (50, 4), [0, 7]).masks(2000, torch.device("cpu"))
     assert none is None
     assert first.shape == (2, 2000, 50)
     assert first.unique().tolist() == pytest.approx([0.0, 4 / 3])
@@ -153,7 +155,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
 def test_patience_leaves_a_network_at_its_best():
     recipe = replace(RECIPE, patience=2, epochs=40, schedule="constant", learning_rate=0.1)
     stopped = batch(ALL, recipe)
-    best = [outcome.best_epoch for outcome in stopped.outcomes]
+    best = [result.best_epoch for result in stopped.results]
     assert max(best) < 38
     seen = []
     train_batch(
@@ -165,14 +167,14 @@ def test_patience_leaves_a_network_at_its_best():
 
 def test_last_epoch_is_kept_where_the_recipe_says_so():
     recipe = replace(RECIPE, keep="last", schedule="constant", learning_rate=0.1)
-    assert {outcome.best_epoch for outcome in batch(ALL, recipe).outcomes} == {4}
+    assert {result.best_epoch for result in batch(ALL, recipe).results} == {4}
 
 
 def test_refit_validates_without_and_tests_with_the_rows_held_out():
     recipe = replace(RECIPE, keep="last", refit=True)
-    once = batch(ALL, replace(recipe, refit=False)).outcomes
+    once = batch(ALL, replace(recipe, refit=False)).results
     twice = batch(ALL, recipe)
-    for first, second in zip(once, twice.outcomes, strict=True):
+    for first, second in zip(once, twice.results, strict=True):
         assert second.validation_accuracy == first.validation_accuracy
         assert second.train_loss != first.train_loss
         assert second.best_epoch == 4
@@ -215,8 +217,8 @@ def test_rate_that_is_not_given_falls_with_the_width():
     assert RECIPES["published"].peak_rate((512,)) == 1e-3
     given = replace(RECIPE, learning_rate=0.01)
     chosen = replace(RECIPE, learning_rate=0.0)
-    assert batch(ALL[:1], given).outcomes[0].train_loss == pytest.approx(
-        batch(ALL[:1], chosen).outcomes[0].train_loss
+    assert batch(ALL[:1], given).results[0].train_loss == pytest.approx(
+        batch(ALL[:1], chosen).results[0].train_loss
     )
 
 

@@ -1,4 +1,4 @@
-"""Epochs of a stack of networks: the order of rows, dropout, steps, and which epoch each keeps.
+"""Epochs of stacked networks: the order of rows, dropout, steps, and the epoch that each keeps.
 
 Dropout masks are bytes of a fast generator (SFC64) compared with a threshold: the probability is
 rounded to a multiple of 1/256. PyTorch's own Bernoulli numbers on a CPU cost more
@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcembed.networks.training.descent import adamw
-from hpcembed.networks.training.holdout import stratified_holdout
+from hpcembed.networks.training.batches import ArrayBatches
+from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import Recipe
-from hpcembed.networks.training.samples import Rows
-from hpcembed.networks.training.schedule import learning_rate_at
-from hpcembed.networks.training.stack import Stack
-from hpcembed.networks.training.training import TrainingError
+from hpcembed.networks.training.stacked_networks import StackedNetworks
+from hpcembed.networks.training.training_results import TrainingError
+from hpcembed.networks.training.validation_split import stratified_holdout
 
-__all__ = ["Dropout", "Member", "StackTraining", "evaluation_rows"]
+__all__ = ["DropoutMasks", "Member", "StackedEpochs", "evaluation_rows"]
 
 #: Rows of an evaluation that go through the networks at once, times networks times widest layer.
 EVALUATION_NUMBERS = 1 << 21
@@ -32,13 +31,13 @@ EVALUATION_NUMBERS = 1 << 21
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One network of a batch: its seed, and how many leading columns of the inputs it sees."""
+    """One network of a batch: its seed, and the number of leading columns that it uses."""
 
     seed: int
     n_inputs: int
 
 
-class StackTraining:
+class StackedEpochs:
     """All epochs of a batch, and for each network the epoch that it keeps.
 
     With `whole` no row is held out: accuracies are zero, and the last epoch is kept.
@@ -46,8 +45,8 @@ class StackTraining:
 
     def __init__(
         self,
-        stack: Stack,
-        rows: Rows,
+        stack: StackedNetworks,
+        rows: ArrayBatches,
         labels: NDArray[np.int64],
         members: Sequence[Member],
         recipe: Recipe,
@@ -57,7 +56,8 @@ class StackTraining:
         self.stack, self.rows, self.recipe, self.members = stack, rows, recipe, members
         self.device = stack.flat.device
         self.labels = torch.tensor(labels, device=rows.held_on)
-        # Rows, order and dropout are drawn once for each seed; `of_seed` says who takes which.
+        # Rows, order and dropout are drawn once for each seed; `of_seed` is its number for each
+        # network.
         seeds = sorted({one.seed for one in members})
         self.of_seed = torch.tensor([seeds.index(one.seed) for one in members])
         everything = np.arange(labels.size), np.empty(0, dtype=np.int64)
@@ -68,9 +68,10 @@ class StackTraining:
         self.kept = torch.from_numpy(np.stack([kept for kept, _ in held])).to(rows.held_on)
         self.held_out = torch.from_numpy(np.stack([out for _, out in held])).to(rows.held_on)
         self.orders = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.dropout = Dropout(recipe.dropouts(stack.hidden), stack.hidden, seeds)
-        self.peak = recipe.peak_rate(stack.hidden)
-        self.optimiser = adamw([stack.flat], self.peak, recipe.weight_decay)
+        self.dropout = DropoutMasks(recipe.dropouts(stack.hidden), stack.hidden, seeds)
+        self.steps = math.ceil(self.kept.shape[1] / recipe.batch_size)
+        n_steps = recipe.epochs * self.steps
+        self.optimiser = ScheduledOptimiser([stack.flat], recipe, stack.hidden, n_steps)
         B = len(members)
         self.accuracy, self.loss = np.full(B, -1.0), np.full(B, np.inf)
         self.best_epoch = np.zeros(B, dtype=np.int64)
@@ -79,12 +80,12 @@ class StackTraining:
         self.best = stack.copy_of_parameters() if keeps_best else None
 
     def run(self, on_epoch: Callable[[int], None] | None) -> None:
-        """Train; at the end every network has the weights that it keeps."""
+        """Train, and load the weights that each network keeps."""
         recipe = self.recipe
         for epoch in range(1, recipe.epochs + 1):
             self._epoch(epoch)
             if self.best is not None or epoch == recipe.epochs:
-                self._offer(epoch)
+                self._keep_best(epoch)
             if on_epoch is not None:
                 on_epoch(epoch)
             if recipe.patience and (epoch - self.best_epoch >= recipe.patience).all():
@@ -100,16 +101,8 @@ class StackTraining:
                 for kept, order in zip(self.kept, self.orders, strict=True)
             ]
         )
-        steps = math.ceil(n / recipe.batch_size)
         total = torch.zeros(len(self.members), device=self.device)
-        (group,) = self.optimiser.param_groups
-        for step in range(steps):
-            group["lr"] = learning_rate_at(
-                (epoch - 1) * steps + step,
-                recipe.epochs * steps,
-                self.peak,
-                recipe.schedule,
-            )
+        for step in range(self.steps):
             first = step * recipe.batch_size
             chosen = shuffled[:, first : first + recipe.batch_size]
             inputs, labels = self._batch(chosen)
@@ -125,18 +118,18 @@ class StackTraining:
             raise TrainingError(
                 f"the loss of the network on {member.n_inputs} inputs with seed {member.seed} "
                 f"became {self.train_loss[lost[0]]} in epoch {epoch} of {recipe.epochs}: lower "
-                f"the learning rate (now {self.peak:g})"
+                f"the learning rate (now {self.optimiser.peak:g})"
             )
 
     def _each(self, parts: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
-        """Give every network the part of its seed; one for all is left to broadcasting."""
+        """Return for every network the part of its seed; one part for all is broadcast."""
         if len(self.orders) == 1:
             return parts
         where = self.of_seed.to(self.device)
         return [part if part is None else part[where] for part in parts]
 
     def _batch(self, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs (B, m, K) and labels (B, m, 1) of the rows chosen for each seed, (S, m)."""
+        """Return inputs (B, m, K) and labels (B, m, 1) of the rows chosen for each seed, (S, m)."""
         B, (S, m) = len(self.members), chosen.shape
         rows = self.rows.batch(chosen.reshape(-1)).view(S, m, -1)
         labels = self.labels[chosen].unsqueeze(2).to(self.device)
@@ -147,14 +140,14 @@ class StackTraining:
         where = self.of_seed.to(self.device)
         return rows[where], labels[where]
 
-    def _offer(self, epoch: int) -> None:
-        """Validate, and keep the weights of those that are at their best so far."""
+    def _keep_best(self, epoch: int) -> None:
+        """Validate, and keep the weights of the networks whose epoch is their best so far."""
         accuracy, loss = self._validate()
-        waiting = self.recipe.patience > 0 and epoch > 1
-        left = (epoch - self.best_epoch > self.recipe.patience) if waiting else False
+        can_end = self.recipe.patience > 0 and epoch > 1
+        ended = (epoch - self.best_epoch > self.recipe.patience) if can_end else False
         # As for a single network: ties by lower loss, then the later epoch.
         better = (accuracy > self.accuracy) | ((accuracy == self.accuracy) & (loss <= self.loss))
-        better &= ~np.asarray(left)
+        better &= ~np.asarray(ended)
         if self.best is None:
             better[:] = True
         else:
@@ -177,19 +170,19 @@ class StackTraining:
         return (correct / counted).cpu().numpy(), (total / counted).cpu().numpy()
 
 
-class Dropout:
-    """What the activations of each hidden layer are multiplied by: 0, or 1 / (1 - p)."""
+class DropoutMasks:
+    """Factors of the activations of each hidden layer: 0, or 1 / (1 - p)."""
 
     def __init__(
         self, probabilities: Sequence[float], widths: Sequence[int], seeds: Sequence[int]
     ) -> None:
         self.thresholds = [min(255, round(256 * p)) for p in probabilities]
         self.widths = widths
-        # A stream of its own: the seed itself decides the held-out rows.
+        # A stream of its own: the seed alone decides the held-out rows.
         self.streams = [np.random.SFC64(np.random.SeedSequence([seed, 1])) for seed in seeds]
 
     def masks(self, m: int, device: torch.device) -> list[torch.Tensor | None]:
-        """For each layer a tensor of shape (seeds, m, width), or None without dropout."""
+        """Return for each layer a tensor of shape (seeds, m, width), or None without dropout."""
         masks: list[torch.Tensor | None] = []
         for threshold, width in zip(self.thresholds, self.widths, strict=True):
             if threshold == 0:
@@ -206,6 +199,6 @@ class Dropout:
         return np.asarray(words).view(np.uint8)[:count]
 
 
-def evaluation_rows(stack: Stack) -> int:
-    """Rows that go through the networks at once where nothing is learned. Not collective."""
+def evaluation_rows(stack: StackedNetworks) -> int:
+    """Return the number of rows of a batch of an evaluation."""
     return max(16, EVALUATION_NUMBERS // (len(stack.n_inputs) * max(stack.widths)))

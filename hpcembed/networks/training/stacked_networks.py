@@ -1,10 +1,10 @@
-"""Networks of one architecture side by side, trained by one chain of batched products.
+"""Networks of one architecture, stacked and trained by one chain of batched products.
 
-A compact network is bound by what each operation costs to start, not by its arithmetic: a step of
+A compact network is bound by the cost of starting each operation, not by its arithmetic: a step of
 one 32-32 network takes about as long as a step of ten. So the weights of B networks are stacked,
 every layer of all of them is one ``baddbmm``, the backward pass is written out (no graph is built,
-every result goes into memory that is there already), and all parameters lie in one flat tensor that
-one fused kernel of AdamW updates.
+results go to memory allocated once), and all parameters lie in one flat tensor that one fused
+kernel of AdamW updates.
 
 Networks may use the leading columns of the inputs only: `scale` is zero for the others, whose
 weights start at zero, have zero gradients, and stay zero.
@@ -24,27 +24,25 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional
 
-from hpcembed.networks.training.model import build_mlp
+from hpcembed.networks.training.classifier import build_mlp
 
-__all__ = ["Stack"]
+__all__ = ["StackedNetworks"]
 
 
-class Stack:
+class StackedNetworks:
     """B networks with the same hidden layers, on inputs of the same width.
-
-    Not collective.
 
     Parameters
     ----------
     n_inputs : sequence of int
-        How many leading columns each network uses.
+        Number of leading columns that each network uses.
     hidden : sequence of int
         Widths of the hidden layers.
     n_classes : int
     seeds : sequence of int
         Of each network's first weights: those of :func:`build_mlp` after ``manual_seed``.
     scale : Tensor of shape (B, K)
-        Factor of each input column; zero where a network does not see it.
+        Factor of each input column; zero for columns that a network does not use.
     initial : {"torch", "glorot"}
     """
 
@@ -94,12 +92,12 @@ class Stack:
         return self.parts[self.n_layers :]
 
     def parameters(self, b: int) -> int:
-        """Count what training sets in network `b`, as it would be without the others."""
+        """Count the trained parameters of network `b` alone."""
         widths = (self.n_inputs[b], *self.widths[1:])
         return sum(n * (before + 1) for before, n in pairwise(widths))
 
     def _initialise(self, b: int, k: int, seed: int, initial: str) -> None:
-        # Under a generator that the caller has put aside.
+        # The caller restores the state of the generator.
         torch.manual_seed(seed)
         layers = build_mlp(k, self.hidden, self.n_classes)
         linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
@@ -112,21 +110,21 @@ class Stack:
             self.biases[number][b, 0] = layer.bias.detach()
 
     def copy_of_parameters(self) -> list[torch.Tensor]:
-        """Weights and biases in memory of their own, in the order of :attr:`parts`."""
+        """Return copies of weights and biases, in the order of :attr:`parts`."""
         return [part.clone() for part in self.parts]
 
     def keep(self, kept: list[torch.Tensor], which: torch.Tensor) -> None:
-        """Overwrite the networks `which` in a copy by their present weights."""
+        """Overwrite the networks `which` in a copy by their current weights."""
         for old, new in zip(kept, self.parts, strict=True):
             old[which] = new[which]
 
     def take(self, kept: list[torch.Tensor]) -> None:
-        """Go back to the weights of a copy."""
+        """Restore the weights of a copy."""
         for new, old in zip(self.parts, kept, strict=True):
             new.copy_(old)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (B, m, n_classes) for inputs of shape (B, m, K)."""
+        """Return logits of shape (B, m, n_classes) for inputs of shape (B, m, K)."""
         H = inputs
         for number, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             if number == 0 and self._scale is not None:
@@ -143,7 +141,7 @@ class Stack:
         smoothing: float,
         masks: Sequence[torch.Tensor | None] = (),
     ) -> torch.Tensor:
-        """Mean loss of each network over its rows, shape (B,); gradients go to ``flat.grad``.
+        """Compute the gradient into ``flat.grad``; return the mean loss of each network, (B,).
 
         Parameters
         ----------
@@ -151,10 +149,10 @@ class Stack:
             May be one array for all networks, expanded.
         labels : Tensor of shape (B, m, 1), int64
         smoothing : float
-            Share of the truth that is spread evenly over the classes.
+            Share of the target distribution that is spread evenly over the classes.
         masks : sequence of (Tensor or None)
-            For each hidden layer what its activations are multiplied by (dropout), of a shape that
-            broadcasts to (B, m, width).
+            Factors of the activations of each hidden layer (dropout), of a shape that broadcasts to
+            (B, m, width).
         """
         m, last = inputs.shape[1], self.n_layers - 1
         buffers = self._buffers.get(m) or self._allocate(m)
@@ -184,7 +182,7 @@ class Stack:
             mask = masks[number - 1]
             if mask is not None:
                 G.mul_(mask)
-            # Zero where the activation is: behind a ReLU at zero, or dropped.
+            # Zero where the activation is zero: behind a ReLU, or dropped.
             torch.ops.aten.threshold_backward.grad_input(G, below, 0.0, grad_input=G)
         if self._scale is not None:
             self._gradients[0].mul_(self._scale)
@@ -198,7 +196,7 @@ class Stack:
         return made
 
     def network(self, b: int) -> torch.nn.Sequential:
-        """Network `b` alone, on the columns that it uses; its inputs are scaled by the caller."""
+        """Return network `b` alone, on the columns that it uses, without their scaling."""
         k = self.n_inputs[b]
         with torch.random.fork_rng(devices=[]):
             layers = build_mlp(k, self.hidden, self.n_classes)
@@ -223,7 +221,7 @@ def _views(flat: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[torch.
 def _loss_and_slope(
     logits: torch.Tensor, labels: torch.Tensor, smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy of each network over its rows, and its derivative by the logits."""
+    """Return the mean cross-entropy of each network, and its derivative by the logits."""
     m, n_classes = logits.shape[1], logits.shape[2]
     log_p = functional.log_softmax(logits, dim=2)
     loss: Any = -(1.0 - smoothing) * log_p.gather(2, labels).sum((1, 2))

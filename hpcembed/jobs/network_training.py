@@ -1,0 +1,113 @@
+"""Train the networks of a run, on rank 0 or on all ranks, wherever their inputs are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hpcembed.jobs.configuration import layers_of
+from hpcembed.jobs.job import Job
+from hpcembed.jobs.network_inputs import NetworkInputs
+from hpcembed.jobs.report import RunFolder
+from hpcembed.runtime.logging import Progress
+from hpcembed.runtime.ranks import idle_while_root
+from hpcembed.runtime.threads import available_cores
+
+if TYPE_CHECKING:
+    from hpcembed.networks.training.training_results import Epoch, TrainedClassifier
+
+__all__ = ["train_networks"]
+
+
+def train_networks(
+    job: Job, inputs: NetworkInputs, n_classes: int, folder: RunFolder | None
+) -> list[TrainedClassifier]:
+    """Train every network of a job on each of its inputs.
+
+    Collective.
+
+    Parameters
+    ----------
+    folder : RunFolder or None
+        For metrics.jsonl; None but on rank 0.
+
+    Returns
+    -------
+    list of TrainedClassifier
+        All of them on rank 0; empty on ranks that trained none.
+    """
+    trained = []
+    for network in job.config.classifier.hidden:
+        hidden = layers_of(network)
+        for name in inputs.names:
+            one = _train(job, inputs, name, n_classes, hidden, folder)
+            if one is not None:
+                trained.append(one)
+    return trained
+
+
+def _train(
+    job: Job,
+    inputs: NetworkInputs,
+    name: str,
+    n_classes: int,
+    hidden: tuple[int, ...],
+    folder: RunFolder | None,
+) -> TrainedClassifier | None:
+    """Train one network on one input. Collective.
+
+    Returns None on ranks that do not train, and for an input without columns: no eigenpair was
+    found then, which the end of the run reports.
+    """
+    settings: dict[str, Any] = {
+        "input_name": "full" if name == "full" else "embedded",
+        "seed": job.config.classifier.seed,
+        "device": job.config.classifier.device,
+    }
+
+    # PyTorch takes seconds and hundreds of megabytes: only the ranks that train import it.
+    def on_rank_0() -> TrainedClassifier | None:
+        from hpcembed.networks.training.gathered_training import train_classifier
+        from hpcembed.networks.training.samples import Samples
+
+        train, test = (Samples(*part) for part in inputs.gathered[name])
+        if train.n_features == 0:
+            return None
+        with _progress(job, name, hidden, folder) as on_epoch:
+            return train_classifier(
+                train, test, n_classes, hidden, job.config.training,
+                threads=len(available_cores()), on_epoch=on_epoch, **settings,
+            )  # fmt: skip
+
+    if name not in inputs.local:
+        return idle_while_root(job.comm, on_rank_0)
+    from hpcembed.networks.training.data_parallel_training import train_data_parallel
+    from hpcembed.networks.training.samples import Samples
+
+    train, test = (Samples(*part) for part in inputs.local[name])
+    if train.n_features == 0:
+        return None
+    with _progress(job, name, hidden, folder) as on_epoch:
+        return train_data_parallel(
+            train, test, n_classes, hidden, job.config.training, job.comm,
+            threads=job.threads, on_epoch=on_epoch if job.comm.rank == 0 else None, **settings,
+        )  # fmt: skip
+
+
+@contextmanager
+def _progress(
+    job: Job, name: str, hidden: tuple[int, ...], folder: RunFolder | None
+) -> Iterator[Callable[[Epoch], None]]:
+    """Yield the callback of each epoch: it shows the progress and writes metrics.jsonl."""
+    title = f"{name} {'-'.join(map(str, hidden))}"
+    enabled = job.comm.rank == 0
+    with Progress(title, job.config.training.epochs, enabled=enabled) as progress:
+
+        def on_epoch(epoch: Epoch) -> None:
+            assert folder is not None  # rank 0 made it
+            note = f"epochs, validation {100 * epoch.validation_accuracy:.2f} %"
+            progress.update(epoch.epoch, note)
+            folder.append_metric({"network": title, "input": name, "epoch": epoch})
+
+        yield on_epoch

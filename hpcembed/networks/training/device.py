@@ -1,0 +1,46 @@
+"""The device of a training, and the global state of PyTorch around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+from hpcembed.runtime.errors import ConfigError
+
+__all__ = ["choose_device", "seeded_torch"]
+
+
+def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Return the device of a training; auto: a GPU where there is one.
+
+    Raises
+    ------
+    ConfigError
+        cuda without a CUDA device.
+
+    Examples
+    --------
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError("classifier.device: PyTorch finds no CUDA device; use auto or cpu")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+@contextmanager
+def seeded_torch(threads: int, seed: int, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch and set its threads within a block; both are restored afterwards."""
+    before = torch.get_num_threads()
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        torch.set_num_threads(max(1, threads))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)

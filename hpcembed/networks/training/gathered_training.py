@@ -1,0 +1,172 @@
+"""Train a small network on rows in memory, on one process.
+
+A compact network on 10^4 to 10^5 rows is bound by the overhead of each step, not by arithmetic.
+So there is no data loader (one permutation an epoch, one gather a batch), the optimiser is fused,
+the learning rate is set by a plain function, and the loss is read once an epoch.
+
+The weights of the epoch with the highest accuracy on validation rows, a stratified share of the
+training rows, are kept; ties are decided by lower validation loss, then for the later epoch. The
+test rows are used once, after that. All randomness comes from the seed, and the global generators
+of PyTorch are restored.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+from hpcembed.networks.training.batches import ArrayBatches
+from hpcembed.networks.training.classifier import Classifier, build_mlp, count_parameters
+from hpcembed.networks.training.device import choose_device, seeded_torch
+from hpcembed.networks.training.evaluation import evaluate
+from hpcembed.networks.training.input_scaling import InputScaling, fit_scaling, scaling_kind
+from hpcembed.networks.training.optimiser import ScheduledOptimiser
+from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
+from hpcembed.networks.training.samples import Samples, check_samples
+from hpcembed.networks.training.training_results import (
+    BestEpoch,
+    ClassifierReport,
+    Epoch,
+    InputName,
+    TrainedClassifier,
+    check_loss,
+)
+from hpcembed.networks.training.validation_split import stratified_holdout
+
+__all__ = ["train_classifier"]
+
+
+def train_classifier(
+    train: Samples,
+    test: Samples,
+    n_classes: int,
+    hidden: tuple[int, ...],
+    recipe: Recipe,
+    *,
+    input_name: InputName,
+    threads: int,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> TrainedClassifier:
+    """Train a network with the given hidden layers and test it once.
+
+    Parameters
+    ----------
+    train, test : Samples
+        Arrays of shape (n, d); the test rows may be none.
+    n_classes : int
+        Number of classes; some may be absent from either set.
+    hidden : tuple of int
+        Widths of the hidden layers.
+    input_name : {'full', 'embedded'}
+        Decides the effect of ``input_scaling = "auto"``.
+    threads : int
+        Threads of PyTorch's operations while training; restored afterwards.
+    seed : int
+        Of the first weights, the rows held out, the order of the rows and dropout.
+    device : {'auto', 'cpu', 'cuda'}
+        auto: a GPU where there is one.
+    on_epoch : callable, optional
+        Called after each epoch.
+
+    Raises
+    ------
+    ConfigError
+        The recipe has keys that only networks trained in batches obey.
+    InputError
+        Inputs and labels do not fit each other, or are not finite.
+    TrainingError
+        The loss became NaN or infinite: names the epoch and the remedy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels = np.arange(300) % 2
+    >>> inputs = np.random.default_rng(0).standard_normal((300, 3)) + 4.0 * labels[:, None]
+    >>> samples = Samples(inputs, labels)
+    >>> trained = train_classifier(
+    ...     samples, samples, 2, (8,), Recipe(batch_size=32), input_name="full", threads=1
+    ... )
+    >>> trained.report.parameters, trained.report.test_accuracy > 0.9
+    (50, True)
+    """
+    check_samples(train, n_classes, "training")
+    check_samples(test, n_classes, "test")
+    recipe.check_default(BATCH_KEYS, "recipe", "train_classifier")
+    place = choose_device(device)
+    with seeded_torch(threads, seed, place):
+        start = time.perf_counter()
+        scaling = fit_scaling(train.array, scaling_kind(recipe.input_scaling, input_name))
+        layers = build_mlp(train.n_features, hidden, n_classes, recipe.dropouts(hidden))
+        model = Classifier(layers, scaling.shift, scaling.scale).to(place)
+        best, history = _fit(model, train, scaling, hidden, recipe, seed, on_epoch)
+        seconds = time.perf_counter() - start
+        accuracy, _ = evaluate(model, ArrayBatches(test.array, scaling, place), test.labels)
+    report = ClassifierReport(
+        input=input_name,
+        hidden=tuple(hidden),
+        parameters=count_parameters(model),
+        train_seconds=seconds,
+        validation_accuracy=best.accuracy,
+        test_accuracy=accuracy,
+        best_epoch=best.epoch,
+        history=history,
+        device=str(place),
+        threads=threads,
+    )
+    return TrainedClassifier(model.cpu(), report)
+
+
+def _fit(
+    model: Classifier,
+    train: Samples,
+    scaling: InputScaling,
+    hidden: Sequence[int],
+    recipe: Recipe,
+    seed: int,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> tuple[BestEpoch, tuple[Epoch, ...]]:
+    """Run all epochs and load the weights of the best one into `model`."""
+    device = model.shift.device
+    kept, held_out = stratified_holdout(train.labels, recipe.validation_fraction, seed)
+    rows = ArrayBatches(train.array, scaling, device)
+    labels = torch.tensor(train.labels, device=device)
+    kept_rows = torch.from_numpy(kept).to(rows.held_on)
+    held_rows = torch.from_numpy(held_out).to(rows.held_on)
+    order = torch.Generator().manual_seed(seed)
+    n_steps = recipe.epochs * math.ceil(len(kept) / recipe.batch_size)
+    optimiser = ScheduledOptimiser(model.layers.parameters(), recipe, hidden, n_steps)
+    best, history = BestEpoch(), []
+    for epoch in range(1, recipe.epochs + 1):
+        start = time.perf_counter()
+        model.train()
+        total = torch.zeros((), device=device)
+        permutation = torch.randperm(len(kept), generator=order).to(rows.held_on)
+        shuffled = kept_rows[permutation]
+        for first in range(0, len(shuffled), recipe.batch_size):
+            batch = shuffled[first : first + recipe.batch_size]
+            optimiser.zero_grad()
+            batch_loss = functional.cross_entropy(
+                model.layers(rows.batch(batch)),
+                labels[batch.to(device)],
+                label_smoothing=recipe.label_smoothing,
+            )
+            batch_loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            total += batch_loss.detach() * len(batch)
+        train_loss = float(total) / len(kept)
+        check_loss(train_loss, epoch, recipe.epochs, optimiser.peak)
+        accuracy, loss = evaluate(model, rows, train.labels, held_rows)
+        best.update(epoch, accuracy, loss, model)
+        seconds = time.perf_counter() - start
+        history.append(Epoch(epoch, optimiser.learning_rate, train_loss, accuracy, seconds))
+        if on_epoch is not None:
+            on_epoch(history[-1])
+    best.restore(model)
+    return best, tuple(history)
