@@ -1,10 +1,7 @@
 """The command line: ``hpcembed run``, ``study``, ``compress``, ``export``, ``predict``, ``bench``.
 
-Every rank runs :func:`main`. An error that the user can mend, agreed on by all ranks, is printed
-once and ends all of them with its exit status; anything else ends the whole job at once, with the
-traceback of the rank where it happened. Exit status: 0 all well, 1 a defect, 2 the job, the data or
-the set-up must be mended, 3 a requested eigenpair missed its tolerance, 4 no network keeps the
-accuracy, 130 interrupted.
+Every rank runs :func:`main`. Exit status: 0 success, 1 a defect, 2 an error in the job, the data or
+the installation, 3 an unconverged eigenpair, 4 no network keeps the accuracy, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,8 +11,6 @@ import contextlib
 import os
 import shlex
 import sys
-import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,20 +18,15 @@ from mpi4py import MPI
 
 import hpcembed
 from hpcembed.runtime import logging as log
-from hpcembed.runtime.errors import ConfigError, HpcembedError
+from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.termination import exit_status
 
 __all__ = ["main"]
 
 # PETSc, numpy and scipy may each bring an OpenBLAS with threads of its own. After a call those spin
-# for about 0.1 s by default and take the cores from the others; 2^20 cycles are enough to bridge
-# the gap to the next call. OpenBLAS reads this when it is loaded, which is later than here.
+# for about 0.1 s by default, on cores that the other libraries need; 2^20 cycles bridge the gap to
+# the next call. OpenBLAS reads this when it is loaded, which is later than here.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
-
-#: Seconds that a rank with an error of its own waits for the others to report the same.
-_PATIENCE = 5.0
-
-#: Exit status after Ctrl-C, as shells have it.
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,72 +40,94 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status, the same on all ranks.
     """
     comm = MPI.COMM_WORLD
-    try:
+
+    def command() -> int:
         arguments = _parse(argv, comm.rank)
         log.configure(comm.rank, comm.size, verbose=arguments.verbose)
         return int(arguments.command(arguments, comm))
-    except HpcembedError as error:
-        return _end_together(comm, error)
-    except SystemExit as request:
-        return request.code if isinstance(request.code, int) else 2
-    except KeyboardInterrupt:
-        return _interrupted(comm)
-    except BaseException:  # whatever it is, the other ranks must not wait for this one
-        _abort(comm, f"[rank {comm.rank}/{comm.size}] {traceback.format_exc()}", 1)
-        return 1
 
-
-def _end_together(comm: MPI.Comm, error: HpcembedError) -> int:
-    """Print an error once if all ranks have it; end the job if this rank is alone with it."""
-    everybody = comm.Ibarrier()
-    deadline = time.monotonic() + _PATIENCE
-    while not everybody.Test():
-        if time.monotonic() > deadline:
-            _abort(comm, f"hpcembed: error: [rank {comm.rank}] {error}", error.exit_status)
-        time.sleep(0.01)
-    if comm.rank == 0:
-        sys.stdout.flush()
-        print(f"hpcembed: error: {error}", file=sys.stderr, flush=True)
-    return error.exit_status
-
-
-def _interrupted(comm: MPI.Comm) -> int:
-    if comm.size > 1:  # the others may not have heard of it
-        _abort(comm, "hpcembed: interrupted" if comm.rank == 0 else "", _INTERRUPTED)
-        return _INTERRUPTED
-    print("hpcembed: interrupted", file=sys.stderr, flush=True)
-    return _INTERRUPTED
-
-
-def _abort(comm: MPI.Comm, message: str, status: int) -> None:
-    sys.stdout.flush()
-    if message:
-        print(message, file=sys.stderr, flush=True)
-    comm.Abort(status)
+    return exit_status(comm, command)
 
 
 def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
+    # Rank 0 alone prints, so that an error in the arguments is reported once.
+    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
+        if rank:
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        words = sys.argv[1:] if argv is None else list(argv)
+        # The benchmarks have parsers of their own, even for --help.
+        passed = words[2:] if words[:2] in (["bench", "eigensolvers"], ["bench", "pca"]) else []
+        arguments = _parser().parse_args(words[: len(words) - len(passed)])
+        arguments.passed = passed
+        return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hpcembed",
         description="Compress the input of neural networks with certified spectral embeddings.",
     )
     parser.add_argument("--version", action="version", version=f"hpcembed {hpcembed.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    verbose = argparse.ArgumentParser(add_help=False)
+    verbose.add_argument("--verbose", action="store_true", help="log more")
+    places = _places(verbose)
 
-    run = commands.add_parser("run", help="run a job: data, eigenvectors, projection, networks")
+    run = commands.add_parser(
+        "run", parents=[places], help="run a job: data, eigenvectors, projection, networks"
+    )
     run.add_argument("job", type=Path, metavar="JOB.toml")
-    _add_places(run)
     run.add_argument(
         "--dry-run",
         action="store_true",
-        help="print ranks, threads, memory and the operator's choice; read headers only",
+        help="read headers only; print ranks, threads, memory and the engine of the operator",
     )
     run.set_defaults(command=_run)
 
-    _add_study_commands(commands)
-    _add_model_commands(commands)
+    study = commands.add_parser(
+        "study",
+        parents=[places],
+        help="sweep dimensions, networks and seeds beside uncompressed baselines",
+    )
+    study.add_argument("job", type=Path, metavar="STUDY.toml")
+    study.add_argument(
+        "--report-only",
+        action="store_true",
+        help="train nothing; write tables and report of the finished trainings in --out",
+    )
+    study.set_defaults(command=_study)
 
-    info = commands.add_parser("info", help="versions, MPI library, PETSc build, threads")
+    compress = commands.add_parser(
+        "compress",
+        parents=[places],
+        help="find the smallest input and network that keep the accuracy",
+    )
+    _add_compress_options(compress)
+    compress.set_defaults(command=_compress)
+
+    export = commands.add_parser(
+        "export", parents=[verbose], help="make a deployable model from a finished run"
+    )
+    export.add_argument("run", type=Path, metavar="RUN_FOLDER")
+    export.add_argument("--out", type=Path, required=True, help="folder for the model")
+    export.add_argument(
+        "--network",
+        metavar="NAME",
+        help="as in classifier-NAME.safetensors (default: the embedded one with the highest "
+        "validation accuracy)",
+    )
+    export.set_defaults(command=_export)
+
+    predict = commands.add_parser(
+        "predict", parents=[verbose], help="predict the class of every row of a file"
+    )
+    _add_predict_options(predict)
+    predict.set_defaults(command=_predict)
+
+    info = commands.add_parser(
+        "info", parents=[verbose], help="print versions, MPI library, PETSc build, threads"
+    )
     info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
     info.set_defaults(command=_info)
 
@@ -125,44 +137,37 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
         "eigensolvers",
         help="MIRAMns, SLEPc's solvers, scipy and PRIMME; takes the arguments of miramns.bench",
     )
-    eigensolvers.set_defaults(command=_bench, verbose=False)
+    eigensolvers.set_defaults(command=_bench_eigensolvers, verbose=False)
     pca = benches.add_parser(
         "pca", help="PCA here and in scikit-learn, torch, scipy, SLEPc: time, accuracy, memory"
     )
     pca.set_defaults(command=_bench_pca, verbose=False)
-
-    for command in (run, info):
-        command.add_argument("--verbose", action="store_true", help="say more")
-
-    # One rank speaks, so that a typing error is reported once.
-    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
-        if rank:
-            stack.enter_context(contextlib.redirect_stderr(nowhere))
-            stack.enter_context(contextlib.redirect_stdout(nowhere))
-        # The benchmarks have parsers of their own, even for --help.
-        words = sys.argv[1:] if argv is None else list(argv)
-        passed = words[2:] if words[:2] in (["bench", "eigensolvers"], ["bench", "pca"]) else []
-        arguments = parser.parse_args(words[: len(words) - len(passed)])
-        arguments.passed = passed
-        return arguments
+    return parser
 
 
-def _add_study_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    study = commands.add_parser(
-        "study", help="sweep dimensions, networks and seeds beside uncompressed baselines"
+def _places(verbose: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Return the options of every command that reads data and writes a folder."""
+    places = argparse.ArgumentParser(add_help=False, parents=[verbose])
+    _add_overrides(places, "SECTION.KEY=VALUE", "override one key of the file; may be repeated")
+    places.add_argument(
+        "--data-dir",
+        type=Path,
+        help="folder of the file names in the job (default: the folder of the TOML file)",
     )
-    study.add_argument("job", type=Path, metavar="STUDY.toml")
-    _add_places(study)
-    study.add_argument(
-        "--report-only",
-        action="store_true",
-        help="train nothing: write tables and report of what is finished in --out",
+    places.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
+    places.add_argument(
+        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
     )
-    study.set_defaults(command=_study)
+    return places
 
-    compress = commands.add_parser(
-        "compress", help="find the smallest input and network that keep the accuracy"
+
+def _add_overrides(command: argparse.ArgumentParser, form: str, text: str) -> None:
+    command.add_argument(
+        "--set", action="append", default=[], metavar=form, dest="overrides", help=text
     )
+
+
+def _add_compress_options(compress: argparse.ArgumentParser) -> None:
     compress.add_argument("source", type=Path, metavar="JOB.toml|DATA")
     compress.add_argument(
         "--max-loss", type=float, default=0.5, metavar="POINTS", help="of accuracy (default: 0.5)"
@@ -176,65 +181,18 @@ def _add_study_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
         choices=("none", "divide", "minmax", "standard"),
         help="of a data file (default: standard)",
     )
-    _add_places(compress)
-    compress.set_defaults(command=_compress)
-    for command in (study, compress):
-        command.add_argument("--verbose", action="store_true", help="say more")
 
 
-def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    export = commands.add_parser("export", help="make a model to take away from a finished run")
-    export.add_argument("run", type=Path, metavar="RUN_FOLDER")
-    export.add_argument("--out", type=Path, required=True, help="folder for the model")
-    export.add_argument(
-        "--network",
-        metavar="NAME",
-        help="as in classifier-NAME.safetensors (default: the embedded one with the highest "
-        "validation accuracy)",
-    )
-    export.set_defaults(command=_export)
-
-    predict = commands.add_parser("predict", help="predict the class of every row of a file")
+def _add_predict_options(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, or of a run")
     predict.add_argument("file", type=Path, metavar="FILE")
-    predict.add_argument("--labels", type=Path, help="file of the rows' labels, to give accuracy")
-    predict.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="data.KEY=VALUE",
-        dest="overrides",
-        help="how FILE is read, where that differs from the training data; may be repeated",
-    )
+    predict.add_argument("--labels", type=Path, help="file of the labels of the rows, for accuracy")
+    _add_overrides(predict, "data.KEY=VALUE", "override a key of [data] for FILE; may be repeated")
     predict.add_argument("--out", type=Path, help="CSV file (default: standard output)")
-    predict.set_defaults(command=_predict)
-    for command in (export, predict):
-        command.add_argument("--verbose", action="store_true", help="say more")
-
-
-def _add_places(command: argparse.ArgumentParser) -> None:
-    """Add the options of every command that reads data and leaves a folder."""
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        dest="overrides",
-        help="override one key of the file; may be repeated",
-    )
-    command.add_argument(
-        "--data-dir",
-        type=Path,
-        help="folder that the job's file names start from (default: the folder of the TOML file)",
-    )
-    command.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
-    command.add_argument(
-        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
-    )
 
 
 def _start_petsc(options: str) -> None:
-    """Initialise PETSc and SLEPc with the user's options for them, and with nothing else."""
+    """Initialise PETSc and SLEPc with the options of --petsc alone, not with our arguments."""
     try:
         words = shlex.split(options)
     except ValueError as error:
@@ -242,7 +200,7 @@ def _start_petsc(options: str) -> None:
     import petsc4py
     import slepc4py
 
-    # PETSc's handler would turn every signal, even a closed pipe, into an abort with a long banner.
+    # The signal handler of PETSc turns every signal, even a closed pipe, into an abort.
     words = ["hpcembed", "-no_signal_handler", *words]
     petsc4py.init(words)
     slepc4py.init(words)
@@ -318,7 +276,7 @@ def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     return run_compress(request, arguments.data_dir, arguments.out, comm)
 
 
-def _bench(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+def _bench_eigensolvers(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc("")
     from miramns import bench
 

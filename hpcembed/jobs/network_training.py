@@ -15,7 +15,8 @@ from hpcembed.runtime.ranks import idle_while_root
 from hpcembed.runtime.threads import available_cores
 
 if TYPE_CHECKING:
-    from hpcembed.networks.training.training_results import Epoch, TrainedClassifier
+    from hpcembed.networks.training.epochs import Epoch
+    from hpcembed.networks.training.report import TrainedClassifier
 
 __all__ = ["train_networks"]
 

@@ -1,7 +1,7 @@
-"""A model at work under MPI: each rank reads its rows of a file and judges them; rank 0 writes.
+"""Predictions of a model for the rows of a file: each rank reads and predicts its rows.
 
-The file that comes out does not depend on the number of ranks, to the byte: rows are computed at
-their place in the whole table (:mod:`hpcembed.jobs.export.inference`), with one BLAS thread.
+The output file is the same to the byte for any number of ranks: rows are computed at their place in
+the whole table (:mod:`hpcembed.jobs.export.inference`), with one BLAS thread.
 """
 
 from __future__ import annotations
@@ -52,19 +52,21 @@ def predict_file(
 
     Parameters
     ----------
-    model_path, file : Path
-        A model folder; a file that one of the project's readers reads.
+    model_path : Path
+        Folder of a model, or of a run.
+    file : Path
+        In one of the formats of ``data.format``.
     labels : Path, optional
-        File of the rows' labels, for formats that do not hold them.
+        File of the labels of the rows, for formats without labels.
     overrides : sequence of str
-        ``data.key=value``: how the file is read, where that differs from the training data.
+        ``data.key=value``: settings of the reader that differ from those of the training data.
     out : Path, optional
-        CSV file with row (from 1), predicted class and its probability; by default stdout.
+        CSV file with row (from 1), predicted class and its probability; default: standard output.
 
     Returns
     -------
     float or None
-        Accuracy over the rows whose label is one of the model's classes; None where there are none.
+        Accuracy over the rows whose label is one of the classes of the model; None without any.
 
     Raises
     ------
@@ -74,14 +76,14 @@ def predict_file(
     with agreement(comm):
         check_launcher(comm)
         model = load(model_path)
-        config = override_data(_reading(model, file), overrides)
+        config = override_data(_reader_settings(model, file), overrides)
     if model.vectoriser is not None:
-        table, has_labels = _term_rows(model, config, file, labels, comm)
+        table, has_labels = _documents(model, config, file, labels, comm)
     else:
         table, has_labels = read_prediction_input(config, file, labels, model.n_features_in_, comm)
-    asked = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
-    if asked and not has_labels:
-        raise ConfigError(f"--set {asked[0]}: {file} has no labels of that name")
+    label_keys = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
+    if label_keys and not has_labels:
+        raise ConfigError(f"--set {label_keys[0]}: {file} has no labels of that name")
     with agreement(comm), threadpoolctl.threadpool_limits(1):
         ordered = _columns(model, table, file, comm.rank)
         try:
@@ -94,19 +96,19 @@ def predict_file(
     all_codes, all_chances = gather_rows(comm, codes), gather_rows(comm, chances)
     idle_while_root(comm, lambda: _write(model, all_codes, all_chances, out))
     if comm.rank == 0 and line:
-        # Not between the predictions.
+        # Standard output may hold the predictions.
         show(line) if out is not None else _log.info(line)
     return accuracy
 
 
-def _term_rows(
+def _documents(
     model: DeployedClassifier,
     config: DataSettings,
     file: Path,
     labels: Path | None,
     comm: MPI.Intracomm,
 ) -> tuple[Table, bool]:
-    """Documents as rows of the model's terms. Collective."""
+    """Return documents as rows of the terms of the model. Collective."""
     assert model.vectoriser is not None  # a model of text
     if labels is not None:
         raise ConfigError(f"--labels {labels}: documents have their labels with them")
@@ -116,8 +118,8 @@ def _term_rows(
     return table, has_labels
 
 
-def _reading(model: DeployedClassifier, file: Path) -> DataSettings:
-    """How the training data was read, as far as it fits this file."""
+def _reader_settings(model: DeployedClassifier, file: Path) -> DataSettings:
+    """Return the settings of the reader of the training data that apply to this file."""
     stored = model.description.get("reading")
     known = stored if isinstance(stored, dict) else {}
     names = ["label_column", "features_key", "labels_key"]
@@ -126,7 +128,7 @@ def _reading(model: DeployedClassifier, file: Path) -> DataSettings:
     names += ["delimiter"] if is_like_training else []
     values: dict[str, Any] = {name: known[name] for name in names if type(known.get(name)) is str}
     config = msgspec.structs.replace(DataSettings(name="new rows"), **values)
-    # Folders and archives are known by what they are; .gz says nothing of what is inside.
+    # The format of folders and archives is found from the files: .gz is the ending of many formats.
     is_like_training &= not file.is_dir() and known.get("format") != "text_tar"
     if is_like_training and known.get("format") not in (None, "digits"):
         return override_data(config, [f"data.format={known['format']}"])
@@ -134,7 +136,7 @@ def _reading(model: DeployedClassifier, file: Path) -> DataSettings:
 
 
 def _columns(model: DeployedClassifier, table: Table, file: Path, rank: int) -> Any:
-    """The rows with the model's columns in the model's order, where columns have names."""
+    """Return the rows with the columns of the model in its order, where columns have names."""
     names, wanted = table.feature_names, model.model.feature_names
     if names == wanted or not names or not wanted:
         if table.rows.shape[1] != model.n_features_in_:
@@ -152,7 +154,7 @@ def _columns(model: DeployedClassifier, table: Table, file: Path, rank: int) -> 
         raise InputError(f"{file}: {names.count(repeated[0])} columns are called {repeated[0]!r}")
     surplus = [name for name in names if name not in set(wanted)]
     if surplus and rank == 0:
-        _log.info("%s: columns that the model does not take: %s", file, ", ".join(surplus[:10]))
+        _log.info("%s: columns that the model does not use: %s", file, ", ".join(surplus[:10]))
     return table.rows[:, [names.index(name) for name in wanted]]
 
 
@@ -164,10 +166,10 @@ def _accuracy(
     comm.Allreduce(MPI.IN_PLACE, mine)
     known, correct, total = (int(count) for count in mine)
     if not known:
-        return None, "no accuracy: no row's label is one of the model's classes"
+        return None, "no accuracy: no label is one of the classes of the model"
     line = f"accuracy {100 * correct / known:.2f} % of {known:,} rows"
     if known < total:
-        line += f" ({total - known:,} more have labels that the model does not know)"
+        line += f" ({total - known:,} more have labels outside the classes of the model)"
     return correct / known, line
 
 
@@ -177,7 +179,7 @@ def _write(
     chances: NDArray[np.float64] | None,
     out: Path | None,
 ) -> None:
-    assert codes is not None and chances is not None  # noqa: PT018 (rank 0 has them)
+    assert codes is not None and chances is not None  # noqa: PT018 (on rank 0)
     names = model.model.class_names
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

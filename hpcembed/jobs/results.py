@@ -38,7 +38,7 @@ from hpcembed.jobs.report import (
 from hpcembed.runtime.errors import HpcembedError
 
 if TYPE_CHECKING:
-    from hpcembed.networks.training.training_results import TrainedClassifier
+    from hpcembed.networks.training.report import TrainedClassifier
 
 __all__ = ["projection_arrays", "write_embedding", "write_results", "write_terms"]
 

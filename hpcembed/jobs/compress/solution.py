@@ -20,7 +20,7 @@ from hpcembed.jobs.study.preparation import Begun
 from hpcembed.jobs.study.trials import Result
 
 if TYPE_CHECKING:
-    from hpcembed.networks.training.training_results import TrainedClassifier
+    from hpcembed.networks.training.report import TrainedClassifier
 
 __all__ = ["export_answer", "save_answer"]
 

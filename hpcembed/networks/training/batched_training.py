@@ -29,14 +29,10 @@ from hpcembed.networks.training.classifier import Classifier
 from hpcembed.networks.training.device import choose_device, seeded_torch
 from hpcembed.networks.training.input_scaling import InputScaling, fit_scaling, scaling_kind
 from hpcembed.networks.training.recipe import Recipe
+from hpcembed.networks.training.report import ClassifierReport, InputName, TrainedClassifier
 from hpcembed.networks.training.samples import Samples, check_samples
 from hpcembed.networks.training.stacked_epochs import Member, StackedEpochs, evaluation_rows
 from hpcembed.networks.training.stacked_networks import StackedNetworks
-from hpcembed.networks.training.training_results import (
-    ClassifierReport,
-    InputName,
-    TrainedClassifier,
-)
 
 __all__ = ["Member", "MemberResult", "TrainedBatch", "train_batch"]
 

@@ -32,6 +32,7 @@ from torch.nn import functional
 from hpcembed.networks.training.batches import Batches, EpochOrder, batches_of
 from hpcembed.networks.training.classifier import Classifier, build_mlp, count_parameters
 from hpcembed.networks.training.device import seeded_torch
+from hpcembed.networks.training.epochs import Epoch, run_epochs
 from hpcembed.networks.training.evaluation import tally
 from hpcembed.networks.training.input_scaling import (
     InputScaling,
@@ -43,15 +44,8 @@ from hpcembed.networks.training.input_scaling import (
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.process_group import ProcessGroup, process_group
 from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
+from hpcembed.networks.training.report import ClassifierReport, InputName, TrainedClassifier
 from hpcembed.networks.training.samples import Samples, check_local_samples
-from hpcembed.networks.training.training_results import (
-    BestEpoch,
-    ClassifierReport,
-    Epoch,
-    InputName,
-    TrainedClassifier,
-    check_loss,
-)
 from hpcembed.networks.training.validation_split import local_holdout
 from hpcembed.runtime.counter_random import row_keys
 from hpcembed.runtime.ranks import sum_over_ranks
@@ -126,12 +120,21 @@ def train_data_parallel(
         layers = build_mlp(train.n_features, hidden, n_classes, recipe.dropouts(hidden))
         model = Classifier(layers, scaling.shift, scaling.scale).to(group.device)
         rows = batches_of(train.inputs, scaling, group.device)
-        fit = _Fit(group, model, rows, train.labels, order, hidden, recipe)
-        best, history = fit.run(torch.from_numpy(held_out).to(rows.held_on), on_epoch)
+        steps = _Steps(group, model, rows, train.labels, order, hidden, recipe)
+        held_rows = torch.from_numpy(held_out).to(rows.held_on)
+        best, history = run_epochs(
+            model,
+            steps.optimiser,
+            recipe.epochs,
+            steps.epoch,
+            lambda: _evaluate(group, model, rows, steps.labels, held_rows),
+            on_epoch,
+        )
         seconds = time.perf_counter() - start
-        rows, labels = batches_of(test.inputs, scaling, group.device), torch.tensor(test.labels)
-        everything = torch.arange(len(labels), device=rows.held_on)
-        accuracy, _ = _evaluate(group, model, rows, labels.to(group.device), everything)
+        test_rows = batches_of(test.inputs, scaling, group.device)
+        labels = torch.tensor(test.labels, device=group.device)
+        everything = torch.arange(len(labels), device=test_rows.held_on)
+        accuracy, _ = _evaluate(group, model, test_rows, labels, everything)
     report = ClassifierReport(
         input=input_name,
         hidden=tuple(hidden),
@@ -175,8 +178,8 @@ def _blocks(samples: Samples) -> Iterator[NDArray[np.generic]]:
         yield inputs.take(slice(first, first + step))
 
 
-class _Fit:
-    """All epochs of one network; its gradients lie in one array, with the loss behind them."""
+class _Steps:
+    """The steps of one network; its gradients lie in one array, with the loss behind them."""
 
     def __init__(
         self,
@@ -201,32 +204,15 @@ class _Fit:
             parameter.grad = self.message[begin:end].view_as(parameter)
             begin = end
 
-    def run(
-        self, held_out: torch.Tensor, on_epoch: Callable[[Epoch], None] | None
-    ) -> tuple[BestEpoch, tuple[Epoch, ...]]:
-        """Run all epochs and load the weights of the best one into the model. Collective."""
-        best, history = BestEpoch(), []
-        for epoch in range(1, self.recipe.epochs + 1):
-            start = time.perf_counter()
-            # Processors of different kinds round differently: equal weights at each epoch's start.
-            for parameter in self.model.layers.parameters():
-                self.group.broadcast(parameter.data)
-            self.model.train()
-            total = torch.zeros((), device=self.group.device)
-            for chosen, size in self.order.batches(epoch):
-                total += self._step(torch.from_numpy(chosen).to(self.rows.held_on), size) * size
-            train_loss = float(total) / self.order.n_rows
-            # The same on all ranks.
-            check_loss(train_loss, epoch, self.recipe.epochs, self.optimiser.peak)
-            accuracy, loss = _evaluate(self.group, self.model, self.rows, self.labels, held_out)
-            best.update(epoch, accuracy, loss, self.model)
-            seconds = time.perf_counter() - start
-            rate = self.optimiser.learning_rate
-            history.append(Epoch(epoch, rate, train_loss, accuracy, seconds))
-            if on_epoch is not None:
-                on_epoch(history[-1])
-        best.restore(self.model)
-        return best, tuple(history)
+    def epoch(self, epoch: int) -> float:
+        """Take the steps of an epoch; return its mean loss, the same on all ranks. Collective."""
+        # Processors of different kinds round differently: equal weights at the start of each epoch.
+        for parameter in self.model.layers.parameters():
+            self.group.broadcast(parameter.data)
+        total = torch.zeros((), device=self.group.device)
+        for chosen, size in self.order.batches(epoch):
+            total += self._step(torch.from_numpy(chosen).to(self.rows.held_on), size) * size
+        return float(total) / self.order.n_rows
 
     def _step(self, chosen: torch.Tensor, size: int) -> torch.Tensor:
         """Take a step on a batch of `size` rows, `chosen` of this rank; return its mean loss.

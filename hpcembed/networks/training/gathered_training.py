@@ -23,19 +23,13 @@ from torch.nn import functional
 from hpcembed.networks.training.batches import ArrayBatches
 from hpcembed.networks.training.classifier import Classifier, build_mlp, count_parameters
 from hpcembed.networks.training.device import choose_device, seeded_torch
+from hpcembed.networks.training.epochs import BestEpoch, Epoch, run_epochs
 from hpcembed.networks.training.evaluation import evaluate
 from hpcembed.networks.training.input_scaling import InputScaling, fit_scaling, scaling_kind
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
+from hpcembed.networks.training.report import ClassifierReport, InputName, TrainedClassifier
 from hpcembed.networks.training.samples import Samples, check_samples
-from hpcembed.networks.training.training_results import (
-    BestEpoch,
-    ClassifierReport,
-    Epoch,
-    InputName,
-    TrainedClassifier,
-    check_loss,
-)
 from hpcembed.networks.training.validation_split import stratified_holdout
 
 __all__ = ["train_classifier"]
@@ -142,15 +136,11 @@ def _fit(
     order = torch.Generator().manual_seed(seed)
     n_steps = recipe.epochs * math.ceil(len(kept) / recipe.batch_size)
     optimiser = ScheduledOptimiser(model.layers.parameters(), recipe, hidden, n_steps)
-    best, history = BestEpoch(), []
-    for epoch in range(1, recipe.epochs + 1):
-        start = time.perf_counter()
-        model.train()
+
+    def train_epoch(_epoch: int) -> float:
         total = torch.zeros((), device=device)
         permutation = torch.randperm(len(kept), generator=order).to(rows.held_on)
-        shuffled = kept_rows[permutation]
-        for first in range(0, len(shuffled), recipe.batch_size):
-            batch = shuffled[first : first + recipe.batch_size]
+        for batch in kept_rows[permutation].split(recipe.batch_size):
             optimiser.zero_grad()
             batch_loss = functional.cross_entropy(
                 model.layers(rows.batch(batch)),
@@ -160,13 +150,9 @@ def _fit(
             batch_loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += batch_loss.detach() * len(batch)
-        train_loss = float(total) / len(kept)
-        check_loss(train_loss, epoch, recipe.epochs, optimiser.peak)
-        accuracy, loss = evaluate(model, rows, train.labels, held_rows)
-        best.update(epoch, accuracy, loss, model)
-        seconds = time.perf_counter() - start
-        history.append(Epoch(epoch, optimiser.learning_rate, train_loss, accuracy, seconds))
-        if on_epoch is not None:
-            on_epoch(history[-1])
-    best.restore(model)
-    return best, tuple(history)
+        return float(total) / len(kept)
+
+    def validate() -> tuple[float, float]:
+        return evaluate(model, rows, train.labels, held_rows)
+
+    return run_epochs(model, optimiser, recipe.epochs, train_epoch, validate, on_epoch)

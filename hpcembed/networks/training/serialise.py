@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from hpcembed.networks.training.classifier import Classifier, build_mlp
-from hpcembed.networks.training.training_results import TrainedClassifier
+from hpcembed.networks.training.report import TrainedClassifier
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["SavedClassifier", "load_classifier", "save_classifier"]

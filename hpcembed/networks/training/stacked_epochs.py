@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from hpcembed.networks.training.batches import ArrayBatches
+from hpcembed.networks.training.epochs import TrainingError
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.stacked_networks import StackedNetworks
-from hpcembed.networks.training.training_results import TrainingError
 from hpcembed.networks.training.validation_split import stratified_holdout
 
 __all__ = ["DropoutMasks", "Member", "StackedEpochs", "evaluation_rows"]

@@ -193,7 +193,7 @@ def test_columns_are_found_by_name(model, rows, tmp_path, caplog):
     (tmp_path / "rows.csv").write_text("\n".join([",".join(header), *lines]) + "\n")
     with caplog.at_level("INFO", "hpcembed"):
         assert run(folder, tmp_path / "rows.csv", tmp_path / "out.csv") == 1.0
-    assert "columns that the model does not take: id" in caplog.text
+    assert "columns that the model does not use: id" in caplog.text
     (tmp_path / "rows.csv").write_text("\n".join([",".join(header).replace("f3,", "g3,"), *lines]))
     with pytest.raises(InputError, match=r"rows.csv: lacks columns of the model: f3$"):
         run(folder, tmp_path / "rows.csv")
@@ -213,10 +213,10 @@ def test_labels_of_other_kinds(model, rows, tmp_path, capsys):
     np.save(labels, np.where(np.arange(N) < 100, 9, predicted))
     assert run(folder, tmp_path / "rows.npy", tmp_path / "b.csv", labels=labels) == 1.0
     shown = capsys.readouterr().out
-    assert "of 200 rows (100 more have labels that the model does not know)" in shown
+    assert "of 200 rows (100 more have labels outside the classes of the model)" in shown
     np.save(labels, np.full(N, 9))
     assert run(folder, tmp_path / "rows.npy", tmp_path / "c.csv", labels=labels) is None
-    assert "no row's label is one of the model's classes" in capsys.readouterr().out
+    assert "no accuracy: no label is one of the classes of the model" in capsys.readouterr().out
     np.save(labels, predicted[1:])
     with pytest.raises(InputError, match="299 labels for the 300 rows"):
         run(folder, tmp_path / "rows.npy", labels=labels)

@@ -8,13 +8,13 @@ import torch
 from msgspec.structs import replace
 
 from hpcembed.networks.training.batched_training import Member, train_batch
+from hpcembed.networks.training.epochs import TrainingError
 from hpcembed.networks.training.evaluation import predict_logits
 from hpcembed.networks.training.gathered_training import train_classifier
 from hpcembed.networks.training.recipe import RECIPES, Recipe
 from hpcembed.networks.training.samples import Samples
 from hpcembed.networks.training.stacked_epochs import DropoutMasks
 from hpcembed.networks.training.stacked_networks import StackedNetworks
-from hpcembed.networks.training.training_results import TrainingError
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.settings import build
 

@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from hpcembed.networks.training.batches import ArrayBatches
 from hpcembed.networks.training.classifier import build_mlp, count_parameters
+from hpcembed.networks.training.epochs import TrainingError
 from hpcembed.networks.training.evaluation import predict_logits
 from hpcembed.networks.training.gathered_training import train_classifier
 from hpcembed.networks.training.input_scaling import fit_scaling
 from hpcembed.networks.training.optimiser import learning_rate_at
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.samples import Samples
-from hpcembed.networks.training.training_results import TrainingError
 from hpcembed.networks.training.validation_split import stratified_holdout
 from hpcembed.runtime.errors import InputError
 

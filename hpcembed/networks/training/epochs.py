@@ -1,0 +1,98 @@
+"""The epochs of one network: their record, and the one whose weights are kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from hpcembed.networks.training.optimiser import ScheduledOptimiser
+from hpcembed.runtime.errors import HpcembedError
+
+__all__ = ["BestEpoch", "Epoch", "TrainingError", "run_epochs"]
+
+
+class TrainingError(HpcembedError, ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training rows.
+
+    `learning_rate` is that of the last step; `train_loss` the mean over the epoch, with label
+    smoothing where that is on; `seconds` includes the validation.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    validation_accuracy: float
+    seconds: float
+
+
+@dataclass(slots=True)
+class BestEpoch:
+    """The epoch of highest accuracy and its weights; ties by lower loss, then the later one."""
+
+    epoch: int = 0
+    accuracy: float = -1.0
+    loss: float = math.inf
+    state: dict[str, Any] | None = None
+
+    def update(self, epoch: int, accuracy: float, loss: float, model: nn.Module) -> None:
+        """Keep the weights of an epoch if it is not worse than the kept one."""
+        if (accuracy, -loss) >= (self.accuracy, -self.loss):
+            self.epoch, self.accuracy, self.loss = epoch, accuracy, loss
+            self.state = copy.deepcopy(model.state_dict())
+
+
+def run_epochs(
+    model: nn.Module,
+    optimiser: ScheduledOptimiser,
+    n_epochs: int,
+    train_epoch: Callable[[int], float],
+    validate: Callable[[], tuple[float, float]],
+    on_epoch: Callable[[Epoch], None] | None,
+) -> tuple[BestEpoch, tuple[Epoch, ...]]:
+    """Train a network, and load the weights of its best epoch into it.
+
+    Parameters
+    ----------
+    train_epoch : callable
+        ``train_epoch(epoch)``: all steps of an epoch, from 1; returns the mean loss.
+    validate : callable
+        Returns accuracy and mean loss on validation rows.
+    on_epoch : callable, optional
+        Called after each epoch.
+
+    Raises
+    ------
+    TrainingError
+        The mean loss of an epoch is not finite.
+    """
+    best, history = BestEpoch(), []
+    for epoch in range(1, n_epochs + 1):
+        start = time.perf_counter()
+        model.train()
+        train_loss = train_epoch(epoch)
+        if not math.isfinite(train_loss):
+            raise TrainingError(
+                f"the loss became {train_loss} in epoch {epoch} of {n_epochs}: lower "
+                f"training.learning_rate (now {optimiser.peak:g})"
+            )
+        accuracy, loss = validate()
+        best.update(epoch, accuracy, loss, model)
+        seconds = time.perf_counter() - start
+        history.append(Epoch(epoch, optimiser.learning_rate, train_loss, accuracy, seconds))
+        if on_epoch is not None:
+            on_epoch(history[-1])
+    assert best.state is not None  # there was an epoch
+    model.load_state_dict(best.state)
+    model.eval()
+    return best, tuple(history)

@@ -1,0 +1,41 @@
+"""The report of a trained network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hpcembed.networks.training.classifier import Classifier
+from hpcembed.networks.training.epochs import Epoch
+
+__all__ = ["ClassifierReport", "InputName", "TrainedClassifier"]
+
+InputName = Literal["full", "embedded"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierReport:
+    """Figures of one training.
+
+    `train_seconds` counts preparation of the rows, all epochs and their validation; not the test.
+    `best_epoch` is the epoch (from 1) whose weights were kept.
+    """
+
+    input: InputName
+    hidden: tuple[int, ...]
+    parameters: int
+    train_seconds: float
+    validation_accuracy: float
+    test_accuracy: float
+    best_epoch: int
+    history: tuple[Epoch, ...]
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedClassifier:
+    """A network in evaluation mode, in main memory, and its report."""
+
+    model: Classifier
+    report: ClassifierReport

@@ -1,0 +1,83 @@
+"""Exit status of a command that all ranks run, whatever error ends it.
+
+An :class:`~hpcembed.runtime.errors.HpcembedError` that all ranks have is printed once and ends all
+of them with its exit status; any other error ends the whole job at once, with the traceback of its
+rank.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+from mpi4py import MPI
+
+from hpcembed.runtime.errors import HpcembedError
+
+__all__ = ["exit_status"]
+
+#: Seconds that a rank with an error waits for the other ranks to report the same one.
+_PATIENCE = 5.0
+
+#: Exit status after Ctrl-C, as in shells.
+_INTERRUPTED = 130
+
+
+def exit_status(comm: MPI.Comm, command: Callable[[], int]) -> int:
+    """Run a command on all ranks and return its exit status; abort the job after a defect.
+
+    Collective.
+
+    Parameters
+    ----------
+    command : callable
+        Returns the exit status of a success.
+
+    Returns
+    -------
+    int
+        The same on all ranks.
+
+    Examples
+    --------
+    >>> exit_status(MPI.COMM_SELF, lambda: 0)
+    0
+    """
+    try:
+        return command()
+    except HpcembedError as error:
+        return _end_together(comm, error)
+    except SystemExit as request:
+        return request.code if isinstance(request.code, int) else 2
+    except KeyboardInterrupt:
+        if comm.size > 1:  # the signal may not have reached all ranks
+            _abort(comm, "hpcembed: interrupted" if comm.rank == 0 else "", _INTERRUPTED)
+        else:
+            print("hpcembed: interrupted", file=sys.stderr, flush=True)
+        return _INTERRUPTED
+    except BaseException:  # whatever it is, the other ranks must not wait for this one
+        _abort(comm, f"[rank {comm.rank}/{comm.size}] {traceback.format_exc()}", 1)
+        return 1
+
+
+def _end_together(comm: MPI.Comm, error: HpcembedError) -> int:
+    """Print an error once if all ranks have it; abort the job if this rank alone has it."""
+    everybody = comm.Ibarrier()
+    deadline = time.monotonic() + _PATIENCE
+    while not everybody.Test():
+        if time.monotonic() > deadline:
+            _abort(comm, f"hpcembed: error: [rank {comm.rank}] {error}", error.exit_status)
+        time.sleep(0.01)
+    if comm.rank == 0:
+        sys.stdout.flush()
+        print(f"hpcembed: error: {error}", file=sys.stderr, flush=True)
+    return error.exit_status
+
+
+def _abort(comm: MPI.Comm, message: str, status: int) -> None:
+    sys.stdout.flush()
+    if message:
+        print(message, file=sys.stderr, flush=True)
+    comm.Abort(status)
