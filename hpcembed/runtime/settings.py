@@ -84,7 +84,7 @@ def build(kind: type[Section], table: Mapping[str, Any], source: str) -> Section
         ...
     hpcembed.runtime.errors.ConfigError: job.toml: unknown key maxit; did you mean max_it?
     """
-    return typing.cast(Section, _convert(kind, table, source, ""))
+    return typing.cast(Section, _convert(kind, table, source, "", kind))
 
 
 def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -165,8 +165,8 @@ def to_toml(settings: msgspec.Struct) -> str:
     return "\n".join(lines)
 
 
-def _convert(expected: Any, value: Any, source: str, name: str) -> Any:
-    """Convert the value of the key `name`; an empty name is the whole table."""
+def _convert(expected: Any, value: Any, source: str, name: str, root: type) -> Any:
+    """Convert the value of the key `name`; an empty name is the whole table, of type `root`."""
     where = f"{source}: {name}"
     if _is_struct(expected):
         if not isinstance(value, Mapping):
@@ -174,18 +174,18 @@ def _convert(expected: Any, value: Any, source: str, name: str) -> Any:
         fields, prefix = _fields(expected), f"{name}." if name else ""
         for key in value:
             if key not in fields:
-                raise ConfigError(f"{source}: unknown key {prefix}{key}{_nearest(key, fields)}")
-        values = {
-            key: _convert(fields[key], item, source, prefix + key) for key, item in value.items()
-        }
-        return expected(**values)
+                hint = _nearest(key, fields, root)
+                raise ConfigError(f"{source}: unknown key {prefix}{key}{hint}")
+        return expected(
+            **{k: _convert(fields[k], item, source, prefix + k, root) for k, item in value.items()}
+        )
     if typing.get_origin(expected) is tuple:
         element = typing.get_args(expected)[0]
         is_number = _is_number(value) and _split(element)[0] in (int, float)
         items = [value] if isinstance(value, str) or is_number else value
         if not isinstance(items, list | tuple):
             raise ConfigError(f"{where}: expected a list, got {value!r}")
-        return tuple(_convert(element, item, source, name) for item in items)
+        return tuple(_convert(element, item, source, name, root) for item in items)
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where} must be a finite number")
     try:
@@ -202,9 +202,12 @@ def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {one.name: one.type for one in msgspec.structs.fields(kind)}
 
 
-def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    """Return the advice for a key that is not known."""
+def _nearest(key: str, known: Mapping[str, Any], root: type) -> str:
+    """Return the hint for an unknown key: a similar one, or the same one of another section."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    for section, kind in _fields(root).items():
+        if _is_struct(kind) and key in _fields(kind):
+            close.append(f"{section}.{key}")
     return f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(known)}"
 
 

@@ -1,8 +1,11 @@
 """Job files: what is read, what is refused and how it is said."""
 
 import pytest
+from mpi4py import MPI
 
+from hpcembed.jobs.compress.command import Request
 from hpcembed.jobs.configuration import JobConfig, load_job
+from hpcembed.jobs.job import prepare
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.settings import to_toml
 
@@ -53,6 +56,8 @@ def test_resolved_job_reads_back_the_same(job_file):
         ("[classifer]\n", "unknown key classifer; did you mean classifier?"),
         ("[study]\n", "unknown key study: it is one of study files, which hpcembed study takes"),
         ("[training]\nepoch = 3", "unknown key training.epoch; did you mean epochs?"),
+        ("[classifier]\nepochs = 3", "classifier.epochs; did you mean training.epochs?"),
+        ("[training]\nn_components = 3", "did you mean embedding.n_components?"),
         ("zzz = 1", "unknown key zzz; known keys: data, embedding"),
         ("data = 3", "data is a section"),
         ("[data]\nformat = 'cvs'", "'cvs' is not one of .*did you mean csv"),
@@ -106,3 +111,32 @@ def test_override_that_is_none(job_file, override):
 def test_missing_job_file(tmp_path):
     with pytest.raises(ConfigError, match="give the path of a job file"):
         load_job(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.keep='last'",
+        "training.patience=3",
+        "training.initial='glorot'",
+        "training.centred=false",
+    ],
+)
+def test_keys_of_the_recipe_that_a_run_does_not_obey(job_file, override):
+    path, key = job_file(""), override.partition("=")[0]
+    assert load_job(path, [override])
+    with pytest.raises(ConfigError, match=f"job.toml: {key} has no effect in hpcembed run"):
+        prepare(path, [override], None, None, MPI.COMM_SELF)
+
+
+def test_the_key_of_the_recipe_that_compress_does_not_obey(job_file):
+    path = job_file("[training]\npatience = 3\n")
+    assert Request(path, 1.0).job().training.patience == 3
+    with pytest.raises(ConfigError, match=r"training.centred has no effect in hpcembed compress"):
+        Request(path, 1.0, overrides=("training.centred=false",)).job()
+
+
+def test_a_single_value_is_a_list_of_one(job_file):
+    job = load_job(job_file("[training]\ndropout = 0.5\n[solver]\nnested = 30\n"))
+    assert job.training.dropout == (0.5,)
+    assert job.solver.nested == (30,)

@@ -17,7 +17,7 @@ from hpcembed.networks.training.optimiser import learning_rate_at
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.samples import Samples
 from hpcembed.networks.training.validation_split import stratified_holdout
-from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.errors import ConfigError, InputError
 
 FAST = Recipe(epochs=8, batch_size=32, learning_rate=1e-2)
 
@@ -109,6 +109,20 @@ def test_inputs_of_the_caller_are_never_changed(scaling, name, dtype):
 def test_recipes_learn(schedule, regular):
     config = replace(FAST, schedule=schedule, **regular)
     assert train(config).report.test_accuracy > 0.9
+
+
+def test_keys_for_batches_are_refused():
+    with pytest.raises(ConfigError, match=r"training\.patience has no effect in train_classifier"):
+        train(replace(FAST, patience=3))
+
+
+def test_dropout_and_rate_follow_the_layers():
+    recipe = replace(FAST, epochs=1, dropout=(0.0, 0.5), learning_rate=0.0, schedule="constant")
+    trained = train(recipe, hidden=(16, 256))
+    assert [type(layer).__name__ for layer in trained.model.layers].count("Dropout") == 1
+    assert trained.report.history[0].learning_rate == pytest.approx(0.005)
+    with pytest.raises(ConfigError, match="2 numbers for 1 hidden layers"):
+        train(recipe, hidden=(16,))
 
 
 def test_loss_that_explodes_is_one_line():
