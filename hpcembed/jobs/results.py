@@ -262,8 +262,8 @@ def _write_networks(
 
     for one in trained:
         widths = "-".join(map(str, one.report.hidden))
-        with folder.new_file(f"classifier-{one.report.input}-{widths}.safetensors") as path:
-            save_classifier(path, one, class_names=dataset.train.class_names)
+        path = folder.path / f"classifier-{one.report.input}-{widths}.safetensors"
+        save_classifier(path, one, class_names=dataset.train.class_names)
 
 
 def _write_model(folder: RunFolder, trained: Sequence[TrainedClassifier]) -> None:

@@ -7,7 +7,6 @@ the inputs (``shift``, ``scale``); the description has the metadata key ``hpcemb
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import nn
 from hpcembed.networks.training.classifier import Classifier, build_mlp
 from hpcembed.networks.training.report import TrainedClassifier
 from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.output import write_whole
 
 __all__ = ["SavedClassifier", "load_classifier", "save_classifier"]
 
@@ -57,6 +57,11 @@ def save_classifier(
         Name of each class; empty where there are none.
     extra : mapping of str to str
         More metadata of the network (the name of a run, a version).
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
     """
     model = trained.model
     linear = [layer for layer in model.layers if isinstance(layer, nn.Linear)]
@@ -74,13 +79,7 @@ def save_classifier(
         "extra": dict(extra or {}),
     }
     tensors = {name: tensor.contiguous() for name, tensor in _named_tensors(model).items()}
-    content = safetensors.torch.save(tensors, {"hpcembed": json.dumps(description)})
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, safetensors.torch.save(tensors, {"hpcembed": json.dumps(description)}))
 
 
 def _named_tensors(model: Classifier) -> dict[str, torch.Tensor]:
