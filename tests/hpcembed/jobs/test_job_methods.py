@@ -280,7 +280,7 @@ def rows_of(out):
 
 def test_a_study_takes_over_what_does_not_depend_on_the_embedding(comm, folder, monkeypatch):
     said, solved = [], []
-    monkeypatch.setattr("hpcembed.jobs.study.run.say", lambda _job, line: said.append(line))
+    monkeypatch.setattr("hpcembed.jobs.job.Job.log", lambda _job, line: said.append(line))
     make = methods.make_embedding
 
     def counted(*given, **more):
