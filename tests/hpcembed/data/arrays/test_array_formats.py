@@ -300,6 +300,14 @@ def test_npz_text_labels_and_other_names(tmp_path, comm):
     np.testing.assert_array_equal(np.array(data.train.class_names)[data.train.labels.codes], words)
 
 
+def test_files_of_one_table_have_the_same_columns(tmp_path, comm):
+    rows, labels = rows_and_labels()
+    np.savez(tmp_path / "a.npz", x=rows, y=labels)
+    np.savez(tmp_path / "b.npz", x=rows[:, :3], y=labels)
+    job = DataSettings(train=("a.npz", "b.npz"))
+    refused(job, tmp_path, comm, "b.npz:x", "3 features of type float32", "which has 5")
+
+
 def test_npz_lacks_the_array(tmp_path, comm):
     rows, labels = rows_and_labels()
     np.savez(tmp_path / "a.npz", data=rows, y=labels)
