@@ -13,9 +13,9 @@ from unittest import mock
 from mpi4py import MPI
 
 import miramns
-from miramns import planning
 from miramns.bench.harness.tables import markdown_row, markdown_table
 from miramns.bench.problems.random_graphs import random_graph
+from miramns.iteration import subspace_size
 
 RATIOS = (2.5, 4, 6, 8)
 SHARES = (0.15, 1 / 3, 1 / 2)
@@ -31,11 +31,12 @@ def main() -> None:
     arguments = parser.parse_args()
     A = random_graph(MPI.COMM_WORLD, arguments.nodes, arguments.degree, seed=0)
     k = arguments.k
-    settings = {
-        "which": arguments.which, "hermitian": True, "tol": arguments.tol,
-        "multiplicity_check": "never",
-    }  # fmt: skip
-    free = miramns.solve(A, k, nested_sizes=range(2 * k, 150 * k, k // 2), **settings)
+    settings = {"which": arguments.which, "hermitian": True, "tol": arguments.tol}
+
+    def options(sizes: range) -> miramns.Options:
+        return miramns.Options(nested_sizes=sizes, multiplicity_check="never")
+
+    free = miramns.solve(A, k, options=options(range(2 * k, 150 * k, k // 2)), **settings)
     if not free.converged or free.n_restarts:
         raise SystemExit("the run without restarts did not converge: nothing to compare with")
     print(f"no restart: {free.n_matvec} products")
@@ -44,12 +45,12 @@ def main() -> None:
         m = int(ratio * k)
         for share in SHARES:
             with mock.patch.object(
-                planning,
+                subspace_size,
                 "kept_size",
                 lambda wanted, size, s=share: wanted + int(s * (size - wanted)),
             ):
                 result = miramns.solve(
-                    A, k, nested_sizes=range(k + 2, m + 1), max_it=5000, **settings
+                    A, k, max_it=5000, options=options(range(k + 2, m + 1)), **settings
                 )
             same = result.converged and abs(result.eigenvalues - free.eigenvalues).max() < 1e-6
             cost = (result.n_matvec, f"{result.n_matvec / free.n_matvec:.2f}")

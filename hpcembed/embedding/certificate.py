@@ -72,7 +72,7 @@ class Certificate:
                 f"eigenpairs {listed} are not the dominant ones: {self.reference_.solver} has "
                 "larger eigenvalues there; raise solver.ncv or try another solver.seed"
             )
-        missed = [i + 1 for i in result.missed]
+        missed = [i + 1 for i in result.unconverged]
         missed += range(len(result.eigenvalues) + 1, self.n_requested_ + 1)
         remedy = result.reason.remedy
         return f"eigenpairs {_listed(missed)} missed the tolerance {self._tol:g}: {remedy}"

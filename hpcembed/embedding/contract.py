@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding.reference import Comparison
-from miramns import Check, EigenResult
+from miramns import EigenResult, IterationRecord
 
 __all__ = ["Embedding", "LinearMap", "Machine", "OnCheck", "Plan", "Shape", "Spectrum"]
 
 Vector = NDArray[np.float64]
-OnCheck = Callable[[Check], None]
+OnCheck = Callable[[IterationRecord], None]
 
 
 @dataclass(frozen=True, slots=True)

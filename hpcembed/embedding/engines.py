@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mpi4py import MPI
@@ -220,25 +220,39 @@ class _Search:
             variant=solver.variant,
         )
 
-    def _miramns(self, mat: PETSc.Mat, *, tol: float = 0.0, **settings: Any) -> EigenResult:
+    def _miramns(
+        self,
+        mat: PETSc.Mat,
+        *,
+        tol: float = 0.0,
+        variant: Literal["default", "published", "block"] = "default",
+        ncv: int | None = None,
+        start: NDArray[np.float64] | None = None,
+        **options: Any,
+    ) -> EigenResult:
         request, solver = self.request, self.request.solver
         memory = request.memory_bytes
-        if settings.get("variant") == "block":
+        if variant == "block":
             # blocks hold multiple eigenvalues, and a search goes by single vectors
-            settings["multiplicity_check"] = "never"
-        published = settings.get("variant") == "published"
+            options["multiplicity_check"] = "never"
+        published = variant == "published"
         return miramns.solve(
             mat,
             request.k,
             which="LA",
             hermitian=True,
             tol=tol or request.tol,
-            criterion="relative" if published else solver.criterion,
             max_it=solver.max_it,
+            ncv=ncv,
+            variant=variant,
             seed=request.seed,
-            memory_bytes=memory // 2 if memory else None,
-            on_check=solver.on_check,
-            **settings,
+            start=start,
+            monitor=solver.on_check,
+            options=miramns.Options(
+                criterion="relative" if published else solver.criterion,
+                memory_bytes=memory // 2 if memory else None,
+                **options,
+            ),
         )
 
     def block(self) -> tuple[EigenResult, PETSc.Mat]:

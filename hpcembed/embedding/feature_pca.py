@@ -172,8 +172,10 @@ class FeaturePCA(KernelEmbedding):
                 else:
                     result = miramns.solve(
                         mat, k, which="LA", hermitian=True, seed=seed, variant=settings.variant,
-                        nested_sizes=settings.nested or None, on_check=settings.on_check,
-                        **asked, **limits,
+                        tol=tol, monitor=settings.on_check, **limits,
+                        options=miramns.Options(
+                            criterion=settings.criterion, nested_sizes=settings.nested or None
+                        ),
                     )  # fmt: skip
             if settings.reference:
                 reference = krylov_schur(mat, k, tol=tol, seed=seed)

@@ -151,13 +151,12 @@ def _solve(mat: Any, settings: InformationSettings) -> EigenResult:
         which="LM",
         hermitian=True,
         tol=settings.tol,
-        criterion=solver.criterion,
         variant=solver.variant,
         max_it=solver.max_it,
         ncv=solver.ncv or None,
-        nested_sizes=solver.nested or None,
         seed=settings.seed,
-        on_check=solver.on_check,
+        monitor=solver.on_check,
+        options=miramns.Options(criterion=solver.criterion, nested_sizes=solver.nested or None),
     )
 
 

@@ -15,13 +15,13 @@ __all__ = ["joined", "part", "scaled"]
 
 def part(result: EigenResult, kept: slice) -> EigenResult:
     """Some pairs of an answer. Not collective."""
-    residuals, bounds = result.residual_norms[kept], result.bounds[kept]
+    residuals, bounds = result.residual_norms[kept], result.residual_tolerances[kept]
     return replace(
         result,
         eigenvalues=result.eigenvalues[kept],
         eigenvectors=result.eigenvectors[:, kept],
         residual_norms=residuals,
-        bounds=bounds,
+        residual_tolerances=bounds,
         error_bounds=result.error_bounds[kept],
         n_converged=int(np.sum(residuals <= bounds)),
     )
@@ -29,7 +29,13 @@ def part(result: EigenResult, kept: slice) -> EigenResult:
 
 def scaled(result: EigenResult, largest: float) -> EigenResult:
     """The answer for the operator over `largest`. Not collective."""
-    names = ("eigenvalues", "residual_norms", "bounds", "error_bounds")
+    names = (
+        "eigenvalues",
+        "residual_norms",
+        "residual_tolerances",
+        "error_bounds",
+        "operator_norm",
+    )
     return replace(result, **{name: getattr(result, name) / largest for name in names})
 
 
@@ -53,7 +59,7 @@ def joined(first: EigenResult, second: EigenResult, *, same_rows: bool) -> Eigen
         eigenvalues=both("eigenvalues"),
         eigenvectors=vectors,
         residual_norms=both("residual_norms"),
-        bounds=both("bounds"),
+        residual_tolerances=both("residual_tolerances"),
         error_bounds=both("error_bounds"),
         orthogonality=max(first.orthogonality, second.orthogonality),
         n_converged=first.n_converged + second.n_converged,

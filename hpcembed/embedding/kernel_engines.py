@@ -164,13 +164,15 @@ class _Search:
             return found, judge
         return self.refined(mat, found), judge
 
-    def solve(self, mat: PETSc.Mat, **settings: Any) -> EigenResult:
+    def solve(
+        self, mat: PETSc.Mat, *, start: NDArray[np.float64] | None = None, **options: Any
+    ) -> EigenResult:
         request, solver, width = self.request, self.request.solver, self.plan.width
-        tol = max(request.tol, SINGLE_TOLERANCE) if "exact" in settings else request.tol
-        settings = {
+        tol = max(request.tol, SINGLE_TOLERANCE) if "exact" in options else request.tol
+        options = {
             "block_size": width,
             "nested_sizes": kernel_sizes(request.k, width, self.X.n_rows),
-            **settings,
+            **options,
         }
         return miramns.solve(
             mat,
@@ -178,15 +180,18 @@ class _Search:
             which="LA",
             hermitian=True,
             tol=tol,
-            criterion=solver.criterion,
             max_it=solver.max_it,
             seed=request.seed,
-            memory_bytes=request.memory_bytes,
+            start=start,
             variant="block",
-            # blocks hold multiple eigenvalues, and a search goes by single vectors
-            multiplicity_check="never",
-            on_check=solver.on_check,
-            **settings,
+            monitor=solver.on_check,
+            options=miramns.Options(
+                criterion=solver.criterion,
+                memory_bytes=request.memory_bytes,
+                # blocks hold multiple eigenvalues, and a search goes by single vectors
+                multiplicity_check="never",
+                **options,
+            ),
         )
 
     def singly(self, mat: PETSc.Mat) -> EigenResult:
@@ -202,14 +207,16 @@ class _Search:
             which="LA",
             hermitian=True,
             tol=request.tol,
-            criterion="relative" if published else solver.criterion,
             max_it=solver.max_it,
             ncv=solver.ncv or None,
-            nested_sizes=solver.nested or None,
             variant=solver.variant,
             seed=request.seed,
-            memory_bytes=request.memory_bytes,
-            on_check=solver.on_check,
+            monitor=solver.on_check,
+            options=miramns.Options(
+                criterion="relative" if published else solver.criterion,
+                nested_sizes=solver.nested or None,
+                memory_bytes=request.memory_bytes,
+            ),
         )
 
     def refined(self, mat: PETSc.Mat, found: EigenResult) -> EigenResult:

@@ -63,8 +63,12 @@ def compare(comm: MPI.Comm, ours: EigenResult, reference: EigenResult, tol: floa
     floor = float(np.finfo(float).eps) * max(largest, 1e-290)
     scale = np.maximum(theirs, floor)
     # Bounds hold the rounding of the operator, below which zero eigenvalues differ freely.
-    doubt = max(100 * tol, _AGREEMENT) * scale + ours.bounds[:n] + reference.bounds[:n]
-    certified = reference.residual_norms[:n] <= reference.bounds[:n]
+    doubt = (
+        max(100 * tol, _AGREEMENT) * scale
+        + ours.residual_tolerances[:n]
+        + reference.residual_tolerances[:n]
+    )
+    certified = reference.residual_norms[:n] <= reference.residual_tolerances[:n]
     exceeded = np.flatnonzero(certified & (theirs - mine > doubt))
     return Comparison(
         n,

@@ -14,7 +14,7 @@ from petsc4py import PETSc
 
 import miramns
 from hpcembed.runtime.errors import ConfigError, InputError
-from miramns import Check, EigenResult
+from miramns import EigenResult, IterationRecord
 
 __all__ = [
     "SolverSettings",
@@ -68,7 +68,7 @@ class SolverSettings:
     nested: tuple[int, ...] = ()
     reference: bool = False
     on_no_convergence: Literal["raise", "keep"] = "raise"
-    on_check: Callable[[Check], None] | None = None
+    on_check: Callable[[IterationRecord], None] | None = None
 
     def check(self) -> None:
         """Refuse what is no setting.

@@ -296,7 +296,7 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
             eigenvalues=np.full(vectors.shape[1], theta),
             eigenvectors=vectors,
             residual_norms=operator.plain_residual_norms(np.full(vectors.shape[1], theta), vectors),
-            bounds=np.full(vectors.shape[1], self._tolerance * theta),
+            residual_tolerances=np.full(vectors.shape[1], self._tolerance * theta),
             error_bounds=np.full(vectors.shape[1], known.error_bounds[0]),
             n_converged=vectors.shape[1],
             solver="components of the graph",
@@ -336,14 +336,18 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
                 which=self.which,
                 hermitian=True,
                 tol=tol,
-                criterion="relative" if settings.variant == "published" else settings.criterion,
                 max_it=settings.max_it,
                 ncv=settings.ncv or None,
-                nested_sizes=settings.nested or None,
                 variant=settings.variant,
                 seed=seed,
-                deflation=known,
-                on_check=settings.on_check,
+                monitor=settings.on_check,
+                options=miramns.Options(
+                    criterion=(
+                        "relative" if settings.variant == "published" else settings.criterion
+                    ),
+                    nested_sizes=settings.nested or None,
+                    deflation=known,
+                ),
             )
 
     def _keep(
@@ -437,7 +441,7 @@ class SpectralEmbedding(BaseEstimator):  # type: ignore[misc]
     def failure_text(self) -> str:
         """Which eigenpairs missed their tolerance, and what to do. Not collective."""
         result = self.result_
-        missed = ", ".join(str(i + 1) for i in result.missed[:10]) or "the last"
+        missed = ", ".join(str(i + 1) for i in result.unconverged[:10]) or "the last"
         return f"eigenpairs {missed} missed the tolerance: {result.reason.remedy}"
 
     def __getstate__(self) -> dict[str, Any]:

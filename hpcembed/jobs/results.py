@@ -193,7 +193,7 @@ def _write_eigenvalues(folder: RunFolder, embedding: Embedding) -> None:
             "eigenvalue": spectrum.values,
             **share,
             "residual_norm": result.residual_norms,
-            "residual_bound": result.bounds,
+            "residual_bound": result.residual_tolerances,
             "eigenvalue_error_bound": result.error_bounds,
         },
     )
@@ -326,7 +326,7 @@ def _text(
         certification_line(
             embedding.spectrum_.values,
             result.residual_norms,
-            result.bounds,
+            result.residual_tolerances,
             result.orthogonality,
             n_requested=embedding.n_requested_,
             reference_solver="" if reference is None else reference.solver,

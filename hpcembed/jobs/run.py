@@ -34,7 +34,7 @@ from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.logging import Progress, show
 from hpcembed.runtime.memory import check_fits, peak_bytes
 from hpcembed.runtime.ranks import agreement, idle_while_root
-from miramns import Check
+from miramns import IterationRecord
 
 __all__ = ["fit", "plan", "read", "run_job"]
 
@@ -219,7 +219,7 @@ def fit(job: Job, train: DataMatrix) -> Embedding:
     k = job.config.embedding.n_components
     with Progress(f"eigenvectors, k = {k}", enabled=job.comm.rank == 0) as progress:
 
-        def on_check(check: Check) -> None:
+        def on_check(check: IterationRecord) -> None:
             note = f"products, {check.n_converged} of {k} converged, {check.measure:.1e}"
             progress.update(check.n_matvec, note)
 

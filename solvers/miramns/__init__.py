@@ -1,28 +1,39 @@
-"""MIRAMns: dominant eigenpairs by Arnoldi with nested subspaces, on PETSc, with a certificate.
+"""MIRAMns: dominant eigenpairs by Arnoldi with nested subspaces, on PETSc, with true residuals.
 
+Examples
+--------
 >>> import miramns
->>> result = miramns.solve(A, k=10, hermitian=True)      # A is a PETSc Mat   # doctest: +SKIP
->>> result.converged, result.residual_norms.max()                            # doctest: +SKIP
+>>> from petsc4py import PETSc
+>>> A = PETSc.Mat().createAIJ((50, 50), nnz=1, comm=PETSc.COMM_SELF)
+>>> for i in range(50):
+...     A[i, i] = i + 1.0
+>>> A.assemble()
+>>> result = miramns.solve(A, k=10, hermitian=True)
+>>> result.converged, result.n_converged
+(True, 10)
 """
 
-from miramns.certified import certify
-from miramns.convergence import MiramnsError, OperatorError, Reason
-from miramns.eps import MIRAMns
-from miramns.interop import slepc
-from miramns.method import solve
-from miramns.nested import largest_size
-from miramns.result import Check, EigenResult
-from miramns.scipy_like import NoConvergence, eigs, eigsh
-from miramns.start import seeded_normal
+from miramns.certify import certify
+from miramns.errors import MiramnsError, OperatorError
+from miramns.interfaces.eps import MIRAMns
+from miramns.interfaces.scipy import NoConvergence, eigs, eigsh
+from miramns.interfaces.slepc import slepc
+from miramns.iteration.subspace_size import largest_size
+from miramns.problem import Options
+from miramns.random_vectors import seeded_normal
+from miramns.result import ConvergedReason, EigenResult, IterationRecord
+from miramns.solve import solve
 
 __all__ = [
-    "Check",
+    "ConvergedReason",
     "EigenResult",
+    "IterationRecord",
     "MIRAMns",
     "MiramnsError",
     "NoConvergence",
     "OperatorError",
-    "Reason",
+    "Options",
+    "__version__",
     "certify",
     "eigs",
     "eigsh",
@@ -31,3 +42,5 @@ __all__ = [
     "slepc",
     "solve",
 ]
+
+__version__ = "0.1.0"

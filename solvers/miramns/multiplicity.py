@@ -1,21 +1,21 @@
-"""Searching for wanted eigenvalues that an answer lacks.
+"""Search for wanted eigenvalues that are missing from an answer.
 
 A Krylov space holds one vector of each eigenspace. Further copies of a multiple eigenvalue enter by
-rounding only, late or, where a run ends as soon as the wanted pairs pass, never; and a start vector
-may be short of a wanted direction. Either way the answer looks converged and is wrong.
+rounding alone: late or, if the iteration ends as soon as the wanted pairs converge, never. A start
+vector may also lack a wanted direction. In both cases the answer converges and is wrong.
 
-So the complement of what was found is searched from a random vector. A Ritz value there never
-exceeds the largest eigenvalue of the complement: one that would belong to the answer proves that a
-pair is missing. It is then computed, the answer is completed, and the search begins again. It ends
-when the leading Ritz pair of the complement has converged far enough to be told from a wanted one.
-Before that happens the answer stays, and is said not to be checked.
+So the complement of the answer is searched from a random vector. A Ritz value there never exceeds
+the largest eigenvalue of the complement: a Ritz value that belongs to the answer proves that a pair
+is missing. The missing pair is computed, the answer is completed, and the search starts again. It
+ends when the leading Ritz pair of the complement has converged far enough to be distinguished from
+a wanted one. If it ends before, for lack of products, the answer is reported as unchecked.
 
-The complement is random-started, so a copy has a component of usual size in it, and its Ritz value
-rises as fast as any other of that place in the spectrum. On its way up the leading Ritz value
-passes those of lesser eigenvalues, and is told from them by its residual: with the weight w of the
-copy in its vector, that is sqrt(w) times their distance. "Told" therefore means a residual far
-below the distance to the answer; what is left is the chance that a random vector has so small a
-component in the copy, which is about that ratio.
+The start vector of the search is random, so a copy has a component of usual size in it, and its
+Ritz value rises as fast as any other. On its way the leading Ritz value passes those of lesser
+eigenvalues, and its residual distinguishes it from them: with the weight w of the copy in its
+vector, the residual is sqrt(w) times their distance. Distinguished therefore means a residual far
+below the distance to the answer; what remains is the probability that a random vector has so small
+a component in the copy, which is about that ratio.
 """
 
 from __future__ import annotations
@@ -26,93 +26,96 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from miramns import nested
-from miramns.arnoldi import Settled, apply_columns
-from miramns.certificate import (
-    orthogonality,
-    orthonormalize,
-    rayleigh_ritz,
-    residual_norms,
+from miramns.factorization.orthogonalize import orthogonality, orthonormalize
+from miramns.iteration.default import (
+    default_iteration,
+    new_factorization,
+    project,
+    restart_thick,
 )
-from miramns.convergence import ROUNDING, Reason
-from miramns.newcomer import displaces
+from miramns.iteration.subspace_size import checkpoints, kept_size, largest_size
+from miramns.norms import EPSILON, ROUNDING
 from miramns.problem import Problem
-from miramns.projected import RitzPairs, on_root, ritz_pairs, ties_at
-from miramns.restart import kept_size, thick_restart
-from miramns.run import Run, factorization, find
-from miramns.start import seeded_normal
+from miramns.products import apply_columns
+from miramns.projected import RitzPairs
+from miramns.random_vectors import seeded_normal
+from miramns.residuals import rayleigh_ritz, residual_norms, residual_tolerances
+from miramns.result import ConvergedReason, EigenResult
+from miramns.selection import displaces, ties_at
 
-__all__ = ["Completeness", "complete"]
+__all__ = ["complete"]
 
-#: Products that "auto" spends at most: this share of those of the run, or so many if more (on long
-#: vectors, where they cost).
+#: Products of "auto": this share of those of the iteration, or this number if that is more (on long
+#: vectors, where products take time, the second number).
 _AUTO_SHARE = 0.25
 _AUTO_LEAST, _AUTO_LEAST_LONG = 80, 30
 
 #: Residual of the leading Ritz pair of the complement, relative to the distance of its value from
-#: one that belongs to the answer, with which it is taken for what it seems.
-_TOLD = 1e-5
+#: the answer, with which it is distinguished from a wanted pair.
+_DISTINGUISHED = 1e-5
 
-#: Columns that a search makes before it may end with nothing found.
+#: Columns of a search before it may end.
 _LEAST_COLUMNS = 6
 
 #: Columns after which a search restarts.
 _SEARCH_COLUMNS = 120
 
-#: First of the streams of random numbers that the searches start from.
+#: First stream of random numbers for the start vectors of searches.
 _STREAM = 2**40
+
+_Verdict = Literal["clear", "missing", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Completeness:
-    """What the search said.
+class _Search:
+    """Outcome of one search: the verdict, whether a value ties with the last one, its products."""
 
-    Attributes
-    ----------
-    checked : bool
-        Whether the complement was found to hold nothing that belongs to the answer.
-    n_found : int
-        Pairs that were fetched because one was missing.
-    n_matvec : int
-        Products of the search.
-    """
-
-    checked: bool
-    n_found: int
+    verdict: _Verdict
+    ties: bool
     n_matvec: int
 
 
-def complete(
-    problem: Problem, run: Run, effort: Literal["auto", "always", "never"]
-) -> Completeness:
-    """Search, and complete the answer of `run` in place. Collective."""
-    searchable = problem.hermitian and problem.variant != "published" and problem.inner is None
-    # what an approximation's complement holds says nothing to the last digit
-    searchable = searchable and problem.exact is None
-    if effort == "never" or not searchable or run.reason != Reason.CONVERGED_TOL:
-        return Completeness(False, 0, 0)
+def complete(problem: Problem, result: EigenResult) -> EigenResult:
+    """Search the complement of the answer, and return the completed answer. Collective."""
+    effort = problem.options.multiplicity_check
+    searchable = problem.hermitian and problem.variant != "published"
+    # the complement under an approximate operator is not the one of the exact operator
+    searchable = searchable and problem.options.inner is None and problem.options.exact is None
+    if effort == "never" or not searchable or not result.converged:
+        return result
     budget = None
     if effort == "auto":
-        least = _AUTO_LEAST_LONG if problem.partial else _AUTO_LEAST
-        budget = max(int(_AUTO_SHARE * run.n_matvec), least)
-    n_found = n_matvec = n_searches = 0
+        is_long = problem.orthogonalization == "partial"
+        least = _AUTO_LEAST_LONG if is_long else _AUTO_LEAST
+        budget = max(int(_AUTO_SHARE * result.n_matvec), least)
+    n_searches = n_found = 0
+    n_certificate_matvec = result.n_certificate_matvec
     n_locked = 0 if problem.locked is None else problem.locked.shape[1]
-    found = run.vectors
+    found = result.eigenvectors
     while True:
-        if found.shape[1] + n_locked >= problem.n:
-            return Completeness(True, n_found, n_matvec)
+        checked = found.shape[1] + n_locked >= problem.n
+        if checked:
+            break
         n_searches += 1
-        verdict, made = _search(problem, run, found, budget, n_searches)
-        n_matvec += made
-        if verdict != "missing":
-            return Completeness(verdict == "clear", n_found, n_matvec)
+        search = _search(problem, result, found, budget, n_searches)
+        n_certificate_matvec += search.n_matvec
+        if search.verdict != "missing":
+            checked = search.verdict == "clear"
+            result = replace(result, tie_at_cut=result.tie_at_cut or (checked and search.ties))
+            break
         if budget is not None:
-            # where there is one multiple eigenvalue, others are likely
-            budget = max(budget, run.n_matvec)
+            # one multiple eigenvalue makes others likely
+            budget = max(budget, result.n_matvec)
         before, several = found.shape[1], 2 ** (n_searches - 1)
-        found, made = _take_in(problem, run, found, several, n_searches)
-        n_matvec += made
+        result, found, n_matvec = _add_missing(problem, result, found, several, n_searches)
+        n_certificate_matvec += n_matvec
         n_found += found.shape[1] - before
+    return replace(
+        result,
+        multiplicity_checked=checked,
+        n_found_missing=n_found,
+        n_certificate_matvec=n_certificate_matvec,
+    )
 
 
 def _random_start(problem: Problem, number: int) -> NDArray[np.float64]:
@@ -120,120 +123,133 @@ def _random_start(problem: Problem, number: int) -> NDArray[np.float64]:
     return seeded_normal(problem.seed, first, last, stream=_STREAM + number)
 
 
-def _beyond(problem: Problem, run: Run, found: NDArray[np.float64], k: int) -> Problem:
-    """The problem of k more pairs in the complement of what was found."""
+def _complement(
+    problem: Problem, result: EigenResult, found: NDArray[np.float64], k: int
+) -> Problem:
+    """Return the problem of k more pairs, in the complement of the vectors found."""
     locked = found if problem.locked is None else np.hstack([problem.locked, found])
     dimension = problem.n - locked.shape[1]
     k = min(k, dimension)
-    beyond = replace(problem, k=k, locked=locked, variant="default", width=1, norm=run.norm)
+    complement = replace(
+        problem, k=k, locked=locked, variant="default", width=1, norm=result.operator_norm
+    )
     if not problem.sizes:
-        return replace(beyond, capacity=min(problem.capacity, dimension))
-    largest = nested.largest_size(k, dimension, dimension + 1)
-    sizes = nested.checkpoints(k, min(largest, dimension))
-    return replace(beyond, sizes=sizes, capacity=sizes[-1])
+        return replace(complement, capacity=min(problem.capacity, dimension))
+    largest = largest_size(k, dimension, dimension + 1)
+    sizes = checkpoints(k, min(largest, dimension))
+    return replace(complement, sizes=sizes, capacity=sizes[-1])
 
 
 def _search(
-    problem: Problem, run: Run, found: NDArray[np.float64], budget: int | None, number: int
-) -> tuple[Literal["clear", "missing", "unknown"], int]:
-    beyond = _beyond(problem, run, found, 1)
-    capacity = min(beyond.capacity, _SEARCH_COLUMNS)
-    start = _random_start(problem, number)
-    arnoldi = factorization(beyond, capacity, start)
+    problem: Problem,
+    result: EigenResult,
+    found: NDArray[np.float64],
+    budget: int | None,
+    number: int,
+) -> _Search:
+    """Search the complement of `found` with at most `budget` products. Collective."""
+    complement = _complement(problem, result, found, 1)
+    capacity = min(complement.capacity, _SEARCH_COLUMNS)
+    f = new_factorization(complement, capacity, _random_start(problem, number))
+    n_restarts = 0
     try:
         while True:
-            ahead = max(arnoldi.size + max(4, arnoldi.size // 8), _LEAST_COLUMNS)
+            ahead = max(f.size + max(4, f.size // 8), _LEAST_COLUMNS)
             if budget is not None:
-                ahead = min(ahead, arnoldi.size + budget - arnoldi.n_matvec)
-            arnoldi.expand(min(ahead, capacity))
-            ritz = _look(run, problem, arnoldi.leading(arnoldi.size))
-            verdict = _judge(problem, run, ritz)
-            if verdict == "clear":
-                run.tie_at_cut = run.tie_at_cut or _equals_the_last(problem, run, ritz)
-            if verdict != "unknown":
-                return verdict, arnoldi.n_matvec
-            if arnoldi.size == arnoldi.dimension:
-                return "clear", arnoldi.n_matvec
-            if budget is not None and arnoldi.n_matvec >= budget:
-                return "unknown", arnoldi.n_matvec
-            if arnoldi.size >= capacity:
-                settled = arnoldi.settle()
-                keep = kept_size(1, settled.size)
-                ritz = _look(run, problem, settled)
-                arnoldi.compress(*_thick(run, problem, settled, ritz, keep))
+                ahead = min(ahead, f.size + budget - f.n_matvec)
+            f.extend(min(ahead, capacity))
+            ritz = project(problem, f, f.projection(f.size))
+            verdict = _verdict(problem, result, ritz)
+            if verdict == "unknown" and f.size == f.dimension:
+                verdict = "clear"
+            if verdict != "unknown" or (budget is not None and f.n_matvec >= budget):
+                return _Search(verdict, _ties(problem, result, ritz), f.n_matvec)
+            if f.size >= capacity:
+                projection = f.orthonormal_projection()
+                ritz = project(problem, f, projection)
+                n_restarts += 1
+                keep = kept_size(1, projection.size)
+                restart_thick(problem, f, ritz, projection, keep, n_restarts)
     finally:
-        arnoldi.destroy()
+        f.destroy()
 
 
-def _look(run: Run, problem: Problem, settled: Settled) -> RitzPairs:
-    H, beta = settled.hessenberg, settled.beta
-    return on_root(run.comm, lambda: ritz_pairs(H, beta, problem.which, hermitian=True))
-
-
-def _thick(
-    run: Run, problem: Problem, settled: Settled, ritz: RitzPairs, keep: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    H, beta = settled.hessenberg, settled.beta
-    return on_root(
-        run.comm, lambda: thick_restart(H, beta, ritz, keep, problem.which, hermitian=True)
-    )
-
-
-def _judge(problem: Problem, run: Run, ritz: RitzPairs) -> Literal["clear", "missing", "unknown"]:
-    """What the leading Ritz values of the complement say about the answer."""
-    certain = float(np.max(run.residuals)) + 10 * ROUNDING * run.norm
-    verdict: Literal["clear", "unknown"] = "clear"
-    for theta, estimate in list(zip(ritz.values, ritz.estimates, strict=True))[: _leads(problem)]:
-        if _belongs(problem, run.values, theta, certain):
+def _verdict(problem: Problem, result: EigenResult, ritz: RitzPairs) -> _Verdict:
+    """Return what the leading Ritz values of the complement prove about the answer."""
+    certain = float(np.max(result.residual_norms)) + 10 * ROUNDING * result.operator_norm
+    verdict: _Verdict = "clear"
+    n_leading = _n_leading(problem)
+    leading = zip(ritz.values[:n_leading], ritz.estimates[:n_leading], strict=True)
+    for theta, estimate in leading:
+        if _belongs(problem, result, theta, certain):
             return "missing"
-        converged = estimate <= float(run.bounds(np.array([theta]))[0])
-        if not converged and _belongs(problem, run.values, theta, certain, estimate / _TOLD):
+        tolerance = _tolerances(problem, result, np.array([theta]))[0]
+        reach = estimate / _DISTINGUISHED
+        if estimate > tolerance and _belongs(problem, result, theta, certain, reach):
             verdict = "unknown"
     return verdict
 
 
-def _equals_the_last(problem: Problem, run: Run, ritz: RitzPairs) -> bool:
-    """Whether the complement holds a value that ties with the last one of the answer."""
-    certain = float(np.max(run.residuals))
-    leading = ritz.values[: _leads(problem)]
-    k = len(run.values)
+def _tolerances(
+    problem: Problem, result: EigenResult, values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return residual_tolerances(values, problem.tol, result.operator_norm, problem.criterion)
+
+
+def _ties(problem: Problem, result: EigenResult, ritz: RitzPairs) -> bool:
+    """Return whether the complement holds a value that ties with the last one of the answer."""
+    certain = float(np.max(result.residual_norms))
+    values = result.eigenvalues
     return any(
-        ties_at(np.append(run.values, theta), problem.which, k, certain) for theta in leading
+        ties_at(np.append(values, theta), problem.which, len(values), certain)
+        for theta in ritz.values[: _n_leading(problem)]
     )
 
 
-def _leads(problem: Problem) -> int:
-    """Ends of the spectrum that wanted values come from."""
+def _n_leading(problem: Problem) -> int:
+    """Return the number of ends of the spectrum that wanted values come from."""
     return 2 if problem.which == "BE" else 1
 
 
 def _belongs(
-    problem: Problem,
-    values: NDArray[np.float64],
-    theta: float,
-    certain: float,
-    reach: float = 0.0,
+    problem: Problem, result: EigenResult, theta: float, certain: float, reach: float = 0.0
 ) -> bool:
-    """Whether a value within `reach` of theta would displace one by more than `certain`."""
+    """Return whether a value within `reach` of theta would displace one by more than `certain`."""
     candidates = {theta - reach, theta + reach}
+    values = result.eigenvalues
     return any(displaces(values, value, problem.which, certain) for value in candidates)
 
 
-def _take_in(
-    problem: Problem, run: Run, found: NDArray[np.float64], several: int, number: int
-) -> tuple[NDArray[np.float64], int]:
-    """Compute missing pairs, and let the best k of all be the answer. Collective."""
-    extra = find(_beyond(problem, run, found, several), _random_start(problem, number))
-    together = np.asfortranarray(np.hstack([found, extra.vectors]))
-    orthonormalize(run.comm, together)
+def _add_missing(
+    problem: Problem, result: EigenResult, found: NDArray[np.float64], several: int, number: int
+) -> tuple[EigenResult, NDArray[np.float64], int]:
+    """Compute missing pairs, and return the answer from all of them.
+
+    Collective. Also returns the vectors of all pairs, and the number of products.
+    """
+    complement = _complement(problem, result, found, several)
+    extra = default_iteration(complement, _random_start(problem, number))
+    together = np.asfortranarray(np.hstack([found, extra.eigenvectors]))
+    comm = problem.operator.getComm().tompi4py()
+    orthonormalize(comm, together)
     products = apply_columns(problem.operator, together)
-    values, together, products = rayleigh_ritz(run.comm, together, products, problem.which)
+    values, together, products = rayleigh_ritz(comm, together, products, problem.which)
     k = problem.k
-    residuals = residual_norms(run.comm, values, together, products)
-    run.values, run.residuals = values[:k], residuals[:k]
-    run.tie_at_cut = ties_at(values, problem.which, k)
-    run.vectors = np.asfortranarray(together[:, :k])
-    run.orthogonality = orthogonality(run.comm, run.vectors)
-    if (run.residuals > run.bounds(run.values)).any():
-        run.reason = Reason.DIVERGED_STAGNATED
-    return together, extra.n_matvec + extra.n_certificate + together.shape[1]
+    residuals = residual_norms(comm, values, together, products)[:k]
+    vectors = np.asfortranarray(together[:, :k])
+    tolerances = _tolerances(problem, result, values[:k])
+    passed = residuals <= tolerances
+    answer = replace(
+        result,
+        eigenvalues=values[:k],
+        eigenvectors=vectors,
+        residual_norms=residuals,
+        residual_tolerances=tolerances,
+        error_bounds=np.maximum(residuals, EPSILON * result.operator_norm),
+        orthogonality=orthogonality(comm, vectors),
+        n_converged=int(passed.sum()),
+        reason=result.reason if passed.all() else ConvergedReason.DIVERGED_STAGNATED,
+        tie_at_cut=ties_at(values, problem.which, k),
+    )
+    n_matvec = extra.n_matvec + extra.n_certificate_matvec + together.shape[1]
+    return answer, together, n_matvec

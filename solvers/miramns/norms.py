@@ -1,4 +1,4 @@
-"""How large a matrix is, also where it is known by its products alone."""
+"""Norms of matrices, also of matrix-free ones, and the rounding relative to them."""
 
 from __future__ import annotations
 
@@ -6,32 +6,45 @@ import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from miramns.convergence import MiramnsError
-from miramns.start import seeded_normal
+from miramns.errors import MiramnsError
+from miramns.random_vectors import seeded_normal
 
-__all__ = ["matrix_norm", "norm_along", "usual_size"]
+__all__ = ["EPSILON", "ROUNDING", "matrix_norm", "mean_eigenvalue", "norm_along"]
 
-#: Products of a power method that stands in for a norm which the matrix cannot tell.
+EPSILON = float(np.finfo(np.float64).eps)
+
+#: Multiple of ||A|| below which a residual is rounding: some hundred units in the last place.
+ROUNDING = 100 * EPSILON
+
+#: Products of the power method that estimates the norm of a matrix-free operator.
 _POWER_STEPS = 8
 
 
-def usual_size(B: PETSc.Mat) -> float:
-    """Give z'Bz / z'z for a random z: the mean of the eigenvalues, roughly. Collective."""
+def mean_eigenvalue(B: PETSc.Mat) -> float:
+    """Return z'Bz / z'z for a random z, which is roughly the mean eigenvalue.
+
+    Collective.
+
+    Raises
+    ------
+    MiramnsError
+        If it is not positive.
+    """
     z, y = B.createVecs()
     z.setArray(seeded_normal(0, *B.getOwnershipRange()))
     B.mult(z, y)
-    size = float(y.dot(z)) / float(z.dot(z))
+    mean = float(y.dot(z)) / float(z.dot(z))
     z.destroy()
     y.destroy()
-    if not size > 0:
+    if not mean > 0:
         raise MiramnsError("B is not positive: a Hermitian problem needs x'Bx > 0")
-    return size
+    return mean
 
 
 def norm_along(A: PETSc.Mat, columns: NDArray[np.float64]) -> float:
-    """Give ||A c|| / ||c|| for the sum c of some columns: at most ||A||. Collective: a product.
+    """Return ||A c|| / ||c|| for the sum c of the columns: a lower bound of ||A||.
 
-    For columns of which A is known to be large, where the rest of it may be as small as rounding.
+    Collective: one product. Meant for columns that are known to have large products.
     """
     x, y = A.createVecs()
     x.setArray(columns.sum(axis=1))
@@ -43,7 +56,10 @@ def norm_along(A: PETSc.Mat, columns: NDArray[np.float64]) -> float:
 
 
 def matrix_norm(M: PETSc.Mat) -> float:
-    """A bound on ||M|| where the matrix tells its norms, else an estimate. Collective."""
+    """Return a bound of ||M|| for an assembled matrix, an estimate for a matrix-free one.
+
+    Collective.
+    """
     if M.getType() not in ("python", "shell"):
         kinds = PETSc.NormType.INFINITY, PETSc.NormType.FROBENIUS
         return float(min(M.norm(kind) for kind in kinds))

@@ -1,10 +1,10 @@
-"""The eigenvalue problem as it was asked for, checked before anything is allocated."""
+"""The eigenvalue problem: arguments of :func:`miramns.solve`, checked before any allocation."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,63 +12,120 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from miramns import nested
-from miramns.block import chosen_width
-from miramns.convergence import MiramnsError
+from miramns.errors import MiramnsError
+from miramns.iteration.subspace_size import nested_sizes
 from miramns.norms import norm_along
-from miramns.projected import Order, known_orders
-from miramns.start import seeded_normal
+from miramns.random_vectors import seeded_normal
+from miramns.residuals import Criterion
+from miramns.selection import Order, known_orders
 
 __all__ = [
-    "Criterion",
+    "MultiplicityCheck",
+    "Options",
     "Orthogonalization",
     "Problem",
     "Variant",
     "check_problem",
-    "need_real_scalars",
+    "require_real_scalars",
     "start_vector",
 ]
 
 Variant = Literal["default", "published", "block"]
-
-#: What a residual is relative to: the eigenvalue, nothing, or the norm of the operator.
-Criterion = Literal["relative", "absolute", "norm"]
-
-#: How the basis is kept orthonormal; "auto" is one of the next two.
 Orthogonalization = Literal["auto", "full", "partial", "dcgs2"]
+MultiplicityCheck = Literal["auto", "always", "never"]
 
-#: Local rows from which orthogonalisation costs more than the calls that save it.
+#: Local rows from which partial reorthogonalisation takes less time than full orthogonalisation.
 _LONG_COLUMNS = 5000
 
-#: Share of the memory that is free now, which the basis may take where nobody says more.
+#: Share of the free memory that the basis may take by default.
 _MEMORY_SHARE = 0.25
 
-#: Most columns that a run on long columns may grow to.
+#: Largest number of columns with sizes chosen during the iteration.
 _MOST_COLUMNS = 1200
+
+#: Ends of the spectrum, for which the rate of convergence can be predicted.
+_OUTER = ("LM", "LR", "SR", "LA", "SA", "BE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Settings of :func:`miramns.solve` that most calls leave at their defaults.
+
+    Parameters
+    ----------
+    criterion : {"relative", "absolute", "norm"}
+        Whether `tol` is relative to the modulus of the eigenvalue (to ||A||_F for the published
+        variant), to 1, or to ||A||. With B: ``|lambda| ||B x||``, ``||x||``, or
+        ``(||A|| + |lambda| ||B||) ||x||``.
+    nested_sizes : sequence of int, optional
+        Increasing subspace sizes instead of those of the variant.
+    orthogonalization : {"auto", "full", "partial", "dcgs2"}
+        "partial" reads the basis rarely; "auto" chooses it for Hermitian operators on long vectors,
+        and "full" otherwise. "dcgs2" is full with one reduction per column, for many ranks; it
+        makes one product more (default variant).
+    block_size : int, optional
+        Columns of a block of the block variant. Default: chosen from two measured products.
+    multiplicity_check : {"auto", "always", "never"}
+        Search for wanted eigenvalues missing from the answer, in the complement of the answer
+        (Hermitian operators, default and block variants). A Krylov space holds one vector of each
+        eigenspace, so copies of a multiple eigenvalue may be missing. "auto" spends at most a
+        quarter of the products of the iteration, "always" as many as needed.
+    deflation : ndarray of shape (n_local, d), optional
+        This rank's rows of vectors to which the eigenvectors are orthogonal.
+    inner : PETSc.Mat, optional
+        Symmetric positive matrix M of the inner product x'My, in which a Hermitian operator is
+        self-adjoint and its eigenvectors are orthonormal.
+    exact : PETSc.Mat, optional
+        The operator that `A` approximates at less cost, for example in single precision. `A` makes
+        the subspace; values, residuals and convergence come from products with `exact`. Symmetric
+        operators, without multiplicity check. If the answer does not converge, the iteration stops,
+        because further products with `A` do not help: continue with `exact` from the vectors found.
+    memory_bytes : int, optional
+        Memory of the basis on one rank. Default: a quarter of this rank's share of the free memory.
+
+    Examples
+    --------
+    >>> from miramns import Options
+    >>> Options(criterion="norm", multiplicity_check="never").orthogonalization
+    'auto'
+    """
+
+    criterion: Criterion = "relative"
+    nested_sizes: Sequence[int] | None = None
+    orthogonalization: Orthogonalization = "auto"
+    block_size: int | None = None
+    multiplicity_check: MultiplicityCheck = "auto"
+    deflation: NDArray[np.float64] | None = None
+    inner: PETSc.Mat | None = None
+    exact: PETSc.Mat | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is to be found, and within which limits.
+    """A checked eigenvalue problem, with every default resolved.
 
     Attributes
     ----------
+    operator : PETSc.Mat
+    k, n : int
+        Number of wanted pairs, and global dimension.
+    which, hermitian, tol, max_it, variant, seed, options
+        As for :func:`miramns.solve`, with the method of orthogonalisation resolved.
+    locked : ndarray of shape (n_local, d) or None
+        The vectors of ``options.deflation``, checked.
     sizes : tuple of int
-        Nested sizes; empty where they are chosen while running.
+        Nested sizes; empty if they are chosen during the iteration.
     capacity : int
         Largest subspace.
-    scale : float
-        ||A||_F for the published variant where the operator tells it, else 0.
     width : int
         Columns of a block; 1 for the single-vector variants.
-    partial : bool
-        Whether the basis is orthogonalised partially (Hermitian operators, long columns).
-    delayed : bool
-        Whether it is orthogonalised with one reduction a column.
+    longest : int
+        Largest number of rows on a rank.
+    scale : float
+        ||A||_F for the published variant if the operator provides it, else 0.
     norm : float
-        What is known of ||A|| before.
-    exact : PETSc.Mat or None
-        What `operator` approximates; None where it is what is meant.
+        A lower bound of ||A|| known before.
     """
 
     operator: PETSc.Mat
@@ -77,21 +134,27 @@ class Problem:
     which: Order
     hermitian: bool
     tol: float
-    criterion: Criterion
     max_it: int
+    variant: Variant
+    seed: int
+    options: Options
+    locked: NDArray[np.float64] | None
     sizes: tuple[int, ...]
     capacity: int
-    variant: Variant
-    scale: float
-    partial: bool
-    delayed: bool
-    longest: int
     width: int
-    seed: int
-    inner: PETSc.Mat | None
-    locked: NDArray[np.float64] | None
-    norm: float = 0.0
-    exact: PETSc.Mat | None = None
+    longest: int
+    scale: float
+    norm: float
+
+    @property
+    def criterion(self) -> Criterion:
+        """What a residual is relative to."""
+        return self.options.criterion
+
+    @property
+    def orthogonalization(self) -> Orthogonalization:
+        """Method of orthogonalisation: full, partial or dcgs2."""
+        return self.options.orthogonalization
 
 
 def check_problem(
@@ -101,33 +164,26 @@ def check_problem(
     which: Order,
     hermitian: bool | None,
     tol: float,
-    criterion: Criterion,
     max_it: int,
     ncv: int | None,
-    nested_sizes: Sequence[int] | None,
     variant: Variant,
-    orthogonalization: Orthogonalization,
-    block_size: int | None,
     seed: int,
-    memory_bytes: int | None,
-    inner: PETSc.Mat | None,
-    deflation: NDArray[np.float64] | None,
-    exact: PETSc.Mat | None = None,
+    options: Options,
 ) -> Problem:
-    """Check the arguments of :func:`miramns.solve` and settle what they leave open.
+    """Check the arguments of :func:`miramns.solve` and resolve the defaults.
 
     Collective on ``A.comm``.
 
     Raises
     ------
     MiramnsError
-        On all ranks, naming what does not fit.
+        On all ranks, if the arguments do not fit together.
     """
-    need_real_scalars()
+    require_real_scalars()
     n, columns = A.getSize()
     if n != columns:
         raise MiramnsError(f"the operator must be square, got {n} x {columns}")
-    locked = _local_columns(A, deflation)
+    locked = _local_columns(A, options.deflation)
     dimension = n if locked is None else n - locked.shape[1]
     if not 1 <= k <= dimension:
         among = f"n={n}" if locked is None else f"n={n} less {n - dimension} deflated"
@@ -135,128 +191,116 @@ def check_problem(
     if hermitian is None:
         known, value = A.isHermitianKnown()
         hermitian = bool(known and value)
-    _check_choices(which, hermitian, variant, criterion, orthogonalization)
+    _check_choices(which, hermitian, variant, options)
     if not (0 < tol < 1 and max_it >= 0):
         raise MiramnsError(f"need 0 < tol < 1 and max_it >= 0, got tol={tol}, max_it={max_it}")
     if seed < 0:
         raise MiramnsError(f"need seed >= 0, got {seed}")
-    if block_size is not None and (variant != "block" or block_size < 1):
-        raise MiramnsError(f"block_size={block_size} needs variant='block' and at least 1")
-    if variant == "block" and inner is not None:
-        raise MiramnsError("variant='block' knows the usual inner product only")
-    if exact is not None:
-        _check_exact(A, exact, usable=hermitian and inner is None and variant != "published")
-    delayed = orthogonalization == "dcgs2"
-    if delayed and (variant != "default" or inner is not None):
-        raise MiramnsError(
-            "orthogonalization='dcgs2' is for the default variant and the usual inner product"
-        )
-    longest = A.getComm().tompi4py().allreduce(A.getLocalSize()[0], op=MPI.MAX)
-    may_be_partial = hermitian and inner is None and variant == "default"
-    if orthogonalization == "partial" and not may_be_partial:
-        raise MiramnsError(
-            "partial orthogonalisation is for Hermitian operators, the default variant and the "
-            "usual inner product"
-        )
-    partial = may_be_partial and (
-        orthogonalization == "partial" or (orthogonalization == "auto" and longest >= _LONG_COLUMNS)
+    _check_options(A, hermitian, variant, options)
+    comm = A.getComm().tompi4py()
+    longest = comm.allreduce(A.getLocalSize()[0], op=MPI.MAX)
+    options = replace(
+        options, orthogonalization=_orthogonalization(hermitian, variant, options, longest)
     )
-    memory = _free_memory(A.getComm().tompi4py()) if memory_bytes is None else memory_bytes
-    # a delayed orthogonalisation is one product ahead of its columns
-    affordable = int(memory // (8 * max(longest, 1))) - delayed
-    free = partial and not nested_sizes and ncv is None and which in _OUTER
-    if free:
+    partial, dcgs2 = (options.orthogonalization == name for name in ("partial", "dcgs2"))
+    given = options.memory_bytes
+    memory = _free_memory(comm) if given is None else given
+    # DCGS2 is one product ahead of its columns
+    affordable = int(memory // (8 * max(longest, 1))) - dcgs2
+    if partial and not options.nested_sizes and ncv is None and which in _OUTER:
         sizes: tuple[int, ...] = ()
         wanted = min(max(_MOST_COLUMNS, 8 * k), dimension)
         capacity = max(min(wanted, affordable - 1), min(k + 2, dimension))
     else:
-        sizes = _sizes(k, dimension, ncv, nested_sizes, variant, affordable, hermitian)
+        sizes = nested_sizes(
+            k, dimension, ncv=ncv, given=options.nested_sizes, published=variant == "published",
+            basis_columns=affordable, hermitian=hermitian,
+        )  # fmt: skip
         capacity = sizes[-1]
     width = 1
     if variant == "block":
-        width = min(block_size or chosen_width(A, k, dimension), dimension)
+        from miramns.factorization.block import chosen_width
+
+        width = min(options.block_size or chosen_width(A, k, dimension), dimension)
         sizes = tuple(sorted({min(-(-size // width) * width, dimension) for size in sizes}))
         capacity = sizes[-1]
-    scale = _frobenius_norm(A) if variant == "published" else 0.0
     return Problem(
-        A, k, n, which, hermitian, tol, criterion, max_it, sizes, capacity, variant, scale,
-        partial, delayed, longest, width, seed, inner, locked,
-        norm=0.0 if locked is None else norm_along(A, locked), exact=exact,
+        A, k, n, which, hermitian, tol, max_it, variant, seed, options, locked, sizes, capacity,
+        width, longest,
+        scale=_frobenius_norm(A) if variant == "published" else 0.0,
+        norm=0.0 if locked is None else norm_along(A, locked),
     )  # fmt: skip
 
 
-def need_real_scalars() -> None:
-    """Refuse a PETSc build with complex scalars. Not collective."""
+def require_real_scalars() -> None:
+    """Raise an error for a PETSc build with complex scalars."""
     if np.dtype(PETSc.ScalarType).kind == "c":
         raise MiramnsError("this PETSc build has complex scalars; MIRAMns needs a real one")
 
 
-#: Ends of the spectrum, whose rate of convergence can be predicted.
-_OUTER = ("LM", "LR", "SR", "LA", "SA", "BE")
-
-
-def _check_choices(
-    which: Order, hermitian: bool, variant: str, criterion: str, orthogonalization: str
-) -> None:
+def _check_choices(which: Order, hermitian: bool, variant: str, options: Options) -> None:
     if not callable(which):
         names = known_orders()
         if which not in names:
             raise MiramnsError(f"which={which!r} is not one of {', '.join(names)}")
         if which in ("LA", "SA", "BE") and not hermitian:
-            raise MiramnsError(f"which={which!r} is for Hermitian operators: say LR, SR, LM, ...")
+            raise MiramnsError(
+                f"which={which!r} is for Hermitian operators: use LR, SR, LM, ... instead"
+            )
         if which in ("LI", "SI") and hermitian:
             raise MiramnsError(f"which={which!r}: eigenvalues of Hermitian operators are real")
     for name, value, choices in (
         ("variant", variant, ("default", "block", "published")),
-        ("criterion", criterion, ("relative", "absolute", "norm")),
-        ("orthogonalization", orthogonalization, get_args(Orthogonalization)),
+        ("criterion", options.criterion, get_args(Criterion)),
+        ("orthogonalization", options.orthogonalization, get_args(Orthogonalization)),
+        ("multiplicity_check", options.multiplicity_check, get_args(MultiplicityCheck)),
     ):
         if value not in choices:
             raise MiramnsError(f"{name}={value!r} is not one of {', '.join(choices)}")
 
 
-def _check_exact(A: PETSc.Mat, exact: PETSc.Mat, *, usable: bool) -> None:
-    if not usable:
+def _check_options(A: PETSc.Mat, hermitian: bool, variant: str, options: Options) -> None:
+    block_size, inner, exact = options.block_size, options.inner, options.exact
+    if block_size is not None and (variant != "block" or block_size < 1):
+        raise MiramnsError(f"block_size={block_size} needs variant='block' and at least 1")
+    if variant == "block" and inner is not None:
+        raise MiramnsError("variant='block' supports the usual inner product only")
+    if exact is not None:
+        if not hermitian or inner is not None or variant == "published":
+            raise MiramnsError(
+                "an exact operator beside its approximation is for Hermitian operators, the "
+                "default and block variants, and the usual inner product"
+            )
+        if exact.getSize() != A.getSize() or exact.getOwnershipRange() != A.getOwnershipRange():
+            raise MiramnsError("the exact operator must have the sizes and the layout of A")
+    if options.orthogonalization == "dcgs2" and (variant != "default" or inner is not None):
         raise MiramnsError(
-            "an exact operator beside its approximation is for Hermitian operators, the default "
-            "and block variants, and the usual inner product"
+            "orthogonalization='dcgs2' is for the default variant and the usual inner product"
         )
-    if exact.getSize() != A.getSize() or exact.getOwnershipRange() != A.getOwnershipRange():
-        raise MiramnsError("the exact operator must have the sizes and the layout of A")
 
 
-def _sizes(
-    k: int,
-    n: int,
-    ncv: int | None,
-    nested_sizes: Sequence[int] | None,
-    variant: Variant,
-    affordable: int,
-    hermitian: bool,
-) -> tuple[int, ...]:
-    if nested_sizes is not None:
-        sizes = tuple(sorted({min(int(size), n) for size in nested_sizes}))
-        if not sizes:
-            raise MiramnsError("nested_sizes is empty: give at least one size, or None")
-    elif variant == "published":
-        sizes = nested.published_sizes(k, n, ncv or 0)
-    else:
-        largest = ncv or nested.largest_size(k, n, min(affordable, n + 1), hermitian=hermitian)
-        sizes = nested.checkpoints(k, min(largest, n))
-    least = min(k + 2, n)
-    if sizes[-1] < least:
+def _orthogonalization(
+    hermitian: bool, variant: str, options: Options, longest: int
+) -> Orthogonalization:
+    """Resolve "auto"."""
+    wanted = options.orthogonalization
+    may_be_partial = hermitian and options.inner is None and variant == "default"
+    if wanted == "partial" and not may_be_partial:
         raise MiramnsError(
-            f"need a largest subspace of at least min(k + 2, n) = {least}, got {sizes[-1]}"
+            "partial orthogonalisation is for Hermitian operators, the default variant and the "
+            "usual inner product"
         )
-    return tuple(size for size in sizes if size >= min(k + 1, n))
+    if wanted == "auto":
+        return "partial" if may_be_partial and longest >= _LONG_COLUMNS else "full"
+    return wanted
 
 
 def _free_memory(comm: MPI.Comm) -> float:
-    """Bytes that the basis of one rank may take: its share of what the node has free."""
+    """Return the bytes for the basis of one rank: its share of the free memory of its node."""
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
-        # not known on this system: only the largest number of columns limits
+        # unknown on this system: the largest number of columns is the only limit
         free = 2**62
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     share = _MEMORY_SHARE * free / node.size
@@ -265,7 +309,7 @@ def _free_memory(comm: MPI.Comm) -> float:
 
 
 def _frobenius_norm(A: PETSc.Mat) -> float:
-    """||A||_F where the operator can tell it, else 0."""
+    """Return ||A||_F, or 0 for a matrix-free operator."""
     if A.getType() in ("python", "shell"):
         return 0.0
     return float(A.norm(PETSc.NormType.FROBENIUS))
@@ -290,7 +334,7 @@ def _local_columns(
 
 
 def start_vector(problem: Problem, start: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """This rank's part of the start vector. Collective."""
+    """Return this rank's part of the start vector, or block of start vectors. Collective."""
     A = problem.operator
     first, last = A.getOwnershipRange()
     if start is not None:

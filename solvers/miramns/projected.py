@@ -1,17 +1,25 @@
-"""The small dense problem: Ritz pairs of the projected matrix, wanted ones first.
+"""The small projected problem: Ritz pairs, and the vectors that a restart keeps.
 
-It is solved on rank 0 and broadcast. Solved on every rank, a multithreaded LAPACK may give answers
-that differ in the last bits, and ranks would part ways at the next decision.
+The operator projected on the columns of the basis is a matrix H of some dozen or hundred rows. Rank
+0 solves it and broadcasts the solution: a multithreaded LAPACK on every rank could give answers
+that differ in the last bits, and the ranks would take different decisions.
 
-Deviation from a textbook Lanczos code: the Hermitian case takes the symmetric part of the whole
-projected matrix, not a tridiagonal, so that restarts, breakdowns and rounding need no special form.
+Restarts keep an invariant subspace of H: Ritz vectors for Hermitian operators, Schur vectors
+otherwise. This thick restart is the stable form of an implicit restart with exact shifts, and may
+keep more than the k wanted directions.
+
+Reference: Stewart, "A Krylov-Schur algorithm for large eigenproblems", SIAM J. Matrix Anal. Appl.
+23 (2002).
+
+Deviation: the Hermitian case takes the symmetric part of the whole projected matrix, not a
+tridiagonal, so that restarts, breakdowns and rounding need no special form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -19,44 +27,58 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrsen
 
-from miramns.convergence import ROUNDING
+from miramns.selection import Order, cuts_pair, wanted_order
 
 __all__ = [
     "Coupling",
-    "Order",
+    "OrthonormalProjection",
     "RitzPairs",
-    "Which",
-    "change_of_basis",
-    "coupled",
-    "known_orders",
     "on_root",
     "refined_pairs",
     "ritz_pairs",
     "schur_basis",
-    "ties_at",
-    "wanted_order",
+    "thick_restart",
 ]
 
-#: Largest or smallest modulus, real part or modulus of the imaginary part; LA and SA are LR and SR
-#: of Hermitian operators; BE takes from both ends in turn, the high one first.
-Which = Literal["LM", "SM", "LR", "SR", "LI", "SI", "LA", "SA", "BE"]
-
-#: A name, or a function of the values that returns keys, the wanted ones having the smallest.
-Order = Which | Callable[[NDArray[Any]], NDArray[np.float64]]
-
-#: How the residual hangs on the columns: by the last one (its norm), or by a matrix with a row for
-#: each of several residual directions.
+#: Coupling of the columns to the residual: the norm of the residual of the last column, or a matrix
+#: with a row for each of several residual directions.
 Coupling = float | NDArray[np.float64]
-
-#: Keys that differ by less than this, relative to themselves, tie.
-_TIE = 1e-11
 
 #: Eigenvectors of one eigenvalue whose least singular value is below this are taken as dependent.
 _DEPENDENT = 1e-6
 
+#: Smallest number of full precision, by which may be divided.
 _TINY = float(np.finfo(np.float64).tiny)
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class OrthonormalProjection:
+    """The operator projected on an orthonormal basis of the subspace.
+
+    Attributes
+    ----------
+    hessenberg : ndarray of shape (m, m)
+        The projected operator H.
+    coupling : float or ndarray of shape (b, m)
+        Coupling to the residual: of the last column, or of all columns to a block of directions.
+    inverse : ndarray of shape (m + 1, m + 1) or None
+        Upper triangular: the stored columns times this are orthonormal. None if they are already.
+    """
+
+    hessenberg: NDArray[np.float64]
+    coupling: Coupling
+    inverse: NDArray[np.float64] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of columns m."""
+        return len(self.hessenberg)
+
+    def coordinates(self, Y: NDArray[Any]) -> NDArray[Any]:
+        """Return coefficients of the stored columns for coefficients Y of the orthonormal ones."""
+        return Y if self.inverse is None else self.inverse[: self.size, : self.size] @ Y
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +92,7 @@ class RitzPairs:
     vectors : ndarray of shape (m, m)
         Coefficients of the Ritz vectors in the basis, unit columns.
     estimates : ndarray of shape (m,)
-        Residual norms ``beta |e_m' y|`` of the Ritz pairs.
+        Residual norms of the Ritz pairs, from the coupling to the residual.
     """
 
     values: NDArray[Any]
@@ -78,12 +100,12 @@ class RitzPairs:
     estimates: NDArray[np.float64]
 
     def whole_pairs(self, k: int) -> int:
-        """`k`, or `k` + 1 where the first k values would cut a complex conjugate pair."""
+        """Return k, or k + 1 if a cut after k values would separate a complex conjugate pair."""
         return k + int(cuts_pair(self.values, k))
 
 
 def on_root(comm: MPI.Comm, compute: Callable[[], T]) -> T:
-    """Compute on rank 0 and broadcast. Collective."""
+    """Compute on rank 0 and broadcast the value, or the error. Collective."""
     answer: T | Exception | None = None
     if comm.rank == 0:
         try:
@@ -96,99 +118,76 @@ def on_root(comm: MPI.Comm, compute: Callable[[], T]) -> T:
     return answer  # type: ignore[return-value]
 
 
-def ritz_pairs(
-    H: NDArray[np.float64], beta: Coupling, which: Order, *, hermitian: bool
-) -> RitzPairs:
-    """Solve the projected problem. Not collective.
-
-    Parameters
-    ----------
-    H : ndarray of shape (m, m)
-        Projected operator.
-    beta : float or ndarray of shape (b, m)
-        Norm of the residual vector of the factorisation, or the coupling to a block of them.
-    """
+def ritz_pairs(projection: OrthonormalProjection, which: Order, *, hermitian: bool) -> RitzPairs:
+    """Solve the projected problem."""
+    H = projection.hessenberg
     values: NDArray[Any]
     vectors: NDArray[Any]
     if hermitian:
-        # numpy's: a program that multiplies with numpy keeps one set of BLAS threads busy
+        # numpy's eigh: a program that multiplies with numpy keeps one set of BLAS threads busy
         values, vectors = np.linalg.eigh((H + H.T) / 2)
     else:
         values, vectors = scipy.linalg.eig(H)
-        # LAPACK's vectors come back real when no value is complex.
+        # LAPACK's vectors are real if no value is complex
         vectors = vectors.astype(np.complex128)
     order = wanted_order(values, which)
     values, vectors = values[order], vectors[:, order]
-    return RitzPairs(values, vectors, np.linalg.norm(coupled(beta, vectors), axis=0))
+    estimates = np.linalg.norm(_coupled(projection.coupling, vectors), axis=0)
+    return RitzPairs(values, vectors, estimates)
 
 
-def coupled(beta: Coupling, Y: NDArray[Any]) -> NDArray[Any]:
-    """Coupling of combinations Y of the columns to the residual directions, a row for each."""
-    return beta @ Y if isinstance(beta, np.ndarray) else beta * Y[-1:]
-
-
-def change_of_basis(
-    comm: MPI.Comm, gram: NDArray[np.float64], H: NDArray[np.float64]
+def thick_restart(
+    projection: OrthonormalProjection, ritz: RitzPairs, keep: int, which: Order, *, hermitian: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Express a factorisation ``A V_m = V H`` on orthonormal columns ``N = V R^-1``.
-
-    Collective. With ``V'V = R'R``, ``A N_m = N (R H R_m^-1)`` exactly, however far V was from
-    orthonormal.
-
-    Parameters
-    ----------
-    gram : ndarray of shape (m + b, m + b)
-        V'V, also of the b residual directions. The same on all ranks.
-    H : ndarray of shape (m + b, m)
+    """Return the coordinates of the columns to keep, and the projected matrix on them.
 
     Returns
     -------
-    hessenberg : ndarray of shape (m + b, m)
-        ``R H R_m^-1``.
-    inverse : ndarray of shape (m + b, m + b)
-        ``R^-1``, upper triangular.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        On all ranks, when the columns are dependent.
+    Q : ndarray of shape (m, p)
+        Orthonormal. p is `keep`, or one more to complete a conjugate pair (one less if there is no
+        room for it).
+    hessenberg : ndarray of shape (p + 1, p), (p + b, p) for blocks
+        The projected matrix over its coupling rows.
     """
+    if hermitian:
+        Q = np.asarray(ritz.vectors[:, :keep])
+        T = np.diag(ritz.values[:keep])
+    else:
+        T, Q = schur_basis(projection.hessenberg, which, keep, projection.size - 1)
+    return Q, np.vstack([T, _coupled(projection.coupling, Q)])
 
-    def compute() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        m = H.shape[1]
-        R = scipy.linalg.cholesky(gram)
-        hessenberg = scipy.linalg.solve_triangular(R[:m, :m], (R @ H).T, trans="T").T
-        return hessenberg, scipy.linalg.solve_triangular(R, np.eye(len(gram)))
 
-    return on_root(comm, compute)
+def _coupled(coupling: Coupling, Y: NDArray[Any]) -> NDArray[Any]:
+    """Return the coupling of combinations Y of the columns, a row for each residual direction."""
+    return coupling @ Y if isinstance(coupling, np.ndarray) else coupling * Y[-1:]
 
 
 def refined_pairs(
     H: NDArray[np.float64], values: NDArray[Any], vectors: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Better eigenpairs of a nonsymmetric matrix where given ones are poor. Not collective.
+    """Improve eigenpairs of a nonsymmetric matrix.
 
-    LAPACK's driver balances first, which spoils the vectors of graded and strongly nonnormal
-    matrices by many digits. Schur form and back substitution do not, but overflow on defective
-    ones. They take longer, so this is for the pairs of the answer only; of each pair the better one
-    is taken.
+    LAPACK's driver balances the matrix first, which costs many digits of the vectors of graded and
+    strongly nonnormal matrices. Schur form and back substitution do not have this error, but
+    overflow for defective matrices. They take longer, so they serve the pairs of the answer alone,
+    and the better of the two pairs is taken.
 
-    Of a multiple eigenvalue LAPACK may return one vector several times, where parts of the matrix
-    are coupled by rounding alone. Such vectors are replaced by a basis of the eigenspace, if it is
-    as large as their number.
+    LAPACK may also return one vector several times for a multiple eigenvalue, if rounding alone
+    couples parts of the matrix. A basis of the eigenspace replaces these vectors, if there is one
+    of that dimension.
 
     Parameters
     ----------
     H : ndarray of shape (m, m)
     values : ndarray of shape (k,)
-        Complex; of a conjugate pair the one with positive imaginary part comes first.
+        Complex; in a conjugate pair, the positive imaginary part comes first.
     vectors : ndarray of shape (m, k)
         Unit columns.
 
     Returns
     -------
     values, vectors
-        As given; conjugate values have conjugate vectors.
+        Of the same shapes; conjugate values have conjugate vectors.
     """
     values, vectors = values.copy(), vectors.copy()
     _separate_copies(H, values, vectors)
@@ -231,7 +230,7 @@ def _separate_copies(H: NDArray[np.float64], values: NDArray[Any], vectors: NDAr
 
 
 def _residual(H: NDArray[np.float64], value: complex, y: NDArray[Any]) -> float:
-    """Relative residual of a pair; infinite where it is none."""
+    """Return the relative residual of a pair; infinite for a zero or infinite vector."""
     norm = float(np.linalg.norm(y))
     if not 0 < norm < np.inf:
         return np.inf
@@ -239,7 +238,7 @@ def _residual(H: NDArray[np.float64], value: complex, y: NDArray[Any]) -> float:
 
 
 def _triangular_vector(T: NDArray[Any], j: int) -> NDArray[Any]:
-    """Eigenvector of an upper triangular matrix for its entry j, of length j + 1."""
+    """Return the eigenvector of an upper triangular matrix for entry (j, j), of length j + 1."""
     shifted = T[:j, :j] - T[j, j] * np.eye(j)
     small = max(float(np.finfo(np.float64).eps * np.linalg.norm(T)), _TINY)
     entries = shifted.diagonal()
@@ -252,153 +251,15 @@ def _triangular_vector(T: NDArray[Any], j: int) -> NDArray[Any]:
     return x if np.isfinite(x).all() else np.zeros_like(x)
 
 
-def wanted_order(
-    values: NDArray[Any], which: Order, error: NDArray[np.float64] | None = None
-) -> NDArray[np.intp]:
-    """Indices that put the wanted values first.
-
-    Two values tie when `which` compares numbers that differ by rounding alone: by at most 1e-11 of
-    their size, 100 units of rounding of the largest modulus among the values, or `error`.
-    Values that tie come in this order, the same on every machine, number of ranks and threads:
-
-    1. by decreasing real part, so that a comes before -a for "LM";
-    2. by increasing modulus of the imaginary part, so that real values come before complex ones;
-    3. both of a conjugate pair together, the one with positive imaginary part first.
-
-    Steps 1 and 2 compare with the same tolerance. Values that tie in all of this are copies of one
-    eigenvalue. For "BE", the position in the spectrum is compared, and nothing ties.
-
-    Parameters
-    ----------
-    values : ndarray of shape (m,)
-        A conjugate pair stands together, as LAPACK returns it.
-    which : str or callable
-    error : ndarray of shape (m,), optional
-        Error that each value may have, beyond rounding.
-    """
-    keys = _selection_keys(values, which)
-    if which == "BE":
-        return np.argsort(keys, kind="stable")
-    rounding = ROUNDING * _largest(values)
-    ranks = _tied_ranks(keys, ROUNDING * _largest(keys) if callable(which) else rounding, error)
-    if ranks is None:
-        return np.argsort(keys)
-    by_real = _tied_ranks(-values.real, rounding, error)
-    by_real = -values.real if by_real is None else by_real
-    if not np.iscomplexobj(values):
-        return np.lexsort((keys, by_real, ranks))
-    by_imag = _tied_ranks(np.abs(values.imag), rounding, error)
-    by_imag = np.abs(values.imag) if by_imag is None else by_imag
-    # lexsort: the last key counts first. Copies of a conjugate pair are kept apart by their place.
-    pair = np.cumsum(values.imag >= 0)
-    return np.lexsort((-values.imag, pair, keys, by_imag, by_real, ranks))
-
-
-def ties_at(values: NDArray[Any], which: Order, k: int, error: float = 0.0) -> bool:
-    """Whether the first `k` values, wanted ones first, end within values that tie.
-
-    Parameters
-    ----------
-    values : ndarray of shape (m,)
-    error : float
-        Difference of what `which` compares that counts as a tie, beyond rounding.
-    """
-    if not 0 < k < len(values):
-        return False
-    # the k values from both ends may be next to the others at either
-    keys = values.real if which == "BE" else _selection_keys(values, which)
-    inside = keys[:k] if which == "BE" else keys[k - 1 : k]
-    rounding = ROUNDING * _largest(keys if callable(which) else values)
-    with np.errstate(invalid="ignore"):
-        distances = np.abs(inside - keys[k])
-    allowed = np.maximum(max(error, rounding), _TIE * np.abs(inside))
-    return bool(np.any((inside == keys[k]) | (distances <= allowed)))
-
-
-def _selection_keys(values: NDArray[Any], which: Order) -> NDArray[np.float64]:
-    """Numbers that `which` compares, the wanted values having the smallest."""
-    if callable(which):
-        return np.asarray(which(values), dtype=np.float64)
-    if which == "BE":
-        return _from_both_ends(values.real)
-    measure = {"M": np.abs(values), "I": np.abs(values.imag)}.get(which[1], values.real)
-    return np.asarray(-measure if which in ("LM", "LR", "LI", "LA") else measure)
-
-
-def _largest(values: NDArray[Any]) -> float:
-    """Largest finite modulus; 0 where there is none."""
-    moduli = np.abs(values)
-    largest = float(moduli.max(initial=0.0))
-    return largest if np.isfinite(largest) else float(moduli[np.isfinite(moduli)].max(initial=0.0))
-
-
-def _tied_ranks(
-    keys: NDArray[np.float64], rounding: float, error: NDArray[np.float64] | None
-) -> NDArray[np.float64] | None:
-    """Ranks of the keys, the same for those that tie with the smallest key of their rank.
-
-    None where no keys tie.
-    """
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    allowed = np.maximum(_TIE * np.abs(ordered), rounding)
-    error = None if error is None else error[order]
-    place = np.arange(len(keys))
-    begins = np.ones(len(keys), dtype=bool)
-    begins[1:] = _apart(ordered, allowed, error, place[:-1], place[1:])
-    if begins.all():
-        return None
-    while True:
-        first = np.maximum.accumulate(np.where(begins, place, 0))
-        far = _apart(ordered, allowed, error, first, place)
-        if not far.any():
-            break
-        # a chain of ties is wider than a tie: it is cut where it leaves its smallest key
-        begins[np.argmax(far)] = True
-    ranks = np.empty(len(keys))
-    ranks[order] = np.cumsum(begins)
-    return ranks
-
-
-def _apart(
-    ordered: NDArray[np.float64],
-    allowed: NDArray[np.float64],
-    error: NDArray[np.float64] | None,
-    low: NDArray[np.intp],
-    high: NDArray[np.intp],
-) -> NDArray[np.bool_]:
-    """Whether keys at places `low` and `high` differ by more than a tie allows."""
-    limit = allowed[low] if error is None else np.maximum(allowed[low], error[low] + error[high])
-    with np.errstate(invalid="ignore"):
-        # two infinite keys differ by NaN, and tie
-        return np.asarray(ordered[high] - ordered[low] > limit)
-
-
-def _from_both_ends(real: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Positions in the spectrum, counted from its ends in turn, the high end first."""
-    rank = np.empty(len(real))
-    rank[np.argsort(-real, kind="stable")] = np.arange(len(real))
-    return np.minimum(2 * rank, 2 * (len(real) - 1 - rank) + 1)
-
-
-def known_orders() -> tuple[str, ...]:
-    """Names that `which` may take."""
-    return get_args(Which)
-
-
-def cuts_pair(values: NDArray[Any], k: int) -> bool:
-    """Whether the first `k` values end between the two of a complex conjugate pair."""
-    if k <= 0 or k >= len(values) or not np.iscomplexobj(values):
-        return False
-    return bool(values[k - 1].imag > 0 and values[k] == np.conj(values[k - 1]))
-
-
 def schur_basis(
     H: NDArray[np.float64], which: Order, keep: int, most: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Leading part of a real Schur form with the wanted values in front.
+    """Return the leading part of a real Schur form with the wanted values in front.
 
-    Not collective. At most `most` of them.
+    Parameters
+    ----------
+    keep, most : int
+        Number of values wanted, and the largest number to return.
 
     Returns
     -------
@@ -411,7 +272,7 @@ def schur_basis(
     values = _quasi_triangular_values(T)
     order = wanted_order(values, which)
     cut = cuts_pair(values[order], keep)
-    # a pair that does not fit is left out as a whole
+    # a pair that does not fit is left out
     p = keep + (int(cut) if keep < most else -int(cut))
     select = np.zeros(len(values), dtype=np.int32)
     select[order[:p]] = 1
@@ -422,6 +283,7 @@ def schur_basis(
 
 
 def _quasi_triangular_values(T: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Return the eigenvalues of a real Schur form, in the order of its diagonal."""
     m = T.shape[0]
     values = np.diag(T).astype(np.complex128)
     i = 0
@@ -429,7 +291,7 @@ def _quasi_triangular_values(T: NDArray[np.float64]) -> NDArray[np.complex128]:
         if T[i + 1, i] == 0.0:
             i += 1
             continue
-        # A standardised 2 x 2 block has equal diagonal entries.
+        # a standardised 2 x 2 block has equal diagonal entries
         imag = np.sqrt(abs(T[i, i + 1])) * np.sqrt(abs(T[i + 1, i]))
         values[i], values[i + 1] = complex(T[i, i], imag), complex(T[i, i], -imag)
         i += 2

@@ -1,41 +1,85 @@
-"""What a solver hands back: eigenpairs with everything needed to judge them."""
+"""The answer of a solver, its convergence history, and the reason why the solver stopped."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from miramns.convergence import Reason
+from miramns.norms import EPSILON
 
-__all__ = ["Check", "EigenResult"]
+if TYPE_CHECKING:
+    from miramns.factorization.arnoldi import ArnoldiFactorization
+    from miramns.residuals import Eigenpairs
+
+__all__ = [
+    "ConvergedReason",
+    "ConvergenceHistory",
+    "EigenResult",
+    "IterationRecord",
+    "Monitor",
+    "eigen_result",
+    "iteration_record",
+]
+
+
+class ConvergedReason(IntEnum):
+    """Why a solver stopped. A negative value means that a requested pair did not converge.
+
+    Examples
+    --------
+    >>> from miramns import ConvergedReason
+    >>> ConvergedReason.DIVERGED_ITS.remedy
+    'the limit of restarts was reached: raise max_it or ncv, or loosen tol'
+    """
+
+    CONVERGED_TOL = 1
+    DIVERGED_ITS = -1
+    DIVERGED_STAGNATED = -2
+
+    @property
+    def remedy(self) -> str:
+        """The meaning of the reason, and what to change."""
+        return _REMEDIES[self]
+
+
+_REMEDIES = {
+    ConvergedReason.CONVERGED_TOL: "all requested pairs have true residuals below the tolerance",
+    ConvergedReason.DIVERGED_ITS: (
+        "the limit of restarts was reached: raise max_it or ncv, or loosen tol"
+    ),
+    ConvergedReason.DIVERGED_STAGNATED: (
+        "the residual estimates pass but the true residuals do not: the operator is not the same "
+        "at every call, is not Hermitian as declared, or tol is below its rounding"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One look at the projected problem of one nested size.
+class IterationRecord:
+    """The projected problem at one nested size.
 
     Attributes
     ----------
     restart : int
-        Restarts made before.
+        Number of restarts before.
     size : int
-        Size of the subspace.
+        Dimension of the subspace.
     n_matvec : int
-        Products made up to then.
+        Number of products so far.
     measure : float
-        How far the subspace is from the answer: the largest residual estimate of a wanted pair
-        relative to its eigenvalue (default), or the 2-norm of the k estimates over ||A||_F
-        (published).
+        Distance from convergence: the largest residual estimate of a wanted pair relative to its
+        eigenvalue (default), or the 2-norm of the k estimates over ||A||_F (published).
     n_converged : int
-        Wanted pairs whose estimates pass.
+        Number of wanted pairs whose estimates pass.
     chosen : bool
-        Whether the run ended at this size or restarted from it.
+        Whether the iteration ended at this size or restarted from it.
     values, estimates : tuple
-        The wanted Ritz values, and their residual estimates relative to what the convergence test
-        says; empty where the run does not hand them out.
+        The wanted Ritz values, and their residual estimates in the units of the tolerance.
     """
 
     restart: int
@@ -47,83 +91,127 @@ class Check:
     values: tuple[complex, ...] = ()
     estimates: tuple[float, ...] = ()
 
-    def as_chosen(self) -> Check:
-        """The same look, marked as the one that decided."""
-        return replace(self, chosen=True)
+
+#: A function that is called on every rank with each record.
+Monitor = Callable[[IterationRecord], None]
+
+
+class ConvergenceHistory:
+    """The records of one iteration, in order.
+
+    Attributes
+    ----------
+    records : list of IterationRecord
+    """
+
+    def __init__(self, monitor: Monitor | None = None) -> None:
+        self.records: list[IterationRecord] = []
+        self._monitor = monitor
+
+    def add(self, record: IterationRecord) -> None:
+        """Append a record, and call the monitor with it."""
+        self.records.append(record)
+        if self._monitor:
+            self._monitor(record)
+
+    def choose(self, size: int) -> None:
+        """Mark the last record of a size as the one that the iteration restarts from."""
+        for position in range(len(self.records) - 1, -1, -1):
+            if self.records[position].size == size:
+                self.records[position] = replace(self.records[position], chosen=True)
+                return
 
 
 @dataclass(frozen=True, slots=True)
 class EigenResult:
-    """Dominant eigenpairs with their certificate.
+    """Eigenpairs with true residuals and the cost of finding them.
 
     Attributes
     ----------
     eigenvalues : ndarray of shape (k,)
         Wanted ones first; float64 for Hermitian operators, complex128 otherwise. k is the number
-        asked for, or one more where a complex conjugate pair would have been cut.
+        requested, or one more if that completes a complex conjugate pair.
     eigenvectors : ndarray of shape (n_local, k)
-        This rank's rows, unit columns, column-major. The entry of largest modulus is real and
-        positive (the first such one, when several are equal to 8 digits).
+        This rank's rows; unit columns, column-major. The entry of largest modulus is real and
+        positive (the first of them if several are equal to 8 digits).
     ownership_range : tuple of int
-        Global rows that the rank holds.
+        First and last + 1 of the global rows on this rank.
     residual_norms : ndarray of shape (k,)
-        True residuals ``||A x - theta x||``, from products made for this purpose.
-    bounds : ndarray of shape (k,)
-        What each residual had to stay below.
+        True residual norms ``||A x - theta x||``, from products made for this purpose.
+    residual_tolerances : ndarray of shape (k,)
+        Largest residual norm with which each pair counts as converged.
     error_bounds : ndarray of shape (k,)
-        Bounds on the eigenvalue errors of Hermitian operators: there is an eigenvalue within this
-        distance. It is the residual norm, but not less than rounding. For nonsymmetric ones the
-        residual bounds the backward error only.
+        For Hermitian operators, an eigenvalue lies within this distance of each value: the residual
+        norm, but at least rounding. For others, the residual norm bounds the backward error only.
+    operator_norm : float
+        A lower bound of ||A||, of the order of ||A||, which rounding is relative to.
     orthogonality : float
         Largest entry of ``|X'X - I|`` (Hermitian), of ``|V'V - I|`` for the basis otherwise.
     n_converged : int
-        Pairs whose true residual passes.
-    reason : Reason
+        Number of pairs whose true residual passes.
+    reason : ConvergedReason
         Why the solver stopped.
     n_matvec, n_certificate_matvec : int
-        Products to find the answer, and to certify it.
+        Number of products that found the answer, and that verified it.
     n_reductions, n_restarts : int
-        Global reductions of the orthogonalisation, and restarts.
-    history : tuple of Check
-        Every look at a nested size, in order; empty for SLEPc's solvers.
+        Number of global reductions of the orthogonalisation, and of restarts.
+    history : tuple of IterationRecord
+        One record per test of a nested size, in order; empty for SLEPc's solvers.
     seconds : float
         Wall time on the slowest rank.
     solver : str
-        Which method, with its sizes.
+        The method and its subspace sizes.
     tie_at_cut : bool
-        Whether the last value ties, to rounding or within its residual, with another one that was
-        seen and is not returned: a copy of it, -a beside a for "LM", or a complex value of equal
-        real part for "LR". The first in the order of :func:`miramns.solve` are returned; the space
-        of the vectors is one of several that are as good.
+        Whether the last value ties, to rounding or within its residual, with a value that is not
+        returned: another copy of it, -a beside a for "LM", a complex value with the same real part
+        for "LR". The order of ties is that of :func:`miramns.solve`. Another subspace of the same
+        dimension would have been as good.
     multiplicity_checked : bool
-        Whether the complement of the answer was searched and holds nothing that belongs to it. Not
-        done for nonsymmetric operators and SLEPc's solvers; "auto" gives up on slow ones.
+        Whether the complement of the answer was searched to the end for missing wanted pairs.
+        Always False for nonsymmetric operators and SLEPc's solvers.
     n_found_missing : int
-        Pairs that were fetched because the search proved that one was missing: 1, 2, 4, ... at a
-        time, so some may have turned out not to be wanted.
+        Number of pairs computed after the search proved that one was missing: 1, 2, 4, ... at a
+        time, so some of them may not be in the answer.
     decisions : tuple of str
-        What was chosen while running, and from which measurements.
+        Subspace sizes chosen during the iteration, with the measurements behind them.
     orthogonality_level : float
-        Largest entry of ``|V'V - I|`` that the partially reorthogonalised basis had before it was
-        settled; 0 where it is orthogonalised fully.
-    n_mended : int
-        Times that its orthogonality was found lost and was restored.
+        Largest entry of ``|V'V - I|`` of the partially reorthogonalised basis; 0 for a fully
+        orthogonalised one.
+    n_orthogonality_losses : int
+        Number of times that this basis lost its orthogonality and was shortened.
+
+    Examples
+    --------
+    >>> import miramns
+    >>> from petsc4py import PETSc
+    >>> A = PETSc.Mat().createAIJ((50, 50), nnz=1, comm=PETSc.COMM_SELF)
+    >>> for i in range(50):
+    ...     A[i, i] = i + 1.0
+    >>> A.assemble()
+    >>> result = miramns.solve(A, k=3, hermitian=True)
+    >>> result.eigenvalues.round(8)
+    array([50., 49., 48.])
+    >>> result.eigenvectors.shape, result.converged, result.unconverged
+    ((50, 3), True, ())
+    >>> bool((result.residual_norms <= result.residual_tolerances).all())
+    True
     """
 
     eigenvalues: NDArray[Any]
     eigenvectors: NDArray[Any]
     ownership_range: tuple[int, int]
     residual_norms: NDArray[np.float64]
-    bounds: NDArray[np.float64]
+    residual_tolerances: NDArray[np.float64]
     error_bounds: NDArray[np.float64]
+    operator_norm: float
     orthogonality: float
     n_converged: int
-    reason: Reason
+    reason: ConvergedReason
     n_matvec: int
     n_certificate_matvec: int
     n_reductions: int
     n_restarts: int
-    history: tuple[Check, ...]
+    history: tuple[IterationRecord, ...]
     seconds: float
     solver: str
     tie_at_cut: bool = False
@@ -131,17 +219,17 @@ class EigenResult:
     n_found_missing: int = 0
     decisions: tuple[str, ...] = ()
     orthogonality_level: float = 0.0
-    n_mended: int = 0
+    n_orthogonality_losses: int = 0
 
     @property
     def converged(self) -> bool:
-        """Whether every requested pair passes."""
+        """Whether every requested pair converged."""
         return self.reason > 0
 
     @property
-    def missed(self) -> tuple[int, ...]:
+    def unconverged(self) -> tuple[int, ...]:
         """Positions of the pairs whose true residual does not pass."""
-        return tuple(int(i) for i in np.flatnonzero(self.residual_norms > self.bounds))
+        return tuple(int(i) for i in np.flatnonzero(self.residual_norms > self.residual_tolerances))
 
     @property
     def relative_residuals(self) -> NDArray[np.float64]:
@@ -150,7 +238,7 @@ class EigenResult:
         return self.residual_norms / largest if largest > 0 else self.residual_norms
 
     def view(self) -> str:
-        """Say in a few lines what was found and how. Not collective."""
+        """Return a summary of the answer and its cost in a few lines."""
         lines = [
             f"{self.solver}: {self.n_converged} of {len(self.eigenvalues)} eigenpairs in "
             f"{self.n_matvec} products, {self.n_restarts} restarts, {self.n_reductions} "
@@ -160,11 +248,75 @@ class EigenResult:
             f"largest eigenvalue, orthogonality {self.orthogonality:.1e}",
         ]
         if self.n_found_missing:
-            lines.append(f"  {self.n_found_missing} pairs were fetched by the multiplicity check")
+            lines.append(f"  the multiplicity check computed {self.n_found_missing} more pairs")
         if self.tie_at_cut:
             lines.append("  the last eigenvalue ties with one that is not returned")
         is_hermitian = not np.iscomplexobj(self.eigenvalues)
         if self.converged and is_hermitian and not self.multiplicity_checked:
-            lines.append("  not searched to the end: further copies of multiple eigenvalues")
+            lines.append("  further copies of multiple eigenvalues were not searched to the end")
         lines += [f"  {decision}" for decision in self.decisions]
         return "\n".join(lines)
+
+
+def iteration_record(
+    factorization: ArnoldiFactorization,
+    size: int,
+    n_restarts: int,
+    measure: float,
+    values: NDArray[Any],
+    estimates: NDArray[np.float64],
+    passed: NDArray[np.bool_],
+    units: NDArray[np.float64],
+    *,
+    chosen: bool = False,
+) -> IterationRecord:
+    """Return the record of a test at a nested size; `units` are what residuals are relative to."""
+    relative = estimates / np.where(units > 0, units, 1.0)
+    return IterationRecord(
+        n_restarts,
+        size,
+        factorization.n_matvec,
+        measure,
+        int(passed.sum()),
+        chosen,
+        tuple(complex(value) for value in values),
+        tuple(float(estimate) for estimate in relative),
+    )
+
+
+def eigen_result(
+    pairs: Eigenpairs,
+    reason: ConvergedReason,
+    factorization: ArnoldiFactorization,
+    history: ConvergenceHistory,
+    *,
+    solver: str,
+    n_restarts: int,
+    n_certificate_matvec: int,
+    decisions: Sequence[str] = (),
+) -> EigenResult:
+    """Return the result of an iteration that ends with `pairs`, without its seconds."""
+    f = factorization
+    return EigenResult(
+        eigenvalues=pairs.values,
+        eigenvectors=pairs.vectors,
+        ownership_range=f.rows,
+        residual_norms=pairs.residual_norms,
+        residual_tolerances=pairs.tolerances,
+        error_bounds=np.maximum(pairs.residual_norms, EPSILON * f.operator_norm),
+        operator_norm=f.operator_norm,
+        orthogonality=pairs.orthogonality,
+        n_converged=int(np.sum(pairs.residual_norms <= pairs.tolerances)),
+        reason=reason,
+        n_matvec=f.n_matvec,
+        n_certificate_matvec=n_certificate_matvec,
+        n_reductions=f.n_reductions,
+        n_restarts=n_restarts,
+        history=tuple(history.records),
+        seconds=0.0,
+        solver=solver,
+        tie_at_cut=pairs.tie_at_cut,
+        decisions=tuple(decisions),
+        orthogonality_level=f.orthogonality_level,
+        n_orthogonality_losses=f.n_orthogonality_losses,
+    )

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from petsc4py import PETSc
 
+from miramns import ConvergedReason
+
 
 class DiagonalShell:
     """Shell operator diag(values): the spectrum is known and no entry is stored."""
@@ -65,3 +67,30 @@ def symmetric() -> Callable[..., np.ndarray]:
         return (M + M.T) / 2
 
     return make
+
+
+@pytest.fixture
+def check_result(gather) -> Callable[..., None]:
+    """``check_result(result, A, M, k)``: a converged result against the matrix M."""
+
+    def check(result, A: PETSc.Mat, M: np.ndarray, k: int) -> None:
+        X = gather(result.eigenvectors)
+        assert result.eigenvectors.shape == (A.getLocalSize()[0], k)
+        assert result.ownership_range == A.getOwnershipRange()
+        norms = np.linalg.norm(M @ X - X * result.eigenvalues, axis=0)
+        scale = max(np.linalg.norm(M, 2), 1e-300)
+        np.testing.assert_allclose(result.residual_norms, norms, atol=2e-14 * scale)
+        np.testing.assert_allclose(np.linalg.norm(X, axis=0), 1.0, atol=1e-13)
+        assert (result.residual_norms <= result.residual_tolerances).all()
+        assert result.unconverged == ()
+        assert result.n_converged == k
+        assert result.reason is ConvergedReason.CONVERGED_TOL
+        assert result.converged
+        assert result.n_certificate_matvec >= k
+        assert result.seconds > 0
+        assert result.relative_residuals.max() <= 1e-7
+        assert f"{k} of {k} eigenpairs" in result.view()
+        assert 0.99 * result.residual_norms.max() <= result.operator_norm <= (1 + 1e-12) * scale
+        assert result.operator_norm >= 0.5 * np.abs(result.eigenvalues).max()
+
+    return check

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miramns import EigenResult
-from miramns.projected import Which
+from miramns.selection import Which
 
 __all__ = ["Answer", "Course", "RefusedError", "Task", "answer_of"]
 

@@ -38,7 +38,7 @@ from miramns.bench.reference import (
 )
 from miramns.bench.time_limit import TimeLimit
 from miramns.bench.verdict import Measures, measure, verdict
-from miramns.projected import Which
+from miramns.selection import Which
 
 __all__ = ["EigensolverSettings", "compare_on_problem"]
 

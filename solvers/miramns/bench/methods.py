@@ -21,6 +21,7 @@ from miramns.bench.peers import has_primme, run_primme, run_scipy
 from miramns.bench.problems import Problem
 from miramns.bench.product_cost import CountedProducts
 from miramns.bench.time_limit import TimeLimit
+from miramns.problem import MultiplicityCheck
 
 __all__ = ["Eigensolver", "available", "select"]
 
@@ -103,7 +104,7 @@ def _miramns() -> list[Eigensolver]:
         Eigensolver("miramns", "MIRAMns with its defaults", partial(_run_miramns, "default"),
                     krylov=True),
         Eigensolver("unchecked", "the same without the search for missing copies",
-                    partial(_run_miramns, "default", multiplicity_check="never"), krylov=True),
+                    partial(_run_miramns, "default", check="never"), krylov=True),
         Eigensolver("block", "MIRAMns with blocks of vectors", partial(_run_miramns, "block")),
         Eigensolver("published", "MIRAMns with its published rules", run, krylov=True),
         *iram,
@@ -171,14 +172,23 @@ def _peers() -> list[Eigensolver]:
 
 
 def _run_miramns(
-    variant: str, A: PETSc.Mat, task: Task, limit: TimeLimit, *, multiple: int = 0, **options: Any
+    variant: str,
+    A: PETSc.Mat,
+    task: Task,
+    limit: TimeLimit,
+    *,
+    multiple: int = 0,
+    check: MultiplicityCheck = "auto",
 ) -> Answer:
-    if multiple:
-        options["nested_sizes"] = [_subspace_size(A, task, multiple)]
+    sizes = [_subspace_size(A, task, multiple)] if multiple else None
+    options = miramns.Options(nested_sizes=sizes, multiplicity_check=check)
+    start = None
     if variant == "published":
         # its default start vector has equal entries
-        options["start"] = miramns.seeded_normal(task.seed, *A.getOwnershipRange())
-    return _solve(A, task, limit, variant=variant, max_it=_MAX_RESTARTS, **options)
+        start = miramns.seeded_normal(task.seed, *A.getOwnershipRange())
+    return _solve(
+        A, task, limit, variant=variant, max_it=_MAX_RESTARTS, start=start, options=options
+    )
 
 
 #: Memory of the basis of the unrestarted run, all ranks together.
@@ -193,9 +203,9 @@ def _run_unrestarted(A: PETSc.Mat, task: Task, limit: TimeLimit) -> Answer:
     return _solve(A, task, limit, max_it=0, ncv=ncv)
 
 
-def _solve(A: PETSc.Mat, task: Task, limit: TimeLimit, **options: Any) -> Answer:
-    options |= {"hermitian": task.hermitian, "tol": task.tol, "seed": task.seed}
-    result = miramns.solve(A, task.k, which=task.which, on_check=limit.monitor, **options)
+def _solve(A: PETSc.Mat, task: Task, limit: TimeLimit, **settings: Any) -> Answer:
+    settings |= {"hermitian": task.hermitian, "tol": task.tol, "seed": task.seed}
+    result = miramns.solve(A, task.k, which=task.which, monitor=limit.monitor, **settings)
     return answer_of(result)
 
 

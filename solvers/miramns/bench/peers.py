@@ -15,7 +15,8 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh
 from miramns import seeded_normal
 from miramns.bench.answer import Answer, RefusedError, Task
 from miramns.bench.time_limit import TimeLimit
-from miramns.certificate import orthogonality, true_residuals
+from miramns.factorization.orthogonalize import orthogonality
+from miramns.residuals import true_residuals
 
 __all__ = ["has_primme", "run_primme", "run_scipy"]
 

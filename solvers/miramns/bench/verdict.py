@@ -15,8 +15,8 @@ from petsc4py import PETSc
 
 from miramns.bench.answer import Answer
 from miramns.bench.reference import SLACK, Reference
-from miramns.certificate import orthogonality, true_residuals
-from miramns.convergence import residual_bounds
+from miramns.factorization.orthogonalize import orthogonality
+from miramns.residuals import residual_tolerances, true_residuals
 
 __all__ = ["Measures", "measure", "verdict"]
 
@@ -70,7 +70,7 @@ def measure(A: PETSc.Mat, answer: Answer, hermitian: bool, tol: float) -> Measur
     residuals = true_residuals(A, values, X)
     moduli = np.abs(values)
     largest = float(moduli.max())
-    bounds = np.maximum(residual_bounds(values, tol, largest), np.finfo(np.float64).tiny)
+    bounds = np.maximum(residual_tolerances(values, tol, largest), np.finfo(np.float64).tiny)
     if hermitian:
         deviation = orthogonality(comm, X)
     else:

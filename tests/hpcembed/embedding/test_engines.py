@@ -233,7 +233,7 @@ def test_certify_judges_given_vectors(comm):
     assert again.n_certificate_matvec == 3
     bad = miramns.certify(mat, np.eye(40, 2)[first:last], tol=1e-10)
     assert bad.reason.name == "DIVERGED_STAGNATED"
-    assert bad.missed == (0, 1)
+    assert bad.unconverged == (0, 1)
     with pytest.raises(miramns.MiramnsError, match="must be orthonormal"):
         miramns.certify(mat, np.ones((last - first, 2)))
     mat.destroy()

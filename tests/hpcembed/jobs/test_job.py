@@ -236,7 +236,7 @@ solve = miramns.solve
 def passes_over_the_second(mat, k, **settings):
     found = solve(mat, k + 1, **settings)
     rest = {name: np.delete(getattr(found, name), 1)
-            for name in ("eigenvalues", "residual_norms", "bounds", "error_bounds")}
+            for name in ("eigenvalues", "residual_norms", "residual_tolerances", "error_bounds")}
     vectors = np.asfortranarray(np.delete(found.eigenvectors, 1, axis=1))
     return dataclasses.replace(found, eigenvectors=vectors, **rest)
 

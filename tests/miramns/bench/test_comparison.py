@@ -97,7 +97,7 @@ def test_a_missing_eigenvalue_is_noticed(comm, known):
     one_copy = methods.select(["miramns"])[0]
     # without the three copies of the first value the fourth pair belongs to another value
     A = problem.build(comm)
-    alone = miramns.solve(A, 4, hermitian=True, multiplicity_check="never")
+    alone = miramns.solve(A, 4, hermitian=True, options=miramns.Options(multiplicity_check="never"))
     A.destroy()
 
     def single(A, task, limit):

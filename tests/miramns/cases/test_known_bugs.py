@@ -14,7 +14,7 @@ import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from miramns import OperatorError, Reason, solve
+from miramns import ConvergedReason, OperatorError, solve
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -344,10 +344,10 @@ def test_limit_of_restarts(solved, variant, max_it):
     values[0] = 40.0
     M = np.diag(values)
     result, X = solved(M, 6, hermitian=True, variant=variant, ncv=14, max_it=max_it, tol=1e-12)
-    assert result.reason is Reason.DIVERGED_ITS
+    assert result.reason is ConvergedReason.DIVERGED_ITS
     assert not result.converged
     assert result.n_restarts == max_it
-    assert result.n_converged == 6 - len(result.missed)
+    assert result.n_converged == 6 - len(result.unconverged)
     assert np.isfinite(X).all()
     np.testing.assert_allclose(np.linalg.norm(X, axis=0), 1, rtol=1e-12)
     np.testing.assert_allclose(

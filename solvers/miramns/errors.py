@@ -1,0 +1,26 @@
+"""Exceptions of the package."""
+
+from __future__ import annotations
+
+__all__ = ["MiramnsError", "OperatorError"]
+
+
+class MiramnsError(ValueError):
+    """The arguments do not describe a problem that can be solved.
+
+    Examples
+    --------
+    >>> import miramns
+    >>> from petsc4py import PETSc
+    >>> A = PETSc.Mat().createDense((4, 4), comm=PETSc.COMM_SELF)
+    >>> A.setUp().assemble()
+    >>> try:
+    ...     miramns.solve(A, k=5)
+    ... except miramns.MiramnsError as error:
+    ...     print(error)
+    need 1 <= k <= n, got k=5, n=4
+    """
+
+
+class OperatorError(MiramnsError):
+    """A product with the operator is not finite, or its norm overflows or underflows."""

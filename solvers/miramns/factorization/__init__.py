@@ -1,0 +1,1 @@
+"""Krylov factorisations ``A V = V H + residual``: extend, restart, rotate."""

@@ -1,0 +1,61 @@
+"""Features of EPS that MIRAMns does not support: each is refused with one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from slepc4py import SLEPc
+
+from miramns.errors import MiramnsError
+
+__all__ = ["PROBLEM_TYPES", "check_supported", "refuse", "refused", "refused_unless_off"]
+
+_TYPES = SLEPc.EPS.ProblemType
+
+#: The problem types that MIRAMns solves.
+PROBLEM_TYPES = (_TYPES.HEP, _TYPES.NHEP, _TYPES.GHEP, _TYPES.GNHEP)
+
+
+def refuse(feature: str) -> NoReturn:
+    """Raise an error that names the feature."""
+    raise MiramnsError(f"{feature} is not supported by MIRAMns")
+
+
+def refused(feature: str) -> Callable[..., None]:
+    """Return a method that refuses the feature."""
+
+    def method(_eps: Any, *_args: Any, **_kargs: Any) -> None:
+        refuse(feature)
+
+    method.__doc__ = f"Not supported: {feature}."
+    return method
+
+
+def refused_unless_off(feature: str) -> Callable[..., None]:
+    """Return a method that refuses the feature unless its first argument is None or False."""
+
+    def method(_eps: Any, wanted: Any = True, *_args: Any, **_kargs: Any) -> None:
+        if wanted is not None and wanted is not False:
+            refuse(feature)
+
+    method.__doc__ = f"Not supported: {feature}. None and False are accepted."
+    return method
+
+
+def check_supported(eps: SLEPc.EPS) -> None:
+    """Refuse unsupported settings from the options database or from setters of EPS."""
+    base = SLEPc.EPS
+    extraction, kind = base.getExtraction(eps), base.getProblemType(eps)
+    if base.getWhichEigenpairs(eps) == base.Which.ALL:
+        refuse("Which.ALL (all eigenvalues in an interval)")
+    if base.getTwoSided(eps):
+        refuse("the two-sided variant")
+    if extraction and extraction != base.Extraction.RITZ:
+        refuse("an extraction other than Rayleigh-Ritz")
+    if base.getBalance(eps)[0] != base.Balance.NONE:
+        refuse("balancing")
+    if base.getConvergenceTest(eps) == base.Conv.USER:
+        refuse("a convergence test of the user")
+    if kind and kind not in PROBLEM_TYPES:
+        refuse(f"problem type {kind}")

@@ -1,0 +1,138 @@
+"""Arguments of scipy's eigsh and eigs: their checks, and the operator that they describe."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from miramns.errors import MiramnsError
+from miramns.interfaces.matrices import MatrixLike, Product, as_petsc
+from miramns.norms import EPSILON
+from miramns.problem import Options
+from miramns.transform.pencil import Pencil
+from miramns.transform.spectral import (
+    Kind,
+    Multiple,
+    Transformation,
+    create_st,
+    inverse_of,
+    operator_of,
+    set_up,
+    shell_like,
+)
+
+__all__ = ["ScipyArguments", "pencil_of"]
+
+#: Tolerance for tol=0, relative to the norms: rounding, which adds up over many restarts.
+_LEAST_TOL = 1000 * EPSILON
+
+
+@dataclass(frozen=True, slots=True)
+class ScipyArguments:
+    """Arguments of eigsh or eigs."""
+
+    hermitian: bool
+    sigma: float | None
+    which: Any
+    v0: NDArray[np.float64] | None
+    ncv: int | None
+    maxiter: int | None
+    tol: float
+    Minv: MatrixLike
+    OPinv: MatrixLike
+    mode: str
+    rng: Any
+
+    def check(self, n: int, k: int, has_M: bool) -> None:
+        """Raise an error if the arguments do not fit together."""
+        least = k + (1 if self.hermitian else 2)
+        if self.ncv is not None and not least <= self.ncv <= n:
+            raise MiramnsError(f"need {least} <= ncv <= n, got ncv={self.ncv}, n={n}")
+        if self.maxiter is not None and self.maxiter <= 0:
+            raise MiramnsError(f"need maxiter > 0, got {self.maxiter}")
+        if not self.tol < 1:
+            raise MiramnsError(f"need tol < 1, got {self.tol}")
+        if self.sigma is not None and np.iscomplexobj(self.sigma):
+            raise MiramnsError(f"sigma must be real, got {self.sigma}")
+        if self.sigma is None and self.OPinv is not None:
+            raise MiramnsError("OPinv is the inverse of A - sigma M: give sigma")
+        if self.Minv is not None and (self.sigma is not None or not has_M):
+            raise MiramnsError("Minv is for M without sigma")
+
+    def settings(self, n: int, k: int) -> dict[str, Any]:
+        """Return the arguments of the solver."""
+        rng = self.rng
+        if isinstance(rng, np.random.Generator):
+            rng = int(rng.integers(2**31))
+        return {
+            "which": self.which,
+            "tol": self.tol if self.tol > 0 else _LEAST_TOL,
+            "options": Options(criterion="relative" if self.tol > 0 else "norm"),
+            "max_it": (10 * n if self.maxiter is None else self.maxiter) - 1,
+            # scipy accepts ncv = k + 1, the method needs one more
+            "ncv": None if self.ncv is None else min(max(self.ncv, k + 2), n),
+            "start": None if self.v0 is None else np.asarray(self.v0, dtype=np.float64),
+            "seed": 0 if rng is None else rng,
+        }
+
+
+def pencil_of(
+    A: PETSc.Mat,
+    B: PETSc.Mat | None,
+    comm: MPI.Comm | None,
+    arguments: ScipyArguments,
+    stack: ExitStack,
+) -> Pencil:
+    """Return the problem with its operator, which is destroyed with `stack`. Collective."""
+    sigma = 0.0 if arguments.sigma is None else float(arguments.sigma)
+    cayley = arguments.mode == "cayley"
+    kind: Kind = "shift" if arguments.sigma is None else ("cayley" if cayley else "sinvert")
+    given = arguments.Minv if arguments.sigma is None else arguments.OPinv
+    if given is None:
+        st = create_st(A, B, kind, sigma)
+        stack.callback(st.destroy)
+        transformation = set_up(st)
+        operator = operator_of(st, A)
+        inverse = inverse_of(st, A) if kind != "shift" else None
+        if inverse is not None:
+            stack.callback(inverse.destroy)
+    else:
+        inverse = stack.enter_context(
+            as_petsc(given, comm, "Minv" if arguments.sigma is None else "OPinv")
+        )
+        transformation = Transformation(kind, sigma, sigma)
+        right = B if arguments.sigma is not None else A
+        if cayley:
+            right = shell_like(A, _Sum(A, B, sigma))
+            stack.callback(right.destroy)
+        operator = shell_like(
+            A, Multiple(inverse, 1.0) if right is None else Product(inverse, right)
+        )
+    stack.callback(operator.destroy)
+    if kind == "shift":
+        inverse = None
+    return Pencil(A, B, arguments.hermitian, operator, transformation, inverse)
+
+
+class _Sum:
+    """Context of a shell matrix: A + sigma B, B the identity where None."""
+
+    def __init__(self, A: PETSc.Mat, B: PETSc.Mat | None, sigma: float) -> None:
+        self.A, self.B, self.sigma = A, B, sigma
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = A x + sigma B x. Collective."""
+        self.A.mult(x, y)
+        if self.B is None:
+            y.axpy(self.sigma, x)
+        else:
+            work = x.duplicate()
+            self.B.mult(x, work)
+            y.axpy(self.sigma, work)
+            work.destroy()

@@ -1,0 +1,1 @@
+"""Iterations on a factorisation: expand, project, check, verify, restart."""

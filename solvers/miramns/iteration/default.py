@@ -1,0 +1,324 @@
+"""The default iteration: checkpoints within the sweep, and thick restarts.
+
+Nested subspaces m_1 < ... < m_l are checkpoints of one factorisation. At each checkpoint the
+projected problem is solved, and the iteration ends as soon as the k wanted pairs converge. It
+restarts thick, with more than the k wanted directions, and rarely:
+
+1. expand: extend the factorisation to the next checkpoint;
+2. project: solve the projected problem for Ritz pairs;
+3. check: compare the residual estimates of the wanted pairs with their tolerances;
+4. verify: form the vectors, and compute their true residuals;
+5. restart: at the largest size, or where a restart is predicted to save time.
+
+Converged pairs are not locked: they take part in restarts, and improve.
+
+The variants with blocks, with partial reorthogonalisation and with one reduction per column differ
+in their factorisation alone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miramns.factorization.arnoldi import ArnoldiFactorization
+from miramns.factorization.orthogonalize import NOT_ORTHONORMAL
+from miramns.iteration.subspace_size import FixedSizes, MeasuredSizes, SubspaceSizes
+from miramns.norms import ROUNDING
+from miramns.problem import Problem
+from miramns.projected import OrthonormalProjection, RitzPairs, on_root, ritz_pairs, thick_restart
+from miramns.residuals import Eigenpairs, eigenpairs, residual_tolerances
+from miramns.result import (
+    ConvergedReason,
+    ConvergenceHistory,
+    EigenResult,
+    IterationRecord,
+    Monitor,
+    eigen_result,
+    iteration_record,
+)
+from miramns.selection import displaces
+
+if TYPE_CHECKING:
+    from miramns.factorization.lanczos import LanczosFactorization
+
+__all__ = [
+    "COLUMNS_AFTER_BREAKDOWN",
+    "default_iteration",
+    "new_factorization",
+    "nothing_better_outside",
+    "project",
+    "reason_at_end",
+    "restart_thick",
+    "solver_name",
+]
+
+#: Columns after a random direction before the wanted pairs may pass: right after a breakdown every
+#: estimate is zero, whether or not a larger eigenvalue lies outside.
+COLUMNS_AFTER_BREAKDOWN = 20
+
+#: Restarts after which the basis is orthonormalised anew.
+_REORTHONORMALIZE_EVERY = 50
+
+#: Smallest factor of the tolerance that the estimates may be required to meet.
+_LEAST_TRUST = 1e-4
+
+
+def default_iteration(
+    problem: Problem, start: NDArray[np.float64], monitor: Monitor | None = None
+) -> EigenResult:
+    """Find the wanted pairs. Collective.
+
+    Parameters
+    ----------
+    start : ndarray of shape (n_local,) or (n_local, b)
+        This rank's part of the start vector, or of several for blocks.
+    monitor : callable, optional
+        Called on every rank with each record.
+    """
+    factorization = new_factorization(problem, problem.capacity, start)
+    try:
+        return _iterate(problem, factorization, ConvergenceHistory(monitor))
+    finally:
+        factorization.destroy()
+
+
+def _iterate(
+    problem: Problem, factorization: ArnoldiFactorization, history: ConvergenceHistory
+) -> EigenResult:
+    # columns of the basis:  [ locked | kept by the last restart | new | residual | free ]
+    #                        deflated  f.n_kept             f.size              p.capacity
+    p, f = problem, factorization
+    sizes = _subspace_sizes(p, f)
+    # estimates have to meet `trust` times the tolerance; an approximate operator has its own error
+    trust = 1.0 if p.options.exact is None else 0.9
+    n_restarts = n_certificate_matvec = 0
+    while True:
+        f.extend(sizes.next_checkpoint(f.size))
+        size, full = f.size, f.size >= p.capacity
+        explored = f.is_explored(COLUMNS_AFTER_BREAKDOWN) or size == f.dimension
+        if not full and not explored and f.closed_part is None:
+            continue
+
+        began = time.perf_counter()
+        ritz = project(p, f, f.projection(size))
+        seconds = time.perf_counter() - began
+
+        check = _check(p, f, ritz, trust)
+        history.add(_record(p, f, check, n_restarts))
+
+        if check.passed.all() and (explored or nothing_better_outside(p, f, check.values)):
+            pairs = _verify(p, f, ritz)
+            n_certificate_matvec += pairs.n_matvec
+            trust *= 0.1
+            if pairs.passed:
+                reason = ConvergedReason.CONVERGED_TOL
+                break
+            if trust < _LEAST_TRUST or p.options.exact is not None:
+                reason = ConvergedReason.DIVERGED_STAGNATED
+                break
+            if f.size < size:
+                continue  # columns that had lost their orthogonality were dropped
+
+        if size == f.dimension or (full and n_restarts == p.max_it):
+            pairs = eigenpairs(p, f, *_orthonormal(p, f, ritz))
+            n_certificate_matvec += pairs.n_matvec
+            reason = reason_at_end(p, pairs, n_restarts)
+            break
+
+        keep = sizes.keep(size, check.to_go, seconds)
+        if full and not keep:
+            keep = max(p.k, (p.k + size) // 2)
+        if keep and n_restarts < p.max_it:
+            ritz, projection = _orthonormal(p, f, ritz)
+            history.choose(projection.size)
+            n_restarts += 1
+            restart_thick(p, f, ritz, projection, min(keep, projection.size - 1), n_restarts)
+    return eigen_result(
+        pairs, reason, f, history, solver=solver_name(p, history), n_restarts=n_restarts,
+        n_certificate_matvec=n_certificate_matvec, decisions=sizes.decisions(),
+    )  # fmt: skip
+
+
+def new_factorization(
+    problem: Problem, capacity: int, start: NDArray[np.float64]
+) -> ArnoldiFactorization:
+    """Start the factorisation that the problem asks for. Collective. The caller destroys it."""
+    A, locked, seed = problem.operator, problem.locked, problem.seed
+    hermitian = problem.hermitian
+    factorization: ArnoldiFactorization
+    if problem.variant == "block":
+        from miramns.factorization.block import BlockFactorization
+
+        factorization = BlockFactorization(
+            A, capacity, start, seed, width=problem.width, hermitian=hermitian, locked=locked
+        )
+    elif problem.orthogonalization == "partial":
+        from miramns.factorization.lanczos import LanczosFactorization
+
+        factorization = LanczosFactorization(A, capacity, start, seed, locked=locked)
+    elif problem.orthogonalization == "dcgs2":
+        from miramns.factorization.dcgs2 import DCGS2Factorization
+
+        factorization = DCGS2Factorization(
+            A, capacity, start, seed, hermitian=hermitian, locked=locked
+        )
+    else:
+        inner = problem.options.inner
+        factorization = ArnoldiFactorization(
+            A, capacity, start, seed, hermitian=hermitian, locked=locked, inner=inner
+        )
+    factorization.known_norm = problem.norm
+    return factorization
+
+
+def _subspace_sizes(p: Problem, f: ArnoldiFactorization) -> SubspaceSizes:
+    if p.sizes:
+        return FixedSizes(p.k, p.sizes)
+    # sizes are left open for partial reorthogonalisation alone
+    return MeasuredSizes(p.k, p.capacity, p.longest, cast("LanczosFactorization", f))
+
+
+def project(
+    problem: Problem, factorization: ArnoldiFactorization, projection: OrthonormalProjection
+) -> RitzPairs:
+    """Solve the projected problem on rank 0. Collective."""
+    return on_root(
+        factorization.comm,
+        lambda: ritz_pairs(projection, problem.which, hermitian=problem.hermitian),
+    )
+
+
+def _orthonormal(
+    p: Problem, f: ArnoldiFactorization, ritz: RitzPairs
+) -> tuple[RitzPairs, OrthonormalProjection]:
+    """Return the orthonormal projection and its Ritz pairs, which are `ritz` if nothing changes."""
+    projection = f.orthonormal_projection()
+    if projection.inverse is None and len(ritz.values) == projection.size:
+        return ritz, projection
+    return project(p, f, projection), projection
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """Estimates of the wanted pairs, compared with their tolerances.
+
+    Attributes
+    ----------
+    values, estimates, tolerances : ndarray of shape (k,)
+    passed : ndarray of shape (k,), of bool
+    to_go : float
+        Natural logarithm of the largest ratio of an estimate to what it has to meet.
+    """
+
+    values: NDArray[Any]
+    estimates: NDArray[np.float64]
+    tolerances: NDArray[np.float64]
+    passed: NDArray[np.bool_]
+    to_go: float
+
+
+def _check(p: Problem, f: ArnoldiFactorization, ritz: RitzPairs, trust: float) -> _Check:
+    k = ritz.whole_pairs(p.k)
+    values, estimates = ritz.values[:k], ritz.estimates[:k]
+    tolerances = residual_tolerances(values, p.tol, f.operator_norm, p.criterion)
+    limits = trust * tolerances
+    to_go = float(np.log(max(_largest_ratio(estimates, limits), 1.0)))
+    return _Check(values, estimates, tolerances, estimates <= limits, to_go)
+
+
+def _record(p: Problem, f: ArnoldiFactorization, check: _Check, n_restarts: int) -> IterationRecord:
+    measure = p.tol * _largest_ratio(check.estimates, check.tolerances)
+    return iteration_record(
+        f, f.size, n_restarts, measure, check.values, check.estimates, check.passed,
+        check.tolerances / p.tol, chosen=bool(check.passed.all()),
+    )  # fmt: skip
+
+
+def _largest_ratio(estimates: NDArray[np.float64], limits: NDArray[np.float64]) -> float:
+    """Return the largest ratio of an estimate to its limit, among positive limits."""
+    positive = limits > 0
+    return float(np.max(estimates[positive] / limits[positive], initial=0.0))
+
+
+def nothing_better_outside(
+    problem: Problem, factorization: ArnoldiFactorization, values: NDArray[Any]
+) -> bool:
+    """Return whether no eigenvalue outside the space can be wanted more than `values`.
+
+    Collective. So it is if a part that began with a random direction closed, and none of its values
+    is wanted more: it has every eigenvalue of the operator on the complement of the columns before.
+    """
+    p, f = problem, factorization
+    if f.closed_part is None:
+        return False
+    part = slice(*f.closed_part)
+    inside = project(p, f, OrthonormalProjection(f.hessenberg[part, part], 0.0)).values
+    certain = 10 * ROUNDING * f.operator_norm
+    return not any(displaces(values, value, p.which, certain) for value in inside)
+
+
+def _verify(p: Problem, f: ArnoldiFactorization, ritz: RitzPairs) -> Eigenpairs:
+    """Form the wanted pairs with their true residuals.
+
+    A partially orthogonalised basis mostly serves as it is, because the vectors are orthonormalised
+    before their residuals are computed. If they do not pass, the orthonormal projection is used.
+    """
+    n_matvec = 0
+    if p.orthogonalization == "partial":
+        pairs = eigenpairs(p, f, ritz, f.projection(f.size))
+        if pairs.loss <= NOT_ORTHONORMAL and pairs.passed:
+            return pairs
+        n_matvec = pairs.n_matvec
+    pairs = eigenpairs(p, f, *_orthonormal(p, f, ritz))
+    return replace(pairs, n_matvec=n_matvec + pairs.n_matvec)
+
+
+def restart_thick(
+    problem: Problem,
+    factorization: ArnoldiFactorization,
+    ritz: RitzPairs,
+    projection: OrthonormalProjection,
+    keep: int,
+    n_restarts: int,
+) -> None:
+    """Restart with the leading `keep` Ritz or Schur vectors. Collective.
+
+    Parameters
+    ----------
+    n_restarts : int
+        Number of restarts including this one.
+    """
+    p, f = problem, factorization
+    Q, hessenberg = on_root(
+        f.comm, lambda: thick_restart(projection, ritz, keep, p.which, hermitian=p.hermitian)
+    )
+    f.restart(Q, hessenberg)
+    if n_restarts % _REORTHONORMALIZE_EVERY == 0:
+        f.reorthonormalize()
+
+
+def reason_at_end(problem: Problem, pairs: Eigenpairs, n_restarts: int) -> ConvergedReason:
+    """Return the reason of an iteration that spans the whole space or has used its restarts."""
+    if pairs.passed:
+        return ConvergedReason.CONVERGED_TOL
+    if n_restarts == problem.max_it:
+        return ConvergedReason.DIVERGED_ITS
+    return ConvergedReason.DIVERGED_STAGNATED
+
+
+def solver_name(problem: Problem, history: ConvergenceHistory) -> str:
+    """Return the variant with its subspace sizes."""
+    sizes = problem.sizes
+    if not sizes:
+        tested = sorted({record.size for record in history.records})
+        text = f"sizes chosen while running, {tested[0]}..{tested[-1]}"
+    elif len(sizes) == 1:
+        text = f"size {sizes[0]}"
+    else:
+        text = f"{len(sizes)} nested sizes {sizes[0]}..{sizes[-1]}"
+    return f"MIRAMns {problem.variant} ({text})"

@@ -1,0 +1,161 @@
+"""Products of an operator with several vectors at once, and the check of their norms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from miramns.errors import OperatorError
+
+__all__ = ["apply_block", "apply_columns", "apply_to_pairs", "multiply", "require_norm"]
+
+#: The square of a smaller norm has too few digits.
+_LEAST_NORM = 1e-140
+
+
+def multiply(
+    A: PETSc.Mat,
+    source: PETSc.Vec,
+    target: PETSc.Vec,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+) -> None:
+    """Multiply this rank's rows `x` by A, into `y`. Collective.
+
+    Parameters
+    ----------
+    source, target : PETSc.Vec
+        Vectors of the layout of A, laid over the arrays for the time of the product.
+    """
+    source.placeArray(x)
+    target.placeArray(y)
+    try:
+        A.mult(source, target)
+    finally:
+        target.resetArray()
+        source.resetArray()
+
+
+def apply_block(A: PETSc.Mat, X: NDArray[np.float64], Y: NDArray[np.float64]) -> None:
+    """Multiply the columns of `X` by the operator, into `Y`, in one product if possible.
+
+    Collective. A shell matrix whose context has a method ``mult_block(X, Y)`` (this rank's rows of
+    both, as arrays) calls it; an assembled matrix multiplies a dense matrix; other operators make
+    one product per column.
+
+    Parameters
+    ----------
+    X, Y : ndarray of shape (n_local, k)
+        Column-major.
+    """
+    kind = A.getType()
+    if X.shape[1] > 1 and kind == "python":
+        context = A.getPythonContext()
+        if hasattr(context, "mult_block"):
+            context.mult_block(X, Y)
+            return
+    if X.shape[1] > 1 and ("dense" in kind or "aij" in kind):
+        _multiply_at_once(A, X, Y)
+    else:
+        _multiply_one_by_one(A, X, Y)
+
+
+def _multiply_at_once(A: PETSc.Mat, X: NDArray[np.float64], Y: NDArray[np.float64]) -> None:
+    sizes = ((X.shape[0], A.getSize()[0]), (None, X.shape[1]))
+    source = PETSc.Mat().createDense(sizes, array=np.asfortranarray(X), comm=A.getComm())
+    target = None
+    try:
+        source.assemble()
+        target = A.matMult(source)
+        Y[:] = target.getDenseArray()
+    finally:
+        if target is not None:
+            target.destroy()
+        source.destroy()
+
+
+def _multiply_one_by_one(A: PETSc.Mat, X: NDArray[np.float64], Y: NDArray[np.float64]) -> None:
+    source, target = A.createVecs()
+    try:
+        for j in range(X.shape[1]):
+            multiply(A, source, target, np.ascontiguousarray(X[:, j]), Y[:, j])
+    finally:
+        source.destroy()
+        target.destroy()
+
+
+def apply_columns(A: PETSc.Mat, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply the columns of `X` by the operator, into a new array. Collective."""
+    Y = np.empty(X.shape, order="F")
+    apply_block(A, X, Y)
+    return Y
+
+
+def apply_to_pairs(A: PETSc.Mat, values: NDArray[Any], X: NDArray[Any]) -> NDArray[Any]:
+    """Multiply vectors, complex ones in conjugate pairs, by a real operator.
+
+    Collective: one product per real vector, two per pair.
+
+    Parameters
+    ----------
+    values : ndarray of shape (k,)
+        Eigenvalues of the vectors; in a conjugate pair, the positive imaginary part comes first.
+    X : ndarray of shape (n_local, k)
+    """
+    if not np.iscomplexobj(X):
+        return apply_columns(A, X)
+    is_real = values.imag == 0
+    stored = np.where(values.imag < 0, X.imag, X.real)
+    # the second vector of a pair is the conjugate of the first: store its imaginary part
+    products = apply_columns(A, np.asfortranarray(stored))
+    AX = products.astype(np.complex128)
+    for j in np.flatnonzero(~is_real & (values.imag > 0)):
+        AX[:, j] = products[:, j] - 1j * products[:, j + 1]
+        AX[:, j + 1] = products[:, j] + 1j * products[:, j + 1]
+    return AX
+
+
+def require_norm(
+    comm: MPI.Comm, squared: float, w: NDArray[np.float64], operator_norm: float, number: int
+) -> None:
+    """Raise if the squared norm of a product is not finite or underflows.
+
+    Collective.
+
+    Parameters
+    ----------
+    squared : float
+        The squared norm, the same on all ranks.
+    w : ndarray of shape (n_local,) or (n_local, b)
+        The product.
+    operator_norm : float
+        Norm beside which a product may be small.
+    number : int
+        Number of the product, for the message.
+
+    Raises
+    ------
+    OperatorError
+        On all ranks.
+    """
+    usable = math.isfinite(squared)
+    if usable and max(math.sqrt(squared), operator_norm) >= _LEAST_NORM:
+        return
+    # a maximum over ranks may lose a NaN
+    if not comm.allreduce(bool(np.isfinite(w).all()), op=MPI.LAND):
+        raise OperatorError(
+            f"product {number} with the operator has entries that are not finite: "
+            "look for NaN or Inf in the data"
+        )
+    largest = comm.allreduce(float(np.max(np.abs(w), initial=0.0)), op=MPI.MAX)
+    if not usable or largest > 0:
+        raise OperatorError(
+            f"the squared norm of product {number} with the operator "
+            f"{'underflows' if usable else 'overflows'}: its largest entry is {largest:.1e}. "
+            "Rescale the operator so that its eigenvalues are closer to 1"
+        )

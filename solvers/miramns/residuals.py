@@ -1,0 +1,275 @@
+"""True residuals of eigenpairs, and the tolerances that they have to meet.
+
+A pair converges when its residual norm ``||A x - theta x||`` is at most ``tol`` times the modulus
+of its value. A residual cannot fall below the rounding of one product, so the tolerance is at least
+``ROUNDING * ||A||``: without this floor the zero eigenvalues of a rank-deficient matrix would never
+converge. The estimates of the projected problem decide when the vectors are formed; the true
+residuals, from products with these vectors, decide convergence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from miramns.errors import OperatorError
+from miramns.factorization.orthogonalize import orthogonality, orthonormalize
+from miramns.norms import ROUNDING
+from miramns.products import apply_columns, apply_to_pairs
+from miramns.projected import (
+    OrthonormalProjection,
+    RitzPairs,
+    on_root,
+    refined_pairs,
+    ritz_pairs,
+)
+from miramns.selection import Order, ties_at, wanted_order
+
+if TYPE_CHECKING:
+    from miramns.factorization.arnoldi import ArnoldiFactorization
+    from miramns.problem import Problem
+
+__all__ = [
+    "Criterion",
+    "Eigenpairs",
+    "eigenpairs",
+    "fix_signs",
+    "rayleigh_ritz",
+    "residual_norms",
+    "residual_tolerances",
+    "true_residuals",
+]
+
+#: What a residual norm is relative to: the modulus of the eigenvalue, nothing, or ||A||.
+Criterion = Literal["relative", "absolute", "norm"]
+
+#: Entries within this fraction of the largest count as equal when a sign is chosen, so that
+#: rounding does not choose another one on another number of ranks.
+_SIGN_TIE = 1e-8
+
+#: Loss of orthogonality from which a Rayleigh-Ritz step follows the orthonormalisation.
+_PROJECT_AGAIN = 1e-14
+
+
+@dataclass(frozen=True, slots=True)
+class Eigenpairs:
+    """Eigenpairs with their true residuals.
+
+    Attributes
+    ----------
+    values : ndarray of shape (k,)
+    vectors : ndarray of shape (n_local, k)
+    residual_norms, tolerances : ndarray of shape (k,)
+        True residual norms, and the largest ones with which the pairs pass.
+    orthogonality : float
+        As in :class:`~miramns.EigenResult`.
+    tie_at_cut : bool
+        As in :class:`~miramns.EigenResult`.
+    n_matvec : int
+        Number of products made for the residuals.
+    loss : float
+        Largest entry of ``|X'X - I|`` before the vectors were orthonormalised.
+    """
+
+    values: NDArray[Any]
+    vectors: NDArray[Any]
+    residual_norms: NDArray[np.float64]
+    tolerances: NDArray[np.float64]
+    orthogonality: float
+    tie_at_cut: bool
+    n_matvec: int
+    loss: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether all residuals pass."""
+        return bool((self.residual_norms <= self.tolerances).all())
+
+
+def residual_tolerances(
+    values: NDArray[Any],
+    tol: float,
+    norm: float,
+    criterion: Criterion = "relative",
+    *,
+    scale: float = 0.0,
+) -> NDArray[np.float64]:
+    """Return the largest residual norm with which each pair passes.
+
+    Parameters
+    ----------
+    values : ndarray of shape (k,)
+        Ritz values.
+    tol : float
+    norm : float
+        Lower bound of ||A||, raised to the largest modulus among `values`.
+    criterion : {"relative", "absolute", "norm"}
+        `tol` is relative to the modulus of the value, to 1, or to `norm`.
+    scale : float
+        If positive, "relative" refers to it instead: ||A||_F for the published variant.
+    """
+    norm = max(norm, float(np.max(np.abs(values), initial=0.0)))
+    scale = {"relative": scale, "absolute": 1.0, "norm": norm}[criterion]
+    relative_to = np.full(values.shape, scale) if scale > 0 else np.abs(values)
+    return np.asarray(np.maximum(tol * relative_to, ROUNDING * norm), dtype=np.float64)
+
+
+def eigenpairs(
+    problem: Problem,
+    factorization: ArnoldiFactorization,
+    ritz: RitzPairs,
+    projection: OrthonormalProjection,
+    scale: float = 0.0,
+) -> Eigenpairs:
+    """Form the wanted eigenpairs from Ritz pairs, and compute their true residuals.
+
+    Collective: one product per pair and some reductions.
+
+    Parameters
+    ----------
+    ritz : RitzPairs
+        Of `projection`.
+    scale : float
+        As for :func:`residual_tolerances`.
+    """
+    p, f = problem, factorization
+    count = min(ritz.whole_pairs(p.k), projection.size)
+    values, Y = ritz.values[:count], ritz.vectors[:, :count]
+    tie_at_cut = _ties_at(p, f, ritz, count, scale)
+    basis = f.basis[:, : projection.size]
+    if not p.hermitian:
+        values, Y = on_root(f.comm, partial(refined_pairs, projection.hessenberg, values, Y))
+    vectors = np.asfortranarray(basis @ projection.coordinates(Y))
+    loss = 0.0
+    if p.hermitian and p.options.inner is None:
+        loss = orthonormalize(f.comm, vectors)
+        exact = p.options.exact
+        products = apply_columns(f.operator if exact is None else exact, vectors)
+        if loss > _PROJECT_AGAIN or exact is not None:
+            values, vectors, products = rayleigh_ritz(f.comm, vectors, products, p.which)
+        residuals = residual_norms(f.comm, values, vectors, products)
+    else:
+        residuals = true_residuals(f.operator, values, vectors)
+    tolerances = residual_tolerances(values, p.tol, f.operator_norm, p.criterion, scale=scale)
+    # values that differ by less than their residuals tie
+    order = wanted_order(values, p.which, np.minimum(residuals, tolerances))
+    if (order != np.arange(len(order))).any():
+        values, vectors = values[order], np.asfortranarray(vectors[:, order])
+        residuals, tolerances = residuals[order], tolerances[order]
+    measured = orthogonality(
+        f.comm, vectors if p.hermitian else basis, p.options.inner if p.hermitian else None
+    )
+    return Eigenpairs(values, vectors, residuals, tolerances, measured, tie_at_cut, count, loss)
+
+
+def _ties_at(
+    p: Problem, f: ArnoldiFactorization, ritz: RitzPairs, count: int, scale: float
+) -> bool:
+    """Return whether the cut after `count` pairs separates values that their errors tie."""
+    error = float(ritz.estimates[max(count - 1, 0) : count + 1].sum())
+    tolerances = residual_tolerances(
+        ritz.values[:count], p.tol, f.operator_norm, p.criterion, scale=scale
+    )
+    error = min(error, float(np.max(tolerances, initial=0.0)))
+    return ties_at(ritz.values, p.which, count, error)
+
+
+def true_residuals(A: PETSc.Mat, values: NDArray[Any], X: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the residual norms ``||A x - theta x||`` from new products.
+
+    Collective: one product per real vector (two per conjugate pair), some reductions.
+
+    Parameters
+    ----------
+    values : ndarray of shape (k,)
+        Ritz values; in a conjugate pair, the positive imaginary part comes first.
+    X : ndarray of shape (n_local, k)
+        Their vectors.
+    """
+    comm: MPI.Comm = A.getComm().tompi4py()
+    return residual_norms(comm, values, X, apply_to_pairs(A, values, X))
+
+
+def residual_norms(
+    comm: MPI.Comm, values: NDArray[Any], X: NDArray[Any], AX: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the norms of the columns of ``AX - X diag(values)``.
+
+    Collective: three small reductions.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        R = AX - X * values
+    # a maximum over ranks may lose a NaN
+    if not comm.allreduce(bool(np.isfinite(R).all()), op=MPI.LAND):
+        raise OperatorError(
+            "a product made for a true residual has entries that are not finite: look for NaN or "
+            "Inf in the data"
+        )
+    largest = np.max(np.abs(R), axis=0, initial=0.0)
+    comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
+    # scaled, so that no square overflows or vanishes
+    scale = np.where(largest > 0, largest, 1.0)
+    squares = np.sum(np.abs(R / scale) ** 2, axis=0)
+    comm.Allreduce(MPI.IN_PLACE, squares)
+    return np.asarray(scale * np.sqrt(squares))
+
+
+def rayleigh_ritz(
+    comm: MPI.Comm, X: NDArray[np.float64], AX: NDArray[np.float64], which: Order
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the Ritz pairs of a Hermitian operator in the span of orthonormal columns.
+
+    Collective: one reduction.
+
+    Parameters
+    ----------
+    X, AX : ndarray of shape (n_local, m)
+        The columns, and their products with the operator.
+
+    Returns
+    -------
+    values : ndarray of shape (m,)
+        Wanted ones first.
+    vectors, products : ndarray of shape (n_local, m)
+        Column-major.
+    """
+    projected = np.ascontiguousarray(X.T @ AX)
+    comm.Allreduce(MPI.IN_PLACE, projected)
+    ritz = on_root(
+        comm, lambda: ritz_pairs(OrthonormalProjection(projected, 0.0), which, hermitian=True)
+    )
+    Y = ritz.vectors
+    return ritz.values, np.asfortranarray(X @ Y), np.asfortranarray(AX @ Y)
+
+
+def fix_signs(comm: MPI.Comm, first_row: int, X: NDArray[Any]) -> None:
+    """Multiply each column so that its largest entry is real and positive, in place.
+
+    Collective: three small reductions. Among entries whose moduli agree to 8 digits, the smallest
+    global index decides.
+    """
+    k = X.shape[1]
+    moduli = np.abs(X)
+    largest = np.max(moduli, axis=0, initial=0.0)
+    comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
+    nowhere = np.iinfo(np.int64).max
+    index = np.full(k, nowhere, dtype=np.int64)
+    if X.shape[0]:
+        candidate = moduli >= (1 - _SIGN_TIE) * largest
+        local = np.argmax(candidate, axis=0)
+        index = np.where(candidate.any(axis=0), local + first_row, nowhere)
+    chosen = np.empty_like(index)
+    comm.Allreduce(index, chosen, op=MPI.MIN)
+    phase = np.zeros(k, dtype=X.dtype)
+    mine = (index == chosen) & (chosen < nowhere)
+    for j in np.flatnonzero(mine):
+        entry = X[chosen[j] - first_row, j]
+        phase[j] = np.conj(entry) / abs(entry) if entry != 0 else 1
+    comm.Allreduce(MPI.IN_PLACE, phase)
+    X *= phase

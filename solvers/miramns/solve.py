@@ -1,0 +1,170 @@
+"""MIRAMns: multiple implicitly restarted Arnoldi method with nested subspaces.
+
+Problem: k dominant eigenpairs of a real operator A of dimension n, given by its products; or of
+``A x = lambda B x``.
+
+Method. One Arnoldi factorisation contains all nested subspaces m_1 < ... < m_l.
+
+* ``variant="default"``: the sizes are checkpoints within the sweep, and restarts are thick and rare
+  (:mod:`miramns.iteration.default`). For Hermitian operators on long vectors the factorisation uses
+  the three-term recurrence with partial reorthogonalisation, and the sizes are chosen during the
+  iteration (:mod:`miramns.iteration.subspace_size`).
+* ``variant="block"``: the same with blocks of vectors, which need fewer passes over the operator
+  and find multiple eigenvalues; for operators whose product with a block is cheap.
+* ``variant="published"``: the method as its authors published it, with its deviations
+  (:mod:`miramns.iteration.published`).
+
+All variants end with true residuals, from products with the returned vectors.
+
+References: Shahzadeh Fazeli, Emad, Liu, "A key to choose subspace size in implicitly restarted
+Arnoldi method", Numerical Algorithms (2015); Petit, Li, Emad, Dongarra, ScalAH (2025).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from miramns.iteration.default import default_iteration
+from miramns.problem import Options, Problem, Variant, check_problem, start_vector
+from miramns.residuals import fix_signs
+from miramns.result import EigenResult, Monitor
+from miramns.selection import Order
+
+__all__ = ["solve"]
+
+#: The options by default.
+_DEFAULTS = Options()
+
+
+def solve(
+    A: PETSc.Mat,
+    k: int,
+    *,
+    B: PETSc.Mat | None = None,
+    which: Order = "LM",
+    hermitian: bool | None = None,
+    tol: float = 1e-8,
+    max_it: int = 500,
+    ncv: int | None = None,
+    variant: Variant = "default",
+    seed: int = 0,
+    start: NDArray[np.float64] | None = None,
+    monitor: Monitor | None = None,
+    options: Options = _DEFAULTS,
+) -> EigenResult:
+    """Find k dominant eigenpairs of a real operator, or of ``A x = lambda B x``.
+
+    Collective on ``A.comm``.
+
+    Parameters
+    ----------
+    A : PETSc.Mat
+        Square, assembled or shell, real. Only ``A.mult`` is used (and, for the published variant,
+        ``A.norm`` of assembled matrices).
+    k : int
+        Number of eigenpairs, 1 <= k <= n.
+    B : PETSc.Mat, optional
+        Matrix of a generalised problem, distributed as `A`; symmetric positive if `hermitian`. It
+        is factorised, or solved with iteratively if it is a shell.
+    which : {"LM", "SM", "LR", "SR", "LI", "SI", "LA", "SA", "BE"} or callable
+        Largest or smallest modulus, real part or modulus of the imaginary part; LA and SA are LR
+        and SR of Hermitian operators, BE takes from both ends in turn. A callable maps an array of
+        values to keys; the wanted values have the smallest keys.
+
+        Values tie if their moduli (real parts, ..., keys) differ by rounding alone. Ties are
+        ordered by decreasing real part, then by increasing modulus of the imaginary part, the same
+        on every machine and number of ranks and threads. If a tie crosses the k-th place, the first
+        values in this order are returned, and ``EigenResult.tie_at_cut`` is True. A complex
+        conjugate pair is never separated: k + 1 pairs are returned instead.
+    hermitian : bool, optional
+        Default: the property of `A` (and of `B`), ``isHermitianKnown``; False if it is not known.
+    tol : float
+        Largest residual norm, relative to the modulus of the eigenvalue (to ||A||_F for the
+        published variant) or as ``options.criterion`` says. Rounding level always passes.
+    max_it : int
+        Largest number of restarts.
+    ncv : int, optional
+        Largest subspace m_l. Default: chosen; 200 for the published variant.
+    variant : {"default", "block", "published"}
+    seed : int
+        Seed of the start vector of the default and block variants: normal numbers that depend on
+        (seed, global index) alone. The published variant starts from equal entries.
+    start : ndarray of shape (n_local,) or (n_local, b), optional
+        This rank's part of another start vector, or of up to ``options.block_size`` vectors for the
+        block variant.
+    monitor : callable, optional
+        Called on every rank with each :class:`~miramns.IterationRecord`.
+    options : Options
+        Further settings.
+
+    Returns
+    -------
+    EigenResult
+        Also if pairs did not converge: see ``converged`` and ``reason``.
+
+    Raises
+    ------
+    MiramnsError
+        If the arguments do not fit together.
+    OperatorError
+        If a product is not finite.
+
+    Examples
+    --------
+    The three largest eigenvalues of a one-dimensional Laplacian:
+
+    >>> import miramns
+    >>> from petsc4py import PETSc
+    >>> n = 100
+    >>> A = PETSc.Mat().createAIJ((n, n), nnz=3, comm=PETSc.COMM_SELF)
+    >>> for i in range(n):
+    ...     A[i, i] = 2.0
+    ...     if i > 0:
+    ...         A[i, i - 1] = A[i - 1, i] = -1.0
+    >>> A.assemble()
+    >>> result = miramns.solve(A, k=3, hermitian=True)
+    >>> result.eigenvalues.round(6)
+    array([3.999033, 3.996131, 3.991299])
+    >>> result.converged, result.unconverged
+    (True, ())
+
+    Fewer common settings are in :class:`Options`:
+
+    >>> options = miramns.Options(criterion="norm", multiplicity_check="never")
+    >>> miramns.solve(A, k=3, which="SA", hermitian=True, tol=1e-6, options=options).n_converged
+    3
+    """
+    began = time.perf_counter()
+    if B is not None:
+        from miramns.transform.pencil import solve_generalized
+
+        return solve_generalized(
+            A, B, k, which=which, hermitian=hermitian, tol=tol, max_it=max_it, ncv=ncv,
+            variant=variant, seed=seed, start=start, monitor=monitor, options=options,
+        )  # fmt: skip
+    problem = check_problem(
+        A, k, which=which, hermitian=hermitian, tol=tol, max_it=max_it, ncv=ncv, variant=variant,
+        seed=seed, options=options,
+    )  # fmt: skip
+    result = _iterate(problem, start_vector(problem, start), monitor)
+    if problem.options.multiplicity_check != "never":
+        from miramns.multiplicity import complete
+
+        result = complete(problem, result)
+    comm: MPI.Comm = A.getComm().tompi4py()
+    fix_signs(comm, result.ownership_range[0], result.eigenvectors)
+    return replace(result, seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)))
+
+
+def _iterate(problem: Problem, start: NDArray[np.float64], monitor: Monitor | None) -> EigenResult:
+    if problem.variant == "published":
+        from miramns.iteration.published import published_iteration
+
+        return published_iteration(problem, start, monitor)
+    return default_iteration(problem, start, monitor)

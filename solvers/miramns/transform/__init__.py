@@ -1,0 +1,1 @@
+"""Spectral transformations, and problems ``A x = lambda B x`` solved with them."""

@@ -1,0 +1,256 @@
+"""Spectral transformations: operators whose eigenvalues are functions of those of A x = lambda B x.
+
+SLEPc's ST applies them. Their effect on eigenvalues is implemented here, because slepc4py does not
+provide the back-transformation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+from miramns.errors import MiramnsError
+
+__all__ = [
+    "Multiple",
+    "RefinedApplication",
+    "Transformation",
+    "create_st",
+    "inverse_of",
+    "is_shell",
+    "operator_of",
+    "set_up",
+    "shell_like",
+]
+
+#: Packages that factorise distributed sparse matrices.
+_PARALLEL_PACKAGES = ("mumps", "superlu_dist", "pastix", "mkl_cpardiso")
+
+#: Tolerance of the iterative solves with matrix-free matrices.
+_SOLVE_TOL = 1e-14
+
+Kind = Literal["shift", "sinvert", "cayley"]
+
+
+@dataclass(frozen=True, slots=True)
+class Transformation:
+    """Eigenvalues of an operator as a function of the eigenvalues lambda of the problem.
+
+    Attributes
+    ----------
+    kind : {"shift", "sinvert", "cayley"}
+        lambda itself, 1 / (lambda - sigma), or (lambda + antishift) / (lambda - sigma).
+    sigma, antishift : float
+    """
+
+    kind: Kind
+    sigma: float = 0.0
+    antishift: float = 0.0
+
+    def forward(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the values of the operator for values of the problem."""
+        if self.kind == "shift":
+            return values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inverse = 1.0 / (values - self.sigma)
+        if self.kind == "sinvert":
+            return np.asarray(inverse)
+        return np.asarray(1.0 + (self.sigma + self.antishift) * inverse)
+
+    def back(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the values of the problem for values of the operator; they may be infinite."""
+        if self.kind == "shift":
+            return values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self.kind == "sinvert":
+                return np.asarray(self.sigma + 1.0 / values)
+            return np.asarray(self.sigma + (self.sigma + self.antishift) / (values - 1.0))
+
+    def purified(
+        self, values: NDArray[Any], X: NDArray[Any], products: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Return ``(lambda - sigma) (A - sigma B)^-1 B X`` from products of the operator with X."""
+        solved = products if self.kind == "sinvert" else products - X
+        factor = 1.0 if self.kind == "sinvert" else self.sigma + self.antishift
+        return solved * ((values - self.sigma) / factor)
+
+    def __str__(self) -> str:
+        names = {"shift": "shift", "sinvert": "shift-and-invert", "cayley": "Cayley transform"}
+        return f"{names[self.kind]} at {self.sigma:g}"
+
+
+class _Application:
+    """Context of a shell matrix: an application of an ST plus a multiple of the vector."""
+
+    def __init__(self, st: SLEPc.ST, add: float) -> None:
+        self.st = st
+        self.add = add
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = OP x + add x. Collective."""
+        self.st.apply(x, y)
+        if self.add:
+            y.axpy(self.add, x)
+
+
+class _Solution:
+    """Context of a shell matrix: a solution with the KSP of an ST, (A - sigma B)^-1."""
+
+    def __init__(self, st: SLEPc.ST) -> None:
+        self.st = st
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = (A - sigma B)^-1 x. Collective."""
+        self.st.getKSP().solve(x, y)
+
+
+class RefinedApplication:
+    """Context of a shell matrix: shift-and-invert or Cayley with a step of iterative refinement.
+
+    A factorisation without pivoting, or an iteration that ends early, solves with a residual above
+    rounding level. One step of refinement reduces it by the same factor again.
+    """
+
+    def __init__(
+        self,
+        A: PETSc.Mat,
+        B: PETSc.Mat | None,
+        inverse: PETSc.Mat,
+        transformation: Transformation,
+    ) -> None:
+        self.A, self.B, self.inverse, self.transformation = A, B, inverse, transformation
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = OP x. Collective."""
+        residual, image, work = x.duplicate(), x.duplicate(), x.duplicate()
+        self._metric(x, residual)
+        self.inverse.mult(residual, y)
+        self.A.mult(y, image)
+        residual.axpy(-1.0, image)
+        self._metric(y, image)
+        residual.axpy(self.transformation.sigma, image)
+        self.inverse.mult(residual, work)
+        y.axpy(1.0, work)
+        if self.transformation.kind == "cayley":
+            y.aypx(self.transformation.sigma + self.transformation.antishift, x)
+        for vector in (residual, image, work):
+            vector.destroy()
+
+    def _metric(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        if self.B is None:
+            x.copy(y)
+        else:
+            self.B.mult(x, y)
+
+
+class Multiple:
+    """Context of a shell matrix: a multiple of another matrix."""
+
+    def __init__(self, matrix: PETSc.Mat, factor: float) -> None:
+        self.matrix = matrix
+        self.factor = factor
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Y = factor M x. Collective."""
+        self.matrix.mult(x, y)
+        y.scale(self.factor)
+
+
+def shell_like(A: PETSc.Mat, context: object) -> PETSc.Mat:
+    """Create a shell matrix distributed as A. Collective. The caller destroys it."""
+    shell = PETSc.Mat().createPython(A.getSizes(), context, comm=A.getComm())
+    shell.setUp()
+    return shell
+
+
+def is_shell(A: PETSc.Mat) -> bool:
+    """Return whether a matrix is matrix-free."""
+    return A.getType() in ("python", "shell")
+
+
+def create_st(A: PETSc.Mat, B: PETSc.Mat | None, kind: Kind, sigma: float = 0.0) -> SLEPc.ST:
+    """Create an ST that factorises, or iterates if a matrix is matrix-free.
+
+    Collective. The caller destroys it.
+    """
+    st = SLEPc.ST().create(comm=A.getComm())
+    st.setMatrices([A] if B is None else [A, B])
+    st.setType(kind)
+    st.setShift(sigma)
+    if is_shell(A) or (B is not None and is_shell(B)):
+        st.setMatMode(SLEPc.ST.MatMode.SHELL)
+        ksp = st.getKSP()
+        ksp.setType("gmres")
+        ksp.getPC().setType("none")
+        ksp.setTolerances(rtol=_SOLVE_TOL, max_it=10 * A.getSize()[0])
+        ksp.setGMRESRestart(min(200, A.getSize()[0]))
+    return st
+
+
+def set_up(st: SLEPc.ST) -> Transformation:
+    """Set up an ST that has its matrices, and return its transformation.
+
+    Collective. In parallel, if the ST needs a factorisation and no parallel package is available,
+    every rank factorises the whole matrix (PETSc's ``redundant``), unless ``-st_pc_type`` is set.
+
+    Raises
+    ------
+    MiramnsError
+        For types other than shift, sinvert and cayley, and with the message of SLEPc if it fails.
+    """
+    kind = st.getType()
+    if kind is None:
+        kind = "shift"
+        st.setType(kind)
+    if kind not in ("shift", "sinvert", "cayley"):
+        raise MiramnsError(f"ST type {kind!r} is not supported: use shift, sinvert or cayley")
+    # without this, an ST of type cayley without an EPS crashes
+    st.setTransform(True)
+    _factorize_in_parallel(st, kind)
+    try:
+        st.setUp()
+    except (PETSc.Error, SystemError) as error:
+        # newer bindings wrap PETSc's error
+        reason = str(error.__cause__ or error).splitlines()[-1]
+        raise MiramnsError(f"the {kind} transformation cannot be set up: {reason}") from error
+    sigma = float(st.getShift())
+    antishift = float(st.getCayleyAntishift()) if kind == "cayley" else 0.0
+    return Transformation(kind, sigma, antishift)
+
+
+def _factorize_in_parallel(st: SLEPc.ST, kind: str) -> None:
+    solves = kind != "shift" or len(st.getMatrices()) > 1
+    if st.getComm().getSize() == 1 or not solves:
+        return
+    ksp = st.getKSP()
+    pc = ksp.getPC()
+    chosen = PETSc.Options(st.getOptionsPrefix()).hasName("st_pc_type")
+    factorizes = ksp.getType() in (None, "preonly") and pc.getType() in (None, "lu", "cholesky")
+    sparse = "aij" in st.getMatrices()[0].getType()
+    able = sparse and any(PETSc.Sys.hasExternalPackage(name) for name in _PARALLEL_PACKAGES)
+    if factorizes and not chosen and not able:
+        ksp.setType("preonly")
+        pc.setType("redundant")
+
+
+def operator_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
+    """Create a shell matrix that applies an ST. Collective. The caller destroys it.
+
+    For the type shift, sigma is added back: a Krylov space does not depend on a shift, and the
+    values are those of the problem.
+    """
+    add = float(st.getShift()) if st.getType() == "shift" else 0.0
+    return shell_like(A, _Application(st, add))
+
+
+def inverse_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
+    """Create a shell matrix of (A - sigma B)^-1 of an ST of type sinvert or cayley.
+
+    Collective. The caller destroys it.
+    """
+    return shell_like(A, _Solution(st))
