@@ -23,4 +23,17 @@ class MiramnsError(ValueError):
 
 
 class OperatorError(MiramnsError):
-    """A product with the operator is not finite, or its norm overflows or underflows."""
+    """A product with the operator is not finite, or its norm overflows or underflows.
+
+    Examples
+    --------
+    >>> import miramns
+    >>> from petsc4py import PETSc
+    >>> A = PETSc.Mat().createDense((4, 4), array=[[float("nan")] * 4] * 4, comm=PETSc.COMM_SELF)
+    >>> A.assemble()
+    >>> try:
+    ...     miramns.solve(A, k=1)
+    ... except miramns.OperatorError as error:
+    ...     print(error)
+    product 1 with the operator has entries that are not finite: look for NaN or Inf in the data
+    """

@@ -80,6 +80,22 @@ class IterationRecord:
         Whether the iteration ended at this size or restarted from it.
     values, estimates : tuple
         The wanted Ritz values, and their residual estimates in the units of the tolerance.
+
+    Examples
+    --------
+    >>> import miramns
+    >>> from petsc4py import PETSc
+    >>> A = PETSc.Mat().createAIJ((50, 50), nnz=1, comm=PETSc.COMM_SELF)
+    >>> for i in range(50):
+    ...     A[i, i] = 0.5**i
+    >>> A.assemble()
+    >>> def monitor(record):
+    ...     print(record.size, record.n_converged, record.chosen)
+    >>> result = miramns.solve(A, k=2, hermitian=True, monitor=monitor)
+    4 0 False
+    6 0 False
+    8 0 False
+    10 2 True
     """
 
     restart: int

@@ -48,6 +48,17 @@ class NoConvergence(ArpackNoConvergence):
         The converged pairs.
     result : EigenResult
         All pairs, with their residuals.
+
+    Examples
+    --------
+    >>> import scipy.sparse
+    >>> import miramns
+    >>> A = scipy.sparse.diags([2.0, -1.0, -1.0], [0, 1, -1], shape=(1000, 1000))
+    >>> try:
+    ...     miramns.eigsh(A, k=6, ncv=12, maxiter=2)
+    ... except miramns.NoConvergence as error:
+    ...     print(len(error.result.eigenvalues), error.result.reason.name)
+    6 DIVERGED_ITS
     """
 
     def __init__(self, result: EigenResult) -> None:

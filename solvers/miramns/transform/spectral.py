@@ -212,12 +212,16 @@ def set_up(st: SLEPc.ST) -> Transformation:
     # without this, an ST of type cayley without an EPS crashes
     st.setTransform(True)
     _factorize_in_parallel(st, kind)
+    hermitian = [matrix for matrix in st.getMatrices() if all(matrix.isHermitianKnown())]
     try:
         st.setUp()
     except (PETSc.Error, SystemError) as error:
         # newer bindings wrap PETSc's error
         reason = str(error.__cause__ or error).splitlines()[-1]
         raise MiramnsError(f"the {kind} transformation cannot be set up: {reason}") from error
+    for matrix in hermitian:
+        # SLEPc shares A with its own operator, and marks that as nonsymmetric if B is not known
+        matrix.setOption(PETSc.Mat.Option.HERMITIAN, True)
     sigma = float(st.getShift())
     antishift = float(st.getCayleyAntishift()) if kind == "cayley" else 0.0
     return Transformation(kind, sigma, antishift)
