@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import logging
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -143,7 +143,7 @@ def test_relevance(comm, folder, monkeypatch):
     config = DataSettings(format="text_lines", train=("lines",), test=("lines",), norm="none")
     plain = read_dataset(config, folder, comm)
     monkeypatch.setattr(term_relevance, "_COUNTS_AT_A_TIME", 30)
-    found = read_dataset(dataclasses.replace(config, relevance="classes"), folder, comm)
+    found = read_dataset(msgspec.structs.replace(config, relevance="classes"), folder, comm)
     rows = dense(plain.train, comm)
     labels = allgather_rows(comm, plain.train.labels.codes)
     has = rows > 0
