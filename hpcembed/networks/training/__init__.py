@@ -1,1 +1,1 @@
-"""Training of compact classifiers: model, batches, evaluation, files. Imports torch."""
+"""Training of compact classifiers: recipes, batches, epochs, evaluation, files."""
