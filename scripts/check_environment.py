@@ -1,4 +1,4 @@
-"""Check, under mpiexec, that an environment can run hpcembed; rank 0 prints the versions.
+"""Check that an environment can run hpcembed on several ranks, and print the versions.
 
 Usage: mpiexec -n N python check_environment.py N
 """
@@ -20,13 +20,13 @@ LIBRARIES = ("torch", "scipy", "sklearn", "h5py", "pyarrow.parquet", "matplotlib
 
 
 def problems(ranks: int) -> list[str]:
-    """Return what is wrong with this environment, one line each."""
+    """Return the defects of this environment, one line each."""
     found = []
     comm = MPI.COMM_WORLD
     if comm.size != ranks:
         found.append(
-            f"mpiexec started {ranks} ranks, each of which sees {comm.size}: it belongs to "
-            f"another MPI than mpi4py's ({library()})"
+            f"mpiexec started {ranks} ranks, but each is in a job of {comm.size}: mpiexec belongs "
+            f"to another MPI than mpi4py ({library()})"
         )
     if PETSc.COMM_WORLD.getSize() != comm.size:
         found.append("PETSc was built with another MPI than mpi4py")
@@ -48,11 +48,11 @@ def library() -> str:
 
 
 def main() -> None:
-    """Print the versions, or what is wrong."""
+    """Print the versions or the defects."""
     comm = MPI.COMM_WORLD
     found = problems(int(sys.argv[1]))
     first = comm.rank == 0
-    # singletons are all rank 0, and must not wait for each other
+    # Ranks in jobs of their own cannot communicate.
     if comm.size > 1:
         found = sorted({line for lines in comm.allgather(found) for line in lines})
     if first and found:
@@ -63,7 +63,7 @@ def main() -> None:
         torch = importlib.metadata.version("torch")
         print(
             f"check: Python {platform.python_version()}, {library()}, PETSc {petsc}, "
-            f"SLEPc {slepc}, numpy {np.__version__}, torch {torch}; {comm.size} ranks talk",
+            f"SLEPc {slepc}, numpy {np.__version__}, torch {torch}; {comm.size} ranks communicate",
             flush=True,
         )
     sys.exit(1 if found else 0)

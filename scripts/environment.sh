@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# What setup.sh and setup_source.sh share. Sourced with `root` (the repository), `env` (the
-# environment's folder) and `log` set.
+# Functions of setup.sh and setup_source.sh. Source it with `root` (the repository), `env` (the
+# folder of the environment) and `log` set.
 : "${root:?}" "${env:?}" "${log:?}"
 
 say() { printf 'setup: %s\n' "$*"; }
 
-# fail MESSAGE [MORE...]: one line on what went wrong, then lines on what to do
+# fail MESSAGE [REMEDY...]: print the error and its remedies, one per line, and exit
 fail() {
     printf 'setup: error: %s\n' "$1" >&2
     shift
@@ -13,23 +13,23 @@ fail() {
     exit 1
 }
 
-# step WHAT COMMAND...: runs a command with its output in the log; says where that is if it fails
+# step TITLE COMMAND...: run a command with its output in the log; print the end of it on failure
 step() {
-    local what=$1 begin=$SECONDS
+    local title=$1 begin=$SECONDS
     shift
-    printf 'setup: %s ... ' "$what"
-    printf '\n==> %s\n' "$what" >>"$log"
+    printf 'setup: %s ... ' "$title"
+    printf '\n==> %s\n' "$title" >>"$log"
     if "$@" >>"$log" 2>&1; then
         printf '%d s\n' $((SECONDS - begin))
     else
         printf 'failed\n'
-        printf 'setup: error: %s failed; the last lines of %s:\n' "$what" "$log" >&2
+        printf 'setup: error: %s failed; the last lines of %s:\n' "$title" "$log" >&2
         tail -n 12 "$log" | sed 's/^/    /' >&2
         return 1
     fi
 }
 
-# What an environment is made from; when this changes, it is brought up to date.
+# stamp_now: print a checksum of the files that define an environment
 stamp_now() {
     {
         printf '%s\n' "$root"
@@ -45,11 +45,11 @@ environment_is_complete() {
         [[ $(stamp_now) == "$(cat "$env/.hpcembed-stamp")" ]] &&
         (cd / && "$env/bin/python" -c '
 import importlib.util, sys
-names = "mpi4py petsc4py slepc4py numpy torch pytest ruff hpcembed miramns".split()
+names = "mpi4py petsc4py slepc4py numpy torch pytest xdist ruff hpcembed miramns".split()
 sys.exit(any(importlib.util.find_spec(name) is None for name in names))') 2>/dev/null
 }
 
-# has_bindings PYTHON: it imports mpi4py, petsc4py and slepc4py of releases that hpcembed runs on
+# has_bindings PYTHON: whether it imports supported releases of mpi4py, petsc4py and slepc4py
 has_bindings() {
     (cd / && "$1" -c '
 import sys
@@ -60,27 +60,27 @@ assert sys.version_info >= (3, 10)
 assert release(petsc4py) >= (3, 18) and release(petsc4py) == release(slepc4py)') 2>/dev/null
 }
 
-# install_project EXTRA...: torch, what pyproject.toml requires, and the project itself (editable)
-# into $env. The bindings to MPI, PETSc and SLEPc must be there: pip is never asked for them, so
-# it never starts to build them. EXTRA are further requirements.
+# install_project EXTRA...: install torch, the requirements of pyproject.toml, EXTRA requirements and
+# the project itself (editable) into $env. The bindings to MPI, PETSc and SLEPc must be installed:
+# they are not passed to pip, which would build them.
 install_project() {
     local python=$env/bin/python torch requirements
     read -ra torch <<<"${TORCH:-torch==2.13.0}"
     if (cd / && "$python" -c 'import importlib.metadata as m; m.version("torch")') 2>/dev/null; then
-        say "torch is there already"
+        say "torch is installed"
     else
         step "${torch[*]}" "$python" -m pip install "${torch[@]}" "$@" || return 1
     fi
     requirements=$env/requirements.txt
     "$python" "$root/scripts/requirements.py" "$root/pyproject.toml" \
         --build --group dev --without mpi4py petsc4py slepc4py torch >"$requirements" || return 1
-    step "packages that pyproject.toml names" \
+    step "requirements of pyproject.toml" \
         "$python" -m pip install -r "$requirements" "$@" || return 1
-    # without isolation: needs no network when everything above is there already
+    # Without isolation, this step needs no network.
     step "hpcembed (editable)" "$python" -m pip install --no-build-isolation --no-deps -e "$root"
 }
 
-# check_environment: versions, and that two ranks see each other
+# check_environment: print the versions; fails if two ranks do not form one MPI job
 check_environment() {
     local python=$env/bin/python
     # shellcheck source=scripts/mpi_env.sh

@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# What this project knows about MPI launchers, in one place. Sourced, never run:
+# Functions for MPI launchers. Source this file:
 #
-#   mpi_select PYTHON    sets MPIEXEC, the launcher of the MPI that PYTHON's mpi4py is linked to,
-#                        and MPI_FAMILY (openmpi, hydra or unknown); returns 1, with a line on
-#                        standard error, when there is none. An MPIEXEC that is set is obeyed.
-#   mpi_command RANKS    sets the array MPI_COMMAND, after mpi_select: launcher and options
-#   mpi_threads RANKS    gives each rank its share of the cores, unless the user chose already
-#   mpi_cores            prints the number of cores
+#   mpi_select PYTHON    set MPIEXEC, the launcher of the MPI that PYTHON's mpi4py is linked to, and
+#                        MPI_FAMILY (openmpi, hydra or unknown). Without a launcher, print the reason
+#                        to standard error and return 1. A value of MPIEXEC set by the user is kept.
+#   mpi_command RANKS    set the array MPI_COMMAND to launcher and options; call mpi_select first
+#   mpi_threads RANKS    set the threads per rank to cores / RANKS, unless the user set them
+#   mpi_cores            print the number of cores
 #
-# Open MPI refuses to start as root, and to start more ranks than there are cores, until told
-# that this is meant. MPICH's and Intel's launcher (Hydra) does neither and knows no such option.
+# Open MPI needs options to start as root and to start more ranks than cores. The launcher of MPICH
+# and Intel MPI (Hydra) has no such options and needs none.
 
 mpi_cores() {
     local threads cores
-    # nproc obeys OMP_NUM_THREADS, which says nothing about the machine
+    # nproc would return OMP_NUM_THREADS
     threads=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null ||
         getconf _NPROCESSORS_ONLN)
     cores=$(lscpu -p=CORE,SOCKET 2>/dev/null | grep -v '^#' | sort -u | wc -l)
@@ -62,8 +62,8 @@ print(" ".join(MPI.Get_library_version().split())[:60])') || {
         fi
         seen+=" $path ($found)"
     done
-    echo "mpi: no launcher for the MPI of $python, which is: $library" >&2
-    echo "mpi: found:${seen:- none}; put that MPI's mpiexec on the PATH, or set MPIEXEC to it" >&2
+    echo "mpi: no launcher found for the MPI of $python: $library" >&2
+    echo "mpi: found:${seen:- none}; put mpiexec of that MPI on the PATH, or set MPIEXEC" >&2
     return 1
 }
 
@@ -71,11 +71,11 @@ mpi_command() {
     local ranks=$1
     MPI_COMMAND=("$MPIEXEC" -n "$ranks")
     if [[ $MPI_FAMILY == openmpi ]]; then
-        # bound to one core, all threads of a rank would share it
+        # Binding to a core would put all threads of a rank on it.
         MPI_COMMAND+=(--bind-to none)
         if ((ranks > $(mpi_cores))); then
             MPI_COMMAND+=(--oversubscribe)
-            # ranks that wait give their core to those that work
+            # Ranks that wait give their core to others.
             export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
         fi
     fi

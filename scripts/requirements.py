@@ -1,7 +1,7 @@
-"""Print what pyproject.toml requires, one requirement a line, for `pip install -r`.
+"""Print the requirements of pyproject.toml, one per line, for `pip install -r`.
 
-pip itself would add the bindings to MPI, PETSc and SLEPc, and build them from source; and it
-reads dependency groups only from release 25.1 on.
+pip alone would add the bindings to MPI, PETSc and SLEPc, and build them from source. It reads
+dependency groups from release 25.1 on.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def group(table: dict[str, list[Any]], name: str) -> list[str]:
 
 
 def main() -> None:
-    """Read the command line and print."""
+    """Print the requirements that the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pyproject")
-    parser.add_argument("--build", action="store_true", help="what building it requires too")
+    parser.add_argument("--build", action="store_true", help="add the requirements of the build")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--group", action="append", default=[], metavar="NAME")
     arguments = parser.parse_args()

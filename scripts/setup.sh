@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Makes .venv, with everything hpcembed needs, and does nothing when that is there already.
+# Create .venv with all requirements of hpcembed; do nothing if it is complete.
 #
-# PETSc and SLEPc come from the first of these that there is:
-#   1. the python3 on the PATH, when it imports petsc4py, slepc4py and mpi4py (conda, a cluster's
-#      modules): they are used as they are. Where that python3 is a virtual environment's, hpcembed
-#      goes into it, and .venv is a link to it: mpi4py's wheel finds its MPI only from there;
-#   2. Debian's or Ubuntu's packages, installed here as root or with sudo;
-#   3. nothing: says what to install, and fails.
+# PETSc and SLEPc come from the first of these sources that exists:
+#   1. the python3 on the PATH, if it imports petsc4py, slepc4py and mpi4py (conda, a cluster's
+#      modules). They are used unchanged. If that python3 belongs to a virtual environment, hpcembed
+#      is installed into it and .venv is a link to it: mpi4py's wheel finds its MPI only from there;
+#   2. packages of Debian or Ubuntu, installed as root or with sudo.
+# Without either, the script prints the choices and fails.
 #
-#   PYTHON   which Python to look at in 1 (default: python3)
-#   TORCH    what to ask pip for (default: torch==2.13.0)
+#   PYTHON   Python of source 1 (default: python3)
+#   TORCH    PyTorch for pip (default: torch==2.13.0)
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -27,7 +27,7 @@ if environment_is_complete; then
     exit 0
 fi
 
-# debian_bindings KIND...: the newest folder that Debian keeps the bindings of each KIND in
+# debian_bindings KIND...: print the newest folder of Debian's bindings of each KIND
 debian_bindings() {
     local kind
     for kind; do
@@ -36,7 +36,7 @@ debian_bindings() {
     done
 }
 
-# has_debian_bindings: Debian's Python finds releases there that hpcembed runs on
+# has_debian_bindings: whether Debian's Python imports bindings that hpcembed supports
 has_debian_bindings() {
     local folders
     folders=$(debian_bindings petsc slepc | paste -sd :)
@@ -44,45 +44,45 @@ has_debian_bindings() {
         /usr/bin/python3 -c 'import ensurepip' 2>/dev/null
 }
 
-# apt_install: installs apt_packages; fails where that takes rights that we do not have
+# apt_install: install apt_packages; fails without root or sudo
 apt_install() {
     local become=(env)
     command -v apt-get >/dev/null || return 1
     if [[ $(id -u) != 0 ]]; then
         command -v sudo >/dev/null || return 1
         become=(sudo env)
-        # without a terminal nobody can type a password
+        # Without a terminal, sudo cannot read a password.
         if [[ ! -t 0 ]]; then become=(sudo -n env); fi
         "${become[@]}" true 2>/dev/null || return 1
     fi
-    step "package lists" "${become[@]}" apt-get update || say "going on with the lists there are"
+    step "package lists" "${become[@]}" apt-get update || say "using the present lists"
     step "PETSc, SLEPc and Open MPI (apt)" "${become[@]}" DEBIAN_FRONTEND=noninteractive \
         apt-get install -y --no-install-recommends "${apt_packages[@]}"
 }
 
-# origin PYTHON: which installation it is, or is a virtual environment of
+# origin PYTHON: print the installation that PYTHON is, or is a virtual environment of
 origin() { "$1" -c 'import sys; print(sys.base_prefix, sys.version_info[:3])' 2>/dev/null; }
 
-# make_environment PYTHON: a virtual environment that sees what PYTHON has installed
+# make_environment PYTHON: create a virtual environment with access to PYTHON's packages
 make_environment() {
     if [[ -L $env ]]; then rm "$env"; fi
     if [[ -d $env/bin ]] && ! { [[ $(origin "$env/bin/python") == "$(origin "$1")" ]] &&
         grep -qF "$env" "$env/bin/activate"; }; then
-        say "$env was made by another Python or in another place: making it anew"
+        say "$env was created by another Python or in another folder: creating it again"
         rm -rf "$env"
     fi
     mkdir -p "$env"
     step "virtual environment" "$1" -m venv --system-site-packages "$env"
 }
 
-# link_folders: makes the environment import from the folders on standard input too
+# link_folders: add the folders on standard input to the environment's import path
 link_folders() {
     local site
     site=$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     cat >"$site/hpcembed-bindings.pth"
 }
 
-# adopt_environment FOLDER: .venv is this virtual environment
+# adopt_environment FOLDER: make .venv a link to this virtual environment
 adopt_environment() {
     if [[ ! $1 -ef $env ]]; then
         rm -rf "$env"
@@ -90,7 +90,7 @@ adopt_environment() {
     fi
 }
 
-# virtual_environment PYTHON: the folder of the virtual environment that it belongs to, or nothing
+# virtual_environment PYTHON: print the folder of its virtual environment, if it has one
 virtual_environment() {
     "$1" -c 'import os, sys
 if sys.prefix != sys.base_prefix:
@@ -98,18 +98,18 @@ if sys.prefix != sys.base_prefix:
 }
 
 if [[ -L $env ]] && has_bindings "$env/bin/python"; then
-    # adopted before: stays
+    # linked by an earlier run
     python=$env/bin/python
 elif [[ $(virtual_environment "$python") -ef $env ]]; then
-    # active: what counts is the Python that it was made of
+    # .venv is active: use the Python that it was created from
     python=$("$python" -c 'import sys; print(sys._base_executable)')
 fi
 
-# a link to an environment that is no more
+# a link to a deleted environment
 if [[ -L $env && ! -e $env ]]; then rm "$env"; fi
 mkdir -p "$env"
 : >"$log"
-say "making $env (log: $log)"
+say "creating $env (log: $log)"
 
 if has_bindings "$python"; then
     say "using the PETSc and SLEPc of $(command -v "$python")"
@@ -121,7 +121,7 @@ if has_bindings "$python"; then
         make_environment "$python" || exit 1
     fi
     if ! has_bindings "$env/bin/python"; then
-        # they are outside site-packages: on PYTHONPATH, for example
+        # They are outside site-packages, for example on PYTHONPATH.
         (cd / && "$python" -c '
 import os, mpi4py, petsc4py, slepc4py
 for module in mpi4py, petsc4py, slepc4py:
@@ -134,27 +134,27 @@ elif has_debian_bindings || { apt_install && has_debian_bindings; }; then
     debian_bindings petsc slepc | link_folders
 else
     [[ -d $env/bin ]] || rm -rf "$env"
-    fail "no petsc4py and slepc4py, 3.18 or later and real, that $python could import" \
-        "any of these helps, then make setup again:" \
+    fail "$python imports no petsc4py and slepc4py of release 3.18 or later with real scalars" \
+        "run one of these commands, then make setup again:" \
         "  conda install -c conda-forge petsc4py slepc4py mpi4py    (and activate it)" \
         "  sudo apt-get install ${apt_packages[*]}    (Debian 12, Ubuntu 24.04)" \
-        "  module load ...    (a cluster's own petsc4py and slepc4py)" \
+        "  module load ...    (petsc4py and slepc4py of a cluster)" \
         "  make setup-source    (builds them; needs a C compiler and BLAS)"
 fi
-has_bindings "$env/bin/python" || fail "$env does not see petsc4py, slepc4py and mpi4py"
+has_bindings "$env/bin/python" || fail "$env does not import petsc4py, slepc4py and mpi4py"
 
-# Bindings that were built over numpy 1 do not load with numpy 2; nor does pyarrow 26 with numpy 1.
+# Bindings that were built with numpy 1 do not load with numpy 2; pyarrow 26 does not load with numpy 1.
 limits=()
 if (cd / && "$env/bin/python" -c '
 import sys
 import numpy, petsc4py
 release = tuple(int(part) for part in petsc4py.__version__.split(".")[:2])
-# before 3.21 they could not be built over numpy 2
+# before 3.21 they could not be built with numpy 2
 sys.exit(release >= (3, 21) and not numpy.__version__.startswith("1."))'); then
     limits=("numpy<2" "pyarrow<26")
 fi
 install_project ${limits[@]+"${limits[@]}"} || exit 1
 check_environment || fail "the environment does not work" \
-    "petsc4py, slepc4py and mpi4py must all be built over the MPI that mpiexec belongs to"
+    "petsc4py, slepc4py and mpi4py must be built with the MPI of mpiexec"
 stamp_write
-say "done in $SECONDS s; use it with: source '$env/bin/activate'"
+say "done in $SECONDS s; activate it by: source '$env/bin/activate'"

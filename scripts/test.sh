@@ -1,57 +1,130 @@
 #!/usr/bin/env bash
-# Runs the tests in an environment: scripts/test.sh ENV [options of pytest...]
+# Run tests: scripts/test.sh TIER ENV [options of pytest...]
 #
-# First those that need one process, then those marked `mpi`: once at each number of ranks, all in
-# one MPI job, in which an exception on one rank ends them all. Every job has a time limit.
+# TIER is one of
+#   quick     tests that are neither slow nor start MPI jobs, and the examples in docstrings
+#   all       all tests and examples on one rank, then the tests marked `mpi` on more ranks
+#   kernels   tests of solver, operators and embeddings with several BLAS kernels (OPENBLAS_CORETYPE)
 #
-#   TEST_RANKS      numbers of ranks (default: 1 2 3)
-#   TEST_TIMEOUT    limit for each job in seconds (default: 1800)
+# Tests on one rank are shared by several processes (pytest-xdist). The tests of one number of ranks
+# run in one MPI job, which an exception on any rank ends. Each job has a time limit.
+#
+#   TEST_PROCESSES   number of processes for tests on one rank (default: cores, at most 8)
+#   TEST_RANKS       numbers of ranks (default: 2 3)
+#   TEST_KERNELS     kernels and numbers of BLAS threads (default: each kernel with 1 and 2 threads)
+#   TEST_TIMEOUT     time limit of each job in seconds (default: 1800)
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-env=$(cd "$1" && pwd)
-shift
+tier=$1
+env=$(cd "$2" && pwd)
+shift 2
 python=$env/bin/python
-read -ra sizes <<<"${TEST_RANKS:-1 2 3}"
-seconds=${TEST_TIMEOUT:-1800}
 # shellcheck source=scripts/mpi_env.sh
 source "$root/scripts/mpi_env.sh"
 cd "$root"
 
-# What a test starts itself must be of this environment and this MPI as well.
+# Processes that a test starts use this environment and its MPI.
 export VIRTUAL_ENV=$env PATH=$env/bin:$PATH
 mpi_select "$python"
-# the matrices of the tests are too small for more threads
+# The matrices of the tests are too small for more threads.
 export OMP_NUM_THREADS=1
 mpi_threads 1
-# for mpiexec started by a test, which may ask for more ranks than there are cores: Open MPI 4, 5
+# A test may start more ranks than there are cores: options of Open MPI 4 and 5.
 export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
-# on a busy machine 2 ranks are more than there are free cores (measured: 10 s in place of minutes)
+# Ranks that wait give their core to others (measured on a busy machine: 10 s instead of minutes).
 export OMPI_MCA_mpi_yield_when_idle=1
 
-# Open MPI gives its ranks a terminal, whether there is one or not
+# Open MPI gives its ranks a terminal even where there is none.
 if [[ ! -t 1 ]]; then set -- --color=no "$@"; fi
 
-# limited WHAT COMMAND...: runs a command for no longer than the limit
+# limited TITLE COMMAND...: run a command under the time limit
 limited() {
-    local what=$1 status=0 begin=$SECONDS
+    local title=$1 status=0 begin=$SECONDS seconds=${TEST_TIMEOUT:-1800}
     shift
-    echo "==> $what"
+    echo "==> $title"
     if command -v timeout >/dev/null; then
         timeout --kill-after=15 "$seconds" "$@" || status=$?
     else
         "$@" || status=$?
     fi
     if ((status == 124 || status == 137)); then
-        echo "==> $what: no end after $seconds s (TEST_TIMEOUT)" >&2
+        echo "==> $title: stopped after $seconds s (TEST_TIMEOUT)" >&2
     fi
-    echo "==> $what: $((SECONDS - begin)) s, status $status"
+    echo "==> $title: $((SECONDS - begin)) s, status $status"
     return "$status"
 }
 
-limited "one process" "$python" -m pytest -q -m "not mpi" "$@"
-for ranks in "${sizes[@]}"; do
-    mpi_command "$ranks"
-    export HPCEMBED_TEST_RANKS=$ranks
-    limited "$ranks rank(s)" "${MPI_COMMAND[@]}" "$python" -m mpi4py -m pytest -q -x -m mpi "$@"
-done
+# on_one_rank TITLE PROCESSES OPTIONS...: pytest in several processes
+on_one_rank() {
+    local title=$1 processes=$2
+    shift 2
+    limited "$title" "$python" -m pytest -q -n "$processes" --dist loadgroup "$@"
+}
+
+processes=$(mpi_cores)
+if ((processes > 8)); then processes=8; fi
+processes=${TEST_PROCESSES:-$processes}
+everything=(--doctest-modules tests hpcembed solvers/miramns)
+
+# kernel_flags KERNEL: flags of the processor (as in /proc/cpuinfo) that a kernel of OpenBLAS needs
+kernel_flags() {
+    case $1 in
+    Prescott) echo "pni" ;;
+    Haswell | Zen) echo "avx2 fma" ;;
+    SkylakeX) echo "avx512f avx512dq avx512bw avx512vl" ;;
+    *) echo "unknown-kernel" ;;
+    esac
+}
+
+# kernel_problem KERNEL: print the reason why this machine cannot use a kernel, if there is one
+kernel_problem() {
+    local flag kernel=$1
+    for flag in $(kernel_flags "$kernel"); do
+        if ! grep -m 1 '^flags' /proc/cpuinfo 2>/dev/null | grep -qw "$flag"; then
+            echo "the processor has no $flag"
+            return
+        fi
+    done
+    OPENBLAS_CORETYPE=$kernel "$python" "$root/scripts/blas_kernels.py" "$kernel"
+}
+
+test_kernels() {
+    local kernel threads problem failed=() ran=0
+    local matrix=${TEST_KERNELS:-Prescott:1 Prescott:2 Haswell:1 Haswell:2 Zen:1 Zen:2
+        SkylakeX:1 SkylakeX:2}
+    for kernel in $matrix; do
+        threads=${kernel#*:}
+        kernel=${kernel%:*}
+        problem=$(kernel_problem "$kernel")
+        if [[ -n $problem ]]; then
+            echo "==> kernel $kernel: skipped, $problem"
+            continue
+        fi
+        ran=$((ran + 1))
+        OPENBLAS_CORETYPE=$kernel OMP_NUM_THREADS=$threads OPENBLAS_NUM_THREADS=$threads \
+            on_one_rank "kernel $kernel, $threads thread(s)" $(((processes + threads - 1) / threads)) \
+            -m "not launch and not slow" --ignore-glob "tests/miramns/*bench*" \
+            tests/miramns tests/hpcembed/embedding tests/hpcembed/operators "$@" ||
+            failed+=("$kernel:$threads")
+    done
+    echo "==> kernels: $ran run, ${#failed[@]} failed ${failed[*]-}"
+    ((${#failed[@]} == 0))
+}
+
+case $tier in
+quick) on_one_rank "quick tests" "$processes" -m "not launch and not slow" "${everything[@]}" "$@" ;;
+kernels) test_kernels "$@" ;;
+all)
+    on_one_rank "one rank" "$processes" "${everything[@]}" "$@"
+    for ranks in ${TEST_RANKS:-2 3}; do
+        mpi_command "$ranks"
+        export HPCEMBED_TEST_RANKS=$ranks
+        limited "$ranks ranks" "${MPI_COMMAND[@]}" "$python" -m mpi4py -m pytest -q -x -m mpi "$@"
+    done
+    ;;
+*)
+    echo "usage: scripts/test.sh quick|all|kernels ENV [options of pytest...]" >&2
+    exit 2
+    ;;
+esac

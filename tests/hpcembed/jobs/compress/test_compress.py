@@ -92,25 +92,26 @@ batch_size = 64
 learning_rate = 3e-3
 """
 
-COMPRESS = ["-m", "hpcembed", "compress"]
 
-
-@pytest.fixture
-def job(tmp_path):
-    path = tmp_path / "job.toml"
+def write_digits_job(folder):
+    path = folder / "job.toml"
     path.write_text(JOB)
     return path
 
 
-@pytest.mark.launch
-def test_digits(run_mpi, tmp_path, job):
+def digits(folder, ranks):
+    options = ["--max-loss", "6", "--seeds", "3", "--out", str(ranks)]
+    return [["compress", write_digits_job(folder), *options]]
+
+
+@pytest.mark.launch(digits, ranks=(1, 2))
+def test_digits(launched, run_mpi):
     answers = []
     for ranks in (1, 2):
-        out = tmp_path / str(ranks)
-        options = ["--max-loss", "6", "--seeds", "3", "--out", out]
-        done = run_mpi(ranks, *COMPRESS, job, *options, timeout=240)
+        (done,) = launched[ranks]
         assert done.status == 0, done.err
         assert "fewer inputs" in done.out
+        out = launched.folder / str(ranks)
         answers.append(json.loads((out / "compress.json").read_text()))
     first, second = (one["answer"] for one in answers)
     assert (first["hidden"], first["n_inputs"]) == (second["hidden"], second["n_inputs"])
@@ -146,14 +147,14 @@ def test_digits(run_mpi, tmp_path, job):
     assert f"n_components = {k}" in facts["provenance"]["job"]
     assert "64 on all features: test" in (out / "model" / "README.md").read_text()
 
-    again = run_mpi(1, *COMPRESS, job, *options, timeout=240)
+    options = ["--max-loss", "6", "--seeds", "3", "--out", out]
+    again = run_mpi(1, "-m", "hpcembed", "compress", launched.folder / "job.toml", *options)
     assert again.status == 0, again.err
     assert "networks" not in again.err  # nothing was trained
     assert json.loads((out / "compress.json").read_text())["answer"] == second
 
 
-@pytest.mark.launch
-def test_a_data_file(run_mpi, tmp_path):
+def data_file(folder):
     rng = np.random.default_rng(0)
     kinds = np.arange(300) % 2
     rows = rng.standard_normal((300, 6)) + 4 * kinds[:, None]
@@ -162,15 +163,18 @@ def test_a_data_file(run_mpi, tmp_path):
         ",".join(f"{x:.4f}" for x in row) + f",{'xy'[c]}"
         for row, c in zip(rows, kinds, strict=True)
     ]
-    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
-    done = run_mpi(
-        1, *COMPRESS, "table.csv", "--label-column", "kind", "--max-loss", "3", "--seeds", "2",
-        "--out", "out", timeout=240,
-    )  # fmt: skip
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    options = ["--label-column", "kind", "--max-loss", "3", "--seeds", "2", "--out", "out"]
+    return [["compress", "table.csv", *options]]
+
+
+@pytest.mark.launch(data_file, ranks=1)
+def test_a_data_file(launched):
+    done = launched.done
     assert done.status in (0, 4), done.err
     assert "on all 6 features" in done.out
     assert done.out.count("warning: each of 24 held-out rows is worth 4.17 points, more") == 1
-    assert (tmp_path / "out" / "compress.md").exists()
+    assert (launched.folder / "out" / "compress.md").exists()
 
 
 REFUSED = (
@@ -185,11 +189,15 @@ REFUSED = (
 )
 
 
-@pytest.mark.launch
-@pytest.mark.usefixtures("job")
-def test_what_is_refused(run_each):
-    commands = [["compress", *arguments] for arguments, _ in REFUSED]
-    for done, (_, words) in zip(run_each(2, commands), REFUSED, strict=True):
-        assert done.status == 2, done.err
-        assert words in done.err
-        assert done.err.count("hpcembed: error") == 1
+def refused_search(folder, arguments):
+    write_digits_job(folder)
+    return [["compress", *arguments]]
+
+
+@pytest.mark.launch(refused_search, ranks=2)
+@pytest.mark.parametrize(("arguments", "words"), REFUSED)
+def test_refused_searches(launched, arguments, words):
+    done = launched.done
+    assert done.status == 2, done.err
+    assert words in done.err
+    assert done.err.count("hpcembed: error") == 1

@@ -266,20 +266,20 @@ def test_class_names_with_commas_and_quotes(model, rows, tmp_path):
 
 @pytest.mark.launch
 @pytest.mark.parametrize("ranks", [0, 1, 2, 3])
-def test_the_command_line(run_mpi, model, rows, tmp_path, ranks):
+def test_the_command_line(run_each, model, rows, tmp_path, ranks):
     folder = model(reading={"label_column": "kind", "ending": ".csv"})
     whole = load(folder)
     predicted = whole.predict(rows)
     path = write("csv", tmp_path, rows, predicted)
-    done = run_mpi(ranks, "-m", "hpcembed", "predict", folder, path)
+    out = tmp_path / "new" / "out.csv"
+    words = ["predict", folder, path]
+    done, again = run_each(ranks, [words, [*words, "--out", out]])
     assert done.status == 0, done.err
     lines = done.out.splitlines()
     assert lines[0] == "row,prediction,probability"
     assert len(lines) == N + 1
     assert lines[250].startswith(f"250,{predicted[249]},0.")
     assert done.err.count("accuracy 100.00 % of 300 rows") == 1
-    out = tmp_path / "new" / "out.csv"
-    again = run_mpi(ranks, "-m", "hpcembed", "predict", folder, path, "--out", out)
     assert again.status == 0, again.err
     assert out.read_text() == done.out
     assert again.out == "accuracy 100.00 % of 300 rows\n"
@@ -317,19 +317,25 @@ def test_errors_on_the_command_line_are_one_line(run_each, model, rows, tmp_path
 
 
 @pytest.mark.launch
-def test_export_on_the_command_line(run_mpi, tmp_path, request):
-    jobs = request.config.rootpath / "jobs"
+def test_export_on_the_command_line(run_mpi, run_each, tmp_path, request):
+    job = request.config.rootpath / "jobs" / "digits.toml"
     options = ["--set", "training.epochs=2", "--set", "output.figures=false"]
     options += ["--set", "classifier.hidden=[[12], [20]]"]
-    done = run_mpi(2, "-m", "hpcembed", "run", jobs / "digits.toml", "--out", "r", *options)
-    assert done.status == 0, done.err
+    network = ["--network", "full-12"]
+    run, export, again = run_each(
+        2,
+        [
+            ["run", job, "--out", "r", *options],
+            ["export", "r", "--out", "m2", *network],
+            ["export", "r", "--out", "m2"],
+        ],
+    )
+    assert run.status == 0, run.err
     assert load(tmp_path / "r").description["network"] in ("embedded-12", "embedded-20")
-    for ranks in (0, 2):
-        words = ["export", "r", "--out", f"m{ranks}", "--network", "full-12"]
-        done = run_mpi(ranks, "-m", "hpcembed", *words)
+    serial = run_mpi(0, "-m", "hpcembed", "export", "r", "--out", "m0", *network)
+    for done, name in ((serial, "m0"), (export, "m2")):
         assert done.status == 0, done.err
-        assert done.out == f"model written to m{ranks}\n"
-        assert load(tmp_path / f"m{ranks}").description["network"] == "full-12"
-    done = run_mpi(2, "-m", "hpcembed", "export", "r", "--out", "m0")
-    assert done.status == 2
-    assert done.err.count("m0: not empty; choose another --out or remove it\n") == 1
+        assert done.out == f"model written to {name}\n"
+        assert load(tmp_path / name).description["network"] == "full-12"
+    assert again.status == 2
+    assert again.err.count("m2: not empty; choose another --out or remove it\n") == 1

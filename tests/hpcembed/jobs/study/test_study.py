@@ -1,11 +1,11 @@
-"""Whole studies through the command line: what they leave, on 1, 2 and 3 ranks, and resumed."""
+"""Whole studies from the command line: results on 1, 2 and 3 ranks, resumption, errors."""
 
 import csv
 import json
 
 import pytest
 
-pytestmark = pytest.mark.launch
+from job_files import JOBS, settings
 
 RUN = ["-m", "hpcembed", "study"]
 
@@ -32,15 +32,14 @@ figures = false
 """
 
 
-@pytest.fixture
-def small(tmp_path):
-    path = tmp_path / "small.toml"
+def write_small(folder):
+    path = folder / "small.toml"
     path.write_text(SMALL)
     return path
 
 
-def cells(out):
-    with (out / "cells.csv").open() as file:
+def cells(out, name="cells.csv"):
+    with (out / name).open() as file:
         rows = list(csv.DictReader(file))
     return {
         (row["input"], row["n_inputs"], row["seed"]): {
@@ -50,13 +49,17 @@ def cells(out):
     }
 
 
-def test_same_results_on_any_number_of_ranks(run_mpi, tmp_path, small):
+def small_study(folder, ranks):
+    return [["study", write_small(folder), "--out", str(ranks)]]
+
+
+@pytest.mark.launch(small_study, ranks=(1, 2, 3))
+def test_same_results_on_any_number_of_ranks(launched):
     found = []
     for ranks in (1, 2, 3):
-        out = tmp_path / str(ranks)
-        done = run_mpi(ranks, *RUN, small, "--out", out, timeout=180)
+        (done,) = launched[ranks]
         assert done.status == 0, done.err
-        found.append(cells(out))
+        found.append(cells(launched.folder / str(ranks)))
         assert len(found[-1]) == 2 * (2 * 2 + 1)
         assert "10 networks, 0 of them trained already" in done.err
     for other in found[1:]:
@@ -68,8 +71,9 @@ def test_same_results_on_any_number_of_ranks(run_mpi, tmp_path, small):
                 assert float(other[key][name]) == pytest.approx(float(cell[name]), abs=0.01)
 
 
-def test_what_a_study_leaves_and_resumes(run_mpi, tmp_path, small):
-    out = tmp_path / "out"
+@pytest.mark.launch
+def test_results_and_resumption(run_mpi, run_each, tmp_path):
+    small, out = write_small(tmp_path), tmp_path / "out"
     published = {
         "sets": {
             "digits": {
@@ -81,7 +85,7 @@ def test_what_a_study_leaves_and_resumes(run_mpi, tmp_path, small):
     }
     (tmp_path / "published.json").write_text(json.dumps(published))
     options = ["--set", "study.published=published.json", "--set", "output.figures=true"]
-    done = run_mpi(2, *RUN, small, "--out", out, *options, timeout=180)
+    done = run_mpi(2, *RUN, small, "--out", out, *options)
     assert done.status == 0, done.err
     assert "smallest k without loss" in done.out
     assert "at least 5 are needed" in done.out
@@ -127,35 +131,45 @@ def test_what_a_study_leaves_and_resumes(run_mpi, tmp_path, small):
     before = cells(out)
     path = out / "cells" / "rank-0.jsonl"
     path.write_bytes(path.read_bytes() + b'{"digest": "cut o')
-    again = run_mpi(1, *RUN, small, "--out", out, timeout=180)
+    again = run_mpi(1, *RUN, small, "--out", out)
     assert again.status == 0, again.err
     assert "10 networks, 10 of them trained already" in again.err
     assert cells(out) == before
-    more = run_mpi(2, *RUN, small, "--out", out, "--set", "study.dimensions=[2,4,6]", timeout=180)
+
+    wider = ["--set", "study.dimensions=[2,4,6,8]", "--report-only"]
+    more, _, part, none = run_each(
+        2,
+        [
+            ["study", small, "--out", "out", "--set", "study.dimensions=[2,4,6]"],
+            ["copy", "out/cells.csv", "out/after.csv"],
+            ["study", small, "--out", "out", *wider],
+            ["study", small, "--out", "none", *wider],
+        ],
+    )
     assert more.status == 0, more.err
     assert "14 networks, 10 of them trained already" in more.err
-    after = cells(out)
+    after = cells(out, "after.csv")
     assert len(after) == 14
     for key, cell in before.items():
         # The projection on more components has the same first ones, to rounding.
         assert after[key] == cell
 
-    # A study that is not finished reports what it has.
-    wider = ["--set", "study.dimensions=[2,4,6,8]", "--report-only"]
-    part = run_mpi(2, *RUN, small, "--out", out, *wider, timeout=180)
+    # A study that is not finished reports its results so far.
     assert part.status == 0, part.err
     assert "18 networks, 14 of them trained already" in part.err
     assert cells(out) == after
-    none = run_mpi(2, *RUN, small, "--out", tmp_path / "none", *wider, timeout=180)
     assert none.status == 2
     assert "no network of this study is finished there" in none.err
     assert not (tmp_path / "none").exists()
 
 
-def test_the_study_of_digits(run_mpi, tmp_path, request):
-    out = tmp_path / "out"
-    job = request.config.rootpath / "jobs" / "study_digits.toml"
-    done = run_mpi(2, *RUN, job, "--out", out, timeout=280)
+def digits_study():
+    return [["study", JOBS / "study_digits.toml", "--out", "out"]]
+
+
+@pytest.mark.launch(digits_study, ranks=2)
+def test_the_study_of_digits(launched):
+    done, out = launched.done, launched.folder / "out"
     assert done.status == 0, done.err
     study = json.loads((out / "study.json").read_text())
     points = {(row["input"], row["hidden"], row["n_inputs"]): row for row in study["points"]}
@@ -178,36 +192,45 @@ def test_the_study_of_digits(run_mpi, tmp_path, request):
     assert "smallest model without loss" in done.out
 
 
-REFUSED = (
-        (["--set", "study.dimensions=[65]"], "65 dimensions of 64 features: lower"),
-        (["--set", "study.published=broken.json"], "broken.json: not a file of published"),
-        (["--set", "training.learning_rate=1e30", "--set", "training.schedule=constant"],
-         "lower the learning rate"),
-        (["--data-dir", "nowhere"], "no such folder"),
-        (["--out", "."], "not empty; choose another --out"),
-)  # fmt: skip
+REFUSED = {
+    "65 dimensions of 64 features: lower": settings("study.dimensions=[65]"),
+    "broken.json: not a file of published": settings("study.published=broken.json"),
+    "lower the learning rate": settings(
+        "training.learning_rate=1e30", "training.schedule=constant"
+    ),
+    "no such folder": ["--data-dir", "nowhere"],
+    "not empty; choose another --out": ["--out", "."],
+}
 
 
-def test_what_is_refused_in_one_line(run_each, tmp_path, small):
-    (tmp_path / "broken.json").write_text("{}")
-    commands = []
-    for i, (options, _) in enumerate(REFUSED):
-        out = [] if "--out" in options else ["--out", tmp_path / f"out{i}"]
-        commands.append(["study", small, *out, *options])
-    for done, (_, words) in zip(run_each(2, commands, timeout=120), REFUSED, strict=True):
-        assert done.status == 2, done.err
-        assert words in done.err
-        assert done.err.count("hpcembed: error") == 1
-        assert "Traceback" not in done.err
+def refused_study(folder, words):
+    (folder / "broken.json").write_text("{}")
+    options = REFUSED[words]
+    out = [] if "--out" in options else ["--out", "out"]
+    return [["study", write_small(folder), *out, *options]]
 
 
-def test_components_that_miss_their_tolerance_are_not_trained_on(run_mpi, tmp_path, small):
-    stingy = ["--set", "solver.name=krylovschur", "--set", "solver.reference=false"]
-    stingy += ["--set", "solver.max_it=1", "--set", "solver.ncv=7", "--set", "solver.tol=1e-14"]
-    done = run_mpi(1, *RUN, small, "--out", tmp_path / "out", *stingy, timeout=120)
-    assert done.status == 3
-    assert "missed the tolerance" in done.err
-    assert not (tmp_path / "out" / "cells").exists()
+@pytest.mark.launch(refused_study, ranks=2)
+@pytest.mark.parametrize("words", REFUSED)
+def test_refused_studies(launched, words):
+    done = launched.done
+    assert done.status == 2, done.err
+    assert words in done.err
+    assert done.err.count("hpcembed: error") == 1
+    assert "Traceback" not in done.err
+
+
+def unconverged_study(folder):
+    options = settings("solver.name=krylovschur", "solver.reference=false", "solver.max_it=1")
+    options += settings("solver.ncv=7", "solver.tol=1e-14")
+    return [["study", write_small(folder), "--out", "out", *options]]
+
+
+@pytest.mark.launch(unconverged_study, ranks=1)
+def test_no_training_on_unconverged_components(launched):
+    assert launched.done.status == 3
+    assert "missed the tolerance" in launched.done.err
+    assert not (launched.folder / "out" / "cells").exists()
 
 
 CRASH = """
@@ -228,10 +251,11 @@ sys.exit(main(["study", sys.argv[1], "--out", sys.argv[2]]))
 """
 
 
-def test_a_defect_on_one_rank_ends_the_job(run_mpi, tmp_path, small):
+@pytest.mark.launch
+def test_a_defect_on_one_rank_ends_the_job(run_mpi, tmp_path):
     script = tmp_path / "crash.py"
     script.write_text(CRASH)
-    done = run_mpi(2, script, small, tmp_path / "out", timeout=100)
+    done = run_mpi(2, script, write_small(tmp_path), tmp_path / "out", timeout=100)
     assert done.status != 0
     assert done.err.count("RuntimeError: boom") == 1
     assert "[rank 1/2] Traceback" in done.err
