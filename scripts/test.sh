@@ -59,7 +59,8 @@ limited() {
 on_one_rank() {
     local title=$1 processes=$2
     shift 2
-    limited "$title" "$python" -m pytest -q -n "$processes" --dist loadgroup "$@"
+    limited "$title" "$python" -m pytest -q -n "$processes" --dist loadgroup --no-loadscope-reorder \
+        "$@"
 }
 
 processes=$(mpi_cores)

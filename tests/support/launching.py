@@ -32,7 +32,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -282,9 +282,25 @@ def launched(request: pytest.FixtureRequest, shared_jobs: SharedJobs) -> Launche
     return shared_jobs.of(request.node)
 
 
+# ------------------------------------------------------------------- processes of pytest-xdist
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let one process of pytest-xdist run all tests that share jobs."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if _mark(item):
-                item.add_marker(pytest.mark.xdist_group(str(item.path.parent)))
+    """Distribute the tests over the processes of pytest-xdist.
+
+    One process runs all tests that share MPI jobs or a fixture of their module. Tests that start
+    MPI jobs come first, so that no process waits for them at the end.
+    """
+    if not config.pluginmanager.hasplugin("xdist") or config.option.dist != "loadgroup":
+        return
+    for item in items:
+        if _mark(item):
+            item.add_marker(pytest.mark.xdist_group(str(item.path.parent)))
+        elif any(fixtures[-1].scope == "module" for fixtures in _fixtures(item)):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=lambda item: item.get_closest_marker("launch") is None)
+
+
+def _fixtures(item: pytest.Item) -> Iterable[Sequence[pytest.FixtureDef]]:
+    info = getattr(item, "_fixtureinfo", None)  # doctests have none
+    return info.name2fixturedefs.values() if info else ()
