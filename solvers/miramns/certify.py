@@ -27,8 +27,6 @@ from miramns.residuals import (
 from miramns.result import ConvergedReason, EigenResult
 from miramns.selection import Order
 
-__all__ = ["certify"]
-
 
 def certify(
     A: PETSc.Mat,
@@ -107,11 +105,7 @@ def certify(
         reason=(
             ConvergedReason.CONVERGED_TOL if passed.all() else ConvergedReason.DIVERGED_STAGNATED
         ),
-        n_matvec=0,
         n_certificate_matvec=vectors.shape[1],
-        n_reductions=0,
-        n_restarts=0,
-        history=(),
         seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
         solver=solver,
     )

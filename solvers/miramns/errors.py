@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["MiramnsError", "OperatorError"]
-
 
 class MiramnsError(ValueError):
     """The arguments do not describe a problem that can be solved.

@@ -43,8 +43,6 @@ from miramns.residuals import rayleigh_ritz, residual_norms, residual_tolerances
 from miramns.result import ConvergedReason, EigenResult
 from miramns.selection import displaces, ties_at
 
-__all__ = ["complete"]
-
 #: Products of "auto": this share of those of the iteration, or this number if that is more (on long
 #: vectors, where products take time, the second number).
 _AUTO_SHARE = 0.25

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.errors import MiramnsError
+from miramns.products import is_shell
 from miramns.random_vectors import seeded_normal
-
-__all__ = ["EPSILON", "ROUNDING", "matrix_norm", "mean_eigenvalue", "norm_along"]
 
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -60,7 +59,7 @@ def matrix_norm(M: PETSc.Mat) -> float:
 
     Collective.
     """
-    if M.getType() not in ("python", "shell"):
+    if not is_shell(M):
         kinds = PETSc.NormType.INFINITY, PETSc.NormType.FROBENIUS
         return float(min(M.norm(kind) for kind in kinds))
     x, y = M.createVecs()

@@ -15,20 +15,10 @@ from petsc4py import PETSc
 from miramns.errors import MiramnsError
 from miramns.iteration.subspace_size import nested_sizes
 from miramns.norms import norm_along
+from miramns.products import is_shell
 from miramns.random_vectors import seeded_normal
 from miramns.residuals import Criterion
 from miramns.selection import Order, known_orders
-
-__all__ = [
-    "MultiplicityCheck",
-    "Options",
-    "Orthogonalization",
-    "Problem",
-    "Variant",
-    "check_problem",
-    "require_real_scalars",
-    "start_vector",
-]
 
 Variant = Literal["default", "published", "block"]
 Orthogonalization = Literal["auto", "full", "partial", "dcgs2"]
@@ -310,9 +300,7 @@ def _free_memory(comm: MPI.Comm) -> float:
 
 def _frobenius_norm(A: PETSc.Mat) -> float:
     """Return ||A||_F, or 0 for a matrix-free operator."""
-    if A.getType() in ("python", "shell"):
-        return 0.0
-    return float(A.norm(PETSc.NormType.FROBENIUS))
+    return 0.0 if is_shell(A) else float(A.norm(PETSc.NormType.FROBENIUS))
 
 
 def _local_columns(

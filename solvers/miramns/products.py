@@ -1,8 +1,9 @@
-"""Products of an operator with several vectors at once, and the check of their norms."""
+"""Products of operators with one or several vectors, their check, and shell matrices."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,41 @@ from petsc4py import PETSc
 
 from miramns.errors import OperatorError
 
-__all__ = ["apply_block", "apply_columns", "apply_to_pairs", "multiply", "require_norm"]
-
 #: The square of a smaller norm has too few digits.
 _LEAST_NORM = 1e-140
+
+
+class _Function:
+    """Context of a shell matrix whose product is a function."""
+
+    def __init__(self, apply: Callable[[PETSc.Vec, PETSc.Vec], None]) -> None:
+        self.apply = apply
+
+    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Call the function. Collective."""
+        self.apply(x, y)
+
+
+def shell_like(A: PETSc.Mat, apply: Callable[[PETSc.Vec, PETSc.Vec], None]) -> PETSc.Mat:
+    """Create a shell matrix distributed as A whose product into y is ``apply(x, y)``.
+
+    Collective. The caller destroys it.
+    """
+    shell = PETSc.Mat().createPython(A.getSizes(), _Function(apply), comm=A.getComm())
+    shell.setUp()
+    return shell
+
+
+def vector_like(A: PETSc.Mat, column: NDArray[np.float64]) -> PETSc.Vec:
+    """Create a vector with this rank's entries. Collective. The caller destroys it."""
+    vector = A.createVecLeft()
+    vector.setArray(column)
+    return vector
+
+
+def is_shell(A: PETSc.Mat) -> bool:
+    """Return whether a matrix is matrix-free."""
+    return A.getType() in ("python", "shell")
 
 
 def multiply(

@@ -29,17 +29,6 @@ from scipy.linalg.lapack import dtrsen
 
 from miramns.selection import Order, cuts_pair, wanted_order
 
-__all__ = [
-    "Coupling",
-    "OrthonormalProjection",
-    "RitzPairs",
-    "on_root",
-    "refined_pairs",
-    "ritz_pairs",
-    "schur_basis",
-    "thick_restart",
-]
-
 #: Coupling of the columns to the residual: the norm of the residual of the last column, or a matrix
 #: with a row for each of several residual directions.
 Coupling = float | NDArray[np.float64]

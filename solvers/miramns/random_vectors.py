@@ -12,8 +12,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["seeded_normal"]
-
 #: Philox yields four 64-bit words per step of its counter.
 _WORDS = 4
 

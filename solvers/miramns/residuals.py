@@ -29,22 +29,13 @@ from miramns.projected import (
     refined_pairs,
     ritz_pairs,
 )
+from miramns.result import IterationRecord
 from miramns.selection import Order, ties_at, wanted_order
 
 if TYPE_CHECKING:
     from miramns.factorization.arnoldi import ArnoldiFactorization
     from miramns.problem import Problem
 
-__all__ = [
-    "Criterion",
-    "Eigenpairs",
-    "eigenpairs",
-    "fix_signs",
-    "rayleigh_ritz",
-    "residual_norms",
-    "residual_tolerances",
-    "true_residuals",
-]
 
 #: What a residual norm is relative to: the modulus of the eigenvalue, nothing, or ||A||.
 Criterion = Literal["relative", "absolute", "norm"]
@@ -118,6 +109,63 @@ def residual_tolerances(
     scale = {"relative": scale, "absolute": 1.0, "norm": norm}[criterion]
     relative_to = np.full(values.shape, scale) if scale > 0 else np.abs(values)
     return np.asarray(np.maximum(tol * relative_to, ROUNDING * norm), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateCheck:
+    """Residual estimates of wanted Ritz pairs, compared with their tolerances.
+
+    Attributes
+    ----------
+    values, estimates, tolerances : ndarray of shape (k,)
+    passed : ndarray of shape (k,), of bool
+    """
+
+    values: NDArray[Any]
+    estimates: NDArray[np.float64]
+    tolerances: NDArray[np.float64]
+    passed: NDArray[np.bool_]
+
+    def largest_ratio(self, factor: float = 1.0) -> float:
+        """Return the largest ratio of an estimate to `factor` times its tolerance."""
+        limits = factor * self.tolerances
+        positive = limits > 0
+        return float(np.max(self.estimates[positive] / limits[positive], initial=0.0))
+
+    def record(
+        self,
+        problem: Problem,
+        factorization: ArnoldiFactorization,
+        size: int,
+        n_restarts: int,
+        measure: float,
+        *,
+        chosen: bool = False,
+    ) -> IterationRecord:
+        """Return the record of this check for the convergence history."""
+        units = self.tolerances / problem.tol
+        relative = self.estimates / np.where(units > 0, units, 1.0)
+        return IterationRecord(
+            n_restarts, size, factorization.n_matvec, measure, int(self.passed.sum()), chosen,
+            tuple(complex(value) for value in self.values),
+            tuple(float(estimate) for estimate in relative),
+        )  # fmt: skip
+
+
+def check_estimates(
+    problem: Problem,
+    factorization: ArnoldiFactorization,
+    ritz: RitzPairs,
+    k: int,
+    *,
+    trust: float = 1.0,
+    scale: float = 0.0,
+) -> EstimateCheck:
+    """Compare the estimates of the first k Ritz pairs with `trust` times their tolerances."""
+    p, values, estimates = problem, ritz.values[:k], ritz.estimates[:k]
+    norm = factorization.operator_norm
+    tolerances = residual_tolerances(values, p.tol, norm, p.criterion, scale=scale)
+    return EstimateCheck(values, estimates, tolerances, estimates <= trust * tolerances)
 
 
 def eigenpairs(

@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     from miramns.factorization.arnoldi import ArnoldiFactorization
     from miramns.residuals import Eigenpairs
 
-__all__ = [
-    "ConvergedReason",
-    "ConvergenceHistory",
-    "EigenResult",
-    "IterationRecord",
-    "Monitor",
-    "eigen_result",
-    "iteration_record",
-]
-
 
 class ConvergedReason(IntEnum):
     """Why a solver stopped. A negative value means that a requested pair did not converge.
@@ -223,13 +213,13 @@ class EigenResult:
     orthogonality: float
     n_converged: int
     reason: ConvergedReason
-    n_matvec: int
-    n_certificate_matvec: int
-    n_reductions: int
-    n_restarts: int
-    history: tuple[IterationRecord, ...]
-    seconds: float
     solver: str
+    n_matvec: int = 0
+    n_certificate_matvec: int = 0
+    n_reductions: int = 0
+    n_restarts: int = 0
+    history: tuple[IterationRecord, ...] = ()
+    seconds: float = 0.0
     tie_at_cut: bool = False
     multiplicity_checked: bool = False
     n_found_missing: int = 0
@@ -274,32 +264,6 @@ class EigenResult:
         return "\n".join(lines)
 
 
-def iteration_record(
-    factorization: ArnoldiFactorization,
-    size: int,
-    n_restarts: int,
-    measure: float,
-    values: NDArray[Any],
-    estimates: NDArray[np.float64],
-    passed: NDArray[np.bool_],
-    units: NDArray[np.float64],
-    *,
-    chosen: bool = False,
-) -> IterationRecord:
-    """Return the record of a test at a nested size; `units` are what residuals are relative to."""
-    relative = estimates / np.where(units > 0, units, 1.0)
-    return IterationRecord(
-        n_restarts,
-        size,
-        factorization.n_matvec,
-        measure,
-        int(passed.sum()),
-        chosen,
-        tuple(complex(value) for value in values),
-        tuple(float(estimate) for estimate in relative),
-    )
-
-
 def eigen_result(
     pairs: Eigenpairs,
     reason: ConvergedReason,
@@ -329,7 +293,6 @@ def eigen_result(
         n_reductions=f.n_reductions,
         n_restarts=n_restarts,
         history=tuple(history.records),
-        seconds=0.0,
         solver=solver,
         tie_at_cut=pairs.tie_at_cut,
         decisions=tuple(decisions),

@@ -15,16 +15,6 @@ from numpy.typing import NDArray
 
 from miramns.norms import ROUNDING
 
-__all__ = [
-    "Order",
-    "Which",
-    "cuts_pair",
-    "displaces",
-    "known_orders",
-    "ties_at",
-    "wanted_order",
-]
-
 #: Largest or smallest modulus, real part or modulus of the imaginary part; LA and SA are LR and SR
 #: of Hermitian operators; BE takes from both ends in turn, the high end first.
 Which = Literal["LM", "SM", "LR", "SR", "LI", "SI", "LA", "SA", "BE"]

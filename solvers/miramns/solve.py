@@ -36,8 +36,6 @@ from miramns.residuals import fix_signs
 from miramns.result import EigenResult, Monitor
 from miramns.selection import Order
 
-__all__ = ["solve"]
-
 #: The options by default.
 _DEFAULTS = Options()
 

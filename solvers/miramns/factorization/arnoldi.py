@@ -35,8 +35,6 @@ from miramns.products import multiply, require_norm
 from miramns.projected import OrthonormalProjection
 from miramns.random_vectors import seeded_normal
 
-__all__ = ["ArnoldiFactorization"]
-
 #: A pass that leaves less than this fraction of the squared norm is followed by another one.
 _KEPT = 0.5
 

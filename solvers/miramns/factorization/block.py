@@ -35,8 +35,6 @@ from miramns.products import apply_block
 from miramns.projected import OrthonormalProjection, on_root
 from miramns.random_vectors import seeded_normal
 
-__all__ = ["BlockFactorization", "chosen_width"]
-
 #: The number of passes over the operator decreases with this power of the width.
 _PASSES_EXPONENT = 0.55
 

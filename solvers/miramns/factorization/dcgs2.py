@@ -42,8 +42,6 @@ from miramns.factorization.arnoldi import ArnoldiFactorization
 from miramns.factorization.orthogonalize import subtract
 from miramns.norms import ROUNDING
 
-__all__ = ["DCGS2Factorization"]
-
 #: A second pass that leaves less than this fraction of the squared norm is followed by another.
 _KEPT = 0.5
 

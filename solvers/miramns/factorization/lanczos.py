@@ -39,8 +39,6 @@ from miramns.factorization.orthogonalize import change_of_basis, recombine
 from miramns.norms import EPSILON, ROUNDING
 from miramns.projected import OrthonormalProjection
 
-__all__ = ["LanczosFactorization"]
-
 #: Inner products beyond this level are removed. Step 4 needs a level well below 1; a higher one
 #: gains little, because the growth is exponential.
 _LEVEL = 1e-8

@@ -15,16 +15,6 @@ from scipy.linalg.blas import dgemv
 from miramns.products import apply_columns
 from miramns.projected import on_root
 
-__all__ = [
-    "NOT_ORTHONORMAL",
-    "change_of_basis",
-    "gram_factors",
-    "orthogonality",
-    "orthonormalize",
-    "recombine",
-    "subtract",
-]
-
 #: Loss of orthogonality beyond which columns are not treated as nearly orthonormal.
 NOT_ORTHONORMAL = 1e-3
 

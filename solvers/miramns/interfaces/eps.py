@@ -38,10 +38,9 @@ from miramns.interfaces.eps_refusals import (
 )
 from miramns.interfaces.eps_solve import MethodSettings, setting
 from miramns.problem import require_real_scalars
+from miramns.products import vector_like
 from miramns.result import EigenResult, IterationRecord
 from miramns.transform.spectral import Transformation
-
-__all__ = ["MIRAMns"]
 
 _WHICH = SLEPc.EPS.Which
 
@@ -365,7 +364,7 @@ class MIRAMns(SLEPc.EPS):
         if not self.isHermitian():
             columns = eps_results.orthonormal_columns(self.getComm().tompi4py(), columns)
         A = self.getOperators()[0]
-        return [eps_results.vector_like(A, column) for column in columns.T]
+        return [vector_like(A, column) for column in columns.T]
 
     def getBV(self) -> SLEPc.BV:
         """Return the BV, which holds the converged vectors after a solve. Collective.

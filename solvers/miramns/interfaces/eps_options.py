@@ -25,8 +25,6 @@ from slepc4py import SLEPc
 from miramns.errors import MiramnsError
 from miramns.problem import MultiplicityCheck, Orthogonalization, Variant
 
-__all__ = ["apply_options"]
-
 T = TypeVar("T")
 
 _WHICH = SLEPc.EPS.Which

@@ -9,8 +9,6 @@ from slepc4py import SLEPc
 
 from miramns.errors import MiramnsError
 
-__all__ = ["PROBLEM_TYPES", "check_supported", "refuse", "refused", "refused_unless_off"]
-
 _TYPES = SLEPc.EPS.ProblemType
 
 #: The problem types that MIRAMns solves.

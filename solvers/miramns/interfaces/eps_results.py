@@ -12,20 +12,8 @@ from slepc4py import SLEPc
 
 from miramns.errors import MiramnsError
 from miramns.norms import matrix_norm
+from miramns.products import is_shell, vector_like
 from miramns.result import ConvergedReason, EigenResult
-from miramns.transform.spectral import is_shell
-
-__all__ = [
-    "REASONS",
-    "error_estimate",
-    "filled_bv",
-    "infinity_norm",
-    "orthonormal_columns",
-    "place_of",
-    "real_columns",
-    "relative_error",
-    "vector_like",
-]
 
 #: EPS.ConvergedReason for each reason of a result.
 REASONS = {
@@ -102,13 +90,6 @@ def orthonormal_columns(comm: MPI.Comm, X: NDArray[Any]) -> NDArray[Any]:
             Q[:, j] -= Q[:, :j] @ comm.allreduce(Q[:, :j].T @ Q[:, j])
             Q[:, j] /= np.sqrt(comm.allreduce(float(Q[:, j] @ Q[:, j])))
     return Q
-
-
-def vector_like(A: PETSc.Mat, column: NDArray[np.float64]) -> PETSc.Vec:
-    """Create a vector with this rank's entries. Collective. The caller destroys it."""
-    vector = A.createVecLeft()
-    vector.setArray(column)
-    return vector
 
 
 def filled_bv(old: SLEPc.BV, A: PETSc.Mat, columns: NDArray[np.float64]) -> SLEPc.BV:

@@ -23,8 +23,6 @@ from miramns.errors import MiramnsError
 from miramns.selection import Order
 from miramns.transform.spectral import Transformation
 
-__all__ = ["ByComparison", "Comparison", "NearestTo", "order_of_which", "transformed_order"]
-
 _WHICH = SLEPc.EPS.Which
 
 #: SLEPc's parts of the spectrum; for real scalars, LI and SI compare moduli of imaginary parts.

@@ -20,17 +20,6 @@ from miramns.solve import solve
 from miramns.transform.pencil import Pencil, solve_pencil
 from miramns.transform.spectral import Transformation, inverse_of, operator_of, set_up
 
-__all__ = [
-    "MethodSettings",
-    "columns_of",
-    "report",
-    "resolved_problem_type",
-    "setting",
-    "solve_with",
-    "transformation_of",
-    "unit_sum",
-]
-
 _PROBLEM = SLEPc.EPS.ProblemType
 
 _CRITERIA: dict[int, Criterion] = {

@@ -9,8 +9,6 @@ from slepc4py import SLEPc
 
 from miramns.result import ConvergedReason
 
-__all__ = ["view_errors", "view_from_options", "view_settings", "view_values", "view_vectors"]
-
 _EPS = SLEPc.EPS
 _WHICH = {value: name for name, value in vars(_EPS.Which).items() if name.isupper()}
 _PROBLEM = {

@@ -12,37 +12,10 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from miramns.errors import MiramnsError
-from miramns.transform.spectral import shell_like
-
-__all__ = ["MatrixLike", "Product", "as_petsc"]
+from miramns.products import shell_like
 
 #: PETSc.Mat, dense array, sparse array or matrix, or an object with ``shape`` and ``matvec``.
 MatrixLike: TypeAlias = Any
-
-
-class _Matvec:
-    """Context of a shell matrix that calls ``matvec``."""
-
-    def __init__(self, operator: Any) -> None:
-        self.operator = operator
-
-    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = A x."""
-        y.setArray(np.ravel(self.operator.matvec(x.getArray(readonly=1).copy())))
-
-
-class Product:
-    """Context of a shell matrix: the product of two matrices."""
-
-    def __init__(self, left: PETSc.Mat, right: PETSc.Mat) -> None:
-        self.left, self.right = left, right
-
-    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = left right x. Collective."""
-        work = y.duplicate()
-        self.right.mult(x, work)
-        self.left.mult(work, y)
-        work.destroy()
 
 
 @contextmanager
@@ -90,7 +63,9 @@ def _converted(A: MatrixLike, comm: MPI.Comm, name: str) -> PETSc.Mat:
     if has_products:
         empty = PETSc.Mat().create(comm=comm)
         empty.setSizes(sizes)
-        shell = shell_like(empty, _Matvec(A))
+        shell = shell_like(
+            empty, lambda x, y: y.setArray(np.ravel(A.matvec(x.getArray(readonly=1).copy())))
+        )
         empty.destroy()
         return shell
     if scipy.sparse.issparse(A):

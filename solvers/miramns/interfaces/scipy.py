@@ -33,8 +33,6 @@ from miramns.result import EigenResult
 from miramns.solve import solve
 from miramns.transform.pencil import solve_pencil
 
-__all__ = ["NoConvergence", "eigs", "eigsh"]
-
 _HERMITIAN_WHICH = ("LM", "SM", "LA", "SA", "BE")
 _GENERAL_WHICH = ("LM", "SM", "LR", "SR", "LI", "SI")
 

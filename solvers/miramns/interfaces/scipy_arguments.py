@@ -12,22 +12,19 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.errors import MiramnsError
-from miramns.interfaces.matrices import MatrixLike, Product, as_petsc
+from miramns.interfaces.matrices import MatrixLike, as_petsc
 from miramns.norms import EPSILON
 from miramns.problem import Options
+from miramns.products import shell_like
 from miramns.transform.pencil import Pencil
 from miramns.transform.spectral import (
     Kind,
-    Multiple,
     Transformation,
     create_st,
     inverse_of,
     operator_of,
     set_up,
-    shell_like,
 )
-
-__all__ = ["ScipyArguments", "pencil_of"]
 
 #: Tolerance for tol=0, relative to the norms: rounding, which adds up over many restarts.
 _LEAST_TOL = 1000 * EPSILON
@@ -107,32 +104,34 @@ def pencil_of(
             as_petsc(given, comm, "Minv" if arguments.sigma is None else "OPinv")
         )
         transformation = Transformation(kind, sigma, sigma)
-        right = B if arguments.sigma is not None else A
-        if cayley:
-            right = shell_like(A, _Sum(A, B, sigma))
-            stack.callback(right.destroy)
-        operator = shell_like(
-            A, Multiple(inverse, 1.0) if right is None else Product(inverse, right)
-        )
+        right: list[tuple[PETSc.Mat | None, float]]
+        right = [(A, 1.0)] if cayley or kind == "shift" else []
+        if kind != "shift":
+            right.append((B, sigma if cayley else 1.0))
+        operator = _inverse_times(inverse, right)
     stack.callback(operator.destroy)
     if kind == "shift":
         inverse = None
     return Pencil(A, B, arguments.hermitian, operator, transformation, inverse)
 
 
-class _Sum:
-    """Context of a shell matrix: A + sigma B, B the identity where None."""
+def _inverse_times(inverse: PETSc.Mat, terms: list[tuple[PETSc.Mat | None, float]]) -> PETSc.Mat:
+    """Create a shell matrix of the inverse times a sum of factor times matrix.
 
-    def __init__(self, A: PETSc.Mat, B: PETSc.Mat | None, sigma: float) -> None:
-        self.A, self.B, self.sigma = A, B, sigma
+    Collective. The caller destroys it. None stands for the identity.
+    """
 
-    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = A x + sigma B x. Collective."""
-        self.A.mult(x, y)
-        if self.B is None:
-            y.axpy(self.sigma, x)
-        else:
-            work = x.duplicate()
-            self.B.mult(x, work)
-            y.axpy(self.sigma, work)
-            work.destroy()
+    def apply(x: PETSc.Vec, y: PETSc.Vec) -> None:
+        total, work = x.duplicate(), x.duplicate()
+        total.set(0.0)
+        for matrix, factor in terms:
+            if matrix is None:
+                total.axpy(factor, x)
+            else:
+                matrix.mult(x, work)
+                total.axpy(factor, work)
+        inverse.mult(total, y)
+        total.destroy()
+        work.destroy()
+
+    return shell_like(inverse, apply)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 from mpi4py import MPI
@@ -14,29 +15,14 @@ from miramns.errors import MiramnsError
 from miramns.factorization.orthogonalize import orthogonality
 from miramns.norms import norm_along
 from miramns.problem import require_real_scalars
-from miramns.products import apply_to_pairs
+from miramns.products import apply_to_pairs, shell_like, vector_like
 from miramns.random_vectors import seeded_normal
 from miramns.residuals import fix_signs, residual_norms, residual_tolerances
 from miramns.result import ConvergedReason, EigenResult
 from miramns.selection import Which, ties_at
 
-__all__ = ["CountedProducts", "slepc"]
-
 #: SLEPc tests estimates: the run counts as converged up to this multiple of the tolerance.
 _SLACK = 5.0
-
-
-class CountedProducts:
-    """Context of a shell matrix that counts its products."""
-
-    def __init__(self, A: PETSc.Mat) -> None:
-        self.operator = A
-        self.count = 0
-
-    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = A x. Collective."""
-        self.count += 1
-        self.operator.mult(x, y)
 
 
 def slepc(
@@ -97,14 +83,19 @@ def slepc(
     if hermitian is None:
         known, value = A.isHermitianKnown()
         hermitian = bool(known and value)
-    counted = CountedProducts(A)
-    shell = PETSc.Mat().createPython(A.getSizes(), counted, comm=A.getComm())
-    shell.setUp()
+    n_products = 0
+
+    def count(x: PETSc.Vec, y: PETSc.Vec) -> None:
+        nonlocal n_products
+        n_products += 1
+        A.mult(x, y)
+
+    shell = shell_like(A, count)
     eps = SLEPc.EPS().create(comm=A.getComm())
     rows = A.getOwnershipRange()
     begin = seeded_normal(seed, *rows) if start is None else start
     columns = [begin] if deflation is None else [begin, *deflation.T]
-    vectors = [_vector(A, column) for column in columns]
+    vectors = [vector_like(A, column) for column in columns]
     kinds = SLEPc.EPS.ProblemType
     standard, generalised = (kinds.HEP, kinds.GHEP) if hermitian else (kinds.NHEP, kinds.GNHEP)
     try:
@@ -121,15 +112,15 @@ def slepc(
             eps.setOptionsPrefix(options_prefix)
         eps.setFromOptions()
         eps.solve()
-        n_matvec = counted.count
         norm = 0.0 if deflation is None or B is not None else norm_along(A, deflation)
-        result = _collect(A, B, eps, k, which, hermitian, tol, norm, n_matvec, rows, comm, began)
+        result = _collected(A, B, eps, k, which, hermitian, tol, norm)
+        seconds = float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX))
+        return replace(result, n_matvec=n_products, seconds=seconds)
     finally:
         for vector in vectors:
             vector.destroy()
         eps.destroy()
         shell.destroy()
-    return result
 
 
 def _which(which: Which) -> int:
@@ -146,13 +137,7 @@ def _which(which: Which) -> int:
     return int(table[which])
 
 
-def _vector(A: PETSc.Mat, column: NDArray[np.float64]) -> PETSc.Vec:
-    vector = A.createVecLeft()
-    vector.setArray(column)
-    return vector
-
-
-def _collect(
+def _collected(
     A: PETSc.Mat,
     B: PETSc.Mat | None,
     eps: SLEPc.EPS,
@@ -161,11 +146,9 @@ def _collect(
     hermitian: bool,
     tol: float,
     norm: float,
-    n_matvec: int,
-    rows: tuple[int, int],
-    comm: MPI.Comm,
-    began: float,
 ) -> EigenResult:
+    """Return the pairs that `eps` found, with their true residuals. Collective."""
+    comm, rows = A.getComm().tompi4py(), A.getOwnershipRange()
     found = min(eps.getConverged(), k)
     if 0 < found < eps.getConverged() and eps.getEigenvalue(found - 1).imag > 0:
         found += 1
@@ -207,12 +190,8 @@ def _collect(
         orthogonality=orthogonality(comm, gram_of, B if hermitian else None),
         n_converged=int(np.sum(residuals <= tolerances)),
         reason=reason,
-        n_matvec=n_matvec,
         n_certificate_matvec=X.shape[1],
-        n_reductions=0,
         n_restarts=eps.getIterationNumber(),
-        history=(),
-        seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
         solver=f"SLEPc {eps.getType()}",
         tie_at_cut=ties_at(np.append(values, further), which, found),
     )

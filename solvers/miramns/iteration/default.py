@@ -19,7 +19,7 @@ in their factorisation alone.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -27,35 +27,23 @@ from numpy.typing import NDArray
 
 from miramns.factorization.arnoldi import ArnoldiFactorization
 from miramns.factorization.orthogonalize import NOT_ORTHONORMAL
-from miramns.iteration.subspace_size import FixedSizes, MeasuredSizes, SubspaceSizes
+from miramns.iteration.subspace_size import FixedSizes, MeasuredSizes
 from miramns.norms import ROUNDING
 from miramns.problem import Problem
 from miramns.projected import OrthonormalProjection, RitzPairs, on_root, ritz_pairs, thick_restart
-from miramns.residuals import Eigenpairs, eigenpairs, residual_tolerances
+from miramns.residuals import Eigenpairs, check_estimates, eigenpairs
 from miramns.result import (
     ConvergedReason,
     ConvergenceHistory,
     EigenResult,
-    IterationRecord,
     Monitor,
     eigen_result,
-    iteration_record,
 )
 from miramns.selection import displaces
 
 if TYPE_CHECKING:
     from miramns.factorization.lanczos import LanczosFactorization
 
-__all__ = [
-    "COLUMNS_AFTER_BREAKDOWN",
-    "default_iteration",
-    "new_factorization",
-    "nothing_better_outside",
-    "project",
-    "reason_at_end",
-    "restart_thick",
-    "solver_name",
-]
 
 #: Columns after a random direction before the wanted pairs may pass: right after a breakdown every
 #: estimate is zero, whether or not a larger eigenvalue lies outside.
@@ -98,20 +86,26 @@ def _iterate(
     trust = 1.0 if p.options.exact is None else 0.9
     n_restarts = n_certificate_matvec = 0
     while True:
+        # 1. expand
         f.extend(sizes.next_checkpoint(f.size))
         size, full = f.size, f.size >= p.capacity
         explored = f.is_explored(COLUMNS_AFTER_BREAKDOWN) or size == f.dimension
         if not full and not explored and f.closed_part is None:
             continue
 
+        # 2. project
         began = time.perf_counter()
         ritz = project(p, f, f.projection(size))
         seconds = time.perf_counter() - began
 
-        check = _check(p, f, ritz, trust)
-        history.add(_record(p, f, check, n_restarts))
+        # 3. check
+        check = check_estimates(p, f, ritz, ritz.whole_pairs(p.k), trust=trust)
+        ready = bool(check.passed.all())
+        measure = p.tol * check.largest_ratio()
+        history.add(check.record(p, f, size, n_restarts, measure, chosen=ready))
 
-        if check.passed.all() and (explored or nothing_better_outside(p, f, check.values)):
+        # 4. verify
+        if ready and (explored or nothing_better_outside(p, f, check.values)):
             pairs = _verify(p, f, ritz)
             n_certificate_matvec += pairs.n_matvec
             trust *= 0.1
@@ -130,7 +124,9 @@ def _iterate(
             reason = reason_at_end(p, pairs, n_restarts)
             break
 
-        keep = sizes.keep(size, check.to_go, seconds)
+        # 5. restart
+        to_go = float(np.log(max(check.largest_ratio(trust), 1.0)))
+        keep = sizes.keep(size, to_go, seconds)
         if full and not keep:
             keep = max(p.k, (p.k + size) // 2)
         if keep and n_restarts < p.max_it:
@@ -176,7 +172,7 @@ def new_factorization(
     return factorization
 
 
-def _subspace_sizes(p: Problem, f: ArnoldiFactorization) -> SubspaceSizes:
+def _subspace_sizes(p: Problem, f: ArnoldiFactorization) -> FixedSizes | MeasuredSizes:
     if p.sizes:
         return FixedSizes(p.k, p.sizes)
     # sizes are left open for partial reorthogonalisation alone
@@ -201,48 +197,6 @@ def _orthonormal(
     if projection.inverse is None and len(ritz.values) == projection.size:
         return ritz, projection
     return project(p, f, projection), projection
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    """Estimates of the wanted pairs, compared with their tolerances.
-
-    Attributes
-    ----------
-    values, estimates, tolerances : ndarray of shape (k,)
-    passed : ndarray of shape (k,), of bool
-    to_go : float
-        Natural logarithm of the largest ratio of an estimate to what it has to meet.
-    """
-
-    values: NDArray[Any]
-    estimates: NDArray[np.float64]
-    tolerances: NDArray[np.float64]
-    passed: NDArray[np.bool_]
-    to_go: float
-
-
-def _check(p: Problem, f: ArnoldiFactorization, ritz: RitzPairs, trust: float) -> _Check:
-    k = ritz.whole_pairs(p.k)
-    values, estimates = ritz.values[:k], ritz.estimates[:k]
-    tolerances = residual_tolerances(values, p.tol, f.operator_norm, p.criterion)
-    limits = trust * tolerances
-    to_go = float(np.log(max(_largest_ratio(estimates, limits), 1.0)))
-    return _Check(values, estimates, tolerances, estimates <= limits, to_go)
-
-
-def _record(p: Problem, f: ArnoldiFactorization, check: _Check, n_restarts: int) -> IterationRecord:
-    measure = p.tol * _largest_ratio(check.estimates, check.tolerances)
-    return iteration_record(
-        f, f.size, n_restarts, measure, check.values, check.estimates, check.passed,
-        check.tolerances / p.tol, chosen=bool(check.passed.all()),
-    )  # fmt: skip
-
-
-def _largest_ratio(estimates: NDArray[np.float64], limits: NDArray[np.float64]) -> float:
-    """Return the largest ratio of an estimate to its limit, among positive limits."""
-    positive = limits > 0
-    return float(np.max(estimates[positive] / limits[positive], initial=0.0))
 
 
 def nothing_better_outside(

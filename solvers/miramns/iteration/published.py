@@ -52,17 +52,14 @@ from miramns.iteration.default import (
 from miramns.norms import ROUNDING
 from miramns.problem import Problem
 from miramns.projected import RitzPairs, on_root
-from miramns.residuals import eigenpairs, residual_tolerances
+from miramns.residuals import check_estimates, eigenpairs
 from miramns.result import (
     ConvergedReason,
     ConvergenceHistory,
     EigenResult,
     Monitor,
     eigen_result,
-    iteration_record,
 )
-
-__all__ = ["implicit_qr", "published_iteration", "published_measure"]
 
 #: Smallest factor of the tolerance that the measure may be required to meet.
 _LEAST_TRUST = 1e-4
@@ -148,14 +145,9 @@ def _test_sizes(
     tested = []
     for size in reversed(_informative_sizes(p, f)):
         ritz = project(p, f, f.projection(size))
-        values, estimates = ritz.values[: p.k], ritz.estimates[: p.k]
-        measure = published_measure(estimates, scale)
-        tolerances = residual_tolerances(values, p.tol, f.operator_norm, p.criterion, scale=scale)
-        record = iteration_record(
-            f, size, n_restarts, measure, values, estimates, estimates <= tolerances,
-            tolerances / p.tol,
-        )  # fmt: skip
-        history.add(record)
+        check = check_estimates(p, f, ritz, p.k, scale=scale)
+        measure = published_measure(check.estimates, scale)
+        history.add(check.record(p, f, size, n_restarts, measure))
         tested.append(_Tested(size, measure, ritz))
     return tested
 

@@ -32,7 +32,7 @@ no eigenvalues.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mpi4py import MPI
@@ -44,16 +44,6 @@ from miramns.projected import on_root
 if TYPE_CHECKING:
     from miramns.factorization.lanczos import LanczosFactorization
 
-__all__ = [
-    "FixedSizes",
-    "MeasuredSizes",
-    "SubspaceSizes",
-    "checkpoints",
-    "kept_size",
-    "largest_size",
-    "nested_sizes",
-    "published_sizes",
-]
 
 #: Checkpoints grow by this fraction, so that few products follow the answer, and the small dense
 #: problems stay cheap beside the products.
@@ -191,30 +181,6 @@ def kept_size(k: int, m: int) -> int:
     return min(k + (m - k) // 2, m - 1)
 
 
-class SubspaceSizes(Protocol):
-    """Decisions on subspace sizes during an iteration."""
-
-    def next_checkpoint(self, size: int) -> int:
-        """Return the size at which to solve the projected problem next."""
-        ...
-
-    def keep(self, size: int, to_go: float, seconds: float) -> int:
-        """Return the number of directions to keep in a restart now; 0 for no restart.
-
-        Parameters
-        ----------
-        to_go : float
-            Natural logarithm of the largest ratio of a wanted residual to its tolerance.
-        seconds : float
-            Time of the solution of the projected problem.
-        """
-        ...
-
-    def decisions(self) -> tuple[str, ...]:
-        """Return the sizes chosen so far, with the measurements behind them."""
-        ...
-
-
 class FixedSizes:
     """Given sizes, with a restart at the last.
 
@@ -242,7 +208,17 @@ class FixedSizes:
         return next((m for m in self.sizes if m >= wanted), self.sizes[-1])
 
     def keep(self, size: int, to_go: float, seconds: float) -> int:
-        """Return k and half of the other directions at the last size, else 0."""
+        """Return the number of directions to keep in a restart now; 0 for no restart.
+
+        k and half of the other directions, at the last size.
+
+        Parameters
+        ----------
+        to_go : float
+            Natural logarithm of the largest ratio of a wanted residual to its tolerance.
+        seconds : float
+            Time of the solution of the projected problem.
+        """
         self._ahead = self._rate.columns_to_go(size, to_go)
         if size < self.sizes[-1]:
             return 0
@@ -302,7 +278,7 @@ class MeasuredSizes:
         return on_root(self._comm, lambda: self._next_checkpoint(size))
 
     def keep(self, size: int, to_go: float, seconds: float) -> int:
-        """Return the number of directions of least predicted time. Collective."""
+        """Return the number of directions to keep for the least predicted time. Collective."""
         f = self._factorization
         self._column = (f.seconds["product"] + f.seconds["local"]) / max(f.n_matvec, 1)
         _, self._reorthogonalization = f.reorthogonalization_seconds()

@@ -36,23 +36,19 @@ from petsc4py import PETSc
 from miramns.errors import MiramnsError
 from miramns.norms import ROUNDING, matrix_norm, mean_eigenvalue
 from miramns.problem import Options
-from miramns.products import apply_to_pairs
+from miramns.products import apply_to_pairs, shell_like
 from miramns.projected import on_root
 from miramns.residuals import Criterion, fix_signs, residual_norms
 from miramns.result import ConvergedReason, EigenResult, IterationRecord
 from miramns.selection import Order, wanted_order
 from miramns.solve import solve
 from miramns.transform.spectral import (
-    Multiple,
-    RefinedApplication,
     Transformation,
     create_st,
     operator_of,
+    refined_operator,
     set_up,
-    shell_like,
 )
-
-__all__ = ["Pencil", "solve_generalized", "solve_pencil"]
 
 #: Times that the pairs of the operator are computed, each time with a smaller tolerance.
 _ATTEMPTS = 3
@@ -85,8 +81,8 @@ class Pencil:
     def refined(self) -> Pencil:
         """Return the same problem; its operator uses iterative refinement. Collective."""
         assert self.inverse is not None
-        context = RefinedApplication(self.A, self.B, self.inverse, self.transformation)
-        return replace(self, operator=shell_like(self.A, context))
+        operator = refined_operator(self.A, self.B, self.inverse, self.transformation)
+        return replace(self, operator=operator)
 
 
 def solve_generalized(
@@ -154,7 +150,7 @@ def solve_pencil(
         raise MiramnsError("B gives the inner product of a Hermitian problem: leave inner at None")
     inner = None
     if pencil.hermitian and B is not None:
-        inner = shell_like(B, Multiple(B, 1.0 / mean_eigenvalue(B)))
+        inner = _scaled(B, 1.0 / mean_eigenvalue(B))
     standard = replace(options, inner=inner, criterion="relative")
     norms = matrix_norm(A), 1.0 if B is None else matrix_norm(B)
     tight, n_matvec, n_certificate_matvec = min(tol, _LOOSEST), 0, 0
@@ -204,6 +200,14 @@ def solve_pencil(
         seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
         solver=f"{found.solver}, {pencil.transformation}",
     )
+
+
+def _scaled(B: PETSc.Mat, factor: float) -> PETSc.Mat:
+    def apply(x: PETSc.Vec, y: PETSc.Vec) -> None:
+        B.mult(x, y)
+        y.scale(factor)
+
+    return shell_like(B, apply)
 
 
 @dataclass(slots=True)

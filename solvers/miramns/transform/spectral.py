@@ -15,18 +15,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from miramns.errors import MiramnsError
-
-__all__ = [
-    "Multiple",
-    "RefinedApplication",
-    "Transformation",
-    "create_st",
-    "inverse_of",
-    "is_shell",
-    "operator_of",
-    "set_up",
-    "shell_like",
-]
+from miramns.products import is_shell, shell_like
 
 #: Packages that factorise distributed sparse matrices.
 _PARALLEL_PACKAGES = ("mumps", "superlu_dist", "pastix", "mkl_cpardiso")
@@ -82,95 +71,6 @@ class Transformation:
     def __str__(self) -> str:
         names = {"shift": "shift", "sinvert": "shift-and-invert", "cayley": "Cayley transform"}
         return f"{names[self.kind]} at {self.sigma:g}"
-
-
-class _Application:
-    """Context of a shell matrix: an application of an ST plus a multiple of the vector."""
-
-    def __init__(self, st: SLEPc.ST, add: float) -> None:
-        self.st = st
-        self.add = add
-
-    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = OP x + add x. Collective."""
-        self.st.apply(x, y)
-        if self.add:
-            y.axpy(self.add, x)
-
-
-class _Solution:
-    """Context of a shell matrix: a solution with the KSP of an ST, (A - sigma B)^-1."""
-
-    def __init__(self, st: SLEPc.ST) -> None:
-        self.st = st
-
-    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = (A - sigma B)^-1 x. Collective."""
-        self.st.getKSP().solve(x, y)
-
-
-class RefinedApplication:
-    """Context of a shell matrix: shift-and-invert or Cayley with a step of iterative refinement.
-
-    A factorisation without pivoting, or an iteration that ends early, solves with a residual above
-    rounding level. One step of refinement reduces it by the same factor again.
-    """
-
-    def __init__(
-        self,
-        A: PETSc.Mat,
-        B: PETSc.Mat | None,
-        inverse: PETSc.Mat,
-        transformation: Transformation,
-    ) -> None:
-        self.A, self.B, self.inverse, self.transformation = A, B, inverse, transformation
-
-    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = OP x. Collective."""
-        residual, image, work = x.duplicate(), x.duplicate(), x.duplicate()
-        self._metric(x, residual)
-        self.inverse.mult(residual, y)
-        self.A.mult(y, image)
-        residual.axpy(-1.0, image)
-        self._metric(y, image)
-        residual.axpy(self.transformation.sigma, image)
-        self.inverse.mult(residual, work)
-        y.axpy(1.0, work)
-        if self.transformation.kind == "cayley":
-            y.aypx(self.transformation.sigma + self.transformation.antishift, x)
-        for vector in (residual, image, work):
-            vector.destroy()
-
-    def _metric(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        if self.B is None:
-            x.copy(y)
-        else:
-            self.B.mult(x, y)
-
-
-class Multiple:
-    """Context of a shell matrix: a multiple of another matrix."""
-
-    def __init__(self, matrix: PETSc.Mat, factor: float) -> None:
-        self.matrix = matrix
-        self.factor = factor
-
-    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = factor M x. Collective."""
-        self.matrix.mult(x, y)
-        y.scale(self.factor)
-
-
-def shell_like(A: PETSc.Mat, context: object) -> PETSc.Mat:
-    """Create a shell matrix distributed as A. Collective. The caller destroys it."""
-    shell = PETSc.Mat().createPython(A.getSizes(), context, comm=A.getComm())
-    shell.setUp()
-    return shell
-
-
-def is_shell(A: PETSc.Mat) -> bool:
-    """Return whether a matrix is matrix-free."""
-    return A.getType() in ("python", "shell")
 
 
 def create_st(A: PETSc.Mat, B: PETSc.Mat | None, kind: Kind, sigma: float = 0.0) -> SLEPc.ST:
@@ -249,7 +149,13 @@ def operator_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
     values are those of the problem.
     """
     add = float(st.getShift()) if st.getType() == "shift" else 0.0
-    return shell_like(A, _Application(st, add))
+
+    def apply(x: PETSc.Vec, y: PETSc.Vec) -> None:
+        st.apply(x, y)
+        if add:
+            y.axpy(add, x)
+
+    return shell_like(A, apply)
 
 
 def inverse_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
@@ -257,4 +163,38 @@ def inverse_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
 
     Collective. The caller destroys it.
     """
-    return shell_like(A, _Solution(st))
+    return shell_like(A, lambda x, y: st.getKSP().solve(x, y))
+
+
+def refined_operator(
+    A: PETSc.Mat, B: PETSc.Mat | None, inverse: PETSc.Mat, transformation: Transformation
+) -> PETSc.Mat:
+    """Create a shell matrix of shift-and-invert or Cayley with a step of iterative refinement.
+
+    Collective. The caller destroys it. A factorisation without pivoting, or an iteration that ends
+    early, solves with a residual above rounding level. One step of refinement reduces it by the
+    same factor again.
+    """
+
+    def apply_metric(x: PETSc.Vec, y: PETSc.Vec) -> None:
+        if B is None:
+            x.copy(y)
+        else:
+            B.mult(x, y)
+
+    def apply(x: PETSc.Vec, y: PETSc.Vec) -> None:
+        residual, image, work = x.duplicate(), x.duplicate(), x.duplicate()
+        apply_metric(x, residual)
+        inverse.mult(residual, y)
+        A.mult(y, image)
+        residual.axpy(-1.0, image)
+        apply_metric(y, image)
+        residual.axpy(transformation.sigma, image)
+        inverse.mult(residual, work)
+        y.axpy(1.0, work)
+        if transformation.kind == "cayley":
+            y.aypx(transformation.sigma + transformation.antishift, x)
+        for vector in (residual, image, work):
+            vector.destroy()
+
+    return shell_like(A, apply)

@@ -6,7 +6,7 @@ import scipy.linalg
 from petsc4py import PETSc
 
 from miramns import ConvergedReason, MiramnsError, Options, solve
-from miramns.transform.spectral import Multiple, shell_like
+from miramns.products import shell_like
 
 pytestmark = pytest.mark.mpi
 
@@ -38,7 +38,7 @@ def sparse(comm):
 @pytest.mark.parametrize("as_shell", [False, True])
 def test_symmetric(sparse, gather, which, as_shell):
     A, B = sparse(STIFFNESS), sparse(MASS)
-    shell = shell_like(B, Multiple(B, 1.0)) if as_shell else B
+    shell = shell_like(B, B.mult) if as_shell else B
     seen = []
     result = solve(A, 3, B=shell, which=which, hermitian=True, tol=1e-9, monitor=seen.append)
     if as_shell:
