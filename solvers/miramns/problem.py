@@ -138,7 +138,7 @@ class Problem:
 
     @property
     def criterion(self) -> Criterion:
-        """What a residual is relative to."""
+        """Scale of the residual tolerances."""
         return self.options.criterion
 
     @property

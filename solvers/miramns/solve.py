@@ -84,7 +84,7 @@ def solve(
         Default: the property of `A` (and of `B`), ``isHermitianKnown``; False if it is not known.
     tol : float
         Largest residual norm, relative to the modulus of the eigenvalue (to ||A||_F for the
-        published variant) or as ``options.criterion`` says. Rounding level always passes.
+        published variant), or as set by ``options.criterion``. Rounding level always passes.
     max_it : int
         Largest number of restarts.
     ncv : int, optional

@@ -1,4 +1,4 @@
-"""The seeded vector does not know how it is cut into pieces."""
+"""The seeded vector does not depend on its distribution."""
 
 import itertools
 

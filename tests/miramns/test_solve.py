@@ -145,7 +145,7 @@ def test_unconverged_run_hands_over_what_it_has(operators, symmetric, gather):
     np.testing.assert_allclose(result.residual_norms, norms, atol=1e-12)
 
 
-def test_operator_that_changes_between_calls_is_not_believed(operators, comm):
+def test_operator_that_changes_between_calls_does_not_converge(operators, comm):
     class Drifting:
         calls = 0
 
@@ -398,7 +398,7 @@ def test_norm_criterion_is_relative_to_the_largest_value(operators, symmetric):
 )
 @pytest.mark.parametrize("distinct", [[1.0], [0.0, 1.0], [1.0, 2.0, 3.0]])
 def test_few_distinct_eigenvalues_need_few_products(operators, settings, options, distinct):
-    # every few columns the space is invariant, which by itself says nothing about the outside
+    # every few columns the space is invariant, whatever is outside
     A = operators(diagonal=np.repeat(distinct, 120))
     options = Options(multiplicity_check="never", **options)
     result = solve(A, 5, options=options, **({"hermitian": True} | settings))

@@ -175,9 +175,9 @@ class BlockFactorization(ArnoldiFactorization):
         Collective. Returns C and R with ``W = V C + W' R``. Directions that contribute less than
         rounding of `scale` to W are replaced by random ones without contribution.
 
-        Directions that the Gram matrix does not tell from rounding are kept and scaled up for the
-        next round: without a direction that depends to half of the digits, the relation would miss
-        a part.
+        Directions that the Gram matrix does not distinguish from rounding are kept and scaled up
+        for the next round: without a direction that depends to half of the digits, the relation
+        would miss a part.
         """
         before, d = self._columns[:, : self.n_locked + first], self.n_locked
         W = self.basis[:, first : first + width]

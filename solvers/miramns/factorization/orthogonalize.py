@@ -22,7 +22,7 @@ NOT_ORTHONORMAL = 1e-3
 _ORTHONORMAL = 1e-14
 _NEARLY = 1e-6
 
-#: Eigenvalues of the scaled Gram matrix of a block below this are not told from rounding.
+#: Eigenvalues of the scaled Gram matrix of a block below this count as rounding.
 _DEPENDENT = 1e-13
 
 #: Entries that are recombined at a time: some MB, which bounds the extra memory and fits into the
@@ -135,8 +135,8 @@ def gram_factors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
     """Return S and R with ``W = (W S) R`` from the Gram matrix W'W.
 
-    The columns of W S are orthonormal, except for directions of W that are not told from rounding.
-    The third value tells whether there are any.
+    The columns of W S are orthonormal, except for directions of W that are not distinguished from
+    rounding. The third value is True if there are any.
     """
     norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     scale = np.where(norms > 0, norms, 1.0)

@@ -143,7 +143,7 @@ def _iterate(
 def new_factorization(
     problem: Problem, capacity: int, start: NDArray[np.float64]
 ) -> ArnoldiFactorization:
-    """Start the factorisation that the problem asks for. Collective. The caller destroys it."""
+    """Start the factorisation for the problem. Collective. The caller destroys it."""
     A, locked, seed = problem.operator, problem.locked, problem.seed
     hermitian = problem.hermitian
     factorization: ArnoldiFactorization

@@ -105,7 +105,7 @@ def nested_sizes(
     Parameters
     ----------
     ncv, given
-        Largest size, and the sizes, that the caller asks for.
+        Largest size, and the sizes, requested by the caller.
     basis_columns : int
         Columns of the basis that memory allows.
 

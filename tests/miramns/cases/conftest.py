@@ -1,6 +1,6 @@
-"""Solving a dense array or a matrix-free operator, and judging the answer against LAPACK.
+"""Solve a dense array or a matrix-free operator, and compare the answer with LAPACK.
 
-The cases use the public interface only: what is promised is judged, not how it is reached.
+The cases use the public interface only.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ def in_order() -> Callable[[np.ndarray, str], np.ndarray]:
 
 
 @pytest.fixture
-def judge() -> Callable[..., None]:
-    """``judge(M, result, X, k, which)``: the whole contract of a Hermitian answer, or a failure.
+def check_hermitian() -> Callable[..., None]:
+    """``check_hermitian(M, result, X, k, which)``: check a Hermitian answer.
 
-    Every pair is converged and none of those that LAPACK finds is missing, counted with
-    multiplicity; residuals are recomputed from the matrix.
+    Every pair converged, and no eigenvalue of LAPACK is missing, counted with multiplicity.
+    Residuals are recomputed from the matrix.
     """
 
     def check(
@@ -153,12 +153,12 @@ def judge() -> Callable[..., None]:
 
 
 @pytest.fixture
-def judge_nonsymmetric() -> Callable[..., None]:
-    """``judge_nonsymmetric(M, result, X, k, which, atol)``: as `judge`, for real nonsymmetric.
+def check_nonsymmetric() -> Callable[..., None]:
+    """``check_nonsymmetric(M, result, X, k, which, atol)``: the same for real nonsymmetric ones.
 
-    The answer holds k pairs, or one more that completes a conjugate pair. `atol` bounds the error
-    of eigenvalues, which for these depends on their condition numbers; without it only what every
-    matrix allows is asked for: each value is an eigenvalue of a matrix as near as the residual.
+    The answer has k pairs, or one more that completes a conjugate pair. `atol` bounds the error of
+    the eigenvalues, which depends on their condition numbers. Without it, residuals alone are
+    checked: each value is an eigenvalue of a matrix as close as the residual.
     """
 
     def check(

@@ -1,9 +1,8 @@
-"""Operators that are not what they are said to be.
+"""Operators that differ from their declaration.
 
-What is promised: a result that says converged is right for the operator as it answers when the
-certificate is made; otherwise it says that it is not. Residuals are true ones in any case. What
-cannot be promised: for an operator declared Hermitian that is not, a pair whose right vector has a
-small residual is an eigenpair all the same, but other eigenvalues may be missing from the answer.
+A converged result has true residuals below the tolerance, for the operator as it is when they are
+computed. Not guaranteed: if an operator is declared Hermitian and is not, its pairs with small
+residuals are eigenpairs, but other eigenvalues may be missing.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def assert_honest(result: EigenResult, M: np.ndarray, X: np.ndarray) -> None:
 @pytest.mark.parametrize("hermitian", [True, False])
 @pytest.mark.parametrize("variant", ["default", "published"])
 def test_noise_in_every_product(shell, solved, amount, hermitian, variant):
-    """Random relative errors far above the tolerance: it must end, and not say converged."""
+    """Random relative errors far above the tolerance: the run ends, and is not converged."""
     rng = np.random.default_rng(0)
     values = np.arange(N, 0.0, -1)
     A = shell(N, lambda x: values * x * (1 + amount * rng.standard_normal(N)))
@@ -89,7 +88,7 @@ def test_sign_that_alternates(shell, solved):
 @pytest.mark.parametrize("which", ["LM", "SA"])
 @pytest.mark.parametrize("variant", ["default", "published"])
 def test_declared_hermitian_but_is_not(solved, skew, which, variant):
-    """Whatever passes has a small true residual; a run that cannot get there says so."""
+    """A pair that passes has a small true residual; a run that does not reach it has a reason."""
     rng = np.random.default_rng(1)
     S = rng.standard_normal((N, N))
     M = np.diag(np.arange(N, 0.0, -1)) + skew * (S - S.T) / 2
@@ -130,13 +129,13 @@ def test_product_that_writes_to_its_argument(shell, solved, hermitian):
     np.testing.assert_allclose(result.eigenvalues, [50, 49, 48], rtol=1e-7)
 
 
-def test_projector_with_rounding(solved, judge):
+def test_projector_with_rounding(solved, check_hermitian):
     """P^2 = P to rounding only: eigenvalues one and zero, the space closes after two products."""
     Q, _ = np.linalg.qr(np.random.default_rng(2).standard_normal((N, 7)))
     M = Q @ Q.T
     M = (M + M.T) / 2
     result, X = solved(M, 9, hermitian=True)
-    judge(M, result, X, 9)
+    check_hermitian(M, result, X, 9)
 
 
 def test_operator_and_start_are_left_alone(operators, solved):

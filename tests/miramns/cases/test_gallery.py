@@ -144,17 +144,17 @@ def _randsvd(n, condition):
 @pytest.mark.parametrize("which", ["LM", "LA", "SA"])
 @pytest.mark.parametrize("k", [1, 3, 6])
 @pytest.mark.parametrize("name", SYMMETRIC)
-def test_symmetric(solved, judge, name, k, which):
+def test_symmetric(solved, check_hermitian, name, k, which):
     M = SYMMETRIC[name]()
     result, X = solved(M, k, which=which, hermitian=True, tol=1e-10)
-    judge(M, result, X, k, which, tol=1e-10)
+    check_hermitian(M, result, X, k, which, tol=1e-10)
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)
-def test_symmetric_all_pairs(solved, judge, name):
+def test_symmetric_all_pairs(solved, check_hermitian, name):
     M = SYMMETRIC[name]()
     result, X = solved(M, len(M), hermitian=True, tol=1e-13)
-    judge(M, result, X, len(M), tol=1e-13)
+    check_hermitian(M, result, X, len(M), tol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -162,11 +162,11 @@ def test_symmetric_all_pairs(solved, judge, name):
     ["wilkinson W21+", "glued wilkinson 1e-8", "clement", "lehmer", "kms", "hermite", "poisson"],
 )
 @pytest.mark.parametrize("which", ["LM", "SA"])
-def test_symmetric_with_restarts(solved, judge, name, which):
+def test_symmetric_with_restarts(solved, check_hermitian, name, which):
     """A subspace of 12: clusters have to come through restarts."""
     M = SYMMETRIC[name]()
     result, X = solved(M, 4, which=which, hermitian=True, ncv=12, tol=1e-10, max_it=5000)
-    judge(M, result, X, 4, which, tol=1e-10)
+    check_hermitian(M, result, X, 4, which, tol=1e-10)
 
 
 def test_rosser_values_by_name(solved):
@@ -241,12 +241,12 @@ def _redheffer(n):
 @pytest.mark.parametrize("which", ["LM", "LR", "SR"])
 @pytest.mark.parametrize("k", [1, 2, 5])
 @pytest.mark.parametrize("name", WELL_CONDITIONED)
-def test_nonsymmetric(solved, judge_nonsymmetric, name, k, which):
+def test_nonsymmetric(solved, check_nonsymmetric, name, k, which):
     generate, accuracy = WELL_CONDITIONED[name]
     M = generate()
     result, X = solved(M, k, which=which, hermitian=False, tol=1e-12)
     atol = accuracy * np.linalg.norm(M, 2)
-    judge_nonsymmetric(M, result, X, k, which, tol=1e-12, atol=atol)
+    check_nonsymmetric(M, result, X, k, which, tol=1e-12, atol=atol)
 
 
 DEFECTIVE: dict[str, Callable[[], np.ndarray]] = {
@@ -269,7 +269,7 @@ DEFECTIVE: dict[str, Callable[[], np.ndarray]] = {
 @pytest.mark.parametrize("which", ["LM", "LR", "SR"])
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("name", DEFECTIVE)
-def test_defective_or_nearly(solved, judge_nonsymmetric, name, k, which):
+def test_defective_or_nearly(solved, check_nonsymmetric, name, k, which):
     """What must hold where eigenvalues have no accuracy: every pair belongs to a nearby matrix.
 
     The smallest singular value of ``A - theta I`` is then at most the residual; the run ends, and
@@ -278,16 +278,16 @@ def test_defective_or_nearly(solved, judge_nonsymmetric, name, k, which):
     M = DEFECTIVE[name]()
     n, norm = len(M), np.linalg.norm(M, 2)
     result, X = solved(M, k, which=which, hermitian=False)
-    judge_nonsymmetric(M, result, X, k, which)
+    check_nonsymmetric(M, result, X, k, which)
     for theta in result.eigenvalues:
         distance = np.linalg.svd(M - theta * np.eye(n), compute_uv=False)[-1]
         assert distance <= 1.01e-8 * norm
 
 
 @pytest.mark.parametrize("which", ["LM", "LR", "SR"])
-def test_jordan_block_that_one_product_cannot_leave(solved, judge_nonsymmetric, which):
+def test_jordan_block_that_one_product_cannot_leave(solved, check_nonsymmetric, which):
     """Start e_1, the only eigenvector: the space is invariant at once."""
     M = 3 * np.eye(12) + np.eye(12, k=1)
     result, X = solved(M, 2, which=which, hermitian=False, start=np.eye(12)[0])
-    judge_nonsymmetric(M, result, X, 2, which)
+    check_nonsymmetric(M, result, X, 2, which)
     assert np.abs(result.eigenvalues - 3).max() <= 20 * EPS ** (1 / 12)

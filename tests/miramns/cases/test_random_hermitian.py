@@ -32,14 +32,14 @@ def random_problem(number: int) -> tuple[np.ndarray, int, str]:
     return (M + M.T) / 2, k, str(rng.choice(["LM", "LA", "SA", "LR", "SR"]))
 
 
-def failures(numbers, solved, judge, **options) -> list[str]:
+def failures(numbers, solved, check_hermitian, **options) -> list[str]:
     """Problems whose answer breaks the contract, each with the first line of why."""
     broken = []
     for number in numbers:
         M, k, which = random_problem(number)
         result, X = solved(M, k, which=which, hermitian=True, **options)
         try:
-            judge(M, result, X, k, which)
+            check_hermitian(M, result, X, k, which)
         except AssertionError as error:
             lines = [line for line in str(error).splitlines() if line.strip()]
             broken.append(f"{number} (n={len(M)}, k={k}, {which}): {'; '.join(lines[:3])}")
@@ -47,20 +47,20 @@ def failures(numbers, solved, judge, **options) -> list[str]:
 
 
 @pytest.mark.parametrize("first", range(0, PROBLEMS, BATCH))
-def test_nothing_is_missed(solved, judge, first):
-    broken = failures(range(first, first + BATCH), solved, judge)
+def test_nothing_is_missed(solved, check_hermitian, first):
+    broken = failures(range(first, first + BATCH), solved, check_hermitian)
     assert not broken, f"{len(broken)} of {BATCH}:\n" + "\n".join(broken)
 
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("first", [1000, 1020])
-def test_nothing_is_missed_on_ranks(solved, judge, first):
-    broken = failures(range(first, first + 20), solved, judge)
+def test_nothing_is_missed_on_ranks(solved, check_hermitian, first):
+    broken = failures(range(first, first + 20), solved, check_hermitian)
     assert not broken, f"{len(broken)} of 20:\n" + "\n".join(broken)
 
 
 @pytest.mark.mpi
-def test_nothing_is_missed_with_restarts(solved, judge):
+def test_nothing_is_missed_with_restarts(solved, check_hermitian):
     """The same with a subspace that is as small as it may be."""
     broken = []
     for number in range(1100, 1120):
@@ -68,7 +68,7 @@ def test_nothing_is_missed_with_restarts(solved, judge):
         ncv = min(2 * k + 4, len(M))
         result, X = solved(M, k, which=which, hermitian=True, ncv=ncv, max_it=3000)
         try:
-            judge(M, result, X, k, which)
+            check_hermitian(M, result, X, k, which)
         except AssertionError as error:
             broken.append(f"{number} (n={len(M)}, k={k}, {which}): {str(error)[:200]}")
     assert not broken, f"{len(broken)} of 20:\n" + "\n".join(broken)

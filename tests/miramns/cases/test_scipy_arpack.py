@@ -44,12 +44,14 @@ def closed_count(values, k):
 @pytest.mark.parametrize("which", ["LM", "LA", "SA", "LR", "SR"])
 @pytest.mark.parametrize("k", [1, 2, 4, 6])
 @pytest.mark.parametrize("storage", ["dense", "matrix-free"])
-def test_symmetric_6(operators, shell, solved, judge, in_order, kind, which, k, seed, storage):
+def test_symmetric_6(
+    operators, shell, solved, check_hermitian, in_order, kind, which, k, seed, storage
+):
     M = kind(seed)
     A = operators(M) if storage == "dense" else shell(6, lambda x: M @ x)
     v0 = np.random.default_rng(100 + seed).uniform(-1, 1, 6)
     result, X = solved(A, k, which=which, hermitian=True, tol=TIGHT, start=v0)
-    judge(M, result, X, k, which, tol=TIGHT)
+    check_hermitian(M, result, X, k, which, tol=TIGHT)
     exact = in_order(np.linalg.eigvalsh(M), which)[:k]
     np.testing.assert_allclose(result.eigenvalues, exact, **TOLERANCE)
     np.testing.assert_allclose(M @ X, X * result.eigenvalues, **TOLERANCE)
@@ -60,14 +62,14 @@ def test_symmetric_6(operators, shell, solved, judge, in_order, kind, which, k, 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
 @pytest.mark.parametrize("storage", ["dense", "matrix-free"])
 def test_nonsymmetric_6(
-    operators, shell, solved, judge_nonsymmetric, in_order, which, k, seed, storage
+    operators, shell, solved, check_nonsymmetric, in_order, which, k, seed, storage
 ):
     """With pairs at the cut: SciPy drops or adds one of them (gh-24358), here one is added."""
     M = general_6(seed)
     A = operators(M) if storage == "dense" else shell(6, lambda x: M @ x)
     v0 = np.random.default_rng(100 + seed).uniform(-1, 1, 6)
     result, X = solved(A, k, which=which, hermitian=False, tol=TIGHT, start=v0)
-    judge_nonsymmetric(M, result, X, k, which, tol=TIGHT, atol=1e-12)
+    check_nonsymmetric(M, result, X, k, which, tol=TIGHT, atol=1e-12)
     exact = in_order(np.linalg.eigvals(M), which)
     count = closed_count(exact, k)
     assert len(result.eigenvalues) == count
@@ -113,7 +115,7 @@ def test_nonsymmetric_6_smallest_modulus(solved, k, seed):
 def test_1_to_1000_nine_largest(operators, solved, hermitian, tol):
     """arpack-ng issue 1315: the ninth of 1000, 999, ... came back wrong for the nonsymmetric one.
 
-    19 vectors; the original asks for rounding level.
+    19 vectors; the original requires rounding level.
     """
     A = operators(diagonal=np.arange(1.0, 1001.0))
     result, X = solved(A, 9, hermitian=hermitian, ncv=19, tol=tol, max_it=10000)
@@ -124,7 +126,7 @@ def test_1_to_1000_nine_largest(operators, solved, hermitian, tol):
 
 @pytest.mark.parametrize("which", ["LM", "LR"])
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_complex_pair_at_the_cut(solved, judge_nonsymmetric, which, k):
+def test_complex_pair_at_the_cut(solved, check_nonsymmetric, which, k):
     """gh-24358: k cuts a conjugate pair; k + 1 values come back, the pair whole and first +."""
     rotation = np.array([[3.0, -4.0], [4.0, 3.0]])
     M = np.diag(np.linspace(0.1, 1, 30))
@@ -133,7 +135,7 @@ def test_complex_pair_at_the_cut(solved, judge_nonsymmetric, which, k):
     X = np.eye(30) + 0.1 * np.random.default_rng(0).standard_normal((30, 30))
     M = X @ M @ np.linalg.inv(X)
     result, V = solved(M, k, which=which, hermitian=False)
-    judge_nonsymmetric(M, result, V, k, which, atol=1e-6)
+    check_nonsymmetric(M, result, V, k, which, atol=1e-6)
     expected = [3 + 4j, 3 - 4j, 1.5 + 2j, 1.5 - 2j][: 2 * ((k + 1) // 2)]
     np.testing.assert_allclose(result.eigenvalues, expected, atol=1e-6)
 
@@ -153,7 +155,7 @@ def test_nested_subsets_of_a_symmetric_matrix_by_the_nonsymmetric_solver(solved)
 
 
 def test_no_convergence_hands_over_the_converged_subset(solved):
-    """SciPy raises with the converged pairs attached; here the result says which they are."""
+    """SciPy raises with the converged pairs attached; here the result lists them."""
     M = np.diag(np.r_[np.arange(1.0, 200.0), 1e4])
     result, X = solved(M, 5, hermitian=True, ncv=10, max_it=2, tol=1e-12)
     assert result.reason is ConvergedReason.DIVERGED_ITS

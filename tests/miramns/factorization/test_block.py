@@ -1,4 +1,4 @@
-"""The block variant: its identities, its answers, and what becomes of dependent blocks."""
+"""The block variant: its identities, its answers, and dependent blocks."""
 
 import numpy as np
 import pytest
@@ -190,7 +190,7 @@ def _approximated(values):
     return exact, exact + 1e-6 * values[0] * error
 
 
-def test_an_approximation_is_judged_by_the_exact_operator(operators):
+def test_residuals_of_an_approximation_are_of_the_exact_operator(operators):
     exact, approximate = _approximated(0.7 ** np.arange(80.0))
     A, E = operators(approximate), operators(exact)
     settings = {"which": "LA", "hermitian": True, "variant": "block"}
@@ -291,7 +291,7 @@ def test_no_random_vector_comes_twice(operators, gather, monkeypatch):
 @pytest.mark.parametrize("hermitian", [True, False])
 @pytest.mark.parametrize("inside", [slice(1, 2), slice(5, 10)])
 def test_an_invariant_start_is_not_the_end(operators, width, hermitian, inside):
-    # residuals within the space of the start vector are zero, and say nothing about the outside
+    # residuals within the space of the start vector are zero, whatever is outside
     A = operators(diagonal=np.arange(100.0, 0.0, -1.0))
     start = np.zeros(100)
     start[inside] = 1.0

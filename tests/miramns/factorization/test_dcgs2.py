@@ -1,4 +1,4 @@
-"""One reduction a column: the identities of the factorisation, its reductions, its answers."""
+"""One reduction per column: identities of the factorisation, reductions, answers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The partially orthogonalised factorisation: its identities, and what happens when they break."""
+"""The partially orthogonalised factorisation: its identities, and the loss of orthogonality."""
 
 import numpy as np
 import pytest
@@ -36,16 +36,14 @@ def check_projection(f, M, V):
     return projection
 
 
-def test_relation_and_projection_projection_through_restarts(operators, gather):
+def test_relation_and_projection_through_restarts(operators, gather):
     M = np.diag(VALUES)
     f = started(operators(diagonal=VALUES), 70)
     for _cycle in range(4):
         f.extend(70)
         V = check_relation(f, M, gather)
         projection = check_projection(f, M, V)
-        assert 1e-15 < f.orthogonality_level < 1e-6, (
-            "semi-orthogonal, and not more orthogonal than it need be"
-        )
+        assert 1e-15 < f.orthogonality_level < 1e-6, "semi-orthogonal, and not more"
         ritz = ritz_pairs(projection, "LA", hermitian=True)
         Q, hessenberg = thick_restart(projection, ritz, 20, "LA", hermitian=True)
         f.restart(Q, hessenberg)
@@ -83,13 +81,13 @@ def test_same_projection_as_full_orthogonalisation(operators):
     full.destroy()
 
 
-def test_lost_orthogonality_is_noticed_and_mended(operators, gather, monkeypatch):
+def test_lost_orthogonality_is_detected_and_restored(operators, gather, monkeypatch):
     monkeypatch.setattr(lanczos, "_LEVEL", 1e12)
     M = np.diag(VALUES)
     f = started(operators(diagonal=VALUES), 70)
     f.extend(70)
     V = check_relation(f, M, gather)
-    assert np.abs(V.T @ V - np.eye(71)).max() > 0.5, "the provocation does not provoke"
+    assert np.abs(V.T @ V - np.eye(71)).max() > 0.5, "orthogonality is not lost: nothing is tested"
     monkeypatch.undo()
     projection = f.orthonormal_projection()
     assert f.n_orthogonality_losses == 1

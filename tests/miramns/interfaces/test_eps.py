@@ -1,4 +1,4 @@
-"""MIRAMns in the place of SLEPc's EPS: the same calls, the same answers, the same manners."""
+"""MIRAMns in place of SLEPc's EPS: the same calls and the same answers."""
 
 import numpy as np
 import pytest
@@ -200,7 +200,7 @@ def solver(comm):
         E.destroy()
 
 
-def test_what_is_set_is_told_back(comm, operators, solver):
+def test_settings_are_returned(comm, operators, solver):
     A = operators(np.diag(np.arange(1.0, 21)))
     E = solver(A, nev=4)
     assert E.getType() == E.type == E.Type.MIRAMNS == "miramns"
@@ -419,7 +419,7 @@ def test_too_few_cycles(operators, symmetric, solver):
     assert E.getConverged() < 4
 
 
-def test_an_operator_that_is_not_linear_is_not_believed(comm, solver):
+def test_an_operator_that_is_not_linear_does_not_converge(comm, solver):
     state = np.random.default_rng(0)
     values = np.linspace(1, 2, 60)
 

@@ -1,4 +1,4 @@
-"""``eigsh`` and ``eigs`` beside scipy's, and on rows that are spread over 1, 2 and 3 ranks."""
+"""``eigsh`` and ``eigs`` compared with scipy's, and on rows distributed over 1, 2 and 3 ranks."""
 
 import numpy as np
 import pytest
@@ -322,7 +322,7 @@ def test_every_rank_refuses_what_one_cannot_take(comm):
     with pytest.raises(MiramnsError, match="A must be square"):
         eigsh(A[: len(A) - 1] if comm.rank == 0 else A, 2, comm=comm)
     if comm.size > 1:
-        with pytest.raises(MiramnsError, match=r"PETSc\.Mat to a parallel solve"):
+        with pytest.raises(MiramnsError, match=r"use a PETSc\.Mat in parallel"):
             local = spla.LinearOperator((len(A), 20), matvec=lambda x: x, dtype=float)
             eigsh(local, 2, comm=comm)
         with pytest.raises(TypeError, match="on one rank"):

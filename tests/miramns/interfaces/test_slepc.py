@@ -42,7 +42,7 @@ def test_slepc_names_a_tie_at_the_cut(operators):
     assert not slepc(A, 2, hermitian=True, ncv=5).tie_at_cut
 
 
-def test_slepc_is_not_believed_on_a_false_premise(operators):
+def test_a_nonsymmetric_operator_declared_hermitian_does_not_converge(operators):
     M = np.random.default_rng(0).standard_normal((40, 40))
     result = slepc(operators(M), 4, hermitian=True)
     assert not result.converged

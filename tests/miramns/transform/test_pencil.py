@@ -63,7 +63,7 @@ def solver(comm):
 
 
 def check(E, A, B, gather, exact, rtol=1e-9):
-    """Values, vectors, norms and every claim of the certificate, from the matrices themselves."""
+    """Values, vectors, norms and every field of the result, from the matrices."""
     result = E.result
     assert result.reason is ConvergedReason.CONVERGED_TOL
     k = len(result.eigenvalues)
@@ -291,7 +291,7 @@ def test_residuals_are_those_of_the_problem(sparse, solver):
     np.testing.assert_allclose(E.result.residual_tolerances, 3e-11 * 1e3, rtol=1)
 
 
-def test_too_few_cycles_are_told(sparse, solver):
+def test_too_few_cycles(sparse, solver):
     A, B = stiffness_and_mass(200)
     E = solver(sparse(A), sparse(B), GHEP, 6)
     E.setDimensions(6, 9)
@@ -303,7 +303,7 @@ def test_too_few_cycles_are_told(sparse, solver):
 
 @pytest.mark.parametrize("kind", ["sinvert", "cayley"])
 @pytest.mark.parametrize("refines", [False, True])
-def test_inexact_solves_are_refined_or_not_believed(operators, gather, kind, refines):
+def test_inexact_solves_are_refined_or_do_not_converge(operators, gather, kind, refines):
     A, B = stiffness_and_mass(60)
     values = scipy.linalg.eigh(A, B)[0]
     noise = np.random.default_rng(1).standard_normal((60, 60))
