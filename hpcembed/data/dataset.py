@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.labels import LocalLabels, encode_labels
+from hpcembed.data.labels import encode_labels
 from hpcembed.data.scaling import Scaling, fit_scaling
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.splits import held_out_rows
@@ -110,24 +110,19 @@ def make_dataset(
 
 
 def _encode(train: Table, test: Table, comm: MPI.Comm) -> tuple[Table, Table]:
-    encoded, names = encode_labels(train.labels, [test.labels], comm)
+    encoded = encode_labels([train.labels, test.labels], comm)
     if train.feature_names != test.feature_names:
         raise InputError(
             f"{test.source}: its columns differ from those of {train.source}: "
             "both need the same columns in the same order"
         )
-    train, test = (
-        replace(table, labels=LocalLabels(codes, names, table.labels.source))
-        for table, codes in zip((train, test), encoded, strict=True)
-    )
-    return train, test
+    return replace(train, labels=encoded[0]), replace(test, labels=encoded[1])
 
 
 def _split(table: Table, config: DataSettings, comm: MPI.Comm) -> tuple[Table, Table]:
     """Encode the labels of a table and split its labelled rows. Collective."""
     if table.nodes is None:  # labels of graph nodes are encoded when the graph is read
-        (codes,), names = encode_labels(table.labels, [], comm)
-        table = replace(table, labels=LocalLabels(codes, names, table.labels.source))
+        table = replace(table, labels=encode_labels([table.labels], comm)[0])
     codes, names = table.labels.codes, table.class_names
     labelled = codes >= 0
     start, n_rows = place_rows(int(np.count_nonzero(labelled)), comm)

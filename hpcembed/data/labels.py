@@ -154,26 +154,20 @@ def unusable(label: str) -> str:
     return ""
 
 
-def encode_labels(
-    train: LocalLabels, others: Sequence[LocalLabels], comm: MPI.Comm
-) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
+def encode_labels(labels: Sequence[LocalLabels], comm: MPI.Comm) -> list[LocalLabels]:
     """Encode labels over all ranks.
 
     Collective.
 
     Parameters
     ----------
-    train : LocalLabels
-        Labels that define the classes.
-    others : sequence of LocalLabels
-        Held-out labels, encoded in the same way.
+    labels : sequence of LocalLabels
+        Training labels, which define the classes, and possibly held-out labels.
 
     Returns
     -------
-    codes : list of ndarray of int64, each of shape (n_local,)
-        Codes of `train`, then of each of `others`.
-    class_names : tuple of str
-        In the order of the codes; the same on any number of ranks.
+    list of LocalLabels
+        The same labels; their values are the class names, in the same order on any number of ranks.
 
     Raises
     ------
@@ -185,10 +179,11 @@ def encode_labels(
     --------
     >>> from mpi4py import MPI
     >>> train = labels_from_text(["10", "9", "9.0"], "train", 0)
-    >>> codes, names = encode_labels(train, [], MPI.COMM_SELF)
-    >>> names, codes[0].tolist()
+    >>> (encoded,) = encode_labels([train], MPI.COMM_SELF)
+    >>> encoded.values, encoded.codes.tolist()
     (('9', '10'), [1, 0, 0])
     """
+    train, *others = labels
     seen = _union(comm, _used(train))
     _check_number(len(seen), train.source)
     is_numeric = all(_NUMBER.fullmatch(value) for value in seen)
@@ -213,8 +208,8 @@ def encode_labels(
                 f"{other.source}: test labels that no training row has: {listed}: "
                 "remove those rows or add training rows of these classes"
             )
-    encoded = [_recode(labels, codes, is_numeric) for labels in (train, *others)]
-    return encoded, tuple(names[key] for key in keys)
+    class_names = tuple(names[key] for key in keys)
+    return [LocalLabels(_recode(one, codes, is_numeric), class_names, one.source) for one in labels]
 
 
 def codes_of(labels: LocalLabels, class_names: Sequence[str]) -> NDArray[np.int64]:

@@ -76,6 +76,19 @@ class LineRange:
     n_rows: int
     marks: int
 
+    def blocks(self) -> Iterator[tuple[int, bytes]]:
+        """Read the lines in blocks of whole lines, each with the number of its first line.
+
+        Raises
+        ------
+        InputError
+            As :func:`line_blocks`.
+        """
+        line = self.first_line
+        for block in line_blocks(self.file, self.begin, self.end):
+            yield line, block
+            line += block.count(b"\n")
+
 
 def share_lines(
     files: Sequence[TextFile],
@@ -110,12 +123,13 @@ def share_lines(
     """
     sizes: list[int] = []
     with agreement(comm):
-        sizes = [0 if is_gzip(file.path) else file_size(file.path) for file in files]
-    with agreement(comm):
-        if comm.rank == 0:
-            sizes = [
-                size or _unpacked_size(file.path) for size, file in zip(sizes, files, strict=True)
-            ]
+        # One rank alone decompresses files to determine their size.
+        sizes = [
+            _unpacked_size(file.path)
+            if comm.rank == 0 and is_gzip(file.path)
+            else file_size(file.path)
+            for file in files
+        ]
     sizes = comm.bcast(sizes)
     ranges = _byte_ranges(files, sizes, comm)
     counts: list[tuple[int, int, int, int]] = []

@@ -89,22 +89,14 @@ def _bisect(
     sorted_keys: list[NDArray[np.uint64]], quotas: NDArray[np.int64], comm: MPI.Comm
 ) -> NDArray[np.uint64]:
     """Smallest keys such that `quotas` keys of each group, over all ranks, are not above them."""
-    thresholds = [0] * len(sorted_keys)
+    thresholds = np.zeros(len(sorted_keys), dtype=np.uint64)
     # Highest bit first: a bit stays zero if enough keys lie below the number with this bit set.
     for bit in reversed(range(_KEY_BITS)):
-        trial = [threshold | (1 << bit) for threshold in thresholds]
-        below = _sum(
-            comm,
-            [
-                int(np.searchsorted(keys, np.uint64(bound), side="left"))
-                for keys, bound in zip(sorted_keys, trial, strict=True)
-            ],
-        )
-        thresholds = [
-            bound if count < quota else threshold
-            for threshold, bound, count, quota in zip(thresholds, trial, below, quotas, strict=True)
-        ]
-    return np.array(thresholds, dtype=np.uint64)
+        trial = thresholds | np.uint64(1 << bit)
+        pairs = zip(sorted_keys, trial, strict=True)
+        below = _sum(comm, [int(np.searchsorted(keys, bound)) for keys, bound in pairs])
+        thresholds = np.where(below < quotas, trial, thresholds)
+    return thresholds
 
 
 def _sum(comm: MPI.Comm, counts: list[int]) -> NDArray[np.int64]:

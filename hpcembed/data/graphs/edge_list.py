@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.file_validation import file_size, named_errors, open_stream
 from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
-from hpcembed.data.line_ranges import LineRange, TextFile, line_blocks, share_lines
+from hpcembed.data.line_ranges import LineRange, TextFile, share_lines
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
@@ -156,8 +156,8 @@ def _read_range(
     types |= {f"column {i}": "string" for i in range(2, columns.n_columns)}
     if weighted:
         types["column 2"] = "float64"
-    pieces, line = [], lines.first_line
-    for block in line_blocks(lines.file, lines.begin, lines.end):
+    pieces = []
+    for line, block in lines.blocks():
         clean = _without_comments(block, columns.delimiter)
         if clean:
             try:
@@ -172,7 +172,6 @@ def _read_range(
                 reason = BadBlockError("a weight below zero")
                 raise _bad_line(block, lines.file.path, line, columns, weighted, reason)
             pieces.append((i, j, w))
-        line += block.count(b"\n")
     return pieces
 
 

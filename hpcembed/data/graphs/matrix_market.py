@@ -14,7 +14,7 @@ from mpi4py import MPI
 
 from hpcembed.data.graphs.edge_list import EDGE_BYTES
 from hpcembed.data.graphs.graph import LocalEdges
-from hpcembed.data.line_ranges import line_blocks, share_lines
+from hpcembed.data.line_ranges import share_lines
 from hpcembed.data.tables.matrix_market import NO_ENTRIES, Entries, block_entries, read_rows
 from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_header
 from hpcembed.runtime.errors import InputError
@@ -54,12 +54,10 @@ def _coordinates(header: MatrixHeader, comm: MPI.Comm) -> Entries:
     n_lines = 0
     with agreement(comm):
         for part in ranges:
-            line = part.first_line
-            for block in line_blocks(part.file, part.begin, part.end):
+            for line, block in part.blocks():
                 count, entries = block_entries(header, block, line)
                 pieces.append(entries)
                 n_lines += count
-                line += block.count(b"\n")
     found = comm.allreduce(n_lines)
     if found != header.n_entries:
         raise InputError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.graphs.edge_list import node_id, numbered_lines, pair_columns
 from hpcembed.data.labels import LocalLabels, labels_from_text, unusable
-from hpcembed.data.line_ranges import line_blocks, share_lines
+from hpcembed.data.line_ranges import share_lines
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import agreement
 
@@ -45,8 +45,7 @@ def read_label_lines(path: Path, comm: MPI.Comm) -> tuple[NDArray[np.int64], Loc
     further = ""
     with agreement(comm):
         for part in ranges:
-            line = part.first_line
-            for block in line_blocks(part.file, part.begin, part.end):
+            for line, block in part.blocks():
                 for number, fields in numbered_lines(block, line, columns.delimiter):
                     if len(fields) < 2:
                         raise InputError(f"{path}: line {number}: no label after the node id")
@@ -61,7 +60,6 @@ def read_label_lines(path: Path, comm: MPI.Comm) -> tuple[NDArray[np.int64], Loc
                             f"line {number}: {fields[1][:40]!r} is the label, further columns are "
                             "ignored: separate names of several words by a comma"
                         )
-                line += block.count(b"\n")
         labels = labels_from_text(texts, str(path), ranges[0].first_row if ranges else 0)
     assert labels is not None  # or all ranks have raised
     first = next(filter(None, comm.allgather(further)), "")

@@ -22,13 +22,13 @@ from hpcembed.data.settings import DataSettings, GraphSettings
 from hpcembed.data.table import Summary, Table
 from hpcembed.runtime.errors import ConfigError
 
-__all__ = ["GraphTable", "open_graph"]
+__all__ = ["GraphSource", "open_graph"]
 
 #: Class of all nodes of a graph without labels.
 _NO_CLASS = "node"
 
 
-def open_graph(config: DataSettings, graph: GraphSettings, data_dir: Path) -> GraphTable:
+def open_graph(config: DataSettings, graph: GraphSettings, data_dir: Path) -> GraphSource:
     """Check the files of a graph. Not collective.
 
     Raises
@@ -41,10 +41,10 @@ def open_graph(config: DataSettings, graph: GraphSettings, data_dir: Path) -> Gr
     files = tuple(data_dir / name for name in (*config.train, config.train_labels) if name)
     for path in files:
         file_size(path)
-    return GraphTable(config, graph, files)
+    return GraphSource(config, graph, files)
 
 
-class GraphTable:
+class GraphSource:
     """The nodes of a graph as rows.
 
     Parameters

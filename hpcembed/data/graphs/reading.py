@@ -165,11 +165,11 @@ def _codes_of_nodes(
     if n_left and comm.rank == 0:
         _log.info("%s: %s", texts.source, left)
     try:
-        (codes,), names = encode_labels(replace(texts, codes=texts.codes[known]), [], comm)
+        (encoded,) = encode_labels([replace(texts, codes=texts.codes[known])], comm)
     except InputError as error:
         raise InputError(f"{error} ({left})" if n_left else str(error)) from error
     owners = node_owners(nodes[known], graph.n_nodes, comm)
-    nodes, codes = exchange(comm, owners, [nodes[known], codes])
+    nodes, codes = exchange(comm, owners, [nodes[known], encoded.codes])
     labels = np.full(graph.n_local, UNLABELLED, dtype=np.int64)
     labels[nodes - graph.start] = codes
     with agreement(comm):
@@ -177,4 +177,4 @@ def _codes_of_nodes(
         if other.size:
             node = int(graph.node_ids[nodes[other[0]] - graph.start])
             raise InputError(f"{texts.source}: node {node} has two labels: remove one")
-    return labels, names
+    return labels, encoded.values

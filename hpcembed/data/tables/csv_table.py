@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.file_validation import BLOCK_BYTES
 from hpcembed.data.labels import LocalLabels, unusable
-from hpcembed.data.line_ranges import LineRange, estimate_rows, line_blocks, share_lines
+from hpcembed.data.line_ranges import LineRange, estimate_rows, share_lines
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
@@ -106,11 +106,10 @@ class CsvSource:
         codes: NDArray[np.int64],
         values: dict[str, int],
     ) -> None:
-        done, line = 0, lines.first_line
-        for block in line_blocks(lines.file, lines.begin, lines.end):
+        done = 0
+        for line, block in lines.blocks():
             begin = _BlockBegin(lines.file.path, lines.first_row + done, line)
             done += self._parse(block, begin, rows[done : lines.n_rows], codes[done:], values)
-            line += block.count(b"\n")
         if done != lines.n_rows:
             raise InputError(f"{lines.file.path}: changed while it was read: start again")
 

@@ -8,6 +8,7 @@ entries are added. :mod:`hpcembed.data.tables.matrix_market_header` lists the su
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hpcembed.data.labels import LabelFile, check_lengths, no_labels
 from hpcembed.data.line_ranges import line_blocks
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
+from hpcembed.data.tables.bad_lines import first_bad_line, is_finite_number
 from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_header
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
@@ -252,7 +254,8 @@ def _checked_columns(header: MatrixHeader, block: bytes, first_line: int) -> lis
         if not _are_valid(header, columns):
             raise BadBlockError("an entry out of range")
     except BadBlockError as error:
-        raise _first_bad_line(header, block, first_line, len(types), str(error)) from error
+        problem = partial(_problem, header, len(types))
+        raise first_bad_line(block, header.file.path, first_line, problem, str(error)) from error
     return columns
 
 
@@ -273,35 +276,18 @@ def _are_valid(header: MatrixHeader, columns: list[NDArray[Any]]) -> bool:
     )
 
 
-def _first_bad_line(
-    header: MatrixHeader, block: bytes, first_line: int, n_fields: int, reason: str
-) -> InputError:
-    """Error of the first bad line of a block that cannot be parsed."""
-    path = header.file.path
-    for number, raw in enumerate(block.split(b"\n")):
-        fields = raw.decode("latin-1").split()
-        if not fields or fields[0].startswith("%"):
-            continue
-        problem = _problem(header, fields, n_fields)
-        if problem:
-            return InputError(f"{path}: line {first_line + number}: {problem}: correct the file")
-    return InputError(f"{path}: from line {first_line} on: cannot be parsed: {reason}")
-
-
-def _problem(header: MatrixHeader, fields: list[str], n_fields: int) -> str:
+def _problem(header: MatrixHeader, n_fields: int, raw: bytes) -> str:
+    fields = raw.decode("latin-1").split()
+    if not fields or fields[0].startswith("%"):
+        return ""
     shown = " ".join(fields)[:60]
     if len(fields) != n_fields:
-        return f"{shown!r} has {len(fields)} fields where {n_fields} are needed"
+        return f"{shown!r} has {len(fields)} fields where {n_fields} are needed: correct the file"
     limits = (header.n_rows, header.n_columns) if header.is_coordinate else ()
     for field, limit in zip(fields, limits, strict=False):
         # isdigit also accepts digits of other scripts.
         if not (field.isascii() and field.isdigit() and 1 <= int(field[:20]) <= limit):
-            return f"{shown!r}: index {field[:30]} is not one of 1 to {limit}"
-    if len(fields) > len(limits):
-        try:
-            if np.isfinite(float(fields[-1])):
-                return ""
-        except ValueError:
-            pass
-        return f"{shown!r}: {fields[-1][:30]} is not a finite number"
+            return f"{shown!r}: index {field[:30]} is not one of 1 to {limit}: correct the file"
+    if len(fields) > len(limits) and not is_finite_number(fields[-1]):
+        return f"{shown!r}: {fields[-1][:30]} is not a finite number: correct the file"
     return ""

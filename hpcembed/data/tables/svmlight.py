@@ -8,7 +8,6 @@ ranks whether feature numbers begin at 0 or 1.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size
 from hpcembed.data.labels import labels_from_array
-from hpcembed.data.line_ranges import LineRange, TextFile, estimate_rows, line_blocks, share_lines
+from hpcembed.data.line_ranges import LineRange, TextFile, estimate_rows, share_lines
 from hpcembed.data.table import Summary, Table
+from hpcembed.data.tables.bad_lines import first_bad_line, is_finite_number
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import agreement, place_rows
 
@@ -99,18 +99,16 @@ def _stack(pieces: list[Any], width: int) -> Any:
 def _read_range(lines: LineRange) -> list[tuple[Any, NDArray[np.float64]]]:
     from sklearn.datasets import load_svmlight_file
 
-    pieces = []
-    line, row = lines.first_line, 0
-    for block in line_blocks(lines.file, lines.begin, lines.end):
+    pieces, row = [], 0
+    for line, block in lines.blocks():
         try:
             rows, targets = load_svmlight_file(io.BytesIO(block), zero_based=True)
         except (ValueError, OverflowError, IndexError, MemoryError) as error:
-            raise _first_bad_line(block, lines.file.path, line, str(error)) from error
+            raise _bad_line(block, lines.file.path, line, str(error)) from error
         if not (np.isfinite(rows.data).all() and np.isfinite(targets).all()):
-            raise _first_bad_line(block, lines.file.path, line, "a number that is not finite")
+            raise _bad_line(block, lines.file.path, line, "a number that is not finite")
         pieces.append((rows, targets))
         row += len(targets)
-        line += block.count(b"\n")
     if row != lines.n_rows:
         raise InputError(
             f"{lines.file.path}: {row} rows in {lines.n_rows} lines from line {lines.first_line} "
@@ -119,19 +117,15 @@ def _read_range(lines: LineRange) -> list[tuple[Any, NDArray[np.float64]]]:
     return pieces
 
 
-def _first_bad_line(block: bytes, path: Path, first_line: int, reason: str) -> InputError:
-    """Error of the first bad line of a block that cannot be parsed."""
-    for number, raw in enumerate(block.split(b"\n")):
-        problem = _problem(raw.partition(b"#")[0].decode("utf-8", errors="replace").split())
-        if problem:
-            return InputError(f"{path}: line {first_line + number}: {problem}")
-    return InputError(f"{path}: from line {first_line} on: cannot be parsed: {reason}")
+def _bad_line(block: bytes, path: Path, first_line: int, reason: str) -> InputError:
+    return first_bad_line(block, path, first_line, _problem, reason)
 
 
-def _problem(fields: list[str]) -> str:
+def _problem(raw: bytes) -> str:
+    fields = raw.partition(b"#")[0].decode("utf-8", errors="replace").split()
     if not fields:
         return ""
-    if not _is_finite(fields[0]):
+    if not is_finite_number(fields[0]):
         return f"the label {fields[0][:40]!r} is not a finite number: number the classes"
     last = -1
     for field in fields[1:]:
@@ -140,16 +134,9 @@ def _problem(fields: list[str]) -> str:
             continue
         if not colon or not index.isdecimal() or int(index[:20]) > _LARGEST_INDEX:
             return f"{field[:40]!r} is not index:value: correct the line"
-        if not _is_finite(value):
+        if not is_finite_number(value):
             return f"feature {index}: {value[:40]!r} is not a finite number: remove or replace it"
         if int(index) <= last:
             return f"feature {index} follows feature {last}: sort the features of each line"
         last = int(index)
     return ""
-
-
-def _is_finite(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

@@ -14,11 +14,12 @@ WORDS = ["pear", "fig", "Fig", "10", "9", "pear", "fig", "10", "9", "Fig"]
 
 
 def encode(texts, others=(), comm=MPI.COMM_SELF):
-    return encode_labels(
-        labels_from_text(texts, "train", 0),
-        [labels_from_text(other, "test", 0) for other in others],
-        comm,
-    )
+    labels = [labels_from_text(texts, "train", 0)]
+    labels += [labels_from_text(other, "test", 0) for other in others]
+    encoded = encode_labels(labels, comm)
+    assert [one.source for one in encoded] == ["train", *["test"] * len(others)]
+    assert len({one.values for one in encoded}) == 1
+    return [one.codes for one in encoded], encoded[0].values
 
 
 def test_labels_are_sorted_as_text_unless_all_are_numbers():
