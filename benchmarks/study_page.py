@@ -21,7 +21,8 @@ import scipy.special
 from published_subspaces import covariance, leading_sines
 
 from hpcembed.data.tables.matrix_market import read_matrix
-from hpcembed.jobs.report import markdown_table, percent, points
+from hpcembed.jobs.report.tables import TextTable
+from hpcembed.jobs.report.wording import percent, points
 
 SETS = ("mnist", "cifar10", "date_fruit", "fetal_health")
 #: Target accuracies: data set, network, k, target, published accuracy.
@@ -125,7 +126,7 @@ def compression_table(studies: dict[Any, Any], published: dict[str, Any]) -> str
         "one with the fewest parameters (projection included) whose accuracy is within the margin. "
         "Radar was not run; its row is that of the poster."
     )
-    return f"{text}\n\n{markdown_table(headings, rows, 3)}"
+    return f"{text}\n\n{TextTable(headings, rows, (0, 1, 2)).markdown()}"
 
 
 def change(before: float, after: float, form: str = "") -> str:
@@ -159,7 +160,7 @@ def target_table(studies: dict[Any, Any]) -> str:
             )
         )  # fmt: skip
     headings = ("data set", "network", "k", "published %", "target %", "ours %", "seeds", "reached")
-    return markdown_table(headings, rows, 2)
+    return TextTable(headings, rows, (0, 1)).markdown()
 
 
 def find(study: dict[str, Any] | None, network: str, k: int) -> dict[str, Any] | None:
@@ -195,7 +196,7 @@ def smallest_table(studies: dict[Any, Any], published: dict[str, Any]) -> str:
         "data set", "recipe", "network", "k studied", "smallest k", "test agrees", "margin",
         "published k",
     )  # fmt: skip
-    return f"{text}\n\n{markdown_table(headings, rows, 3)}"
+    return f"{text}\n\n{TextTable(headings, rows, (0, 1, 2)).markdown()}"
 
 
 def studied(study: dict[str, Any], network: str) -> str:
@@ -264,7 +265,7 @@ def reproduction(
         "(date fruit) and 426 (fetal health) the accuracy of one seed varies by one to three "
         "points. The page therefore also counts the settings in which the published accuracy is "
         "not above the 95 % prediction interval of one more seed of hpcembed.\n\n"
-        + markdown_table(headings, rows)
+        + TextTable(headings, rows).markdown()
     )
     parts.append(
         "Released eigenvectors, sine of the largest angle between their leading k and the dominant "
@@ -273,7 +274,7 @@ def reproduction(
     )
     if lost:
         headings = ("data set", "network", "k", "ours %", "published %", "difference")
-        parts.append("Not reached:\n\n" + markdown_table(headings, lost, 2))
+        parts.append("Not reached:\n\n" + TextTable(headings, lost, (0, 1)).markdown())
     return "\n\n".join(parts)
 
 

@@ -221,7 +221,7 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
 
 def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
-    from hpcembed.jobs.export.run_source import export_run
+    from hpcembed.jobs.export.run_export import export_run
     from hpcembed.runtime.ranks import idle_while_root
 
     written = idle_while_root(
@@ -248,7 +248,7 @@ def _predict(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
 def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
-    from hpcembed.jobs.study.run import run_study
+    from hpcembed.jobs.study.command import run_study
 
     return run_study(
         arguments.job,
@@ -262,9 +262,9 @@ def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
 def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
-    from hpcembed.jobs.compress.command import Request, run_compress
+    from hpcembed.jobs.compress.command import CompressRequest, run_compress
 
-    request = Request(
+    request = CompressRequest(
         arguments.source,
         arguments.max_loss,
         seeds=arguments.seeds,

@@ -18,10 +18,10 @@ from hpcembed.data.settings import DataSettings
 from hpcembed.jobs.configuration import JobConfig, load_job
 from hpcembed.jobs.embedding_methods import METHODS
 from hpcembed.jobs.memory_plan import Shape, job_budget
-from hpcembed.jobs.report import RunFolder
 from hpcembed.networks.training.recipe import BATCH_KEYS
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.memory import available_per_rank
+from hpcembed.runtime.output import check_free
 from hpcembed.runtime.ranks import agreement, check_launcher
 from hpcembed.runtime.settings import to_toml
 from hpcembed.runtime.threads import threads_per_rank
@@ -61,7 +61,7 @@ class Job:
         """Refuse an output folder that is not empty. Collective."""
         with agreement(self.comm):
             if self.comm.rank == 0:
-                RunFolder.check_free(self.out)
+                check_free(self.out)
 
     def log(self, line: str) -> None:
         """Log a line on rank 0."""

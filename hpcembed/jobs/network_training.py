@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hpcembed.jobs.configuration import layers_of
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_inputs import NetworkInputs
-from hpcembed.jobs.report import RunFolder
+from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.runtime.logging import Progress
 from hpcembed.runtime.ranks import idle_while_root
 from hpcembed.runtime.threads import available_cores

@@ -14,27 +14,23 @@ from hpcembed.data.dataset import Dataset
 from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_to_json
 from hpcembed.embedding import Embedding
 from hpcembed.jobs.configuration import JobConfig
-from hpcembed.jobs.report import (
+from hpcembed.jobs.report.figures.convergence import draw_convergence
+from hpcembed.jobs.report.figures.graph import draw_graph
+from hpcembed.jobs.report.figures.spectrum import draw_gaps, draw_spectrum
+from hpcembed.jobs.report.figures.style import FigureWriter
+from hpcembed.jobs.report.figures.training import draw_training
+from hpcembed.jobs.report.nearest_words import Neighbours, nearest_words, word_columns
+from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.run_json import (
     DatasetRecord,
     EmbeddingRecord,
-    Neighbours,
     ReferenceRecord,
-    RunFolder,
     RunRecord,
     StageSeconds,
-    certification_line,
     classifier_record,
-    draw_convergence,
-    draw_gaps,
-    draw_graph,
-    draw_spectrum,
-    draw_training,
-    nearest_words,
-    result_row,
-    result_table,
-    seconds_line,
-    word_columns,
 )
+from hpcembed.jobs.report.tables import network_table
+from hpcembed.jobs.report.wording import certification_line, seconds_line
 from hpcembed.runtime.errors import HpcembedError
 
 if TYPE_CHECKING:
@@ -89,7 +85,7 @@ def write_results(
     """
     assert folder is not None  # rank 0 made it
     record = run_record(config, dataset, embedding, seconds, trained, environment)
-    folder.write_json("run.json", record.to_dict())
+    folder.write_json("run.json", record)
     words = words_of(dataset, embedding)
     if words:
         folder.write_csv("nearest_words.csv", word_columns(words))
@@ -126,7 +122,7 @@ def run_record(
         ),
         embedding=_embedding_record(config, embedding, seconds, k),
         classifiers=[classifier_record(one.report) for one in trained],
-        environment=environment,
+        environment=dict(environment),
     )
 
 
@@ -161,9 +157,9 @@ def _embedding_record(
         n_components=embedding.n_requested_ if k is None else k,
         operator=embedding.operator_,
         solver=result.solver,
-        eigenvalues=spectrum.values[:k],
-        explained_variance_ratio=None if share is None else share[:k],
-        residual_norms=result.relative_residuals[:k],
+        eigenvalues=spectrum.values[:k].tolist(),
+        explained_variance_ratio=None if share is None else share[:k].tolist(),
+        residual_norms=result.relative_residuals[:k].tolist(),
         orthogonality=result.orthogonality,
         n_matvec=result.n_matvec,
         n_restarts=result.n_restarts,
@@ -270,7 +266,7 @@ def _write_model(folder: RunFolder, trained: Sequence[TrainedClassifier]) -> Non
     """The network on the embedding as a model to take away; `hpcembed export` makes the others."""
     if not any(one.report.input == "embedded" for one in trained):
         return
-    from hpcembed.jobs.export.run_source import export_run
+    from hpcembed.jobs.export.run_export import export_run
 
     try:
         export_run(folder.path, folder.path / "model")
@@ -285,31 +281,28 @@ def _draw(
     trained: Sequence[TrainedClassifier],
     class_names: Sequence[str],
 ) -> None:
-    with folder.new_file("figures/spectrum.png") as path:
-        spectrum = embedding.spectrum_
+    figures, spectrum = FigureWriter(folder, forms=("png",)), embedding.spectrum_
+    figures.write(
+        "spectrum",
         draw_spectrum(
-            path,
             spectrum.values,
             spectrum.share,
             meaning=spectrum.meaning,
             share_of=spectrum.share_of,
-        )
+        ),
+    )
     drawing = getattr(embedding, "drawing_", None)
     if drawing is not None:
-        with folder.new_file("figures/eigenvalue_gaps.png") as path:
-            draw_gaps(path, spectrum.values)
-        with folder.new_file("figures/graph.png") as path:
-            draw_graph(path, drawing, class_names)
+        figures.write("eigenvalue_gaps", draw_gaps(spectrum.values))
+        figures.write("graph", draw_graph(drawing, class_names))
     if embedding.result_.history:
-        with folder.new_file("figures/convergence.png") as path:
-            draw_convergence(path, embedding.result_.history, config.solver.tol)
+        figures.write("convergence", draw_convergence(embedding.result_.history, config.solver.tol))
     if trained:
         curves = {
             f"{one.report.input} {'-'.join(map(str, one.report.hidden))}": one.report.history
             for one in trained
         }
-        with folder.new_file("figures/training.png") as path:
-            draw_training(path, curves)
+        figures.write("training", draw_training(curves))
 
 
 def _text(
@@ -318,8 +311,7 @@ def _text(
     n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
     if trained:
-        rows = [result_row(one.report, n_inputs[one.report.input]) for one in trained]
-        parts.append(result_table(rows))
+        parts.append(network_table([one.report for one in trained], n_inputs).plain())
     parts.append(seconds_line(seconds))
     result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_
     parts.append(

@@ -26,7 +26,7 @@ from hpcembed.jobs.job import Job
 from hpcembed.jobs.memory_plan import Budget, Shape, job_budget
 from hpcembed.jobs.network_inputs import gather, project
 from hpcembed.jobs.network_training import train_networks
-from hpcembed.jobs.report import RunFolder
+from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.results import write_embedding, write_results
 from hpcembed.operators.graph.smoothing import smooth
 from hpcembed.runtime.environment import describe_environment

@@ -1,1 +1,1 @@
-"""The smallest dimension and network that keep the accuracy."""
+"""``hpcembed compress``: the smallest dimension and network that keep the accuracy."""

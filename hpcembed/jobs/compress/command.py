@@ -1,11 +1,11 @@
 """``hpcembed compress``: the smallest k and network that keep the accuracy, with few trainings.
 
-The baseline is the widest network of the job on all features. Every step of the search trains all
-seeds of one network at one k; it is kept when the lower end of the Student-t interval of the paired
-differences on validation rows is above minus the margin. The test rows are looked at for the answer
-only.
+The baseline is the largest network of the job on all features. Every step of the search trains all
+seeds of one network at one k. The network keeps the accuracy if the lower end of the Student-t
+interval of the paired differences on validation rows is above minus the margin. Test rows are used
+for the answer only.
 
-Finished trainings are kept, as in a study: a search that is repeated trains nothing again.
+Finished trials are stored, as in a study: a search that is repeated trains nothing again.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mpi4py import MPI
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.settings import DataSettings
-from hpcembed.jobs.compress.search import Answer, search
-from hpcembed.jobs.compress.solution import export_answer, save_answer
-from hpcembed.jobs.compress.trial_batches import Trainings
+from hpcembed.jobs.compress.answer import export_answer, save_answer
+from hpcembed.jobs.compress.search import SearchAnswer, search
+from hpcembed.jobs.compress.search_trials import SearchTrials
 from hpcembed.jobs.configuration import (
     NETWORK_SIZES,
     ClassifierConfig,
@@ -34,39 +34,45 @@ from hpcembed.jobs.configuration import (
     load_job,
 )
 from hpcembed.jobs.job import Job, place
-from hpcembed.jobs.report import RunFolder, markdown_table, percent, points
-from hpcembed.jobs.study.preparation import Begun, begin, open_folder
-from hpcembed.jobs.study.resolution import too_few_rows
-from hpcembed.jobs.study.statistics import Difference
-from hpcembed.jobs.study.tables import network_name
-from hpcembed.jobs.study.trials import Result, Unit
+from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.tables import TextTable
+from hpcembed.jobs.report.wording import few_rows_warning, network_name, percent, points
+from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
+from hpcembed.jobs.study.result_store import open_folder
+from hpcembed.jobs.study.statistics import Difference, deviation
+from hpcembed.jobs.study.trials import TrialBatch, TrialResult
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.ranks import agreement, check_launcher, idle_while_root
 
-__all__ = ["Request", "run_compress"]
+__all__ = ["CompressRequest", "run_compress"]
 
-#: The file that says a folder belongs to a search.
+#: File that identifies the output folder of a search.
 MARK = "compress.toml"
-#: Largest k where data is given and not a job.
+#: Largest k for a data file, which states none.
 MOST_COMPONENTS = 64
-#: Exit status when every network loses more than the margin at the largest k.
+#: Exit status if every network loses more than the margin at the largest k.
 NOTHING_FOUND = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked for.
+class CompressRequest:
+    """Arguments of ``hpcembed compress``.
 
     Attributes
     ----------
     source : Path
-        A job file, or a data file.
+        A job file or a data file.
     max_loss : float
         Points of accuracy that may be lost.
-    label_column : str
-        Of a data file.
+    seeds : int
+    confidence : float
+        Of the intervals.
+    label_column, scaling : str
+        Settings of a data file.
+    overrides : tuple of str
+        ``section.key=value``, for a job file.
     """
 
     source: Path
@@ -78,7 +84,7 @@ class Request:
     overrides: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Refuse what cannot be asked for. Not collective."""
+        """Raise ConfigError for values out of range."""
         if not (math.isfinite(self.max_loss) and self.max_loss > 0):
             raise ConfigError(f"--max-loss {self.max_loss}: give points of accuracy above 0")
         if not 2 <= self.seeds <= 1000:
@@ -87,7 +93,7 @@ class Request:
             raise ConfigError(f"--confidence {self.confidence} must lie between 0 and 1")
 
     def job(self) -> JobConfig:
-        """The job of a job file, or one made for a data file. Not collective."""
+        """Read the job file, or make a job for the data file."""
         if self.source.suffix == ".toml":
             job = load_job(self.source, self.overrides)
             if not job.classifier.hidden:
@@ -96,6 +102,8 @@ class Request:
             return job
         if not self.source.exists():
             raise ConfigError(f"{self.source}: no such job file or data file")
+        if self.overrides:
+            raise ConfigError("--set changes keys of a job file: write one for this data")
         data = DataSettings(
             name=self.source.name.partition(".")[0],
             train=(self.source.name,),
@@ -107,31 +115,35 @@ class Request:
             embedding=EmbeddingConfig(n_components=MOST_COMPONENTS),
             classifier=ClassifierConfig(hidden=tuple(NETWORK_SIZES)),
         )
-        if self.overrides:
-            raise ConfigError("--set changes keys of a job file: write one for this data")
         check_job(job, str(self.source))
         return job
 
 
 def run_compress(
-    request: Request, data_dir: Path | None, out: Path | None, comm: MPI.Intracomm
+    request: CompressRequest, data_dir: Path | None, out: Path | None, comm: MPI.Intracomm
 ) -> int:
-    """Search, explain, and leave the model in the output folder.
+    """Search, and write the answer and its model into the output folder.
 
     Collective.
+
+    Parameters
+    ----------
+    data_dir : Path, optional
+        Folder of the data; by default that of the source.
+    out : Path, optional
+        Output folder; by default the job states it.
 
     Returns
     -------
     int
-        Exit status: 0, or 4 when every network loses more than the margin at the largest k.
+        Exit status: 0, or 4 if every network loses more than the margin at the largest k.
 
     Raises
     ------
     HpcembedError
-        One line, on all ranks.
+        Any error, in one line; raised on all ranks.
     """
-    source = request.source
-    config = JobConfig()
+    source, config = request.source, JobConfig()
     with agreement(comm):
         check_launcher(comm)
         request.check()
@@ -146,124 +158,127 @@ def run_compress(
             wanted = config.embedding.n_components
             return wanted if source.suffix == ".toml" else min(wanted, train.n_features)
 
-        begun = begin(job, n_components)
-        with Trainings(job, begun, request.seeds, request.confidence) as trainings:
-            spectrum = begun.embedding.spectrum_
+        data = embed_data(job, n_components)
+        with SearchTrials(job, data, request.seeds, request.confidence) as trials:
+            spectrum = data.embedding.spectrum_
             answer = search(
-                trainings.networks,
+                trials.networks,
                 len(spectrum.values),
                 spectrum.unexplained,
                 request.max_loss / 100.0,
-                trainings.difference,
+                trials.difference,
             )
             environment = describe_environment(comm, job.threads)
             text = idle_while_root(
-                comm, lambda: _finish(folder, job, request, begun, trainings, answer, environment)
+                comm, lambda: _write(folder, job, request, trials, answer, environment)
             )
-        begun.destroy()
+        data.destroy()
     if text is not None:
         show(text)
     return 0 if answer.hidden is not None else NOTHING_FOUND
 
 
-def _finish(
+def _write(
     folder: RunFolder,
     job: Job,
-    request: Request,
-    begun: Begun,
-    trainings: Trainings,
-    answer: Answer,
+    request: CompressRequest,
+    trials: SearchTrials,
+    answer: SearchAnswer,
     environment: Mapping[str, Any],
 ) -> str:
-    """Write the model and the reasons; rank 0 only, nothing is left to train but the model."""
-    d = begun.train.n_features
-    base = trainings.results("full", trainings.baseline, d)
-    mine: list[Result] = []
+    """Write the model and the steps of the search; only the model is trained. Rank 0 only."""
+    data, recipe = trials.data, trials.trainer.recipe
+    baseline = trials.results("full", trials.baseline, data.n_features)
+    results: list[TrialResult] = []
     test: Difference | None = None
     if answer.hidden is not None:
-        mine = trainings.results("spectral", answer.hidden, answer.n_inputs)
-        test = trainings.test_difference(answer.hidden, answer.n_inputs)
-        best = max(mine, key=lambda one: one.validation_accuracy)
-        trained = trainings.trainer.train(Unit((best.cell,), 1.0)).classifier(0)
-        save_answer(folder, job, begun, best, trained, environment)
-        export_answer(folder, begun, mine, base)
-    few = too_few_rows(
-        begun.train.n_rows,
-        begun.test.n_rows,
-        trainings.trainer.recipe.validation_fraction,
-        request.max_loss / 100.0,
-    )
-    text = "\n\n".join(filter(None, (_text(request, begun, answer, base, mine, test), few)))
+        results = trials.results("spectral", answer.hidden, answer.n_inputs)
+        test = trials.difference(answer.hidden, answer.n_inputs, "test_accuracy")
+        best = max(results, key=lambda one: one.validation_accuracy)
+        trained = trials.trainer.train(TrialBatch((best.trial,), 1.0)).classifier(0)
+        save_answer(folder, job, data, best, trained, environment)
+        export_answer(folder, data, results, baseline)
+    parts = [
+        _steps_text(data, answer, baseline),
+        _answer_text(request, data, answer, baseline, results, test),
+        few_rows_warning(
+            data.train.n_rows,
+            data.test.n_rows,
+            recipe.validation_fraction,
+            request.max_loss / 100.0,
+        ),
+    ]
+    text = "\n\n".join(filter(None, parts))
     folder.write_text(MARK, job.resolved_toml())
-    folder.write_text("compress.md", f"# {begun.dataset.name}\n\n{text}\n")
+    folder.write_text("compress.md", f"# {data.dataset.name}\n\n{text}\n")
     folder.write_json(
         "compress.json",
         {
             "request": request,
-            "dataset": begun.dataset.name,
-            "n_features": d,
+            "dataset": data.dataset.name,
+            "n_features": data.n_features,
             "method": job.config.embedding.method,
-            "explained_variance_ratio": begun.embedding.spectrum_.explained_variance_ratio,
-            "baseline": base,
+            "explained_variance_ratio": data.embedding.spectrum_.explained_variance_ratio,
+            "baseline": baseline,
             "answer": answer,
-            "results": mine,
+            "results": results,
             "test_difference": test,
         },
     )
     return text
 
 
-def _text(
-    request: Request,
-    begun: Begun,
-    answer: Answer,
-    base: Sequence[Result],
-    mine: Sequence[Result],
-    test: Difference | None,
-) -> str:
-    d, embedding = begun.train.n_features, begun.embedding
-    share = 100.0 * (1.0 - embedding.spectrum_.unexplained)
-    is_known = embedding.spectrum_.share is not None
+def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: Sequence[TrialResult]) -> str:
+    spectrum = data.embedding.spectrum_
+    share = 100.0 * (1.0 - spectrum.unexplained)
     rows = [
         (
             network_name(step.hidden),
             str(step.n_inputs),
-            f"{share[step.n_inputs]:.1f}" if is_known else "-",
+            f"{share[step.n_inputs]:.1f}" if spectrum.share is not None else "-",
             points(step.difference.mean, step.difference.low, step.difference.high),
             "keeps" if step.holds else "loses",
         )
         for step in answer.steps
     ]
-    share_of = embedding.spectrum_.share_of or "share"
+    share_of = spectrum.share_of or "share"
     headings = ("network", "k", f"{share_of} %", "validation difference, points", "verdict")
-    parts = [
-        f"baseline: {network_name(base[0].cell.hidden)} on all {d} features, {len(base)} seeds, "
-        f"validation {_mean(base, 'validation_accuracy')} %",
-        markdown_table(headings, rows),
-    ]
-    if answer.hidden is None or test is None:
-        parts.append(
-            f"no network keeps the accuracy within {request.max_loss:g} points at k = "
-            f"{answer.n_inputs}: raise embedding.n_components or --max-loss, or add seeds "
-            "or wider networks"
-        )
-        return "\n\n".join(parts)
-    small, large = mine[0].parameters, base[0].parameters
-    projection = "without the embedding, which is no projection"
-    if embedding.linear_map_ is not None:
-        whole = small + answer.n_inputs * d
-        projection = f"{large / whole:.1f}x with the projection, {whole:,}"
-    parts.append(
-        f"{network_name(answer.hidden)} at k = {answer.n_inputs}: {d / answer.n_inputs:.1f}x fewer "
-        f"inputs, {large / small:.1f}x fewer parameters ({large:,} -> {small:,}; "
-        f"{projection})\n"
-        f"test accuracy {_mean(mine, 'test_accuracy')} %, baseline {_mean(base, 'test_accuracy')} %"
-        f", difference {points(test.mean, test.low, test.high)} points: "
-        f"{'within' if test.within(request.max_loss / 100) else 'NOT within'} {request.max_loss:g}"
+    return (
+        f"baseline: {network_name(baseline[0].trial.hidden)} on all {data.n_features} features, "
+        f"{len(baseline)} seeds, validation {_mean(baseline, 'validation_accuracy')} %\n\n"
+        + TextTable(headings, rows).markdown()
     )
-    return "\n\n".join(parts)
 
 
-def _mean(results: Sequence[Result], name: str) -> str:
+def _answer_text(
+    request: CompressRequest,
+    data: EmbeddedData,
+    answer: SearchAnswer,
+    baseline: Sequence[TrialResult],
+    results: Sequence[TrialResult],
+    test: Difference | None,
+) -> str:
+    k, d = answer.n_inputs, data.n_features
+    if answer.hidden is None or test is None:
+        return (
+            f"no network keeps the accuracy within {request.max_loss:g} points at k = {k}: raise "
+            "embedding.n_components or --max-loss, or add seeds or wider networks"
+        )
+    small, large = results[0].parameters, baseline[0].parameters
+    projection = "without the embedding, which is no projection"
+    if data.embedding.linear_map_ is not None:
+        stored = small + k * d
+        projection = f"{large / stored:.1f}x with the projection, {stored:,}"
+    verdict = "within" if test.within(request.max_loss / 100) else "NOT within"
+    return (
+        f"{network_name(answer.hidden)} at k = {k}: {d / k:.1f}x fewer inputs, "
+        f"{large / small:.1f}x fewer parameters ({large:,} -> {small:,}; {projection})\n"
+        f"test accuracy {_mean(results, 'test_accuracy')} %, baseline "
+        f"{_mean(baseline, 'test_accuracy')} %, difference "
+        f"{points(test.mean, test.low, test.high)} points: {verdict} {request.max_loss:g}"
+    )
+
+
+def _mean(results: Sequence[TrialResult], name: str) -> str:
     values = np.array([getattr(one, name) for one in results])
-    return percent(float(values.mean()), float(values.std(ddof=1)))
+    return percent(float(values.mean()), deviation(values))

@@ -1,6 +1,7 @@
-"""Models to take away: one graph from raw features to classes, as ONNX and safetensors.
+"""Deployable models: one graph from raw features to classes, as ONNX and safetensors.
 
-Importing this takes numpy only; ONNX, MPI and the readers come in where they are used.
+The import of this package needs numpy only; ONNX, MPI and the readers are imported by the functions
+that use them.
 """
 
 from hpcembed.jobs.export.inference import DeployedClassifier, load

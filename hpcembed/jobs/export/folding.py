@@ -1,19 +1,19 @@
-"""From what training left to a :class:`~hpcembed.jobs.export.model.Model`.
+"""Folding: scaling, projection, standardisation and first layer as few affine maps.
 
-Before its first layer a trained network has three affine maps in a row: the scaling of the
-features, ``s = (x - a) f``; the projection, ``z = (s - m) V``, for a network on the embedding; and
-the standardisation, ``u = (z - p) q``. They are one:
+Three affine maps precede the first layer of a trained network: the scaling of the features,
+``s = (x - a) f``; the projection, ``z = (s - m) V``, for a network on the embedding; and the
+standardisation, ``u = (z - p) q``. Together they are
 
     u = (x - o) M + c,   o = a + m/f,   M = diag(f) V diag(q),   c = -p q
 
-and the first layer, ``u W + b``, can swallow them: ``(x - o) (M W) + (b + c W)``. With d features,
-k components and h units that is d h numbers where the projection beside the layer is d k + k h; the
-smaller one is taken. All products are formed in double and rounded once.
+The first layer, ``u W + b``, can absorb them: ``(x - o) (M W) + (b + c W)``. With d features, k
+components and h units this needs d h numbers, and the projection beside the layer d k + k h; the
+smaller form is chosen. All products are formed in double precision and rounded once.
 
-The offset o stays a subtraction of its own, which costs d numbers and keeps the digits of features
-whose mean is far larger than their spread. What another offset would change is known, and goes
-into the bias: so rounding o to the input's type costs no accuracy, and for a projection without
-centring (m = 0) the mean of the features is subtracted all the same, lest its products cancel in
+The offset o remains a subtraction of its own. It costs d numbers and keeps the digits of features
+whose mean is far larger than their spread. The effect of another offset is known and goes into the
+bias. So rounding o to the type of the input costs no accuracy. For a projection without centring
+(m = 0) the mean of the features is subtracted as well, because its products would cancel in
 float32.
 """
 
@@ -28,15 +28,15 @@ from numpy.typing import NDArray
 from hpcembed.jobs.export.model import Model, Stage
 from hpcembed.networks.training.input_scaling import network_type
 
-__all__ = ["Projection", "Scaling", "Trained", "build_model", "folding_pays"]
+__all__ = ["FeatureScaling", "Projection", "TrainedLayers", "build_model", "folding_pays"]
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Scaling:
-    """What was applied to the raw features: ``(x - shift) * factor``, both of shape (d,)."""
+class FeatureScaling:
+    """Scaling of the raw features: ``(x - shift) * factor``, both of shape (d,)."""
 
     shift: Vector
     factor: Vector
@@ -44,9 +44,9 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What was projected on: rows of `components` (k, d), after `mean` (d,) of scaled features.
+    """Projection on the rows of `components` (k, d) after subtraction of `mean` (d,).
 
-    A mean of zero is a projection without centring.
+    Both refer to scaled features. A mean of zero is a projection without centring.
     """
 
     components: Matrix
@@ -54,15 +54,15 @@ class Projection:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """A network as it was trained.
+class TrainedLayers:
+    """Weights of a trained network.
 
     Attributes
     ----------
     shift, scale : ndarray of shape (n_inputs,)
-        The first layer sees ``(z - shift) * scale``.
+        The input of the first layer is ``(z - shift) * scale``.
     layers : tuple of (ndarray of shape (n_in, n_out), ndarray of shape (n_out,))
-        Weight and bias of each linear layer; ReLU between them.
+        Weight and bias of each linear layer, with ReLU between them.
     """
 
     shift: Vector
@@ -71,14 +71,20 @@ class Trained:
 
 
 def folding_pays(n_features: int, n_components: int, first_layer: int) -> bool:
-    """Whether projection and first layer are fewer numbers as one matrix than as two."""
+    """Return whether one matrix for projection and first layer has fewer numbers than two.
+
+    Examples
+    --------
+    >>> folding_pays(784, 50, 32), folding_pays(784, 50, 512)
+    (True, False)
+    """
     return n_features * first_layer < n_components * (n_features + first_layer)
 
 
 def build_model(
-    scaling: Scaling,
+    scaling: FeatureScaling,
     projection: Projection | None,
-    trained: Trained,
+    trained: TrainedLayers,
     mean: Vector,
     deviation: Vector,
     *,
@@ -88,17 +94,18 @@ def build_model(
 ) -> Model:
     """Join scaling, projection, standardisation and network.
 
-    Not collective.
-
     Parameters
     ----------
+    scaling : FeatureScaling
     projection : Projection or None
         None for a network on all features.
+    trained : TrainedLayers
     mean, deviation : ndarray of shape (d,)
-        Of the scaled features in the training rows; they decide the input's type.
+        Of the scaled features of the training rows; they determine the type of the input.
+    class_names, feature_names : tuple of str
     fold : bool, optional
-        Whether the projection becomes one matrix with the first layer; by default where
-        :func:`folding_pays`. A network on all features has nothing to keep apart.
+        Whether projection and first layer become one matrix; by default as :func:`folding_pays`.
+        A network on all features is always folded.
     """
     factor = scaling.factor
     before = trained.shift if projection is None else projection.mean
@@ -121,11 +128,8 @@ def build_model(
         folded = to_layer @ first
         fold = folding_pays(d, k, first.shape[1]) if fold is None else fold
 
-    head = (
-        [(folded, bias)]
-        if fold
-        else [(to_layer, None), (first, bias)]  # nothing between them: the bias is the layer's
-    )
+    # There is no bias between projection and first layer.
+    head = [(folded, bias)] if fold else [(to_layer, None), (first, bias)]
     products = [*head, *trained.layers[1:]]
     stages = tuple(
         Stage(

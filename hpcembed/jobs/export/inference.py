@@ -1,8 +1,8 @@
-"""A model in Python: scikit-learn's methods, numpy's products, nothing else.
+"""Inference with a deployed model in Python: scikit-learn's methods, products by numpy.
 
-Rows are computed in blocks of one size, each at its own place in the block, filled up with zeros:
-a BLAS may sum in another order for another shape, and a row's result must not depend on how many
-rows come with it or on how they are shared among ranks.
+Rows are computed in blocks of a fixed size. Each row has its own place in its block, and unused
+places are zero. A BLAS may add in another order for another shape, and the result of a row must not
+depend on the number of rows or on their distribution over ranks.
 """
 
 from __future__ import annotations
@@ -16,52 +16,81 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.data.text.vectoriser import Vectoriser
-from hpcembed.jobs.export.folder import read_model, read_vectoriser
 from hpcembed.jobs.export.model import Model
+from hpcembed.jobs.export.model_folder import read_model, read_vectoriser
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["DeployedClassifier", "load"]
 
-#: Rows of one block, and how many numbers it may have before it gets fewer rows.
+#: Rows of a block, and the most numbers that a block may have; wide rows have smaller blocks.
 BLOCK_ROWS = 256
 BLOCK_NUMBERS = 2**23
 
 
 def load(path: str | os.PathLike[str]) -> DeployedClassifier:
-    """Load the model that ``hpcembed run`` or ``hpcembed export`` wrote.
+    """Load a model that ``hpcembed run`` or ``hpcembed export`` wrote.
 
-    Not collective. Needs neither MPI nor PETSc nor torch.
+    Loading and prediction need numpy; they do not need MPI, PETSc or torch.
 
     Parameters
     ----------
     path : path-like
-        The model's folder, its ``model.json``, or the run's folder that holds ``model/``.
+        Folder of the model, its ``model.json``, or the folder of a run that contains ``model/``.
+
+    Returns
+    -------
+    DeployedClassifier
 
     Raises
     ------
     InputError
-        No model there, one that is damaged, or one of a newer version: one line.
+        There is no model, or it is damaged, or a newer version of hpcembed wrote it.
+
+    Examples
+    --------
+    >>> import hpcembed
+    >>> model = hpcembed.load("runs/digits")  # doctest: +SKIP
+    >>> model.predict(images)  # doctest: +SKIP
+    array([8, 8, 4, 9])
     """
     model, description = read_model(Path(path))
     return DeployedClassifier(model, description, read_vectoriser(Path(path), description, model))
 
 
 class DeployedClassifier:
-    """A trained classifier on raw features, with scikit-learn's methods.
-
-    Not collective.
+    """A trained classifier on raw features, with scikit-learn's methods; made by :func:`load`.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Integers or floats where all class names are numbers, else text.
+        Integers or floats if all class names are numbers, else text.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (d,), object
-        Absent where the data had no names.
+        Absent if the data had no names.
     description : dict
         The content of ``model.json``: accuracy, seconds, versions, seeds.
     vectoriser : Vectoriser or None
-        Of a model of texts; ``predict`` and the similar methods then take a list of str.
+        Vectoriser of a model of texts, whose methods take a list of str as `X`; None for other
+        models.
+
+    Examples
+    --------
+    A linear model of two features and two classes:
+
+    >>> import numpy as np
+    >>> from hpcembed.jobs.export.model import Model, Stage
+    >>> stage = Stage(np.eye(2, dtype=np.float32), None, relu=False)
+    >>> model = Model(np.zeros(2, dtype=np.float32), (stage,), ("cat", "dog"))
+    >>> classifier = DeployedClassifier(model, {"name": "pets", "network": "full-linear"})
+    >>> classifier
+    <pets full-linear: 2 features, 2 classes>
+    >>> X = [[3.0, 1.0], [0.0, 2.0]]
+    >>> classifier.predict(X).tolist()
+    ['cat', 'dog']
+    >>> classifier.predict_proba(X).round(2).tolist()
+    [[0.88, 0.12], [0.12, 0.88]]
+    >>> classifier.score(X, ["cat", "cat"])
+    0.5
     """
 
     def __init__(
@@ -83,15 +112,15 @@ class DeployedClassifier:
         return True
 
     def predict_logits(self, X: Any, first_row: int = 0) -> NDArray[np.float32]:
-        """Logits, before the softmax.
+        """Compute the logits, the values before the softmax.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n, d), or sequence of str
-            Raw features, as they were read for training; texts for a model of text.
+            Raw features, as in the training files; texts for a model of texts.
         first_row : int
-            Number of the first row in the whole table that these rows are a part of. Rows give
-            the same bits at the same place, whoever computes them.
+            Number of the first row in the table that these rows are part of. The result of a row is
+            the same to the last bit at the same place of the table.
 
         Returns
         -------
@@ -100,7 +129,7 @@ class DeployedClassifier:
         Raises
         ------
         InputError
-            Another number of features, text, NaN, infinity: one line.
+            The rows have another number of features, or hold text, NaN or infinity.
         """
         rows = self._rows(X)
         n, d = rows.shape
@@ -112,7 +141,7 @@ class DeployedClassifier:
             own = slice(first - begin, last - begin)
             block = np.zeros((size, d), dtype=self.model.input_type)
             part = rows[first:last]
-            with np.errstate(over="ignore"):  # told by name just below
+            with np.errstate(over="ignore"):  # reported just below
                 block[own] = part.toarray() if hasattr(part, "toarray") else part
             self._check_finite(block[own], first_row + first, "holds NaN, infinity, or a value")
             logits[first:last] = self._forward(block)[own]
@@ -122,32 +151,32 @@ class DeployedClassifier:
         return logits
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probability of each class, in the order of ``classes_``: shape (n, n_classes)."""
+        """Compute class probabilities of shape (n, n_classes), in the order of ``classes_``."""
         return probabilities(self.predict_logits(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class of each row, out of ``classes_``: shape (n,)."""
+        """Predict the most probable class of each row: shape (n,), values of ``classes_``."""
         return self.classes_[self.predict_logits(X).argmax(axis=1)]
 
     def score(self, X: Any, y: Any) -> float:
-        """Share of rows whose class is the one in `y`.
+        """Compute the accuracy: the share of rows whose predicted class is that in `y`.
 
         Raises
         ------
         InputError
-            Not one label a row, or text where the classes are numbers, or the reverse.
+            `y` has not one label for each row, or holds text for numeric classes or the reverse.
         """
-        predicted, truth = self.predict(X), np.asarray(y)
-        if truth.shape != predicted.shape:
-            raise InputError(f"labels of shape {truth.shape} for {predicted.size} rows")
-        if truth.dtype == object:
-            truth = np.array(truth.tolist())
-        if (truth.dtype.kind in "US") != (predicted.dtype.kind == "U"):
+        predicted, labels = self.predict(X), np.asarray(y)
+        if labels.shape != predicted.shape:
+            raise InputError(f"labels of shape {labels.shape} for {predicted.size} rows")
+        if labels.dtype == object:
+            labels = np.array(labels.tolist())
+        if (labels.dtype.kind in "US") != (predicted.dtype.kind == "U"):
             kinds = ("numbers", "text") if predicted.dtype.kind == "U" else ("text", "numbers")
             raise InputError(f"labels are {kinds[0]} where the model's classes are {kinds[1]}")
-        if truth.dtype.kind == "S":
-            truth = truth.astype(np.str_)
-        return float(np.mean(predicted == truth))
+        if labels.dtype.kind == "S":
+            labels = labels.astype(np.str_)
+        return float(np.mean(predicted == labels))
 
     def _rows(self, X: Any) -> Any:
         if isinstance(X, str):
@@ -196,15 +225,15 @@ class DeployedClassifier:
                     np.maximum(values, 0, out=values)
         return values
 
-    def _check_finite(self, values: NDArray[Any], first_row: int, what: str) -> None:
+    def _check_finite(self, values: NDArray[Any], first_row: int, defect: str) -> None:
         wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if wrong.size:
             row = first_row + int(wrong[0]) + 1
-            raise InputError(f"row {row} {what} is beyond {values.dtype}")
+            raise InputError(f"row {row} {defect} is beyond {values.dtype}")
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Softmax of each row, in double. Not collective."""
+    """Compute the softmax of each row, in double precision."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True, initial=-np.inf)
     np.exp(shifted, out=shifted)
@@ -212,14 +241,14 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _are_texts(X: Any) -> bool:
-    """Whether these are texts, one a row, in a list, a series or an array."""
+    """Return whether `X` is a list, series or array of texts, one for each row."""
     if hasattr(X, "tocsr") or getattr(X, "ndim", 1) != 1:
         return False
     return all(isinstance(text, str) for text in X)
 
 
 def _classes(names: tuple[str, ...]) -> NDArray[Any]:
-    """Class names as what they were before they became text."""
+    """Convert class names back to integers or floats, if all of them are numbers."""
     for kind in (np.int64, np.float64):
         try:
             values = np.array(names).astype(kind)

@@ -1,10 +1,10 @@
-"""What a deployable model computes: raw features in, logits out, in a few matrix products.
+"""Deployable model: from raw features to logits in a few matrix products.
 
-    y = x - shift,   y <- y W + b  and, but for some, max(y, 0)  in each stage,   logits = last y
+    y = x - shift,   y <- y W + b  in each stage, followed by max(y, 0) in most,   logits = last y
 
-All of it is stored in float32, but for data that float32 cannot hold: then input, shift and first
-stage are float64 (:func:`hpcembed.networks.training.input_scaling.network_type`), and what leaves
-the first stage is rounded.
+Everything is stored in float32. For data that float32 cannot represent
+(:func:`hpcembed.networks.training.input_scaling.network_type`), the input, the shift and the first
+stage are float64, and the output of the first stage is rounded.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["Model", "Stage"]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One product.
+    """One matrix product.
 
     Attributes
     ----------
     weight : ndarray of shape (n_in, n_out)
     bias : ndarray of shape (n_out,) or None
     relu : bool
-        Whether negative results become 0.
+        Whether negative values become 0.
     """
 
     weight: NDArray[np.floating[Any]]
@@ -44,11 +44,11 @@ class Model:
     shift : ndarray of shape (d,)
         Subtracted from the raw features; its type is that of the input.
     stages : tuple of Stage
-        The first takes d features, the last gives one logit a class.
+        The first has d inputs, the last has one output for each class.
     class_names : tuple of str
         In the order of the logits.
     feature_names : tuple of str
-        In the order of the columns; empty where the data had none.
+        In the order of the columns; empty if the data had none.
     """
 
     shift: NDArray[np.floating[Any]]
@@ -58,21 +58,21 @@ class Model:
 
     @property
     def input_type(self) -> np.dtype[Any]:
-        """float32, or float64 where float32 would lose what tells rows apart."""
+        """Type of the features: float64 if float32 cannot resolve the differences between rows."""
         return self.shift.dtype
 
     @property
     def n_features(self) -> int:
-        """Columns of the input."""
+        """Number of features of a row."""
         return int(self.shift.size)
 
     @property
     def n_parameters(self) -> int:
-        """Numbers that are stored, the shift among them."""
+        """Number of stored numbers, with the shift."""
         biases = sum(stage.bias.size for stage in self.stages if stage.bias is not None)
         return self.n_features + sum(stage.weight.size for stage in self.stages) + biases
 
     @property
     def n_multiplications(self) -> int:
-        """Multiplications for one row."""
+        """Number of multiplications for one row."""
         return sum(stage.weight.size for stage in self.stages)

@@ -1,8 +1,8 @@
-"""A model as one ONNX graph, node by node: no exporter, no framework.
+"""ONNX file of a model: one graph, made node by node.
 
-Operators of opset 13, which runtimes have known since 2020. Input ``features`` (batch, d), outputs
-``logits`` and ``probabilities`` (batch, classes), float32, and ``class_index`` (batch,), int64; the
-names of classes and features are in the metadata of the file.
+The operators are those of opset 13, which runtimes support since 2020. The input is ``features``
+(batch, d). The outputs are ``logits`` and ``probabilities`` (batch, classes) in float32, and
+``class_index`` (batch,) in int64. Names of classes and features are in the metadata of the file.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ __all__ = ["onnx_bytes"]
 
 OPSET = 13
 IR_VERSION = 7
-#: An ONNX file is one protocol buffer message, which ends at 2 GiB.
+#: An ONNX file is one protocol buffer message of at most 2 GiB.
 LARGEST = 2**31 - 2**20
 
 
 def onnx_bytes(model: Model, metadata: Mapping[str, str]) -> bytes:
-    """The content of an ONNX file.
-
-    Not collective.
+    """Return the content of the ONNX file of a model.
 
     Raises
     ------
     InputError
-        Weights beyond what one ONNX file holds.
+        The weights do not fit one ONNX file.
     """
     arrays = [stage.weight for stage in model.stages]
     n_bytes = sum(array.nbytes for array in arrays) + model.shift.nbytes
@@ -81,8 +79,8 @@ def _nodes(model: Model) -> list[Any]:
     value = "centred"
     for i, stage in enumerate(model.stages):
         is_last = i == len(model.stages) - 1
-        names = [f"stage{i}.{what}" for what in ("product", "rounded", "relu")]
-        # What the stage's last operator gives is called by the name of the output.
+        names = [f"stage{i}.{part}" for part in ("product", "rounded", "relu")]
+        # The output of the last operator of the last stage is an output of the graph.
         rounds = stage.weight.dtype != np.float32
         last = 2 if stage.relu else 1 if rounds else 0
         names[last] = "logits" if is_last else names[last]

@@ -1,19 +1,14 @@
-"""The folder that a run leaves: every file whole or absent, never written over by another run.
+"""Output folder of a run: every file is complete or absent, and no other run's file is overwritten.
 
-Each file is written beside its place under a temporary name and renamed. Metrics are appended line
-by line as they come, so that a job that is killed leaves what it had. JSON is standard JSON: a
-value that is NaN or infinite becomes null. Arrays go to safetensors, tables to CSV.
+Each file is written under a temporary name in its folder and then renamed. Metrics are appended
+line by line, so that a job that is killed keeps the lines of its finished epochs. JSON is standard
+JSON: NaN and infinity become null. Arrays are written as safetensors, tables as CSV.
 
-Used by rank 0 alone.
+Only rank 0 uses a run folder.
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
-import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,54 +16,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hpcembed.runtime.errors import OutputError, OutputExistsError
+from hpcembed.jobs.report.tables import csv_text
+from hpcembed.runtime.errors import OutputExistsError
 from hpcembed.runtime.output import check_free, output_error
 
-__all__ = ["OutputError", "RunFolder"]
+__all__ = ["RunFolder", "json_bytes"]
 
 METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """An output folder that belongs to one run; made by :meth:`create`.
+    """Output folder of one run; made by :meth:`create`.
 
-    Names may contain folders (``"figures/spectrum.png"``), which are made as needed.
+    File names may contain folders (``"figures/spectrum.png"``), which are made as needed.
     """
 
     path: Path
 
-    @staticmethod
-    def check_free(path: Path) -> None:
-        """Refuse a path that holds something, without making anything.
-
-        Not collective.
-
-        Raises
-        ------
-        OutputExistsError
-            It exists and holds something, or is a file.
-        OutputError
-            It cannot be looked into.
-        """
-        check_free(path)
-
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Make the folder, with its parents.
-
-        Not collective.
+        """Make an empty folder, with its parents.
 
         Raises
         ------
         OutputExistsError
-            It exists and holds something, or is a file.
+            `path` is a file, or a folder that is not empty.
         OutputError
-            It cannot be made.
+            The folder cannot be made.
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -76,15 +56,15 @@ class RunFolder:
             raise OutputExistsError(f"{path}: is a file; choose another --out") from error
         except OSError as error:
             raise output_error(path, error) from error
-        cls.check_free(path)
+        check_free(path)
         return cls(path)
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
-        """Give a temporary path; what the block wrote there becomes the file `name`.
+        """Yield a temporary path, and rename it to `name` at the end of the block.
 
-        Not collective. When the block fails nothing is left; errors of the operating system
-        become :class:`OutputError`.
+        The temporary file is removed when the block raises. Errors of the operating system become
+        :class:`~hpcembed.runtime.errors.OutputError`.
         """
         final = self.path / name
         partial = final.with_name(f".partial-{final.name}")
@@ -95,44 +75,34 @@ class RunFolder:
         except OSError as error:
             raise output_error(final, error) from error
         finally:
-            # Without the folder, or on a file system that went away, there is nothing to remove.
+            # If the folder or its file system is gone, the temporary file is gone as well.
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write UTF-8 text. Not collective."""
+        """Write text in UTF-8."""
         return self._write(name, text.encode("utf-8"))
 
     def write_json(self, name: str, content: object) -> Path:
-        """Write indented JSON; dataclasses, numpy values and paths are understood.
-
-        Not collective. Keys keep their order.
-        """
-        return self._write(name, (_json_text(content, indent=2) + "\n").encode("utf-8"))
+        """Write indented JSON; see :func:`json_bytes` for the types of `content`."""
+        return self._write(name, msgspec.json.format(json_bytes(content), indent=2) + b"\n")
 
     def append_metric(self, metric: Mapping[str, object]) -> None:
-        """Append one line of JSON to ``metrics.jsonl`` and flush it. Not collective."""
+        """Append one line of JSON to ``metrics.jsonl`` and flush it."""
         path = self.path / METRICS
         try:
-            with path.open("a", encoding="utf-8", newline="\n") as file:
-                file.write(_json_text(metric, indent=None) + "\n")
+            with path.open("ab") as file:
+                file.write(json_bytes(metric) + b"\n")
         except OSError as error:
             raise output_error(path, error) from error
 
     def write_csv(self, name: str, columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> Path:
-        """Write columns of equal length under their names; numbers keep all their digits.
-
-        Not collective.
-        """
-        lists = [c.tolist() if isinstance(c, np.ndarray) else list(c) for c in columns.values()]
-        if len({len(column) for column in lists}) > 1:
-            lengths = {key: len(column) for key, column in zip(columns, lists, strict=True)}
-            raise ValueError(f"{name}: columns of different lengths: {lengths}")
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*lists, strict=True))
-        return self._write(name, text.getvalue().encode("utf-8"))
+        """Write columns of equal length under their names; numbers keep all their digits."""
+        try:
+            text = csv_text(columns)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        return self.write_text(name, text)
 
     def save_arrays(
         self,
@@ -140,35 +110,36 @@ class RunFolder:
         arrays: Mapping[str, NDArray[Any]],
         metadata: Mapping[str, str] | None = None,
     ) -> Path:
-        """Write arrays and a description of strings to a safetensors file. Not collective."""
+        """Write arrays and string metadata to a safetensors file."""
         contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
         return self._write(name, safetensors.numpy.save(contiguous, dict(metadata or {})))
 
     def _write(self, name: str, content: bytes) -> Path:
-        with self.new_file(name) as partial, partial.open("wb") as file:
-            file.write(content)
+        with self.new_file(name) as partial:
+            partial.write_bytes(content)
         return self.path / name
 
 
-def _json_text(content: object, indent: int | None) -> str:
-    return json.dumps(_plain(content), indent=indent, allow_nan=False, ensure_ascii=False)
+def json_bytes(content: object) -> bytes:
+    """Serialise to compact JSON in UTF-8; keys keep their order.
+
+    Parameters
+    ----------
+    content : object
+        msgspec structs, dataclasses, mappings, sequences, sets, numpy values and paths, nested as
+        needed. NaN and infinity become null.
+
+    Raises
+    ------
+    TypeError
+        A value has no JSON form.
+    """
+    return msgspec.json.encode(content, enc_hook=_plain)
 
 
 def _plain(value: Any) -> Any:
-    """Turn `value` into what JSON has: dict, list, str, int, float, bool, None."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        # Not asdict: that copies every array and tuple on the way.
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(content) for key, content in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(content) for content in value]
+        return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,17 +1,18 @@
-"""``run.json``: what a run was and gave, in one shape that programs can rely on.
+"""Records of ``run.json``: settings and results of a run, in a fixed shape for programs.
 
-Fields are never removed or renamed; more may follow. A stage that did not run has the value null.
+Fields are never removed or renamed; new ones may follow. The value of a stage that did not run is
+null, and so is a number that is not finite.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
+
+if TYPE_CHECKING:
+    from hpcembed.networks.training.report import ClassifierReport
 
 __all__ = [
     "ClassifierRecord",
@@ -20,16 +21,15 @@ __all__ = [
     "ReferenceRecord",
     "RunRecord",
     "StageSeconds",
-    "Trained",
     "classifier_record",
 ]
 
-Numbers = Sequence[float] | NDArray[np.float64]
+#: A number in JSON; null where it is not finite.
+Number = float | None
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetRecord:
-    """What was read."""
+class DatasetRecord(msgspec.Struct, frozen=True):
+    """Name and sizes of the data."""
 
     name: str
     n_train: int
@@ -38,53 +38,66 @@ class DatasetRecord:
     n_classes: int
 
 
-@dataclass(frozen=True, slots=True)
-class StageSeconds:
-    """Wall-clock seconds of each stage, of the slowest rank."""
+class StageSeconds(msgspec.Struct, frozen=True):
+    """Wall-clock seconds of each stage on the slowest rank."""
 
-    read: float
-    operator: float
-    solve: float
-    project: float
-    gather: float
+    read: Number
+    operator: Number
+    solve: Number
+    project: Number
+    gather: Number
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceRecord:
-    """A second solver on the same operator, and how far its answer lies away.
+class ReferenceRecord(msgspec.Struct, frozen=True):
+    """Result of the reference solver on the same operator, compared with the run's.
 
-    `max_relative_eigenvalue_error` is relative to each reference eigenvalue;
-    `max_subspace_sin_angle` the sine of the largest angle between the two subspaces; `n_compared`
-    the number of pairs that the reference found of those asked for. Both are NaN where it is 0.
+    Attributes
+    ----------
+    max_relative_eigenvalue_error : float
+        Relative to each reference eigenvalue; NaN if `n_compared` is 0.
+    max_subspace_sin_angle : float
+        Sine of the largest angle between the two subspaces; NaN if `n_compared` is 0.
+    n_compared : int
+        Number of requested pairs that the reference solver found.
     """
 
     solver: str
-    max_relative_eigenvalue_error: float
-    max_subspace_sin_angle: float
+    max_relative_eigenvalue_error: Number
+    max_subspace_sin_angle: Number
     n_matvec: int
-    seconds: float
+    seconds: Number
     n_compared: int
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingRecord:
-    """The eigenpairs and what they cost.
+class EmbeddingRecord(msgspec.Struct, frozen=True):
+    """Eigenpairs of an embedding and their cost.
 
-    `eigenvalues`, `explained_variance_ratio` and `residual_norms` (true ones) have `n_components`
-    entries, in the order of the components: for `method` "pca" and "svd" in descending order of the
-    eigenvalues. `explained_variance_ratio` is null where components hold no known share of the
-    variance of the features. `orthogonality` is the norm of V'V - I; `components` what coordinates
-    are called, `eigenvalue_meaning` what an eigenvalue is, `is_linear` whether they are affine
-    functions of the features.
+    Attributes
+    ----------
+    eigenvalues, residual_norms : sequence of float
+        One for each component, in the order of the components; methods ``"pca"`` and ``"svd"``
+        order them by descending eigenvalue. Residual norms are true ones, relative to the largest
+        eigenvalue.
+    explained_variance_ratio : sequence of float or None
+        One for each component; None for components that have no known share of the variance of
+        the features.
+    orthogonality : float
+        Norm of V'V - I.
+    components : str
+        Name of the coordinates.
+    eigenvalue_meaning : str
+        Quantity that an eigenvalue measures.
+    is_linear : bool
+        Whether coordinates are affine functions of the features.
     """
 
     n_components: int
     operator: str
     solver: str
-    eigenvalues: Numbers
-    explained_variance_ratio: Numbers | None
-    residual_norms: Numbers
-    orthogonality: float
+    eigenvalues: Sequence[Number]
+    explained_variance_ratio: Sequence[Number] | None
+    residual_norms: Sequence[Number]
+    orthogonality: Number
     n_matvec: int
     n_restarts: int
     converged_reason: str
@@ -96,72 +109,26 @@ class EmbeddingRecord:
     is_linear: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifierRecord:
-    """One trained network."""
+class ClassifierRecord(msgspec.Struct, frozen=True):
+    """One trained network; accuracies lie between 0 and 1."""
 
     input: Literal["full", "embedded"]
     hidden: tuple[int, ...]
     parameters: int
-    train_seconds: float
-    validation_accuracy: float
-    test_accuracy: float
+    train_seconds: Number
+    validation_accuracy: Number
+    test_accuracy: Number
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """A whole run."""
+class RunRecord(msgspec.Struct, frozen=True):
+    """Record of a whole run: the content of ``run.json``."""
 
     dataset: DatasetRecord
     embedding: EmbeddingRecord
     classifiers: Sequence[ClassifierRecord] = ()
-    environment: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dicts and lists of plain Python values, for :meth:`RunFolder.write_json`.
-
-        Not collective. NaN and infinity stay what they are; the writer turns them into null.
-        """
-        return {
-            "dataset": _plain_fields(self.dataset),
-            "embedding": _plain_fields(self.embedding),
-            "classifiers": [_plain_fields(one) for one in self.classifiers],
-            "environment": dict(self.environment),
-        }
+    environment: dict[str, Any] = {}
 
 
-class Trained(Protocol):
-    """What is read of a classifier's report."""
-
-    @property
-    def input(self) -> Literal["full", "embedded"]: ...  # noqa: D102
-    @property
-    def hidden(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def parameters(self) -> int: ...  # noqa: D102
-    @property
-    def train_seconds(self) -> float: ...  # noqa: D102
-    @property
-    def validation_accuracy(self) -> float: ...  # noqa: D102
-    @property
-    def test_accuracy(self) -> float: ...  # noqa: D102
-
-
-def classifier_record(trained: Trained) -> ClassifierRecord:
-    """Take from a classifier's report what ``run.json`` keeps. Not collective."""
-    names = [one.name for one in dataclasses.fields(ClassifierRecord)]
-    return ClassifierRecord(**{name: getattr(trained, name) for name in names})
-
-
-def _plain_fields(record: Any) -> dict[str, Any]:
-    return {one.name: _plain(getattr(record, one.name)) for one in dataclasses.fields(record)}
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return _plain_fields(value)
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+def classifier_record(trained: ClassifierReport) -> ClassifierRecord:
+    """Copy the recorded fields of a training report."""
+    return ClassifierRecord(*(getattr(trained, key) for key in ClassifierRecord.__struct_fields__))

@@ -1,91 +1,127 @@
-"""Finished cells on disk: one line of JSON each, one file for each rank that trained.
+"""Result store: the finished trials of a study or search on disk.
 
-A line is written when its cells are trained and flushed at once; a job that is killed leaves at
-most one line cut off, which is passed over when the files are read, as are lines of other studies.
-Files of an earlier run with more ranks are read as well.
+Each rank that trains has one file with one line of JSON for each trial. A batch is written and
+flushed when it is trained, so a job that is killed leaves at most one incomplete line. Incomplete
+lines and lines of other studies are skipped on reading. Files of earlier runs with more ranks are
+read as well.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from hpcembed.jobs.report import OutputError
-from hpcembed.jobs.study.trials import Cell, Result
+import msgspec
+from mpi4py import MPI
 
-__all__ = ["append_results", "read_results"]
+from hpcembed.jobs.job import Job
+from hpcembed.jobs.report.run_folder import RunFolder, json_bytes
+from hpcembed.jobs.study.trials import TrialResult
+from hpcembed.runtime.errors import OutputError, OutputExistsError
+from hpcembed.runtime.ranks import agreement
 
-FOLDER = "cells"
+__all__ = ["append_results", "load_results", "open_folder", "read_results"]
+
+FOLDER = "trials"
+#: Numbers that are null in a file where they are NaN.
+_FLOATS = ("train_seconds", "train_loss", "validation_accuracy", "test_accuracy")
 
 
-def read_results(folder: Path) -> dict[str, Result]:
-    """Read every finished cell, by its digest. Not collective.
+def open_folder(job: Job, mark: str) -> RunFolder:
+    """Open an output folder that is empty or holds an earlier run of the same command.
+
+    Collective.
+
+    Parameters
+    ----------
+    mark : str
+        File that identifies a folder of the command.
+
+    Raises
+    ------
+    OutputExistsError
+        The folder holds other files.
+    """
+    with agreement(job.comm):
+        if job.comm.rank == 0:
+            if not (job.out / mark).is_file():
+                RunFolder.create(job.out)
+            try:
+                (job.out / mark).touch()
+            except OSError as error:
+                raise OutputExistsError(f"{job.out}: cannot write: {error.strerror}") from error
+    return RunFolder(job.out)
+
+
+def load_results(comm: MPI.Intracomm, folder: Path) -> dict[str, TrialResult]:
+    """Read every finished trial on rank 0 and broadcast them, by their digests.
+
+    Collective.
 
     Raises
     ------
     OutputError
         A file cannot be read.
     """
-    found: dict[str, Result] = {}
+    finished: dict[str, TrialResult] = {}
+    with agreement(comm):
+        if comm.rank == 0:
+            finished = read_results(folder)
+    return comm.bcast(finished)
+
+
+def read_results(folder: Path) -> dict[str, TrialResult]:
+    """Read every finished trial, by its digest.
+
+    Raises
+    ------
+    OutputError
+        A file cannot be read.
+    """
+    found: dict[str, TrialResult] = {}
     for path in sorted((folder / FOLDER).glob("rank-*.jsonl")):
         try:
             lines = path.read_bytes().splitlines()
         except OSError as error:
             raise OutputError(f"{path}: cannot read: {error.strerror or error}") from error
         for line in lines:
-            result = _result(line)
+            result = _parse(line)
             if result is not None:
                 found[result.digest] = result
     return found
 
 
-def append_results(folder: Path, rank: int, results: Sequence[Result]) -> None:
-    """Append finished cells to this rank's file. Not collective.
+def append_results(folder: Path, rank: int, results: Sequence[TrialResult]) -> None:
+    """Append finished trials to the file of a rank.
 
     Raises
     ------
     OutputError
-        They cannot be written.
+        The file cannot be written.
     """
     path = folder / FOLDER / f"rank-{rank}.jsonl"
-    text = "".join(json.dumps(_plain(result), allow_nan=False) + "\n" for result in results)
+    text = b"".join(json_bytes(result) + b"\n" for result in results)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
-            # A line that a killed run left cut off would swallow the next one.
+            # Start a new line after an incomplete one of a killed run.
             file.seek(0, 2)
             if file.tell():
                 file.seek(-1, 2)
                 if file.read(1) != b"\n":
-                    text = "\n" + text
-            file.write(text.encode("utf-8"))
+                    text = b"\n" + text
+            file.write(text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{path}: cannot write: {reason}; free space there") from error
 
 
-def _plain(result: Result) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in asdict(result).items()
-    }
-
-
-def _result(line: bytes) -> Result | None:
-    """The result in a line, or None where the line is not a whole one."""
+def _parse(line: bytes) -> TrialResult | None:
+    """Read the result in a line; None if the line is incomplete or foreign."""
     try:
-        content = json.loads(line)
-        cell = content.pop("cell")
-        floats = ("train_seconds", "train_loss", "validation_accuracy", "test_accuracy")
-        for name in floats:
-            content[name] = math.nan if content[name] is None else float(content[name])
-        return Result(
-            cell=Cell(cell["input"], tuple(cell["hidden"]), cell["n_inputs"], cell["seed"]),
-            **(content | {"confusion": tuple(tuple(row) for row in content["confusion"])}),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
+        content = msgspec.json.decode(line, type=dict)
+        undefined = {name: math.nan for name in _FLOATS if content[name] is None}
+        return msgspec.convert(content | undefined, TrialResult)
+    except (msgspec.DecodeError, msgspec.ValidationError, KeyError):
         return None

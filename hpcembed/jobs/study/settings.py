@@ -1,9 +1,9 @@
-"""What a study is: the sections of its TOML file.
+"""Settings of a study: the sections of its TOML file.
 
-``[data]``, ``[solver]``, ``[resources]`` and ``[output]`` are those of a job, and so is
-``[embedding]`` but for the number of components, which ``[study]`` says with the networks that are
-trained; ``[training.published]`` and ``[training.default]`` change single values of the recipe of
-that name, ``[training]`` those of either.
+``[data]``, ``[solver]``, ``[resources]`` and ``[output]`` are those of a job. ``[embedding]`` is
+too, without the number of components, which is in ``[study]`` with the networks. ``[training]``
+changes single values of the recipe that ``study.recipe`` names; ``[training.published]`` and
+``[training.default]`` change those of one recipe only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.settings import Fraction, NotNegative, Size, build, read_table
 
 __all__ = [
-    "EMBEDDINGS",
     "StudyConfig",
     "SweepConfig",
     "image_shape",
@@ -41,51 +40,47 @@ __all__ = [
     "load_study",
 ]
 
-#: Inputs of k columns that networks are trained on.
-EMBEDDINGS = ("spectral", "whitened", "gaussian", "sparse")
-
-#: Largest k up to which every number of dimensions is studied when none are given.
+#: Largest k up to which the default dimensions are all numbers.
 ALL_UP_TO = 16
-
 
 #: A number of components.
 Dimension = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 
 
 class SweepConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Which networks are trained, and what is claimed of them."""
+    """Section ``[study]``: networks, dimensions and seeds, and the definition of no loss."""
 
-    #: numbers of components; empty: all up to 16, then steps of a fifth, up to n_components
+    #: numbers of components; by default all up to 16, then steps of a fifth, up to n_components
     dimensions: tuple[Dimension, ...] = ()
-    #: the largest number of components
+    #: largest number of components
     n_components: Dimension = 50
-    #: names out of large, medium, low, very_low, or lists of layer widths
+    #: large, medium, low, very_low, or lists of layer widths
     networks: tuple[str | tuple[int, ...], ...] = ("large", "medium", "low", "very_low")
-    #: how many seeds, and the first of them
+    #: number of seeds, and the first one
     seeds: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 5
     first_seed: Size = 0
-    #: spectral: coordinates of [embedding]; whitened: each divided by its deviation; gaussian,
-    #: sparse: random projections (Johnson-Lindenstrauss)
+    #: spectral: coordinates of [embedding]; whitened: the same, each divided by its deviation;
+    #: gaussian, sparse: random projections (Johnson-Lindenstrauss)
     embeddings: tuple[Literal["spectral", "whitened", "gaussian", "sparse"], ...] = ("spectral",)
-    #: train the same networks on the uncompressed input as well
+    #: whether the same networks are trained on all features as well
     baseline: bool = True
     recipe: Literal["default", "published"] = "default"
-    #: points of accuracy that may be lost where "no loss" is claimed
+    #: points of accuracy that a network without loss may lose
     margin: NotNegative = 0.2
-    #: of the intervals
+    #: confidence of the intervals
     confidence: Fraction = 0.95
-    #: networks trained at a time, 0 = chosen from their width
+    #: number of networks trained together; 0 chooses it from their widths
     batch: Size = 0
-    #: JSON file with published accuracies of this data set, for the figure
+    #: JSON file with published accuracies of the data set, for comparison
     published: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    #: rows that are images: (height, width) or (3, height, width), for the report; known for idx
-    #: (square ones), cifar10 and digits
+    #: shape of rows that are images, (height, width) or (3, height, width), for the report; known
+    #: for idx (square images), cifar10 and digits
     image_shape: tuple[int, ...] = ()
 
 
 class StudyConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole study."""
+    """All settings of a study."""
 
     data: DataSettings = DataSettings()
     embedding: MethodConfig = MethodConfig()
@@ -106,7 +101,7 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds of the trainings."""
+        """Seeds of the trials."""
         first = self.study.first_seed
         return tuple(range(first, first + self.study.seeds))
 
@@ -119,12 +114,12 @@ def _dimensions(largest: int) -> tuple[int, ...]:
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a study file and apply ``section.key=value`` overrides. Not collective.
+    """Read the file of a study and apply ``section.key=value`` overrides.
 
     Raises
     ------
     ConfigError
-        Naming the file, the key and what would be right.
+        A key or value is wrong; the message names the file, the key and the allowed values.
     """
     table, source = read_table(path, overrides), str(path)
     sweep = table.get("study", {})
@@ -133,7 +128,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     if isinstance(given, Mapping):
         own = {key: given[key] for key in RECIPES if isinstance(given.get(key), Mapping)}
         common = {key: value for key, value in given.items() if key not in own}
-        for key, values in own.items():  # also those of the recipe that is not chosen
+        for key, values in own.items():  # checks those of the other recipe as well
             build(Recipe, values, f"{source}: training.{key}")
         if name in RECIPES:
             recipe = msgspec.structs.asdict(RECIPES[name])
@@ -146,7 +141,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         )
     if "classifier" in table:
         raise ConfigError(
-            f"{source}: unknown key classifier: it is one of job files, which hpcembed run takes; "
+            f"{source}: unknown key classifier: it belongs to job files, which hpcembed run takes; "
             "a study has [study] and [training]"
         )
     study = build(StudyConfig, table, source)
@@ -155,14 +150,9 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
 
 
 def _check(study: StudyConfig, source: str) -> None:
-    sweep = study.study
-    conditions = [
-        (len(sweep.networks) > 0, "networks must name one"),
-        (len(sweep.embeddings) > 0, "embeddings must name one"),
-    ]
-    for holds, message in conditions:
-        if not holds:
-            raise ConfigError(f"{source}: study.{message}")
+    for key in ("networks", "embeddings"):
+        if not getattr(study.study, key):
+            raise ConfigError(f"{source}: study.{key} must name one")
     try:
         check_job(job_of(study), source)
     except ConfigError as error:
@@ -171,7 +161,7 @@ def _check(study: StudyConfig, source: str) -> None:
 
 
 def job_of(study: StudyConfig) -> JobConfig:
-    """Describe what a study begins with as a job: its data and its eigenproblem."""
+    """Return the job that a study starts with: its data and its eigenproblem."""
     return JobConfig(
         data=study.data,
         graph=study.graph,
@@ -193,12 +183,12 @@ def job_of(study: StudyConfig) -> JobConfig:
 
 
 def image_shape(study: StudyConfig, n_features: int) -> tuple[int, ...]:
-    """Shape of the images that rows are, empty where they are none. Not collective.
+    """Return the shape of rows that are images; empty for other rows.
 
     Raises
     ------
     ConfigError
-        The shape that was given does not have `n_features` values.
+        ``study.image_shape`` does not have `n_features` values.
     """
     given = study.study.image_shape
     if given:

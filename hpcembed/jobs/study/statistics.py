@@ -1,13 +1,13 @@
-"""What the seeds of a study say: means, spreads, paired differences, and where nothing is lost.
+"""Statistics of a study over its seeds: means, deviations, paired differences, no loss.
 
 A network on k inputs and its baseline (the same hidden layers on all features) are trained with the
-same seeds, which decide held-out rows, order and first weights; their differences are taken seed by
-seed, and a Student-t interval is put around the mean difference. "No loss" at k means that the
-lower end of this interval, for the accuracy on validation rows, is above minus the margin. The
-smallest such k is a choice, so it is made on validation rows; what it costs is then read off the
-test rows, which had no part in it.
+same seeds, which determine held-out rows, order and first weights. Their differences are taken seed
+by seed; the mean difference has a Student-t interval. A network is *without loss* at k if the lower
+end of this interval, for the accuracy on validation rows, is above minus the margin. The smallest k
+without loss is selected on validation rows; its loss is then measured on test rows, which have no
+part in the selection.
 
-With one seed there is no interval, and nothing is claimed.
+One seed gives no interval, and nothing is selected.
 """
 
 from __future__ import annotations
@@ -15,51 +15,55 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hpcembed.jobs.study.trials import Cell, InputKind, Result
+from hpcembed.jobs.study.trials import INPUT_KINDS, InputKind, TrialResult
 
 __all__ = [
     "Compression",
     "Difference",
-    "Point",
-    "Smallest",
+    "SmallestDimension",
+    "StudyPoint",
     "best_compression",
+    "compare",
+    "deviation",
     "paired",
     "smallest_without_loss",
     "summarise",
 ]
 
+_Group = tuple[InputKind, tuple[int, ...], int]
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A mean of paired differences and its interval; accuracies, so 0.01 is a point."""
+    """Mean of paired differences of accuracies with its interval; 0.01 is one point."""
 
     mean: float
     low: float
     high: float
 
     def within(self, margin: float) -> bool:
-        """Whether at most `margin` is lost: the lower end lies above its negative."""
+        """Whether the lower end of the interval is above ``-margin``."""
         return self.low > -margin
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """One network on one input over all seeds.
+class StudyPoint:
+    """One network on one input, over all seeds.
 
     Attributes
     ----------
     seeds : tuple of int
     validation_mean, validation_deviation, test_mean, test_deviation : float
-        Deviation of the sample; NaN with one seed.
+        Deviations are those of the sample; NaN for one seed.
     test_lowest, test_highest : float
     validation_difference, test_difference : Difference or None
-        Against the same network on all features with the same seeds.
+        From the same network on all features with the same seeds.
     train_seconds : float
         Median over the seeds.
     """
@@ -81,23 +85,24 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Smallest:
-    """The smallest k at which a network loses nothing on validation rows, or None.
+class SmallestDimension:
+    """The smallest k at which a network is without loss on validation rows.
 
     Attributes
     ----------
-    point, baseline : Point
-        At that k, or at the k that came nearest; and on all features.
+    point, baseline : StudyPoint
+        The network at that k, or at the k of least loss if every k has one; the network on all
+        features.
     holds : bool
-        There is such a k.
+        Whether there is a k without loss.
     confirmed : bool
-        The interval on test rows says the same.
+        Whether the interval on test rows is above minus the margin as well.
     """
 
     input: InputKind
     hidden: tuple[int, ...]
-    point: Point
-    baseline: Point
+    point: StudyPoint
+    baseline: StudyPoint
     holds: bool
     confirmed: bool
 
@@ -105,9 +110,18 @@ class Smallest:
 def paired(
     values: Sequence[float], baseline: Sequence[float], confidence: float
 ) -> Difference | None:
-    """Mean difference of pairs with its Student-t interval; None for fewer than two pairs.
+    """Compute the mean difference of pairs and its Student-t interval.
 
-    Not collective.
+    Returns
+    -------
+    Difference or None
+        None for fewer than two pairs and for values that are not finite.
+
+    Examples
+    --------
+    >>> found = paired([0.90, 0.92, 0.91], [0.91, 0.92, 0.93], confidence=0.95)
+    >>> f"{found.mean:.3f} in [{found.low:.3f}, {found.high:.3f}]"
+    '-0.010 in [-0.035, 0.015]'
     """
     difference = np.asarray(values) - np.asarray(baseline)
     n = difference.size
@@ -119,151 +133,158 @@ def paired(
     return Difference(mean, mean - half, mean + half)
 
 
-def summarise(results: Iterable[Result], confidence: float) -> list[Point]:
-    """Put the seeds of each network and input together. Not collective.
+def compare(
+    results: Iterable[TrialResult], baseline: Iterable[TrialResult], name: str, confidence: float
+) -> Difference | None:
+    """Compare an accuracy of trials with that of baseline trials of the same seeds.
+
+    Parameters
+    ----------
+    name : {"validation_accuracy", "test_accuracy"}
 
     Returns
     -------
-    list of Point
+    Difference or None
+        None for fewer than two common seeds.
+    """
+    others = {one.trial.seed: float(getattr(one, name)) for one in baseline}
+    values = {one.trial.seed: float(getattr(one, name)) for one in results}
+    common = sorted(values.keys() & others.keys())
+    return paired([values[seed] for seed in common], [others[seed] for seed in common], confidence)
+
+
+def _groups(results: Iterable[TrialResult]) -> dict[_Group, list[TrialResult]]:
+    """Group results by input, hidden layers and number of inputs, each ordered by seed."""
+    groups: dict[_Group, dict[int, TrialResult]] = defaultdict(dict)
+    for one in results:
+        trial = one.trial
+        groups[trial.input, trial.hidden, trial.n_inputs][trial.seed] = one
+    return {key: [group[seed] for seed in sorted(group)] for key, group in groups.items()}
+
+
+def summarise(results: Iterable[TrialResult], confidence: float) -> list[StudyPoint]:
+    """Summarise the seeds of each network and input.
+
+    Returns
+    -------
+    list of StudyPoint
         Ordered by input (all features first), hidden layers (widest first) and number of inputs.
     """
-    groups: dict[tuple[InputKind, tuple[int, ...], int], dict[int, Result]] = defaultdict(dict)
-    for one in results:
-        groups[one.cell.input, one.cell.hidden, one.cell.n_inputs][one.cell.seed] = one
+    groups = _groups(results)
     baselines = {hidden: group for (kind, hidden, _), group in groups.items() if kind == "full"}
     points = []
     for (kind, hidden, k), group in groups.items():
-        other = baselines.get(hidden, {}) if kind != "full" else {}
-        points.append(_point(kind, hidden, k, group, other, confidence))
+        baseline = baselines.get(hidden, []) if kind != "full" else []
+        validation = np.array([one.validation_accuracy for one in group])
+        test = np.array([one.test_accuracy for one in group])
+        points.append(
+            StudyPoint(
+                input=kind,
+                hidden=hidden,
+                n_inputs=k,
+                seeds=tuple(one.trial.seed for one in group),
+                parameters=group[0].parameters,
+                train_seconds=float(np.median([one.train_seconds for one in group])),
+                validation_mean=float(validation.mean()),
+                validation_deviation=deviation(validation),
+                test_mean=float(test.mean()),
+                test_deviation=deviation(test),
+                test_lowest=float(test.min()),
+                test_highest=float(test.max()),
+                validation_difference=compare(group, baseline, "validation_accuracy", confidence),
+                test_difference=compare(group, baseline, "test_accuracy", confidence),
+            )
+        )
     return sorted(points, key=_order)
 
 
-def _order(point: Point) -> tuple[object, ...]:
-    kinds = ("full", "spectral", "whitened", "gaussian", "sparse")
-    return kinds.index(point.input), [-width for width in point.hidden], point.n_inputs
+def _order(point: StudyPoint) -> tuple[object, ...]:
+    return INPUT_KINDS.index(point.input), [-width for width in point.hidden], point.n_inputs
 
 
-def _point(
-    kind: InputKind,
-    hidden: tuple[int, ...],
-    k: int,
-    group: dict[int, Result],
-    baseline: dict[int, Result],
-    confidence: float,
-) -> Point:
-    seeds = tuple(sorted(group))
-    validation = np.array([group[seed].validation_accuracy for seed in seeds])
-    test = np.array([group[seed].test_accuracy for seed in seeds])
-    shared = [seed for seed in seeds if seed in baseline]
-
-    def difference(name: str) -> Difference | None:
-        mine = [float(getattr(group[seed], name)) for seed in shared]
-        return paired(mine, [float(getattr(baseline[s], name)) for s in shared], confidence)
-
-    return Point(
-        input=kind,
-        hidden=hidden,
-        n_inputs=k,
-        seeds=seeds,
-        parameters=group[seeds[0]].parameters,
-        train_seconds=float(np.median([group[seed].train_seconds for seed in seeds])),
-        validation_mean=float(validation.mean()),
-        validation_deviation=_deviation(validation),
-        test_mean=float(test.mean()),
-        test_deviation=_deviation(test),
-        test_lowest=float(test.min()),
-        test_highest=float(test.max()),
-        validation_difference=difference("validation_accuracy"),
-        test_difference=difference("test_accuracy"),
-    )
-
-
-def _deviation(values: NDArray[np.float64]) -> float:
+def deviation(values: NDArray[np.float64]) -> float:
+    """Compute the standard deviation of a sample; NaN for a single value."""
     return float(values.std(ddof=1)) if values.size > 1 else math.nan
 
 
-def smallest_without_loss(points: Sequence[Point], margin: float) -> list[Smallest]:
-    """Choose the smallest k without loss of each network and input. Not collective.
+def smallest_without_loss(points: Sequence[StudyPoint], margin: float) -> list[SmallestDimension]:
+    """Select the smallest k without loss of each network and input.
 
     Parameters
     ----------
     margin : float
-        Accuracy that may be lost, as a share: 0.002 for 0.2 points.
+        Accuracy that may be lost: 0.002 for 0.2 points.
     """
     baselines = {point.hidden: point for point in points if point.input == "full"}
-    groups: dict[tuple[InputKind, tuple[int, ...]], list[Point]] = defaultdict(list)
+    groups: dict[tuple[InputKind, tuple[int, ...]], list[StudyPoint]] = defaultdict(list)
     for point in points:
         if point.validation_difference is not None and point.hidden in baselines:
             groups[point.input, point.hidden].append(point)
     chosen = []
     for (kind, hidden), group in groups.items():
-        good = [
-            p for p in group if p.validation_difference and p.validation_difference.within(margin)
-        ]
-        best = min(good, key=lambda p: p.n_inputs) if good else max(group, key=_lower_end)
-        test = best.test_difference
-        confirmed = bool(good) and test is not None and test.within(margin)
-        chosen.append(Smallest(kind, hidden, best, baselines[hidden], bool(good), confirmed))
+        good = [point for point in group if _within(point.validation_difference, margin)]
+        best = min(good, key=lambda point: point.n_inputs) if good else max(group, key=_lower_end)
+        confirmed = bool(good) and _within(best.test_difference, margin)
+        one = SmallestDimension(kind, hidden, best, baselines[hidden], bool(good), confirmed)
+        chosen.append(one)
     return chosen
 
 
-def _lower_end(point: Point) -> float:
+def _within(difference: Difference | None, margin: float) -> bool:
+    return difference is not None and difference.within(margin)
+
+
+def _lower_end(point: StudyPoint) -> float:
     return point.validation_difference.low if point.validation_difference else -math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """The smallest model that keeps the accuracy of the best baseline within the margin.
+    """The smallest model that is without loss compared with the best baseline.
 
     Attributes
     ----------
-    point, baseline : Point
+    point, baseline : StudyPoint
         The model, and the network on all features with the best mean on validation rows.
     validation_difference, test_difference : Difference
-        Of the model to that baseline, whatever its hidden layers.
+        Between the model and that baseline, which may have other hidden layers.
     holds : bool
-        On validation rows, by which the model was chosen; else it is the one that came nearest.
+        Whether the model is without loss on validation rows; otherwise every model has a loss, and
+        this is the one of least loss.
     """
 
-    point: Point
-    baseline: Point
+    point: StudyPoint
+    baseline: StudyPoint
     validation_difference: Difference
     test_difference: Difference
     holds: bool
 
 
 def best_compression(
-    results: Sequence[Result],
-    points: Sequence[Point],
+    results: Sequence[TrialResult],
+    points: Sequence[StudyPoint],
     n_features: int,
     margin: float,
     confidence: float,
 ) -> Compression | None:
-    """Choose the model with the fewest numbers, the projection counted, that loses nothing.
+    """Select the model without loss that stores the fewest numbers, its projection included.
 
-    Not collective. None without baselines, or with fewer than two seeds.
+    Returns
+    -------
+    Compression or None
+        None without baselines, and with fewer than two seeds.
     """
     baselines = [point for point in points if point.input == "full"]
     if not baselines:
         return None
     best = max(baselines, key=lambda point: (point.validation_mean, -point.parameters))
-    by_cell = {one.cell: one for one in results}
-
-    def difference(point: Point, name: str) -> Difference | None:
-        pairs = [
-            [
-                float(getattr(by_cell[replace(_cell(p), seed=seed)], name))
-                for seed in point.seeds
-                if seed in best.seeds
-            ]
-            for p in (point, best)
-        ]
-        return paired(pairs[0], pairs[1], confidence)
-
+    groups = _groups(results)
+    base = groups[best.input, best.hidden, best.n_inputs]
     found = []
     for point in points:
-        validation = difference(point, "validation_accuracy")
-        test = difference(point, "test_accuracy")
+        mine = groups[point.input, point.hidden, point.n_inputs]
+        validation = compare(mine, base, "validation_accuracy", confidence)
+        test = compare(mine, base, "test_accuracy", confidence)
         if point.input == "full" or validation is None or test is None:
             continue
         found.append(Compression(point, best, validation, test, validation.within(margin)))
@@ -273,7 +294,3 @@ def best_compression(
     if good:
         return min(good, key=lambda one: one.point.parameters + one.point.n_inputs * n_features)
     return max(found, key=lambda one: one.validation_difference.low)
-
-
-def _cell(point: Point) -> Cell:
-    return Cell(point.input, point.hidden, point.n_inputs, point.seeds[0])

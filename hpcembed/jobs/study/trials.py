@@ -1,10 +1,10 @@
-"""The cells of a study: one network, one input, one seed; and how they are trained together.
+"""Trials of a study, and how they are grouped into batches that are trained together.
 
-A cell's digest is a function of everything that decides its result: the data (its settings and a
-fingerprint of its content), the input, the network, the seed and the recipe. Where it was trained,
-with which others, and on how many ranks is not part of it, and changes the result by rounding only.
-Which cells are trained together depends on what there is to train, not on the ranks, so that any
-number of ranks gives the same results.
+A trial is one training: one network, one input, one seed. Its digest is a function of everything
+that determines its result: the data (settings and a fingerprint of the content), the input, the
+network, the seed and the recipe. Where, with which others and on how many ranks a trial is trained
+changes its result by rounding only and is not part of the digest. Batches depend on the trials, not
+on the ranks, so that the results are the same on any number of ranks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -21,22 +21,33 @@ import msgspec
 
 from hpcembed.networks.training.recipe import Recipe
 
-__all__ = ["Cell", "InputKind", "Result", "Unit", "cell_cost", "digest", "divide", "plan_units"]
+__all__ = [
+    "INPUT_KINDS",
+    "InputKind",
+    "Trial",
+    "TrialBatch",
+    "TrialResult",
+    "digest",
+    "divide_batches",
+    "plan_batches",
+    "trial_cost",
+]
 
-#: Raised when equal definitions no longer give equal results.
+#: Increased when equal definitions no longer give equal results.
 VERSION = 1
 
-#: Numbers that the activations of a layer may hold over all networks of a unit, for each row.
-WIDTH_TOGETHER = 1024
-#: Networks of a unit, at most: beyond, what an operation costs to start no longer matters.
-MOST_TOGETHER = 16
+#: Layer widths of all networks of a batch together, at most.
+MOST_WIDTH = 1024
+#: Networks of a batch, at most: with more the overhead of an operation no longer matters.
+MOST_TRIALS = 16
 
 InputKind = Literal["full", "spectral", "whitened", "gaussian", "sparse"]
+#: All kinds of inputs, in the order of tables.
+INPUT_KINDS: tuple[InputKind, ...] = ("full", "spectral", "whitened", "gaussian", "sparse")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Cell:
-    """One training: input, its number of columns, hidden layers, seed."""
+class Trial(msgspec.Struct, frozen=True, order=True):
+    """One training: input, hidden layers, number of inputs, seed."""
 
     input: InputKind
     hidden: tuple[int, ...]
@@ -44,18 +55,20 @@ class Cell:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What the training of one cell gave; accuracies between 0 and 1.
+class TrialResult(msgspec.Struct, frozen=True):
+    """Result of one trial; accuracies lie between 0 and 1.
 
     Attributes
     ----------
+    trial : Trial
+        Under the key ``cell`` in the files of finished trials.
     confusion : tuple of tuple of int
-        Test rows of each class (outer) by what the network said (inner); empty for many classes.
+        Number of test rows of each class (outer) by predicted class (inner); empty for data with
+        many classes.
     """
 
     digest: str
-    cell: Cell
+    trial: Trial = msgspec.field(name="cell")
     parameters: int
     train_seconds: float
     train_loss: float
@@ -66,89 +79,89 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """Cells with the same input and hidden layers that are trained at a time."""
+class TrialBatch:
+    """Trials with the same input and hidden layers that are trained together."""
 
-    cells: tuple[Cell, ...]
+    trials: tuple[Trial, ...]
     cost: float
 
 
-def digest(cell: Cell, recipe: Recipe, data: Mapping[str, Any]) -> str:
-    """Name a cell by what decides its result: 32 hexadecimal digits. Not collective.
+def digest(trial: Trial, recipe: Recipe, data: Mapping[str, Any]) -> str:
+    """Compute the name of a trial from everything that determines its result.
 
     Parameters
     ----------
     data : mapping
         Settings and fingerprint of the data, as JSON values.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
     """
-    content = {
-        "version": VERSION,
-        "cell": asdict(cell),
-        "recipe": msgspec.structs.asdict(recipe),
-        "data": dict(data),
-    }
-    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    # The keys are part of the digests of finished trials.
+    content = {"version": VERSION, "cell": trial, "recipe": recipe, "data": dict(data)}
+    text = json.dumps(msgspec.to_builtins(content), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
-def cell_cost(cell: Cell, n_classes: int) -> float:
-    """Work of one training relative to others: products of a row, and what a step costs anyway."""
-    widths = (cell.n_inputs, *cell.hidden, n_classes)
+def trial_cost(trial: Trial, n_classes: int) -> float:
+    """Estimate the relative cost of a trial: products for one row, and the overhead of a step."""
+    widths = (trial.n_inputs, *trial.hidden, n_classes)
     return 2_000.0 + sum(a * b for a, b in pairwise(widths))
 
 
-def plan_units(
-    cells: Iterable[Cell], n_classes: int, batch_size: int, together: int = 0
-) -> list[Unit]:
-    """Put cells together that are trained at a time, the dearest first. Not collective.
+def plan_batches(
+    trials: Iterable[Trial], n_classes: int, batch_size: int, size: int = 0
+) -> list[TrialBatch]:
+    """Group trials into batches, the most expensive batch first.
 
-    Cells of one seed and several numbers of inputs share their rows, which saves copies; where
-    there are few numbers of inputs, seeds are put together instead.
+    Trials of one seed with several numbers of inputs share their rows, which saves copies. If there
+    are fewer numbers of inputs than seeds, trials of several seeds form a batch instead.
 
     Parameters
     ----------
     batch_size : int
-        Rows of a step; bounds the inputs that a step holds.
-    together : int
-        Cells of a unit, 0 = chosen from the widths.
+        Rows of a training step; limits the inputs that a step holds.
+    size : int
+        Number of trials of a batch; 0 chooses it from the widths.
     """
-    groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
-    for cell in sorted(set(cells)):
-        groups[cell.input, cell.hidden].append(cell)
-    units = []
+    groups: dict[tuple[Any, ...], list[Trial]] = defaultdict(list)
+    for trial in sorted(set(trials)):
+        groups[trial.input, trial.hidden].append(trial)
+    batches = []
     for (kind, _), group in groups.items():
-        numbers = {cell.n_inputs for cell in group}
-        seeds = {cell.seed for cell in group}
-        # Random projections differ from seed to seed, and all features are scaled as a whole.
+        numbers = {trial.n_inputs for trial in group}
+        seeds = {trial.seed for trial in group}
+        # Random projections differ from seed to seed.
         by_seed = kind in ("gaussian", "sparse") or len(numbers) >= len(seeds)
-        parts: dict[int, list[Cell]] = defaultdict(list)
-        for cell in group:
-            parts[cell.seed if by_seed else cell.n_inputs].append(cell)
+        parts: dict[int, list[Trial]] = defaultdict(list)
+        for trial in group:
+            parts[trial.seed if by_seed else trial.n_inputs].append(trial)
         for part in parts.values():
-            size = together or _together(part, batch_size)
-            count = -(-len(part) // size)
+            count = -(-len(part) // (size or _batch_limit(part, batch_size)))
             for i in range(count):
                 chosen = part[len(part) * i // count : len(part) * (i + 1) // count]
-                cost = sum(cell_cost(cell, n_classes) for cell in chosen)
-                units.append(Unit(tuple(chosen), cost))
-    return sorted(units, key=lambda unit: (-unit.cost, unit.cells))
+                cost = sum(trial_cost(trial, n_classes) for trial in chosen)
+                batches.append(TrialBatch(tuple(chosen), cost))
+    return sorted(batches, key=lambda batch: (-batch.cost, batch.trials))
 
 
-def _together(cells: Sequence[Cell], batch_size: int) -> int:
-    widest = max(max(cell.hidden, default=1) for cell in cells)
-    size = min(MOST_TOGETHER, max(1, WIDTH_TOGETHER // widest))
-    if len({cell.seed for cell in cells}) > 1:  # each seed brings rows of its own
-        inputs = batch_size * max(cell.n_inputs for cell in cells)
+def _batch_limit(trials: Sequence[Trial], batch_size: int) -> int:
+    widest = max(max(trial.hidden, default=1) for trial in trials)
+    size = min(MOST_TRIALS, max(1, MOST_WIDTH // widest))
+    if len({trial.seed for trial in trials}) > 1:  # each seed has rows of its own
+        inputs = batch_size * max(trial.n_inputs for trial in trials)
         size = min(size, max(1, 2**20 // inputs))
     return size
 
 
-def divide(units: Sequence[Unit], ranks: int) -> list[list[Unit]]:
-    """Give each rank its units: the dearest first, each to the rank with the least to do."""
-    shares: list[list[Unit]] = [[] for _ in range(ranks)]
+def divide_batches(batches: Sequence[TrialBatch], ranks: int) -> list[list[TrialBatch]]:
+    """Assign batches to ranks, the most expensive first, each to the rank with the least work."""
+    shares: list[list[TrialBatch]] = [[] for _ in range(ranks)]
     loads = [0.0] * ranks
-    for unit in units:
+    for batch in batches:
         rank = loads.index(min(loads))
-        shares[rank].append(unit)
-        loads[rank] += unit.cost
+        shares[rank].append(batch)
+        loads[rank] += batch.cost
     return shares

@@ -3,7 +3,7 @@
 import pytest
 from mpi4py import MPI
 
-from hpcembed.jobs.compress.command import Request
+from hpcembed.jobs.compress.command import CompressRequest
 from hpcembed.jobs.configuration import JobConfig, load_job
 from hpcembed.jobs.job import prepare
 from hpcembed.runtime.errors import ConfigError
@@ -131,9 +131,9 @@ def test_keys_of_the_recipe_that_a_run_does_not_obey(job_file, override):
 
 def test_the_key_of_the_recipe_that_compress_does_not_obey(job_file):
     path = job_file("[training]\npatience = 3\n")
-    assert Request(path, 1.0).job().training.patience == 3
+    assert CompressRequest(path, 1.0).job().training.patience == 3
     with pytest.raises(ConfigError, match=r"training.centred has no effect in hpcembed compress"):
-        Request(path, 1.0, overrides=("training.centred=false",)).job()
+        CompressRequest(path, 1.0, overrides=("training.centred=false",)).job()
 
 
 def test_a_single_value_is_a_list_of_one(job_file):

@@ -11,12 +11,12 @@ import pytest
 import scipy.sparse
 from mpi4py import MPI
 
-from hpcembed.jobs.compress.command import Request, run_compress
+from hpcembed.jobs.compress.command import CompressRequest, run_compress
 from hpcembed.jobs.configuration import load_job
-from hpcembed.jobs.export.run_source import export_run
+from hpcembed.jobs.export.run_export import export_run
 from hpcembed.jobs.job import describe_job, prepare
 from hpcembed.jobs.run import fit, read, run_job
-from hpcembed.jobs.study.run import run_study
+from hpcembed.jobs.study.command import run_study
 from hpcembed.runtime.errors import ConfigError
 
 pytestmark = pytest.mark.mpi
@@ -114,7 +114,7 @@ def test_a_job_places_all_nodes_and_trains_on_labelled_ones(comm, shared_tmp):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5000
     assert not (out / "model").exists()
     if comm.rank == 0:
-        with pytest.raises(ConfigError, match="the nodes of a graph are placed together"):
+        with pytest.raises(ConfigError, match="the nodes of a graph are embedded together"):
             export_run(out, shared_tmp / "model")
 
 
@@ -202,7 +202,7 @@ epochs = 3
     tables = [file.name for file in out.iterdir()]
     assert results or any(name.endswith(".csv") for name in tables), tables
     path = job_file(shared_tmp, comm, EDGES + COMMON.format(k=4, more=""))
-    found = run_compress(Request(path, 30.0, seeds=2), None, shared_tmp / "small", comm)
+    found = run_compress(CompressRequest(path, 30.0, seeds=2), None, shared_tmp / "small", comm)
     assert found == 0
 
 

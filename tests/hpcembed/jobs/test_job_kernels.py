@@ -9,13 +9,13 @@ import safetensors.numpy
 import sklearn.decomposition
 from sklearn.datasets import load_digits
 
-from hpcembed.jobs.compress.command import Request, run_compress
+from hpcembed.jobs.compress.command import CompressRequest, run_compress
 from hpcembed.jobs.configuration import load_job
 from hpcembed.jobs.embedding_methods import embedding_settings
-from hpcembed.jobs.export.run_source import export_run
+from hpcembed.jobs.export.run_export import export_run
 from hpcembed.jobs.job import describe_job, prepare
 from hpcembed.jobs.run import run_job
-from hpcembed.jobs.study.run import run_study
+from hpcembed.jobs.study.command import run_study
 from hpcembed.runtime.errors import ConfigError, MemoryLimitError
 
 pytestmark = pytest.mark.mpi
@@ -140,12 +140,12 @@ def test_a_study_and_a_search(comm, folder):
         study = json.loads((out / "study.json").read_text())
         assert study["embedding"]["method"] == method
         assert [row["parameters_with_projection"] for row in study["points"]] == [None, None]
-        with (out / "cells.csv").open() as lines:
+        with (out / "trials.csv").open() as lines:
             digests |= {row["digest"] for row in csv.DictReader(lines)}
         comm.Barrier()
     assert len(digests) == 4
     found = folder / "found"
-    request = Request(
+    request = CompressRequest(
         folder / "job.toml", max_loss=60.0, seeds=3, overrides=("training.epochs=15",)
     )
     assert run_compress(request, None, found, comm) == 0

@@ -16,14 +16,14 @@ import hpcembed
 from hpcembed.data.reading import read_dataset
 from hpcembed.embedding import Spectrum
 from hpcembed.jobs import embedding_methods as methods
-from hpcembed.jobs.compress.command import Request, run_compress
+from hpcembed.jobs.compress.command import CompressRequest, run_compress
 from hpcembed.jobs.configuration import load_job
 from hpcembed.jobs.embedding_methods import METHODS, Method, embedding_settings
-from hpcembed.jobs.export.run_source import export_run
+from hpcembed.jobs.export.run_export import export_run
 from hpcembed.jobs.job import describe_job, prepare
 from hpcembed.jobs.predict import predict_file
 from hpcembed.jobs.run import run_job
-from hpcembed.jobs.study.run import run_study
+from hpcembed.jobs.study.command import run_study
 from hpcembed.networks.training.evaluation import predict_logits
 from hpcembed.networks.training.serialise import load_classifier
 from hpcembed.runtime.errors import ConfigError
@@ -274,7 +274,7 @@ figures = false
 
 
 def rows_of(out):
-    with (out / "cells.csv").open() as lines:
+    with (out / "trials.csv").open() as lines:
         return {(r["input"], r["n_inputs"], r["seed"]): r for r in csv.DictReader(lines)}
 
 
@@ -335,7 +335,7 @@ def test_settings_that_decide_the_coordinates_enter_digests(folder, bent):
 
 def test_the_smallest_number_of_singular_vectors(comm, folder):
     out = folder / "found"
-    request = Request(
+    request = CompressRequest(
         folder / "digits" / "job.toml",
         max_loss=40.0,
         seeds=2,
@@ -365,10 +365,10 @@ def test_the_smallest_number_of_singular_vectors(comm, folder):
 def test_a_search_on_an_embedding_that_is_not_linear(comm, folder, bent, monkeypatch):
     warned = []
     monkeypatch.setattr(
-        "hpcembed.jobs.compress.solution._log.warning", lambda *words: warned.append(words)
+        "hpcembed.jobs.compress.answer._log.warning", lambda *words: warned.append(words)
     )
     out = folder / "found"
-    request = Request(
+    request = CompressRequest(
         folder / "digits" / "job.toml",
         max_loss=90.0,
         seeds=2,

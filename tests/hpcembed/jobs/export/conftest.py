@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from hpcembed.jobs.export.folding import Projection, Scaling, Trained
+from hpcembed.jobs.export.folding import FeatureScaling, Projection, TrainedLayers
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def parts():
 
     def make(d=30, k=5, widths=(8, 6, 3), seed=0, offset=0.0):
         rng = np.random.default_rng(seed)
-        scaling = Scaling(rng.standard_normal(d) + offset, rng.uniform(0.1, 3, d))
+        scaling = FeatureScaling(rng.standard_normal(d) + offset, rng.uniform(0.1, 3, d))
         V, _ = np.linalg.qr(rng.standard_normal((d, k)))
         mean = rng.standard_normal(d)
         sizes = (k, *widths)
@@ -20,7 +20,7 @@ def parts():
             (rng.standard_normal((n_in, n_out)) / np.sqrt(n_in), rng.standard_normal(n_out))
             for n_in, n_out in itertools.pairwise(sizes)
         )
-        trained = Trained(rng.standard_normal(k) / 10, rng.uniform(0.5, 2, k), layers)
+        trained = TrainedLayers(rng.standard_normal(k) / 10, rng.uniform(0.5, 2, k), layers)
 
         def reference(X):
             values = ((X - scaling.shift) * scaling.factor - mean) @ V

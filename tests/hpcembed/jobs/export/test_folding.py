@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from hpcembed.jobs.export.folding import Projection, Scaling, Trained, build_model, folding_pays
+from hpcembed.jobs.export.folding import (
+    FeatureScaling,
+    Projection,
+    TrainedLayers,
+    build_model,
+    folding_pays,
+)
 from hpcembed.jobs.export.inference import DeployedClassifier
 
 NAMES = ("a", "b", "c")
@@ -74,7 +80,7 @@ def test_a_projection_without_centring_does_not_cancel(parts, fold):
     means = np.random.default_rng(2).uniform(500, 1500, 30)
     uncentred = Projection(projection.components, np.zeros(30))
     at = ((means - scaling.shift) * scaling.factor) @ projection.components.T
-    trained = Trained(trained.shift + at, trained.scale, trained.layers)
+    trained = TrainedLayers(trained.shift + at, trained.scale, trained.layers)
     model = build_model(
         scaling,
         uncentred,
@@ -126,8 +132,8 @@ def test_the_smaller_form_is_taken(parts, d, k, h, pays):
 
 def test_a_network_on_all_features_swallows_scaling_and_standardisation():
     rng = np.random.default_rng(0)
-    scaling = Scaling(rng.standard_normal(6), rng.uniform(0.5, 2, 6))
-    trained = Trained(rng.standard_normal(6), np.array([1, 2, 0, 1, 1, 3.0]), (
+    scaling = FeatureScaling(rng.standard_normal(6), rng.uniform(0.5, 2, 6))
+    trained = TrainedLayers(rng.standard_normal(6), np.array([1, 2, 0, 1, 1, 3.0]), (
         (rng.standard_normal((6, 4)), rng.standard_normal(4)),
         (rng.standard_normal((4, 3)), rng.standard_normal(3)),
     ))  # fmt: skip
@@ -148,8 +154,8 @@ def test_a_network_on_all_features_swallows_scaling_and_standardisation():
 
 def test_rounding_the_offset_costs_a_network_on_all_features_nothing():
     rng = np.random.default_rng(0)
-    scaling = Scaling(np.full(6, 1000.1), np.ones(6))
-    trained = Trained(np.zeros(6), np.ones(6), ((rng.standard_normal((6, 3)), np.zeros(3)),))
+    scaling = FeatureScaling(np.full(6, 1000.1), np.ones(6))
+    trained = TrainedLayers(np.zeros(6), np.ones(6), ((rng.standard_normal((6, 3)), np.zeros(3)),))
     model = build_model(scaling, None, trained, np.zeros(6), np.ones(6), class_names=NAMES)
     assert model.input_type == np.float32
     X = (rng.standard_normal((9, 6)) + 1000).astype(np.float32)
@@ -164,10 +170,10 @@ def test_rounding_the_offset_costs_a_network_on_all_features_nothing():
 def test_the_input_type_is_judged_in_the_units_of_the_raw_features(parts, mean, deviation, dtype):
     """Standardised features have mean 0 and deviation 1, whatever the raw ones have."""
     _, projection, trained, _ = parts()
-    scaling = Scaling(np.full(30, mean), np.full(30, 1 / deviation))
+    scaling = FeatureScaling(np.full(30, mean), np.full(30, 1 / deviation))
     model = build_model(scaling, projection, trained, np.zeros(30), np.ones(30), class_names=NAMES)
     assert model.input_type == dtype
-    scaling = Scaling(np.zeros(30), np.full(30, 1 / deviation))
+    scaling = FeatureScaling(np.zeros(30), np.full(30, 1 / deviation))
     raw = build_model(
         scaling,
         projection,

@@ -11,8 +11,8 @@ import pytest
 import safetensors.numpy
 
 import hpcembed
-from hpcembed.jobs.export.folder import read_model, write_model
 from hpcembed.jobs.export.folding import build_model
+from hpcembed.jobs.export.model_folder import read_model, write_model
 from hpcembed.jobs.export.onnx_graph import onnx_bytes
 from hpcembed.runtime.errors import InputError, OutputError, OutputExistsError
 
@@ -157,7 +157,7 @@ DAMAGES = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "No such file"),
     "other weights": (
         lambda f: (f / "model.safetensors").write_bytes(b"x" * 100),
-        "not the weights that model.json belongs to",
+        "not the weights of model.json",
     ),
     "names": (lambda f: edit(f, class_names=["a", "b"]), "2 class names for 3 outputs"),
     "features": (lambda f: edit(f, n_features=31), "shift is float32 of shape"),

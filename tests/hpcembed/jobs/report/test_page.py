@@ -3,7 +3,8 @@
 import re
 from html.parser import HTMLParser
 
-from hpcembed.jobs.report.page import Figure, Paragraph, Section, Sheet, render_page
+from hpcembed.jobs.report.page import PageFigure, PageSection, PageTable, render_page
+from hpcembed.jobs.report.tables import TextTable
 
 VOID = {"meta", "img", "br"}
 
@@ -37,12 +38,14 @@ def read(page):
 
 def test_a_page_holds_everything_itself():
     blocks = [
-        Paragraph("first & <second>"),
-        Sheet(("name", "value"), [("a<b", "1"), ("c", "2")], "what it says"),
-        Sheet(("name",), [("x",)], folded="more"),
-        Figure(b"<svg/>", "a curve", "figures/a.csv"),
+        "first & <second>",
+        PageTable(TextTable(("name", "value"), [("a<b", "1"), ("c", "2")]), "what it says"),
+        PageTable(TextTable(("name",), [("x",)]), summary="more"),
+        PageFigure(b"<svg/>", "a curve", "figures/a.csv"),
     ]
-    page = render_page('<b>"t"</b>', ["lead"], [Section("one", blocks), Section("none", [])])
+    page = render_page(
+        '<b>"t"</b>', ["lead"], [PageSection("one", blocks), PageSection("none", [])]
+    )
     found = read(page)
     assert {"first & <second>", "a<b", "what it says", "more", "lead"} <= set(found.texts)
     assert "none" not in found.texts
@@ -55,7 +58,6 @@ def test_a_page_holds_everything_itself():
 
 
 def test_numbers_stand_right_and_text_left():
-    page = render_page(
-        "t", [], [Section("s", [Sheet(("a", "b", "c"), [("x", "y", "1")], n_left=2)])]
-    )
+    table = TextTable(("a", "b", "c"), [("x", "y", "1")], text_columns=(0, 1))
+    page = render_page("t", [], [PageSection("s", [PageTable(table)])])
     assert "<td class=text>x</td><td class=text>y</td><td>1</td>" in page

@@ -12,8 +12,8 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from hpcembed.jobs.report import OutputError, RunFolder
-from hpcembed.runtime.errors import HpcembedError, OutputExistsError
+from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.runtime.errors import HpcembedError, OutputError, OutputExistsError
 
 
 @pytest.fixture

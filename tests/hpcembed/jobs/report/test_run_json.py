@@ -4,14 +4,16 @@ import json
 import math
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
+import pytest
 
-from hpcembed.jobs.report import (
+from hpcembed.jobs.report.run_folder import RunFolder, json_bytes
+from hpcembed.jobs.report.run_json import (
     ClassifierRecord,
     DatasetRecord,
     EmbeddingRecord,
     ReferenceRecord,
-    RunFolder,
     RunRecord,
     StageSeconds,
     classifier_record,
@@ -102,27 +104,27 @@ def order(content: object) -> object:
 
 
 def test_the_shape_is_exactly_the_promised_one_in_its_order():
-    content = record().to_dict()
+    content = json.loads(json_bytes(record()))
     assert content == EXPECTED
     assert order(content) == order(EXPECTED)
 
 
 def test_plain_python_values_only():
-    embedded = record().to_dict()["embedding"]
+    embedded = json.loads(json_bytes(record()))["embedding"]
     assert type(embedded["orthogonality"]) is float
     assert type(embedded["n_matvec"]) is int
     assert all(type(value) is float for value in embedded["eigenvalues"])
 
 
 def test_without_a_second_solver_the_reference_is_null(tmp_path):
-    path = RunFolder.create(tmp_path / "run").write_json("run.json", record(None).to_dict())
+    path = RunFolder.create(tmp_path / "run").write_json("run.json", record(None))
     assert '"reference": null' in path.read_text()
     assert json.loads(path.read_text())["embedding"]["reference"] is None
 
 
 def test_written_with_nan_it_is_still_json(tmp_path):
     nan = ReferenceRecord("krylovschur", math.nan, math.inf, 90, 0.7, 0)
-    path = RunFolder.create(tmp_path / "run").write_json("run.json", record(nan).to_dict())
+    path = RunFolder.create(tmp_path / "run").write_json("run.json", record(nan))
     reference = json.loads(path.read_text())["embedding"]["reference"]
     assert reference["max_relative_eigenvalue_error"] is None
     assert reference["max_subspace_sin_angle"] is None
@@ -140,3 +142,14 @@ def test_a_classifier_report_gives_its_record():
         best_epoch=3,
     )
     assert classifier_record(report) == ClassifierRecord("embedded", (32,), 10, 2.0, 0.5, 0.25)
+
+
+def test_a_record_is_read_back_with_its_types():
+    read = msgspec.json.decode(json_bytes(record()), type=RunRecord)
+    assert read.embedding.reference == REFERENCE
+    assert read.embedding.seconds == SECONDS
+    assert read.embedding.eigenvalues == [2.0, 1.0]
+    assert read.classifiers == [ClassifierRecord("full", (64, 64), 8970, 1.5, 0.98, 0.97)]
+    assert read.environment == {"python": "3.11", "ranks": 3}
+    with pytest.raises(msgspec.ValidationError, match="missing required field `dataset`"):
+        msgspec.json.decode(b"{}", type=RunRecord)

@@ -1,139 +1,86 @@
+"""Tables of text: the same facts for the terminal, Markdown and CSV."""
+
 from __future__ import annotations
 
 import math
 from types import SimpleNamespace
 
-import numpy as np
+import pytest
 
-from hpcembed.jobs.report import (
-    ResultRow,
-    certification_line,
-    result_row,
-    result_table,
-    seconds_line,
-)
+from hpcembed.jobs.report.tables import TextTable, csv_text, network_table
 
-FULL = ResultRow("full", 784, (512, 512), 669_706, 123.4, 0.98217, 0.9819)
-EMBEDDED = ResultRow("embedded", 50, (512, 512), 293_898, 42.04, 0.9867, 0.98670)
+N_INPUTS = {"full": 784, "embedded": 50}
+
+
+def report(kind, hidden, parameters, seconds, validation, test):
+    return SimpleNamespace(
+        input=kind,
+        hidden=hidden,
+        parameters=parameters,
+        train_seconds=seconds,
+        validation_accuracy=validation,
+        test_accuracy=test,
+    )
+
+
+FULL = report("full", (512, 512), 669_706, 123.4, 0.98217, 0.9819)
+EMBEDDED = report("embedded", (512, 512), 293_898, 42.04, 0.9867, 0.98670)
+
+
+def lines(*networks, **n_inputs):
+    return network_table(networks, N_INPUTS | n_inputs).plain().split("\n")
 
 
 def test_baseline_and_embedding_stand_in_the_same_columns():
-    assert result_table([FULL, EMBEDDED]).split("\n") == [
+    assert lines(FULL, EMBEDDED) == [
         "input     inputs  hidden   parameters  train s  validation %  test %",
-        "--------------------------------------------------------------------",
+        "--------  ------  -------  ----------  -------  ------------  ------",
         "full         784  512-512     669,706      123         98.22   98.19",
         "embedded      50  512-512     293,898     42.0         98.67   98.67",
     ]
 
 
 def test_the_widest_row_fits_100_columns():
-    wide = ResultRow("embedded", 10**7, (512,) * 5 + (10**6,) * 9, 10**10, 1e6, 1.0, 1.0)
-    lines = result_table([FULL, wide]).split("\n")
-    assert max(map(len, lines)) <= 100
-    assert "512-...-1000000 (14 layers)" in lines[-1]
+    wide = report("embedded", (512,) * 5 + (10**6,) * 9, 10**10, 1e6, 1.0, 1.0)
+    found = lines(FULL, wide, embedded=10**7)
+    assert max(map(len, found)) <= 100
+    assert "512-...-1000000 (14 layers)" in found[-1]
 
 
 def test_five_layers_are_written_out():
-    assert "512-512-512-512-256" in result_table(
-        [ResultRow("full", 34, (512, 512, 512, 512, 256), 1, 1.0, 0.5, 0.5)]
-    )
+    row = lines(report("full", (512, 512, 512, 512, 256), 1, 1.0, 0.5, 0.5), full=34)[-1]
+    assert "512-512-512-512-256" in row
 
 
 def test_no_test_rows_and_no_hidden_layers():
-    table = result_table([ResultRow("full", 4, (), 15, 0.5, 0.5, math.nan)])
-    assert table.split("\n")[-1].split() == ["full", "4", "none", "15", "0.50", "50.00", "-"]
+    row = lines(report("full", (), 15, 0.5, 0.5, math.nan), full=4)[-1]
+    assert row.split() == ["full", "4", "none", "15", "0.50", "50.00", "-"]
 
 
 def test_an_empty_table_is_its_heading():
-    assert len(result_table([]).split("\n")) == 2
+    assert len(lines()) == 2
 
 
 def test_a_report_gives_its_row():
-    report = SimpleNamespace(
-        input="embedded",
-        hidden=(32, 16),
-        parameters=11,
-        train_seconds=2.0,
-        validation_accuracy=0.5,
-        test_accuracy=0.25,
-    )
-    assert result_row(report, 7) == ResultRow("embedded", 7, (32, 16), 11, 2.0, 0.5, 0.25)
+    row = lines(report("embedded", (32, 16), 11, 2.0, 0.5, 0.25), embedded=7)[-1]
+    assert row.split() == ["embedded", "7", "32-16", "11", "2.00", "50.00", "25.00"]
 
 
-def test_a_certified_run():
-    line = certification_line(
-        np.array([2.0, 1.0]), np.array([6.2e-11, 1e-12]), np.full(2, 1e-10), 2.2e-15,
-        reference_solver="Krylov-Schur", reference_sin_angle=4e-9,
-    )  # fmt: skip
-    assert line == (
-        "certified: 2 of 2 eigenpairs, largest true residual 3.1e-11 of lambda_1, "
-        "|V'V-I| 2e-15, largest angle to Krylov-Schur 4e-09"
-    )
+def test_a_table_lines_up():
+    table = TextTable(("name", "value"), [("a", "1.00"), ("long name", "-12.25")])
+    assert table.markdown().splitlines() == [
+        "| name      |  value |",
+        "|:----------|-------:|",
+        "| a         |   1.00 |",
+        "| long name | -12.25 |",
+    ]
 
 
-def test_the_largest_eigenvalue_is_by_modulus():
-    line = certification_line(np.array([-4.0, 1.0]), np.full(2, 4e-3), np.ones(2), 0.0)
-    assert "1.0e-03 of lambda_1" in line
+def test_text_that_looks_like_a_number_is_kept():
+    table = TextTable(("k", "share"), [("1e5", "0.10"), ("nan", "1,000")], text_columns=())
+    assert table.plain().splitlines()[2:] == ["1e5   0.10", "nan  1,000"]
 
 
-def test_missed_pairs_are_named_from_one():
-    line = certification_line(
-        np.array([3.0, 2.0, 1.0]), np.array([1e-12, 1e-3, np.nan]), np.full(3, 1e-10), 0.0
-    )
-    assert line.startswith("NOT certified: 1 of 3 eigenpairs, ")
-    assert line.endswith("; missed: 2, 3")
-
-
-def test_a_nan_residual_does_not_hide_the_others():
-    line = certification_line(
-        np.array([2.0, 1.0]), np.array([2e-3, np.nan]), np.full(2, 1e-10), 0.0
-    )
-    assert "largest true residual nan" in line
-
-
-def test_pairs_that_were_never_found_are_missed():
-    line = certification_line(np.ones(2), np.zeros(2), np.ones(2), 0.0, n_requested=4)
-    assert line.startswith("NOT certified: 2 of 4 eigenpairs")
-    assert line.endswith("; missed: 3, 4")
-
-
-def test_many_missed_pairs_are_counted():
-    line = certification_line(np.ones(50), np.ones(50), np.zeros(50), 0.0)
-    assert line.endswith("; missed: 1, 2, 3, 4, 5, 6, 7, 8 and 42 more")
-
-
-def test_a_reference_with_a_larger_eigenvalue_takes_the_certificate_away():
-    line = certification_line(
-        np.array([3.0, 1.0]), np.zeros(2), np.ones(2), 0.0,
-        reference_solver="Krylov-Schur", reference_sin_angle=1.0, exceeded=(1,),
-    )  # fmt: skip
-    assert line.startswith("NOT certified: 1 of 2 eigenpairs")
-    assert line.endswith("; Krylov-Schur has a larger eigenvalue: 2")
-
-
-def test_a_reference_that_found_less_is_said():
-    def line(n_compared, angle):
-        return certification_line(
-            np.ones(3), np.zeros(3), np.ones(3), 0.0,
-            reference_solver="Lanczos", reference_sin_angle=angle, n_compared=n_compared,
-        )  # fmt: skip
-
-    assert line(3, 1e-9).endswith(", largest angle to Lanczos 1e-09")
-    assert line(2, 1e-9).endswith(", largest angle to Lanczos (2 pairs) 1e-09")
-    assert line(0, math.nan).endswith(", Lanczos found no pair to compare with")
-    assert "NOT" not in line(0, math.nan)
-
-
-def test_nothing_found_and_the_zero_operator():
-    assert certification_line(np.empty(0), np.empty(0), np.empty(0), 0.0, n_requested=1) == (
-        "NOT certified: 0 of 1 eigenpairs; missed: 1"
-    )
-    assert certification_line(np.zeros(1), np.zeros(1), np.ones(1), 0.0) == (
-        "certified: 1 of 1 eigenpairs, largest true residual 0.0e+00, |V'V-I| 0e+00"
-    )
-
-
-def test_seconds_add_up():
-    assert seconds_line({"read": 0.125, "solve": 12.345, "train": 250.4}) == (
-        "seconds: read 0.12, solve 12.3, train 250; total 263"
-    )
+def test_csv_columns_of_different_lengths_are_named():
+    with pytest.raises(ValueError, match="'a': 2, 'b': 3"):
+        csv_text({"a": [1, 2], "b": [1, 2, 3]})

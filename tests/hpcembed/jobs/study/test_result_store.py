@@ -1,18 +1,18 @@
-"""Finished cells survive their file; what is cut off or foreign is passed over."""
+"""Finished trials are read back; incomplete and foreign lines are skipped."""
 
 import math
 
 import pytest
 
-from hpcembed.jobs.report import OutputError
 from hpcembed.jobs.study.result_store import append_results, read_results
-from hpcembed.jobs.study.trials import Cell, Result
+from hpcembed.jobs.study.trials import Trial, TrialResult
+from hpcembed.runtime.errors import OutputError
 
 
 def result(name, **changes):
     values = {
         "digest": name,
-        "cell": Cell("spectral", (32, 16), 5, 3),
+        "trial": Trial("spectral", (32, 16), 5, 3),
         "parameters": 100,
         "train_seconds": 0.1 + 0.2,
         "train_loss": math.nan,
@@ -21,27 +21,28 @@ def result(name, **changes):
         "best_epoch": 4,
         "confusion": ((5, 1), (0, 6)),
     }
-    return Result(**(values | changes))
+    return TrialResult(**(values | changes))
 
 
 def test_round_trip_over_ranks(tmp_path):
     append_results(tmp_path, 0, [result("a"), result("b", confusion=())])
     append_results(tmp_path, 11, [result("c")])
-    append_results(tmp_path, 0, [result("d", cell=Cell("full", (), 64, 0))])
+    append_results(tmp_path, 0, [result("d", trial=Trial("full", (), 64, 0))])
     found = read_results(tmp_path)
     assert sorted(found) == ["a", "b", "c", "d"]
     assert math.isnan(found["a"].train_loss)
     for name, confusion in (("a", ((5, 1), (0, 6))), ("b", ())):
         expected = result(name, confusion=confusion, train_loss=0.0)
-        assert [getattr(found[name], key) for key in Result.__slots__ if key != "train_loss"] == [
-            getattr(expected, key) for key in Result.__slots__ if key != "train_loss"
+        names = [key for key in TrialResult.__struct_fields__ if key != "train_loss"]
+        assert [getattr(found[name], key) for key in names] == [
+            getattr(expected, key) for key in names
         ]
-    assert found["d"].cell == Cell("full", (), 64, 0)
+    assert found["d"].trial == Trial("full", (), 64, 0)
 
 
-def test_a_line_that_is_cut_off_costs_only_itself(tmp_path):
+def test_an_incomplete_line_costs_only_itself(tmp_path):
     append_results(tmp_path, 0, [result("a"), result("b")])
-    path = tmp_path / "cells" / "rank-0.jsonl"
+    path = tmp_path / "trials" / "rank-0.jsonl"
     whole = path.read_bytes()
     for cut in (1, 2, 40, 200):
         path.write_bytes(whole[:-cut])
@@ -52,15 +53,15 @@ def test_a_line_that_is_cut_off_costs_only_itself(tmp_path):
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b"[1]", b"3", b'{"cell": 3}', b"\xff\x00", b'{"a"'])
-def test_foreign_lines_are_passed_over(tmp_path, line):
+def test_foreign_lines_are_skipped(tmp_path, line):
     append_results(tmp_path, 0, [result("a")])
-    path = tmp_path / "cells" / "rank-0.jsonl"
+    path = tmp_path / "trials" / "rank-0.jsonl"
     path.write_bytes(line + b"\n" + path.read_bytes())
     assert set(read_results(tmp_path)) == {"a"}
 
 
 def test_nothing_yet_and_no_place(tmp_path):
     assert read_results(tmp_path / "none") == {}
-    (tmp_path / "cells").write_text("a file")
+    (tmp_path / "trials").write_text("a file")
     with pytest.raises(OutputError, match="cannot write"):
         append_results(tmp_path, 0, [result("a")])

@@ -88,7 +88,7 @@ def test_the_embedding_is_handed_on(study, tmp_path):
         ("training = 3\n", "training is a section"),
         ("study = 3\n", "study is a section"),
         ("[solver]\ntol = 2.0\n", "solver.tol must lie between 0 and 1"),
-        ("[classifier]\n", "unknown key classifier: it is one of job files, which hpcembed run"),
+        ("[classifier]\n", "unknown key classifier: it belongs to job files, which hpcembed run"),
         ("[embedding]\nn_components = 3\n", "a study has study.n_components; .* for hpcembed run"),
         ('[embedding]\nmethod = "svdd"\n', "embedding.method: 'svdd' is not one of .*mean svd"),
         ("embedding = 3\n", "embedding is a section"),

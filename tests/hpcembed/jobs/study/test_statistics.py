@@ -11,14 +11,14 @@ from hpcembed.jobs.study.statistics import (
     smallest_without_loss,
     summarise,
 )
-from hpcembed.jobs.study.trials import Cell, Result
+from hpcembed.jobs.study.trials import Trial, TrialResult
 
 HIDDEN = (8, 8)
 
 
 def results(kind, k, validation, test, hidden=HIDDEN, parameters=100, seconds=1.0):
     return [
-        Result(f"{kind}{k}{hidden}{seed}", Cell(kind, hidden, k, seed), parameters + k,
+        TrialResult(f"{kind}{k}{hidden}{seed}", Trial(kind, hidden, k, seed), parameters + k,
                seconds + seed, 0.1, v, t, 3, ())
         for seed, (v, t) in enumerate(zip(validation, test, strict=True))
     ]  # fmt: skip
@@ -75,10 +75,10 @@ def test_only_shared_seeds_are_paired():
 def ladder(test_at_8=0.950):
     """Accuracies that rise with k; k = 8 is the first within 0.5 points on validation rows."""
     jitter = np.array([0.0, 0.0005, -0.0005])
-    cells = results("full", 64, 0.95 + jitter, 0.95 + jitter, parameters=900)
+    trials = results("full", 64, 0.95 + jitter, 0.95 + jitter, parameters=900)
     for k, validation, test in ((4, 0.93, 0.93), (8, 0.948, test_at_8), (16, 0.95, 0.951)):
-        cells += results("spectral", k, validation + jitter[::-1] / 2, test + jitter[::-1] / 2)
-    return cells
+        trials += results("spectral", k, validation + jitter[::-1] / 2, test + jitter[::-1] / 2)
+    return trials
 
 
 @pytest.mark.parametrize(("test_at_8", "confirmed"), [(0.950, True), (0.90, False)])
@@ -101,21 +101,21 @@ def test_no_k_is_good_enough():
 
 def test_the_smallest_model_counts_its_projection():
     jitter = np.array([0.0, 0.0005, -0.0005])
-    cells = ladder()
+    trials = ladder()
     # A narrower network at k = 16: fewer trained parameters, but a larger projection.
-    cells += results("spectral", 16, 0.95 + jitter, 0.95 + jitter, (4,), parameters=10)
-    points = summarise(cells, 0.95)
-    one = best_compression(cells, points, 64, 0.005, 0.95)
+    trials += results("spectral", 16, 0.95 + jitter, 0.95 + jitter, (4,), parameters=10)
+    points = summarise(trials, 0.95)
+    one = best_compression(trials, points, 64, 0.005, 0.95)
     assert one.holds
     assert (one.point.hidden, one.point.n_inputs) == (HIDDEN, 8)
     assert one.baseline.input == "full"
     assert one.validation_difference.mean == pytest.approx(-0.002)
     assert one.test_difference.mean == pytest.approx(0.0, abs=1e-12)
-    small = best_compression(cells, points, 2, 0.005, 0.95)
+    small = best_compression(trials, points, 2, 0.005, 0.95)
     assert (small.point.hidden, small.point.n_inputs) == ((4,), 16)
-    nearest = best_compression(cells, points, 64, -1.0, 0.95)
+    nearest = best_compression(trials, points, 64, -1.0, 0.95)
     assert not nearest.holds
-    without = [cell for cell in cells if cell.cell.input != "full"]
+    without = [one for one in trials if one.trial.input != "full"]
     assert best_compression(without, summarise(without, 0.95), 64, 0.005, 0.95) is None
-    single = [cell for cell in cells if cell.cell.seed == 0]
+    single = [one for one in trials if one.trial.seed == 0]
     assert best_compression(single, summarise(single, 0.95), 64, 0.005, 0.95) is None

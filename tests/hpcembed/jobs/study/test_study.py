@@ -38,7 +38,7 @@ def write_small(folder):
     return path
 
 
-def cells(out, name="cells.csv"):
+def trials(out, name="trials.csv"):
     with (out / name).open() as file:
         rows = list(csv.DictReader(file))
     return {
@@ -59,16 +59,16 @@ def test_same_results_on_any_number_of_ranks(launched):
     for ranks in (1, 2, 3):
         (done,) = launched[ranks]
         assert done.status == 0, done.err
-        found.append(cells(launched.folder / str(ranks)))
+        found.append(trials(launched.folder / str(ranks)))
         assert len(found[-1]) == 2 * (2 * 2 + 1)
         assert "10 networks, 0 of them trained already" in done.err
     for other in found[1:]:
         assert other.keys() == found[0].keys()
-        for key, cell in found[0].items():
-            assert other[key]["digest"] == cell["digest"]
+        for key, trial in found[0].items():
+            assert other[key]["digest"] == trial["digest"]
             for name in ("validation_accuracy", "test_accuracy"):
                 # The components of other ranks differ in their last digits.
-                assert float(other[key][name]) == pytest.approx(float(cell[name]), abs=0.01)
+                assert float(other[key][name]) == pytest.approx(float(trial[name]), abs=0.01)
 
 
 @pytest.mark.launch
@@ -90,11 +90,11 @@ def test_results_and_resumption(run_mpi, run_each, tmp_path):
     assert "smallest k without loss" in done.out
     assert "at least 5 are needed" in done.out
     for name in (
-        "study.toml", "study.md", "study.json", "cells.csv", "accuracy.csv", "accuracy/8.csv",
+        "study.toml", "study.md", "study.json", "trials.csv", "accuracy.csv", "accuracy/8.csv",
         "eigenvalues.csv", "projection.safetensors", "report.html", "figures/scatter.csv",
         "figures/accuracy.png",
-        "figures/accuracy.svg", "figures/accuracy.csv", "figures/rivals.png",
-        "figures/rivals.svg", "figures/rivals.csv",
+        "figures/accuracy.svg", "figures/accuracy.csv", "figures/embeddings.png",
+        "figures/embeddings.svg", "figures/embeddings.csv",
     ):  # fmt: skip
         assert (out / name).stat().st_size > 50, name
     assert not list(out.glob("**/.partial*"))
@@ -128,36 +128,36 @@ def test_results_and_resumption(run_mpi, run_each, tmp_path):
     assert len(rows) == 1 + 359
 
     # Nothing is trained again; what is new is trained alone.
-    before = cells(out)
-    path = out / "cells" / "rank-0.jsonl"
+    before = trials(out)
+    path = out / "trials" / "rank-0.jsonl"
     path.write_bytes(path.read_bytes() + b'{"digest": "cut o')
     again = run_mpi(1, *RUN, small, "--out", out)
     assert again.status == 0, again.err
     assert "10 networks, 10 of them trained already" in again.err
-    assert cells(out) == before
+    assert trials(out) == before
 
     wider = ["--set", "study.dimensions=[2,4,6,8]", "--report-only"]
     more, _, part, none = run_each(
         2,
         [
             ["study", small, "--out", "out", "--set", "study.dimensions=[2,4,6]"],
-            ["copy", "out/cells.csv", "out/after.csv"],
+            ["copy", "out/trials.csv", "out/after.csv"],
             ["study", small, "--out", "out", *wider],
             ["study", small, "--out", "none", *wider],
         ],
     )
     assert more.status == 0, more.err
     assert "14 networks, 10 of them trained already" in more.err
-    after = cells(out, "after.csv")
+    after = trials(out, "after.csv")
     assert len(after) == 14
-    for key, cell in before.items():
+    for key, trial in before.items():
         # The projection on more components has the same first ones, to rounding.
-        assert after[key] == cell
+        assert after[key] == trial
 
     # A study that is not finished reports its results so far.
     assert part.status == 0, part.err
     assert "18 networks, 14 of them trained already" in part.err
-    assert cells(out) == after
+    assert trials(out) == after
     assert none.status == 2
     assert "no network of this study is finished there" in none.err
     assert not (tmp_path / "none").exists()
@@ -230,23 +230,23 @@ def unconverged_study(folder):
 def test_no_training_on_unconverged_components(launched):
     assert launched.done.status == 3
     assert "missed the tolerance" in launched.done.err
-    assert not (launched.folder / "out" / "cells").exists()
+    assert not (launched.folder / "out" / "trials").exists()
 
 
 CRASH = """
 import sys
 from mpi4py import MPI
 from hpcembed.cli import main
-from hpcembed.jobs.study.sweep import Trainer
+from hpcembed.jobs.study.trial_training import TrialTrainer
 
-original = Trainer.train
+original = TrialTrainer.train
 
-def train(self, unit, on_epoch=None):
+def train(self, batch, on_epoch=None):
     if MPI.COMM_WORLD.rank == 1:
         raise RuntimeError("boom")
-    return original(self, unit, on_epoch)
+    return original(self, batch, on_epoch)
 
-Trainer.train = train
+TrialTrainer.train = train
 sys.exit(main(["study", sys.argv[1], "--out", sys.argv[2]]))
 """
 

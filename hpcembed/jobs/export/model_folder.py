@@ -1,0 +1,244 @@
+"""Model folder: model.json, model.safetensors, model.onnx and a card, README.md.
+
+A model of texts has its vocabulary in text.json as well. The folder is written under a temporary
+name and renamed, so it is complete or absent. Nothing in it is executed on reading. ``model.json``
+holds digests of the weights and of the vocabulary, so that files of two models cannot be mixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_from_json
+from hpcembed.data.text.vectoriser import Vectoriser
+from hpcembed.jobs.export.model import Model, Stage
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.output import check_free, output_error
+
+__all__ = ["read_model", "read_vectoriser", "write_model"]
+
+FORMAT = "hpcembed model"
+#: Increased when readers of an older version can no longer read the folder.
+VERSION = 1
+
+JSON, TENSORS, ONNX, CARD = "model.json", "model.safetensors", "model.onnx", "README.md"
+
+
+def write_model(
+    path: Path,
+    model: Model,
+    description: Mapping[str, Any],
+    card: str,
+    *,
+    text: str | None = None,
+) -> None:
+    """Write a model folder.
+
+    Parameters
+    ----------
+    path : Path
+    model : Model
+    description : mapping
+        Further entries of ``model.json``, for people.
+    card : str
+        Content of README.md.
+    text : str, optional
+        Serialised vectoriser (:mod:`hpcembed.data.text.serialise`) of a model of texts.
+
+    Raises
+    ------
+    OutputExistsError
+        The folder is not empty.
+    OutputError
+        The folder cannot be written.
+    InputError
+        The weights do not fit one ONNX file.
+    """
+    from hpcembed.jobs.export.onnx_graph import onnx_bytes
+
+    check_free(path)
+    tensors = safetensors.numpy.save(_tensors(model), {"format": FORMAT})
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        **description,
+        "n_features": model.n_features,
+        "n_classes": len(model.class_names),
+        "class_names": list(model.class_names),
+        "feature_names": list(model.feature_names),
+        "input_type": model.input_type.name,
+        "stages": [{"bias": stage.bias is not None, "relu": stage.relu} for stage in model.stages],
+        "sha256": hashlib.sha256(tensors).hexdigest(),
+        "text_sha256": text and hashlib.sha256(text.encode("utf-8")).hexdigest(),
+    }
+    metadata = {
+        "hpcembed": str(description.get("hpcembed", "")),
+        "name": str(description.get("name", "")),
+        "network": str(description.get("network", "")),
+        "class_names": json.dumps(model.class_names, ensure_ascii=False),
+        "feature_names": json.dumps(model.feature_names, ensure_ascii=False),
+    }
+    files = {
+        JSON: _json(content),
+        TENSORS: tensors,
+        ONNX: onnx_bytes(model, metadata),
+        CARD: card.encode("utf-8"),
+        **({} if text is None else {VECTORISER_FILE: text.encode("utf-8")}),
+    }
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)  # of a killed run
+        partial.mkdir()
+        try:
+            for name, data in files.items():
+                (partial / name).write_bytes(data)
+            os.replace(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def _tensors(model: Model) -> dict[str, NDArray[Any]]:
+    tensors = {"shift": model.shift}
+    for i, stage in enumerate(model.stages):
+        tensors[f"stage{i}.weight"] = np.ascontiguousarray(stage.weight)
+        if stage.bias is not None:
+            tensors[f"stage{i}.bias"] = stage.bias
+    return tensors
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    return (text + "\n").encode("utf-8")
+
+
+def read_model(path: Path) -> tuple[Model, dict[str, Any]]:
+    """Read a model folder and the content of its ``model.json``.
+
+    Raises
+    ------
+    InputError
+        There is no model, or it is damaged, or a newer version of hpcembed wrote it.
+    """
+    folder = _folder(path)
+    file = folder / JSON
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: not JSON ({' '.join(str(error).split())})") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise InputError(f"{file}: not the description of a model written by hpcembed")
+    version = description.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise InputError(
+            f"{file}: a model of version {version}, and this hpcembed reads up to {VERSION}: "
+            "install a newer hpcembed"
+        )
+    tensors = _read_tensors(folder / TENSORS, description.get("sha256"))
+    try:
+        model = _build(description, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder}: a damaged model ({reason}): export it again") from error
+    return model, description
+
+
+def read_vectoriser(path: Path, description: Mapping[str, Any], model: Model) -> Vectoriser | None:
+    """Read the vectoriser of a model of texts; None for a model of other data.
+
+    Raises
+    ------
+    InputError
+        The file is missing or damaged, or belongs to another model.
+    """
+    digest = description.get("text_sha256")
+    if digest is None:
+        return None
+    file = _folder(path) / VECTORISER_FILE
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"{file}: not the vocabulary of {JSON}: export again")
+    try:
+        vectoriser = vectoriser_from_json(content.decode("utf-8"))
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file}: cannot be read ({reason}): export again") from error
+    if len(vectoriser.vocabulary) != model.n_features:
+        raise InputError(f"{file}: not as many terms as features of the model: export again")
+    return vectoriser
+
+
+def _folder(path: Path) -> Path:
+    if path.name == JSON and path.is_file():
+        return path.parent
+    for folder in (path, path / "model"):
+        if (folder / JSON).is_file():
+            return folder
+    if not path.exists():
+        raise InputError(f"{path}: no such folder")
+    raise InputError(
+        f"{path}: holds no {JSON}: give a folder that hpcembed run or hpcembed export wrote"
+    )
+
+
+def _read_tensors(path: Path, digest: object) -> dict[str, NDArray[Any]]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"{path}: not the weights of {JSON}: export again")
+    try:
+        return dict(safetensors.numpy.load(content))
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error})") from error
+
+
+def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Model:
+    shift = tensors["shift"]
+    width, dtype = int(description["n_features"]), np.dtype(description["input_type"])
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"input of type {dtype}")
+    _check(shift, (width,), dtype, "shift")
+    stages = []
+    for i, stage in enumerate(description["stages"]):
+        weight = tensors[f"stage{i}.weight"]
+        expected = dtype if i == 0 else np.dtype(np.float32)
+        _check(weight, (width, weight.shape[-1]), expected, f"stage{i}.weight")
+        width = weight.shape[-1]
+        bias = tensors[f"stage{i}.bias"] if stage["bias"] else None
+        if bias is not None:
+            _check(bias, (width,), expected, f"stage{i}.bias")
+        stages.append(Stage(weight, bias, bool(stage["relu"])))
+    names = tuple(str(name) for name in description["class_names"])
+    features = tuple(str(name) for name in description["feature_names"])
+    if not stages or width != len(names):
+        raise ValueError(f"{len(names)} class names for {width} outputs")
+    if features and len(features) != shift.size:
+        raise ValueError(f"{len(features)} feature names for {shift.size} features")
+    return Model(shift, tuple(stages), names, features)
+
+
+def _check(array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity")

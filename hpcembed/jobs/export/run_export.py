@@ -1,0 +1,333 @@
+"""Export of a finished run as a deployable model.
+
+The input is the folder of the run: ``job.toml``, ``run.json``, ``projection.safetensors`` and the
+network's ``classifier-NAME.safetensors``. NAME identifies a network of a run (``embedded-64-64``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import safetensors
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from hpcembed.data.settings import GRAPH_FORMATS
+from hpcembed.data.text.serialise import VECTORISER_FILE
+from hpcembed.jobs.configuration import JobConfig, load_job
+from hpcembed.jobs.export.card import Accuracy, Uncompressed, card_text
+from hpcembed.jobs.export.folding import (
+    FeatureScaling,
+    Projection,
+    TrainedLayers,
+    build_model,
+    folding_pays,
+)
+from hpcembed.jobs.export.model import Model
+from hpcembed.jobs.export.model_folder import write_model
+from hpcembed.jobs.report.run_json import ClassifierRecord, EmbeddingRecord, RunRecord
+from hpcembed.jobs.report.wording import network_name
+from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
+from hpcembed.runtime.output import check_free
+from hpcembed.runtime.settings import to_toml
+
+__all__ = ["export_run"]
+
+_PREFIX, _SUFFIX = "classifier-", ".safetensors"
+_READING_KEYS = ("format", "label_column", "delimiter", "features_key", "labels_key")
+_TEXT_KEYS = ("text_column", "headers", "quoting", "encoding", "encoding_errors")
+_PACKAGES = ("numpy", "scipy", "torch", "petsc4py", "slepc4py", "mpi4py")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A finished run: its folder, job and record, and the names of its networks."""
+
+    folder: Path
+    job: JobConfig
+    record: RunRecord
+    names: tuple[str, ...]
+
+    def entry(self, network: str) -> ClassifierRecord:
+        """Return the record of a network."""
+        for one in self.record.classifiers:
+            if f"{one.input}-{network_name(one.hidden)}" == network:
+                return one
+        raise InputError(f"{self.folder / 'run.json'}: has no record of the network {network}")
+
+
+def export_run(
+    folder: Path,
+    out: Path,
+    network: str | None = None,
+    *,
+    accuracy: Accuracy | None = None,
+    uncompressed: Uncompressed | None = None,
+) -> Path:
+    """Write the model folder of a network that a run trained.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run.
+    out : Path
+        Folder of the model; it must be empty or absent.
+    network : str, optional
+        By default the network on the embedding with the highest validation accuracy, the smallest
+        of equal ones.
+    accuracy : Accuracy, optional
+        Accuracy over several trainings; by default that of the run.
+    uncompressed : Uncompressed, optional
+        Network for comparison on the card; by default the one with the same layers on all features,
+        if the run trained it.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    HpcembedError
+        `folder` is no finished run, the run has no such network, or `out` is in use.
+    """
+    check_free(out)
+    run = _read_run(folder)
+    chosen = _choose(run, network)
+    try:
+        model, description = _model(run, chosen, accuracy, uncompressed)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, HpcembedError):  # InputError is a ValueError
+            raise
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise InputError(f"{folder}: not a run of this version ({reason}): run it again") from error
+    write_model(out, model, description, card_text(description), text=_text(run))
+    return out
+
+
+def _text(run: _Run) -> str | None:
+    """Read the serialised vectoriser of a run on texts; None for other data."""
+    file = run.folder / VECTORISER_FILE
+    if not file.exists():
+        return None
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _read_run(folder: Path) -> _Run:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one that hpcembed run wrote")
+    file = folder / "run.json"
+    try:
+        record = msgspec.json.decode(file.read_bytes(), type=RunRecord)
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: holds no run.json: not a finished run") from error
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}") from error
+    except msgspec.ValidationError as error:
+        raise InputError(f"{file}: not the record of a run ({error})") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file}: not JSON ({' '.join(str(error).split())})") from error
+    found = (path.name for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+    names = tuple(sorted(name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for name in found))
+    return _Run(folder, load_job(folder / "job.toml"), record, names)
+
+
+def _choose(run: _Run, network: str | None) -> str:
+    listed = ", ".join(run.names) or "none"
+    if network is not None:
+        if network not in run.names:
+            raise ConfigError(f"--network {network}: the run {run.folder} has {listed}")
+        return network
+    embedded = [name for name in run.names if name.startswith("embedded-")]
+    if not embedded:
+        raise ConfigError(
+            f"{run.folder}: no network on the embedding (it has {listed}): name one with --network"
+        )
+
+    def merit(name: str) -> tuple[float, int]:
+        entry = run.entry(name)
+        accuracy = entry.validation_accuracy
+        return (-1.0 if accuracy is None else accuracy), -entry.parameters
+
+    return max(embedded, key=merit)
+
+
+def _model(
+    run: _Run, network: str, accuracy: Accuracy | None, full: Uncompressed | None
+) -> tuple[Model, dict[str, Any]]:
+    """Build the model of a network, and the content of its ``model.json``."""
+    embedding, metadata = _read_tensors(run.folder / "projection.safetensors")
+    weights, header = _read_tensors(run.folder / f"{_PREFIX}{network}{_SUFFIX}")
+    about = json.loads(header["hpcembed"])
+    if run.job.data.format in GRAPH_FORMATS:
+        raise ConfigError(
+            f"{run.folder}: the nodes of a graph are embedded together, so no model embeds other "
+            "nodes: add new nodes to the graph and run the job again"
+        )
+    is_embedded = about["input"] == "embedded"
+    projection = None
+    if is_embedded:
+        if "components" not in embedding:
+            raise ConfigError(
+                f"{run.folder}: the {run.record.embedding.method} embedding is no projection of "
+                "the features, so no model holds it: a network on all features can be exported, "
+                "--network full-..."
+            )
+        projection = Projection(embedding["components"], embedding["mean"])
+    layers = TrainedLayers(
+        weights["shift"],
+        weights["scale"],
+        tuple(
+            (weights[f"layer{i}.weight"].T, weights[f"layer{i}.bias"])
+            for i in range(len(about["hidden"]) + 1)
+        ),
+    )
+    model = build_model(
+        FeatureScaling(embedding["scaling_shift"], embedding["scaling_factor"]),
+        projection,
+        layers,
+        # Old runs of principal components have no means of the features but that of the projection.
+        embedding["feature_means" if "feature_means" in embedding else "mean"],
+        np.sqrt(embedding["feature_variances"]),
+        class_names=tuple(json.loads(metadata["class_names"])),
+        feature_names=tuple(json.loads(metadata["feature_names"])),
+    )
+    k = len(embedding["components"]) if is_embedded else None
+    description = {
+        "input": about["input"],
+        "input_type": model.input_type.name,
+        "class_names": list(model.class_names),
+        "hidden": list(about["hidden"]),
+        "n_components": k,
+        "projection": _sizes(model, k, layers.layers[0][0].shape[1]),
+    }
+    return model, _describe(run, network, model, description, accuracy, full)
+
+
+def _describe(
+    run: _Run,
+    network: str,
+    model: Model,
+    description: Mapping[str, Any],
+    accuracy: Accuracy | None,
+    full: Uncompressed | None,
+) -> dict[str, Any]:
+    """Add accuracy, cost and origin of a network to the description of its model."""
+    entry, record = run.entry(network), run.record
+    embedding = None if description["n_components"] is None else record.embedding
+    if accuracy is None:
+        accuracy = Accuracy(entry.test_accuracy, entry.validation_accuracy)
+    content = {
+        "hpcembed": record.environment["hpcembed"],
+        "name": record.dataset.name,
+        "network": network,
+        **description,
+        "parameters": {"network": entry.parameters, "stored": model.n_parameters},
+        "multiplications": model.n_multiplications,
+        "accuracy": accuracy,
+        "uncompressed": full or _uncompressed(run, entry),
+        "seconds": {
+            "network": entry.train_seconds,
+            "embedding": embedding and embedding.seconds,
+        },
+        "dataset": record.dataset,
+        "embedding": embedding and _certificate(embedding),
+        "provenance": _provenance(run),
+        "reading": _reading(run.job),
+        "takes_texts": (run.folder / VECTORISER_FILE).exists(),
+    }
+    plain: dict[str, Any] = msgspec.to_builtins(content)
+    return plain
+
+
+def _sizes(model: Model, k: int | None, width: int) -> dict[str, Any] | None:
+    """Count the numbers of projection and first layer, as one matrix and as two."""
+    if k is None:
+        return None
+    d = model.n_features
+    return {
+        "folded": folding_pays(d, k, width),
+        "numbers_folded": d * width,
+        "numbers_apart": k * (d + width),
+    }
+
+
+def _uncompressed(run: _Run, entry: ClassifierRecord) -> Uncompressed | None:
+    """Return the network with the same layers on all features, if the run trained it."""
+    for one in run.record.classifiers:
+        if one.hidden == entry.hidden and one.input == "full" and entry.input != "full":
+            return Uncompressed(one.hidden, one.parameters, one.test_accuracy, one.train_seconds)
+    return None
+
+
+def _certificate(embedding: EmbeddingRecord) -> dict[str, Any]:
+    residuals, ratio = embedding.residual_norms, embedding.explained_variance_ratio
+    known = [residual for residual in residuals if residual is not None]
+    return {
+        "method": embedding.method,
+        "components": embedding.components,
+        "solver": embedding.solver,
+        "converged_reason": embedding.converged_reason,
+        "largest_relative_residual": max(known) if known and None not in residuals else None,
+        "explained_variance": None if ratio is None else sum(share or 0.0 for share in ratio),
+    }
+
+
+def _provenance(run: _Run) -> dict[str, Any]:
+    environment = run.record.environment
+    packages = environment.get("packages", {})
+    return {
+        "hpcembed": environment["hpcembed"],
+        "python": environment.get("python"),
+        "packages": {name: packages[name] for name in _PACKAGES if packages.get(name)},
+        **{key: environment.get(key) for key in ("petsc", "slepc", "mpi", "ranks")},
+        "seeds": {
+            "split": run.job.data.split_seed,
+            "solver": run.job.solver.seed,
+            "network": run.job.classifier.seed,
+        },
+        "job": _portable_job(run.job),
+    }
+
+
+def _portable_job(job: JobConfig) -> str:
+    """Write the job as TOML with names of files only: paths of this machine are left out."""
+    data = job.data
+    placed = replace(
+        data,
+        train=tuple(Path(name).name for name in data.train),
+        train_labels=Path(data.train_labels).name,
+        test=tuple(Path(name).name for name in data.test),
+        test_labels=Path(data.test_labels).name,
+    )
+    output = replace(job.output, directory="")
+    return to_toml(replace(job, data=placed, output=output))
+
+
+def _reading(job: JobConfig) -> dict[str, str]:
+    """Return the settings with which files like those of the job are read."""
+    names = job.data.train[:1]
+    return {
+        **{key: getattr(job.data, key) for key in (*_READING_KEYS, *_TEXT_KEYS)},
+        "ending": Path(names[0]).suffix if names else "",
+    }
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{path}: not a safetensors file ({error})") from error

@@ -1,0 +1,147 @@
+"""Figures of a study's accuracies: over the dimensions, and by embedding.
+
+The form is that of the published figure: one curve for each network, its baseline on all features
+as a dashed line of the same colour, published accuracies as open circles. A second figure compares
+embeddings, with one panel for each network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hpcembed.jobs.report.figures import style
+from hpcembed.jobs.report.tables import columns_of
+
+__all__ = ["AccuracyCurve", "accuracy_columns", "draw_accuracy", "draw_embeddings"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyCurve:
+    """Test accuracy of one network on one embedding; accuracies lie between 0 and 1.
+
+    Attributes
+    ----------
+    network, embedding : str
+    dimensions : sequence of int
+    mean, deviation : sequence of float
+        Over the seeds; there is no band where a deviation is NaN.
+    baseline : float or None
+        Accuracy of the same network on all features.
+    published : sequence of (int, float)
+        Dimensions and published accuracies.
+    published_baseline : float or None
+    """
+
+    network: str
+    embedding: str
+    dimensions: Sequence[int]
+    mean: Sequence[float]
+    deviation: Sequence[float]
+    baseline: float | None = None
+    published: Sequence[tuple[int, float]] = ()
+    published_baseline: float | None = None
+
+
+@style.with_grid
+def draw_accuracy(curves: Sequence[AccuracyCurve], title: str) -> Figure:
+    """Draw accuracy over dimension, one curve for each network."""
+    figure = style.new_figure(8.6, 5.2)
+    axes = figure.subplots()
+    for position, curve in enumerate(curves):
+        colour = style.CURVES[position % len(style.CURVES)]
+        _draw_curve(axes, curve, colour, "-", curve.network)
+        if curve.baseline is not None:
+            _draw_level(axes, curve.baseline, colour, "--")
+        if curve.published:
+            k, accuracy = zip(*curve.published, strict=True)
+            axes.plot(
+                k, 100.0 * np.asarray(accuracy), linestyle="", marker="o", markersize=4,
+                markerfacecolor="none", markeredgewidth=0.8, color=colour,
+            )  # fmt: skip
+        if curve.published_baseline is not None:
+            _draw_level(axes, curve.published_baseline, colour, ":")
+    if any(curve.baseline is not None for curve in curves):
+        style.legend_entry(axes, "all features", linestyle="--")
+    if any(curve.published for curve in curves):
+        circle = {"marker": "o", "markersize": 4, "markerfacecolor": "none"}
+        style.legend_entry(axes, "published", linestyle="", **circle)
+    if any(curve.published_baseline is not None for curve in curves):
+        style.legend_entry(axes, "published,\nall features", linestyle=":")
+    axes.set_title(title)
+    _label(axes)
+    style.legend_beside(axes)
+    return figure
+
+
+@style.with_grid
+def draw_embeddings(curves: Sequence[AccuracyCurve], title: str) -> Figure:
+    """Compare embeddings: accuracy over dimension, with one panel for each network."""
+    networks = list(dict.fromkeys(curve.network for curve in curves))
+    embeddings = list(dict.fromkeys(curve.embedding for curve in curves))
+    columns = min(2, len(networks))
+    rows = -(-len(networks) // columns)
+    figure = style.new_figure(4.6 * columns + 1.0, 3.4 * rows + 0.8)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+    for axes, network in zip(panels, networks, strict=False):
+        for curve in curves:
+            if curve.network != network:
+                continue
+            position = embeddings.index(curve.embedding)
+            line = style.LINES[position % len(style.LINES)]
+            _draw_curve(axes, curve, style.CURVES[position], line, curve.embedding)
+            if curve.baseline is not None and position == 0:
+                _draw_level(axes, curve.baseline, style.GREY, "--")
+        if any(curve.baseline is not None for curve in curves):
+            style.legend_entry(axes, "all features", linestyle="--")
+        axes.set_title(network)
+        _label(axes)
+    for axes in panels[len(networks) :]:
+        axes.set_visible(False)
+    style.legend_below(figure, panels[0], columns=5)
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_curve(axes: Any, curve: AccuracyCurve, colour: str, line: str, label: str) -> None:
+    k = np.asarray(curve.dimensions)
+    mean = 100.0 * np.asarray(curve.mean)
+    spread = 100.0 * np.asarray(curve.deviation, dtype=np.float64)
+    marker = {"marker": "s", "markersize": 3} if k.size <= style.MOST_MARKERS // 2 else {}
+    axes.plot(k, mean, color=colour, linestyle=line, linewidth=1.4, label=label, **marker)
+    if np.isfinite(spread).all():
+        axes.fill_between(k, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+
+
+def _draw_level(axes: Any, accuracy: float, colour: str, line: str) -> None:
+    axes.axhline(100.0 * accuracy, color=colour, linestyle=line, linewidth=1.0)
+
+
+def _label(axes: Any) -> None:
+    axes.set_xlabel("dimensions")
+    axes.set_ylabel("test accuracy (%)")
+    axes.xaxis.set_major_locator(
+        MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
+
+
+def accuracy_columns(curves: Sequence[AccuracyCurve]) -> dict[str, list[Any]]:
+    """Collect the numbers of both figures as columns."""
+    names = (
+        "network", "embedding", "dimensions", "test_mean", "test_deviation", "all_features",
+        "published", "published_all_features",
+    )  # fmt: skip
+    rows = [
+        (
+            curve.network, curve.embedding, k, mean, deviation, curve.baseline,
+            dict(curve.published).get(k), curve.published_baseline,
+        )
+        for curve in curves
+        for k, mean, deviation in zip(curve.dimensions, curve.mean, curve.deviation, strict=True)
+    ]  # fmt: skip
+    return columns_of(names, rows)

@@ -1,0 +1,238 @@
+"""``hpcembed study``: from the file of a study to its report.
+
+The output folder may hold an earlier run of the same study or of another one. Finished trials with
+the same digests are taken from it and not trained again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+from mpi4py import MPI
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from hpcembed.jobs.configuration import check_network, layers_of
+from hpcembed.jobs.job import Job, place
+from hpcembed.jobs.network_inputs import project
+from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.results import words_of, write_embedding
+from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
+from hpcembed.jobs.study.figures import DrawnData
+from hpcembed.jobs.study.published_accuracies import PublishedAccuracy, load_published
+from hpcembed.jobs.study.report import write_study
+from hpcembed.jobs.study.result_store import load_results, open_folder, read_results
+from hpcembed.jobs.study.settings import StudyConfig, image_shape, job_of, load_study
+from hpcembed.jobs.study.summary import summarise_study
+from hpcembed.jobs.study.trial_inputs import TrialInputs
+from hpcembed.jobs.study.trial_training import TrialTrainer, train_trials
+from hpcembed.jobs.study.trials import Trial, TrialResult, plan_batches
+from hpcembed.runtime.environment import describe_environment
+from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.logging import show
+from hpcembed.runtime.ranks import agreement, check_launcher, gather_rows, idle_while_root
+from hpcembed.runtime.settings import to_toml
+
+__all__ = ["run_study", "trials_of"]
+
+#: File that identifies the output folder of a study.
+MARK = "study.toml"
+NOTHING_FINISHED = (
+    "{}: no network of this study is finished there: run it without --report-only, or give the "
+    "folder of its run with --out"
+)
+#: Test rows whose first three components are drawn.
+SCATTERED = 2000
+
+
+def run_study(
+    path: Path,
+    overrides: Sequence[str],
+    data_dir: Path | None,
+    out: Path | None,
+    comm: MPI.Intracomm,
+    *,
+    report_only: bool = False,
+) -> int:
+    """Run a study, or its remaining trials, and write its report.
+
+    Collective.
+
+    Parameters
+    ----------
+    path : Path
+        File of the study.
+    overrides : sequence of str
+        ``section.key=value``.
+    data_dir : Path, optional
+        Folder of the data; by default that of the file.
+    out : Path, optional
+        Output folder; by default the file states it.
+    report_only : bool
+        Train nothing, and report the finished trials in the output folder.
+
+    Returns
+    -------
+    int
+        Exit status 0.
+
+    Raises
+    ------
+    ConvergenceError
+        A component is not certified. Networks are trained on certified components only.
+    HpcembedError
+        Any other error, in one line; raised on all ranks.
+    """
+    with agreement(comm):
+        check_launcher(comm)
+        study = load_study(path, overrides)
+    directory = out or Path(study.output.directory or f"runs/{path.stem}")
+    job = place(job_of(study), path.parent, data_dir, directory, comm)
+    published: Mapping[tuple[int, ...], PublishedAccuracy] = {}
+    with agreement(comm):
+        published = _published(job, study)
+        if report_only and comm.rank == 0 and not read_results(job.out):
+            raise ConfigError(NOTHING_FINISHED.format(job.out))
+    folder = open_folder(job, MARK)
+    with threadpoolctl.threadpool_limits(job.threads):
+        job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
+        data = embed_data(job)
+        _check_networks(study, data)
+        shape = image_shape(study, data.n_features)
+        placed = to_toml(replace(study, data=job.placed_data()))
+        idle_while_root(
+            comm, lambda: write_embedding(folder, placed, data.dataset, data.embedding, MARK)
+        )
+        results = _train(job, study, data, report_only=report_only)
+        with job.timed("project"):
+            coordinates = project(data.embedding, data.train, data.test)
+        drawn = _drawn_data(data, coordinates[1], shape)
+        data.destroy()
+    environment = describe_environment(comm, job.threads)
+    text = idle_while_root(
+        comm, lambda: _write(folder, job, study, data, results, published, environment, drawn)
+    )
+    if text is not None:
+        show(text)
+    return 0
+
+
+def _published(job: Job, study: StudyConfig) -> dict[tuple[int, ...], PublishedAccuracy]:
+    if not study.study.published:
+        return {}
+    path = job.data_dir / study.study.published
+    if not path.exists():
+        job.log(f"{path}: no such file; the report has no published accuracies")
+        return {}
+    return load_published(path, study.data.name)
+
+
+def _check_networks(study: StudyConfig, data: EmbeddedData) -> None:
+    n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
+    for network in study.study.networks:
+        check_network((n_inputs, *layers_of(network), data.n_classes), "this data")
+
+
+def trials_of(study: StudyConfig, n_features: int) -> list[Trial]:
+    """List every trial of a study."""
+    trials = []
+    for network in study.study.networks:
+        hidden = layers_of(network)
+        for seed in study.seeds:
+            for kind in study.study.embeddings:
+                trials += [Trial(kind, hidden, k, seed) for k in study.dimensions]
+            if study.study.baseline:
+                trials.append(Trial("full", hidden, n_features, seed))
+    return sorted(set(trials))
+
+
+def _train(
+    job: Job, study: StudyConfig, data: EmbeddedData, *, report_only: bool
+) -> list[TrialResult]:
+    """Return the results of all trials; those that are not stored yet are trained. Collective."""
+    recipe, trials = study.training, trials_of(study, data.n_features)
+    finished = load_results(job.comm, job.out)
+    names = {trial: data.digest(trial, recipe) for trial in trials}
+    pending = [trial for trial in trials if names[trial] not in finished]
+    job.log(f"{len(trials)} networks, {len(trials) - len(pending)} of them trained already")
+    if report_only:
+        if len(pending) == len(trials):
+            raise ConfigError(NOTHING_FINISHED.format(job.out))
+        return [finished[names[trial]] for trial in trials if names[trial] in finished]
+    inputs = TrialInputs(job, data, pending, centred=recipe.centred)
+    trainer = TrialTrainer(data, inputs, recipe, job.threads, study.study.device)
+    batches = plan_batches(pending, data.n_classes, recipe.batch_size, study.study.batch)
+    finished |= train_trials(job.comm, trainer, batches, job.out, "training")
+    # Not in a finally: this is collective, and an error may be that of one rank alone.
+    inputs.destroy()
+    return [finished[names[trial]] for trial in trials]
+
+
+def _drawn_data(data: EmbeddedData, coordinates: NDArray[Any], shape: tuple[int, ...]) -> DrawnData:
+    """Gather the parts of the data that the report draws; complete on rank 0 only. Collective."""
+    test, linear = data.test, data.embedding.linear_map_
+    share = -(-SCATTERED // test.comm.size)
+    rows = np.ascontiguousarray(coordinates[:share, :3], dtype=np.float64)
+    gathered = gather_rows(test.comm, rows)
+    labels = gather_rows(test.comm, np.asarray(test.labels[:share]))
+    return DrawnData(
+        spectrum=data.embedding.spectrum_,
+        components=np.empty((0, 0)) if linear is None else linear.components,
+        class_names=tuple(test.class_names),
+        image_shape=shape,
+        scatter=np.empty((0, 0)) if gathered is None else gathered,
+        scatter_classes=[] if labels is None else [test.class_names[label] for label in labels],
+        words=words_of(data.dataset, data.embedding),
+    )
+
+
+def _write(
+    folder: RunFolder,
+    job: Job,
+    study: StudyConfig,
+    data: EmbeddedData,
+    results: Sequence[TrialResult],
+    published: Mapping[tuple[int, ...], PublishedAccuracy],
+    environment: Mapping[str, object],
+    drawn: DrawnData,
+) -> str:
+    embedding, result = data.embedding, data.embedding.result_
+    is_linear, spectrum = embedding.linear_map_ is not None, embedding.spectrum_
+    facts = {
+        "dataset": {
+            "name": data.dataset.name,
+            "n_train": data.train.n_rows,
+            "n_test": data.test.n_rows,
+            "n_features": data.n_features,
+            "class_names": data.train.class_names,
+            **{key: data.fingerprint[key] for key in ("labels", "mean", "variance")},
+        },
+        "embedding": {
+            "method": study.embedding.method,
+            "components": embedding.components_name,
+            "operator": embedding.operator_,
+            "is_linear": is_linear,
+            "solver": result.solver,
+            "eigenvalues": spectrum.values,
+            "eigenvalue_meaning": spectrum.meaning,
+            "explained_variance_ratio": spectrum.explained_variance_ratio,
+            "residual_norms": result.relative_residuals,
+            "orthogonality": result.orthogonality,
+        },
+        "seconds": job.seconds,
+        "environment": environment,
+    }
+    summary = summarise_study(
+        study,
+        results,
+        data.n_features,
+        published=published,
+        embedding_seconds=sum(job.seconds[stage] for stage in ("operator", "solve", "project")),
+        is_linear=is_linear,
+        n_rows=(data.train.n_rows, data.test.n_rows),
+    )
+    return write_study(folder, summary, facts, drawn)

@@ -1,0 +1,161 @@
+"""Rows with certified components: the common start of a study and of a search."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hpcembed.data.dataset import Dataset
+from hpcembed.data.matrix import DataMatrix
+from hpcembed.data.settings import GRAPH_FORMATS
+from hpcembed.embedding import Embedding
+from hpcembed.jobs.embedding_methods import embedding_settings, largest_dimension
+from hpcembed.jobs.job import Job
+from hpcembed.jobs.run import fit, read
+from hpcembed.jobs.study.trials import Trial, digest
+from hpcembed.networks.training.recipe import Recipe
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.runtime.ranks import gather_rows
+
+__all__ = ["EmbeddedData", "embed_data", "fingerprint"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmbeddedData:
+    """Training and test rows, and the fitted embedding, on every rank.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    train, test : DataMatrix
+    embedding : Embedding
+    fingerprint : dict
+        Settings and content of the data, for the digests of trials.
+    settings : dict
+        Settings of the embedding, for the digests of trials on it; empty for principal components.
+    """
+
+    dataset: Dataset
+    train: DataMatrix
+    test: DataMatrix
+    embedding: Embedding
+    fingerprint: dict[str, Any]
+    settings: dict[str, Any]
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of a row."""
+        return self.train.n_features
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.train.class_names)
+
+    def digest(self, trial: Trial, recipe: Recipe) -> str:
+        """Compute the name of a trial on these data; see :func:`~.trials.digest`."""
+        data = self.fingerprint
+        if trial.input in ("spectral", "whitened") and self.settings:
+            data = {**data, "embedding": self.settings}
+        return digest(trial, recipe, data)
+
+    def destroy(self) -> None:
+        """Free the rows.
+
+        Collective.
+        """
+        self.train.destroy()
+        self.test.destroy()
+
+
+def embed_data(job: Job, n_components: Callable[[DataMatrix], int] | None = None) -> EmbeddedData:
+    """Read the data and compute its components.
+
+    Collective.
+
+    Parameters
+    ----------
+    n_components : callable, optional
+        Computes the number of components from the training rows; by default the job states it.
+
+    Raises
+    ------
+    ConfigError
+        The data have fewer dimensions than requested components.
+    InputError
+        There are no test rows.
+    ConvergenceError
+        The components are not certified.
+    """
+    dataset, train, test = read(job)
+    if n_components is not None:
+        k = n_components(train)
+        section = msgspec.structs.replace(job.config.embedding, n_components=k)
+        config = msgspec.structs.replace(job.config, embedding=section)
+        job = dataclasses.replace(job, config=config)
+    k = job.config.embedding.n_components
+    most = largest_dimension(job.config, train.n_rows, train.n_features)
+    if k > most:
+        unit = "features" if most == train.n_features else "training rows"
+        raise ConfigError(
+            f"{k} dimensions of {most} {unit}: lower the largest of study.dimensions, or "
+            "study.n_components"
+        )
+    if test.n_rows == 0:
+        raise InputError(f"{dataset.name}: no test rows, which accuracies are measured on")
+    embedding = fit(job, train)
+    if not embedding.certified_:
+        raise ConvergenceError(embedding.failure_text(), embedding.result_)
+    job.seconds.update(embedding.seconds_)
+    return EmbeddedData(
+        dataset,
+        train,
+        test,
+        embedding,
+        fingerprint(job, train, test, embedding),
+        embedding_settings(job.config),
+    )
+
+
+def _changed(section: Any) -> dict[str, Any]:
+    """Select the keys of a section that differ from their defaults.
+
+    A key that a later version adds then leaves the digests of finished trials unchanged.
+    """
+    return {
+        one.name: getattr(section, one.name)
+        for one in msgspec.structs.fields(section)
+        if getattr(section, one.name) != one.default
+    }
+
+
+def fingerprint(
+    job: Job, train: DataMatrix, test: DataMatrix, embedding: Embedding
+) -> dict[str, Any]:
+    """Describe a data set by its settings and content, independent of the place of its files.
+
+    Collective. Means are rounded: their last digits depend on the number of ranks.
+    """
+    settings = _changed(job.config.data)
+    for key in ("train", "train_labels", "test", "test_labels", "storage"):
+        settings.pop(key, None)
+    content = hashlib.sha256()
+    for part in (train, test):
+        labels = gather_rows(job.comm, np.asarray(part.labels))
+        if labels is not None:
+            content.update(np.ascontiguousarray(labels).tobytes())
+    if job.config.data.format in GRAPH_FORMATS:
+        settings["graph"] = _changed(job.config.graph)
+    return {
+        "settings": settings,
+        "n_rows": [train.n_rows, test.n_rows],
+        "n_features": train.n_features,
+        "labels": job.comm.bcast(content.hexdigest()),
+        "mean": f"{np.abs(embedding.feature_means_).mean():.6e}",
+        "variance": f"{embedding.feature_variances_.mean():.6e}",
+    }

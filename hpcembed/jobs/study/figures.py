@@ -1,0 +1,215 @@
+"""Figures of a study with their numbers, written into its folder for the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hpcembed.embedding import Spectrum
+from hpcembed.jobs.configuration import NETWORK_SIZES
+from hpcembed.jobs.report.figures import (
+    accuracy,
+    components,
+    confusion,
+    model_size,
+    spectrum,
+    training,
+)
+from hpcembed.jobs.report.figures.style import FigureWriter
+from hpcembed.jobs.report.nearest_words import Neighbours
+from hpcembed.jobs.report.page import PageFigure
+from hpcembed.jobs.report.wording import network_name
+from hpcembed.jobs.study.summary import StudySummary
+
+__all__ = ["DrawnData", "StudyFigures"]
+
+Columns = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnData:
+    """Parts of the data and of the embedding that a report draws; complete on rank 0 only.
+
+    Attributes
+    ----------
+    spectrum : Spectrum
+    components : ndarray of shape (k, n_features)
+        Of a projection; empty otherwise.
+    class_names : tuple of str
+    image_shape : tuple of int
+        Shape of rows that are images, (height, width) or (channels, height, width); else empty.
+    scatter : ndarray of shape (n, m)
+        Leading components of some test rows, with m up to 3.
+    scatter_classes : list of str
+        Classes of those rows.
+    words : list of Neighbours
+        Nearest words of a text; else empty.
+    """
+
+    spectrum: Spectrum
+    components: NDArray[np.float64]
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, ...] = ()
+    scatter: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    scatter_classes: list[str] = field(default_factory=list)
+    words: list[Neighbours] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFigures:
+    """Draws and writes the figures of a study; each method returns figures for the page.
+
+    A method returns an empty list if the study has nothing to draw.
+    """
+
+    writer: FigureWriter
+    summary: StudySummary
+    data: DrawnData
+
+    @property
+    def _name(self) -> str:
+        return self.summary.study.data.name
+
+    def _write(self, name: str, figure: Figure, columns: Columns, caption: str) -> list[PageFigure]:
+        return [self.writer.write(name, figure, columns, caption)]
+
+    def accuracy_over_dimension(self) -> list[PageFigure]:
+        """Draw accuracy over dimension, and a comparison of embeddings if there are several."""
+        study, curves = self.summary.study, self._accuracy_curves()
+        if not curves:
+            return []
+        title = f"{study.data.name}, recipe {study.study.recipe}, {len(study.seeds)} seeds"
+        first = [curve for curve in curves if curve.embedding == curves[0].embedding]
+        figures = self._write(
+            "accuracy", accuracy.draw_accuracy(first, title), accuracy.accuracy_columns(first),
+            "Test accuracy over the number of inputs: mean over the seeds, with a band of one "
+            "standard deviation. Dashed: the same network on all features.",
+        )  # fmt: skip
+        if len(first) == len(curves):
+            return figures
+        return figures + self._write(
+            "embeddings", accuracy.draw_embeddings(curves, title),
+            accuracy.accuracy_columns(curves),
+            "The same networks on other inputs of as many columns.",
+        )  # fmt: skip
+
+    def _accuracy_curves(self) -> list[accuracy.AccuracyCurve]:
+        names = {widths: name for name, widths in NETWORK_SIZES.items()}
+        curves = []
+        for hidden, points in self.summary.networks.items():
+            baseline = next((point.test_mean for point in points if point.input == "full"), None)
+            other = self.summary.published.get(hidden)
+            title = network_name(hidden) + (f" ({names[hidden]})" if hidden in names else "")
+            for kind in dict.fromkeys(point.input for point in points if point.input != "full"):
+                group = [point for point in points if point.input == kind]
+                largest = group[-1].n_inputs
+                published = other.accuracy[:largest] if other and kind == "spectral" else ()
+                curves.append(
+                    accuracy.AccuracyCurve(
+                        network=title,
+                        embedding=kind,
+                        dimensions=[point.n_inputs for point in group],
+                        mean=[point.test_mean for point in group],
+                        deviation=[point.test_deviation for point in group],
+                        baseline=baseline,
+                        published=list(enumerate(published, 1)),
+                        published_baseline=other.baseline if published and other else None,
+                    )
+                )
+        return curves
+
+    def accuracy_over_size(self) -> list[PageFigure]:
+        """Draw accuracy over the size of a model."""
+        summary = self.summary
+        models = [
+            model_size.SizedModel(
+                network_name(point.hidden), point.n_inputs, point.input != "full",
+                summary.stored_numbers(point) or point.parameters, point.test_mean,
+            )
+            for point in summary.points
+            if point.input in ("full", "spectral")
+        ]  # fmt: skip
+        if not models:
+            return []
+        counted = "the projection included" if summary.is_linear else "without the embedding"
+        return self._write(
+            "pareto", model_size.draw_model_sizes(models, self._name, counted),
+            model_size.model_size_columns(models),
+            f"Test accuracy over the number of parameters of a model, {counted}. Squares are "
+            "networks on all features; the line joins the models that are more accurate than "
+            "every smaller one.",
+        )  # fmt: skip
+
+    def seconds_over_dimension(self) -> list[PageFigure]:
+        """Draw training seconds over dimension."""
+        curves = []
+        for hidden, points in self.summary.networks.items():
+            group = [point for point in points if point.input == "spectral"]
+            baseline = next((p.train_seconds for p in points if p.input == "full"), None)
+            if group:
+                k, seconds = zip(*((p.n_inputs, p.train_seconds) for p in group), strict=True)
+                curves.append(training.TimeCurve(network_name(hidden), k, seconds, baseline))
+        if not curves:
+            return []
+        return self._write(
+            "training_time", training.draw_training_times(curves, self._name),
+            training.time_columns(curves),
+            "Seconds of one training, median over the seeds. Networks are trained together; "
+            "the seconds of one network are its share.",
+        )  # fmt: skip
+
+    def spectrum_figure(self, embedding: Mapping[str, Any]) -> list[PageFigure]:
+        """Draw the spectrum of an embedding, described as in ``study.json``."""
+        found = self.data.spectrum
+        worst = max(np.asarray(embedding["residual_norms"], dtype=np.float64), default=math.nan)
+        figure = spectrum.draw_spectrum(
+            found.values, found.share, meaning=found.meaning, share_of=found.share_of
+        )
+        return self._write(
+            "spectrum", figure, spectrum.spectrum_columns(found.values, found.share),
+            f"Eigenvalues of the {embedding['operator']}, by {embedding['solver']}. The "
+            f"largest true residual of an eigenpair is {worst:.1e} of the largest eigenvalue.",
+        )  # fmt: skip
+
+    def confusion_figure(self) -> list[PageFigure]:
+        """Draw the confusion matrix of the chosen model."""
+        one, counts = self.summary.compression, self.summary.confusion()
+        names = self.data.class_names
+        if one is None or not counts.size:
+            return []
+        title = f"{network_name(one.point.hidden)}, k = {one.point.n_inputs}"
+        return self._write(
+            "confusion", confusion.draw_confusion(counts, names, title),
+            confusion.confusion_columns(counts, names),
+            f"Test rows of each class by their predicted class, over all "
+            f"{len(one.point.seeds)} seeds, in percent of the class.",
+        )  # fmt: skip
+
+    def scatter_figure(self) -> list[PageFigure]:
+        """Draw the leading components of test rows."""
+        rows, classes = self.data.scatter, self.data.scatter_classes
+        if not rows.size:
+            return []
+        columns: dict[str, Any] = {f"component{i + 1}": rows[:, i] for i in range(rows.shape[1])}
+        return self._write(
+            "scatter", components.draw_scatter(rows, classes, self._name),
+            columns | {"class": classes},
+            f"The first components of {len(rows):,} test rows, coloured by their class.",
+        )  # fmt: skip
+
+    def eigenvectors_figure(self) -> list[PageFigure]:
+        """Draw eigenvectors as images."""
+        shape, vectors = self.data.image_shape, self.data.components[: components.MOST_IMAGES]
+        if not shape or not len(vectors):
+            return []
+        return self._write(
+            "eigenvectors", components.draw_eigenvector_images(vectors, shape, self._name),
+            {f"component{i + 1}": row for i, row in enumerate(vectors)},
+            f"The {len(vectors)} leading eigenvectors as images, each on its own scale.",
+        )  # fmt: skip

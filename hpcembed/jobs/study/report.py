@@ -1,0 +1,191 @@
+"""Output of a study: tables as CSV, Markdown and JSON, figures with their data, and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from hpcembed.jobs.report.figures.style import FigureWriter
+from hpcembed.jobs.report.page import PageSection, PageTable, render_page
+from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.tables import TextTable
+from hpcembed.jobs.report.wording import network_name, percent
+from hpcembed.jobs.study.figures import DrawnData, StudyFigures
+from hpcembed.jobs.study.summary import StudySummary
+from hpcembed.jobs.study.text import (
+    compression_heading,
+    compression_table,
+    points_table,
+    reproduction_text,
+    smallest_heading,
+    smallest_table,
+    study_markdown,
+    summary_text,
+)
+from hpcembed.jobs.study.trials import TrialResult
+
+__all__ = ["write_study"]
+
+
+def write_study(
+    folder: RunFolder, summary: StudySummary, facts: Mapping[str, Any], data: DrawnData
+) -> str:
+    """Write tables, data, figures and the page; rank 0 only.
+
+    Parameters
+    ----------
+    facts : mapping
+        Further entries of ``study.json``: dataset, embedding, seconds, environment.
+    data : DrawnData
+
+    Returns
+    -------
+    str
+        Text for the terminal.
+    """
+    _write_trials(folder, summary.results)
+    _write_points(folder, summary)
+    folder.write_text("study.md", study_markdown(summary))
+    folder.write_json("study.json", _record(summary, facts))
+    if summary.study.output.figures:
+        figures = StudyFigures(FigureWriter(folder), summary, data)
+        folder.write_text("report.html", _page(summary, figures, facts))
+    return summary_text(summary)
+
+
+def _write_trials(folder: RunFolder, results: Sequence[TrialResult]) -> None:
+    ordered = sorted(results, key=lambda one: one.trial)
+    columns: dict[str, list[Any]] = {
+        "input": [one.trial.input for one in ordered],
+        "hidden": [network_name(one.trial.hidden) for one in ordered],
+        "n_inputs": [one.trial.n_inputs for one in ordered],
+        "seed": [one.trial.seed for one in ordered],
+    }
+    names = ("parameters", "train_seconds", "train_loss", "validation_accuracy")
+    for name in (*names, "test_accuracy", "best_epoch", "digest"):
+        columns[name] = [getattr(one, name) for one in ordered]
+    folder.write_csv("trials.csv", columns)
+
+
+def _write_points(folder: RunFolder, summary: StudySummary) -> None:
+    files = {"accuracy.csv": summary.points} if summary.points else {}
+    for hidden, points in summary.networks.items():
+        files[f"accuracy/{network_name(hidden)}.csv"] = points
+    for name, points in files.items():
+        rows = [summary.row(point) for point in points]
+        folder.write_csv(name, {key: [row[key] for row in rows] for key in rows[0]})
+
+
+def _record(summary: StudySummary, facts: Mapping[str, Any]) -> dict[str, Any]:
+    study, one = summary.study, summary.compression
+    settings = msgspec.to_builtins(study.study)
+    return {
+        "study": settings | {"dimensions": study.dimensions, "seeds": study.seeds},
+        "training": study.training,
+        **facts,
+        "points": [summary.row(point) for point in summary.points],
+        "smallest": [
+            {
+                "input": found.input,
+                "hidden": network_name(found.hidden),
+                "n_inputs": found.point.n_inputs,
+                "holds": found.holds,
+                "confirmed": found.confirmed,
+            }
+            for found in summary.smallest
+        ],
+        "compression": one
+        and {
+            "model": summary.row(one.point),
+            "baseline": summary.row(one.baseline),
+            "validation_difference": one.validation_difference,
+            "test_difference": one.test_difference,
+            "holds": one.holds,
+            "confusion": summary.confusion(),
+        },
+    }
+
+
+def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]) -> str:
+    one, reproduction = summary.compression, reproduction_text(summary)
+    compression, smallest = [], []
+    if one is not None:
+        caption = compression_heading(one).capitalize()
+        compression.append(PageTable(compression_table(summary, one), caption))
+    if summary.smallest:
+        caption = smallest_heading(summary).capitalize()
+        smallest.append(PageTable(smallest_table(summary), caption))
+    sections = [
+        PageSection("The smallest model that keeps the accuracy", compression),
+        PageSection("Accuracy over dimension", figures.accuracy_over_dimension()),
+        PageSection("Smallest number of components without loss", smallest),
+        PageSection("Accuracy over model size", figures.accuracy_over_size()),
+        PageSection("Training time", figures.seconds_over_dimension()),
+        PageSection("Spectrum", figures.spectrum_figure(facts["embedding"])),
+        PageSection("Errors of the chosen model", figures.confusion_figure()),
+        PageSection("Leading components of the data", figures.scatter_figure()),
+        PageSection("Nearest words", _words(figures.data)),
+        PageSection("Eigenvectors as images", figures.eigenvectors_figure()),
+        PageSection("Comparison with published accuracies", [reproduction] if reproduction else []),
+        PageSection("All numbers", _all_numbers(summary, facts)),
+    ]
+    title = f"Compression study: {summary.study.data.name}"
+    return render_page(title, _lead(summary, facts["dataset"]), sections)
+
+
+def _lead(summary: StudySummary, dataset: Mapping[str, Any]) -> list[str]:
+    study, one = summary.study, summary.compression
+    lead = [
+        f"{dataset['n_train']:,} training and {dataset['n_test']:,} test rows of "
+        f"{summary.n_features:,} features, {len(dataset['class_names'])} classes. Recipe "
+        f"{study.study.recipe}; every accuracy is the mean over {len(study.seeds)} seeds ± its "
+        "standard deviation."
+    ]
+    if one is not None:
+        point, base = one.point, one.baseline
+        stored = summary.stored_numbers(point)
+        verdict = "keeps the accuracy within" if one.holds else "loses more than"
+        lead.append(
+            f"A {network_name(point.hidden)} network on {point.n_inputs} of "
+            f"{summary.n_features:,} inputs {verdict} {100 * summary.margin:g} points of the best "
+            f"network on all features ({network_name(base.hidden)}): "
+            f"{percent(point.test_mean, point.test_deviation)} % against "
+            f"{percent(base.test_mean, base.test_deviation)} % on the test rows, with "
+            f"{base.parameters / (stored or point.parameters):.1f} times fewer parameters, "
+            f"{'the projection included' if stored else 'without the embedding'}."
+        )
+    return lead
+
+
+def _words(data: DrawnData) -> list[PageTable]:
+    rows = [(one.word, ", ".join(one.nearest)) for one in data.words]
+    caption = "Terms of large variance, and the terms whose vectors have the most similar direction"
+    table = TextTable(("term", "nearest"), rows, text_columns=(0, 1))
+    return [PageTable(table, f"{caption}.")] if rows else []
+
+
+def _all_numbers(summary: StudySummary, facts: Mapping[str, Any]) -> list[PageTable]:
+    training = msgspec.to_builtins(summary.study.training)
+    seconds = {stage: f"{value:.2f}" for stage, value in facts["seconds"].items()}
+    points = points_table(summary)
+    return [
+        PageTable(points, summary=f"{len(points.rows)} networks on their inputs"),
+        _pairs(("key", "value"), training, f"Recipe {summary.study.study.recipe}", text=(0, 1)),
+        _pairs(("stage", "seconds"), seconds, "Seconds of reading and embedding", text=(0,)),
+        _pairs(("", ""), facts["environment"], "Software and machine", text=(0, 1)),
+    ]
+
+
+def _pairs(
+    headings: tuple[str, str], values: Mapping[str, object], summary: str, text: tuple[int, ...]
+) -> PageTable:
+    rows = [(key, _plain(value)) for key, value in values.items()]
+    return PageTable(TextTable(headings, rows, text_columns=text), summary=summary)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {one}" for key, one in value.items() if one)
+    return str(value)

@@ -1,0 +1,171 @@
+"""Summary of a study: the values that its tables, figures and files show."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcembed.jobs.report.wording import few_rows_warning, network_name
+from hpcembed.jobs.study.published_accuracies import PublishedAccuracy
+from hpcembed.jobs.study.settings import StudyConfig
+from hpcembed.jobs.study.statistics import (
+    Compression,
+    SmallestDimension,
+    StudyPoint,
+    best_compression,
+    smallest_without_loss,
+    summarise,
+)
+from hpcembed.jobs.study.trials import TrialResult
+
+__all__ = ["StudySummary", "summarise_study"]
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """Results of a study, with everything that is derived from them.
+
+    Attributes
+    ----------
+    study : StudyConfig
+    results : sequence of TrialResult
+    n_features : int
+    points : list of StudyPoint
+    smallest : list of SmallestDimension
+    compression : Compression or None
+    published : mapping of tuple of int to PublishedAccuracy
+        Published accuracies by hidden layers.
+    embedding_seconds : float
+        Of operator, solver and projection, which a compressed network needs beside its training.
+    is_linear : bool
+        Whether the embedding is a projection, whose numbers can be counted.
+    few_rows : str
+        Warning about data with fewer rows than the margin needs; may be empty.
+    """
+
+    study: StudyConfig
+    results: Sequence[TrialResult]
+    n_features: int
+    points: list[StudyPoint]
+    smallest: list[SmallestDimension]
+    compression: Compression | None
+    published: Mapping[tuple[int, ...], PublishedAccuracy] = field(default_factory=dict)
+    embedding_seconds: float = math.nan
+    is_linear: bool = True
+    few_rows: str = ""
+
+    @property
+    def margin(self) -> float:
+        """Accuracy that may be lost, as a share."""
+        return self.study.study.margin / 100.0
+
+    @property
+    def confidence(self) -> float:
+        """Confidence of the intervals."""
+        return self.study.study.confidence
+
+    @property
+    def networks(self) -> dict[tuple[int, ...], list[StudyPoint]]:
+        """Points of each network, by its hidden layers."""
+        groups = defaultdict(list)
+        for point in self.points:
+            groups[point.hidden].append(point)
+        return dict(groups)
+
+    def stored_numbers(self, point: StudyPoint) -> int | None:
+        """Count the numbers of a model with its projection, k x d; None without a projection."""
+        if point.input == "full":
+            return point.parameters
+        if point.input in ("spectral", "whitened") and not self.is_linear:
+            return None
+        return point.parameters + point.n_inputs * self.n_features
+
+    def published_accuracy(self, point: StudyPoint) -> float:
+        """Return the published accuracy of a point; NaN if there is none."""
+        other = self.published.get(point.hidden)
+        if other is None:
+            return math.nan
+        known = {"full": other.baseline, "spectral": other.at(point.n_inputs)}
+        accuracy = known.get(point.input)
+        return math.nan if accuracy is None else accuracy
+
+    def row(self, point: StudyPoint) -> dict[str, Any]:
+        """Return a point as one flat row of columns; accuracies lie between 0 and 1."""
+        row = {
+            "input": point.input,
+            "hidden": network_name(point.hidden),
+            "n_inputs": point.n_inputs,
+            "n_seeds": len(point.seeds),
+            "parameters": point.parameters,
+            "parameters_with_projection": self.stored_numbers(point),
+        }
+        names = ["train_seconds", "validation_mean", "validation_deviation"]
+        names += ["test_mean", "test_deviation", "test_lowest", "test_highest"]
+        row |= {name: getattr(point, name) for name in names}
+        for name in ("validation_difference", "test_difference"):
+            difference = getattr(point, name)
+            for part, key in (("mean", name), ("low", f"{name}_low"), ("high", f"{name}_high")):
+                row[key] = getattr(difference, part) if difference else math.nan
+        within = point.validation_difference
+        row["without_loss"] = bool(within and within.within(self.margin))
+        row["published"] = self.published_accuracy(point)
+        return row
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Return test rows by class and prediction at the chosen model, summed over the seeds.
+
+        Returns
+        -------
+        ndarray of shape (n_classes, n_classes)
+            Empty if there is no chosen model, and for data with many classes.
+        """
+        one = self.compression
+        chosen = [
+            np.array(result.confusion)
+            for result in self.results
+            if one is not None
+            and (result.trial.input, result.trial.hidden, result.trial.n_inputs)
+            == (one.point.input, one.point.hidden, one.point.n_inputs)
+            and result.confusion
+        ]
+        return np.sum(chosen, axis=0) if chosen else np.empty((0, 0), dtype=np.int64)
+
+
+def summarise_study(
+    study: StudyConfig,
+    results: Sequence[TrialResult],
+    n_features: int,
+    *,
+    published: Mapping[tuple[int, ...], PublishedAccuracy] | None = None,
+    embedding_seconds: float = math.nan,
+    is_linear: bool = True,
+    n_rows: tuple[int, int] | None = None,
+) -> StudySummary:
+    """Derive everything that a study reports from its results.
+
+    Parameters
+    ----------
+    n_rows : tuple of int, optional
+        Numbers of training and test rows, for the warning about too few of them.
+    """
+    margin, confidence = study.study.margin / 100.0, study.study.confidence
+    points = summarise(results, confidence)
+    share = study.training.validation_fraction
+    return StudySummary(
+        study=study,
+        results=results,
+        n_features=n_features,
+        points=points,
+        smallest=smallest_without_loss(points, margin),
+        compression=best_compression(results, points, n_features, margin, confidence),
+        published=published or {},
+        embedding_seconds=embedding_seconds,
+        is_linear=is_linear,
+        few_rows="" if n_rows is None else few_rows_warning(*n_rows, share, margin),
+    )

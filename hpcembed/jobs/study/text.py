@@ -1,0 +1,191 @@
+"""Tables and text of a study, for the terminal, ``study.md`` and the page."""
+
+from __future__ import annotations
+
+import math
+
+from scipy import special
+
+from hpcembed.jobs.report.tables import TextTable
+from hpcembed.jobs.report.wording import (
+    compression_title,
+    few_seeds_warning,
+    loss_rule,
+    network_name,
+    percent,
+    points,
+    ratio,
+)
+from hpcembed.jobs.study.statistics import Compression, Difference, StudyPoint
+from hpcembed.jobs.study.summary import StudySummary
+
+__all__ = [
+    "compression_heading",
+    "compression_table",
+    "points_table",
+    "reproduction_text",
+    "smallest_heading",
+    "smallest_table",
+    "study_markdown",
+    "summary_text",
+]
+
+
+def summary_text(summary: StudySummary) -> str:
+    """Write the text for the terminal: smallest k of each network, smallest model, warnings."""
+    parts = [points_table(summary).markdown()]
+    if summary.smallest:
+        parts = [smallest_heading(summary), smallest_table(summary).markdown()]
+    if summary.compression is not None:
+        table = compression_table(summary, summary.compression)
+        parts += [compression_heading(summary.compression), table.markdown()]
+    if summary.smallest:
+        parts.append(summary.few_rows)
+    parts.append(few_seeds_warning(len(summary.study.seeds)))
+    return "\n\n".join(filter(None, parts))
+
+
+def study_markdown(summary: StudySummary) -> str:
+    """Write the whole study as Markdown."""
+    study = summary.study
+    parts = [
+        f"# Compression study: {study.data.name}",
+        f"Recipe {study.study.recipe}, {len(study.seeds)} seeds; mean ± standard deviation over "
+        "the seeds, differences with their intervals in points. Networks are trained together; "
+        "the seconds of one network are its share.",
+        summary_text(summary),
+        reproduction_text(summary),
+        "## All networks and inputs",
+        points_table(summary).markdown(),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def smallest_heading(summary: StudySummary) -> str:
+    """Define the smallest k without loss, for the heading of its table."""
+    return loss_rule(summary.confidence, summary.margin)
+
+
+def smallest_table(summary: StudySummary) -> TextTable:
+    """Make the table of the smallest k of each network and input."""
+    rows = [
+        (
+            network_name(one.hidden),
+            one.input,
+            str(one.point.n_inputs) if one.holds else f"none (best {one.point.n_inputs})",
+            _difference(one.point.validation_difference),
+            _difference(one.point.test_difference),
+            "yes" if one.confirmed else "no",
+            percent(one.point.test_mean, one.point.test_deviation),
+            percent(one.baseline.test_mean, one.baseline.test_deviation),
+        )
+        for one in summary.smallest
+    ]
+    headings = (
+        "network", "input", "smallest k", "validation difference", "test difference",
+        "test agrees", "test %", "all features %",
+    )  # fmt: skip
+    return TextTable(headings, rows, text_columns=(0, 1))
+
+
+def _difference(difference: Difference | None) -> str:
+    return points(difference.mean, difference.low, difference.high) if difference else "-"
+
+
+def compression_heading(one: Compression) -> str:
+    """Name the chosen model, for the heading of its table."""
+    point = one.point
+    return compression_title(point.input, point.n_inputs, point.hidden, holds=one.holds)
+
+
+def compression_table(summary: StudySummary, one: Compression) -> TextTable:
+    """Compare the chosen model with its baseline: inputs, parameters, seconds, accuracy."""
+    point, base = one.point, one.baseline
+    stored = summary.stored_numbers(point)
+    seconds = point.train_seconds + summary.embedding_seconds
+    counts = [
+        ("inputs", summary.n_features, point.n_inputs),
+        ("parameters trained", base.parameters, point.parameters),
+        ("with the projection", base.parameters, stored or 0),
+    ]
+    times = [("training seconds", point.train_seconds)]
+    if math.isfinite(seconds):
+        times.append(("with the embedding", seconds))
+    rows = [
+        *(
+            (name, f"{large:,}", f"{small:,}" if small else "-", ratio(large, small))
+            for name, large, small in counts
+        ),
+        *(
+            (name, f"{base.train_seconds:.2f}", f"{own:.2f}", ratio(base.train_seconds, own))
+            for name, own in times
+        ),
+        (
+            "test accuracy %", percent(base.test_mean, base.test_deviation),
+            percent(point.test_mean, point.test_deviation), _difference(one.test_difference),
+        ),
+    ]  # fmt: skip
+    baseline = f"all features, {network_name(base.hidden)}"
+    return TextTable(("", baseline, "compressed", "ratio"), rows)
+
+
+def points_table(summary: StudySummary) -> TextTable:
+    """Make the table of all networks on all inputs."""
+    rows = [
+        (
+            network_name(point.hidden),
+            point.input,
+            str(point.n_inputs),
+            f"{point.parameters:,}",
+            f"{point.train_seconds:.2f}",
+            percent(point.validation_mean, point.validation_deviation),
+            percent(point.test_mean, point.test_deviation),
+            _difference(point.test_difference),
+            percent(summary.published_accuracy(point)),
+        )
+        for point in summary.points
+    ]
+    headings = (
+        "network", "input", "k", "parameters", "train s", "validation %", "test %",
+        "difference to all features", "published %",
+    )  # fmt: skip
+    return TextTable(headings, rows, text_columns=(0, 1))
+
+
+def reproduction_text(summary: StudySummary) -> str:
+    """Compare with published accuracies; empty if there are none.
+
+    A published accuracy is that of one seed. It is therefore also compared with the Student-t
+    prediction interval of one further seed.
+    """
+    compared = [(point, summary.published_accuracy(point)) for point in summary.points]
+    compared = [(point, accuracy) for point, accuracy in compared if math.isfinite(accuracy)]
+    if not compared:
+        return ""
+    below = [(point, accuracy) for point, accuracy in compared if point.test_mean < accuracy - 0.01]
+    text = (
+        f"{len(compared) - len(below)} of {len(compared)} published accuracies are reached within "
+        "1.0 point or exceeded."
+    )
+    if all(len(point.seeds) > 1 for point, _ in compared):
+        confidence = summary.confidence
+        likely = [p for p, accuracy in compared if accuracy <= _next_seed(p, confidence)]
+        text += (
+            f" Published accuracies are those of one seed: {len(likely)} of {len(compared)} lie "
+            f"within or below the {100 * confidence:g} % prediction interval of one further seed."
+        )
+    if below:
+        listed = ", ".join(
+            f"{network_name(point.hidden)} {point.input} k = {point.n_inputs} "
+            f"({100 * point.test_mean:.2f}, published {100 * accuracy:.2f})"
+            for point, accuracy in below
+        )
+        text += f" Not reached: {listed}."
+    return text
+
+
+def _next_seed(point: StudyPoint, confidence: float) -> float:
+    """Upper end of the prediction interval for the accuracy of one further seed."""
+    n = len(point.seeds)
+    quantile = float(special.stdtrit(n - 1, 0.5 + 0.5 * confidence))
+    return point.test_mean + quantile * point.test_deviation * math.sqrt(1.0 + 1.0 / n)

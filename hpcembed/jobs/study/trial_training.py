@@ -1,0 +1,229 @@
+"""Training of trials on all ranks.
+
+Each rank trains its share of the batches with its own threads and stores the results of a batch
+when it is finished. The other ranks send their progress to rank 0 in small messages, which rank 0
+receives between its own epochs. At the end each rank sleeps until all are finished.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mpi4py import MPI
+from msgspec.structs import replace
+
+from hpcembed.jobs.study.embedded_data import EmbeddedData
+from hpcembed.jobs.study.result_store import append_results
+from hpcembed.jobs.study.trial_inputs import TrialInputs
+from hpcembed.jobs.study.trials import TrialBatch, TrialResult, divide_batches
+from hpcembed.networks.training.recipe import Recipe
+from hpcembed.runtime.errors import HpcembedError
+from hpcembed.runtime.logging import Progress
+from hpcembed.runtime.ranks import agree
+
+if TYPE_CHECKING:
+    from hpcembed.networks.training.batched_training import TrainedBatch
+
+__all__ = ["TrialTrainer", "train_trials"]
+
+#: Classes beyond which a result has no confusion matrix.
+MOST_CLASSES = 32
+_TAG = 11
+
+
+@dataclass(frozen=True, slots=True)
+class TrialTrainer:
+    """Trains batches of trials on one rank.
+
+    Attributes
+    ----------
+    data : EmbeddedData
+    inputs : TrialInputs
+    recipe : Recipe
+    threads : int
+        Threads of this rank.
+    device : {"auto", "cpu", "cuda"}
+    """
+
+    data: EmbeddedData
+    inputs: TrialInputs
+    recipe: Recipe
+    threads: int
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def train(
+        self, batch: TrialBatch, on_epoch: Callable[[int], None] | None = None
+    ) -> TrainedBatch:
+        """Train the trials of a batch together."""
+        # PyTorch takes seconds and hundreds of megabytes: only ranks that train import it.
+        from hpcembed.networks.training.batched_training import Member, train_batch
+        from hpcembed.networks.training.samples import Samples
+
+        first, recipe = batch.trials[0], self.recipe
+        if first.input == "whitened":
+            recipe = replace(recipe, input_scaling="standard")
+        train, test = self.inputs.rows(first.input, first.seed)
+        width = max(trial.n_inputs for trial in batch.trials)
+        return train_batch(
+            Samples(train[:, :width], self.inputs.train_labels),
+            Samples(test[:, :width], self.inputs.test_labels),
+            self.data.n_classes,
+            first.hidden,
+            recipe,
+            [Member(trial.seed, trial.n_inputs) for trial in batch.trials],
+            input_name="full" if first.input == "full" else "embedded",
+            threads=self.threads,
+            device=self.device,
+            on_epoch=on_epoch,
+        )
+
+    def results(self, batch: TrialBatch, trained: TrainedBatch) -> list[TrialResult]:
+        """Collect the results of a trained batch."""
+        few = self.data.n_classes <= MOST_CLASSES
+        return [
+            TrialResult(
+                digest=self.data.digest(trial, self.recipe),
+                trial=trial,
+                parameters=outcome.parameters,
+                train_seconds=outcome.train_seconds,
+                train_loss=outcome.train_loss,
+                validation_accuracy=outcome.validation_accuracy,
+                test_accuracy=outcome.test_accuracy,
+                best_epoch=outcome.best_epoch,
+                confusion=tuple(map(tuple, outcome.confusion.tolist())) if few else (),
+            )
+            for trial, outcome in zip(batch.trials, trained.results, strict=True)
+        ]
+
+
+def train_trials(
+    comm: MPI.Intracomm,
+    trainer: TrialTrainer,
+    batches: Sequence[TrialBatch],
+    folder: Path,
+    title: str,
+) -> dict[str, TrialResult]:
+    """Train batches on all ranks and store their results.
+
+    Collective.
+
+    Parameters
+    ----------
+    batches : sequence of TrialBatch
+        The same on all ranks.
+    folder : Path
+        Output folder; results are appended to its result store.
+    title : str
+        Title of the progress.
+
+    Returns
+    -------
+    dict of str to TrialResult
+        Results of all batches by their digests, on every rank.
+
+    Raises
+    ------
+    HpcembedError
+        A training failed on some rank; raised on all ranks. Batches that were finished before are
+        stored.
+    """
+    mine = divide_batches(batches, comm.size)[comm.rank]
+    results: list[TrialResult] = []
+    error: Exception | None = None
+    with _SharedProgress(comm, batches, title) as progress:
+        try:
+            for batch in mine:
+                share = batch.cost / trainer.recipe.epochs
+                trained = trainer.train(batch, functools.partial(progress.epoch, share))
+                made = trainer.results(batch, trained)
+                append_results(folder, comm.rank, made)
+                results += made
+                progress.finished(batch)
+        except (HpcembedError, OSError, MemoryError) as caught:
+            error = caught
+        progress.wait()
+    agree(comm, error)
+    return {one.digest: one for part in comm.allgather(results) for one in part}
+
+
+class _SharedProgress:
+    """Progress of all ranks, shown by rank 0 with an estimate of the remaining time."""
+
+    def __init__(self, comm: MPI.Intracomm, batches: Sequence[TrialBatch], title: str) -> None:
+        self._comm = comm
+        self._total = sum(batch.cost for batch in batches)
+        # Work of finished batches, and of the current batch of rank 0.
+        self._done, self._current = 0.0, 0.0
+        self._n_finished, self._n_received = 0, 0
+        self._sent: list[MPI.Request] = []
+        n_trials = sum(len(batch.trials) for batch in batches)
+        self._progress = Progress(title, n_trials, enabled=comm.rank == 0 and n_trials > 0)
+
+    def __enter__(self) -> _SharedProgress:
+        self._started = time.perf_counter()
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._progress.__exit__(*raised)
+
+    def epoch(self, share: float, epoch: int) -> None:
+        """Record that this rank finished an epoch of its batch; `share` is the work of one."""
+        self._current = share * epoch
+        self.receive()
+
+    def receive(self) -> None:
+        """Receive the messages of other ranks on rank 0."""
+        if self._comm.rank:
+            return
+        while self._comm.iprobe(tag=_TAG):
+            self._count(*self._comm.recv(tag=_TAG))
+            self._n_received += 1
+        self._show()
+
+    def finished(self, batch: TrialBatch) -> None:
+        """Record that this rank finished a batch."""
+        message = (len(batch.trials), batch.cost)
+        self._current = 0.0
+        if self._comm.rank:
+            self._sent.append(self._comm.isend(message, dest=0, tag=_TAG))
+        else:
+            self._count(*message)
+            self._show()
+
+    def wait(self) -> None:
+        """Sleep until every rank is finished.
+
+        Collective.
+        """
+        request = self._comm.Ibarrier()
+        while not request.Test():
+            self.receive()
+            time.sleep(0.02)
+        # Every message was sent before its rank entered the barrier: receive the remaining ones.
+        sent = self._comm.gather(len(self._sent))
+        if sent is not None:
+            while self._n_received < sum(sent):
+                self.receive()
+        MPI.Request.waitall(self._sent)
+
+    def _count(self, n_trials: int, cost: float) -> None:
+        self._n_finished += n_trials
+        self._done += cost
+
+    def _show(self) -> None:
+        elapsed, done = time.perf_counter() - self._started, self._done + self._current
+        left = elapsed * (self._total - done) / done if done else 0.0
+        note = f"networks, about {_duration(left)} left" if done else "networks"
+        self._progress.update(self._n_finished, note)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

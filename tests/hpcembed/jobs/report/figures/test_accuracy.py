@@ -1,0 +1,50 @@
+"""Accuracy over dimension: ordinary and unusual studies."""
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from hpcembed.jobs.report.figures.accuracy import AccuracyCurve, draw_accuracy, draw_embeddings
+from hpcembed.jobs.report.figures.style import save_figure
+
+
+def curve(network, embedding="spectral", n=8, **changes):
+    k = list(range(1, n + 1))
+    values = {
+        "dimensions": k,
+        "mean": [1 - 0.7 / i for i in k],
+        "deviation": [0.01] * n,
+        "baseline": 0.9,
+    }
+    return AccuracyCurve(network, embedding, **(values | changes))
+
+
+ODD = [
+    [curve("a", n=1)],
+    [curve("a", deviation=[math.nan] * 8, baseline=None)],
+    [curve(f"{i}-{i}", n=80) for i in range(10)],
+    [curve("a", published=[(1, 0.3), (2, 0.5)], published_baseline=0.8), curve("b")],
+]
+
+
+@pytest.mark.parametrize("curves", ODD)
+@pytest.mark.parametrize("draw", [draw_accuracy, draw_embeddings])
+def test_drawn_as_png_and_svg(tmp_path, curves, draw):
+    save_figure(draw(curves, "title"), tmp_path / "a.png")
+    image = imread(tmp_path / "a.png")
+    assert min(image.shape[:2]) > 300
+    assert (image[..., :3].mean(axis=2) < 0.5).mean() > 0.001
+    for name in ("a.svg", "b.svg"):
+        save_figure(draw(curves, "title"), tmp_path / name)
+    text = (tmp_path / "a.svg").read_text()
+    assert text.startswith("<?xml")
+    assert text == (tmp_path / "b.svg").read_text()  # nothing of the day or of chance
+
+
+def test_embeddings_of_many_networks(tmp_path):
+    kinds = ("spectral", "whitened", "gaussian", "sparse")
+    figure = draw_embeddings([curve(n, kind) for n in "abc" for kind in kinds], "title")
+    save_figure(figure, tmp_path / "a.png")
+    assert np.isfinite(imread(tmp_path / "a.png")).all()

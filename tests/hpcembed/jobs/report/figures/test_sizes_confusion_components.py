@@ -1,0 +1,56 @@
+"""Model sizes, training times, confusion matrices and components: ordinary and unusual."""
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from hpcembed.jobs.report.figures.components import draw_eigenvector_images, draw_scatter
+from hpcembed.jobs.report.figures.confusion import draw_confusion
+from hpcembed.jobs.report.figures.model_size import SizedModel, draw_model_sizes, pareto_front
+from hpcembed.jobs.report.figures.style import save_figure
+from hpcembed.jobs.report.figures.training import TimeCurve, draw_training_times
+
+ROWS = np.random.default_rng(0).normal(size=(90, 12))
+MODELS = [
+    SizedModel("a", 2, True, 100, 0.5),
+    SizedModel("a", 4, True, 200, 0.4),
+    SizedModel("b", 4, True, 300, 0.9),
+    SizedModel("b", 64, False, 1000, 0.9),
+    SizedModel("b", 64, False, 1000, 0.95),
+]
+DRAWINGS = {
+    "pareto": lambda: draw_model_sizes(MODELS, "t"),
+    "one model": lambda: draw_model_sizes(MODELS[:1], "t"),
+    "times": lambda: draw_training_times([TimeCurve("a", [1, 2], [0.1, 0.2], 3.0)], "t"),
+    "one time": lambda: draw_training_times([TimeCurve("a", [1], [0.1], None)], "t"),
+    "no time": lambda: draw_training_times([TimeCurve("a", [1], [0.0], None)], "t"),
+    "confusion": lambda: draw_confusion(np.diag([5, 0, 7]), ["x", "y" * 40, "z"], "t"),
+    "many classes": lambda: draw_confusion(np.eye(60, dtype=int), ["c"] * 60, "t"),
+    "scatter": lambda: draw_scatter(ROWS[:, :3], ["a", "b", "10"] * 30, "t"),
+    "one component": lambda: draw_scatter(ROWS[:9, :1], ["a"] * 9, "t"),
+    "many of them": lambda: draw_scatter(ROWS[:60, :2], [str(i) for i in range(60)], "t"),
+    "grey images": lambda: draw_eigenvector_images(ROWS[:25], (3, 4), "t"),
+    "colour images": lambda: draw_eigenvector_images(ROWS[:18].reshape(-1, 27), (3, 3, 3), "t"),
+    "a zero image": lambda: draw_eigenvector_images(np.zeros((1, 4)), (2, 2), "t"),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
+def test_drawn_as_png_and_svg(tmp_path, draw):
+    save_figure(draw(), tmp_path / "a.png")
+    image = imread(tmp_path / "a.png")
+    assert min(image.shape[:2]) > 100
+    assert (image[..., :3].mean(axis=2) < 0.6).sum() > 50
+    for name in ("a.svg", "b.svg"):
+        save_figure(draw(), tmp_path / name)
+    text = (tmp_path / "a.svg").read_text()
+    assert text.startswith("<?xml")
+    assert text == (tmp_path / "b.svg").read_text()
+
+
+def test_the_front_holds_what_no_smaller_model_beats():
+    front = pareto_front(MODELS)
+    assert [(model.parameters, model.accuracy) for model in front] == [
+        (100, 0.5), (300, 0.9), (1000, 0.95),
+    ]  # fmt: skip

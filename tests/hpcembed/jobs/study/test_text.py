@@ -1,0 +1,79 @@
+"""Tables and text of a study, computed by hand."""
+
+import math
+
+import numpy as np
+from scipy import stats
+
+from hpcembed.jobs.report.wording import few_rows_warning
+from hpcembed.jobs.study.published_accuracies import PublishedAccuracy
+from hpcembed.jobs.study.settings import StudyConfig
+from hpcembed.jobs.study.summary import summarise_study
+from hpcembed.jobs.study.text import compression_table, reproduction_text, summary_text
+from hpcembed.jobs.study.trials import Trial, TrialResult
+
+HIDDEN = (8,)
+TEST = {"full": (0.92, 0.93), "spectral": (0.90, 0.92)}
+
+
+def summary(**facts):
+    results = []
+    for kind, k, parameters, seconds in (("full", 50, 450, 4.0), ("spectral", 5, 90, 1.0)):
+        for seed, test in enumerate(TEST[kind]):
+            trial = Trial(kind, HIDDEN, k, seed)
+            digest = f"{kind}{seed}"
+            results.append(TrialResult(digest, trial, parameters, seconds, 0.1, test, test, 1, ()))
+    return summarise_study(StudyConfig(), results, 50, **facts)
+
+
+def test_rows_that_are_too_few_for_the_margin_are_told():
+    text = summary_text(summary(n_rows=(1437, 360)))
+    (line,) = [one for one in text.splitlines() if one.startswith("warning")]
+    assert "each of 144 held-out rows is worth 0.694 points and each of 360 test rows" in line
+    assert "is worth 0.278 points, more than the margin of 0.2, so" in line
+    assert "warning" not in summary_text(summary(n_rows=(5000, 500)))
+    assert few_rows_warning(5000, 499, 0.1, 0.002).startswith("warning: each of 499 test rows is")
+    line = few_rows_warning(4, 1, 0.1, 0.005)
+    assert "the only held-out row is worth 100 points and the only test row is worth 100" in line
+    assert few_rows_warning(4, 1, 0.1, 0.0) == ""
+
+
+def test_the_model_beside_its_baseline():
+    found = summary(embedding_seconds=1.0)
+    rows = {row[0]: row[1:] for row in compression_table(found, found.compression).rows}
+    assert rows["inputs"] == ("50", "5", "10.0x")
+    assert rows["parameters trained"] == ("450", "90", "5.0x")
+    assert rows["with the projection"] == ("450", "340", "1.3x")
+    assert rows["training seconds"] == ("4.00", "1.00", "4.0x")
+    assert rows["with the embedding"] == ("4.00", "2.00", "2.0x")
+    assert rows["test accuracy %"][:2] == ("92.50 ± 0.71", "91.00 ± 1.41")
+    assert rows["test accuracy %"][2].startswith("-1.50 [")
+    assert "with the embedding" not in dict.fromkeys(
+        row[0] for row in compression_table(summary(), found.compression).rows
+    )
+    full, point = found.points
+    assert (found.stored_numbers(full), found.stored_numbers(point)) == (450, 340)
+
+
+def test_published_accuracies_are_counted():
+    found = summary()
+    interval = stats.t.ppf(0.975, 1) * np.std(TEST["spectral"], ddof=1) * math.sqrt(1.5)
+    for theirs, reached, likely in (
+        (0.9199, 2, 2),
+        (0.9201, 1, 2),
+        (0.91 + interval + 1e-6, 1, 1),
+        (0.91 + interval - 1e-6, 1, 2),
+    ):
+        published = {HIDDEN: PublishedAccuracy((0.1, 0.1, 0.1, 0.1, theirs), 0.5)}
+        text = reproduction_text(summary(published=published))
+        assert text.startswith(f"{reached} of 2 published accuracies are reached")
+        assert f"{likely} of 2 lie within or below the 95 % prediction interval" in text
+        assert ("Not reached: 8 spectral k = 5 (91.00" in text) == (reached == 1)
+    assert reproduction_text(found) == ""
+
+
+def test_one_seed_has_no_interval():
+    one = [TrialResult("a", Trial("spectral", HIDDEN, 1, 0), 9, 1.0, 0.1, 0.5, 0.5, 1, ())]
+    published = {HIDDEN: PublishedAccuracy((0.4,), None)}
+    text = reproduction_text(summarise_study(StudyConfig(), one, 50, published=published))
+    assert text == "1 of 1 published accuracies are reached within 1.0 point or exceeded."
