@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from hpcembed.jobs.report.figures import style
 
 if TYPE_CHECKING:
-    from miramns import Check
+    from miramns import IterationRecord
 
 __all__ = ["draw_convergence"]
 
 
 @style.with_grid
-def draw_convergence(history: Sequence[Check], tol: float) -> Figure:
+def draw_convergence(history: Sequence[IterationRecord], tol: float) -> Figure:
     """Draw the largest residual estimate and the nested sizes over matrix-vector products.
 
     Vertical lines mark restarts while there are few of them. A residual estimate of zero is drawn
@@ -27,7 +27,7 @@ def draw_convergence(history: Sequence[Check], tol: float) -> Figure:
 
     Parameters
     ----------
-    history : sequence of Check
+    history : sequence of IterationRecord
         One record for each nested size at which convergence was tested, in the order of the run.
     tol : float
         Tolerance of the run, in the units of ``measure``.
@@ -91,7 +91,7 @@ def _draw_records(
     )  # fmt: skip
 
 
-def _restarts(history: Sequence[Check]) -> list[int]:
+def _restarts(history: Sequence[IterationRecord]) -> list[int]:
     """Numbers of products at which a restart begins after the first."""
     last: dict[int, int] = {}
     for record in history:
