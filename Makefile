@@ -29,7 +29,8 @@ setup: ## create the environment .venv, or bring it up to date
 demo: setup ## run a whole job on 2 ranks: digits of 8 by 8 pixels, results in runs/
 	@bash jobs/run_local.sh $(RANKS) "$(JOB)" --out "runs/demo-$$(date +%Y%m%d-%H%M%S)"
 
-check: setup lint types contracts ## run lint, types, contracts and the quick tests: before a commit
+check: setup ## run lint, types, contracts and the quick tests: before each commit
+	@$(MAKE) --no-print-directory --jobs 2 lint types contracts
 	@bash scripts/test.sh quick .venv $(PYTEST)
 
 test: setup ## run all tests, on 1, 2 and 3 ranks

@@ -114,7 +114,11 @@ test_kernels() {
 }
 
 case $tier in
-quick) on_one_rank "quick tests" "$processes" -m "not launch and not slow" "${everything[@]}" "$@" ;;
+quick)
+    # the durations show tests that should be marked slow
+    on_one_rank "quick tests" "$processes" -m "not launch and not slow" \
+        --durations 10 --durations-min 3 "${everything[@]}" "$@"
+    ;;
 kernels) test_kernels "$@" ;;
 all)
     on_one_rank "one rank" "$processes" "${everything[@]}" "$@"

@@ -16,6 +16,7 @@ from hpcembed.runtime.errors import ConfigError
 from miramns.bench.harness.root_rank import BenchError
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_files(tmp_path, capsys):
     folder = tmp_path / "out"
     words = ["--data", "generated:150x40", "sparse:120x40:5:float64", "--k", "2", "--repeats", "1"]

@@ -160,6 +160,7 @@ def test_ratios_are_to_the_fastest_exact_peer():
     assert "| x | 2 | 3 | slow | 6 | - | - |" in markdown(records, {})
 
 
+@pytest.mark.slow
 def test_no_figure_without_timed_methods(tmp_path, records):
     assert not draw(tmp_path, [one for one in records if not one.is_right])
     assert draw(tmp_path, records)
@@ -180,11 +181,13 @@ def test_memory_is_measured_separately():
     assert outcome.peak_bytes is None or 3e6 < outcome.peak_bytes < 3e8
 
 
+@pytest.mark.slow
 def test_a_process_over_the_limit_is_killed():
     long = order(data="generated:3000x300", method="ours-matrix-free", k=40)
     assert fit_separately(long, 0.001).why == "more than 0.001 s"
 
 
+@pytest.mark.slow
 def test_a_process_without_an_answer_gives_its_reason():
     outcome = fit_separately(order(k=51), 60)
     assert outcome.status == "refused"

@@ -92,6 +92,7 @@ def job_file(folder, comm, text):
     return path
 
 
+@pytest.mark.slow
 def test_a_job_places_all_nodes_and_trains_on_labelled_ones(comm, shared_tmp):
     planted(shared_tmp, comm)
     path = job_file(shared_tmp, comm, EDGES + COMMON.format(k=4, more=""))
@@ -180,6 +181,7 @@ def test_a_graph_without_labels_needs_no_network(comm, shared_tmp):
         run_job(prepare(JOBS / "power_law.toml", overrides, None, shared_tmp / "no", comm))
 
 
+@pytest.mark.slow
 def test_study_and_search(comm, shared_tmp):
     planted(shared_tmp, comm)
     text = (

@@ -112,6 +112,7 @@ def in_double(run, X):
     return (rows - arrays["mean"]) @ arrays["components"].T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "file"), [("digits", "digits.npz"), ("words", "words.svm")])
 def test_singular_vectors_from_the_file_to_the_model(comm, folder, name, file):
     source, out = folder / name, folder / "out"
@@ -218,6 +219,7 @@ def bent(monkeypatch):
     monkeypatch.setattr(methods, "METHODS", MappingProxyType({"pca": pca, "svd": other}))
 
 
+@pytest.mark.slow
 def test_an_embedding_that_is_not_linear_trains_and_exports_nothing(
     comm, folder, bent, monkeypatch
 ):

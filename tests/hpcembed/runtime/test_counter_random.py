@@ -16,6 +16,7 @@ def test_every_position_occurs_once_for_any_subset(n):
         assert (everything != permuted(8, n, np.arange(n))).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_no_position_is_preferred():
     n, seeds = 10, 4000
     places = np.array([permuted(seed, n, np.arange(n)) for seed in range(seeds)])

@@ -13,6 +13,7 @@ from miramns.bench import methods, problems
 mpi = pytest.mark.mpi
 
 
+@pytest.mark.slow
 @mpi
 def test_a_run_writes_all_files(comm, shared_tmp, capsys):
     pytest.importorskip("matplotlib")

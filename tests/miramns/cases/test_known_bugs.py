@@ -355,6 +355,7 @@ def test_limit_of_restarts(solved, variant, max_it):
     )
 
 
+@pytest.mark.slow
 def test_orthogonality_after_thousands_of_restarts(solved):
     """Each restart recombines the basis; what it loses must not add up over 4000 of them."""
     M = 2 * np.eye(400) - np.eye(400, k=1) - np.eye(400, k=-1)

@@ -98,6 +98,7 @@ def test_published_leaves_an_invariant_space_without_the_wanted(operators, hermi
 
 
 @mpi
+@pytest.mark.slow
 def test_published_choice_is_not_misled_by_a_small_subspace(operators):
     # a tiny subspace converges to something far inside, with the smallest measure of all
     values = 1 - np.geomspace(1, 1e-12, 600)

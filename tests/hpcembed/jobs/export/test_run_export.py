@@ -19,6 +19,8 @@ from hpcembed.networks.training.evaluation import predict_logits
 from hpcembed.networks.training.serialise import load_classifier
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError, OutputExistsError
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = ["embedded-12", "embedded-64-64", "full-12", "full-64-64"]
 
 

@@ -61,6 +61,7 @@ def documents(n: int, seed: int) -> tuple[list[str], list[str]]:
     return texts, labels
 
 
+@pytest.mark.slow
 def test_run_and_predict(comm, shared_tmp):
     root = shared_tmp
     texts, labels = documents(60, 1)
