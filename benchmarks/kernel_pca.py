@@ -59,7 +59,7 @@ def prepare(order: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         fitted = model(k, kernel_bytes(n) // 10).fit(X)
         found = {"eigenvalues": fitted.eigenvalues_}
         if method != "scikit-learn":
-            found["how"] = f"{fitted.plan_.kind}, blocks of {fitted.plan_.width}"
+            found["how"] = f"{fitted.plan_.engine}, blocks of {fitted.plan_.width}"
             found["passes"] = fitted.n_passes_
             found["residual"] = f"{fitted.residual_norms_.max() / fitted.eigenvalues_[0]:.1e}"
         return found

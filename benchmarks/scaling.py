@@ -124,8 +124,8 @@ def worker(task: dict) -> None:
     from mpi4py import MPI
 
     from hpcembed.data.matrix import DataMatrix
-    from hpcembed.embedding import PCA, engines
-    from hpcembed.operators import CovariancePasses
+    from hpcembed.embedding import PCA, _covariance_engines
+    from hpcembed.operators.covariance.passes import CovariancePasses
 
     comm = MPI.COMM_WORLD
     passes: list[tuple[int, float, float]] = []
@@ -146,7 +146,7 @@ def worker(task: dict) -> None:
             self.local = time.perf_counter() - began
             return product
 
-    engines.CovariancePasses = Recorded
+    _covariance_engines.CovariancePasses = Recorded
     rows = own_rows(task, comm)
     X = DataMatrix(rows, np.zeros(len(rows), np.int64), comm)
     n, d = X.n_rows, X.n_features
@@ -154,7 +154,7 @@ def worker(task: dict) -> None:
     for _ in range(1 + task["repeats"]):
         passes.clear()
         began = stamp(comm)
-        pca = PCA(task["k"], eigen_solver=task["engine"], n_threads=1).fit(X)
+        pca = PCA(task["k"], engine=task["engine"], n_threads=1).fit(X)
         fitted = stamp(comm)
         pca.transform(X, dtype=np.float32)
         done = stamp(comm)
@@ -167,7 +167,7 @@ def worker(task: dict) -> None:
         }
         samples.append(slowest(comm, sample))
     found = {name: statistics.median(one[name] for one in samples[1:]) for name in samples[0]}
-    result, assembled = pca.result_, pca.plan_.kind == "assembled"
+    result, assembled = pca.result_, pca.plan_.engine == "assembled"
     # an assembled covariance is formed within operator_s, where no products are recorded
     other = found["fit_s"] - found["passes_s"] - (found["operator_s"] if assembled else 0.0)
     sizes = [check.size for check in result.history]
@@ -177,7 +177,7 @@ def worker(task: dict) -> None:
         return
     found |= {
         "ranks": comm.size, "rows": n, "features": d, "k": task["k"],
-        "data": task["data"] or "generated", "engine": pca.plan_.kind, "assembled": assembled,
+        "data": task["data"] or "generated", "engine": pca.plan_.engine, "assembled": assembled,
         "total_s": found["operator_s"] + found["solve_s"] + found["project_s"],
         "other_s": max(other, 0.0), "projected_s": projected_seconds(sizes),
         "widths": [one[0] for one in passes], "n_reductions": result.n_reductions,

@@ -35,7 +35,8 @@ from hpcembed import WordVectors
 from hpcembed.data.text.reading import read_text
 from hpcembed.data.text.tokens import index_tokens
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary
-from hpcembed.operators import TokenDocuments, Window, positive_information
+from hpcembed.operators.cooccurrence.mutual_information import positive_information
+from hpcembed.operators.cooccurrence.windows import TokenDocuments, Window
 from hpcembed.operators.cooccurrence.word_cooccurrence import cooccurrence
 from miramns.bench.harness.tables import markdown_table
 

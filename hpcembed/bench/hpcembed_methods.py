@@ -13,7 +13,7 @@ __all__ = ["bare_product", "fit_pca"]
 def fit_pca(task: PcaTask, engine: Any = "auto", solver: SolverSettings | None = None) -> PcaAnswer:
     """Fit :class:`hpcembed.PCA` with one engine."""
     pca = PCA(
-        task.k, eigen_solver=engine, random_state=task.seed, n_threads=task.threads, solver=solver
+        task.k, engine=engine, random_state=task.seed, n_threads=task.threads, solver=solver
     ).fit(task.rows)
     plan = pca.plan_
     return PcaAnswer(
@@ -21,7 +21,7 @@ def fit_pca(task: PcaTask, engine: Any = "auto", solver: SolverSettings | None =
         variances=pca.explained_variance_,
         transform=pca.transform,
         certified=tolerance(task.rows) if pca.certified_ else None,
-        detail=f"{plan.kind}{', float32 passes' if plan.single else ''}; {pca.result_.solver}",
+        detail=f"{plan.engine}{', float32 passes' if plan.single else ''}; {pca.result_.solver}",
     )
 
 

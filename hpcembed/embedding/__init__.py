@@ -1,12 +1,26 @@
-"""Estimators in scikit-learn's manner: fit finds certified components, transform projects."""
+"""Estimators with scikit-learn's contract: fit finds certified components, transform projects.
 
-from hpcembed.embedding.contract import Embedding, LinearMap, Machine, Plan, Shape, Spectrum
+A new estimator is a module with a class on one of the bases (:mod:`._covariance_engines`,
+:mod:`._kernel`, :mod:`._information`, or :class:`~._estimator.CertifiedEstimator`). It has ``plan``
+and ``fit``, and finds its eigenpairs by :class:`~._eigensolver.Eigensolver` alone. A job uses it
+after an entry in :data:`hpcembed.jobs.embedding_methods.METHODS`.
+"""
+
+from hpcembed.embedding._parameters import SolverSettings
+from hpcembed.embedding.contract import (
+    Embedding,
+    LinearMap,
+    Machine,
+    Monitor,
+    Plan,
+    Shape,
+    Spectrum,
+    shape_of,
+)
 from hpcembed.embedding.cooccurrence import CooccurrenceEmbedding
-from hpcembed.embedding.estimate import estimate_memory
 from hpcembed.embedding.kernel_pca import KernelPCA
 from hpcembed.embedding.nystroem import Nystroem, RandomFourierFeatures
-from hpcembed.embedding.pca import PCA
-from hpcembed.embedding.solving import SolverSettings, engine_tolerance
+from hpcembed.embedding.pca import PCA, estimate_memory
 from hpcembed.embedding.spectral import SpectralEmbedding
 from hpcembed.embedding.truncated_svd import TruncatedSVD
 from hpcembed.embedding.word_vectors import WordVectors
@@ -18,6 +32,7 @@ __all__ = [
     "KernelPCA",
     "LinearMap",
     "Machine",
+    "Monitor",
     "Nystroem",
     "Plan",
     "RandomFourierFeatures",
@@ -27,6 +42,6 @@ __all__ = [
     "Spectrum",
     "TruncatedSVD",
     "WordVectors",
-    "engine_tolerance",
     "estimate_memory",
+    "shape_of",
 ]

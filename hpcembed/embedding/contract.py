@@ -1,65 +1,54 @@
-"""What a job, a study and a search need of an embedding, whatever it is made of.
+"""Contract of an embedding: what jobs, studies and searches use of an estimator.
 
-An estimator keeps this contract by structure, without a base class; what most of them share is in
-:mod:`hpcembed.embedding.certificate` (the verdict on an eigenproblem) and
-:mod:`hpcembed.embedding.linear` (projections). :mod:`hpcembed.jobs.embedding_methods` lists them.
+An estimator meets :class:`Embedding` by structure, without a base class. Estimators of this package
+share their parts in :mod:`hpcembed.embedding._estimator` (parameters, certificate, input) and
+:mod:`hpcembed.embedding._linear` (projection).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.data.matrix import DataMatrix
-from hpcembed.embedding.reference import Comparison
+from hpcembed.data.matrix import DataMatrix, RowSource
+from hpcembed.embedding._eigen_results import ReferenceComparison
+from hpcembed.operators.cost import Machine, Shape
 from miramns import EigenResult, IterationRecord
 
-__all__ = ["Embedding", "LinearMap", "Machine", "OnCheck", "Plan", "Shape", "Spectrum"]
+__all__ = ["Embedding", "LinearMap", "Machine", "Monitor", "Plan", "Shape", "Spectrum", "shape_of"]
 
 Vector = NDArray[np.float64]
-OnCheck = Callable[[IterationRecord], None]
+
+#: Function that receives each iteration record of the solver.
+Monitor = Callable[[IterationRecord], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Shape of a data set, before or after it is read.
+def shape_of(X: RowSource, test: DataMatrix | None = None) -> Shape:
+    """Return the shape of training rows and, optionally, of test rows.
 
-    Attributes
-    ----------
-    n_train, n_test, n_features : int
-    n_nonzeros : int or None
-        Stored entries of sparse training rows.
-    row_bytes : int
-        Memory of one row as it is held.
+    Collective.
     """
-
-    n_train: int
-    n_test: int
-    n_features: int
-    n_nonzeros: int | None
-    row_bytes: int
-
-    @property
-    def item_bytes(self) -> int:
-        """Of a number as it is held."""
-        return -(-self.row_bytes // self.n_features) if self.n_nonzeros is None else 8
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a job runs on: ranks, BLAS threads of each, bytes that one rank may take."""
-
-    ranks: int
-    threads: int
-    available_bytes: int
+    item, d = X.stored_type.itemsize, X.n_features
+    shape = Shape(X.n_rows, 0, d, None, item * d, item, X.is_streamed)
+    if not isinstance(X, DataMatrix):
+        return shape
+    tables = [X] if test is None else [X, test]
+    stored = X.comm.allreduce(sum(table.stored_bytes for table in tables))
+    return replace(
+        shape,
+        n_test=0 if test is None else test.n_rows,
+        n_nonzeros=X.n_nonzeros if X.is_sparse else None,
+        row_bytes=-(-stored // max(sum(table.n_rows for table in tables), 1)),
+        n_nodes=None if X.nodes is None else X.nodes.graph.n_nodes,
+    )
 
 
 class Plan(Protocol):
-    """What finding an embedding will take, said before anything large is allocated."""
+    """Predicted cost of a fit, known before anything large is allocated."""
 
     @property
     def bytes(self) -> int:
@@ -67,13 +56,13 @@ class Plan(Protocol):
         ...
 
     def describe(self) -> str:
-        """One line for the terminal."""
+        """Return the plan as one line of text."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LinearMap:
-    """Coordinates as ``(x - mean) @ components.T``: what folds into a network and is exported.
+    """Coordinates as ``(x - mean) @ components.T``: the part that folds into a network.
 
     Attributes
     ----------
@@ -88,18 +77,25 @@ class LinearMap:
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """Eigenvalues, and what may be said of them in tables and figures.
+    """Eigenvalues and their meaning, for tables and figures.
 
     Attributes
     ----------
     values : ndarray of shape (k,)
-        In the order of the coordinates.
+        Eigenvalues in the order of the coordinates.
     meaning : str
-        What an eigenvalue is: "variance", "mean square"; empty where it has no other name.
+        Meaning of an eigenvalue: "variance", "mean square"; empty where it has no other name.
     share : ndarray of shape (k,) or None
-        What each coordinate holds of a whole; they add up to 1 at most.
+        Share of each coordinate in a whole; the shares add up to 1 at most.
     share_of : str
-        Of what: "variance" only where it is the variance of the features.
+        The whole: "variance" only where it is the variance of the features.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hpcembed.embedding import Spectrum
+    >>> Spectrum(np.array([3.0, 1.0]), "variance", np.array([0.75, 0.25]), "variance").unexplained
+    array([1.  , 0.25, 0.  ])
     """
 
     values: Vector
@@ -109,12 +105,12 @@ class Spectrum:
 
     @property
     def explained_variance_ratio(self) -> Vector | None:
-        """Shares of the variance of the features, where that is what they are."""
+        """Shares of the variance of the features; None where shares are of another whole."""
         return self.share if self.share_of == "variance" else None
 
     @property
     def unexplained(self) -> Vector:
-        """Share that the first 0, 1, ..., k coordinates leave; even steps where none is known."""
+        """Share left by the first 0, 1, ..., k coordinates; even steps where none is known."""
         k = len(self.values)
         if self.share is None:
             return np.linspace(1.0, 0.0, k + 1)
@@ -123,32 +119,34 @@ class Spectrum:
 
 @runtime_checkable
 class Embedding(Protocol):
-    """An estimator as a job uses it; attributes ending in _ are there after :meth:`fit`.
+    """An estimator as a job uses it; attributes ending in _ exist after :meth:`fit`.
 
-    A fit that asked for ``on_no_convergence="keep"`` ends without an error where pairs missed their
-    tolerance; ``certified_`` and :meth:`failure_text` say so. All attributes are the same on all
-    ranks, but the rows of the vectors in ``result_``.
+    With ``on_no_convergence="keep"`` a fit returns without an error when pairs miss their
+    tolerance; ``certified_`` is then False and :meth:`failure_text` names the pairs. All attributes
+    are the same on all ranks, except the rows of the vectors in ``result_``.
 
     Attributes
     ----------
     components_name : str
-        What coordinates are called in the plural: "principal components".
+        Name of the coordinates in the plural: "principal components".
     n_requested_, n_features_in_ : int
         Coordinates asked for, and features of the rows. Fewer coordinates than asked for are found
-        where the solver gave up: ``len(spectrum_.values)``.
+        where the solver stopped early: ``len(spectrum_.values)``.
     operator_ : str
-        The operator and how it was held: "covariance, matrix-free".
+        The operator and its engine: "covariance, matrix-free".
+    plan_ : Plan
+        The plan of the fit.
     spectrum_ : Spectrum
     coordinate_means_, coordinate_deviations_ : ndarray of shape (k,)
-        Of the training rows' coordinates; they decide in which precision these travel.
+        Moments of the training rows' coordinates; they decide in which precision these travel.
     feature_means_, feature_variances_ : ndarray of shape (d,)
-        Of the training rows, as :func:`hpcembed.operators.column_moments` gives them.
+        Moments of the training rows (:func:`hpcembed.operators.covariance.moments.column_moments`).
     linear_map_ : LinearMap or None
         None where coordinates are no affine function of the features: no model is exported.
     result_ : EigenResult
     reference_ : EigenResult or None
-        Of a second solver, where the job asked for one.
-    comparison_ : Comparison or None
+        Result of the reference solver, where one was asked for.
+    comparison_ : ReferenceComparison or None
     certified_ : bool
     seconds_ : mapping of str to float
         Wall time of ``operator`` and ``solve`` on the slowest rank.
@@ -162,6 +160,8 @@ class Embedding(Protocol):
     def n_features_in_(self) -> int: ...  # noqa: D102
     @property
     def operator_(self) -> str: ...  # noqa: D102
+    @property
+    def plan_(self) -> Plan: ...  # noqa: D102
     @property
     def spectrum_(self) -> Spectrum: ...  # noqa: D102
     @property
@@ -179,11 +179,25 @@ class Embedding(Protocol):
     @property
     def reference_(self) -> EigenResult | None: ...  # noqa: D102
     @property
-    def comparison_(self) -> Comparison | None: ...  # noqa: D102
+    def comparison_(self) -> ReferenceComparison | None: ...  # noqa: D102
     @property
     def certified_(self) -> bool: ...  # noqa: D102
     @property
     def seconds_(self) -> Mapping[str, float]: ...  # noqa: D102
+
+    def plan(self, shape: Shape, machine: Machine, /) -> Plan:
+        """Return the plan that :meth:`fit` makes for data of this shape on this machine.
+
+        The same on all ranks for the same arguments.
+
+        Raises
+        ------
+        MemoryLimitError
+            When no way to find the embedding fits the memory.
+        ConfigError
+            When parameters do not go together.
+        """
+        ...
 
     def fit(self, X: DataMatrix, /) -> Embedding:
         """Find the embedding of the training rows. Collective."""
@@ -192,14 +206,14 @@ class Embedding(Protocol):
     def transform(
         self, X: DataMatrix, dtype: type[np.floating[Any]] | None = None, /
     ) -> NDArray[Any]:
-        """Coordinates of this rank's rows, shape (n_local, k).
+        """Return the coordinates of this rank's rows, shape (n_local, k).
 
-        All ranks call it at the same time, so it may be collective. An error that one rank alone
-        may meet before a collective call must be agreed on
-        (:func:`hpcembed.runtime.ranks.agreement`); after the last one the caller agrees.
+        Collective: all ranks call it together. Ranks agree on an error that one rank alone may meet
+        before a collective call (:func:`hpcembed.runtime.ranks.agreement`); after the last
+        collective call the caller agrees.
         """
         ...
 
     def failure_text(self) -> str:
-        """Which eigenpairs missed their tolerance, and what to do. Not collective."""
+        """Return the eigenpairs that missed their tolerance, and a remedy."""
         ...

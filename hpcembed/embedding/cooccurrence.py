@@ -1,17 +1,16 @@
-"""Rows as sums of the vectors of their features, features that share rows having similar vectors.
+"""Rows as sums of the vectors of their features; features that share rows have similar vectors.
 
 For tables without negative entries (counts or TF-IDF weights of documents, binary attributes): the
 features' co-occurrence ``X'X`` becomes shifted positive pointwise mutual information M, and with
 the eigenpairs ``M u = lambda u`` of largest modulus the coordinates of a row x are
 ``x U |Lambda|^p``. For documents this is the sum of word vectors, weighted as the rows are.
 
-Rows of a table have no order, so words are near each other when they share a document; for windows
-see :class:`~hpcembed.embedding.WordVectors`.
+Rows of a table have no order: words are near each other when they share a document. For windows see
+:class:`~hpcembed.embedding.WordVectors`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -19,115 +18,75 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import RowSource, reading
-from hpcembed.embedding.certificate import Certificate
-from hpcembed.embedding.contract import LinearMap, Spectrum
-from hpcembed.embedding.information import InformationSettings, information_pairs
-from hpcembed.embedding.limits import check_limits
-from hpcembed.embedding.linear import LinearEmbedding, available_bytes, n_nonzeros
-from hpcembed.embedding.pca import seed_of
-from hpcembed.embedding.solving import SolverSettings
-from hpcembed.operators import BUFFER_BYTES, column_moments, sparse_feature_cooccurrence
-from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.runtime.memory import check_fits, format_bytes
+from hpcembed.embedding._information import InformationEmbedding
+from hpcembed.embedding._linear import LinearEmbedding
+from hpcembed.embedding._parameters import SolverSettings, check_choice, check_components
+from hpcembed.embedding.contract import Machine, Shape, Spectrum, shape_of
+from hpcembed.operators.cooccurrence.feature_cooccurrence import sparse_feature_cooccurrence
+from hpcembed.operators.cooccurrence.information_plan import InformationPlan, plan_shared_rows
+from hpcembed.operators.covariance.moments import column_moments
+from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import sum_over_ranks
 
-__all__ = ["CooccurrenceEmbedding", "CooccurrencePlan", "plan_cooccurrence"]
+__all__ = ["CooccurrenceEmbedding"]
 
 Self = TypeVar("Self", bound="CooccurrenceEmbedding")
 
-#: Memory for each entry of the features' co-occurrence while it is made (measured), and for an
-#: entry of the vectors: gathered, and as much on the way.
-_ENTRY_BYTES = 80
-_VECTOR_BYTES = 16
 
-#: Mean square of the lengths of documents over the square of their mean.
-_DISPERSION = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class CooccurrencePlan:
-    """What finding the vectors will take.
-
-    Attributes
-    ----------
-    bytes : int
-        On one rank, beyond the data.
-    n_entries : int
-        Of the co-occurrence on all ranks, estimated.
-    """
-
-    bytes: int
-    n_entries: int
-
-    def describe(self) -> str:
-        """One line for the terminal."""
-        return (
-            f"information of features that share rows: up to {self.n_entries:,} entries, "
-            f"{format_bytes(self.bytes)} per rank"
-        )
-
-
-def plan_cooccurrence(
-    n: int, d: int, k: int, n_nonzeros: int | None, *, ranks: int, available: int
-) -> CooccurrencePlan:
-    """What n rows of d features will take. Not collective.
-
-    Raises
-    ------
-    MemoryLimitError
-        When it does not fit.
-    """
-    pairs = float(d) ** 2
-    if n_nonzeros is not None:
-        pairs = min(pairs, _DISPERSION * float(n_nonzeros) ** 2 / max(n, 1))
-    own = int(pairs) // ranks + d
-    columns = 3 * k + 40
-    needed = BUFFER_BYTES + _ENTRY_BYTES * own + _VECTOR_BYTES * d * k + 8 * columns * (d // ranks)
-    remedy = "lower data.max_features, or use more ranks"
-    check_fits(needed, available, "information of features that share rows", remedy)
-    return CooccurrencePlan(needed, int(pairs))
-
-
-class CooccurrenceEmbedding(Certificate, LinearEmbedding):
+class CooccurrenceEmbedding(InformationEmbedding, LinearEmbedding):
     """Sums of feature vectors from co-occurrence.
 
     Parameters
     ----------
-    n_components : int
+    n_components : int, default=2
         At most the number of features.
-    counts : {"weights", "presence"}
-        What is counted of two features that share a row: the product of their entries, or one.
+    counts : {"weights", "presence"}, default="weights"
+        Count of two features that share a row: the product of their entries, or one.
     shift, smoothing : float
         As for :class:`~hpcembed.embedding.WordVectors`.
-    power : float
+    power : float, default=0.5
         p of ``U |Lambda|^p``.
-    tol : float
+    tol : float, default=1e-6
         Largest true residual, relative to the largest modulus of an eigenvalue.
-    random_state : int, RandomState or None
-        Of the start vector; None is 0, so that results repeat.
+    random_state : int, RandomState or None, default=None
+        Seed of the start vector; None is 0, so that results repeat.
     memory_limit : int, optional
-        Bytes that one rank may take. Default: its share of what is free.
+        Bytes that one rank may take. Default: its share of the free memory.
     solver : SolverSettings, optional
 
     Attributes
     ----------
     components_ : ndarray of shape (k, d)
-        The features' vectors as columns, on every rank.
+        Vectors of the features as columns, on every rank.
     eigenvalues_ : ndarray of shape (k,)
-        Of the information, largest modulus first.
+        Eigenvalues of the information, largest modulus first.
     residual_norms_ : ndarray of shape (k,)
         ``||M u - lambda u||`` in double.
-    mean_, feature_means_, feature_variances_ : ndarray of shape (d,)
-        What rows are centred on, which is zero; mean and variance of the features.
+    mean_ : ndarray of shape (d,)
+        Zero.
+    feature_means_, feature_variances_ : ndarray of shape (d,)
     coordinate_means_, coordinate_deviations_ : ndarray of shape (k,)
-        Of the training rows.
+        Moments of the training rows' coordinates.
     n_nonzeros_ : int
         Entries of the information.
     result_, reference_, comparison_, certified_, converged_reason_
-        The solver's answer and the verdict on it.
+        Result of the solver, and its certificate.
     n_requested_, n_features_in_, n_samples_ : int
-    plan_ : CooccurrencePlan
+    plan_ : InformationPlan
     seconds_ : dict of str to float
+
+    See Also
+    --------
+    WordVectors : Vectors of words from windows over texts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hpcembed.embedding import CooccurrenceEmbedding
+    >>> rows = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 2.0]])
+    >>> model = CooccurrenceEmbedding(2).fit(rows)
+    >>> model.transform(rows).shape, model.n_nonzeros_
+    ((4, 2), 8)
     """
 
     components_name = "co-occurrence vectors"
@@ -156,6 +115,16 @@ class CooccurrenceEmbedding(Certificate, LinearEmbedding):
         self.memory_limit = memory_limit
         self.solver = solver
 
+    def plan(self, shape: Shape, machine: Machine) -> InformationPlan:
+        """Return the plan that :meth:`fit` makes for data of this shape.
+
+        Raises
+        ------
+        MemoryLimitError
+            When counts and vectors do not fit.
+        """
+        return plan_shared_rows(shape, min(int(self.n_components), shape.n_features), machine)
+
     def fit(self: Self, X: Any, y: Any = None, *, comm: MPI.Intracomm | None = None) -> Self:
         """Find the vectors of the features of `X`.
 
@@ -174,60 +143,28 @@ class CooccurrenceEmbedding(Certificate, LinearEmbedding):
         InputError, ConfigError, MemoryLimitError, ConvergenceError
             As for :meth:`hpcembed.embedding.PCA.fit`; negative entries.
         """
-        self._agree_on_settings(X, comm)
-        settings = self._settings()
-        data = self._matrix(X, comm)
-        n, d, k = data.n_rows, data.n_features, settings.k
-        if n < 2:
-            raise InputError(f"co-occurrence needs at least 2 training rows, got {n}")
-        if k > d:
-            raise InputError(
-                f"need 1 <= n_components <= features, got n_components={k} with {d} features"
-            )
-        self.plan_ = plan_cooccurrence(
-            n,
-            d,
-            k,
-            n_nonzeros(data),
-            ranks=data.comm.size,
-            available=available_bytes(data, self.memory_limit),
-        )
+        data, machine, seed = self._begin(X, comm, "co-occurrence")
+        check_components(int(self.n_components), data.n_features, "features")
+        self.plan_ = self.plan(shape_of(data), machine)
         _refuse_negative(data)
-        found = information_pairs(
+        is_binary = self.counts == "presence"
+        vectors, found = self._find_vectors(
             data.comm,
-            lambda: sparse_feature_cooccurrence(data, binary=self.counts == "presence"),
-            settings,
+            lambda: sparse_feature_cooccurrence(data, binary=is_binary),
+            seed,
+            machine.available_bytes,
         )
-        self.components_ = np.ascontiguousarray(found.vectors.T)
-        self.eigenvalues_ = np.asarray(found.result.eigenvalues)
-        self.residual_norms_ = np.asarray(found.result.residual_norms)
-        self.n_nonzeros_, self.n_samples_ = found.n_nonzeros, n
-        self.seconds_ = {"operator": found.seconds["information"], "solve": found.seconds["solve"]}
-        self.mean_ = np.zeros(d)
+        self.components_ = np.ascontiguousarray(vectors.T)
+        self.mean_ = np.zeros(data.n_features)
         self.feature_means_, self.feature_variances_ = column_moments(data)
         self.coordinate_means_ = self.components_ @ self.feature_means_
         self.coordinate_deviations_ = self._deviations(data)
-        self._judge(data.comm, found.result, found.reference, tol=self.tol, n_requested=k)
-        if not self.certified_ and settings.solver.on_no_convergence == "raise":
-            raise ConvergenceError(self.failure_text(), self.result_)
+        self._certify(data.comm, *found)
         return self
 
-    def _settings(self) -> InformationSettings:
-        """What is asked for, checked. Not collective; the same on all ranks."""
-        check_limits(self.tol, self.memory_limit, None)
-        if self.counts not in ("weights", "presence"):
-            raise ConfigError(f"counts = {self.counts!r} is not one of weights, presence")
-        settings = InformationSettings(
-            self.n_components,
-            self.shift,
-            self.smoothing,
-            self.power,
-            self.tol,
-            seed_of(self.random_state),
-            self.solver or SolverSettings(),
-        )
-        settings.check()
-        return settings
+    def _check_parameters(self) -> None:
+        check_choice("counts", self.counts, ("weights", "presence"))
+        super()._check_parameters()
 
     def _deviations(self, X: RowSource) -> NDArray[np.float64]:
         squares = np.zeros(len(self.components_))
@@ -237,23 +174,18 @@ class CooccurrenceEmbedding(Certificate, LinearEmbedding):
         return np.sqrt(sum_over_ranks(X.comm, squares) / X.n_rows)
 
     def _unscaled(self, coordinates: NDArray[Any]) -> NDArray[Any]:
-        """Undo the scales of the vectors twice, as those of the components come once more."""
+        """Remove the scales of the vectors twice: the components are scaled as well."""
         squares = np.abs(self.eigenvalues_) ** (2 * self.power)
         return np.where(squares > 0, coordinates / np.where(squares > 0, squares, 1.0), 0.0)
 
     @property
     def spectrum_(self) -> Spectrum:
-        """Eigenvalues of the information, which are shares of nothing."""
+        """Eigenvalues of the information, which are no shares of a whole."""
         return Spectrum(self.eigenvalues_, "")
-
-    @property
-    def linear_map_(self) -> LinearMap:
-        """What :meth:`transform` computes."""
-        return LinearMap(self.components_, self.mean_)
 
 
 def _refuse_negative(X: RowSource) -> None:
-    """Collective."""
+    """Raise InputError where the rows have a negative entry. Collective."""
     smallest = 0.0
     with reading(X):
         for _, block in X.blocks():

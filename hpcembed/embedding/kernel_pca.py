@@ -1,109 +1,136 @@
 """Kernel principal components: dominant eigenpairs of the centred kernel of all rows, exact.
 
-scikit-learn's names, numbers and sign rule, for rows on one computer or on many, without storing
-the kernel where that does not fit: see :mod:`hpcembed.operators.kernel.kernel`. For many rows the
-approximations of :mod:`hpcembed.embedding.nystroem` cost a small part of it.
+Names, numbers and signs are scikit-learn's. Rows may be distributed, and the kernel is not stored
+where it does not fit: see :mod:`hpcembed.operators.kernel.kernel`. For many rows the approximations
+of :mod:`hpcembed.embedding.nystroem` cost a small part of it.
 
 Reference: Schoelkopf, Smola, Mueller, "Nonlinear component analysis as a kernel eigenvalue
 problem", Neural Computation 10 (1998).
 
-Deviations from scikit-learn: ``degree`` is a whole number; rows that the cosine cannot take are
+Deviations from scikit-learn: ``degree`` is a whole number; rows that the cosine does not accept are
 refused; there is no inverse map and no kernel by callable; eigenvalues that are not known to be
 positive have coordinates of zero.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import scipy.sparse
 from mpi4py import MPI
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from hpcembed.data.matrix import DataMatrix, RowStream
-from hpcembed.embedding.kernel_choice import (
-    Gamma,
-    check_kernel,
-    choose_kernel,
+from hpcembed.data.row_validation import assign
+from hpcembed.embedding._eigensolver import Eigensolver
+from hpcembed.embedding._estimator import timed, wrapped
+from hpcembed.embedding._kernel import Gamma, KernelEmbedding, KernelSearch, check_rows
+from hpcembed.embedding._parameters import (
+    SolverSettings,
+    check_choice,
+    check_components,
+    check_count,
 )
-from hpcembed.embedding.kernel_engines import (
-    KernelRequest,
-    find_kernel_components,
-)
-from hpcembed.embedding.kernel_model import KernelModel
-from hpcembed.embedding.linear import available_bytes, n_nonzeros
-from hpcembed.embedding.solving import SolverSettings, engine_tolerance
-from hpcembed.operators import (
-    KernelPlan,
-    plan_kernel,
-)
+from hpcembed.embedding.contract import Machine, Shape, shape_of
+from hpcembed.operators.cost import EnginePlan
+from hpcembed.operators.kernel.kernel_plan import KERNEL_BLOCKS, KERNEL_ENGINES, plan_kernel
+from hpcembed.operators.kernel.rows_of_all import RowsOfAll, kernel_coordinates
 from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ranks import agreement, sum_over_ranks
+from miramns import EigenResult
 
 __all__ = ["KernelPCA"]
 
 Self = TypeVar("Self", bound="KernelPCA")
 
-_ENGINES = ("auto", "matrix_free", "assembled", "lapack")
+#: Eigenvalues below this share of the largest are zero, as in scikit-learn.
+_NEGLIGIBLE = 1e-12
 
 
-class KernelPCA(KernelModel):
+class KernelPCA(KernelEmbedding):
     """Kernel principal component analysis.
 
     Parameters
     ----------
     n_components : int, optional
         At most the number of rows. None: all whose eigenvalue is not zero.
-    kernel : {"linear", "poly", "rbf", "cosine"}
-    gamma : float, {"auto", "scale", "median"} or None
-        Of rbf and poly. auto and None: 1 / n_features. scale: 1 / (n_features times the variance of
-        all entries). median: ``1 / (2 s^2)``, s the median distance of seeded rows.
-    degree : int
-        Of poly.
-    coef0 : float
-        Of poly.
-    eigen_solver : {"auto", "matrix_free", "assembled", "lapack"}
-        auto asks the cost model (:mod:`hpcembed.operators.kernel.cost`).
+    kernel : {"linear", "poly", "rbf", "cosine"}, default="linear"
+    gamma : float, {"auto", "scale", "median"} or None, default=None
+        Parameter of rbf and poly. auto and None: 1 / n_features. scale: 1 / (n_features times the
+        variance of all entries). median: ``1 / (2 s^2)``, s the median distance between pairs of at
+        most 1,000 rows, chosen by the seed.
+    degree : int, default=3
+        Parameter of poly.
+    coef0 : float, default=1
+        Parameter of poly.
+    engine : {"auto", "matrix_free", "assembled", "lapack"}, default="auto"
+        How the kernel is held and multiplied; auto follows the cost model
+        (:mod:`hpcembed.operators.kernel.kernel_plan`).
     tol : float, optional
         Largest true residual, relative to the largest eigenvalue. Default: 1e-6 for rows in
         single precision or short integers, 1e-10 for double.
-    remove_zero_eig : bool
-        Leave components out whose eigenvalue is zero; so it is done where `n_components` is None.
-    random_state : int, RandomState or None
-        Of the start vectors, and of gamma = "median"; None is 0, so that results repeat.
+    remove_zero_eig : bool, default=False
+        Drop components whose eigenvalue is zero, as for ``n_components=None``.
+    random_state : int, RandomState or None, default=None
+        Seed of the start vectors, and of gamma = "median"; None is 0, so that results repeat.
     memory_limit : int, optional
-        Bytes that one rank may take. Default: its share of what is free.
+        Bytes that one rank may take. Default: its share of the free memory.
     n_threads : int, optional
         BLAS threads per rank. Default: those that BLAS uses.
     solver : SolverSettings, optional
-        How the eigenproblem is solved, for those who want to say. A reference is made only where
-        the kernel is stored: it goes by single vectors, each of which would cost a kernel.
+        Settings of the eigensolver. A reference is made only where the kernel is stored: it uses
+        single vectors, each of which would cost a kernel.
 
     Attributes
     ----------
     eigenvalues_ : ndarray of shape (k,)
-        Of the centred kernel, largest first.
+        Eigenvalues of the centred kernel, largest first.
     eigenvectors_ : ndarray of shape (n_local, k)
-        Unit vectors: of this rank's training rows. The largest entry of each is positive.
+        This rank's rows of unit vectors. The largest entry of each is positive.
     gamma_ : float or None
-        The number that was used; None for kernels without.
+        The number in use; None for kernels without.
     kernel_ : Kernel
+    trace_ : float
+        Trace of the centred kernel.
     residual_norms_ : ndarray of shape (k,)
         ``||K v - lambda v||`` in double.
     negligible_ : ndarray of bool, shape (k,)
         Components whose eigenvalue is not known to be positive.
     explained_variance_, explained_variance_ratio_ : ndarray of shape (k,)
-        Variance of the coordinates, and its share of that in the space of the kernel.
+        Variance of the coordinates, and its share in the space of the kernel.
     converged_reason_ : str
     certified_ : bool
-        Every pair meets its tolerance, and no reference has a larger eigenvalue in its place.
+        Whether every pair meets its tolerance, and no reference has a larger eigenvalue in its
+        place.
     n_passes_ : int
-        Times that the kernel was gone through.
+        Number of passes over the kernel.
     n_requested_, n_features_in_, n_samples_ : int
     result_, reference_, comparison_, reference_sin_angle_
-        The solver's answer, and that of the reference.
-    plan_ : KernelPlan
+        Result of the solver, and that of the reference.
+    plan_ : EnginePlan
     seconds_ : dict of str to float
+
+    See Also
+    --------
+    Nystroem : Approximation by landmarks, for many rows.
+    RandomFourierFeatures : Approximation of rbf by random features.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from hpcembed import KernelPCA
+    >>> X = load_digits().data[:200] / 16
+    >>> model = KernelPCA(2, kernel="rbf", gamma=0.05).fit(X)
+    >>> model.eigenvalues_.round(3)
+    array([10.596,  8.877])
+    >>> model.certified_, model.transform(X[:3]).shape
+    (True, (3, 2))
     """
+
+    _train: DataMatrix
+    _origin: NDArray[np.float64] | None
 
     def __init__(
         self,
@@ -113,7 +140,7 @@ class KernelPCA(KernelModel):
         gamma: Gamma = None,
         degree: int = 3,
         coef0: float = 1,
-        eigen_solver: Literal["auto", "matrix_free", "assembled", "lapack"] = "auto",
+        engine: Literal["auto", "matrix_free", "assembled", "lapack"] = "auto",
         tol: float | None = None,
         remove_zero_eig: bool = False,
         random_state: Any = None,
@@ -126,13 +153,34 @@ class KernelPCA(KernelModel):
         self.gamma = gamma
         self.degree = degree
         self.coef0 = coef0
-        self.eigen_solver = eigen_solver
+        self.engine = engine
         self.tol = tol
         self.remove_zero_eig = remove_zero_eig
         self.random_state = random_state
         self.memory_limit = memory_limit
         self.n_threads = n_threads
         self.solver = solver
+
+    def plan(self, shape: Shape, machine: Machine) -> EnginePlan:
+        """Return the plan that :meth:`fit` makes for data of this shape.
+
+        Raises
+        ------
+        MemoryLimitError
+            When the engine asked for does not fit, or none does.
+        """
+        settings, engine, n = self._settings, self.engine, shape.n_train
+        if settings.name == "lapack" and engine == "auto":
+            engine = "lapack"
+        return plan_kernel(
+            shape,
+            n if self.n_components is None else min(int(self.n_components), n),
+            machine,
+            tol=settings.relative_to_largest(self._tolerance(shape.item_bytes)),
+            single_vector=settings.needs_single_vectors,
+            no_lapack=not settings.allows_lapack,
+            engine=engine,
+        )
 
     def fit(self: Self, X: Any, y: Any = None, *, comm: MPI.Intracomm | None = None) -> Self:
         """Find the components of the rows of `X`, which are kept, not copied, for transforms.
@@ -151,81 +199,152 @@ class KernelPCA(KernelModel):
         InputError, ValueError
             Rows that cannot be used, fewer than two, or more components than rows.
         ConfigError
-            Settings that do not fit.
+            Parameters that do not fit.
         MemoryLimitError
             Before anything large is allocated.
         ConvergenceError
             When a pair missed its tolerance and ``solver.on_no_convergence`` is "raise".
         """
-        data, seed = self._begin(X, comm)
+        data, machine, seed = self._begin(X, comm, "a kernel")
         if isinstance(data, RowStream):
             raise InputError(
                 "kernel PCA reads all rows for each of them: load them into memory, or use Nystroem"
             )
-        k = self._wanted(data)
-        began = time.perf_counter()
-        choice = choose_kernel(data, self.kernel, self.gamma, self.degree, self.coef0, seed)
-        self.kernel_, self._origin = choice.kernel, choice.origin
-        self.gamma_ = choice.kernel.gamma if self.kernel in ("rbf", "poly") else None
-        self.plan_ = self._plan(data, k)
-        request = KernelRequest(
-            k=k,
-            tol=self._tolerance(data),
-            seed=seed,
-            memory_bytes=available_bytes(data, self.memory_limit),
-            solver=self._settings,
-        )
-        chosen = data.comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
-        found = find_kernel_components(data, choice, self.plan_, request)
-        self.seconds_ = {**found.seconds, "operator": chosen + found.seconds["operator"]}
-        self.n_passes_ = found.n_passes
-        drop = self.remove_zero_eig or self.n_components is None
-        self._keep(found, data, drop_zeros=drop)
-        self._end(data, found.result, found.reference, k)
+        n, shape = data.n_rows, shape_of(data)
+        k = n if self.n_components is None else int(self.n_components)
+        check_components(k, n, "rows")
+        self.seconds_ = {"operator": 0.0, "solve": 0.0}
+        with timed(data.comm, self.seconds_, "operator"):
+            self._origin = self._choose_kernel(data, seed, shifted=True)
+        self.plan_ = self.plan(shape, machine)
+        tol, memory = self._tolerance(shape.item_bytes), machine.available_bytes
+        solver = Eigensolver(k, tol, seed, self._settings, memory, blocks=KERNEL_BLOCKS)
+        search = KernelSearch(data, self.kernel_, self._origin, self.plan_, solver, self.seconds_)
+        result, reference = search.run()
+        self._keep(data, result, search.row_means)
+        self.n_passes_, self.trace_ = search.n_passes, search.trace
+        self._finish(data, solver, result, reference, k)
         return self
 
-    def _check_settings(self) -> None:
-        k = self.n_components
-        if k is not None and (isinstance(k, bool) or not isinstance(k, int | np.integer)):
-            raise ConfigError(f"n_components must be an integer or None, got {k!r}")
-        if self.eigen_solver not in _ENGINES:
-            raise ConfigError(
-                f"eigen_solver = {self.eigen_solver!r} is not one of {', '.join(_ENGINES)}"
-            )
-        check_kernel(self.kernel, self.gamma, self.degree, self.coef0)
-        super()._check_settings()
-
-    def _wanted(self, X: DataMatrix) -> int:
-        k = self.n_components
-        if k is None:
-            return X.n_rows
-        if not 1 <= k <= X.n_rows:
-            raise InputError(
-                f"need 1 <= n_components <= rows, got n_components={k} with {X.n_rows} rows"
-            )
-        return int(k)
-
-    def plan(self, X: DataMatrix) -> KernelPlan:
-        """What :meth:`fit` would do with rows that are there. Collective."""
-        return self._plan(X, self._wanted(X))
-
-    def _plan(self, X: DataMatrix, k: int) -> KernelPlan:
-        settings = self._settings
-        return plan_kernel(
-            X.n_rows,
-            X.n_features,
-            k,
-            ranks=X.comm.size,
-            threads=self._threads(self.n_threads, X.comm),
-            available_bytes=available_bytes(X, self.memory_limit),
-            n_nonzeros=n_nonzeros(X),
-            tol=engine_tolerance(self._tolerance(X), relative=settings.criterion == "relative"),
-            single_vector=settings.needs_single_vectors,
-            no_lapack=settings.name != "auto",
-            kind=self.eigen_solver,
-        )
+    def _check_parameters(self) -> None:
+        check_count("n_components", self.n_components, optional=True)
+        check_choice("engine", self.engine, ("auto", *KERNEL_ENGINES))
+        super()._check_parameters()
 
     @property
     def operator_(self) -> str:
-        """The operator and how it was held."""
-        return f"kernel ({self.kernel_.text}), {self.plan_.kind.replace('_', '-')}"
+        """The operator and its engine."""
+        return f"kernel ({self.kernel_.text}), {self.plan_.cost.name}"
+
+    def _keep(self, X: DataMatrix, result: EigenResult, row_means: NDArray[np.float64]) -> None:
+        """Keep the eigenpairs and the coefficients of transforms. Collective."""
+        values = np.asarray(result.eigenvalues, dtype=np.float64)
+        residuals = np.asarray(result.residual_norms)
+        floor = _NEGLIGIBLE * max(float(np.max(values, initial=0.0)), 0.0)
+        negligible = values <= np.maximum(floor, residuals)
+        keep = np.ones(len(values), dtype=bool)
+        if self.remove_zero_eig or self.n_components is None:
+            keep = ~negligible
+        self.residual_norms_, self.negligible_ = residuals[keep], negligible[keep]
+        self.eigenvalues_ = np.where(negligible, np.maximum(values, 0.0), values)[keep]
+        self.eigenvectors_ = np.ascontiguousarray(np.asarray(result.eigenvectors)[:, keep])
+        self._train = X
+        # zero where eigenvalues are negligible
+        roots = np.sqrt(np.where(self.negligible_, 1.0, self.eigenvalues_))
+        scaled = self.eigenvectors_ * np.where(self.negligible_, 0.0, 1.0 / roots)
+        scaled -= sum_over_ranks(X.comm, scaled.sum(axis=0)) / X.n_rows
+        self._coefficients = scaled
+        self._offset = sum_over_ranks(X.comm, row_means @ scaled)
+
+    def fit_transform(
+        self, X: Any, y: Any = None, *, comm: MPI.Intracomm | None = None
+    ) -> NDArray[Any]:
+        """Fit, and return the coordinates of the training rows. Collective as :meth:`fit`."""
+        self.fit(X, comm=comm)
+        return self._training_coordinates().astype(self._output_type(X, self._train, None))
+
+    def _training_coordinates(self) -> NDArray[np.float64]:
+        roots = np.sqrt(np.where(self.negligible_, 0.0, self.eigenvalues_))
+        return self.eigenvectors_ * roots
+
+    def transform(self, X: Any, dtype: type[np.floating[Any]] | None = None) -> NDArray[Any]:
+        """Return the coordinates of rows in the components.
+
+        Collective where the training rows lie on several ranks: they travel to all ranks, each of
+        which transforms its own rows, possibly none. The eigenvectors hold the coordinates of the
+        DataMatrix that was fitted.
+
+        Parameters
+        ----------
+        X : DataMatrix, or array or sparse matrix of shape (n_local, d)
+        dtype : {float64, float32}, optional
+            Type of the result. Default: float32 for float32 arrays, float64 otherwise.
+
+        Returns
+        -------
+        ndarray of shape (n_local, k)
+
+        Raises
+        ------
+        InputError, ValueError
+            When `X` has another number of features than the data of :meth:`fit`, or rows that the
+            kernel does not accept.
+        """
+        check_is_fitted(self)
+        if isinstance(X, RowStream):
+            raise InputError("kernel PCA transforms rows in memory: load them, or use Nystroem")
+        rows = self._given_rows(X)
+        target = self._output_type(X, rows, dtype)
+        embedded = np.empty((rows.n_local, self._coefficients.shape[1]), target)
+        if X is self._train:
+            coordinates = self._training_coordinates()
+        else:
+            train = RowsOfAll(self._train, self.kernel_, self._origin, np.float64)
+            coordinates = kernel_coordinates(train, self._coefficients, rows) - self._offset
+        with agreement(self.comm_):
+            assign(embedded, coordinates)
+        return embedded
+
+    def _given_rows(self, X: Any) -> DataMatrix:
+        """Return rows to transform; refused on all ranks or none. Collective if distributed."""
+        with agreement(self.comm_):
+            try:
+                rows = self._rows(X)
+            except (ValueError, TypeError) as error:
+                if self.comm_.size == 1:
+                    raise
+                raise InputError(str(error)) from error
+            check_rows(rows, self.kernel)
+        return rows  # type: ignore[return-value]
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.eigenvalues_.shape[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with the training rows, which transforms need.
+
+        Raises
+        ------
+        ConfigError
+            When the training rows lie on several ranks.
+        """
+        train = self.__dict__.get("_train")
+        state = dict(super().__getstate__())
+        if train is not None:
+            if train.comm.size > 1:
+                raise ConfigError(
+                    "the training rows lie on several ranks and cannot be copied with the model: "
+                    "use Nystroem, whose models are small"
+                )
+            state["_train"] = (
+                scipy.sparse.vstack([block for _, block in train.blocks()], format="csr")
+                if train.is_sparse
+                else train.dense_rows(np.float64)
+            )
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_train" in state:
+            self._train = wrapped(state["_train"], MPI.COMM_SELF)

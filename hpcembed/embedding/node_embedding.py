@@ -1,16 +1,15 @@
-"""Nodes of a graph as a job embeds them: all at once, training and test nodes alike.
+"""Graph nodes as a job embeds them: all at once, training and test nodes alike.
 
-The coordinates are those of :class:`~hpcembed.embedding.SpectralEmbedding` times sqrt(n), so that
-they are of order one however large the graph is. Where attributes are asked for too, their
-principal components, learned from the training nodes, come first, and fewer coordinates of a run
-are its leading ones as elsewhere. The placing sees no label; it does see which test nodes there are
-(it is transductive), so no model is exported.
+Coordinates are those of :class:`~hpcembed.embedding.SpectralEmbedding` times sqrt(n), so that they
+are of order one for graphs of any size. Where principal components of the attributes are asked for,
+they are learned from the training nodes and come first. The leading coordinates are those of a run
+with fewer coordinates. The embedding uses no labels, but it depends on the test nodes (it is
+transductive), so no model is exported.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,84 +18,34 @@ from numpy.typing import NDArray
 
 from hpcembed.data.graphs.exchange import Lookup
 from hpcembed.data.graphs.graph import GraphNodes
+from hpcembed.data.graphs.graph_drawing import GraphDrawing, draw_from
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.row_validation import assign
-from hpcembed.embedding.certificate import Certificate
-from hpcembed.embedding.contract import LinearMap, Machine, Shape, Spectrum
-from hpcembed.embedding.graph_drawing import GraphDrawing, draw_from
-from hpcembed.embedding.joining import joined, part, scaled
+from hpcembed.embedding._eigen_results import joined, part, scaled
+from hpcembed.embedding._estimator import CertifiedEstimator
+from hpcembed.embedding._parameters import SolverSettings
+from hpcembed.embedding.contract import LinearMap, Machine, Shape, Spectrum, shape_of
 from hpcembed.embedding.pca import PCA
-from hpcembed.embedding.solving import SolverSettings
 from hpcembed.embedding.spectral import SpectralEmbedding
-from hpcembed.operators import column_moments
+from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.operators.graph.graph_operators import GraphOperatorKind
-from hpcembed.runtime.errors import InputError, MemoryLimitError
-from hpcembed.runtime.memory import format_bytes
+from hpcembed.operators.graph.graph_plan import OPERATOR_TITLES, GraphPlan, plan_graph
+from hpcembed.runtime.errors import InputError
 
-__all__ = ["NodeEmbedding", "NodePlan"]
-
-_NAMES = {
-    "adjacency": "adjacency",
-    "normalized": "normalised adjacency",
-    "laplacian": "Laplacian",
-    "random_walk": "random walk",
-    "modularity": "modularity",
-}
-#: Vectors that a solver holds beside those it is asked for.
-_BASIS = 3.0
+__all__ = ["NodeEmbedding"]
 
 
-@dataclass(frozen=True, slots=True)
-class NodePlan:
-    """What placing the nodes takes on one rank: the basis of the solver and the coordinates.
-
-    The operator takes as much as the graph once more, which nobody knows before it is read.
-
-    Attributes
-    ----------
-    operator : str
-    bytes : int
-    """
-
-    operator: str
-    bytes: int
-
-    @classmethod
-    def of(cls, operator: str, k: int, shape: Shape, machine: Machine) -> NodePlan:
-        """The plan for k coordinates of the nodes in the data.
-
-        Raises
-        ------
-        MemoryLimitError
-        """
-        share = -(-(shape.n_train + shape.n_test) // machine.ranks)
-        needed = int(8 * share * (_BASIS * k + 60))
-        if needed > machine.available_bytes:
-            raise MemoryLimitError(
-                f"{k} eigenvectors of the {_NAMES[operator]} need {format_bytes(needed)} per rank, "
-                f"{format_bytes(machine.available_bytes)} are available: use more ranks"
-            )
-        return cls(operator, needed)
-
-    def describe(self) -> str:
-        """One line for the terminal. Not collective."""
-        return (
-            f"{_NAMES[self.operator]} of the graph, products only: "
-            f"{format_bytes(self.bytes)} per rank beside it"
-        )
-
-
-class NodeEmbedding(Certificate):
-    """Coordinates of the nodes that rows belong to.
+class NodeEmbedding(CertifiedEstimator):
+    """Coordinates of the graph nodes that rows belong to.
 
     Parameters
     ----------
     n_components : int
-        Of both kinds together.
+        Number of coordinates of both kinds together.
     operator, tau
-        Of :class:`~hpcembed.embedding.SpectralEmbedding`.
-    attribute_components : int
-        How many of the coordinates are principal components of the rows.
+        As for :class:`~hpcembed.embedding.SpectralEmbedding`.
+    attribute_components : int, default=0
+        Number of coordinates that are principal components of the rows.
     tol, random_state, memory_limit, n_threads, solver
         As for :class:`~hpcembed.embedding.PCA`.
 
@@ -110,6 +59,8 @@ class NodeEmbedding(Certificate):
 
     components_name = "spectral coordinates"
     linear_map_: LinearMap | None = None
+    tol: float
+    plan_: GraphPlan
 
     def __init__(
         self,
@@ -119,27 +70,35 @@ class NodeEmbedding(Certificate):
         tau: float | Literal["mean"] = "mean",
         attribute_components: int = 0,
         tol: float = 1e-10,
-        random_state: int = 0,
+        random_state: Any = 0,
         memory_limit: int | None = None,
         n_threads: int | None = None,
         solver: SolverSettings | None = None,
     ) -> None:
         self.n_components = n_components
+        self.operator = operator
+        self.tau = tau
         self.attribute_components = attribute_components
-        self.operator, self.tau = operator, tau
-        common: dict[str, Any] = {"tol": tol, "random_state": random_state, "solver": solver}
-        self._tol = tol
-        self._placing = SpectralEmbedding(
-            n_components - attribute_components, operator=operator, tau=tau, **common
-        )
-        self._attributes: PCA | None = None
-        if attribute_components:
-            self._attributes = PCA(
-                attribute_components, memory_limit=memory_limit, n_threads=n_threads, **common
-            )
+        self.tol = tol
+        self.random_state = random_state
+        self.memory_limit = memory_limit
+        self.n_threads = n_threads
+        self.solver = solver
+
+    def plan(self, shape: Shape, machine: Machine) -> GraphPlan:
+        """Return the plan that :meth:`fit` makes for a graph of this shape.
+
+        Raises
+        ------
+        MemoryLimitError
+            When the space of the eigenvectors does not fit.
+        """
+        return plan_graph(self.operator, self.n_components, shape, machine)
 
     def fit(self, X: DataMatrix) -> NodeEmbedding:
-        """Place all nodes of the graph that the rows of `X` belong to. Collective.
+        """Place all nodes of the graph that the rows of `X` belong to.
+
+        Collective.
 
         Raises
         ------
@@ -148,26 +107,25 @@ class NodeEmbedding(Certificate):
         """
         if X.nodes is None:
             raise InputError("these rows are no nodes of a graph: set data.format = graph")
-        graph = X.nodes.graph
-        with warnings.catch_warnings():
-            # the reader has said how many components there are
-            warnings.simplefilter("ignore", UserWarning)
-            self._placing.fit(graph)
-        if self._attributes is not None:
-            self._attributes.fit(X)
-        self._coordinates = self._placing.embedding_ * np.sqrt(graph.n_nodes)
-        self.n_features_in_ = X.n_features
-        self.feature_means_, self.feature_variances_ = column_moments(X)
-        placing = self._placing
-        self.seconds_ = dict(placing.seconds_)
-        if self._attributes is not None:
-            for name, seconds in self._attributes.seconds_.items():
-                self.seconds_[name] += seconds
-        reference = placing.reference_
-        self._judge(
-            X.comm, placing.result_, reference, tol=self._tol, n_requested=self.n_components
+        self.plan_ = self.plan(shape_of(X), self._machine(X.comm))
+        graph, a = X.nodes.graph, self.attribute_components
+        common = {"tol": self.tol, "random_state": self.random_state, "solver": self.solver}
+        placing = SpectralEmbedding(
+            self.n_components - a, operator=self.operator, tau=self.tau, **common
         )
-        self._join()
+        with warnings.catch_warnings():
+            # the reader has logged the number of components
+            warnings.simplefilter("ignore", UserWarning)
+            placing.fit(graph)
+        self._attributes: PCA | None = None
+        if a:
+            self._attributes = PCA(
+                a, memory_limit=self.memory_limit, n_threads=self.n_threads, **common
+            ).fit(X)
+        self._coordinates = placing.embedding_ * np.sqrt(graph.n_nodes)
+        self.n_features_in_, self.n_requested_ = X.n_features, self.n_components
+        self.feature_means_, self.feature_variances_ = column_moments(X)
+        self._join(placing)
         self._measure(X)
         self.drawing_: GraphDrawing | None = draw_from(
             X.nodes, self._coordinates, placing.n_component_vectors_
@@ -176,32 +134,33 @@ class NodeEmbedding(Certificate):
 
     @property
     def operator_(self) -> str:
-        """The operator and what was done with it."""
-        regular = f", tau = {self._tau:.3g}" if self._tau else ""
-        name = f"{_NAMES[self.operator]}{regular}"
+        """The operator, its regularisation, and the attributes."""
+        regular = f", tau = {self.tau_:.3g}" if self.tau_ else ""
+        name = f"{OPERATOR_TITLES[self.operator]}{regular}"
         a = self.attribute_components
         return f"{name}; covariance of attributes for the first {a}" if a else name
 
-    @property
-    def _tau(self) -> float:
-        return self._placing.tau_
-
-    def _join(self) -> None:
-        """Make one answer of both, without the vector that was dropped."""
-        kept = slice(self._placing.n_dropped_, None)
-        result = part(self.result_, kept)
-        values = self._placing.eigenvalues_
+    def _join(self, placing: SpectralEmbedding) -> None:
+        """Keep one result of both kinds of coordinates, without the vectors that are dropped."""
+        for name in ("reference_", "comparison_", "reference_sin_angle_", "converged_reason_"):
+            setattr(self, name, getattr(placing, name))
+        self._tol, self.tau_ = self.tol, placing.tau_
+        self.certified_, self.seconds_ = placing.certified_, dict(placing.seconds_)
+        result = part(placing.result_, slice(placing.n_dropped_, None))
+        values = placing.eigenvalues_
         if self._attributes is not None:
             found = self._attributes.result_
             largest = float(np.max(np.abs(found.eigenvalues), initial=0.0)) or 1.0
-            result = joined(scaled(found, largest), result, same_rows=False)
+            result = joined(scaled(found, largest), result, same_operator=False)
             values = np.concatenate([np.asarray(found.eigenvalues) / largest, values])
             self.certified_ = self.certified_ and self._attributes.certified_
+            for step, seconds in self._attributes.seconds_.items():
+                self.seconds_[step] += seconds
         self.result_ = result
         self.spectrum_ = Spectrum(values, "")
 
     def _measure(self, X: DataMatrix) -> None:
-        """Means and deviations of the training rows' coordinates. Collective."""
+        """Set means and deviations of the training rows' coordinates. Collective."""
         coordinates = self.transform(X)
         sums = np.stack([coordinates.sum(axis=0), (coordinates**2).sum(axis=0)])
         X.comm.Allreduce(MPI.IN_PLACE, sums)
@@ -210,7 +169,9 @@ class NodeEmbedding(Certificate):
         self.coordinate_deviations_ = np.sqrt(np.maximum(square - mean**2, 0.0))
 
     def transform(self, X: DataMatrix, dtype: type[np.floating[Any]] | None = None) -> NDArray[Any]:
-        """Coordinates of the nodes that the rows belong to, shape (n_local, k). Collective.
+        """Return the coordinates of the nodes that the rows belong to, shape (n_local, k).
+
+        Collective.
 
         Raises
         ------
@@ -230,7 +191,7 @@ class NodeEmbedding(Certificate):
         return found
 
     def failure_text(self) -> str:
-        """Which eigenpairs missed their tolerance, and what to do. Not collective."""
+        """Return the eigenpairs that missed their tolerance, and a remedy."""
         attributes = self._attributes
         if attributes is not None and not attributes.certified_:
             return f"principal components of the attributes: {attributes.failure_text()}"

@@ -1,8 +1,7 @@
 """Kernel PCA by landmarks or random features: for data whose kernel is too large.
 
-Coordinates, eigenvalues and signs mean what they mean for :class:`~hpcembed.embedding.KernelPCA`,
-of which these are approximations. Models are small, and transform rows on each rank alone; rows may
-stay in files.
+Coordinates, eigenvalues and signs approximate those of :class:`~hpcembed.embedding.KernelPCA`.
+Models are small, and transform rows on each rank alone; rows may stay in files.
 
 scikit-learn has feature maps of these names, whose ``n_components`` is the number of features; here
 it is the number of principal components, and ``n_landmarks``, ``n_directions`` that of features.
@@ -19,64 +18,80 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import RowSource
-from hpcembed.embedding.feature_pca import NOT_FINITE, FeaturePCA
-from hpcembed.embedding.kernel_choice import Gamma, check_kernel, choose_kernel
-from hpcembed.embedding.solving import SolverSettings
-from hpcembed.operators import (
+from hpcembed.embedding._feature_components import NOT_FINITE, FeatureComponents
+from hpcembed.embedding._kernel import Gamma
+from hpcembed.embedding._parameters import SolverSettings, check_count
+from hpcembed.operators.kernel.feature_maps import (
     FourierFeatures,
     LandmarkFeatures,
     fourier_features,
     independent_landmarks,
 )
 from hpcembed.operators.kernel.sampled_rows import sampled_rows
-from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.errors import InputError
 
 __all__ = ["Nystroem", "RandomFourierFeatures"]
 
 
-class Nystroem(FeaturePCA):
+class Nystroem(FeatureComponents):
     """Kernel principal components approximated in the span of seeded landmarks.
 
     Parameters
     ----------
-    n_components : int
+    n_components : int, default=2
         Principal components, at most the landmarks.
-    n_landmarks : int
-        Rows that are chosen, the same on any number of ranks; all rows where there are fewer.
-        With all of them the components are those of :class:`~hpcembed.embedding.KernelPCA`.
+    n_landmarks : int, default=1000
+        Number of rows that are chosen, the same on any number of ranks; all rows if there are
+        fewer. With all of them the components are those of
+        :class:`~hpcembed.embedding.KernelPCA`.
     kernel, gamma, degree, coef0
-        As for :class:`~hpcembed.embedding.KernelPCA`.
+        As for :class:`~hpcembed.embedding.KernelPCA`; the default kernel is rbf.
     tol : float, optional
-        Of the eigenpairs of the features' scatter, as there.
-    random_state : int, RandomState or None
-        Of the landmarks; None is 0, so that results repeat.
+        Tolerance of the eigenpairs of the features' scatter, as there.
+    random_state : int, RandomState or None, default=None
+        Seed of the landmarks; None is 0, so that results repeat.
     memory_limit, n_threads : int, optional
     solver : SolverSettings, optional
-        How the scatter's eigenproblem is solved, for those who want to say.
+        Settings of the eigensolver of the scatter.
 
     Attributes
     ----------
     eigenvalues_ : ndarray of shape (k,)
-        Of the approximate centred kernel, largest first; zero where landmarks span fewer.
+        Eigenvalues of the approximate centred kernel, largest first; zero where landmarks span
+        fewer.
     explained_variance_, explained_variance_ratio_ : ndarray of shape (k,)
-        Variance of the coordinates, and its share of that of all features.
+        Variance of the coordinates, and its share in that of all features.
     landmarks_ : ndarray or csr_array of shape (r, d)
-        The independent ones, on every rank; r may be less than `n_landmarks`.
+        The independent landmarks, on every rank; r may be less than `n_landmarks`.
     projection_ : ndarray of shape (r, k)
-        Coordinates are ``kernel(x, landmarks_) @ projection_``, less those of the mean. Of each
-        component the landmark with the largest coordinate has a positive one.
+        Coordinates are ``kernel(x, landmarks_) @ projection_``, less those of the mean. The
+        landmark with the largest coordinate in a component has a positive one.
     gamma_ : float or None
     kernel_ : Kernel
     residual_norms_ : ndarray of shape (k,)
         True residuals of the eigenpairs of the scatter.
     negligible_ : ndarray of bool, shape (k,)
+        Components whose eigenvalue is not known to be positive.
     converged_reason_ : str
     certified_ : bool
     n_requested_, n_features_in_, n_samples_ : int
     result_, reference_, comparison_, reference_sin_angle_
-        Eigenpairs of the scatter, and those of a reference, where ``solver.reference`` asked.
+        Eigenpairs of the scatter, and those of the reference.
     plan_ : FeaturePlan
     seconds_ : dict of str to float
+
+    See Also
+    --------
+    KernelPCA : The exact components.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from hpcembed import Nystroem
+    >>> X = load_digits().data / 16
+    >>> model = Nystroem(2, n_landmarks=100, gamma=0.05).fit(X)
+    >>> model.certified_, model.landmarks_.shape, model.transform(X[:3]).shape
+    (True, (100, 64), (3, 2))
     """
 
     def __init__(
@@ -106,24 +121,19 @@ class Nystroem(FeaturePCA):
         self.n_threads = n_threads
         self.solver = solver
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
-        check_kernel(self.kernel, self.gamma, self.degree, self.coef0)
-        _check_count("n_landmarks", self.n_landmarks)
+    def _check_parameters(self) -> None:
+        check_count("n_landmarks", self.n_landmarks)
+        super()._check_parameters()
 
-    def _width(self, X: RowSource) -> int:
-        return min(int(self.n_landmarks), X.n_rows)
+    def _width(self, n_rows: int) -> int:
+        return min(int(self.n_landmarks), n_rows)
 
     def _choose_features(self, X: RowSource, seed: int) -> NDArray[np.float64] | None:
-        choice = choose_kernel(
-            X, self.kernel, self.gamma, self.degree, self.coef0, seed, shifted=False
-        )
-        self.kernel_ = choice.kernel
-        self.gamma_ = choice.kernel.gamma if self.kernel in ("rbf", "poly") else None
-        rows = sampled_rows(X, self._width(X), seed)
+        self._choose_kernel(X, seed, shifted=False)
+        rows = sampled_rows(X, self._width(X.n_rows), seed)
         # the same bits on any number of ranks, unlike the mean of all rows
-        dense = self.kernel == "rbf" and isinstance(rows, np.ndarray)
-        self._origin = rows.mean(axis=0) if dense else None
+        is_shifted = self.kernel == "rbf" and isinstance(rows, np.ndarray)
+        self._origin = rows.mean(axis=0) if is_shifted else None
         chosen, factor = None, None
         if X.comm.rank == 0:
             found = LandmarkFeatures(self.kernel_, rows, self._origin)(rows)
@@ -143,7 +153,7 @@ class Nystroem(FeaturePCA):
 
     @property
     def operator_(self) -> str:
-        """What the eigenproblem is of."""
+        """The operator and its landmarks."""
         return f"kernel ({self.kernel_.text}), {self.landmarks_.shape[0]:,} landmarks"
 
     @property
@@ -151,16 +161,16 @@ class Nystroem(FeaturePCA):
         return LandmarkFeatures(self.kernel_, self.landmarks_, self._origin)
 
 
-class RandomFourierFeatures(FeaturePCA):
+class RandomFourierFeatures(FeatureComponents):
     """Principal components of random Fourier features, which approximate those of ``rbf``.
 
     Parameters
     ----------
-    n_components : int
+    n_components : int, default=2
         Principal components, at most twice the directions.
-    n_directions : int
+    n_directions : int, default=500
         Random directions, each with a cosine and a sine; functions of (seed, index) alone.
-    gamma : float, {"auto", "scale", "median"} or None
+    gamma : float, {"auto", "scale", "median"} or None, default=None
         As for :class:`~hpcembed.embedding.KernelPCA`.
     tol, random_state, memory_limit, n_threads, solver
         As for :class:`Nystroem`.
@@ -172,7 +182,22 @@ class RandomFourierFeatures(FeaturePCA):
         Orthonormal columns; the largest entry of each is positive.
     eigenvalues_, explained_variance_, explained_variance_ratio_, residual_norms_, negligible_
         As for :class:`Nystroem`, and ``gamma_``, ``converged_reason_``, ``certified_``.
+
+    See Also
+    --------
+    Nystroem : Approximation by landmarks, for every kernel.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from hpcembed import RandomFourierFeatures
+    >>> X = load_digits().data / 16
+    >>> model = RandomFourierFeatures(2, n_directions=50, gamma=0.05).fit(X)
+    >>> model.certified_, model.directions_.shape, model.transform(X[:3]).shape
+    (True, (64, 50), (3, 2))
     """
+
+    kernel, degree, coef0 = "rbf", 1, 0.0
 
     def __init__(
         self,
@@ -195,31 +220,24 @@ class RandomFourierFeatures(FeaturePCA):
         self.n_threads = n_threads
         self.solver = solver
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
-        check_kernel("rbf", self.gamma, 1, 0.0)
-        _check_count("n_directions", self.n_directions)
+    def _check_parameters(self) -> None:
+        check_count("n_directions", self.n_directions)
+        super()._check_parameters()
 
-    def _width(self, X: RowSource) -> int:
+    def _width(self, n_rows: int) -> int:
         return 2 * int(self.n_directions)
 
     def _choose_features(self, X: RowSource, seed: int) -> NDArray[np.float64] | None:
-        choice = choose_kernel(X, "rbf", self.gamma, 1, 0.0, seed, shifted=False)
-        self.kernel_, self.gamma_ = choice.kernel, choice.kernel.gamma
-        directions = fourier_features(self.gamma_, X.n_features, int(self.n_directions), seed)
-        self.directions_ = directions.directions
+        self._choose_kernel(X, seed, shifted=False)
+        gamma, count = self.kernel_.gamma, int(self.n_directions)
+        self.directions_ = fourier_features(gamma, X.n_features, count, seed).directions
         return None
 
     @property
     def operator_(self) -> str:
-        """What the eigenproblem is of."""
+        """The operator and its random directions."""
         return f"kernel ({self.kernel_.text}), {self.directions_.shape[1]:,} random directions"
 
     @property
     def _features(self) -> FourierFeatures:
         return FourierFeatures(self.directions_)
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ConfigError(f"{name} must be a positive integer, got {value!r}")

@@ -1,9 +1,8 @@
-"""Word vectors with a certificate: dominant eigenvectors of the information in co-occurrences.
+"""Certified word vectors: dominant eigenvectors of the mutual information of words.
 
-Words that stand near the same words get vectors that point the same way. Words are counted within
-a window over the documents of all ranks
-(:mod:`hpcembed.operators.cooccurrence.word_cooccurrence`), counts become shifted
-positive pointwise mutual information M
+Words with similar neighbours get similar vectors. Words are counted within a window over the
+documents of all ranks (:mod:`hpcembed.operators.cooccurrence.word_cooccurrence`), counts become
+shifted positive pointwise mutual information M
 (:mod:`hpcembed.operators.cooccurrence.mutual_information`), and with the eigenpairs ``M u = lambda
 u`` of largest modulus the vector of word i is row i of ``U |Lambda|^p``. With p = 1/2 this is the
 factorisation that word2vec's skip-gram with negative sampling approaches: Levy, Goldberg, "Neural
@@ -21,21 +20,19 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from hpcembed.data.text.documents import Documents
-from hpcembed.embedding.certificate import Certificate
-from hpcembed.embedding.information import InformationSettings, information_pairs
-from hpcembed.embedding.limits import check_limits
-from hpcembed.embedding.pca import seed_of
-from hpcembed.embedding.solving import SolverSettings
-from hpcembed.embedding.word_documents import as_numbers, corpus_of, weighted_rows
-from hpcembed.operators import BUFFER_BYTES, Window, same_on_all_ranks
+from hpcembed.embedding._information import InformationEmbedding
+from hpcembed.embedding._parameters import SolverSettings, check_choice, check_components, is_number
+from hpcembed.embedding.contract import Machine, Shape
+from hpcembed.operators.cooccurrence.corpus import as_numbers, corpus_of, weighted_rows
+from hpcembed.operators.cooccurrence.distributed_sum import BUFFER_BYTES
+from hpcembed.operators.cooccurrence.information_plan import InformationPlan, plan_word_vectors
+from hpcembed.operators.cooccurrence.windows import Window
 from hpcembed.operators.cooccurrence.word_cooccurrence import cooccurrence
-from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.runtime.memory import available_per_rank, check_fits
-from hpcembed.runtime.ranks import agreement
+from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["WordVectors"]
 
@@ -45,42 +42,41 @@ Self = TypeVar("Self", bound="WordVectors")
 _STEP = 4096
 
 
-class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, InformationEmbedding):  # type: ignore[misc]
     """Vectors of words, and of documents as weighted averages of them.
 
     Parameters
     ----------
-    n_components : int
+    n_components : int, default=100
         At most the number of words.
-    window : int
+    window : int, default=5
         Positions to each side that count as near.
-    weighting : {"none", "harmonic", "linear"}
+    weighting : {"none", "harmonic", "linear"}, default="none"
         Weight of distance s: 1, 1 / s, or (window - s + 1) / window.
-    skip_unknown : bool
-        Take words that are not in the vocabulary out before distances are measured.
-    shift : float
+    skip_unknown : bool, default=False
+        Remove words that are not in the vocabulary before distances are measured.
+    shift : float, default=1
         k: information is lowered by log k; 1 for no shift.
-    smoothing : float
+    smoothing : float, default=0.75
         Exponent of the context distribution; 1 for none.
-    power : float
+    power : float, default=0.5
         p of ``U |Lambda|^p``: 0 for the eigenvectors themselves.
-    document_weights : {"idf", "sif", "none"}
+    document_weights : {"idf", "sif", "none"}, default="idf"
         Weight of a word in a document: ``log((1 + n) / (1 + df)) + 1`` with its document frequency;
-        ``sif / (sif + share)`` with its share of all words (Arora, Liang, Ma, ICLR 2017, whose
-        removal of a common component is not done); or 1.
-    sif : float
+        ``sif / (sif + share)`` with its share of all words (Arora, Liang, Ma, ICLR 2017, without
+        their removal of a common component); or 1.
+    sif : float, default=1e-3
     min_df, max_df : float
-        Documents that a word must or may be in: a number from 1 on, below that a share; at 1.0
-        `max_df` is a share. Without effect where the vocabulary is given.
-    max_features : int
-        Keep that many words, those with the most occurrences; 0 keeps all.
-    tol : float
+        Least and largest number of documents with a word, from 1 on; below that a share of the
+        documents. ``max_df=1.0`` is a share. Ignored where the vocabulary is given.
+    max_features : int, default=0
+        Keep this many words, those with the most occurrences; 0 keeps all.
+    tol : float, default=1e-6
         Largest true residual, relative to the largest modulus of an eigenvalue.
-    random_state : int, RandomState or None
-        Of the start vector; None is 0, so that results repeat.
+    random_state : int, RandomState or None, default=None
+        Seed of the start vector; None is 0, so that results repeat.
     buffer_bytes : int
-        Memory of a rank for counting, see
-        :mod:`hpcembed.operators.cooccurrence.word_cooccurrence`.
+        Memory of a rank for counting, see :mod:`hpcembed.operators.cooccurrence.word_cooccurrence`.
     solver : SolverSettings, optional
         MIRAMns or Krylov-Schur; ``criterion="relative"`` makes `tol` relative to each eigenvalue.
 
@@ -100,9 +96,26 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     n_nonzeros_ : int
         Entries of M.
     result_, reference_, comparison_, certified_, converged_reason_
-        The solver's answer and the verdict on it; rows of the eigenvectors distributed.
+        Result of the solver, and its certificate; rows of the eigenvectors distributed.
+    plan_ : InformationPlan
     seconds_ : dict of str to float
-        Wall time of ``information`` (with counting) and ``solve`` on the slowest rank.
+        Wall time of ``operator`` (counting, and forming the information) and ``solve`` on the
+        slowest rank.
+
+    See Also
+    --------
+    CooccurrenceEmbedding : The same for rows of a table.
+
+    Examples
+    --------
+    >>> from hpcembed import WordVectors
+    >>> model = WordVectors(2).fit([["cat", "dog"], ["dog", "cat"], ["sun", "moon"]] * 4)
+    >>> model.vectors_.shape, model.certified_
+    ((4, 2), True)
+    >>> model.nearest("cat", 1)[0][0]
+    'dog'
+    >>> model.transform([["cat", "dog", "fish"]]).shape
+    (1, 2)
     """
 
     def __init__(
@@ -172,7 +185,7 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         Raises
         ------
         InputError, ConfigError
-            Documents or settings that cannot be used.
+            Documents or parameters that cannot be used.
         MemoryLimitError
             When a rank has no room for the vectors.
         ConvergenceError
@@ -184,7 +197,7 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
             own = documents.comm if isinstance(documents, Documents) else MPI.COMM_SELF
             comm = cast(MPI.Intracomm, own)
         documents = documents.texts if isinstance(documents, Documents) else documents
-        settings = self._checked_settings(comm)
+        seed = self._start(comm)
         corpus = corpus_of(
             documents,
             vocabulary,
@@ -193,67 +206,47 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
             max_df=self.max_df,
             max_features=self.max_features,
         )
-        n, k = len(corpus.terms), int(self.n_components)
-        if k > n:
-            raise InputError(
-                f"need 1 <= n_components <= words, got n_components={k} with {n} words"
-            )
-        # gathered vectors, and as much on the way
-        check_fits(16 * n * k, available_per_rank(comm), "word vectors", "ask for fewer components")
+        n = len(corpus.terms)
+        check_components(int(self.n_components), n, "words")
+        machine = self._machine(comm)
+        self.plan_ = self.plan(Shape(corpus.n_documents, 0, n, None, 8 * n), machine)
         self.vocabulary_ = {term: i for i, term in enumerate(corpus.terms)}
         self.terms_ = np.array(corpus.terms, dtype=object)
         self.term_frequencies_ = corpus.term_frequencies
         self.document_frequencies_ = corpus.document_frequencies
         self.n_documents_ = corpus.n_documents
         window = Window(self.window, self.weighting, self.skip_unknown)
-        found = information_pairs(
+        self.vectors_, found = self._find_vectors(
             comm,
             lambda: cooccurrence(
                 corpus.documents, n, comm, window=window, buffer_bytes=self.buffer_bytes
             ),
-            settings,
+            seed,
+            machine.available_bytes,
         )
-        self.vectors_, self.n_nonzeros_ = found.vectors, found.n_nonzeros
-        self.eigenvalues_ = np.asarray(found.result.eigenvalues)
-        self.residual_norms_ = np.asarray(found.result.residual_norms)
-        self.seconds_ = found.seconds
-        self._judge(comm, found.result, found.reference, tol=self.tol, n_requested=k)
-        if not self.certified_ and settings.solver.on_no_convergence == "raise":
-            raise ConvergenceError(self.failure_text(), self.result_)
+        self._certify(comm, *found)
         return self
 
-    def _checked_settings(self, comm: MPI.Intracomm) -> InformationSettings:
-        """Refuse settings that make no sense or differ between ranks. Collective."""
-        with agreement(comm):
-            check_limits(self.tol, None, None)
-            Window(self.window, self.weighting, self.skip_unknown).check()
-            if self.document_weights not in ("idf", "sif", "none"):
-                raise ConfigError(
-                    f"document_weights = {self.document_weights!r} is not one of idf, sif, none"
-                )
-            is_number = isinstance(self.sif, int | float | np.number)
-            if not is_number or isinstance(self.sif, bool) or not 0 < self.sif < np.inf:
-                raise ConfigError(f"sif must be a positive number, got {self.sif!r}")
-            settings = InformationSettings(
-                self.n_components,
-                self.shift,
-                self.smoothing,
-                self.power,
-                self.tol,
-                seed_of(self.random_state),
-                self.solver or SolverSettings(),
-            )
-            settings.check()
-        shared = {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if name not in ("random_state", "buffer_bytes", "solver")
-        }
-        same_on_all_ranks(comm, **shared)
-        return settings
+    def plan(self, shape: Shape, machine: Machine) -> InformationPlan:
+        """Return the plan that :meth:`fit` makes for ``shape.n_features`` words.
+
+        Raises
+        ------
+        MemoryLimitError
+            When the vectors do not fit.
+        """
+        k = min(int(self.n_components), shape.n_features)
+        return plan_word_vectors(shape.n_features, k, machine)
+
+    def _check_parameters(self) -> None:
+        Window(self.window, self.weighting, self.skip_unknown).check()
+        check_choice("document_weights", self.document_weights, ("idf", "sif", "none"))
+        if not is_number(self.sif) or self.sif <= 0:
+            raise ConfigError(f"sif must be a positive number, got {self.sif!r}")
+        super()._check_parameters()
 
     def transform(self, documents: Any) -> NDArray[np.float64]:
-        """Vectors of documents: averages of the vectors of their words, by `document_weights`.
+        """Return vectors of documents: weighted averages of the vectors of their words.
 
         Not collective.
 
@@ -265,7 +258,7 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         Returns
         -------
         ndarray of shape (n_local, k)
-            Words that are not in the vocabulary are left out; documents without any known word are
+            Words that are not in the vocabulary are ignored; documents without a known word are
             rows of zeros.
 
         Raises
@@ -287,7 +280,7 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         return embedded
 
     def word_weights(self) -> NDArray[np.float64]:
-        """Weight of each word in a document, shape (n_words,). Not collective."""
+        """Return the weight of each word in a document, shape (n_words,)."""
         check_is_fitted(self)
         if self.document_weights == "idf":
             return np.log((1 + self.n_documents_) / (1 + self.document_frequencies_)) + 1
@@ -297,14 +290,14 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         return np.ones(len(self.terms_))
 
     def nearest(self, word: str, n: int = 10) -> list[tuple[str, float]]:
-        """The words whose vectors have the largest cosines with that of `word`, largest first.
+        """Return words whose vectors have the largest cosines with that of `word`, and the cosines.
 
-        Not collective. Ties come in the order of the vocabulary.
+        The largest cosine comes first, ties in the order of the vocabulary.
 
         Raises
         ------
         InputError
-            A word that is not known, or whose vector is zero as it stands near no other.
+            When the word is not known, or has no neighbours and thus a vector of zero.
         """
         check_is_fitted(self)
         place = self.vocabulary_.get(word)
@@ -323,7 +316,7 @@ class WordVectors(Certificate, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         return int(self.vectors_.shape[1])
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn asks: documents in, not tables."""
+        """Return scikit-learn's tags: input is documents, not tables."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True

@@ -1,12 +1,13 @@
-"""The values of ``embedding.method``: how each is made for a job, and what it will take.
+"""The values of ``embedding.method``: the estimator of each, from the settings of a job.
 
-To add one: an estimator that keeps :class:`hpcembed.embedding.contract.Embedding`, an entry in
+To add one: an estimator that meets :class:`hpcembed.embedding.contract.Embedding`, an entry in
 :data:`METHODS`, its name in ``MethodConfig.method`` and, where it has keys of its own, a section in
 :mod:`hpcembed.jobs.configuration`.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,116 +15,183 @@ from typing import Any, Literal
 
 import msgspec
 
-from hpcembed.embedding.contract import Embedding, Machine, OnCheck, Plan, Shape
-from hpcembed.embedding.pca import PCA
-from hpcembed.embedding.solving import SolverSettings
-from hpcembed.embedding.truncated_svd import TruncatedSVD
-from hpcembed.jobs.configuration import JobConfig
-from hpcembed.jobs.embedding_makers import (
-    engine_plan,
-    kernel_settings,
-    make_cooccurrence,
-    make_kernel_pca,
-    make_nystroem,
-    make_pca,
-    make_spectral,
-    make_svd,
-    node_settings,
-    plan_counts,
-    plan_kernel_pca,
-    plan_nodes,
-    plan_nystroem,
-    solver_settings,
+from hpcembed.embedding import (
+    PCA,
+    CooccurrenceEmbedding,
+    Embedding,
+    KernelPCA,
+    Machine,
+    Monitor,
+    Nystroem,
+    Plan,
+    Shape,
+    SolverSettings,
+    TruncatedSVD,
 )
+from hpcembed.embedding.node_embedding import NodeEmbedding
+from hpcembed.jobs.configuration import JobConfig
+from hpcembed.runtime.errors import ConfigError
 
 __all__ = [
     "METHODS",
-    "Method",
+    "EmbeddingMethod",
     "embedding_settings",
     "largest_dimension",
     "make_embedding",
     "plan_embedding",
-    "solver_settings",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class EmbeddingMethod:
     """One value of ``embedding.method``.
 
     Attributes
     ----------
     make : callable
-        ``make(job, machine, solver)``: the estimator, not fitted. `solver` is what the job's
-        [solver] section says, with what hears of the progress.
-    plan : callable
-        ``plan(job, shape, machine)``: what fitting will take, from the shape of the data alone.
-        Raises MemoryLimitError where it cannot fit, ConfigError for settings that do not go
-        together. Not collective, and the same on all ranks.
-    settings : callable, optional
-        ``settings(job)``: what beside the method decides the coordinates, as JSON values; finished
-        trainings of a study are taken over only where it is the same.
+        ``make(job, common)`` returns the estimator, not fitted. `common` holds parameters that most
+        estimators share: ``tol``, ``random_state``, ``memory_limit``, ``n_threads``, ``solver``.
+    settings : callable
+        ``settings(job)`` returns the settings that, beside the method, decide the coordinates, as
+        JSON values. Trainings of an earlier study are reused only where they are equal.
     dimension : {"features", "rows"}
-        Of the operator: no more coordinates are found than there are of these.
+        Dimension of the operator, which bounds the number of coordinates.
+    engines : tuple of str
+        Values of ``embedding.engine`` that the estimator has.
     """
 
-    make: Callable[[JobConfig, Machine, SolverSettings], Embedding]
-    plan: Callable[[JobConfig, Shape, Machine], Plan]
+    make: Callable[[JobConfig, dict[str, Any]], Embedding]
     settings: Callable[[JobConfig], dict[str, Any]] = lambda _job: {}
     dimension: Literal["features", "rows"] = "features"
+    engines: tuple[str, ...] = ("auto",)
 
 
 def make_embedding(
-    job: JobConfig, machine: Machine, *, on_check: OnCheck | None = None
+    job: JobConfig, machine: Machine, *, monitor: Monitor | None = None
 ) -> Embedding:
-    """The estimator that a job asks for, not fitted.
+    """Return the estimator that a job asks for, not fitted.
 
-    Not collective. It keeps what it found where pairs missed their tolerance.
+    Its fit keeps a result whose pairs miss their tolerance.
 
     Parameters
     ----------
-    on_check : callable, optional
-        Called with every look of the solver at its subspace.
+    monitor : callable, optional
+        Called with each iteration record of the solver.
+
+    Raises
+    ------
+    ConfigError
+        When the method does not have the engine asked for.
     """
-    return METHODS[job.embedding.method].make(job, machine, solver_settings(job, on_check))
+    name, engine = job.embedding.method, job.embedding.engine
+    method = METHODS[name]
+    if engine not in method.engines:
+        listed = " or ".join(filter(None, (", ".join(method.engines[:-1]), method.engines[-1])))
+        raise ConfigError(f"embedding.engine = {engine} is not for {name}: use {listed}")
+    options = msgspec.structs.asdict(job.solver)
+    common = {"tol": options.pop("tol"), "random_state": options.pop("seed")}
+    solver = SolverSettings(
+        **options, criterion="relative", on_no_convergence="keep", monitor=monitor
+    )
+    common |= {
+        "memory_limit": machine.available_bytes,
+        "n_threads": machine.threads,
+        "solver": solver,
+    }
+    return method.make(job, common)
 
 
 def plan_embedding(job: JobConfig, shape: Shape, machine: Machine) -> Plan:
-    """What fitting the embedding of a job will take. Not collective.
+    """Return the plan of the estimator that a job asks for.
 
     Raises
     ------
     MemoryLimitError
-        When no way to find it fits.
+        When no way to find the embedding fits.
     """
-    return METHODS[job.embedding.method].plan(job, shape, machine)
+    return make_embedding(job, machine).plan(shape, machine)
 
 
 def largest_dimension(job: JobConfig, n_train: int, n_features: int) -> int:
-    """Dimension of the job's operator, which no number of coordinates exceeds."""
+    """Return the dimension of the job's operator, which no number of coordinates exceeds."""
     return {"features": n_features, "rows": n_train}[METHODS[job.embedding.method].dimension]
 
 
 def embedding_settings(job: JobConfig) -> dict[str, Any]:
-    """What tells the coordinates of a job from another's on the same data. Not collective.
+    """Return the settings that decide the coordinates of a job, on the same data.
 
-    Neither their number nor how the operator is held changes what the leading ones are. Nothing is
-    told of principal components: digests of trainings on them are older than the choice.
+    Neither the number of coordinates nor the engine changes the leading ones. Principal components
+    have none: digests of trainings on them are older than the choice.
     """
     name = job.embedding.method
     return {} if name == "pca" else {"method": name, **METHODS[name].settings(job)}
 
 
-#: How each method is made and planned; every name of ``embedding.method`` is here.
-METHODS: Mapping[str, Method] = MappingProxyType(
+def _kernel(job: JobConfig, *, has_landmarks: bool = False) -> dict[str, Any]:
+    """Return parameters of a kernel estimator; landmarks are of nystroem only."""
+    settings = msgspec.structs.asdict(job.kernel)
+    n_landmarks = settings.pop("n_landmarks")
+    given = {"kernel": settings.pop("name"), "random_state": settings.pop("seed"), **settings}
+    return given | ({"n_landmarks": n_landmarks} if has_landmarks else {})
+
+
+def _kernel_settings(job: JobConfig) -> dict[str, Any]:
+    settings = msgspec.structs.asdict(job.kernel)
+    if job.embedding.method != "nystroem":
+        del settings["n_landmarks"]
+    return {"kernel": settings}
+
+
+def _graph(job: JobConfig) -> dict[str, Any]:
+    """Return parameters of the embedding of graph nodes; plain operators have no tau."""
+    graph = job.graph
+    is_normalised = graph.operator not in ("adjacency", "modularity")
+    return {
+        "operator": graph.operator,
+        "tau": graph.tau if is_normalised else 0.0,
+        "attribute_components": graph.attribute_components,
+    }
+
+
+def _cooccurrence(job: JobConfig) -> dict[str, Any]:
+    return msgspec.structs.asdict(job.cooccurrence)
+
+
+def _make(
+    estimator: Callable[..., Embedding],
+    parameters: Callable[[JobConfig], dict[str, Any]] = lambda _job: {},
+) -> Callable[[JobConfig, dict[str, Any]], Embedding]:
+    """Return ``make`` of a method, whose own parameters prevail over the common ones."""
+    names = inspect.signature(estimator).parameters
+
+    def make(job: JobConfig, common: dict[str, Any]) -> Embedding:
+        shared = {name: value for name, value in common.items() if name in names}
+        return estimator(job.embedding.n_components, **(shared | parameters(job)))
+
+    return make
+
+
+def _engine(job: JobConfig) -> dict[str, Any]:
+    return {"engine": job.embedding.engine}
+
+
+_ENGINES = ("auto", "assembled", "matrix_free", "block", "gram")
+
+#: Every name of ``embedding.method``.
+METHODS: Mapping[str, EmbeddingMethod] = MappingProxyType(
     {
-        "pca": Method(make_pca, engine_plan(PCA.operator_name)),
-        "svd": Method(make_svd, engine_plan(TruncatedSVD.operator_name)),
-        "kernel_pca": Method(make_kernel_pca, plan_kernel_pca, kernel_settings, "rows"),
-        "cooccurrence": Method(
-            make_cooccurrence, plan_counts, lambda job: msgspec.structs.asdict(job.cooccurrence)
+        "pca": EmbeddingMethod(_make(PCA, _engine), engines=_ENGINES),
+        "svd": EmbeddingMethod(_make(TruncatedSVD, _engine), engines=_ENGINES),
+        "kernel_pca": EmbeddingMethod(
+            _make(KernelPCA, lambda job: _engine(job) | _kernel(job)),
+            _kernel_settings,
+            "rows",
+            _ENGINES[:3],
         ),
-        "spectral": Method(make_spectral, plan_nodes, node_settings, "rows"),
-        "nystroem": Method(make_nystroem, plan_nystroem, kernel_settings, "rows"),
+        "nystroem": EmbeddingMethod(
+            _make(Nystroem, lambda job: _kernel(job, has_landmarks=True)), _kernel_settings, "rows"
+        ),
+        "cooccurrence": EmbeddingMethod(_make(CooccurrenceEmbedding, _cooccurrence), _cooccurrence),
+        "spectral": EmbeddingMethod(_make(NodeEmbedding, _graph), _graph, "rows"),
     }
 )

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from mpi4py import MPI
 
 from hpcembed.data.reading import describe_dataset
 from hpcembed.data.settings import DataSettings
 from hpcembed.jobs.configuration import JobConfig, load_job
 from hpcembed.jobs.embedding_methods import METHODS
-from hpcembed.jobs.memory_plan import Shape, job_budget
+from hpcembed.jobs.memory_plan import described_shape, job_budget, rows_bytes
 from hpcembed.networks.training.recipe import BATCH_KEYS
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.memory import available_per_rank
@@ -186,22 +185,20 @@ def describe_job(job: Job) -> str:
         + (", numbers of rows estimated" if data.is_estimate else ""),
         f"output     {job.out}",
     ]
-    if n_train is None or n_test is None or data.n_features is None:
+    shape = described_shape(data, config.data)
+    if shape is None:
         return "\n".join([*lines, "memory     not known before the data is read"])
-    nnz = None if data.nnz is None else data.nnz * n_train // max(n_train + n_test, 1)
-    held = np.dtype(data.dtype).itemsize * data.n_features
-    row_bytes = 16 * (data.nnz or 0) // max(n_train + n_test, 1) if data.is_sparse else held
-    shape = Shape(n_train, n_test, data.n_features, nnz if data.is_sparse else None, row_bytes)
+    available = max(0, job.available_bytes - rows_bytes(shape, comm.size))
     budget = job_budget(
         config,
         shape,
         ranks=comm.size,
         threads=job.threads,
-        available_bytes=job.available_bytes,
+        available_bytes=available,
         say=lambda line: lines.append(f"operator   {line}"),
     )
-    lines.append(budget.describe(job.available_bytes))
-    lines.extend(budget.left_in_place(comm.size, job.available_bytes))
+    lines.append(budget.describe(available))
+    lines.extend(budget.left_in_place(comm.size, available))
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
-"""What each step of a job takes on one rank, said before it is taken.
+"""Memory estimate of each step of a job on one rank.
 
-Sizes follow from the shape of the data alone, so the same numbers serve ``--dry-run``, which has
-read headers only, and the run itself.
+Sizes follow from the shape of the data alone: ``--dry-run``, which has read headers only, and the
+run itself use the same numbers, and the plan of the same estimator.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
+from hpcembed.data.reading import Description
+from hpcembed.data.settings import DataSettings
 from hpcembed.embedding import Machine, Plan, Shape
 from hpcembed.jobs.configuration import JobConfig
 from hpcembed.jobs.embedding_methods import largest_dimension, plan_embedding
 from hpcembed.runtime.memory import check_fits, format_bytes
 
-__all__ = ["Budget", "Shape", "Training", "job_budget"]
+__all__ = ["Budget", "Shape", "Training", "described_shape", "job_budget", "rows_bytes"]
 
 #: Bytes per entry of a projection or of an uncompressed input on its way to a network (float32).
 _NETWORK_BYTES = 4
@@ -33,13 +37,13 @@ class Budget:
     data : int
         Rows on one rank.
     operator : Plan
-        With the basis of the subspaces that it chooses.
+        Plan of the estimator, with the basis of the subspaces that it chooses.
     basis : int
         Krylov basis of the largest subspace that the job asks for; 0 where it leaves the choice.
     gather : int
         Projections of all rows on rank 0.
     baseline : int
-        Uncompressed rows on rank 0, and this rank's share on its way; 0 without baseline.
+        Uncompressed rows on rank 0, and this rank's share while it is sent; 0 without baseline.
     projection : int
         Projections of one rank's rows; 0 without networks.
     training : mapping
@@ -55,7 +59,7 @@ class Budget:
     training: Mapping[str, Training] = field(default_factory=dict)
 
     def describe(self, available_bytes: int) -> str:
-        """One line for the terminal."""
+        """Return the memory per rank as one line of text."""
         parts = {
             "data": self.data,
             "operator and basis": self.operator.bytes + self.basis,
@@ -70,7 +74,7 @@ class Budget:
         return f"memory per rank: {listed}; {format_bytes(available_bytes)} available"
 
     def is_gathered(self, name: str) -> bool:
-        """Whether rank 0 takes all rows of an input, if the job has it. Not collective."""
+        """Return whether rank 0 holds all rows of an input, if the job has it."""
         return self.training.get(name, "gather") == "gather"
 
     @property
@@ -79,7 +83,7 @@ class Budget:
         return self.gather if self.is_gathered("embedded") else self.projection
 
     def left_in_place(self, ranks: int, available_bytes: int) -> list[str]:
-        """One line for each input whose rows stay on their ranks, with the reason in numbers."""
+        """Return a line for each input whose rows stay on their ranks, with the reason."""
         needed = {"embedded": self.gather, "full": self.held + self.baseline}
         names = {"embedded": "the projection", "full": "the uncompressed input"}
         lines = []
@@ -98,7 +102,7 @@ class Budget:
         return lines
 
     def check(self, available_bytes: int) -> None:
-        """Refuse what will not fit beside the data, which is already there.
+        """Check that each step fits beside the data, which is already in memory.
 
         Raises
         ------
@@ -121,6 +125,25 @@ class Budget:
             check_fits(needed, available_bytes, what, remedy)
 
 
+def described_shape(data: Description, settings: DataSettings) -> Shape | None:
+    """Return the shape of a data set from its headers; None where they do not hold it."""
+    (n_train, n_test), d = data.n_rows, data.n_features
+    if n_train is None or n_test is None or d is None:
+        return None
+    item, rows = np.dtype(data.dtype).itemsize, max(n_train + n_test, 1)
+    if not data.is_sparse:
+        item = 8 if settings.storage == "dense" else item
+        return Shape(n_train, n_test, d, None, item * d, item)
+    entries = None if data.nnz is None else data.nnz * n_train // rows
+    is_single = item == 4 and settings.scaling == "none"
+    return Shape(n_train, n_test, d, entries, 16 * (data.nnz or 0) // rows, 4 if is_single else 8)
+
+
+def rows_bytes(shape: Shape, ranks: int) -> int:
+    """Return the memory of one rank's training and test rows."""
+    return -(-(shape.n_train + shape.n_test) // ranks) * shape.row_bytes
+
+
 def job_budget(
     job: JobConfig,
     shape: Shape,
@@ -130,17 +153,17 @@ def job_budget(
     available_bytes: int,
     say: Callable[[str], None] = lambda _line: None,
 ) -> Budget:
-    """Work out what a job takes on one rank. Not collective.
+    """Return the memory estimate of a job on one rank.
 
     Parameters
     ----------
     say : callable
-        Takes the line that tells the operator's choice.
+        Called with the line that describes the plan of the estimator.
 
     Raises
     ------
     MemoryLimitError
-        When no operator fits.
+        When no way to find the embedding fits.
     """
     d, rows = shape.n_features, shape.n_train + shape.n_test
     dimension = largest_dimension(job, shape.n_train, d)
@@ -155,7 +178,7 @@ def job_budget(
     baseline = (rows + share) * d * _NETWORK_BYTES if job.classifier.baseline else 0
     baseline = baseline if has_networks else 0
     return Budget(
-        data=share * shape.row_bytes,
+        data=rows_bytes(shape, ranks),
         operator=plan,
         basis=8 * (columns + 1) * -(-dimension // ranks) if columns else 0,
         gather=gather,
@@ -168,7 +191,7 @@ def job_budget(
 def _training(
     job: JobConfig, gather: int, projection: int, baseline: int, available_bytes: int
 ) -> dict[str, Training]:
-    """How networks are trained on each input of the job; ``auto`` gathers what fits."""
+    """Return how networks are trained on each input; ``auto`` gathers an input that fits."""
     asked = job.classifier.parallel
     if not job.classifier.enabled:
         return {}

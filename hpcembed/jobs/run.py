@@ -19,11 +19,11 @@ from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.reading import read_tables
 from hpcembed.data.row_validation import copied_bytes
 from hpcembed.data.table import Table
-from hpcembed.embedding import Embedding, Machine
+from hpcembed.embedding import Embedding, Machine, shape_of
 from hpcembed.jobs.configuration import check_network, layers_of
 from hpcembed.jobs.embedding_methods import make_embedding
 from hpcembed.jobs.job import Job
-from hpcembed.jobs.memory_plan import Budget, Shape, job_budget
+from hpcembed.jobs.memory_plan import Budget, job_budget
 from hpcembed.jobs.network_inputs import gather, project
 from hpcembed.jobs.network_training import train_networks
 from hpcembed.jobs.report.run_folder import RunFolder
@@ -66,7 +66,7 @@ def run_job(job: Job) -> int:
         with agreement(comm):
             if comm.rank == 0:  # empty until the eigenpairs are there: free for another attempt
                 folder = RunFolder.create(job.out)
-        embedding = fit(job, train)
+        embedding = fit(job, train, test)
         # Before anything else may fail or be killed: the eigenpairs took most of the time.
         toml = job.resolved_toml()
         idle_while_root(comm, lambda: write_embedding(folder, toml, dataset, embedding))
@@ -186,14 +186,10 @@ def plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
     MemoryLimitError, ConfigError
         The rest does not fit in memory, or a network is too large.
     """
-    stored = job.comm.allreduce(train.stored_bytes + test.stored_bytes)
-    n_nonzeros = train.n_nonzeros if train.is_sparse else None
-    rows = train.n_rows + test.n_rows
-    shape = Shape(train.n_rows, test.n_rows, train.n_features, n_nonzeros, -(-stored // rows))
     available = job.remaining(train.stored_bytes + test.stored_bytes)
     budget = job_budget(
         job.config,
-        shape,
+        shape_of(train, test),
         ranks=job.comm.size,
         threads=job.threads,
         available_bytes=available,
@@ -211,19 +207,25 @@ def plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
     return budget
 
 
-def fit(job: Job, train: DataMatrix) -> Embedding:
+def fit(job: Job, train: DataMatrix, test: DataMatrix | None = None) -> Embedding:
     """Fit the embedding of a job, certified or not.
 
     Collective.
+
+    Parameters
+    ----------
+    test : DataMatrix, optional
+        Test rows that are in memory beside the training rows.
     """
     k = job.config.embedding.n_components
     with Progress(f"eigenvectors, k = {k}", enabled=job.comm.rank == 0) as progress:
 
-        def on_check(check: IterationRecord) -> None:
-            note = f"products, {check.n_converged} of {k} converged, {check.measure:.1e}"
-            progress.update(check.n_matvec, note)
+        def monitor(record: IterationRecord) -> None:
+            note = f"products, {record.n_converged} of {k} converged, {record.measure:.1e}"
+            progress.update(record.n_matvec, note)
 
-        machine = Machine(job.comm.size, job.threads, job.available_bytes)
-        embedding = make_embedding(job.config, machine, on_check=on_check).fit(train)
+        held = train.stored_bytes + (0 if test is None else test.stored_bytes)
+        machine = Machine(job.comm.size, job.threads, job.remaining(held))
+        embedding = make_embedding(job.config, machine, monitor=monitor).fit(train)
     job.log(embedding.result_.view())
     return embedding

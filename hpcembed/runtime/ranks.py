@@ -17,7 +17,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.runtime.errors import HpcembedError, InputError, LaunchError
+from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError, LaunchError
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -31,6 +31,7 @@ __all__ = [
     "ownership_range",
     "place_rows",
     "ranks_on_compute_node",
+    "same_on_all_ranks",
     "sum_over_ranks",
 ]
 
@@ -141,6 +142,25 @@ def agreement(comm: MPI.Comm) -> Iterator[None]:
     except _LOCAL_FAILURES as caught:
         error = caught
     agree(comm, error)
+
+
+def same_on_all_ranks(comm: MPI.Comm, **settings: object) -> None:
+    """Refuse settings that differ between ranks.
+
+    Collective.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting and its values.
+    """
+    of_all: list[dict[str, str]] = comm.allgather({key: repr(settings[key]) for key in settings})
+    for name in settings:
+        values = sorted({of_rank[name] for of_rank in of_all})
+        if len(values) > 1:
+            raise ConfigError(
+                f"{name} differs between ranks: {', '.join(values)}: give all ranks the same value"
+            )
 
 
 def _public_type(error: Exception) -> type[HpcembedError]:

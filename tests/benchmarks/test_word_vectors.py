@@ -79,7 +79,7 @@ def test_a_wrong_answer_has_no_time(monkeypatch):
     from mpi4py import MPI
 
     from hpcembed.data.text.vocabulary import Vocabulary
-    from hpcembed.operators import TokenDocuments
+    from hpcembed.operators.cooccurrence.windows import TokenDocuments
 
     spec = importlib.util.spec_from_file_location("word_vectors_script", SCRIPT)
     script = importlib.util.module_from_spec(spec)

@@ -108,7 +108,7 @@ def embed_data(job: Job, n_components: Callable[[DataMatrix], int] | None = None
         )
     if test.n_rows == 0:
         raise InputError(f"{dataset.name}: no test rows, which accuracies are measured on")
-    embedding = fit(job, train)
+    embedding = fit(job, train, test)
     if not embedding.certified_:
         raise ConvergenceError(embedding.failure_text(), embedding.result_)
     job.seconds.update(embedding.seconds_)

@@ -29,7 +29,6 @@ from hpcembed.operators.cooccurrence.distributed_sum import (
     sum_contributions,
 )
 from hpcembed.operators.cooccurrence.windows import PAIR_BYTES
-from hpcembed.operators.cooccurrence.word_cooccurrence import same_on_all_ranks
 from hpcembed.operators.covariance.covariance import (
     CovarianceOperator,
     covariance_triangle,
@@ -39,6 +38,7 @@ from hpcembed.operators.covariance.covariance import (
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.operators.covariance.passes import Moments
 from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ranks import same_on_all_ranks
 
 __all__ = ["correlation", "feature_cooccurrence", "sparse_feature_cooccurrence"]
 
@@ -208,8 +208,7 @@ def correlation(X: RowSource) -> CovarianceOperator:
     if X.n_rows < 2:
         raise InputError(f"a correlation needs at least 2 rows, got {X.n_rows}")
     mean, variances = column_moments(X)
-    with reading(X):
-        lower = _scaled(covariance_triangle(X, mean), mean, variances)
+    lower = _scaled(covariance_triangle(X, mean), mean, variances)
     diagonal = lower.diagonal().copy()
     return CovarianceOperator(symmetric_mat(X.comm, lower), "assembled", mean, diagonal)
 

@@ -35,9 +35,9 @@ from hpcembed.operators.cooccurrence.windows import (
     following_counts,
 )
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import agreement
+from hpcembed.runtime.ranks import agreement, same_on_all_ranks
 
-__all__ = ["cooccurrence", "same_on_all_ranks", "term_counts"]
+__all__ = ["cooccurrence", "term_counts"]
 
 #: Tokens that are counted at a time; their temporary arrays fit the cache.
 _COUNTED = 2**14
@@ -148,22 +148,3 @@ def _check_settings(
     same_on_all_ranks(
         comm, n_terms=n_terms, window=window, symmetric=symmetric, buffer_bytes=buffer_bytes
     )
-
-
-def same_on_all_ranks(comm: MPI.Intracomm, **settings: object) -> None:
-    """Refuse settings that differ between ranks.
-
-    Collective.
-
-    Raises
-    ------
-    ConfigError
-        Naming the setting and its values.
-    """
-    of_all: list[dict[str, str]] = comm.allgather({key: repr(settings[key]) for key in settings})
-    for name in settings:
-        values = sorted({of_rank[name] for of_rank in of_all})
-        if len(values) > 1:
-            raise ConfigError(
-                f"{name} differs between ranks: {', '.join(values)}: give all ranks the same value"
-            )

@@ -1,8 +1,8 @@
 """Centred sample covariance ``C = (X - 1 m')'(X - 1 m') / (n - 1)`` of distributed rows.
 
 Assembled: each rank accumulates one triangle of its rows' contribution by symmetric rank-b updates
-of centred blocks (BLAS-3), one reduction adds the triangles, and the other half is copied, so the
-matrix is symmetric to the last bit.
+of centred blocks (BLAS-3). One reduction adds the triangles. The other half is copied, which makes
+the matrix symmetric to the last bit.
 
 Matrix-free: passes over the rows, see :mod:`hpcembed.operators.covariance.passes`.
 """
@@ -20,8 +20,9 @@ from petsc4py import PETSc
 from scipy.linalg.blas import dsyr, dsyrk
 
 from hpcembed.data.matrix import RowSource, reading
+from hpcembed.operators.block_shell import block_shell
 from hpcembed.operators.covariance.moments import column_moments
-from hpcembed.operators.covariance.passes import CovariancePasses, Moments, covariance_shell
+from hpcembed.operators.covariance.passes import CovariancePasses, Moments
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import sum_over_ranks
 
@@ -33,9 +34,10 @@ __all__ = [
     "symmetric_mat",
 ]
 
-#: Rows whose products are added up at once: more would cost digits in single precision, fewer time,
-#: as adding up a square takes as long as some hundred rows. Converted blocks need a buffer.
+#: Rows whose products are added at once: more would cost digits in single precision, fewer would
+#: cost time, as adding a square takes as long as some hundred rows.
 _MOST_ROWS = {np.dtype(np.float32): 4096, np.dtype(np.float64): 2**15}
+#: Size of the buffer of converted blocks.
 _BUFFER = 24 * 2**20
 
 #: Sparse rows made dense at a time when a sparse table's covariance is assembled.
@@ -44,15 +46,15 @@ _DENSE_ROWS = 256
 
 @dataclass(frozen=True, slots=True)
 class CovarianceOperator:
-    """The covariance as a PETSc Mat, with the moments that it needed.
+    """The covariance as a PETSc Mat, with mean and variances of the features.
 
     Attributes
     ----------
     mat : PETSc.Mat
         Shape (d, d), rows distributed as PETSc divides d.
-    kind : {"assembled", "matrix_free"}
+    engine : {"assembled", "matrix_free"}
     mean : ndarray of shape (d,)
-        Of the scaled rows, on every rank.
+        Mean of the scaled rows, on every rank.
     variances : ndarray of shape (d,)
         Diagonal of the covariance, on every rank.
     is_hermitian : bool
@@ -60,7 +62,7 @@ class CovarianceOperator:
     """
 
     mat: PETSc.Mat
-    kind: Literal["assembled", "matrix_free"]
+    engine: Literal["assembled", "matrix_free"]
     mean: NDArray[np.float64]
     variances: NDArray[np.float64]
     is_hermitian: bool = True
@@ -75,7 +77,7 @@ class CovarianceOperator:
         self.mat.destroy()
 
 
-def covariance(X: RowSource, kind: Literal["assembled", "matrix_free"]) -> CovarianceOperator:
+def covariance(X: RowSource, engine: Literal["assembled", "matrix_free"]) -> CovarianceOperator:
     """Form the centred sample covariance of the rows of `X` in double.
 
     Collective: two reductions for mean and variances, one more when assembled.
@@ -84,59 +86,82 @@ def covariance(X: RowSource, kind: Literal["assembled", "matrix_free"]) -> Covar
     ----------
     X : DataMatrix or RowStream
         n >= 2 rows; keep it while a matrix-free operator is in use.
-    kind : {"assembled", "matrix_free"}
+    engine : {"assembled", "matrix_free"}
+
+    Returns
+    -------
+    CovarianceOperator
+        Call its ``destroy`` when it is no longer needed.
 
     Raises
     ------
     InputError
         When there are fewer than two rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mpi4py import MPI
+    >>> from hpcembed.data.matrix import DataMatrix
+    >>> from hpcembed.operators.covariance.covariance import covariance
+    >>> rows = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 8.0]])
+    >>> X = DataMatrix(rows, np.zeros(3, int), MPI.COMM_SELF)
+    >>> operator = covariance(X, "assembled")
+    >>> operator.variances.tolist(), operator.total_variance
+    ([4.0, 13.0], 17.0)
+    >>> operator.mat.getValue(0, 1)
+    7.0
+    >>> operator.destroy()
     """
     if X.n_rows < 2:
         raise InputError(f"a covariance needs at least 2 training rows, got {X.n_rows}")
     mean, variances = column_moments(X)
-    if kind == "assembled":
+    if engine == "assembled":
         mat = symmetric_mat(X.comm, covariance_triangle(X, mean))
         return CovarianceOperator(mat, "assembled", mean, variances)
     moments = Moments(X)
     moments.mean, moments.variances = mean, variances
-    mat = covariance_shell(X, CovariancePasses(X, moments))
+    mat = block_shell(CovariancePasses(X, moments))
     return CovarianceOperator(mat, "matrix_free", mean, variances)
 
 
 def covariance_triangle(X: RowSource, mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lower triangle of the covariance, (d, d) column-major, on every rank.
+    """Return the lower triangle of the covariance, (d, d) column-major, on every rank.
 
     Collective: one reduction of d (d + 1) / 2 numbers.
     """
     d = X.n_features
     lower = np.zeros((d, d), order="F")
-    for block in _centred_blocks(X, mean):
-        # The transpose of a row-major block is column-major: BLAS reads it in place.
-        lower = dsyrk(1.0, block.T, beta=1.0, c=lower, lower=1, overwrite_c=1)
+    with reading(X):
+        for _, block in X.blocks():
+            for rows in _dense_parts(block):
+                # the transpose of row-major rows is column-major: BLAS reads it in place
+                centred = np.subtract(rows, mean, order="C")
+                lower = dsyrk(1.0, centred.T, beta=1.0, c=lower, lower=1, overwrite_c=1)
     return _averaged(X, lower)
 
 
 def shifted_triangle(
     X: RowSource, moments: Moments, dtype: type[np.floating[Any]]
 ) -> NDArray[np.float64]:
-    """The same in one pass, rows shifted by the mean of some of them where that is large.
+    """Return the lower triangle in one pass, rows shifted by `moments.shift` where that is large.
 
-    Collective: two reductions. Products of some thousand rows are made in the precision asked for,
-    and added up in double. Completes `moments`: the mean, in double the variances too.
+    Collective: two reductions. Products of some thousand rows are computed in the precision asked
+    for and added in double. Completes `moments`: the mean, and in double the variances.
     """
     d, kind = X.n_features, np.dtype(dtype)
     lower = np.zeros((d, d), order="F")
     shift = moments.shift.astype(kind) if moments.is_offset(kind) else np.zeros(d, kind)
     sums = np.zeros(d)
     part: NDArray[Any] = np.empty((d, d), dtype=kind)
-    # rows that are taken as they are need no buffer
+    # rows that are used in place need no buffer
     in_place = X.stored_type == kind and not (shift.any() or X.is_streamed)
     block_bytes = _MOST_ROWS[kind] * kind.itemsize * d
     with reading(X):
         for _, block in X.blocks(dtype, block_bytes if in_place else min(_BUFFER, block_bytes)):
             for rows in _dense_parts(block):
                 rows = rows - shift if shift.any() else rows
-                # numpy sees the symmetric update, and its threads are those of the other products
+                # numpy calls the symmetric update, with the threads of the other products
                 np.matmul(rows.T, rows, out=part)
                 lower += part
                 sums += np.ones(len(rows), dtype=kind) @ rows
@@ -144,7 +169,7 @@ def shifted_triangle(
     offset = sum_over_ranks(X.comm, sums) / X.n_rows
     if moments.centred:
         moments.mean = offset + shift
-        # each rank takes off its share, so that one reduction serves both terms
+        # each rank subtracts its share: one reduction serves both terms
         weight = -X.n_local
         lower = dsyr(weight, offset, a=lower, lower=1, overwrite_a=1)
     lower = _averaged(X, lower)
@@ -161,7 +186,7 @@ def _averaged(X: RowSource, lower: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def symmetric_mat(comm: MPI.Comm, lower: NDArray[np.float64]) -> PETSc.Mat:
-    """A dense Mat, symmetric to the last bit, of a triangle that every rank has. Collective."""
+    """Return a dense Mat, symmetric to the last bit, from the whole triangle. Collective."""
     d = len(lower)
     mat = PETSc.Mat().createDense(((None, d), (None, d)), comm=comm)
     mat.setUp()
@@ -176,15 +201,8 @@ def symmetric_mat(comm: MPI.Comm, lower: NDArray[np.float64]) -> PETSc.Mat:
     return mat
 
 
-def _centred_blocks(X: RowSource, mean: NDArray[np.float64]) -> Any:
-    """Row-major centred blocks, dense."""
-    for _, block in X.blocks():
-        for rows in _dense_parts(block):
-            yield np.subtract(rows, mean, order="C")
-
-
 def _dense_parts(block: Any) -> Iterator[NDArray[Any]]:
-    """A block as it is, or sparse rows made dense a few at a time."""
+    """Give a dense block, or sparse rows converted to dense ones a few at a time."""
     if isinstance(block, np.ndarray):
         yield block
         return
@@ -193,7 +211,7 @@ def _dense_parts(block: Any) -> Iterator[NDArray[Any]]:
 
 
 def _reduce_triangle(comm: MPI.Comm, lower: NDArray[np.float64]) -> None:
-    """Sum the lower triangles of all ranks, in place: one reduction of d (d + 1) / 2 numbers."""
+    """Sum the lower triangles of all ranks in place. Collective: d (d + 1) / 2 numbers."""
     d = lower.shape[0]
     packed = np.empty(d * (d + 1) // 2)
     offset = 0

@@ -1,10 +1,10 @@
 """Products of the centred Gram matrix ``(X - 1 m')(X - 1 m')' / (n - 1)`` with blocks of vectors.
 
-Its eigenvalues are those of the covariance, and ``(X - 1 m')'u`` is an eigenvector there. For data
-with fewer rows than features columns of n numbers take the place of columns of d.
+Its eigenvalues are those of the covariance, where ``(X - 1 m')'u`` is an eigenvector. For data with
+fewer rows than features, columns have n numbers instead of d.
 
 With ``P = X'U - m (1'U)`` the product is ``X P - 1 (m'P)``. One rank reads the rows once a product,
-by blocks of columns; several read them twice, as P has to be added up over the ranks in between.
+by blocks of columns; several ranks read them twice, as P is summed over the ranks in between.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from petsc4py import PETSc
 
 from hpcembed.data.matrix import DataMatrix, RowSource, reading
+from hpcembed.operators.block_shell import BlockProducts
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.operators.covariance.passes import Moments
 from hpcembed.runtime.ranks import sum_over_ranks
 
-__all__ = ["GramPasses", "gram_shell"]
+__all__ = ["GramPasses"]
 
 
-class GramPasses:
+class GramPasses(BlockProducts):
     """Context of the shell matrix of shape (n, n), distributed as the rows are.
 
     Parameters
@@ -34,9 +34,9 @@ class GramPasses:
     X : DataMatrix or RowStream
         Dense rows.
     moments : Moments
-        Its mean is completed here where it is not known.
+        Its mean is completed here if it is missing.
     dtype : {float64, float32}
-        Of the products.
+        Precision of the products.
     """
 
     def __init__(
@@ -46,31 +46,23 @@ class GramPasses:
         self._centred = moments.centred
         self._shifts = moments.is_offset(np.dtype(dtype))
         self._dtype = dtype
-        self._comm = X.comm
+        self.comm, self.layout = X.comm, (X.n_local, X.n_rows)
         self._reading = partial(reading, X) if X.is_streamed else nullcontext
         self._shape = (X.n_local, X.n_features)
         self._weight = 1.0 / max(X.n_rows - 1, 1)
-        # Not the DataMatrix: a cycle would leave PETSc objects to the garbage collector.
         self._rows = X.blocks
         self._columns = X.columns if isinstance(X, DataMatrix) else None
         self._once = X.comm.size == 1 and self._columns is not None
         self.n_passes = 0
 
-    def mult(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = G x. Collective."""
-        product = np.empty((x.getLocalSize(), 1))
-        self.mult_block(np.array(x.getArray(readonly=1))[:, None], product)
-        with y as local:
-            local[:] = product[:, 0]
-
     def mult_block(self, U: NDArray[np.float64], product: NDArray[np.float64]) -> None:
-        """``product = G U``, this rank's rows of both. Collective: one reduction, if any."""
+        """Compute ``product = G U``. Collective: at most one reduction."""
         self.n_passes += 1
         product[:] = self._read_once(U) if self._once else self._read_twice(U)
         product *= self._weight
 
     def transposed(self, U: NDArray[np.float64]) -> NDArray[np.float64]:
-        """``(X - 1 m')'U``, shape (d, b), on every rank. Collective: one reduction."""
+        """Return ``(X - 1 m')'U``, shape (d, b), on every rank. Collective: one reduction."""
         total = np.zeros((self._shape[1], U.shape[1]))
         sums = U.sum(axis=0)
         U = np.ascontiguousarray(U, dtype=self._dtype)
@@ -79,10 +71,10 @@ class GramPasses:
                 total[columns] += block.T @ U[rows]
         if not self._shifts:
             total -= np.outer(self._mean, sums)
-        return sum_over_ranks(self._comm, total)
+        return sum_over_ranks(self.comm, total)
 
     def _centred_blocks(self) -> Iterator[tuple[slice, slice, Any]]:
-        """Blocks of columns, or of rows in files; centred in cache where means are large."""
+        """Give blocks of columns, or of rows in files; centred in cache where means are large."""
         everything = slice(None)
         if self._columns is None:
             for first, block in self._rows(self._dtype):
@@ -119,7 +111,7 @@ class GramPasses:
 
 
 def _mean(X: RowSource, moments: Moments, kind: np.dtype[Any]) -> NDArray[np.float64]:
-    """Mean of the rows, well enough for products in that precision. Collective."""
+    """Return the mean of the rows, as accurate as products in that precision need. Collective."""
     if moments.mean is not None:
         return moments.mean
     if kind == np.float64 or moments.is_offset(kind):
@@ -130,12 +122,3 @@ def _mean(X: RowSource, moments: Moments, kind: np.dtype[Any]) -> NDArray[np.flo
         for _, block in X.blocks(kind.type):
             sums += np.ones(len(block), dtype=kind) @ block
     return sum_over_ranks(X.comm, sums) / X.n_rows
-
-
-def gram_shell(X: RowSource, passes: GramPasses) -> PETSc.Mat:
-    """The shell matrix of shape (n, n) whose products are `passes`. Collective."""
-    sizes = ((X.n_local, X.n_rows), (X.n_local, X.n_rows))
-    mat = PETSc.Mat().createPython(sizes, passes, comm=X.comm)
-    mat.setUp()
-    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
-    return mat

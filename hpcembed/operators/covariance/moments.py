@@ -15,11 +15,15 @@ __all__ = ["column_moments"]
 
 
 def column_moments(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance of every feature, by blocks, each centred on its own mean.
+    """Return mean and sample variance of every feature, each of shape (d,), on every rank.
 
-    Block results are combined as in Chan, Golub, LeVeque, "Algorithms for computing the sample
-    variance", The American Statistician 37 (1983). Means are taken from a common origin among the
-    rows, so that combining them loses nothing to a large offset. Collective: two reductions.
+    Collective: two reductions.
+
+    Notes
+    -----
+    Blocks are centred on their own means, and their results combined as in Chan, Golub, LeVeque,
+    "Algorithms for computing the sample variance", The American Statistician 37 (1983). Means are
+    relative to the first row, so that a large offset costs no digits.
     """
     origin = _origin(X)
     mean, spread, count = np.zeros(X.n_features), np.zeros(X.n_features), 0
@@ -37,7 +41,7 @@ def column_moments(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 
 def _origin(X: RowSource) -> NDArray[np.float64]:
-    """The first row of all, on every rank; zero for sparse rows, which must stay sparse."""
+    """Return the first row of all on every rank; zero for sparse rows, which must stay sparse."""
     if X.is_sparse:
         return np.zeros(X.n_features)
     owner = X.comm.allreduce(X.comm.rank if X.n_local else X.comm.size, op=MPI.MIN)

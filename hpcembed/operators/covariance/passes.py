@@ -4,14 +4,14 @@ For any shift c and any offset a, with ``Y = (X - 1 c')V - 1 a'`` and ``m`` the 
 
     (X - 1 m')'(X - 1 m') V  =  (X - 1 c')'Y  -  (m - c) (1'Y)
 
-because centred columns are orthogonal to ones. So no centred copy is needed, sparse rows stay
-sparse, and neither c nor a need be the mean: they are chosen near it only to keep numbers small.
-With ``a`` near ``(m - c)'V`` the second term nearly vanishes, and the rounding of each row's
-products enters with its own sign; on 50,000 images, passes in single precision are within 2e-8 of
-the largest eigenvalue. Rows are shifted in cache only where the mean is large against the spread.
+because centred columns are orthogonal to ones. No centred copy is needed, sparse rows stay sparse,
+and neither c nor a needs to be the mean: they are near it only to keep numbers small. With ``a``
+near ``(m - c)'V`` the second term nearly vanishes, and the rounding of each row's products enters
+with its own sign; on 50,000 images, passes in single precision are within 2e-8 of the largest
+eigenvalue. Rows are shifted in cache only where the mean is large against the spread.
 
-Rows are taken in blocks that fit the cache, each read once a pass for both products. Blocks are
-multiplied in the precision asked for, and every few thousand rows their contributions are added in
+Rows are read in blocks that fit the cache, each once a pass for both products. Blocks are
+multiplied in the precision asked for; every few thousand rows their contributions are added in
 double.
 """
 
@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
-from petsc4py import PETSc
 
 from hpcembed.data.matrix import DataMatrix, RowSource, reading
+from hpcembed.operators.block_shell import BlockProducts
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.runtime.ranks import sum_over_ranks
 
-__all__ = ["CovariancePasses", "Moments", "covariance_shell"]
+__all__ = ["CovariancePasses", "Moments"]
 
 #: Mean over deviation beyond which rows are shifted in cache: of all features together in single
 #: precision, of any in double, where squares are added up for the variances.
@@ -42,30 +42,37 @@ _LARGEST_OFFSET = {np.dtype(np.float32): 4.0, np.dtype(np.float64): 30.0}
 #: Entries whose squares, added up, neither overflow nor vanish in single precision.
 _SMALLEST, _LARGEST = 1e-12, 1e12
 
-#: About the size of a block of rows, and the least number of rows in it: below, adding up a
-#: block's contribution costs as much as making it.
+#: Approximate size of a block of rows, and its least number of rows: with fewer, adding the block's
+#: contribution costs as much as computing it.
 _BLOCK_BYTES = 6 * 2**20
-
-#: Features from which that number of rows no longer fits the cache.
-_LONG_ROW = 20_000
 _LEAST_ROWS = 256
 
-#: Rows whose contributions are added up in the precision of the products.
+#: Number of features from which so many rows no longer fit the cache.
+_LONG_ROW = 20_000
+
+#: Rows whose contributions are added in the precision of the products.
 _PENDING_ROWS = 4096
 
 
 class Moments:
-    """Mean and variances, as far as the passes made so far know them.
+    """Mean and variances, completed by the first passes over the rows.
+
+    Collective on the communicator of the rows.
+
+    Parameters
+    ----------
+    X : DataMatrix or RowStream
+    centred : bool
+        True for the covariance; False for ``X'X / (n - 1)`` and a mean of zero.
 
     Attributes
     ----------
     n_rows : int
     centred : bool
-        Whether the operator is the covariance; without it, X'X / (n - 1) and a mean of zero.
     shift, spread : ndarray of shape (d,)
-        Mean and deviation of some rows: near those of all.
+        Mean and standard deviation of the first block of rows.
     mean : ndarray of shape (d,) or None
-        Of all rows, from the first pass on; to double precision with the variances.
+        Mean of all rows, from the first pass on; to double precision with the variances.
     variances : ndarray of shape (d,) or None
         Diagonal of the operator, from the first pass in double on.
     """
@@ -85,12 +92,12 @@ class Moments:
 
     @property
     def fits_single(self) -> bool:
-        """Whether squares of rows like those that were seen lie well within single precision."""
+        """Whether squares of rows like the first block lie well within single precision."""
         largest = max(float(np.max(np.abs(self.shift), initial=0.0)), float(np.max(self.spread)))
         return largest == 0.0 or _SMALLEST < largest < _LARGEST
 
     def is_offset(self, dtype: np.dtype[Any]) -> bool:
-        """Whether means are so large that rows are to be shifted before they are multiplied."""
+        """Return whether means are so large that rows are shifted before they are multiplied."""
         limit, shift = _LARGEST_OFFSET[dtype], np.abs(self.shift)
         if dtype == np.float64:
             return bool((shift > limit * self.spread).any())
@@ -98,7 +105,7 @@ class Moments:
 
 
 def _sample(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of the first block of rows there is. Collective."""
+    """Return mean and deviation of the first block of the first rank with rows. Collective."""
     owner = X.comm.allreduce(X.comm.rank if X.n_local else X.comm.size, op=MPI.MIN)
     found = np.zeros((2, X.n_features))
     with reading(X):
@@ -111,7 +118,7 @@ def _sample(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 class _Sums:
-    """What a pass adds up over blocks, on this rank."""
+    """Sums of one pass over the blocks of this rank."""
 
     def __init__(self, moments: Moments, b: int, dtype: np.dtype[Any]) -> None:
         d = len(moments.shift)
@@ -123,12 +130,12 @@ class _Sums:
         self._squares = np.zeros(d) if completes else None
 
     def add(self, rows: Any, Y: NDArray[Any]) -> None:
-        """Take in a block, and its products with the vectors."""
+        """Add a block of rows and its products with the vectors."""
         self.columns += Y.sum(axis=0, dtype=np.float64)
         self.add_columns(slice(None), rows)
 
     def add_columns(self, part: slice, rows: Any) -> None:
-        """Take in what moments need of a block that holds these columns."""
+        """Add the moments of a block of these columns."""
         if self._sums is not None:
             self._sums[part] += np.ones(rows.shape[0], dtype=rows.dtype) @ rows
         if self._squares is not None:
@@ -139,7 +146,7 @@ class _Sums:
                 self._squares += np.bincount(rows.indices, squares, minlength=rows.shape[1])
 
     def complete(self, comm: MPI.Comm, moments: Moments, shift: NDArray[np.float64] | None) -> None:
-        """Tell `moments` what this pass has found. Collective where it has."""
+        """Complete `moments` by the sums of this pass. Collective if it has any."""
         n, origin = moments.n_rows, 0.0 if shift is None else shift
         if self._sums is not None:
             moments.mean = sum_over_ranks(comm, self._sums) / n + origin
@@ -149,8 +156,8 @@ class _Sums:
             moments.variances = np.maximum(squares, 0.0) / max(n - 1, 1)
 
 
-class CovariancePasses:
-    """Context of the shell matrix: each product is one pass over this rank's rows.
+class CovariancePasses(BlockProducts):
+    """Context of the shell matrix of shape (d, d): each product is one pass over the rows.
 
     Parameters
     ----------
@@ -159,9 +166,9 @@ class CovariancePasses:
     moments : Moments
         Completed by the first pass in each precision; shared by the passes of both.
     dtype : {float64, float32}
-        Of the products within a block.
+        Precision of the products within a block.
     threads : int
-        For sparse rows, whose products no BLAS spreads over threads.
+        Threads for the products of sparse rows, which BLAS does not share out.
 
     Attributes
     ----------
@@ -175,16 +182,15 @@ class CovariancePasses:
         dtype: type[np.floating[Any]] = np.float64,
         threads: int = 1,
     ) -> None:
-        # Not the DataMatrix: a cycle would leave PETSc objects to the garbage collector.
+        self.comm, self.layout = X.comm, (None, X.n_features)
         self._blocks = X.blocks
         self._columns = None
         if isinstance(X, DataMatrix) and not X.is_sparse and X.n_features >= _LONG_ROW:
             self._columns = X.columns
-        self._comm = X.comm
         self._reading = partial(reading, X) if X.is_streamed else nullcontext
         self._shape = (X.n_local, X.n_features)
         share, rest = divmod(X.n_features, X.comm.size)
-        # features of each rank, as PETSc divides them
+        # numbers of features per rank, as PETSc distributes them
         self._owned = share + (np.arange(X.comm.size) < rest)
         self._sparse = X.is_sparse
         self._moments = moments
@@ -194,17 +200,9 @@ class CovariancePasses:
         self._shifts = shifts and moments.is_offset(self._dtype)
         self.n_passes = 0
 
-    def mult(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = C x. Collective: one gather, one reduction."""
-        first, last = mat.getOwnershipRange()
-        product = np.empty((last - first, 1))
-        self.mult_block(np.array(x.getArray(readonly=1))[:, None], product)
-        with y as local:
-            local[:] = product[:, 0]
-
     def mult_block(self, V: NDArray[np.float64], product: NDArray[np.float64]) -> None:
-        """``product = C V``, this rank's rows of both. Collective: one gather, one reduction."""
-        comm, b = self._comm, V.shape[1]
+        """Compute ``product = C V``. Collective: one gather, one reduction."""
+        comm, b = self.comm, V.shape[1]
         if comm.size == 1:
             product[:] = self.whole_product(V)
             return
@@ -218,7 +216,7 @@ class CovariancePasses:
         product[:] = own
 
     def whole_product(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
-        """This rank's contribution to C V, shape (d, b); V is whole on every rank. Collective."""
+        """Return this rank's contribution to ``C V`` for the whole V. Collective."""
         moments = self._moments
         V = np.ascontiguousarray(V, dtype=self._dtype)
         shift = moments.shift if self._shifts else None
@@ -234,10 +232,10 @@ class CovariancePasses:
             else:
                 self._dense_pass(V, offset, shift, sums)
         self.n_passes += 1
-        sums.complete(self._comm, moments, shift)
+        sums.complete(self.comm, moments, shift)
         if moments.centred:
             assert moments.mean is not None  # from the first pass on
-            # each rank takes off its own share, so that one reduction serves both terms
+            # each rank subtracts its own share: one reduction serves both terms
             rest = moments.mean if shift is None else moments.mean - shift
             sums.cross -= np.outer(sums.columns, rest)
         sums.cross /= max(moments.n_rows - 1, 1)
@@ -280,8 +278,8 @@ class CovariancePasses:
         shift: NDArray[np.float64] | None,
         sums: _Sums,
     ) -> None:
-        """By blocks of columns, read once for each product: rows are too long for the cache."""
-        assert self._columns is not None  # as the caller saw
+        """Read blocks of columns once for each product: rows are too long for the cache."""
+        assert self._columns is not None  # checked by the caller
         Y = np.zeros((self._shape[0], V.shape[1]), dtype=self._dtype)
         for part, block in self._shifted_columns(shift):
             Y += block @ V[part]
@@ -295,7 +293,7 @@ class CovariancePasses:
     def _shifted_columns(
         self, shift: NDArray[np.float64] | None
     ) -> Iterator[tuple[slice, NDArray[Any]]]:
-        assert self._columns is not None  # as the caller saw
+        assert self._columns is not None  # checked by the caller
         for first, block in self._columns(self._dtype.type):
             part = slice(first, first + block.shape[1])
             yield part, (block if shift is None else block - shift[part].astype(self._dtype))
@@ -304,7 +302,7 @@ class CovariancePasses:
         blocks, lock = self._blocks(self._dtype.type), Lock()
 
         def work() -> None:
-            """Take blocks as they come; products with sparse rows let other threads run."""
+            """Multiply blocks in turn; products with sparse rows let other threads run."""
             total = np.zeros((self._shape[1], V.shape[1]))
             while True:
                 with lock:
@@ -323,12 +321,3 @@ class CovariancePasses:
         with ThreadPoolExecutor(self._threads) as pool:
             for future in [pool.submit(work) for _ in range(self._threads)]:
                 future.result()
-
-
-def covariance_shell(X: RowSource, passes: CovariancePasses) -> PETSc.Mat:
-    """The shell matrix of shape (d, d) whose products are `passes`. Collective."""
-    sizes = ((None, X.n_features), (None, X.n_features))
-    mat = PETSc.Mat().createPython(sizes, passes, comm=X.comm)
-    mat.setUp()
-    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
-    return mat

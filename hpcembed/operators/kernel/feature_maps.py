@@ -1,15 +1,16 @@
 """Features of rows whose inner products approximate a kernel, and their scatter.
 
-* Landmarks: the kernel of a row with m chosen rows L. In the basis in which those have the kernel
-  ``K_LL`` for their inner products, this is the projection of the row's image on the span of theirs
-  (Nystroem's approximation). ``K_LL`` is factorised by Cholesky with pivots, ``P' K_LL P = R' R``,
-  and ends where the next landmark lies in the span of those before, as a duplicate does: what is
-  left of the diagonal there is below 1e-10 of the largest. Dropped landmarks cost nothing later.
+* Landmarks: the kernel of a row with m chosen rows L. In the basis in which ``K_LL`` holds their
+  inner products, this is the projection of the row's image on the span of theirs (Nystroem's
+  approximation). ``K_LL`` is factorised by Cholesky with pivots, ``P' K_LL P = R' R``. The
+  factorisation ends where the next landmark lies in the span of the previous ones, as a duplicate
+  does: where the remaining diagonal is below 1e-10 of the largest. Dropped landmarks cost nothing
+  later.
 * Fourier: cosines and sines of random directions, for ``rbf``; direction j is a function of
   (seed, j) alone.
 
-The scatter ``sum (t - t_0)(t - t_0)'`` of the raw features t is added up in double in one pass, and
-brought to the basis afterwards: rounding there grows with the condition of ``K_LL``, to about
+The scatter ``sum (t - t_0)(t - t_0)'`` of the raw features t is added in double in one pass and
+transformed to the basis afterwards: its rounding grows with the condition of ``K_LL``, to about
 1e-9 of the largest eigenvalue at the limit above.
 
 References: Williams, Seeger, "Using the Nystroem method to speed up kernel machines", NIPS 13
@@ -29,14 +30,11 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyr, dsyrk
 
 from hpcembed.data.matrix import RowSource, reading
-from hpcembed.operators.kernel.cost import FUNCTION_RATE, PRODUCT_RATE
 from hpcembed.operators.kernel.tiles import Kernel, Prepared, tile_rows, tiles
-from hpcembed.runtime.memory import check_fits, format_bytes
 from hpcembed.runtime.ranks import sum_over_ranks
 from miramns import seeded_normal
 
 __all__ = [
-    "FeaturePlan",
     "FourierFeatures",
     "LandmarkFeatures",
     "RowFeatures",
@@ -44,10 +42,9 @@ __all__ = [
     "feature_scatter",
     "fourier_features",
     "independent_landmarks",
-    "plan_features",
 ]
 
-#: What is left of the diagonal, relative to the largest entry, at which landmarks depend.
+#: Remaining diagonal, relative to the largest entry, below which a landmark is dependent.
 _DEPENDENT = 1e-10
 
 #: Entries of a tile of features.
@@ -56,7 +53,7 @@ _TILE_ENTRIES = 2**20
 
 @dataclass(frozen=True)
 class LandmarkFeatures:
-    """The kernel of rows with landmarks.
+    """Features of a row: its kernel with landmarks.
 
     Attributes
     ----------
@@ -80,13 +77,13 @@ class LandmarkFeatures:
         return int(self.landmarks.shape[0])
 
     def __call__(self, rows: Any) -> NDArray[np.float64]:
-        """Features of some rows. Not collective."""
+        """Return the features of rows, shape (b, m)."""
         return self.kernel.tile(self.kernel.prepare(rows, self.origin), self._prepared)
 
 
 @dataclass(frozen=True)
 class FourierFeatures:
-    """Cosines and sines of rows in random directions.
+    """Features of a row: its cosines and sines in random directions.
 
     Attributes
     ----------
@@ -101,7 +98,7 @@ class FourierFeatures:
         return 2 * self.directions.shape[1]
 
     def __call__(self, rows: Any) -> NDArray[np.float64]:
-        """Features of some rows. Not collective."""
+        """Return the features of rows, shape (b, 2 q)."""
         angles = np.asarray(rows @ self.directions)
         scale = math.sqrt(2.0 / self.width)
         return scale * np.hstack([np.cos(angles), np.sin(angles)])
@@ -111,7 +108,7 @@ RowFeatures = LandmarkFeatures | FourierFeatures
 
 
 def fourier_features(gamma: float, n_features: int, count: int, seed: int) -> FourierFeatures:
-    """`count` directions for ``exp(-gamma |x - y|^2)``. Not collective."""
+    """Return features of `count` random directions for ``exp(-gamma |x - y|^2)``."""
     columns = [seeded_normal(seed, 0, n_features, stream=j) for j in range(count)]
     return FourierFeatures(math.sqrt(2.0 * gamma) * np.stack(columns, axis=1))
 
@@ -119,18 +116,19 @@ def fourier_features(gamma: float, n_features: int, count: int, seed: int) -> Fo
 def independent_landmarks(
     kernel: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Which landmarks span all, and the factor R of their kernel. Not collective.
+    """Return landmarks that span all of them, and the factor R of their kernel.
 
     Parameters
     ----------
     kernel : ndarray of shape (m, m)
-        Of the landmarks.
+        Kernel of the landmarks.
 
     Returns
     -------
     chosen : ndarray of int, shape (r,)
+        Indices of independent landmarks.
     factor : ndarray of shape (r, r)
-        Upper triangular; ``factor' factor`` is the kernel of the chosen ones.
+        Upper triangular; ``factor' factor`` is their kernel.
     """
     largest = float(np.max(kernel.diagonal(), initial=0.0))
     if not largest > 0:
@@ -142,7 +140,7 @@ def independent_landmarks(
 def feature_scatter(
     X: RowSource, features: RowFeatures
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean of the features, and lower triangle of their centred scatter.
+    """Return the mean of the features and the lower triangle of their centred scatter.
 
     Collective: one pass over the rows, two reductions.
 
@@ -168,58 +166,12 @@ def feature_scatter(
 
 
 def _typical(features: RowFeatures) -> NDArray[np.float64]:
-    """A point near the mean: sums of squares around it lose no digits."""
+    """Return a point near the mean: sums of squares around it lose no digits."""
     if isinstance(features, FourierFeatures):
         return np.zeros(features.width)
     return np.asarray(features(features.landmarks[:256]).mean(axis=0))
 
 
 def feature_rows(n_features: int, width: int) -> int:
-    """Rows whose features are made at a time. Not collective."""
+    """Return the number of rows whose features are computed at a time."""
     return max(64, min(tile_rows(n_features, 8), _TILE_ENTRIES // max(width, 1)))
-
-
-@dataclass(frozen=True, slots=True)
-class FeaturePlan:
-    """What principal components of features take on one rank.
-
-    Attributes
-    ----------
-    width : int
-        Number of features.
-    seconds : float
-        Predicted: features of all rows, and their scatter.
-    bytes : int
-        Beyond the data.
-    """
-
-    width: int
-    seconds: float
-    bytes: int
-
-    def describe(self) -> str:
-        """One line for the terminal."""
-        return (
-            f"kernel by {self.width:,} features of each row, double precision; predicted per rank: "
-            f"{self.seconds:.2g} s and {format_bytes(self.bytes)}"
-        )
-
-
-def plan_features(
-    n_rows: int, n_features: int, width: int, *, ranks: int, threads: int, available_bytes: int
-) -> FeaturePlan:
-    """What `width` features of every row will take. Not collective.
-
-    Raises
-    ------
-    MemoryLimitError
-    """
-    share, rate = -(-n_rows // ranks), threads * PRODUCT_RATE[8]
-    # multiply-adds of the features, of half of their squares, of factors and of one eigenproblem
-    seconds = share * width * (n_features + width / 2) / rate + 3 * width**3 / rate
-    seconds += share * width / FUNCTION_RATE[8]
-    rows = feature_rows(n_features, width)
-    squares = 5 * width**2 + width**2 // ranks
-    needed = 8 * (squares + 3 * width * n_features + 3 * rows * (width + n_features))
-    check_fits(needed, available_bytes, f"the scatter of {width} features", "use fewer of them")
-    return FeaturePlan(width, seconds, needed)

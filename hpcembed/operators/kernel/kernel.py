@@ -1,19 +1,19 @@
 """Products of the centred kernel of distributed rows, ``H K H`` with ``H = I - 1 1'/n``.
 
-Matrix-free: K is never there. Panels of prepared rows travel from each rank to all; every rank
-makes the tiles of its own rows with them in cache, multiplies them with a block of vectors at once,
-and forgets them. Each tile of a pair of rows serves both of them: a rank makes those of its own
-rows once, and of those that it shares with another rank one half (halves of a panel with halves of
-a panel, crosswise), so that the work is even. One gather of the vectors, one reduction of the
-products; panels are as many messages as there are panels.
+Matrix-free: K is never stored. Panels of prepared rows travel from each rank to all. Every rank
+computes the tiles of its own rows with a panel in cache, multiplies them with a block of vectors,
+and discards them. Each tile of a pair of rows serves both of them: a rank computes the tiles of its
+own rows once, and one half of those it shares with another rank (halves of a panel with halves of a
+panel, crosswise), which balances the work. A product takes one gather of the vectors, one broadcast
+per panel and one reduction.
 
-Assembled: this rank's rows of K are formed once and kept, in the precision of the products.
+Assembled: this rank's rows of K are computed once and kept, in the precision of the products.
 
-Centring is algebra: vectors and products lose their mean. A constant taken off all entries of K
-changes nothing then; in single precision tiles lose their mean level, as sums of many numbers near
-one would lose digits (with rbf of a small gamma on images, six times the error). What transforms of
-other rows need of K is the mean of each of its rows: a column of ones goes along in the first
-product in double.
+Centring is algebra: the mean is subtracted from vectors and products. A constant subtracted from
+all entries of K then changes nothing; in single precision the mean level is subtracted from tiles,
+as sums of many numbers near one would lose digits (with rbf of a small gamma on images, six times
+the error). Transforms of other rows need the mean of each row of K: a column of ones is part of the
+first product in double.
 
 Reference: Schoelkopf, Smola, Mueller, "Nonlinear component analysis as a kernel eigenvalue
 problem", Neural Computation 10 (1998).
@@ -26,42 +26,37 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
-from petsc4py import PETSc
 
+from hpcembed.operators.block_shell import BlockProducts
 from hpcembed.operators.kernel.rows_of_all import RowsOfAll
 from hpcembed.operators.kernel.tiles import Prepared
 from hpcembed.runtime.ranks import sum_over_ranks
 
-__all__ = ["KernelPasses", "KernelRows", "kernel_shell"]
+__all__ = ["KernelPasses", "KernelRows"]
 
-#: Columns of stored rows whose products are added up in single precision.
+#: Columns of stored rows whose products are added in single precision.
 _PENDING = 4096
 
 
-class _CentredKernel:
-    """What both operators share: centring, and the means of the kernel's rows.
+class _CentredKernel(BlockProducts):
+    """Base of both operators: centring, and the means of the kernel's rows.
 
     Attributes
     ----------
+    rows : RowsOfAll
     n_passes : int
     row_means : ndarray of shape (n_local,) or None
-        Of this rank's rows of K, from the first product in double on.
+        Means of this rank's rows of K, from the first product in double on.
     """
 
     def __init__(self, rows: RowsOfAll) -> None:
         self.rows = rows
+        self.comm, self.layout = rows.comm, (rows.n_local, rows.n_rows)
         self.n_passes = 0
         self.row_means: NDArray[np.float64] | None = None
 
-    def mult(self, _mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Y = H K H x. Collective."""
-        product = np.empty((x.getLocalSize(), 1))
-        self.mult_block(np.array(x.getArray(readonly=1))[:, None], product)
-        with y as local:
-            local[:] = product[:, 0]
-
     def mult_block(self, V: NDArray[np.float64], product: NDArray[np.float64]) -> None:
-        """``product = H K H V``, this rank's rows of both. Collective."""
+        """Compute ``product = H K H V``. Collective."""
         self.n_passes += 1
         b = V.shape[1]
         V = V - self._mean(V)
@@ -78,7 +73,7 @@ class _CentredKernel:
         return sum_over_ranks(self.rows.comm, V.sum(axis=0)) / self.rows.n_rows
 
     def _gathered(self, V: NDArray[np.float64]) -> NDArray[Any]:
-        """All rows of the vectors, in the precision of the products. Collective."""
+        """Return all rows of the vectors, in the precision of the products. Collective."""
         rows, comm = self.rows, self.rows.comm
         mine = np.ascontiguousarray(V, dtype=rows.dtype)
         if comm.size == 1:
@@ -94,12 +89,12 @@ class _CentredKernel:
 
 
 class KernelPasses(_CentredKernel):
-    """Context of the shell matrix of shape (n, n) that makes the kernel anew in every product.
+    """Context of the shell matrix of shape (n, n) that computes the kernel in every product.
 
     Parameters
     ----------
     rows : RowsOfAll
-        In the precision of the products; contributions of tiles are added up in double.
+        Rows in the precision of the products; contributions of tiles are added in double.
     """
 
     def _times(self, V: NDArray[Any]) -> NDArray[np.float64]:
@@ -116,14 +111,14 @@ class KernelPasses(_CentredKernel):
     def _add_panel(
         self, owner: int, first: int, panel: Prepared, V: NDArray[Any], total: NDArray[np.float64]
     ) -> None:
-        """Add the tiles of this rank's rows with a panel, and their transposes. Not collective."""
+        """Add the products of the tiles of own rows with a panel, and of their transposes."""
         rows, rank = self.rows, self.rows.comm.rank
         width, start = panel.rows.shape[0], int(rows.starts[owner]) + first
         for at, mine in rows.own(rows.tile):
             count, here = mine.rows.shape[0], int(rows.starts[rank]) + at
             if owner == rank:
                 if at >= first + width:
-                    break  # done where their own panel comes
+                    break  # these tiles belong to a later panel
                 low, high = 0, width if at < first else at + count - first
             else:
                 # the first half of a panel with the first, the second with the second, or crosswise
@@ -139,11 +134,19 @@ class KernelPasses(_CentredKernel):
 
 
 class KernelRows(_CentredKernel):
-    """The same with this rank's rows of the kernel in memory, formed once. Collective.
+    """Context of the shell matrix of shape (n, n) that keeps this rank's rows of the kernel.
+
+    Collective.
+
+    Parameters
+    ----------
+    rows : RowsOfAll
+        Rows in the precision of the products.
 
     Attributes
     ----------
     stored : ndarray of shape (n_local, n)
+        This rank's rows of the kernel, not centred.
     """
 
     def __init__(self, rows: RowsOfAll) -> None:
@@ -170,13 +173,3 @@ class KernelRows(_CentredKernel):
             part = slice(first, first + _PENDING)
             total += self.stored[:, part] @ V[part]
         return total
-
-
-def kernel_shell(products: _CentredKernel) -> PETSc.Mat:
-    """The shell matrix of shape (n, n), distributed as the rows are. Collective."""
-    rows = products.rows
-    sizes = ((rows.n_local, rows.n_rows), (rows.n_local, rows.n_rows))
-    mat = PETSc.Mat().createPython(sizes, products, comm=rows.comm)
-    mat.setUp()
-    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
-    return mat

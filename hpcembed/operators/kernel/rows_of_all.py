@@ -1,4 +1,4 @@
-"""Rows of all ranks on every rank, a panel at a time, ready for a kernel to be made of them."""
+"""Rows of all ranks on every rank, a panel at a time, prepared for a kernel."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from hpcembed.runtime.ranks import MAX_MESSAGE_BYTES
 
 __all__ = ["RowsOfAll", "broadcast_array", "kernel_coordinates"]
 
-#: Rows from which the level of a kernel is told.
+#: Rows from which the mean level of a kernel is estimated.
 _SAMPLE = 256
 
 
 class RowsOfAll:
     """The rows of all ranks, prepared for a kernel, a panel at a time on every rank.
+
+    Collective.
 
     Parameters
     ----------
@@ -33,8 +35,13 @@ class RowsOfAll:
 
     Attributes
     ----------
+    n_rows, n_local, n_features : int
+    counts, starts : ndarray of int64
+        Rows of each rank, and the global index of their first one.
+    tile, panel : int
+        Rows of a tile and of a panel.
     level : float
-        Taken off the kernel in single precision.
+        Subtracted from the kernel in single precision.
     """
 
     def __init__(
@@ -57,7 +64,7 @@ class RowsOfAll:
         self.level = self._level() if self.dtype == np.float32 else 0.0
 
     def _level(self) -> float:
-        """Mean of the kernel of some rows. Collective."""
+        """Return the mean of the kernel of some rows. Collective."""
         owner = int(np.argmax(self.counts > 0))
         level = 0.0
         if self.comm.rank == owner and self.n_local:
@@ -67,7 +74,7 @@ class RowsOfAll:
         return float(self.comm.bcast(level, root=owner))
 
     def kernel_tile(self, A: Prepared, B: Prepared) -> NDArray[Any]:
-        """The kernel of some rows with others, less the level. Not collective."""
+        """Return the kernel of rows with other rows, less the level. Not collective."""
         tile = self.kernel.tile(A, B)
         if self.level:
             tile -= self.level
@@ -84,19 +91,19 @@ class RowsOfAll:
         return int(self.starts[-1])
 
     def diagonal_sum(self) -> float:
-        """Sum of the kernel of this rank's rows, each with itself. Not collective."""
+        """Return the sum of the kernel of each of this rank's rows with itself. Not collective."""
         return sum(float(self.kernel.diagonal(rows).sum()) for _, rows in self.own(self.tile))
 
     def own(self, count: int) -> Iterator[tuple[int, Prepared]]:
-        """Own rows, so many at a time, and the local index of the first. Not collective."""
+        """Give this rank's rows, `count` at a time, and the local index of the first one."""
         X, dtype = self._rows, self.dtype.type
-        # directions have a place in single precision, where rows in double may have none
+        # unit vectors fit single precision; rows in double may exceed its range
         wide = self.kernel.name == "cosine" and X.stored_type == np.float64
         for first, rows in tiles(X, np.float64 if wide else dtype, count):
             yield first, self.kernel.prepare(rows, self.origin).cast(dtype)
 
     def panels(self) -> Iterator[tuple[int, int, Prepared]]:
-        """The panels of all ranks in turn: owner, its local index of the first row, rows.
+        """Give the panels of all ranks in turn: owner, its local index of the first row, rows.
 
         Collective: a broadcast or two for each.
         """
@@ -109,10 +116,10 @@ class RowsOfAll:
                 yield owner, first, self._shared(rows, owner, width)
 
     def _shared(self, mine: Prepared | None, owner: int, count: int) -> Prepared:
-        """Rows of one rank on every rank. Collective."""
+        """Return rows of one rank on every rank. Collective."""
         comm, dtype = self.comm, self.dtype
         if comm.size == 1:
-            assert mine is not None  # it is the owner
+            assert mine is not None  # the only rank is the owner
             return mine
         halves = np.empty(count if self.kernel.has_halves else 0, dtype)
         halves = halves if mine is None else mine.halves
@@ -136,7 +143,7 @@ class RowsOfAll:
 
 
 def broadcast_array(comm: MPI.Comm, array: NDArray[Any], root: int) -> None:
-    """One rank's row-major array on every rank, in place, in pieces. Collective."""
+    """Copy the row-major array of rank `root` to every rank, in place, in pieces. Collective."""
     flat = array.reshape(-1)
     piece = MAX_MESSAGE_BYTES // array.itemsize
     for first in range(0, flat.size, piece):
@@ -146,18 +153,18 @@ def broadcast_array(comm: MPI.Comm, array: NDArray[Any], root: int) -> None:
 def kernel_coordinates(
     train: RowsOfAll, coefficients: NDArray[np.float64], Z: DataMatrix
 ) -> NDArray[np.float64]:
-    """Products of the kernel of other rows and the training rows with vectors.
+    """Return the products of the kernel of other rows and the training rows with vectors.
 
     Collective on the ranks of the training rows.
 
     Parameters
     ----------
     train : RowsOfAll
-        In double.
+        Training rows in double.
     coefficients : ndarray of shape (n_local, k)
-        Of this rank's training rows.
+        Entries of the vectors for this rank's training rows.
     Z : DataMatrix
-        This rank's other rows, perhaps none.
+        This rank's other rows, possibly none.
 
     Returns
     -------

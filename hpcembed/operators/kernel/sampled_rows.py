@@ -1,7 +1,7 @@
-"""Some rows of distributed data, chosen by a seed: the same on every rank, and on any number.
+"""Rows of distributed data sampled by a seed: the same on every rank and on any number of ranks.
 
-Every row has a 64-bit key, a function of (seed, global index); the rows with the smallest keys are
-chosen, in the order of their keys. So a sample of 10 begins one of 20.
+Every row has a 64-bit key, a function of (seed, global index). The sample consists of the rows with
+the smallest keys, in the order of their keys; a sample of 10 is the beginning of a sample of 20.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["sampled_rows"]
 
 
 def sampled_rows(X: RowSource, count: int, seed: int) -> Any:
-    """The chosen rows on every rank, in double; sparse where `X` is.
+    """Return sampled rows on every rank, in double; sparse if `X` is.
 
     Collective: some gathers; each rank reads its rows once.
 
     Parameters
     ----------
     count : int
-        At most all rows.
+        At most the number of rows.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def sampled_rows(X: RowSource, count: int, seed: int) -> Any:
     """
     first, last = X.row_range
     keys = row_keys(seed, np.arange(first, last))
-    # no more than `count` rows of one rank can be among the chosen
+    # at most `count` rows of one rank are in the sample
     mine = np.argsort(keys, kind="stable")[:count]
     offered = allgather_rows(X.comm, keys[mine])
     chosen = np.sort(offered)[:count]
@@ -55,7 +55,7 @@ def sampled_rows(X: RowSource, count: int, seed: int) -> Any:
 
 
 def _picked(X: RowSource, indices: NDArray[np.int64]) -> Any:
-    """Rows of this rank by ascending local index. Collective where rows come from files."""
+    """Return rows of this rank by ascending local index. Collective for rows in files."""
     parts: list[Any] = []
     with reading(X):
         for first, block in X.blocks():

@@ -89,14 +89,14 @@ def test_every_row_occurs_once(comm, make, monkeypatch, kind, stored):
 def test_estimators_on_streamed_rows(comm, make, engine):
     exact = np.linalg.eigvalsh(np.cov(ROWS.T))[::-1]
     stream = open_rows(make("npy"), comm)
-    pca = PCA(4, eigen_solver=engine).fit(stream)
+    pca = PCA(4, engine=engine).fit(stream)
     np.testing.assert_allclose(pca.explained_variance_, exact[:4], rtol=1e-9)
     coordinates = allgather_rows(comm, pca.transform(stream))
     np.testing.assert_allclose(
         coordinates, (ROWS - ROWS.mean(axis=0)) @ pca.components_.T, atol=1e-12
     )
     assert pca.score(stream) == pytest.approx(PCA(4).fit(ROWS).score(ROWS), rel=1e-9)
-    svd = TruncatedSVD(3, eigen_solver=engine).fit(stream)
+    svd = TruncatedSVD(3, engine=engine).fit(stream)
     np.testing.assert_allclose(
         svd.singular_values_, np.linalg.svd(ROWS, compute_uv=False)[:3], rtol=1e-9
     )
@@ -105,7 +105,7 @@ def test_estimators_on_streamed_rows(comm, make, engine):
 @pytest.mark.mpi
 def test_wide_files_by_their_rows(comm, make):
     wide = np.random.default_rng(1).standard_normal((30, 200)) * np.geomspace(2, 0.1, 30)[:, None]
-    pca = PCA(3, eigen_solver="gram").fit(open_rows(make("npy", wide), comm))
+    pca = PCA(3, engine="gram").fit(open_rows(make("npy", wide), comm))
     np.testing.assert_allclose(
         pca.explained_variance_, np.linalg.eigvalsh(np.cov(wide.T))[::-1][:3], rtol=1e-9
     )
@@ -212,7 +212,7 @@ def test_a_file_that_ends_early_on_one_rank_stops_all(comm, make, engine):
             stream, "_arrays", (_Failing(array.name, array.shape, array.dtype, fails),)
         )
     with pytest.raises(InputError, match=r"x.npy: truncated"):
-        PCA(2, eigen_solver=engine).fit(stream)
+        PCA(2, engine=engine).fit(stream)
 
 
 @dataclasses.dataclass

@@ -8,9 +8,11 @@ import scipy.sparse
 import miramns
 from hpcembed.data import matrix
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.embedding import PCA, SolverSettings, TruncatedSVD, engines
-from hpcembed.operators import CovariancePasses, GramPasses, Moments, covariance_shell, gram_shell
+from hpcembed.embedding import PCA, SolverSettings, TruncatedSVD, _covariance_engines
+from hpcembed.operators.block_shell import block_shell
 from hpcembed.operators.covariance import passes
+from hpcembed.operators.covariance.gram import GramPasses
+from hpcembed.operators.covariance.passes import CovariancePasses, Moments
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
 from hpcembed.runtime.ranks import ownership_range
 
@@ -67,7 +69,7 @@ def test_within_the_certified_bound_of_lapack(comm, name, engine, dtype):
     k = 5
     exact, vectors = scipy.linalg.eigh(np.cov(rows.astype(np.float64).T))
     exact, vectors = exact[::-1][:k], vectors[:, ::-1][:, :k]
-    pca = PCA(k, eigen_solver=engine).fit(share(comm, rows), comm=comm)
+    pca = PCA(k, engine=engine).fit(share(comm, rows), comm=comm)
     tol = 1e-6 if dtype == np.float32 else 1e-10
     assert pca.certified_
     assert pca.residual_norms_.max() <= tol * exact[0]
@@ -89,7 +91,7 @@ def test_within_the_certified_bound_of_lapack(comm, name, engine, dtype):
 def test_sparse_rows_in_every_engine(comm, engine, dtype):
     whole = scipy.sparse.random(700, 40, 0.1, format="csr", dtype=dtype, random_state=3)
     first, last = ownership_range(700, comm)
-    pca = PCA(4, eigen_solver=engine).fit(whole[first:last], comm=comm)
+    pca = PCA(4, engine=engine).fit(whole[first:last], comm=comm)
     C = np.cov(whole.toarray().T.astype(np.float64))
     values = np.linalg.eigvalsh(C)[:-5:-1]
     tol = 1e-6 if dtype == np.float32 else 1e-10
@@ -101,7 +103,7 @@ def test_sparse_rows_in_every_engine(comm, engine, dtype):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_all_ranks_hold_the_same_bits(comm, engine):
-    pca = PCA(3, eigen_solver=engine).fit(share(comm, hard("plain")), comm=comm)
+    pca = PCA(3, engine=engine).fit(share(comm, hard("plain")), comm=comm)
     mine = (pca.components_.tobytes(), pca.mean_.tobytes(), pca.explained_variance_.tobytes())
     assert len(set(comm.allgather(mine))) == 1
 
@@ -109,8 +111,8 @@ def test_all_ranks_hold_the_same_bits(comm, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_number_of_ranks_finds_the_same(comm, engine):
     rows = hard("plain")
-    alone = PCA(4, eigen_solver=engine).fit(rows)
-    shared = PCA(4, eigen_solver=engine).fit(share(comm, rows), comm=comm)
+    alone = PCA(4, engine=engine).fit(rows)
+    shared = PCA(4, engine=engine).fit(share(comm, rows), comm=comm)
     np.testing.assert_allclose(shared.explained_variance_, alone.explained_variance_, rtol=1e-11)
     np.testing.assert_allclose(shared.components_, alone.components_, atol=1e-7)
 
@@ -129,8 +131,8 @@ def test_passes_are_products_with_the_covariance(comm, monkeypatch, dtype, name,
     # rows far from the origin carry the rounding of their own conversion
     accuracy *= max(1.0, np.abs(rows).max() / np.abs(centred).max())
     for mat, expected in (
-        (covariance_shell(X, CovariancePasses(X, moments, dtype)), C),
-        (gram_shell(X, GramPasses(X, moments, dtype)), centred @ centred.T / (len(rows) - 1)),
+        (block_shell(CovariancePasses(X, moments, dtype)), C),
+        (block_shell(GramPasses(X, moments, dtype)), centred @ centred.T / (len(rows) - 1)),
     ):
         first, last = mat.getOwnershipRange()
         V = np.random.default_rng(0).standard_normal((len(expected), 3))
@@ -152,8 +154,8 @@ def test_passes_are_products_with_the_covariance(comm, monkeypatch, dtype, name,
 
 def test_what_single_precision_misses_is_refined_in_double(comm):
     rows = hard("plain").astype(np.float32)
-    loose = PCA(3, eigen_solver="block").fit(share(comm, rows), comm=comm)
-    tight = PCA(3, eigen_solver="block", tol=1e-12).fit(share(comm, rows), comm=comm)
+    loose = PCA(3, engine="block").fit(share(comm, rows), comm=comm)
+    tight = PCA(3, engine="block", tol=1e-12).fit(share(comm, rows), comm=comm)
     assert "went on in double precision" not in loose.result_.decisions
     assert "went on in double precision" in tight.result_.decisions
     assert loose.residual_norms_.max() > 1e-12 * loose.explained_variance_[0]
@@ -176,7 +178,7 @@ def test_a_space_that_single_precision_spoils_is_refined(comm, monkeypatch):
         )
 
     monkeypatch.setattr(CovariancePasses, "whole_product", spoiled)
-    pca = PCA(3, eigen_solver="block").fit(share(comm, rows), comm=comm)
+    pca = PCA(3, engine="block").fit(share(comm, rows), comm=comm)
     assert pca.certified_
     assert "went on in double precision" in pca.result_.decisions
     exact = np.linalg.eigvalsh(np.cov(rows.astype(float).T))[::-1][:3]
@@ -184,10 +186,10 @@ def test_a_space_that_single_precision_spoils_is_refined(comm, monkeypatch):
 
 
 def test_a_run_that_does_not_fit_is_refused_before_it_begins(comm, monkeypatch):
-    monkeypatch.setattr(engines, "find_components", None)
+    monkeypatch.setattr(_covariance_engines, "_CovarianceSearch", None)
     rows = np.ones((4, 3000))
-    with pytest.raises(MemoryLimitError, match="the block engine would fit"):
-        PCA(2, eigen_solver="assembled", memory_limit=2**25).fit(share(comm, rows), comm=comm)
+    with pytest.raises(MemoryLimitError, match="engine = block would fit"):
+        PCA(2, engine="assembled", memory_limit=2**25).fit(share(comm, rows), comm=comm)
     with pytest.raises(MemoryLimitError, match="more ranks"):
         PCA(2, memory_limit=1000).fit(share(comm, rows), comm=comm)
 
@@ -209,7 +211,7 @@ def test_ranks_without_rows(comm):
     rows = hard("plain")
     mine = rows if comm.rank == comm.size - 1 else rows[:0]
     for engine in ENGINES:
-        pca = PCA(3, eigen_solver=engine).fit(mine, comm=comm)
+        pca = PCA(3, engine=engine).fit(mine, comm=comm)
         exact = np.linalg.eigvalsh(np.cov(rows.T))[::-1][:3]
         np.testing.assert_allclose(pca.explained_variance_, exact, rtol=1e-9)
         assert pca.transform(mine).shape == (len(mine), 3)
@@ -218,7 +220,7 @@ def test_ranks_without_rows(comm):
 def test_certify_judges_given_vectors(comm):
     rows = hard("plain")
     X = DataMatrix(share(comm, rows), np.zeros(len(share(comm, rows)), int), comm)
-    mat = covariance_shell(X, CovariancePasses(X, Moments(X)))
+    mat = block_shell(CovariancePasses(X, Moments(X)))
     values, vectors = np.linalg.eigh(np.cov(rows.T))
     first, last = mat.getOwnershipRange()
     best = vectors[first:last, :-4:-1]
@@ -242,7 +244,7 @@ def test_certify_judges_given_vectors(comm):
 def test_unconverged_says_which(comm):
     rows = np.random.default_rng(0).standard_normal((400, 300))
     with pytest.raises(ConvergenceError, match="missed the tolerance"):
-        PCA(5, eigen_solver="matrix_free", tol=1e-12, solver=SolverSettings(ncv=8, max_it=0)).fit(
+        PCA(5, engine="matrix_free", tol=1e-12, solver=SolverSettings(ncv=8, max_it=0)).fit(
             share(comm, rows), comm=comm
         )
 
@@ -259,8 +261,8 @@ def test_unconverged_says_which(comm):
             "n_components differs between ranks: 0, 3",
         ),
         (
-            lambda rank: {"eigen_solver": ENGINES[min(rank, 1)]},
-            "eigen_solver differs between ranks",
+            lambda rank: {"engine": ENGINES[min(rank, 1)]},
+            "engine differs between ranks",
         ),
         (lambda rank: {"solver": SolverSettings(max_it=5 + (rank > 0))}, "solver differs between"),
     ],
@@ -275,7 +277,7 @@ def test_settings_that_differ_between_ranks(comm, settings, message):
 
 def test_what_ranks_may_choose_on_their_own(comm):
     looked = []
-    settings = SolverSettings(name="miramns", on_check=looked.append)
+    settings = SolverSettings(name="miramns", monitor=looked.append)
     pca = PCA(
         3, random_state=0, memory_limit=2**30 + comm.rank, n_threads=1 + comm.rank, solver=settings
     )
@@ -287,7 +289,7 @@ def test_other_estimators_on_other_ranks(comm):
     if comm.size == 1:
         pytest.skip("needs two ranks")
     estimator = (TruncatedSVD if comm.rank else PCA)(2)
-    with pytest.raises(ConfigError, match="estimator differs between ranks: PCA, TruncatedSVD"):
+    with pytest.raises(ConfigError, match="estimator differs between ranks: 'PCA', 'TruncatedSVD'"):
         estimator.fit(share(comm, hard("plain")), comm=comm)
 
 
@@ -304,7 +306,7 @@ def test_blocks_that_run_out_of_directions(comm, dtype, k, offset):
     # without centring the first eigenvalue stands far above the others, which are soon exhausted
     rows = np.random.default_rng(3).standard_normal((500, 150)) * 1.1 ** -np.arange(150.0) + offset
     rows = rows.astype(dtype)
-    svd = TruncatedSVD(k, eigen_solver="block").fit(share(comm, rows), comm=comm)
+    svd = TruncatedSVD(k, engine="block").fit(share(comm, rows), comm=comm)
     exact = np.linalg.svd(rows.astype(float), compute_uv=False)[:k]
     bound = svd.residual_norms_.max() + 1e-12 * exact[0] ** 2
     np.testing.assert_allclose(svd.singular_values_**2, exact**2, rtol=0, atol=bound)

@@ -17,7 +17,7 @@ from hpcembed.runtime.errors import InputError
 
 
 @parametrize_with_checks(
-    [PCA(n_components=2), PCA(1, whiten=True, eigen_solver="block"), TruncatedSVD(n_components=1)]
+    [PCA(n_components=2), PCA(1, whiten=True, engine="block"), TruncatedSVD(n_components=1)]
 )
 @pytest.mark.filterwarnings("default")
 def test_estimator_checks(estimator, check):
@@ -97,10 +97,10 @@ def test_components_above_a_threshold():
 def test_a_share_of_the_variance_without_a_whole_spectrum(engine):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((300, 120)) * np.geomspace(1, 0.2, 120)
-    ours = PCA(0.9, eigen_solver=engine).fit(X)
+    ours = PCA(0.9, engine=engine).fit(X)
     theirs = sklearn.decomposition.PCA(0.9, svd_solver="full").fit(X)
     assert ours.n_components_ == theirs.n_components_ > 32
-    above = PCA(eigenvalue_threshold=0.2, eigen_solver=engine).fit(X)
+    above = PCA(eigenvalue_threshold=0.2, engine=engine).fit(X)
     assert above.n_components_ == np.sum(
         theirs.explained_variance_ >= 0.2 * theirs.explained_variance_[0]
     )
@@ -131,7 +131,7 @@ def test_sparse_rows_are_centred_without_being_filled(monkeypatch):
     X = scipy.sparse.random_array((400, 90), density=0.05, rng=0, format="csr") * 3
     monkeypatch.setattr(scipy.sparse.csr_array, "toarray", None)
     for engine in ("matrix_free", "block"):
-        pca = PCA(5, eigen_solver=engine).fit(X)
+        pca = PCA(5, engine=engine).fit(X)
         exact = np.linalg.eigvalsh(np.cov((X @ np.eye(90)).T))[::-1][:5]
         np.testing.assert_allclose(pca.explained_variance_, exact, rtol=1e-9)
         coordinates = pca.transform(X)
@@ -145,7 +145,7 @@ def test_truncated_svd_against_scikit_learn(sparse):
     X = (rng.random((300, 50)) < 0.1) * rng.standard_normal((300, 50)) + 0.0
     X = scipy.sparse.csr_array(X) if sparse else X + 2
     for engine in ("assembled", "matrix_free", "block"):
-        ours = TruncatedSVD(6, eigen_solver=engine).fit(X)
+        ours = TruncatedSVD(6, engine=engine).fit(X)
         theirs = sklearn.decomposition.TruncatedSVD(6, algorithm="arpack").fit(X)
         for name in ("singular_values_", "explained_variance_", "explained_variance_ratio_"):
             np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-7)
@@ -158,7 +158,7 @@ def test_truncated_svd_against_scikit_learn(sparse):
 
 def test_truncated_svd_of_few_long_rows():
     X = np.random.default_rng(0).standard_normal((40, 300)) + 2
-    ours = TruncatedSVD(4, eigen_solver="gram", tol=1e-10).fit(X)
+    ours = TruncatedSVD(4, engine="gram", tol=1e-10).fit(X)
     theirs = sklearn.decomposition.TruncatedSVD(4, algorithm="arpack").fit(X)
     assert ours.operator_ == "X'X, gram"
     assert ours.certified_
@@ -169,11 +169,11 @@ def test_truncated_svd_of_few_long_rows():
 
 def test_what_it_would_take():
     plan = hpcembed.estimate_memory(50_000, 3_072, 50, threads=2)
-    assert plan.kind == "block"
-    assert {cost.kind for cost in plan.costs} == {"assembled", "matrix_free", "block"}
+    assert plan.engine == "block"
+    assert {cost.engine for cost in plan.costs} == {"assembled", "matrix_free", "block"}
     assert plan.bytes < 0.25 * 4 * 50_000 * 3_072
     assert "block" in plan.describe()
     tall = hpcembed.estimate_memory(10**9, 100, 10, streamed=True)
-    assert tall.kind == "assembled"  # one pass over the file, and one for the certificate
+    assert tall.engine == "assembled"  # one pass over the file, and one for the certificate
     with pytest.raises(InputError, match="1 <= n_components <= n_features"):
         hpcembed.estimate_memory(10, 5, 6)

@@ -18,7 +18,7 @@ DIGITS = load_digits().data / 16.0
 @parametrize_with_checks(
     [
         KernelPCA(n_components=2),
-        KernelPCA(1, kernel="rbf", eigen_solver="matrix_free"),
+        KernelPCA(1, kernel="rbf", engine="matrix_free"),
         Nystroem(1, n_landmarks=20),
         RandomFourierFeatures(2, n_directions=20),
     ]
@@ -42,7 +42,7 @@ def test_estimator_checks(estimator, check):
 def test_against_scikit_learn(settings, engine):
     X, Z = DIGITS[:700], DIGITS[700:900]
     theirs = sklearn.decomposition.KernelPCA(8, eigen_solver="dense", **settings).fit(X)
-    ours = KernelPCA(8, eigen_solver=engine, **settings).fit(X)
+    ours = KernelPCA(8, engine=engine, **settings).fit(X)
     np.testing.assert_allclose(ours.eigenvalues_, theirs.eigenvalues_, rtol=1e-10)
     np.testing.assert_allclose(ours.eigenvectors_, theirs.eigenvectors_, atol=1e-8)
     np.testing.assert_allclose(ours.transform(Z), theirs.transform(Z), atol=1e-8)
@@ -50,7 +50,7 @@ def test_against_scikit_learn(settings, engine):
     assert ours.residual_norms_.max() <= 1e-10 * ours.eigenvalues_[0]
     assert ours.converged_reason_ == "CONVERGED_TOL"
     # single tiles, judged in double
-    loose = KernelPCA(8, eigen_solver=engine, tol=1e-6, **settings).fit(X)
+    loose = KernelPCA(8, engine=engine, tol=1e-6, **settings).fit(X)
     assert loose.plan_.single == (engine != "lapack")
     np.testing.assert_allclose(loose.eigenvalues_, theirs.eigenvalues_, rtol=1e-8)
 

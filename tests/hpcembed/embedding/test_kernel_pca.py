@@ -10,9 +10,12 @@ from sklearn.metrics.pairwise import pairwise_kernels
 import hpcembed
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding import KernelPCA, Nystroem, RandomFourierFeatures, SolverSettings
-from hpcembed.operators import Kernel, KernelPasses, KernelRows, RowsOfAll, kernel_shell
+from hpcembed.operators.block_shell import block_shell
 from hpcembed.operators.kernel import rows_of_all
 from hpcembed.operators.kernel import tiles as kernel_tiles
+from hpcembed.operators.kernel.kernel import KernelPasses, KernelRows
+from hpcembed.operators.kernel.rows_of_all import RowsOfAll
+from hpcembed.operators.kernel.tiles import Kernel
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
 from hpcembed.runtime.ranks import allgather_rows, ownership_range
 
@@ -65,7 +68,7 @@ def test_products_with_the_centred_kernel(comm, kernel, sparse, dtype):
     accuracy = (2e-6 if dtype == np.float32 else 1e-13) * np.linalg.norm(K, 2)
     for form in (KernelPasses, KernelRows):
         products = form(RowsOfAll(X, kernel, origin, dtype))
-        mat = kernel_shell(products)
+        mat = block_shell(products)
         found = np.empty((X.n_local, 3))
         products.mult_block(share(comm, V), found)
         np.testing.assert_allclose(found, share(comm, H @ K @ H @ V), atol=accuracy)
@@ -95,7 +98,7 @@ def test_against_dense_numpy(comm, engine, kernel):
         "degree": kernel.degree,
         "coef0": kernel.coef0,
     }
-    model = KernelPCA(5, eigen_solver=engine, **settings).fit(share(comm, ROWS), comm=comm)
+    model = KernelPCA(5, engine=engine, **settings).fit(share(comm, ROWS), comm=comm)
     assert model.certified_
     assert model.residual_norms_.max() <= 1e-10 * values[0]
     np.testing.assert_allclose(model.eigenvalues_, values, rtol=1e-9)
@@ -108,7 +111,7 @@ def test_against_dense_numpy(comm, engine, kernel):
         model.transform(mine), expected if len(mine) else np.empty((0, 5)), atol=1e-7
     )
     X = DataMatrix(share(comm, ROWS), np.zeros(len(share(comm, ROWS)), int), comm)
-    again = KernelPCA(5, eigen_solver=engine, **settings)
+    again = KernelPCA(5, engine=engine, **settings)
     np.testing.assert_allclose(
         again.fit_transform(X), share(comm, vectors * np.sqrt(values)), atol=1e-7
     )
@@ -130,7 +133,7 @@ def test_the_cosine_has_no_scale(comm, factor, sparse):
     mine = scipy.sparse.csr_array(mine) if sparse else mine
     for tol in (1e-10, 1e-6):
         for engine in ("lapack", "matrix_free"):
-            model = KernelPCA(3, kernel="cosine", eigen_solver=engine, tol=tol)
+            model = KernelPCA(3, kernel="cosine", engine=engine, tol=tol)
             coordinates = model.fit_transform(mine, comm=comm)
             assert model.plan_.single == (tol > 1e-8 and engine != "lapack")
             assert model.certified_
@@ -143,9 +146,9 @@ def test_the_cosine_has_no_scale(comm, factor, sparse):
 
 def test_single_precision_is_judged_in_double(comm):
     rows = share(comm, ROWS).astype(np.float32)
-    exact = KernelPCA(4, kernel="rbf", eigen_solver="lapack").fit(share(comm, ROWS), comm=comm)
+    exact = KernelPCA(4, kernel="rbf", engine="lapack").fit(share(comm, ROWS), comm=comm)
     for engine in ("matrix_free", "assembled"):
-        loose = KernelPCA(4, kernel="rbf", eigen_solver=engine).fit(rows, comm=comm)
+        loose = KernelPCA(4, kernel="rbf", engine=engine).fit(rows, comm=comm)
         assert loose.plan_.single
         np.testing.assert_allclose(loose.eigenvalues_, exact.eigenvalues_, rtol=1e-6)
         assert loose.transform(rows).dtype == np.float32
@@ -161,12 +164,12 @@ def test_what_single_precision_spoils_is_refined(comm, monkeypatch):
         return exact + np.float32(1e-3) * np.cos(100 * exact)
 
     monkeypatch.setattr(rows_of_all.RowsOfAll, "kernel_tile", noisy)
-    model = KernelPCA(3, kernel="rbf", eigen_solver="matrix_free", tol=1e-6)
+    model = KernelPCA(3, kernel="rbf", engine="matrix_free", tol=1e-6)
     model.fit(share(comm, ROWS), comm=comm)
     assert model.certified_
     assert "went on in double precision" in model.result_.decisions
     monkeypatch.undo()
-    exact = KernelPCA(3, kernel="rbf", eigen_solver="lapack").fit(share(comm, ROWS), comm=comm)
+    exact = KernelPCA(3, kernel="rbf", engine="lapack").fit(share(comm, ROWS), comm=comm)
     np.testing.assert_allclose(model.eigenvalues_, exact.eigenvalues_, rtol=1e-9)
 
 
@@ -174,12 +177,12 @@ def test_what_single_precision_spoils_is_refined(comm, monkeypatch):
 def test_more_ranks_than_rows_and_equal_rows(comm, engine):
     few = ROWS[:2]
     mine = few if comm.rank == 0 else few[:0]
-    model = KernelPCA(1, kernel="rbf", eigen_solver=engine).fit(mine, comm=comm)
+    model = KernelPCA(1, kernel="rbf", engine=engine).fit(mine, comm=comm)
     K = dense_kernel(Kernel("rbf", 1 / 6), few)
     assert model.eigenvalues_[0] == pytest.approx(1 - K[0, 1], rel=1e-12)
     assert model.transform(mine).shape == (len(mine), 1)
     twice = np.repeat(ROWS[:9], 4, axis=0)
-    model = KernelPCA(12, kernel="rbf", eigen_solver=engine).fit(share(comm, twice), comm=comm)
+    model = KernelPCA(12, kernel="rbf", engine=engine).fit(share(comm, twice), comm=comm)
     assert model.negligible_.sum() == 4
     exact = np.linalg.eigvalsh(
         (np.eye(36) - 1 / 36) @ dense_kernel(Kernel("rbf", 1 / 6), twice) @ (np.eye(36) - 1 / 36)
@@ -241,7 +244,7 @@ def test_rows_that_stay_in_a_file(comm, shared_tmp):
 
 def test_unconverged_raises_or_is_kept(comm):
     rows = np.random.default_rng(1).standard_normal((400, 300))
-    settings = {"eigen_solver": "assembled", "tol": 1e-12}
+    settings = {"engine": "assembled", "tol": 1e-12}
     with pytest.raises(ConvergenceError, match=r"missed the tolerance 1e-12"):
         KernelPCA(1, solver=SolverSettings(max_it=1), **settings).fit(share(comm, rows), comm=comm)
     kept = KernelPCA(1, solver=SolverSettings(max_it=1, on_no_convergence="keep"), **settings).fit(
@@ -254,9 +257,9 @@ def test_unconverged_raises_or_is_kept(comm):
 @pytest.mark.parametrize("engine", ["matrix_free", "assembled"])
 @pytest.mark.parametrize("name", ["miramns", "krylovschur"])
 def test_other_solvers_find_the_same(comm, engine, name):
-    blocks = KernelPCA(4, kernel="rbf", eigen_solver=engine).fit(share(comm, ROWS), comm=comm)
+    blocks = KernelPCA(4, kernel="rbf", engine=engine).fit(share(comm, ROWS), comm=comm)
     settings = SolverSettings(name=name, ncv=20, reference=True)
-    single = KernelPCA(4, kernel="rbf", eigen_solver=engine, solver=settings)
+    single = KernelPCA(4, kernel="rbf", engine=engine, solver=settings)
     single.fit(share(comm, ROWS), comm=comm)
     np.testing.assert_allclose(single.eigenvalues_, blocks.eigenvalues_, rtol=1e-9)
     np.testing.assert_allclose(single.eigenvectors_, blocks.eigenvectors_, atol=1e-6)
@@ -273,13 +276,13 @@ def test_other_solvers_find_the_same(comm, engine, name):
 
 def test_what_does_not_fit_is_refused_before_it_begins(comm):
     rows = share(comm, np.tile(ROWS, (40, 1)))
-    with pytest.raises(MemoryLimitError, match="eigen_solver = matrix_free would fit"):
-        KernelPCA(2, eigen_solver="lapack", memory_limit=2**25).fit(rows, comm=comm)
+    with pytest.raises(MemoryLimitError, match="engine = matrix_free would fit"):
+        KernelPCA(2, engine="lapack", memory_limit=2**25).fit(rows, comm=comm)
     with pytest.raises(MemoryLimitError, match="use more ranks, fewer rows, or an approximation"):
         KernelPCA(2, memory_limit=1000).fit(rows, comm=comm)
     with pytest.raises(MemoryLimitError, match=r"the scatter of 1000 features needs .*fewer"):
         Nystroem(2, memory_limit=1000).fit(rows, comm=comm)
-    assert KernelPCA(2, memory_limit=2**25).fit(rows, comm=comm).plan_.kind == "matrix_free"
+    assert KernelPCA(2, memory_limit=2**25).fit(rows, comm=comm).plan_.engine == "matrix_free"
 
 
 @pytest.mark.parametrize(
@@ -291,12 +294,12 @@ def test_what_does_not_fit_is_refused_before_it_begins(comm):
         (Nystroem(2, gamma="mean"), "gamma = 'mean' is neither a number nor one of auto, scale"),
         (KernelPCA(2, degree=2.5), "degree must be a whole number from 1 to 100, got 2.5"),
         (Nystroem(2, coef0=float("inf")), "coef0 must be a finite number, got inf"),
-        (KernelPCA(2.0), "n_components must be an integer or None, got 2.0"),
+        (KernelPCA(2.0), "n_components must be a positive integer or None, got 2.0"),
         (KernelPCA(121), "need 1 <= n_components <= rows, got n_components=121 with 120 rows"),
-        (Nystroem(9, n_landmarks=8), "got n_components=9 with 8 of Nystroem"),
+        (Nystroem(9, n_landmarks=8), "got n_components=9 with 8 features of Nystroem"),
         (Nystroem(2, n_landmarks=0), "n_landmarks must be a positive integer, got 0"),
         (RandomFourierFeatures(2, n_directions=1.5), "n_directions must be a positive integer"),
-        (KernelPCA(2, eigen_solver="arpack"), "eigen_solver = 'arpack' is not one of auto"),
+        (KernelPCA(2, engine="arpack"), "engine = 'arpack' is not one of auto"),
         (KernelPCA(2, tol=2.0), "tol must lie between 0 and 1, got 2.0"),
         (KernelPCA(2, solver=SolverSettings(name="qr")), "name = 'qr' is not one of auto, miramns"),
     ],

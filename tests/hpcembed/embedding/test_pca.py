@@ -9,8 +9,8 @@ import sklearn.decomposition
 import miramns
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.synthetic import planted_covariance
-from hpcembed.embedding import PCA, SolverSettings, engines
-from hpcembed.embedding.pca import subspace_sin_angle
+from hpcembed.embedding import PCA, SolverSettings, _eigensolver
+from hpcembed.embedding._eigen_results import subspace_sin_angle
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.ranks import allgather_rows, ownership_range
 
@@ -33,7 +33,7 @@ def rows_with_offset(comm):
 def test_against_scikit_learn(comm, X, operator, solver):
     k = 4
     settings = SolverSettings(name=solver, criterion="relative", reference=True)
-    pca = PCA(k, eigen_solver=operator, solver=settings).fit(X)
+    pca = PCA(k, engine=operator, solver=settings).fit(X)
     oracle = sklearn.decomposition.PCA(k, svd_solver="full").fit(ROWS)
     np.testing.assert_allclose(pca.eigenvalues_, oracle.explained_variance_, rtol=1e-10)
     np.testing.assert_allclose(
@@ -49,7 +49,7 @@ def test_against_scikit_learn(comm, X, operator, solver):
     np.testing.assert_allclose(coordinates, (ROWS - oracle.mean_) @ pca.components_.T, atol=1e-12)
     np.testing.assert_allclose(coordinates.var(axis=0, ddof=1), pca.eigenvalues_, rtol=1e-9)
     assert pca.transform(X, np.float32).dtype == np.float32
-    assert pca.plan_.kind == operator
+    assert pca.plan_.engine == operator
     assert pca.n_features_in_ == 12
     assert pca.result_.relative_residuals.max() <= 1e-10
     assert pca.reference_.converged
@@ -153,7 +153,7 @@ def test_another_basis_of_a_null_space_is_no_disagreement(comm):
 
 def test_a_reference_without_any_pair(comm, X, monkeypatch):
     none = pairs(PCA(2).fit(X).result_, [])
-    monkeypatch.setattr(engines, "krylov_schur", lambda *_, **__: none)
+    monkeypatch.setattr(_eigensolver, "krylov_schur", lambda *_, **__: none)
     pca = PCA(2, solver=SolverSettings(reference=True)).fit(X)
     assert pca.certified_
     assert pca.comparison_.n_pairs == 0
@@ -186,13 +186,13 @@ def test_solver_settings_that_do_not_fit(X):
             "name = 'lanczos' is not one of auto, miramns, krylovschur, lapack",
         ),
         ({"solver": SolverSettings(ncv=1.5)}, "ncv must be an integer, got 1.5"),
-        ({"eigen_solver": "dense"}, "eigen_solver = 'dense' is not one of auto, assembled, matrix"),
+        ({"engine": "dense"}, "engine = 'dense' is not one of auto, assembled, matrix"),
         (
             {"solver": SolverSettings(name="krylovschur", ncv=2)},
             "SLEPc's solver: .*ncv.*; check --petsc",
         ),
         (
-            {"solver": SolverSettings(ncv=9), "eigen_solver": "block"},
+            {"solver": SolverSettings(ncv=9), "engine": "block"},
             "the block engine has its own solver: leave solver and ncv as they are",
         ),
     ],
@@ -209,7 +209,7 @@ def test_nan_reaches_the_user_as_one_line(comm, engine):
     rows[3, 1] = np.nan
     X = DataMatrix(rows, np.zeros(9, int), comm)
     with pytest.raises(InputError, match="not finite: look for NaN"):
-        PCA(2, eigen_solver=engine).fit(X)
+        PCA(2, engine=engine).fit(X)
 
 
 def test_sin_angle(comm):

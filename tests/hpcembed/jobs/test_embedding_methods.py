@@ -2,21 +2,30 @@
 
 import dataclasses
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.embedding import Embedding, Machine, Shape
-from hpcembed.embedding.contract import Spectrum
-from hpcembed.jobs.configuration import EmbeddingConfig, JobConfig, MethodConfig, SolverConfig
+from hpcembed.embedding import Embedding, Machine, Shape, Spectrum, shape_of
+from hpcembed.jobs.configuration import (
+    EmbeddingConfig,
+    JobConfig,
+    MethodConfig,
+    SolverConfig,
+    load_job,
+)
 from hpcembed.jobs.embedding_methods import METHODS, make_embedding, plan_embedding
-from hpcembed.runtime.errors import MemoryLimitError
+from hpcembed.jobs.job import describe_job, prepare
+from hpcembed.jobs.run import fit, read
+from hpcembed.runtime.errors import ConfigError, MemoryLimitError
 from hpcembed.runtime.ranks import ownership_range
 
 pytestmark = pytest.mark.mpi
 
+JOBS = Path(__file__).parents[3] / "jobs"
 IMAGES = load_digits().data[:400] + 3.0
 #: Methods that take any rows; the others have tests of their own.
 ON_ROWS = sorted(set(METHODS) - {"spectral"})
@@ -25,7 +34,7 @@ MACHINE = Machine(ranks=1, threads=1, available_bytes=2**30)
 
 def job_of(method, k=6, **solver):
     return JobConfig(
-        embedding=EmbeddingConfig(method, n_components=k), solver=SolverConfig(**solver)
+        embedding=EmbeddingConfig(method=method, n_components=k), solver=SolverConfig(**solver)
     )
 
 
@@ -44,7 +53,7 @@ def test_every_name_of_the_configuration_is_a_method():
 def test_every_method_keeps_the_contract(rows, method):
     seen = []
     job = job_of(method)
-    embedding = make_embedding(job, MACHINE, on_check=seen.append).fit(rows)
+    embedding = make_embedding(job, MACHINE, monitor=seen.append).fit(rows)
     # mypy cannot prove attributes of classes whose bases have no types: here they are looked at.
     assert isinstance(embedding, Embedding)
     k, d = 6, IMAGES.shape[1]
@@ -114,6 +123,84 @@ def test_plans_name_their_operator(method, words):
     little = dataclasses.replace(MACHINE, available_bytes=100)
     with pytest.raises(MemoryLimitError, match=words):
         plan_embedding(job_of(method), shape, little)
+
+
+JOB = """
+[data]
+name = "images"
+format = "npz"
+train = ["images.npz"]
+
+[embedding]
+n_components = 4
+
+[classifier]
+enabled = false
+"""
+
+
+def planned(job):
+    """Lines of a dry run, and the plan of the fit."""
+    lines = describe_job(job).splitlines()
+    _, train, test = read(job)
+    embedding = fit(job, train, test)
+    machine = Machine(job.comm.size, job.threads, job.available_bytes)
+    assert plan_embedding(job.config, shape_of(train, test), machine) == embedding.plan_
+    train.destroy()
+    test.destroy()
+    return lines, embedding.plan_
+
+
+@pytest.mark.parametrize("method", ON_ROWS)
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_the_plan_of_a_dry_run_is_that_of_the_fit(comm, shared_tmp, method, dtype):
+    path = shared_tmp / "job.toml"
+    if comm.rank == 0:
+        np.savez(shared_tmp / "images.npz", x=IMAGES.astype(dtype), y=np.arange(len(IMAGES)) % 2)
+        path.write_text(JOB)
+    comm.Barrier()
+    overrides = [f"embedding.method={method}", "solver.tol=1e-4"]
+    lines, plan = planned(prepare(path, overrides, None, shared_tmp / "out", comm))
+    assert f"operator   {plan.describe()}" in lines
+
+
+def test_the_plan_of_a_dry_run_of_a_graph_is_that_of_the_fit(comm, shared_tmp):
+    overrides = ["graph.n_nodes=300", "graph.n_edges=2000", "embedding.n_components=5"]
+    lines, plan = planned(prepare(JOBS / "power_law.toml", overrides, None, shared_tmp / "o", comm))
+    assert f"operator   {plan.describe()}" in lines
+    assert plan.bytes == 8 * -(-300 // comm.size) * 75
+
+
+def test_the_memory_of_the_rows_counts_in_a_dry_run_and_in_the_fit(comm, shared_tmp):
+    path = shared_tmp / "job.toml"
+    if comm.rank == 0:
+        rows = np.random.default_rng(0).standard_normal((600 * comm.size, 1500))
+        np.savez(shared_tmp / "images.npz", x=rows, y=np.arange(len(rows)) % 2)
+        path.write_text(JOB)
+    comm.Barrier()
+    # the covariance and its basis fit, but not beside the rows
+    shape = Shape(540 * comm.size, 60 * comm.size, 1500, None, 12000)
+    one = plan_embedding(
+        load_job(path, ["embedding.engine=assembled"]), shape, Machine(comm.size, 1, 2**40)
+    )
+    limit = (one.bytes + 2**20) / 2**30
+    overrides = ["embedding.engine=assembled", f"resources.memory_gib={limit}"]
+    job = prepare(path, overrides, None, shared_tmp / "out", comm)
+    message = "the assembled covariance of 1500 features needs"
+    with pytest.raises(MemoryLimitError, match=message):
+        describe_job(job)
+    _, train, test = read(job)
+    with pytest.raises(MemoryLimitError, match=message):
+        fit(job, train, test)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"), [("cooccurrence", "auto"), ("spectral", "auto"), ("nystroem", "auto")]
+)
+def test_engines_that_a_method_does_not_have(method, words):
+    job = JobConfig(embedding=EmbeddingConfig(method=method, engine="block"))
+    with pytest.raises(ConfigError, match=f"engine = block is not for {method}: use {words}"):
+        make_embedding(job, MACHINE)
 
 
 def test_a_spectrum_without_shares_leaves_even_steps():

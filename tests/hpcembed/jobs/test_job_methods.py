@@ -18,7 +18,7 @@ from hpcembed.embedding import Spectrum
 from hpcembed.jobs import embedding_methods as methods
 from hpcembed.jobs.compress.command import CompressRequest, run_compress
 from hpcembed.jobs.configuration import load_job
-from hpcembed.jobs.embedding_methods import METHODS, Method, embedding_settings
+from hpcembed.jobs.embedding_methods import METHODS, EmbeddingMethod, embedding_settings
 from hpcembed.jobs.export.run_export import export_run
 from hpcembed.jobs.job import describe_job, prepare
 from hpcembed.jobs.predict import predict_file
@@ -215,7 +215,7 @@ class Bent:
 def bent(monkeypatch):
     """The name svd stands for an embedding that is not linear."""
     pca = METHODS["pca"]
-    other = Method(lambda *given: Bent(pca.make(*given)), pca.plan, lambda _job: {"bend": 1})
+    other = EmbeddingMethod(lambda *given: Bent(pca.make(*given)), lambda _job: {"bend": 1})
     monkeypatch.setattr(methods, "METHODS", MappingProxyType({"pca": pca, "svd": other}))
 
 

@@ -286,7 +286,7 @@ def test_correlation_against_numpy(comm, sparse):
     np.testing.assert_allclose(entries(found.mat, 6), expected, atol=1e-13)
     assert found.variances.tolist() == [1, 1, 1, 0, 0, 1]
     np.testing.assert_allclose(found.mean, rows.mean(axis=0), rtol=1e-14)
-    assert found.kind == "assembled"
+    assert found.engine == "assembled"
     found.destroy()
     with pytest.raises(InputError, match="at least 2 rows, got 1"):
         correlation(table(comm, rows[:1]))

@@ -17,11 +17,11 @@ def shares(comm, n):
     return slice(cuts[comm.rank], cuts[comm.rank + 1])
 
 
-def operator_of(comm, whole, kind, **keywords):
+def operator_of(comm, whole, engine, **keywords):
     mine = whole[shares(comm, whole.shape[0])]
     rows = mine if scipy.sparse.issparse(mine) else np.ascontiguousarray(mine)
     X = DataMatrix(rows, np.zeros(mine.shape[0], int), comm, **keywords)
-    return covariance(X, kind), X
+    return covariance(X, engine), X
 
 
 def entries(mat):
@@ -41,9 +41,9 @@ def entries(mat):
     return np.array(columns).T
 
 
-@pytest.mark.parametrize("kind", ["assembled", "matrix_free"])
+@pytest.mark.parametrize("engine", ["assembled", "matrix_free"])
 @pytest.mark.parametrize("rows", ["double", "float32", "uint8", "sparse"])
-def test_against_numpy(comm, monkeypatch, kind, rows):
+def test_against_numpy(comm, monkeypatch, engine, rows):
     monkeypatch.setattr(matrix, "_BLOCK_BYTES", 1)  # several blocks per rank
     rng = np.random.default_rng(1)
     whole = rng.integers(0, 200, (57, 9)) * (rng.random((57, 9)) < 0.5)
@@ -55,12 +55,12 @@ def test_against_numpy(comm, monkeypatch, kind, rows):
         "uint8": whole.astype(np.uint8),
         "sparse": scipy.sparse.csr_array(whole.astype(np.float64)),
     }[rows]
-    operator, X = operator_of(comm, stored, kind, factor=factor)
+    operator, X = operator_of(comm, stored, engine, factor=factor)
     np.testing.assert_allclose(entries(operator.mat), exact, atol=1e-11 * np.abs(exact).max())
     np.testing.assert_allclose(operator.mean, (whole * factor).mean(axis=0), rtol=1e-13)
     np.testing.assert_allclose(operator.variances, np.diag(exact), rtol=1e-12)
     assert operator.total_variance == pytest.approx(np.trace(exact), rel=1e-12)
-    assert operator.kind == kind
+    assert operator.engine == engine
     assert operator.is_hermitian
     assert operator.mat.isSymmetricKnown() == (True, True)
     operator.destroy()
@@ -77,12 +77,12 @@ def test_assembled_is_symmetric_to_the_last_bit(comm):
     operator.destroy()
 
 
-@pytest.mark.parametrize("kind", ["assembled", "matrix_free"])
-def test_huge_offset_costs_no_digits(comm, kind):
+@pytest.mark.parametrize("engine", ["assembled", "matrix_free"])
+def test_huge_offset_costs_no_digits(comm, engine):
     rng = np.random.default_rng(3)
     base = np.round(rng.standard_normal((200, 5)) * 2**10) / 2**10
     exact = np.cov(base.T)
-    operator, _ = operator_of(comm, base + 2.0**30, kind)
+    operator, _ = operator_of(comm, base + 2.0**30, engine)
     np.testing.assert_allclose(entries(operator.mat), exact, atol=1e-9)
     np.testing.assert_allclose(operator.variances, np.diag(exact), rtol=1e-9)
     operator.destroy()
@@ -101,11 +101,11 @@ def test_algebraic_centring_keeps_the_digits_of_a_moderate_offset(comm):
     operator.destroy()
 
 
-@pytest.mark.parametrize("kind", ["assembled", "matrix_free"])
-def test_constant_columns_have_exactly_zero_rows(comm, kind):
+@pytest.mark.parametrize("engine", ["assembled", "matrix_free"])
+def test_constant_columns_have_exactly_zero_rows(comm, engine):
     whole = np.random.default_rng(4).standard_normal((30, 4))
     whole[:, 2] = 7.0
-    operator, _ = operator_of(comm, whole, kind)
+    operator, _ = operator_of(comm, whole, engine)
     C = entries(operator.mat)
     assert np.abs(C[2]).max() <= 1e-15
     assert operator.variances[2] <= 1e-15

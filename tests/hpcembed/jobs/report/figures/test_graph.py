@@ -10,8 +10,8 @@ import pytest
 from mpi4py import MPI
 
 from hpcembed.data.graphs.graph import GraphNodes
+from hpcembed.data.graphs.graph_drawing import draw_from
 from hpcembed.data.graphs.power_law import power_law_graph
-from hpcembed.embedding.graph_drawing import draw_from
 from hpcembed.jobs.report.figures.graph import draw_graph
 from hpcembed.jobs.report.figures.spectrum import draw_gaps
 from hpcembed.jobs.report.figures.style import save_figure
@@ -53,8 +53,8 @@ def test_gaps_are_drawn(tmp_path, values):
 
 @pytest.mark.mpi
 def test_what_is_drawn_does_not_depend_on_the_ranks(comm, monkeypatch):
-    monkeypatch.setattr("hpcembed.embedding.graph_drawing._MOST_EDGES", 200)
-    monkeypatch.setattr("hpcembed.embedding.graph_drawing._MOST_NODES", 100)
+    monkeypatch.setattr("hpcembed.data.graphs.graph_drawing._MOST_EDGES", 200)
+    monkeypatch.setattr("hpcembed.data.graphs.graph_drawing._MOST_NODES", 100)
     pictures = []
     for one in (comm, MPI.COMM_SELF):
         graph = power_law_graph(300, 1500, one)

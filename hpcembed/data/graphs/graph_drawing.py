@@ -1,4 +1,4 @@
-"""What is drawn of a graph: some nodes and edges at their two leading coordinates."""
+"""Data of a figure of a graph: some nodes and edges at their two leading coordinates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpcembed.runtime.ranks import gather_rows
 
 __all__ = ["GraphDrawing", "draw_from"]
 
-#: More would be one blot.
+#: Nodes and edges of a figure; more would not be told apart.
 _MOST_NODES = 20_000
 _MOST_EDGES = 20_000
 
@@ -26,14 +26,14 @@ class GraphDrawing:
     Attributes
     ----------
     axes : tuple of int
-        Which two spectral coordinates, from 1.
+        Numbers of both spectral coordinates, from 1.
     positions : ndarray of shape (m, 2)
     classes : ndarray of int64, shape (m,)
-        Class code of each, -1 where there is none.
+        Class code of each node, -1 for nodes without a label.
     edges : ndarray of shape (e, 4)
         Both ends: x, y, x, y.
     n_nodes, n_edges : int
-        Of the whole graph.
+        Nodes and edges of the whole graph.
     """
 
     axes: tuple[int, int]
@@ -47,17 +47,17 @@ class GraphDrawing:
 def draw_from(
     nodes: GraphNodes, coordinates: NDArray[np.float64], skipped: int = 0
 ) -> GraphDrawing | None:
-    """Bring to rank 0 what is to be drawn; the same nodes and edges on any number of ranks.
+    """Return the data of the figure on rank 0; the same on any number of ranks.
 
     Collective.
 
     Parameters
     ----------
     coordinates : ndarray of shape (graph.n_local, k)
-        Of this rank's nodes.
+        Coordinates of this rank's nodes.
     skipped : int
-        Leading ones that only tell components apart: they would draw a cross. Those after them
-        are taken where there are two.
+        Number of leading coordinates that only separate components, which would draw a cross. The
+        next two are drawn, if there are two.
 
     Returns
     -------
@@ -92,5 +92,5 @@ def draw_from(
 
 
 def _some(numbers: NDArray[np.int64], total: int, most: int) -> NDArray[np.bool_]:
-    """About `most` of `total` things, chosen by their numbers alone. Not collective."""
+    """Return a mask of about `most` of `total` items, chosen by their numbers alone."""
     return uniform(row_keys(1, numbers)) * total <= most

@@ -1,4 +1,4 @@
-"""Documents in every form that word vectors take, as numbers of terms."""
+"""Documents in any form that word vectors accept, as numbers of terms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from hpcembed.data.text.tokens import TokenIds, index_tokens
 from hpcembed.data.text.vocabulary import Vocabulary
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary, unusable_word
-from hpcembed.operators import TokenDocuments, term_counts
+from hpcembed.operators.cooccurrence.windows import TokenDocuments
+from hpcembed.operators.cooccurrence.word_cooccurrence import term_counts
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 from hpcembed.runtime.ranks import agreement
 
@@ -35,13 +36,13 @@ class Corpus:
     Attributes
     ----------
     documents : TokenDocuments
-        This rank's.
+        Documents of this rank.
     terms : tuple of str
-        In the order of their numbers, the same on all ranks.
+        Terms in the order of their numbers, the same on all ranks.
     term_frequencies, document_frequencies : ndarray of int64, shape (n_terms,)
-        Over all ranks.
+        Occurrences of each term, and documents that hold it, on all ranks.
     n_documents : int
-        On all ranks.
+        Documents on all ranks.
     """
 
     documents: TokenDocuments
@@ -60,16 +61,16 @@ def corpus_of(
     max_df: float,
     max_features: int,
 ) -> Corpus:
-    """Documents of all ranks as numbers over one vocabulary.
+    """Return the documents of all ranks as numbers over one vocabulary.
 
     Collective.
 
     Parameters
     ----------
     documents : TokenDocuments, or a sequence of texts or of lists of words
-        This rank's, perhaps none.
+        Documents of this rank, possibly none.
     vocabulary : Vocabulary, sequence of str, or None
-        None learns it, within the limits.
+        None learns it from the documents, within the limits.
 
     Raises
     ------
@@ -111,7 +112,7 @@ def corpus_of(
 
 
 def checked_terms(vocabulary: Any) -> tuple[str, ...]:
-    """The words of a vocabulary in the order of their numbers. Not collective.
+    """Return the words of a vocabulary in the order of their numbers.
 
     Raises
     ------
@@ -141,7 +142,7 @@ def checked_terms(vocabulary: Any) -> tuple[str, ...]:
 
 @contextmanager
 def _refused() -> Iterator[None]:
-    """Make of whatever Python finds wrong with documents what ranks can agree on."""
+    """Raise Python's errors about documents as InputError, on which ranks can agree."""
     try:
         yield
     except HpcembedError:
@@ -154,17 +155,17 @@ def _refused() -> Iterator[None]:
 
 
 def hash_of(terms: tuple[str, ...]) -> int:
-    """A number that tells vocabularies apart on all ranks, whatever their hash seeds."""
+    """Return a hash of a vocabulary that does not depend on the hash seed of a process."""
     return zlib.crc32("\n".join(terms).encode("utf-8"))
 
 
 def as_numbers(documents: Any, numbers: dict[str, int]) -> TokenDocuments:
-    """Documents as numbers of known words, -1 for others. Not collective.
+    """Return documents as numbers of known words, -1 for other words.
 
     Raises
     ------
     InputError
-        What is no list of documents.
+        When `documents` is no list of documents.
     """
     if isinstance(documents, TokenDocuments):
         return documents
@@ -176,7 +177,7 @@ def as_numbers(documents: Any, numbers: dict[str, int]) -> TokenDocuments:
 
 
 def indexed_documents(documents: Any) -> TokenIds:
-    """Words of texts, or of lists of words, as numbers. Not collective.
+    """Return the words of texts, or of lists of words, as numbers.
 
     Raises
     ------
@@ -215,10 +216,10 @@ def _word(word: Any) -> str:
 
 
 def _holds_numbers(documents: Any) -> bool:
-    """Whether the first document that is not empty is an array of numbers."""
+    """Return whether the first document that is not empty is an array of numbers."""
     if not isinstance(documents, Sequence):
         return False
-    # What has no length is no document, which others say with its place.
+    # Items without a length are no documents; indexed_documents names their place.
     first = next((item for item in documents if not isinstance(item, Sized) or len(item)), None)
     if isinstance(first, str) or not isinstance(first, Sized):
         return False
@@ -231,7 +232,7 @@ def _holds_numbers(documents: Any) -> bool:
 def document_counts(
     comm: MPI.Intracomm, documents: TokenDocuments, n_terms: int
 ) -> NDArray[np.int64]:
-    """In how many documents of all ranks each term is, on every rank. Collective."""
+    """Return the number of documents on all ranks that hold each term. Collective."""
     counts = np.zeros(n_terms, np.int64)
     ones = np.ones(n_terms)
     for first in range(0, documents.n_documents, _STEP):
@@ -244,9 +245,7 @@ def document_counts(
 def weighted_rows(
     documents: TokenDocuments, weights: NDArray[np.float64], first: int, last: int
 ) -> Any:
-    """Documents `first` to `last` as sparse rows: occurrences of each term times its weight.
-
-    Not collective.
+    """Return documents `first` to `last` as sparse rows: occurrences of each term times its weight.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""From what :class:`~hpcembed.embedding.SpectralEmbedding` is given to a graph."""
+"""Graphs of rows of features or affinities, for :class:`~hpcembed.embedding.SpectralEmbedding`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from hpcembed.runtime.ranks import agreement
 
 __all__ = ["OwnRows", "affinity_graph", "neighbour_affinities", "own_rows", "rbf_affinities"]
 
-#: How much of a matrix may be asymmetric by rounding, in squares.
+#: Share of the squared entries of a matrix that may be asymmetric by rounding.
 _ASYMMETRY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class OwnRows:
-    """Which nodes the caller has on this rank, in place of those that PETSc would give it.
+    """Nodes of the caller on this rank, which may differ from PETSc's distribution.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class OwnRows:
     n_local: int
 
     def of(self, graph: Graph, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Rows of the caller's nodes, from those of the graph's. Collective.
+        """Return rows of the caller's nodes from those of the graph's. Collective.
 
         Parameters
         ----------
@@ -53,12 +53,12 @@ class OwnRows:
 
 
 def own_rows(n_local: int, comm: MPI.Intracomm) -> OwnRows:
-    """The caller's division of the nodes. Collective."""
+    """Return the caller's distribution of the nodes. Collective."""
     return OwnRows(int(comm.exscan(n_local) or 0), n_local)
 
 
 def affinity_graph(X: Any, comm: MPI.Intracomm) -> tuple[Graph, OwnRows]:
-    """The graph of this rank's rows of an affinity matrix, or of a PETSc Mat.
+    """Return the graph of this rank's rows of an affinity matrix, or of a PETSc Mat.
 
     Collective.
 
@@ -84,7 +84,7 @@ def affinity_graph(X: Any, comm: MPI.Intracomm) -> tuple[Graph, OwnRows]:
 
 
 def _warn_of_asymmetry(rows: Any, graph: Graph, comm: MPI.Intracomm) -> None:
-    """Say so where the mean with the transpose is another matrix: its norm is smaller."""
+    """Warn where the mean with the transpose has a smaller norm. Collective."""
     off = rows.tocoo()
     start = int(comm.exscan(rows.shape[0]) or 0)
     off = off.data[off.row + start != off.col].astype(np.float64)
@@ -101,10 +101,7 @@ def _warn_of_asymmetry(rows: Any, graph: Graph, comm: MPI.Intracomm) -> None:
 
 
 def neighbour_affinities(X: NDArray[Any], n_neighbors: int, n_jobs: int | None) -> Any:
-    """One for a row and its neighbours, itself included; the mean of both directions.
-
-    Not collective.
-    """
+    """Return 1 for a row and its neighbours, itself included; the mean of both directions."""
     from sklearn.neighbors import kneighbors_graph
 
     near = kneighbors_graph(X, n_neighbors, include_self=True, n_jobs=n_jobs)
@@ -112,7 +109,7 @@ def neighbour_affinities(X: NDArray[Any], n_neighbors: int, n_jobs: int | None) 
 
 
 def rbf_affinities(X: Any, gamma: float) -> NDArray[np.float64]:
-    """``exp(-gamma ||x - y||^2)`` of all pairs of rows. Not collective."""
+    """Return ``exp(-gamma ||x - y||^2)`` of all pairs of rows."""
     from sklearn.metrics.pairwise import rbf_kernel
 
     return np.asarray(rbf_kernel(X, gamma=gamma))

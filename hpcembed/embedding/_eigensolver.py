@@ -1,0 +1,287 @@
+"""The one adapter from operators to MIRAMns, for all estimators.
+
+Decided here, once: solver and variant, convergence criterion, precision, refinement, certificate,
+LAPACK for small dense operators, memory of the basis, reference solver, and error messages.
+
+Precision. An approximation of an operator in single precision generates the Krylov space, and
+products in double certify the pairs. A result that does not pass in double is refined in double
+from the vectors found so far, so that no precision stagnates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import scipy.linalg
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+import miramns
+from hpcembed.embedding._parameters import SolverSettings
+from hpcembed.operators.cost import SINGLE_TOLERANCE, BlockRule
+from hpcembed.runtime.errors import ConfigError, InputError
+from miramns import EigenResult
+
+__all__ = ["LAPACK_DIMENSION", "Eigensolver", "krylov_schur"]
+
+#: Dimension up to which an assembled operator goes to LAPACK, and the share of pairs from which.
+LAPACK_DIMENSION = 300
+_LAPACK_SHARE = 0.2
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    """Raise errors of MIRAMns as errors of this package."""
+    try:
+        yield
+    except miramns.OperatorError as error:
+        raise InputError(str(error)) from error
+    except miramns.MiramnsError as error:
+        raise ConfigError(f"solver: {error}") from error
+
+
+@dataclass(frozen=True)
+class Eigensolver:
+    """Solver of one estimator's eigenproblem: k dominant pairs of a symmetric operator.
+
+    Attributes
+    ----------
+    k : int
+        Number of pairs.
+    tol : float
+        Largest true residual, relative as ``settings.criterion`` states.
+    seed : int
+        Seed of the start vectors.
+    settings : SolverSettings
+    available_bytes : int
+        Memory that one rank may take; half of it is for the basis.
+    which : {"LA", "LM"}
+        Largest eigenvalues, or largest moduli.
+    blocks : BlockRule, optional
+        Nested sizes for blocks of vectors, where the operator is multiplied with blocks.
+    """
+
+    k: int
+    tol: float
+    seed: int
+    settings: SolverSettings
+    available_bytes: int
+    which: Literal["LA", "LM"] = "LA"
+    blocks: BlockRule | None = None
+
+    @_translated_errors()
+    def solve(self, mat: PETSc.Mat, *, deflation: NDArray[np.float64] | None = None) -> EigenResult:
+        """Find the pairs by products with single vectors, in double.
+
+        Collective.
+
+        Parameters
+        ----------
+        deflation : ndarray of shape (n_local, m), optional
+            This rank's rows of known eigenvectors; results are orthogonal to them.
+
+        Raises
+        ------
+        ConfigError
+            When settings do not fit the operator.
+        InputError
+            When a product is not finite.
+        """
+        settings = self.settings
+        settings.check(has_dense_operator=False)
+        if settings.name == "krylovschur":
+            limits = {"max_it": settings.max_it, "ncv": settings.ncv or None}
+            return self._krylov_schur(mat, deflation=deflation, **limits)
+        return self._miramns(mat, deflation=deflation)
+
+    @_translated_errors()
+    def solve_by_blocks(self, mat: PETSc.Mat, width: int, *, loose: bool = False) -> EigenResult:
+        """Find the pairs by products with blocks of vectors.
+
+        Collective.
+
+        Parameters
+        ----------
+        width : int
+            Vectors in a block.
+        loose : bool
+            Stop at the tolerance that single precision reaches.
+        """
+        return self._miramns(mat, width=width, tol=self._loose_tol if loose else self.tol)
+
+    @_translated_errors()
+    def solve_in_single(
+        self, approximation: PETSc.Mat, exact: PETSc.Mat, width: int = 0
+    ) -> EigenResult:
+        """Let an operator in single precision generate the space, and certify in double.
+
+        Collective.
+
+        Parameters
+        ----------
+        approximation : PETSc.Mat
+            The operator in single precision.
+        exact : PETSc.Mat
+            The operator in double.
+        width : int
+            Vectors in a block; 0 for single vectors.
+        """
+        try:
+            found = self._miramns(approximation, width=width, exact=exact, tol=self._loose_tol)
+        except miramns.OperatorError:
+            # beyond the range of single precision, or not finite at all: double decides
+            return self._miramns(exact, width=width)
+        return self.refined(found, exact, enough=self.tol >= SINGLE_TOLERANCE)
+
+    @_translated_errors()
+    def refined(self, found: EigenResult, exact: PETSc.Mat, *, enough: bool = True) -> EigenResult:
+        """Return a result that passes, or continue in double from its vectors.
+
+        Collective.
+
+        Parameters
+        ----------
+        enough : bool
+            Whether the tolerance that `found` was tested with is the one asked for.
+        """
+        if found.converged and enough:
+            return found
+        width = min(self.k + max(2, self.k // 8), exact.getSize()[0])
+        result = self._miramns(exact, width=width, start=np.asarray(found.eigenvectors))
+        return replace(
+            result,
+            n_matvec=found.n_matvec + result.n_matvec,
+            n_certificate_matvec=found.n_certificate_matvec + result.n_certificate_matvec,
+            history=found.history + result.history,
+            decisions=(*found.decisions, "went on in double precision", *result.decisions),
+        )
+
+    def suits_lapack(self, dimension: int) -> bool:
+        """Return whether LAPACK solves the assembled operator of this dimension."""
+        is_small = dimension <= LAPACK_DIMENSION or self.k > _LAPACK_SHARE * dimension
+        return self.settings.name == "lapack" or (self.settings.allows_lapack and is_small)
+
+    def lapack_vectors(
+        self,
+        comm: MPI.Comm,
+        lower: NDArray[np.float64] | None,
+        dimension: int,
+        rows: tuple[int, int],
+    ) -> NDArray[np.float64]:
+        """Return this rank's rows of the leading eigenvectors of a dense matrix.
+
+        Collective. One rank solves, so that all ranks hold the same bits.
+
+        Parameters
+        ----------
+        lower : ndarray of shape (n, n)
+            Lower triangle, on rank 0.
+        dimension : int
+            n.
+        rows : tuple of int
+            Range of this rank's rows.
+        """
+        n, k = dimension, self.k
+        vectors = np.empty((n, k))
+        if comm.rank == 0:
+            _, found = scipy.linalg.eigh(lower, lower=True, subset_by_index=(n - k, n - 1))
+            vectors[:] = found[:, ::-1]
+        comm.Bcast(vectors, root=0)
+        return vectors[rows[0] : rows[1]]
+
+    @_translated_errors()
+    def certify(self, mat: PETSc.Mat, vectors: NDArray[np.float64], solver: str) -> EigenResult:
+        """Return the pairs in the span of given vectors with true residuals. Collective."""
+        criterion = self.settings.convergence_criterion
+        return miramns.certify(
+            mat, vectors, which=self.which, tol=self.tol, criterion=criterion, solver=solver
+        )
+
+    @_translated_errors()
+    def reference(
+        self, mat: PETSc.Mat, *, deflation: NDArray[np.float64] | None = None
+    ) -> EigenResult | None:
+        """Return the result of the reference solver, if settings ask for one. Collective."""
+        if not self.settings.reference:
+            return None
+        return self._krylov_schur(mat, deflation=deflation)
+
+    @property
+    def _loose_tol(self) -> float:
+        return max(self.tol, SINGLE_TOLERANCE)
+
+    def _krylov_schur(self, mat: PETSc.Mat, **settings: Any) -> EigenResult:
+        return krylov_schur(mat, self.k, which=self.which, tol=self.tol, seed=self.seed, **settings)
+
+    def _miramns(
+        self,
+        mat: PETSc.Mat,
+        *,
+        width: int = 0,
+        tol: float | None = None,
+        start: NDArray[np.float64] | None = None,
+        **options: Any,
+    ) -> EigenResult:
+        """Call MIRAMns with blocks of `width` vectors, or with single vectors for 0."""
+        asked = self.settings
+        options |= {
+            "criterion": asked.convergence_criterion,
+            "memory_bytes": self.available_bytes // 2,
+            "nested_sizes": asked.nested or None,
+        }
+        if width:
+            assert self.blocks is not None  # operators with blocks come with their rule
+            options |= {
+                "nested_sizes": self.blocks.sizes(self.k, width, mat.getSize()[0]),
+                "block_size": width,
+                # blocks hold multiple eigenvalues, and the search uses single vectors
+                "multiplicity_check": "never",
+            }
+        return miramns.solve(
+            mat,
+            self.k,
+            which=self.which,
+            hermitian=True,
+            tol=self.tol if tol is None else tol,
+            max_it=asked.max_it,
+            ncv=None if width else asked.ncv or None,
+            variant="block" if width else asked.variant,
+            seed=self.seed,
+            start=start,
+            monitor=asked.monitor,
+            options=miramns.Options(**options),
+        )
+
+
+def krylov_schur(mat: PETSc.Mat, k: int, **settings: Any) -> EigenResult:
+    """Find the k largest eigenvalues with SLEPc's Krylov-Schur.
+
+    Collective.
+
+    Parameters
+    ----------
+    settings : dict
+        Further arguments of :func:`miramns.slepc`.
+
+    Raises
+    ------
+    ConfigError
+        When SLEPc refuses its settings.
+    """
+    settings = {"which": "LA", "hermitian": True, **settings}
+    try:
+        return miramns.slepc(mat, k, **settings)
+    except (PETSc.Error, SystemError) as error:
+        # newer bindings wrap PETSc's error; the lines after its code are "[rank] text",
+        # outermost function first
+        text = str(error.__cause__ or error)
+        lines = [line.partition("] ")[2] or line for line in text.splitlines()]
+        raise ConfigError(
+            f"SLEPc's solver: {lines[-1].strip()}; check --petsc, PETSC_OPTIONS, solver.ncv "
+            "and solver.max_it"
+        ) from error

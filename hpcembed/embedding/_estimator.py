@@ -1,0 +1,343 @@
+"""Bases of all estimators: parameters, the certificate of the eigenproblem, and input of rows.
+
+Parameters are checked on all ranks before the first step that could fail on one rank alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import sklearn
+from mpi4py import MPI
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_info
+
+from hpcembed.data.matrix import DataMatrix, RowSource, RowStream
+from hpcembed.embedding._eigen_results import ReferenceComparison, compare
+from hpcembed.embedding._eigensolver import Eigensolver
+from hpcembed.embedding._parameters import (
+    SolverSettings,
+    check_count,
+    check_tolerance,
+    default_tolerance,
+    seed_of,
+)
+from hpcembed.operators.cost import Machine
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.runtime.memory import available_per_rank
+from hpcembed.runtime.ranks import agreement, same_on_all_ranks
+from hpcembed.runtime.threads import available_cores
+from miramns import EigenResult
+
+__all__ = ["CertifiedEstimator", "RowEstimator", "timed", "validated", "wrapped"]
+
+#: Parameters that may differ between ranks.
+_PER_RANK = ("memory_limit", "n_threads", "random_state", "buffer_bytes")
+
+#: Types in which plain arrays are used as they are; others become float64.
+_TYPES = [np.float64, np.float32, *(np.dtype(code).type for code in "bBhHiIlL?")]
+
+
+class CertifiedEstimator(BaseEstimator):  # type: ignore[misc]
+    """Base of estimators whose coordinates solve one eigenproblem.
+
+    Attributes
+    ----------
+    result_ : EigenResult
+        Eigenpairs with true residuals; rows of the vectors distributed.
+    reference_ : EigenResult or None
+        Result of the reference solver, where one was asked for.
+    comparison_ : ReferenceComparison or None
+        Differences between both.
+    reference_sin_angle_ : float
+        Sine of the largest angle to the subspace of the reference; NaN without reference.
+    certified_ : bool
+        Whether every pair meets its tolerance, and no reference has a larger eigenvalue in its
+        place.
+    converged_reason_ : str
+    n_requested_ : int
+        Pairs that were asked for.
+    seconds_ : dict of str to float
+        Wall time of each step on the slowest rank.
+    """
+
+    tol: float | None
+    random_state: Any
+    solver: SolverSettings | None
+    memory_limit: int | None = None
+    n_threads: int | None = None
+
+    #: Whether LAPACK can solve the eigenproblem.
+    _has_dense_operator = True
+
+    comm_: MPI.Intracomm
+    n_features_in_: int
+    result_: EigenResult
+    reference_: EigenResult | None
+    comparison_: ReferenceComparison | None
+    reference_sin_angle_: float
+    certified_: bool
+    converged_reason_: str
+    n_requested_: int
+    seconds_: dict[str, float]
+
+    @property
+    def _settings(self) -> SolverSettings:
+        return self.solver or SolverSettings()
+
+    def _check_parameters(self) -> None:
+        """Raise ConfigError unless every parameter has a valid value."""
+        check_tolerance(self.tol)
+        check_count("memory_limit", self.memory_limit, optional=True)
+        check_count("n_threads", self.n_threads, optional=True)
+        self._settings.check(has_dense_operator=self._has_dense_operator)
+
+    def _start(self, comm: MPI.Intracomm) -> int:
+        """Check the parameters and return the seed of all ranks.
+
+        Collective.
+
+        Raises
+        ------
+        ConfigError
+            On all ranks: invalid parameters, or parameters that differ between ranks.
+        """
+        shared = {
+            name: replace(value, monitor=None) if isinstance(value, SolverSettings) else value
+            for name, value in self.get_params(deep=False).items()
+            if name not in _PER_RANK
+        }
+        same_on_all_ranks(comm, estimator=type(self).__name__, **shared)
+        seed = 0
+        with agreement(comm):
+            self._check_parameters()
+            seed = seed_of(self.random_state)
+        return int(comm.bcast(seed))
+
+    def _machine(self, comm: MPI.Intracomm, held_bytes: int = 0) -> Machine:
+        """Return the resources of the ranks; BLAS threads are the fewest of all ranks.
+
+        Collective.
+
+        Parameters
+        ----------
+        held_bytes : int
+            Buffers that the data still takes.
+        """
+        running = [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+        threads = self.n_threads or max(running, default=len(available_cores()))
+        available = available_per_rank(comm, self.memory_limit or 0) - held_bytes
+        return Machine(comm.size, int(comm.allreduce(threads, op=MPI.MIN)), available)
+
+    def _certify(
+        self,
+        comm: MPI.Comm,
+        solver: Eigensolver,
+        result: EigenResult,
+        reference: EigenResult | None,
+        n_requested: int | None = None,
+    ) -> None:
+        """Keep a result, and state whether it is certified.
+
+        Collective.
+
+        Raises
+        ------
+        ConvergenceError
+            When it is not, and ``solver.on_no_convergence`` is "raise".
+        """
+        self.result_, self.reference_ = result, reference
+        self.n_requested_ = solver.k if n_requested is None else n_requested
+        self.converged_reason_ = result.reason.name
+        self._tol = solver.tol
+        self.comparison_ = compared = None
+        if reference is not None:
+            compared = compare(comm, result, reference, solver.tol, solver.which)
+            self.comparison_ = compared
+        self.reference_sin_angle_ = compared.sin_angle if compared else float("nan")
+        self.certified_ = result.converged and not (compared and compared.exceeded)
+        if not self.certified_ and solver.settings.on_no_convergence == "raise":
+            raise ConvergenceError(self.failure_text(), result)
+
+    def failure_text(self) -> str:
+        """Return the eigenpairs that missed their tolerance, and a remedy."""
+        result, comparison = self.result_, self.comparison_
+        if comparison is not None and comparison.exceeded:
+            assert self.reference_ is not None  # it was compared with
+            listed = _listed([i + 1 for i in comparison.exceeded])
+            return (
+                f"eigenpairs {listed} are not the dominant ones: {self.reference_.solver} has "
+                "larger eigenvalues there; raise solver.ncv or try another solver.seed"
+            )
+        unconverged = [i + 1 for i in result.unconverged]
+        unconverged += range(len(result.eigenvalues) + 1, self.n_requested_ + 1)
+        remedy = result.reason.remedy
+        return f"eigenpairs {_listed(unconverged)} missed the tolerance {self._tol:g}: {remedy}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a copy in another process, without the communicator."""
+        state = dict(super().__getstate__())
+        state.pop("comm_", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "n_features_in_" in state:
+            self.comm_ = MPI.COMM_SELF
+
+
+class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CertifiedEstimator):  # type: ignore[misc]
+    """Base of estimators of rows, which may be distributed.
+
+    Rows are a :class:`~hpcembed.data.matrix.DataMatrix`, or an array or sparse matrix: all rows, or
+    this rank's where `fit` was given a communicator.
+    """
+
+    n_samples_: int
+
+    def _begin(
+        self, X: Any, comm: MPI.Intracomm | None, operator: str = ""
+    ) -> tuple[RowSource, Machine, int]:
+        """Return the rows to fit, the resources, and the seed of all ranks.
+
+        Collective.
+
+        Parameters
+        ----------
+        operator : str
+            Name of an operator that needs two rows, for the error message.
+        """
+        if isinstance(X, DataMatrix | RowStream):
+            if comm is not None and comm != X.comm:
+                raise ConfigError("these rows have their communicator: leave comm out")
+            comm = X.comm
+        comm = MPI.COMM_SELF if comm is None else comm
+        seed = self._start(comm)
+        self.comm_ = comm
+        data = self._matrix(X)
+        if operator and data.n_rows < 2:
+            raise InputError(f"{operator} needs at least 2 training rows, got {data.n_rows}")
+        self.n_samples_ = data.n_rows
+        held = data.buffer_bytes if isinstance(data, RowStream) else 0
+        return data, self._machine(comm, held), seed
+
+    def _matrix(self, X: Any) -> RowSource:
+        """Return rows over the same memory, or in their files. Collective."""
+        if isinstance(X, DataMatrix | RowStream):
+            self.n_features_in_ = X.n_features
+            if X.feature_names:
+                self.feature_names_in_ = np.asarray(X.feature_names, dtype=object)
+            return X
+        if self.comm_.size == 1:
+            rows = self._checked(X, reset=True, ensure_min_samples=2)
+        else:
+            with agreement(self.comm_):
+                try:
+                    rows = self._checked(X, reset=True, ensure_min_samples=0)
+                except (ValueError, TypeError) as error:
+                    raise InputError(str(error)) from error
+        return wrapped(rows, self.comm_)
+
+    def _rows(self, X: Any) -> RowSource:
+        """Return rows to transform, on this rank alone. Not collective."""
+        check_is_fitted(self)
+        if isinstance(X, DataMatrix | RowStream):
+            if X.n_features != self.n_features_in_:
+                raise InputError(
+                    f"fitted on {self.n_features_in_} features, asked to transform {X.n_features}"
+                )
+            return X
+        least = 1 if self.comm_.size == 1 else 0
+        rows = self._checked(X, reset=False, ensure_min_samples=least)
+        return wrapped(rows, MPI.COMM_SELF)
+
+    def _checked(self, X: Any, **settings: Any) -> Any:
+        return validated(self, X, **{"accept_sparse": "csr", "dtype": _TYPES, **settings})
+
+    def _tolerance(self, item_bytes: int) -> float:
+        return default_tolerance(item_bytes) if self.tol is None else self.tol
+
+    @staticmethod
+    def _output_type(
+        X: Any, rows: RowSource, dtype: type[np.floating[Any]] | None
+    ) -> type[np.floating[Any]]:
+        """Return the type of coordinates: `dtype`, or float32 for float32 arrays, else float64."""
+        single = not isinstance(X, DataMatrix | RowStream) and rows.stored_type == np.float32
+        return dtype or (np.float32 if single else np.float64)
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags: sparse rows are accepted, float32 stays float32."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _more_tags(self) -> dict[str, Any]:
+        return {"preserves_dtype": [np.float64, np.float32]}
+
+
+@contextmanager
+def timed(
+    comm: MPI.Comm, seconds: dict[str, float], step: str, within: str | None = None
+) -> Iterator[None]:
+    """Add the wall time of a step on the slowest rank to ``seconds[step]``.
+
+    Collective.
+
+    Parameters
+    ----------
+    within : str, optional
+        An enclosing step, whose time does not include this one.
+    """
+    comm.Barrier()
+    began = time.perf_counter()
+    yield
+    spent = comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
+    seconds[step] = seconds.get(step, 0.0) + spent
+    if within is not None:
+        seconds[within] = seconds.get(within, 0.0) - spent
+
+
+def wrapped(rows: Any, comm: MPI.Intracomm) -> DataMatrix:
+    """Return the rows of an array or sparse matrix as a DataMatrix over the same memory.
+
+    Collective.
+    """
+    storage: Any = "aij" if scipy.sparse.issparse(rows) else "shell"
+    return DataMatrix(rows, np.zeros(rows.shape[0], np.int64), comm, storage=storage)
+
+
+def validated(estimator: Any, X: Any, **settings: Any) -> Any:
+    """Return the input of an estimator, validated by any release of scikit-learn.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    if _VALIDATE is None:
+        return estimator._validate_data(X, **settings)
+    return _VALIDATE(estimator, X, **settings)
+
+
+def _validation() -> Callable[..., Any] | None:
+    """Return scikit-learn's function (from 1.6 on); None where it is a method of estimators."""
+    version = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
+    if version < (1, 6):
+        return None
+    from sklearn.utils.validation import validate_data
+
+    return validate_data
+
+
+_VALIDATE = _validation()
+
+
+def _listed(pairs: list[int]) -> str:
+    return ", ".join(map(str, pairs[:10])) + (" and more" if len(pairs) > 10 else "")

@@ -1,0 +1,208 @@
+"""Plan of the covariance: cost of each engine for k components, and the choice among them.
+
+n rows of d features on p ranks of t threads, k components. Work of one rank in multiply-adds and
+bytes, times of the slowest part:
+
+assembled
+    ``n/p d^2 / 2`` at the rate of a symmetric update, one reduction of ``d (d + 1) / 2`` numbers,
+    then ``8 d^2 / p`` bytes read for each of some ``3 k + 40`` products.
+matrix_free
+    One pass over the rows for each product: bound by reading and converting them.
+block
+    ``2.6 k/b + 4`` passes with b columns, ``2 n/p d b`` each at the rate of a matrix product, but
+    not faster than the rows can be read; then ``4 d/p m^2`` to orthogonalise m columns.
+gram
+    The same on the side of the rows, where columns have n entries instead of d; the rows are read
+    twice a pass.
+
+In single precision every engine ends with one pass in double for the certificate, with k columns.
+A tolerance below the reach of single precision is charged a pass in double per digit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hpcembed.operators.cost import (
+    SINGLE_TOLERANCE,
+    BlockRule,
+    EngineCost,
+    EnginePlan,
+    Machine,
+    Rates,
+    Shape,
+    choose_engine,
+    expected_products,
+)
+from hpcembed.runtime.errors import ConfigError
+
+__all__ = ["COVARIANCE_BLOCKS", "COVARIANCE_ENGINES", "block_width", "plan_covariance"]
+
+COVARIANCE_ENGINES = ("assembled", "matrix_free", "block", "gram")
+COVARIANCE_BLOCKS = BlockRule(2.6, 4.0, factor=2, spare=0)
+
+_BLOCK_BYTES = 6 * 2**20
+_LEAST_ROWS = 256
+
+
+def block_width(k: int, dimension: int) -> int:
+    """Return the columns of a block: about k / 2, in multiples that fill vector registers."""
+    width = 8 if k <= 8 else 16 if k <= 32 else 8 * -(-k // 16)
+    return max(1, min(width, 64, dimension))
+
+
+def plan_covariance(
+    shape: Shape,
+    k: int,
+    machine: Machine,
+    *,
+    tol: float = 1e-10,
+    n_reference: int = 0,
+    single_vector: bool = False,
+    engine: str = "auto",
+    operator: str = "covariance",
+) -> EnginePlan:
+    """Choose the engine for k components of rows.
+
+    The same arguments on all ranks give the same choice.
+
+    Parameters
+    ----------
+    tol : float
+        Relative to the largest eigenvalue.
+    n_reference : int
+        Further products with single vectors, of a reference solver.
+    single_vector : bool
+        Only engines on which any eigensolver runs, in double.
+    engine : {"auto", "assembled", "matrix_free", "block", "gram"}
+    operator : str
+        Name of the operator in messages.
+
+    Raises
+    ------
+    MemoryLimitError
+        When the engine asked for does not fit, or none does.
+    ConfigError
+        When the engine asked for does not suit the data or the solver.
+    """
+    n = shape.n_train
+    model = _CovarianceCost(shape, k, machine, 0.0 if single_vector else tol, n_reference)
+    costs = [model.assembled(), model.matrix_free()]
+    if not single_vector:
+        costs.append(model.block())
+        short = n < shape.n_features and 2 * k < n
+        if shape.n_nonzeros is None and (short or (engine == "gram" and k < n)):
+            costs.append(model.gram())
+    if engine not in ("auto", *(cost.engine for cost in costs)):
+        raise ConfigError(
+            f"the {engine} engine has its own solver: leave solver and ncv as they are"
+            if single_vector
+            else "the gram engine is for dense rows, and fewer components than rows"
+        )
+    return choose_engine(
+        costs,
+        machine,
+        engine=engine,
+        single=("block", "gram", *(("assembled",) if model.suits_single else ())),
+        operator=operator,
+        extent=f"{shape.n_features} features",
+        remedy="use more ranks",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _CovarianceCost:
+    """Terms of the model.
+
+    ``tol`` is 0 where only single vectors in double are wanted.
+    """
+
+    shape: Shape
+    k: int
+    machine: Machine
+    tol: float
+    n_reference: int
+
+    @property
+    def suits_single(self) -> bool:
+        """Whether the tolerance is within the reach of single precision."""
+        return self.tol >= SINGLE_TOLERANCE
+
+    @property
+    def _rows(self) -> int:
+        return -(-self.shape.n_train // self.machine.ranks)
+
+    def _pass(self, columns: int, item: int) -> float:
+        """Return the seconds of one pass."""
+        shape, threads = self.shape, self.machine.threads
+        if shape.n_nonzeros is not None:
+            rate = threads * (Rates.sparse_block if columns > 1 else Rates.sparse)
+            return Rates.pass_seconds + 2 * shape.n_nonzeros / self.machine.ranks * columns / rate
+        entries = self._rows * shape.n_features
+        multiply = 2 * entries * columns / (threads * Rates.product[item])
+        convert = 0.0 if item == shape.item_bytes else entries / (threads * Rates.convert)
+        return Rates.pass_seconds + max(multiply, self._reading()) + convert
+
+    def _reading(self) -> float:
+        """Return the seconds in which the rows come from memory, or from their files."""
+        shape = self.shape
+        rate = Rates.file if shape.is_streamed else self.machine.threads * Rates.memory
+        return self._rows * shape.n_features * shape.item_bytes / rate
+
+    def _single_vectors(self, count: int) -> float:
+        """Return the seconds of products with single vectors, in double."""
+        if self.shape.n_nonzeros is not None:
+            return count * self._pass(1, 8)
+        entries = self._rows * self.shape.n_features
+        multiply = entries / (self.machine.threads * Rates.vector_pass)
+        return count * (Rates.pass_seconds + max(multiply, self._reading()))
+
+    def _certificate(self) -> float:
+        """Return the seconds of the passes in double that follow those in single precision."""
+        digits = max(0.0, math.log10(SINGLE_TOLERANCE / self.tol))
+        return (1 + math.ceil(digits)) * self._pass(self.k, 8)
+
+    def _basis(self, columns: int) -> int:
+        return 8 * columns * -(-self.shape.n_features // self.machine.ranks)
+
+    def assembled(self) -> EngineCost:
+        d, ranks, threads = self.shape.n_features, self.machine.ranks, self.machine.threads
+        square, single = 8 * d**2, self.suits_single
+        rate = threads * Rates.update[4 if single else 8]
+        seconds = self._rows * d * d / 2 / rate + self._reading()
+        seconds += square / Rates.network if ranks > 1 else 0.0
+        products = expected_products(self.k) + self.n_reference
+        seconds += products * square / (ranks * Rates.read)
+        seconds += self._certificate() if single else 0.0
+        # the accumulated square, its packed triangle for the reduction, and this rank's rows
+        needed = square + (square // 2 + square // ranks if ranks > 1 else square)
+        needed += square // 2 if single else 0
+        return EngineCost("assembled", seconds, needed + self._basis(2 * self.k + 40))
+
+    def matrix_free(self) -> EngineCost:
+        seconds = self._single_vectors(expected_products(self.k) + self.n_reference)
+        needed = self._basis(2 * self.k + 40) + 8 * 4 * self.shape.n_features + 2 * _BLOCK_BYTES
+        return EngineCost("matrix_free", seconds, needed)
+
+    def block(self) -> EngineCost:
+        d = self.shape.n_features
+        return self._by_blocks("block", d, -(-d // self.machine.ranks))
+
+    def gram(self) -> EngineCost:
+        return self._by_blocks("gram", self.shape.n_train, self._rows)
+
+    def _by_blocks(self, engine: str, dimension: int, local: int) -> EngineCost:
+        """Return the cost of blocks of columns with `local` entries on each rank."""
+        k, d = self.k, self.shape.n_features
+        width = block_width(k, dimension)
+        passes = COVARIANCE_BLOCKS.passes(k, width)
+        columns = COVARIANCE_BLOCKS.sizes(k, width, dimension)[-1] + 2 * width
+        twice = engine == "gram"
+        seconds = (passes + 2 * twice) * self._pass(width, 4) + (1 + twice) * self._certificate()
+        rate = self.machine.threads * Rates.product[8]
+        seconds += 4 * local * (passes * width) ** 2 / rate
+        seconds += self._single_vectors(self.n_reference)
+        buffers = 2 * max(_BLOCK_BYTES, 8 * _LEAST_ROWS * d)
+        needed = 8 * columns * local + 8 * 4 * max(width, k) * d + buffers
+        return EngineCost(engine, seconds, needed, width)
