@@ -170,9 +170,9 @@ def check_problem(
         On all ranks, if the arguments do not fit together.
     """
     require_real_scalars()
-    n, columns = A.getSize()
-    if n != columns:
-        raise MiramnsError(f"the operator must be square, got {n} x {columns}")
+    n, n_columns = A.getSize()
+    if n != n_columns:
+        raise MiramnsError(f"the operator must be square, got {n} x {n_columns}")
     locked = _local_columns(A, options.deflation)
     dimension = n if locked is None else n - locked.shape[1]
     if not 1 <= k <= dimension:
@@ -192,19 +192,16 @@ def check_problem(
     options = replace(
         options, orthogonalization=_orthogonalization(hermitian, variant, options, longest)
     )
-    partial, dcgs2 = (options.orthogonalization == name for name in ("partial", "dcgs2"))
-    given = options.memory_bytes
-    memory = _free_memory(comm) if given is None else given
-    # DCGS2 is one product ahead of its columns
-    affordable = int(memory // (8 * max(longest, 1))) - dcgs2
+    columns = _affordable_columns(comm, longest, options)
+    partial = options.orthogonalization == "partial"
     if partial and not options.nested_sizes and ncv is None and which in _OUTER:
         sizes: tuple[int, ...] = ()
         wanted = min(max(_MOST_COLUMNS, 8 * k), dimension)
-        capacity = max(min(wanted, affordable - 1), min(k + 2, dimension))
+        capacity = max(min(wanted, columns - 1), min(k + 2, dimension))
     else:
         sizes = nested_sizes(
             k, dimension, ncv=ncv, given=options.nested_sizes, published=variant == "published",
-            basis_columns=affordable, hermitian=hermitian,
+            basis_columns=columns, hermitian=hermitian,
         )  # fmt: skip
         capacity = sizes[-1]
     width = 1
@@ -283,6 +280,14 @@ def _orthogonalization(
     if wanted == "auto":
         return "partial" if may_be_partial and longest >= _LONG_COLUMNS else "full"
     return wanted
+
+
+def _affordable_columns(comm: MPI.Comm, longest: int, options: Options) -> int:
+    """Return the number of columns of the basis that memory allows. Collective."""
+    memory = options.memory_bytes
+    columns = int((_free_memory(comm) if memory is None else memory) // (8 * max(longest, 1)))
+    # DCGS2 is one product ahead of its columns
+    return columns - (options.orthogonalization == "dcgs2")
 
 
 def _free_memory(comm: MPI.Comm) -> float:

@@ -96,11 +96,9 @@ def slepc(
     begin = seeded_normal(seed, *rows) if start is None else start
     columns = [begin] if deflation is None else [begin, *deflation.T]
     vectors = [vector_like(A, column) for column in columns]
-    kinds = SLEPc.EPS.ProblemType
-    standard, generalised = (kinds.HEP, kinds.GHEP) if hermitian else (kinds.NHEP, kinds.GNHEP)
     try:
         eps.setOperators(shell, B)
-        eps.setProblemType(standard if B is None else generalised)
+        eps.setProblemType(_problem_type(hermitian, B is not None))
         eps.setType(eps_type)
         eps.setDimensions(k, ncv if ncv else None)
         eps.setTolerances(tol, max_it if max_it else None)
@@ -121,6 +119,12 @@ def slepc(
             vector.destroy()
         eps.destroy()
         shell.destroy()
+
+
+def _problem_type(hermitian: bool, generalized: bool) -> int:
+    kinds = SLEPc.EPS.ProblemType
+    standard, general = (kinds.HEP, kinds.GHEP) if hermitian else (kinds.NHEP, kinds.GNHEP)
+    return int(general if generalized else standard)
 
 
 def _which(which: Which) -> int:

@@ -180,9 +180,24 @@ def solve_pencil(
             inner.destroy()
         if refined is not None:
             refined.operator.destroy()
+    fix_signs(comm, found.ownership_range[0], answer.X)
+    return replace(
+        _with_answer(found, answer, tolerances),
+        operator_norm=norms[0],
+        n_matvec=n_matvec,
+        n_certificate_matvec=n_certificate_matvec,
+        history=history,
+        seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
+        solver=f"{found.solver}, {pencil.transformation}",
+    )
+
+
+def _with_answer(
+    found: EigenResult, answer: _Answer, tolerances: NDArray[np.float64]
+) -> EigenResult:
+    """Return the result of the operator with the pairs of the problem."""
     passed = answer.residuals <= tolerances
     reason = found.reason if found.reason < 0 else ConvergedReason.DIVERGED_STAGNATED
-    fix_signs(comm, found.ownership_range[0], answer.X)
     return replace(
         found,
         eigenvalues=answer.values,
@@ -190,15 +205,9 @@ def solve_pencil(
         residual_norms=answer.residuals,
         residual_tolerances=tolerances,
         error_bounds=answer.residuals.copy(),
-        operator_norm=norms[0],
         orthogonality=found.orthogonality if answer.orthogonality is None else answer.orthogonality,
         n_converged=int(np.sum(passed)),
         reason=ConvergedReason.CONVERGED_TOL if passed.all() else reason,
-        n_matvec=n_matvec,
-        n_certificate_matvec=n_certificate_matvec,
-        history=history,
-        seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
-        solver=f"{found.solver}, {pencil.transformation}",
     )
 
 
