@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from mpi4py import MPI
@@ -137,11 +138,11 @@ def _parser() -> argparse.ArgumentParser:
         "eigensolvers",
         help="MIRAMns, SLEPc's solvers, scipy and PRIMME; takes the arguments of miramns.bench",
     )
-    eigensolvers.set_defaults(command=_bench_eigensolvers, verbose=False)
+    eigensolvers.set_defaults(command=_bench, harness="miramns.bench", verbose=False)
     pca = benches.add_parser(
         "pca", help="PCA here and in scikit-learn, torch, scipy, SLEPc: time, accuracy, memory"
     )
-    pca.set_defaults(command=_bench_pca, verbose=False)
+    pca.set_defaults(command=_bench, harness="hpcembed.bench", verbose=False)
     return parser
 
 
@@ -211,13 +212,13 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     from hpcembed.jobs.job import describe_job, prepare
     from hpcembed.jobs.run import run_job
 
-    context = prepare(arguments.job, arguments.overrides, arguments.data_dir, arguments.out, comm)
-    if arguments.dry_run:
-        text = describe_job(context)
-        if comm.rank == 0:
-            log.show(text)
-        return 0
-    return run_job(context)
+    job = prepare(arguments.job, arguments.overrides, arguments.data_dir, arguments.out, comm)
+    if not arguments.dry_run:
+        return run_job(job)
+    text = describe_job(job)
+    if comm.rank == 0:
+        log.show(text)
+    return 0
 
 
 def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
@@ -276,18 +277,9 @@ def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     return run_compress(request, arguments.data_dir, arguments.out, comm)
 
 
-def _bench_eigensolvers(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+def _bench(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc("")
-    from miramns import bench
-
-    return bench.main(arguments.passed, comm)
-
-
-def _bench_pca(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
-    _start_petsc("")
-    from hpcembed import bench
-
-    return bench.main(arguments.passed, comm)
+    return int(import_module(arguments.harness).main(arguments.passed, comm))
 
 
 def _info(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

@@ -9,15 +9,14 @@ repeated from its folder.
 
 from __future__ import annotations
 
-import types
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from hpcembed.data.settings import GRAPH_FORMATS, DataSettings, GraphSettings
+from hpcembed.jobs.network_sizes import NETWORK_SIZES, check_network, layers_of
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.settings import (
@@ -33,7 +32,6 @@ from hpcembed.runtime.settings import (
 )
 
 __all__ = [
-    "NETWORK_SIZES",
     "ClassifierConfig",
     "CooccurrenceConfig",
     "EmbeddingConfig",
@@ -44,24 +42,9 @@ __all__ = [
     "ResourcesConfig",
     "SolverConfig",
     "check_job",
-    "check_network",
-    "layers_of",
     "load_job",
     "override_data",
 ]
-
-#: Hidden layers of the networks that have a name (the published two-layer networks).
-NETWORK_SIZES: Mapping[str, tuple[int, ...]] = types.MappingProxyType(
-    {
-        "large": (512, 512),
-        "medium": (256, 256),
-        "low": (64, 64),
-        "very_low": (32, 32),
-    }
-)
-
-#: Parameters of one network beyond which a width is a typing error.
-MOST_PARAMETERS = 2**31
 
 
 class MethodConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,17 +208,6 @@ def override_data(data: DataSettings, overrides: Sequence[str]) -> DataSettings:
     return msgspec.structs.replace(data, **{key: getattr(changed, key) for key in table["data"]})
 
 
-def layers_of(network: str | Sequence[int]) -> tuple[int, ...]:
-    """Return the hidden layers of a network that is named or listed.
-
-    Examples
-    --------
-    >>> layers_of("low"), layers_of([16, 8])
-    ((64, 64), (16, 8))
-    """
-    return NETWORK_SIZES[network] if isinstance(network, str) else tuple(network)
-
-
 def check_job(job: JobConfig, source: str) -> None:
     """Check the rules between keys of a job.
 
@@ -315,24 +287,3 @@ def _graph_rules(job: JobConfig) -> list[tuple[bool, str]]:
             "graph: power_law needs n_nodes of at least 2, n_edges, and an exponent above 2",
         ),
     ]
-
-
-def check_network(layers: Sequence[int], source: str) -> None:
-    """Refuse layers that have more parameters than any network of this kind.
-
-    Parameters
-    ----------
-    layers : sequence of int
-        Widths of consecutive layers, with or without inputs and classes.
-
-    Raises
-    ------
-    ConfigError
-    """
-    count = sum(width * (before + 1) for before, width in pairwise(layers))
-    if max(count, *layers) > MOST_PARAMETERS:
-        shown = "-".join(map(str, layers[:8])) + ("-..." if len(layers) > 8 else "")
-        raise ConfigError(
-            f"{source}: classifier.hidden: layers {shown} have {count:.1e} parameters, more than "
-            "2^31: choose smaller widths"
-        )

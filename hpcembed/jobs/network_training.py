@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hpcembed.jobs.configuration import layers_of
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_inputs import NetworkInputs
+from hpcembed.jobs.network_sizes import layers_of
 from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.logging import Progress
 from hpcembed.runtime.ranks import idle_while_root
 from hpcembed.runtime.threads import available_cores
@@ -101,7 +102,7 @@ def _progress(
     job: Job, name: str, hidden: tuple[int, ...], folder: RunFolder | None
 ) -> Iterator[Callable[[Epoch], None]]:
     """Yield the callback of each epoch: it shows the progress and writes metrics.jsonl."""
-    title = f"{name} {'-'.join(map(str, hidden))}"
+    title = f"{name} {network_name(hidden)}"
     enabled = job.comm.rank == 0
     with Progress(title, job.config.training.epochs, enabled=enabled) as progress:
 

@@ -1,4 +1,4 @@
-"""What a run leaves: run.json, tables, safetensors and figures, and the text for the terminal."""
+"""The results of a run: run.json, tables, safetensors, figures, and the text for the terminal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,6 @@ from hpcembed.data.dataset import Dataset
 from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_to_json
 from hpcembed.embedding import Embedding
 from hpcembed.jobs.configuration import JobConfig
-from hpcembed.jobs.report.figures.convergence import draw_convergence
-from hpcembed.jobs.report.figures.graph import draw_graph
-from hpcembed.jobs.report.figures.spectrum import draw_gaps, draw_spectrum
-from hpcembed.jobs.report.figures.style import FigureWriter
-from hpcembed.jobs.report.figures.training import draw_training
 from hpcembed.jobs.report.nearest_words import Neighbours, nearest_words, word_columns
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.run_json import (
@@ -30,13 +25,14 @@ from hpcembed.jobs.report.run_json import (
     classifier_record,
 )
 from hpcembed.jobs.report.tables import network_table
-from hpcembed.jobs.report.wording import certification_line, seconds_line
+from hpcembed.jobs.report.wording import certification_line, network_name, seconds_line
+from hpcembed.jobs.run_figures import draw_run
 from hpcembed.runtime.errors import HpcembedError
 
 if TYPE_CHECKING:
     from hpcembed.networks.training.report import TrainedClassifier
 
-__all__ = ["projection_arrays", "write_embedding", "write_results", "write_terms"]
+__all__ = ["run_record", "words_of", "write_embedding", "write_projection", "write_results"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,19 +44,19 @@ def write_embedding(
     embedding: Embedding,
     name: str = "job.toml",
 ) -> None:
-    """Write the job, the eigenpairs and how they were found; rank 0 only.
-
-    Not collective.
+    """Write the job, the projection, the eigenpairs and their convergence, on rank 0.
 
     Parameters
     ----------
+    folder : RunFolder or None
+        None but on rank 0.
     job : str
         The resolved job as TOML.
     name : str
         Its file.
     """
     assert folder is not None  # rank 0 made it
-    _write_projection(folder, dataset, embedding)
+    write_projection(folder, dataset, embedding)
     _write_eigenvalues(folder, embedding)
     folder.write_text(name, job)
 
@@ -74,14 +70,17 @@ def write_results(
     trained: Sequence[TrainedClassifier],
     environment: Mapping[str, Any],
 ) -> str:
-    """Write what :func:`write_embedding` did not; rank 0 only.
+    """Write all results but those of :func:`write_embedding`, on rank 0.
 
-    Not collective.
+    Parameters
+    ----------
+    folder : RunFolder or None
+        None but on rank 0.
 
     Returns
     -------
     str
-        Table of the networks, seconds, certification: what the terminal shows.
+        Table of the networks, seconds and certification, for the terminal.
     """
     assert folder is not None  # rank 0 made it
     record = run_record(config, dataset, embedding, seconds, trained, environment)
@@ -92,7 +91,7 @@ def write_results(
     _write_networks(folder, dataset, trained)
     _write_model(folder, trained)
     if config.output.figures:
-        _draw(folder, config, embedding, trained, dataset.train.class_names)
+        draw_run(folder, config.solver.tol, embedding, trained, dataset.train.class_names)
     return _text(embedding, seconds, trained)
 
 
@@ -105,12 +104,12 @@ def run_record(
     environment: Mapping[str, Any],
     k: int | None = None,
 ) -> RunRecord:
-    """Put together what ``run.json`` says. Not collective.
+    """Return the record of a run for ``run.json``.
 
     Parameters
     ----------
     k : int, optional
-        Leading components that are used; default: all.
+        Number of leading components in use; default: all.
     """
     return RunRecord(
         dataset=DatasetRecord(
@@ -127,7 +126,7 @@ def run_record(
 
 
 def words_of(dataset: Dataset, embedding: Embedding) -> list[Neighbours]:
-    """Nearest words of the terms of a text; empty for other data. Not collective."""
+    """Return the nearest words of the terms of texts; empty for other data."""
     linear = embedding.linear_map_
     if dataset.vectoriser is None or linear is None:
         return []
@@ -196,39 +195,24 @@ def _write_eigenvalues(folder: RunFolder, embedding: Embedding) -> None:
     folder.write_csv(
         "convergence.csv",
         {
-            name: [getattr(check, name) for check in result.history]
+            name: [getattr(record, name) for record in result.history]
             for name in ("restart", "size", "n_matvec", "measure", "n_converged", "chosen")
         },
     )
 
 
-def _write_projection(folder: RunFolder, dataset: Dataset, embedding: Embedding) -> None:
-    folder.save_arrays("projection.safetensors", *projection_arrays(dataset, embedding))
-    write_terms(folder, dataset)
+def write_projection(
+    folder: RunFolder, dataset: Dataset, embedding: Embedding, k: int | None = None
+) -> None:
+    """Write the arrays that project a row x to ((x - shift) * factor - mean) @ components.T .
 
-
-def write_terms(folder: RunFolder, dataset: Dataset) -> None:
-    """Write the vectoriser, if the data are texts. Not collective."""
-    if dataset.vectoriser is not None:
-        folder.write_text(VECTORISER_FILE, vectoriser_to_json(dataset.vectoriser))
-
-
-def projection_arrays(
-    dataset: Dataset, embedding: Embedding, k: int | None = None
-) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Everything that turns a raw row x into ((x - shift) * factor - mean) @ components.T .
-
-    Not collective. An embedding that is not linear has no components and no mean to subtract.
+    An embedding that is not linear has neither components nor mean. For texts the vectoriser, which
+    makes the rows, is written as well.
 
     Parameters
     ----------
     k : int, optional
-        Leading components that are kept; default: all.
-
-    Returns
-    -------
-    arrays, metadata : dict
-        For a safetensors file.
+        Number of leading components that are kept; default: all.
     """
     arrays: dict[str, NDArray[Any]] = {}
     if embedding.linear_map_ is not None:
@@ -241,12 +225,15 @@ def projection_arrays(
         "scaling_shift": dataset.scaling.shift,
         "scaling_factor": dataset.scaling.factor,
     }
-    return arrays, {
+    metadata = {
         "dataset": dataset.name,
         "scaling": dataset.scaling.kind,
         "feature_names": json.dumps(dataset.train.feature_names),
         "class_names": json.dumps(dataset.train.class_names),
     }
+    folder.save_arrays("projection.safetensors", arrays, metadata)
+    if dataset.vectoriser is not None:
+        folder.write_text(VECTORISER_FILE, vectoriser_to_json(dataset.vectoriser))
 
 
 def _write_networks(
@@ -257,52 +244,20 @@ def _write_networks(
     from hpcembed.networks.training.serialise import save_classifier
 
     for one in trained:
-        widths = "-".join(map(str, one.report.hidden))
-        path = folder.path / f"classifier-{one.report.input}-{widths}.safetensors"
-        save_classifier(path, one, class_names=dataset.train.class_names)
+        name = f"classifier-{one.report.input}-{network_name(one.report.hidden)}.safetensors"
+        save_classifier(folder.path / name, one, class_names=dataset.train.class_names)
 
 
 def _write_model(folder: RunFolder, trained: Sequence[TrainedClassifier]) -> None:
-    """The network on the embedding as a model to take away; `hpcembed export` makes the others."""
+    """Write a network on the embedding as a deployable model; `hpcembed export` writes others."""
     if not any(one.report.input == "embedded" for one in trained):
         return
     from hpcembed.jobs.export.run_export import export_run
 
     try:
         export_run(folder.path, folder.path / "model")
-    except HpcembedError as error:  # all that it would be made of is written
+    except HpcembedError as error:  # the results of the run itself are written
         _log.warning("no model/: %s", error)
-
-
-def _draw(
-    folder: RunFolder,
-    config: JobConfig,
-    embedding: Embedding,
-    trained: Sequence[TrainedClassifier],
-    class_names: Sequence[str],
-) -> None:
-    figures, spectrum = FigureWriter(folder, forms=("png",)), embedding.spectrum_
-    figures.write(
-        "spectrum",
-        draw_spectrum(
-            spectrum.values,
-            spectrum.share,
-            meaning=spectrum.meaning,
-            share_of=spectrum.share_of,
-        ),
-    )
-    drawing = getattr(embedding, "drawing_", None)
-    if drawing is not None:
-        figures.write("eigenvalue_gaps", draw_gaps(spectrum.values))
-        figures.write("graph", draw_graph(drawing, class_names))
-    if embedding.result_.history:
-        figures.write("convergence", draw_convergence(embedding.result_.history, config.solver.tol))
-    if trained:
-        curves = {
-            f"{one.report.input} {'-'.join(map(str, one.report.hidden))}": one.report.history
-            for one in trained
-        }
-        figures.write("training", draw_training(curves))
 
 
 def _text(

@@ -20,11 +20,11 @@ from hpcembed.data.reading import read_tables
 from hpcembed.data.row_validation import copied_bytes
 from hpcembed.data.table import Table
 from hpcembed.embedding import Embedding, Machine, shape_of
-from hpcembed.jobs.configuration import check_network, layers_of
 from hpcembed.jobs.embedding_methods import make_embedding
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.memory_plan import Budget, job_budget
 from hpcembed.jobs.network_inputs import gather, project
+from hpcembed.jobs.network_sizes import check_network, layers_of
 from hpcembed.jobs.network_training import train_networks
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.results import write_embedding, write_results

@@ -16,7 +16,7 @@ from hpcembed.jobs.export.run_export import export_run
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.wording import network_name
-from hpcembed.jobs.results import projection_arrays, run_record, write_terms
+from hpcembed.jobs.results import run_record, write_projection
 from hpcembed.jobs.study.embedded_data import EmbeddedData
 from hpcembed.jobs.study.trials import TrialResult
 
@@ -60,10 +60,7 @@ def save_answer(
         config, dataset, data.embedding, job.seconds, [trained], environment, trial.n_inputs
     )
     folder.write_json("run.json", record)
-    folder.save_arrays(
-        "projection.safetensors", *projection_arrays(dataset, data.embedding, trial.n_inputs)
-    )
-    write_terms(folder, dataset)
+    write_projection(folder, dataset, data.embedding, trial.n_inputs)
     for old in folder.path.glob("classifier-*.safetensors"):  # of a search with another answer
         old.unlink()
     name = f"classifier-embedded-{network_name(trained.report.hidden)}.safetensors"

@@ -26,7 +26,6 @@ from hpcembed.jobs.compress.answer import export_answer, save_answer
 from hpcembed.jobs.compress.search import SearchAnswer, search
 from hpcembed.jobs.compress.search_trials import SearchTrials
 from hpcembed.jobs.configuration import (
-    NETWORK_SIZES,
     ClassifierConfig,
     EmbeddingConfig,
     JobConfig,
@@ -34,6 +33,7 @@ from hpcembed.jobs.configuration import (
     load_job,
 )
 from hpcembed.jobs.job import Job, place
+from hpcembed.jobs.network_sizes import NETWORK_SIZES
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import few_rows_warning, network_name, percent, points

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hpcembed.jobs.configuration import check_network, layers_of
 from hpcembed.jobs.job import Job
+from hpcembed.jobs.network_sizes import check_network, layers_of
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.jobs.study.embedded_data import EmbeddedData
 from hpcembed.jobs.study.result_store import load_results

@@ -16,9 +16,9 @@ from mpi4py import MPI
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from hpcembed.jobs.configuration import check_network, layers_of
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.network_inputs import project
+from hpcembed.jobs.network_sizes import check_network, layers_of
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.results import words_of, write_embedding
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hpcembed.embedding import Spectrum
-from hpcembed.jobs.configuration import NETWORK_SIZES
+from hpcembed.jobs.network_sizes import NETWORK_SIZES
 from hpcembed.jobs.report.figures import (
     accuracy,
     components,
