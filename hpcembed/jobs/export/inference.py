@@ -48,10 +48,21 @@ def load(path: str | os.PathLike[str]) -> DeployedClassifier:
 
     Examples
     --------
-    >>> import hpcembed
-    >>> model = hpcembed.load("runs/digits")  # doctest: +SKIP
-    >>> model.predict(images)  # doctest: +SKIP
-    array([8, 8, 4, 9])
+    A folder is written here for a linear model of two features and two classes; usually
+    ``hpcembed run`` writes it.
+
+    >>> import tempfile
+    >>> from hpcembed.jobs.export.model import Model, Stage
+    >>> from hpcembed.jobs.export.model_folder import write_model
+    >>> stage = Stage(np.eye(2, dtype=np.float32), None, relu=False)
+    >>> pets = Model(np.zeros(2, dtype=np.float32), (stage,), ("cat", "dog"))
+    >>> folder = Path(tempfile.mkdtemp()) / "pets"
+    >>> write_model(folder, pets, {"name": "pets", "network": "full-linear"}, card="")
+    >>> model = load(folder)
+    >>> model
+    <pets full-linear: 2 features, 2 classes>
+    >>> model.predict([[3.0, 1.0], [0.0, 2.0]]).tolist()
+    ['cat', 'dog']
     """
     model, description = read_model(Path(path))
     return DeployedClassifier(model, description, read_vectoriser(Path(path), description, model))

@@ -58,11 +58,10 @@ def write_study(
 def _write_trials(folder: RunFolder, results: Sequence[TrialResult]) -> None:
     ordered = sorted(results, key=lambda one: one.trial)
     columns: dict[str, list[Any]] = {
-        "input": [one.trial.input for one in ordered],
-        "hidden": [network_name(one.trial.hidden) for one in ordered],
-        "n_inputs": [one.trial.n_inputs for one in ordered],
-        "seed": [one.trial.seed for one in ordered],
+        key: [getattr(one.trial, key) for one in ordered]
+        for key in ("input", "hidden", "n_inputs", "seed")
     }
+    columns["hidden"] = [network_name(hidden) for hidden in columns["hidden"]]
     names = ("parameters", "train_seconds", "train_loss", "validation_accuracy")
     for name in (*names, "test_accuracy", "best_epoch", "digest"):
         columns[name] = [getattr(one, name) for one in ordered]

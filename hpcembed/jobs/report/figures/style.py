@@ -26,15 +26,8 @@ from hpcembed.jobs.report.run_folder import RunFolder
 
 __all__ = ["FigureWriter", "save_figure"]
 
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#666666",
-)
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 CURVES = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, "#000000", GREY)
 LINES = ("-", "--", "-.", ":")
 #: Points beyond which markers would merge into a band.
