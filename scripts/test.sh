@@ -103,7 +103,9 @@ test_kernels() {
             continue
         fi
         ran=$((ran + 1))
+        # Threads that wait stop spinning soon: cores are shared with other processes.
         OPENBLAS_CORETYPE=$kernel OMP_NUM_THREADS=$threads OPENBLAS_NUM_THREADS=$threads \
+            OPENBLAS_THREAD_TIMEOUT=20 \
             on_one_rank "kernel $kernel, $threads thread(s)" $(((processes + threads - 1) / threads)) \
             -m "not launch and not slow" --ignore-glob "tests/miramns/*bench*" \
             tests/miramns tests/hpcembed/embedding tests/hpcembed/operators "$@" ||

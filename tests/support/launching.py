@@ -161,7 +161,7 @@ def run_mpi(tmp_path: Path) -> Callable[..., Finished]:
 Command = tuple[Path, Sequence[object]]  #: working folder and words
 
 
-def _run_commands(
+def run_commands(
     scratch: Path, ranks: int, commands: Sequence[Command], timeout: float
 ) -> tuple[list[Finished], Finished]:
     """Run commands in one job; return their results, fewer where the job ends early, and the job's.
@@ -196,7 +196,7 @@ def run_each(tmp_path: Path) -> Callable[..., list[Finished]]:
         given = [(tmp_path, words) for words in commands]
         number = len(list(tmp_path.parent.glob(f"{tmp_path.name}-job-*")))
         scratch = tmp_path.with_name(f"{tmp_path.name}-job-{number}")
-        finished, job = _run_commands(scratch, ranks, given, timeout)
+        finished, job = run_commands(scratch, ranks, given, timeout)
         assert job.status == 0, f"{job.out}\n{job.err}"
         return finished
 
@@ -246,7 +246,7 @@ class SharedJobs:
         while waiting:
             commands = [command for several in waiting.values() for command in several]
             scratch = self.factory.mktemp("job") / "shared"
-            finished, job = _run_commands(scratch, ranks, commands, 60 + 60 * len(commands))
+            finished, job = run_commands(scratch, ranks, commands, 60 + 60 * len(commands))
             if len(finished) == len(commands) and job.status != 0:
                 self.results |= {(item, ranks): job for item in waiting}
                 return

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,4 +95,8 @@ def run_all(commands: list[tuple[str, list[str]]], results: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_all(json.loads(Path(sys.argv[1]).read_text("utf-8")), Path(sys.argv[2]))
+    try:
+        run_all(json.loads(Path(sys.argv[1]).read_text("utf-8")), Path(sys.argv[2]))
+    except BaseException:
+        traceback.print_exc()
+        MPI.COMM_WORLD.Abort(1)
