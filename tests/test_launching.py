@@ -1,6 +1,7 @@
 """Commands that share an MPI job."""
 
 import pytest
+
 from launching import run_commands
 
 
