@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hpcembed.jobs.report.figures import style
 
 if TYPE_CHECKING:
-    from hpcembed.embedding.graph_drawing import GraphDrawing
+    from hpcembed.data.graphs.graph_drawing import GraphDrawing
 
 __all__ = ["draw_graph"]
 
