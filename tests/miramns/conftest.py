@@ -24,30 +24,61 @@ class DiagonalShell:
 
 
 @pytest.fixture
-def operators(comm) -> Iterator[Callable[..., PETSc.Mat]]:
+def keep() -> Iterator[Callable[[PETSc.Object], PETSc.Object]]:
+    """``keep(A)`` returns a PETSc object and destroys it after the test."""
+    kept: list[PETSc.Object] = []
+
+    def add(thing: PETSc.Object) -> PETSc.Object:
+        kept.append(thing)
+        return thing
+
+    yield add
+    for thing in kept:
+        thing.destroy()
+
+
+@pytest.fixture
+def operators(comm, keep) -> Callable[..., PETSc.Mat]:
     """Factory ``operators(M)`` (dense array) or ``operators(diagonal=values)`` (shell)."""
-    made: list[PETSc.Mat] = []
 
     def make(M: np.ndarray | None = None, *, diagonal: np.ndarray | None = None) -> PETSc.Mat:
         n = len(M if M is not None else diagonal)
         sizes = ((None, n), (None, n))
         if M is None:
-            A = PETSc.Mat().createPython(sizes, DiagonalShell(np.asarray(diagonal)), comm=comm)
+            context = DiagonalShell(np.asarray(diagonal))
+            A = keep(PETSc.Mat()).createPython(sizes, context, comm=comm)
             A.setUp()
         else:
-            A = PETSc.Mat().createDense(sizes, comm=comm)
+            A = keep(PETSc.Mat()).createDense(sizes, comm=comm)
             A.setUp()
             first, last = A.getOwnershipRange()
             local = A.getDenseArray()
             local[:] = M[first:last]
             del local
             A.assemble()
-        made.append(A)
         return A
 
-    yield make
-    for A in made:
-        A.destroy()
+    return make
+
+
+@pytest.fixture
+def sparse(comm, keep) -> Callable[[np.ndarray], PETSc.Mat]:
+    """``sparse(M)``: a distributed sparse matrix with the nonzero entries of a square array.
+
+    The whole diagonal is stored: factorisations need it.
+    """
+
+    def make(M: np.ndarray) -> PETSc.Mat:
+        A = keep(PETSc.Mat()).createAIJ(M.shape, nnz=M.shape[1], comm=comm)
+        A.setUp()
+        for i in range(*A.getOwnershipRange()):
+            for j in np.flatnonzero(M[i]):
+                A[i, int(j)] = M[i, j]
+            A[i, i] = M[i, i]
+        A.assemble()
+        return A
+
+    return make
 
 
 @pytest.fixture

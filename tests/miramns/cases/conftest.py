@@ -6,7 +6,7 @@ The cases use the public interface only.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,19 +49,16 @@ class GlobalProduct:
 
 
 @pytest.fixture
-def shell(comm) -> Iterator[Callable[..., PETSc.Mat]]:
+def shell(comm, keep) -> Callable[..., PETSc.Mat]:
     """``shell(n, apply)``: matrix-free operator of size n, ``apply`` taking a global vector."""
-    made: list[PETSc.Mat] = []
 
     def make(n: int, apply: Callable[[np.ndarray], np.ndarray]) -> PETSc.Mat:
-        A = PETSc.Mat().createPython(((None, n), (None, n)), GlobalProduct(apply), comm=comm)
+        sizes = ((None, n), (None, n))
+        A = keep(PETSc.Mat()).createPython(sizes, GlobalProduct(apply), comm=comm)
         A.setUp()
-        made.append(A)
         return A
 
-    yield make
-    for A in made:
-        A.destroy()
+    return make
 
 
 @pytest.fixture

@@ -15,25 +15,6 @@ STIFFNESS = 2 * np.eye(N) - np.eye(N, k=1) - np.eye(N, k=-1) + np.diag(np.linspa
 MASS = (4 * np.eye(N) + np.eye(N, k=1) + np.eye(N, k=-1)) / 6
 
 
-@pytest.fixture
-def sparse(comm):
-    made = []
-
-    def make(M):
-        A = PETSc.Mat().createAIJ(M.shape, nnz=M.shape[1], comm=comm)
-        A.setUp()
-        for i in range(*A.getOwnershipRange()):
-            for j in np.flatnonzero(M[i]):
-                A[i, int(j)] = M[i, j]
-        A.assemble()
-        made.append(A)
-        return A
-
-    yield make
-    for A in made:
-        A.destroy()
-
-
 @pytest.mark.parametrize("which", ["LM", "SA"])
 @pytest.mark.parametrize("as_shell", [False, True])
 def test_symmetric(sparse, gather, which, as_shell):

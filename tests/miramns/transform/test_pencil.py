@@ -20,34 +20,9 @@ HEP, NHEP = EPS.ProblemType.HEP, EPS.ProblemType.NHEP
 
 
 @pytest.fixture
-def sparse(comm):
-    """Factory of distributed sparse matrices from dense ones, destroyed after the test."""
-    made = []
-
-    def make(M):
-        A = PETSc.Mat().createAIJ(M.shape, nnz=M.shape[1], comm=comm)
-        A.setUp()
-        first, last = A.getOwnershipRange()
-        for i in range(first, last):
-            for j in np.flatnonzero(M[i]):
-                A[i, int(j)] = M[i, j]
-            A[i, i] = M[i, i]
-        A.assemble()
-        made.append(A)
-        return A
-
-    yield make
-    for A in made:
-        A.destroy()
-
-
-@pytest.fixture
-def solver(comm):
-    made = []
-
+def solver(comm, keep):
     def make(A, B, problem, nev, kind=None, target=None):
-        E = MIRAMns().create(comm)
-        made.append(E)
+        E = keep(MIRAMns()).create(comm)
         E.setOperators(A, B)
         E.setProblemType(problem)
         E.setDimensions(nev)
@@ -57,9 +32,7 @@ def solver(comm):
             E.setTarget(target)
         return E
 
-    yield make
-    for E in made:
-        E.destroy()
+    return make
 
 
 def check(E, A, B, gather, exact, rtol=1e-9):
