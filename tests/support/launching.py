@@ -285,13 +285,13 @@ def launched(request: pytest.FixtureRequest, shared_jobs: SharedJobs) -> Launche
 # ------------------------------------------------------------------- processes of pytest-xdist
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Distribute the tests over the processes of pytest-xdist.
 
     One process runs all tests that share MPI jobs or a fixture of their module. Tests that start
     MPI jobs come first, so that no process waits for them at the end.
     """
-    if not config.pluginmanager.hasplugin("xdist") or config.option.dist != "loadgroup":
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     for item in items:
         if _mark(item):
