@@ -81,11 +81,10 @@ def run_job(job: Job) -> int:
     environment = describe_environment(comm, job.threads)
     environment["peak_bytes_per_rank"] = peaks
     environment["training"] = inputs.training()
-    seconds = {**job.seconds, **embedding.seconds_}
     text = idle_while_root(
         comm,
         lambda: write_results(
-            folder, job.config, dataset, embedding, seconds, trained, environment
+            folder, job.config, dataset, embedding, job.seconds, trained, environment
         ),
     )
     if text is not None:
@@ -208,7 +207,7 @@ def plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
 
 
 def fit(job: Job, train: DataMatrix, test: DataMatrix | None = None) -> Embedding:
-    """Fit the embedding of a job, certified or not.
+    """Fit the embedding of a job, certified or not, and store the seconds of its steps in the job.
 
     Collective.
 
@@ -227,5 +226,6 @@ def fit(job: Job, train: DataMatrix, test: DataMatrix | None = None) -> Embeddin
         held = train.stored_bytes + (0 if test is None else test.stored_bytes)
         machine = Machine(job.comm.size, job.threads, job.remaining(held))
         embedding = make_embedding(job.config, machine, monitor=monitor).fit(train)
+    job.seconds.update(embedding.seconds_)
     job.log(embedding.result_.view())
     return embedding

@@ -111,7 +111,6 @@ def embed_data(job: Job, n_components: Callable[[DataMatrix], int] | None = None
     embedding = fit(job, train, test)
     if not embedding.certified_:
         raise ConvergenceError(embedding.failure_text(), embedding.result_)
-    job.seconds.update(embedding.seconds_)
     return EmbeddedData(
         dataset,
         train,

@@ -1,6 +1,7 @@
 """Whole jobs from the command line: their results, on 0, 1, 2, 3 and 5 ranks."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ def test_digits_end_to_end(run_mpi, tmp_path):
     done = run_mpi(2, *RUN, DIGITS, "--out", out, "--set", "training.epochs=15")
     assert done.status == 0, done.err
     assert "certified: 20 of 20 eigenpairs" in done.out
+    assert re.search("seconds: read .*, operator .*, solve .*, project .*, gather .*; ", done.out)
     assert "covariance assembled" in done.err
     assert "memory per rank:" in done.err
     run, projection = load_run(out)
