@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 from mpi4py import MPI
@@ -56,12 +57,20 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
         if rank:
             stack.enter_context(contextlib.redirect_stderr(nowhere))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
-        words = sys.argv[1:] if argv is None else list(argv)
+        words = _with_petsc_options(sys.argv[1:] if argv is None else list(argv))
         # The benchmarks have parsers of their own, even for --help.
         passed = words[2:] if words[:2] in (["bench", "eigensolvers"], ["bench", "pca"]) else []
         arguments = _parser().parse_args(words[: len(words) - len(passed)])
         arguments.passed = passed
         return arguments
+
+
+def _with_petsc_options(words: list[str]) -> list[str]:
+    """Join --petsc and its value, which argparse takes for an option of ours if it is one word."""
+    for position, (word, value) in enumerate(pairwise(words)):
+        if word == "--petsc" and value.startswith("-") and not value.startswith("--"):
+            return [*words[:position], f"{word}={value}", *words[position + 2 :]]
+    return words
 
 
 def _parser() -> argparse.ArgumentParser:
