@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs a job on this machine:
+# Run a job on this machine:
 #
 #   jobs/run_local.sh RANKS JOB.toml [options of "hpcembed run"...]
 #
-# in the environment that is active, when hpcembed is installed there, else in ../.venv; with the
-# mpiexec of that environment's MPI, and the cores divided among the ranks. What is set already
-# stays: MPIEXEC, OMP_NUM_THREADS, OPENBLAS_NUM_THREADS, MKL_NUM_THREADS.
+# The environment is the active one if hpcembed is installed in it, and .venv of the repository
+# otherwise. The script uses the mpiexec of its MPI and divides the cores among the ranks. It keeps
+# the values of MPIEXEC, OMP_NUM_THREADS, OPENBLAS_NUM_THREADS and MKL_NUM_THREADS that are set.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -33,7 +33,7 @@ if [[ ! -f $job ]]; then
     exit 2
 fi
 
-# Away from the current folder, whose hpcembed/ Python would find whether installed or not.
+# In another folder, because Python imports hpcembed/ of the current folder without an installation.
 holds_hpcembed() {
     (cd / && "$1" -c '
 import importlib.util, sys

@@ -1,1 +1,1 @@
-"""Networks: compact classifiers on embedded rows, and compression of trained networks."""
+"""Networks: compact classifiers on embedded rows."""

@@ -30,7 +30,7 @@ BLOCK_NUMBERS = 2**23
 def load(path: str | os.PathLike[str]) -> DeployedClassifier:
     """Load a model that ``hpcembed run`` or ``hpcembed export`` wrote.
 
-    Loading and prediction need numpy; they do not need MPI, PETSc or torch.
+    Loading and prediction need numpy and safetensors; they do not need MPI, PETSc or torch.
 
     Parameters
     ----------
