@@ -64,8 +64,9 @@ def page(runs: dict, work: Work, weak: Work, network: Network, *, note: str = ""
     parts += [note, ""] if note else []
     parts += ["## Measured", "", measured_tables(runs), ""]
     parts += [
-        "Seconds are medians, of the slowest rank, one BLAS thread each; messages are what the",
-        "products took beyond their arithmetic, including the time in which ranks wait.",
+        "Seconds are medians of the slowest rank, with one BLAS thread per rank. The column",
+        "messages is the time of the products beyond their arithmetic, including the time in which",
+        "ranks wait.",
         "",
         "## Messages",
         "",
@@ -75,9 +76,9 @@ def page(runs: dict, work: Work, weak: Work, network: Network, *, note: str = ""
         "",
         f"A message of V bytes takes {network.alpha:.2g} s + V / ({network.bandwidth:.3g} B/s), a",
         f"step of a loop over all ranks {network.overhead:.2g} s; trees have ceil(log2 P) levels.",
-        "The formulas are in `benchmarks/scaling_model.py`. Arithmetic is that of the run on one",
-        "rank. Efficiency of weak scaling may exceed 100 %: columns do not get longer with rows,",
-        "and are shared.",
+        "The formulas are in `benchmarks/scaling_model.py`. The arithmetic is measured on one",
+        "rank. The efficiency of weak scaling may exceed 100 %: the length of the columns does not",
+        "depend on the number of rows, and the ranks share them.",
         "",
         *_predicted(f"Strong, {work.rows} x {work.features}", work, network, weak=False),
         *_predicted(f"Strong, {large.rows} x {large.features}", large, network, weak=False),
@@ -98,8 +99,8 @@ def _counted(run: dict, work: Work) -> list[str]:
         for b in widths
     )
     lines = [
-        f"* Products: {len(work.widths)}: {sizes or 'none'}. Each gathers that much once and",
-        "  reduces it once, whatever the number of rows or ranks.",
+        f"* Products: {len(work.widths)}: {sizes or 'none'}. Each gathers and reduces this size",
+        "  once, for any number of rows and ranks.",
         f"* Reductions of the orthogonalisation: {work.reductions}, about "
         f"{_bytes(work.reduction_bytes)} each.",
     ]

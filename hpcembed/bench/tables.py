@@ -57,8 +57,8 @@ def _ratio_section(records: Sequence[PcaRecord]) -> list[str]:
         ]  # fmt: skip
     if not rows:
         return []
-    headings = ["data", "k", "ours s", "fastest exact peer", "its s", "ours / peer", "ours / X'X"]
-    title = "## Ours against the fastest exact peer and the bare product"
+    headings = ["data", "k", "hpcembed s", "fastest exact peer", "peer s", "ratio", "ratio to X'X"]
+    title = "## hpcembed beside the fastest exact peer and the bare product"
     return [title, "", *markdown_table(headings, rows), ""]
 
 

@@ -48,7 +48,7 @@ def _ratio_section(records: Sequence[EigensolverRecord]) -> list[str]:
         for group in (*groups, "all")
     ]
     return [
-        "## MIRAMns and its rivals",
+        "## MIRAMns beside other solvers",
         "",
         "A ratio below 1 means that MIRAMns costs less.",
         "",
