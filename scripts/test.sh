@@ -30,6 +30,9 @@ mpi_select "$python"
 # The matrices of the tests are too small for more threads.
 export OMP_NUM_THREADS=1
 mpi_threads 1
+# Threads of PyTorch that wait sleep. Training of small networks on 2 threads is 15 times slower where
+# another process uses one of the cores and they spin.
+export OMP_WAIT_POLICY=passive
 # A test may start more ranks than there are cores: options of Open MPI 4 and 5.
 export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
 # Ranks that wait give their core to others (measured on a busy machine: 10 s instead of minutes).

@@ -106,6 +106,7 @@ def _environment(changes: dict[str, str] | None) -> dict[str, str]:
         if key.startswith(kept) or not key.startswith(dropped)
     }
     environment["OMP_NUM_THREADS"] = "1"
+    environment["OMP_WAIT_POLICY"] = "passive"
     if os.getuid() == 0:
         environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     return environment | (changes or {})
