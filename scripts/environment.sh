@@ -60,9 +60,9 @@ assert sys.version_info >= (3, 10)
 assert release(petsc4py) >= (3, 18) and release(petsc4py) == release(slepc4py)') 2>/dev/null
 }
 
-# install_project EXTRA...: install torch, the requirements of pyproject.toml, EXTRA requirements and
-# the project itself (editable) into $env. The bindings to MPI, PETSc and SLEPc must be installed:
-# they are not passed to pip, which would build them.
+# install_project EXTRA...: install torch, the requirements of pyproject.toml, EXTRA requirements
+# and the project itself (editable) into $env. The bindings to MPI, PETSc and SLEPc must be
+# installed: they are not passed to pip, which would build them.
 install_project() {
     local python=$env/bin/python torch requirements
     read -ra torch <<<"${TORCH:-torch==2.13.0}"

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # Functions for MPI launchers. Source this file:
 #
-#   mpi_select PYTHON    set MPIEXEC, the launcher of the MPI that PYTHON's mpi4py is linked to, and
-#                        MPI_FAMILY (openmpi, hydra or unknown). Without a launcher, print the reason
-#                        to standard error and return 1. A value of MPIEXEC set by the user is kept.
+#   mpi_select PYTHON    set MPIEXEC, the launcher of the MPI that PYTHON's mpi4py is linked to,
+#                        and MPI_FAMILY (openmpi, hydra or unknown). Without a launcher, print the
+#                        reason to standard error and return 1. MPIEXEC set by the user is kept.
 #   mpi_command RANKS    set the array MPI_COMMAND to launcher and options; call mpi_select first
 #   mpi_threads RANKS    set the threads per rank to cores / RANKS, unless the user set them
 #   mpi_cores            print the number of cores

@@ -143,7 +143,7 @@ else
 fi
 has_bindings "$env/bin/python" || fail "$env does not import petsc4py, slepc4py and mpi4py"
 
-# Bindings that were built with numpy 1 do not load with numpy 2; pyarrow 26 does not load with numpy 1.
+# Bindings that were built with numpy 1 do not load with numpy 2, and pyarrow 26 not with numpy 1.
 limits=()
 if (cd / && "$env/bin/python" -c '
 import sys

@@ -40,7 +40,7 @@ done
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
     fail "$python is older than Python 3.10" "set PYTHON to a newer one"
 headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-[[ -f $headers/Python.h ]] || fail "the headers of $python are missing: no $headers/Python.h" "$debian"
+[[ -f $headers/Python.h ]] || fail "$headers/Python.h, the header of $python, is missing" "$debian"
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -4,7 +4,7 @@
 # TIER is one of
 #   quick     tests that are neither slow nor start MPI jobs, and the examples in docstrings
 #   all       all tests and examples on one rank, then the tests marked `mpi` on more ranks
-#   kernels   tests of solver, operators and embeddings with several BLAS kernels (OPENBLAS_CORETYPE)
+#   kernels   tests of solver, operators and embeddings with several kernels of OpenBLAS
 #
 # Tests on one rank are shared by several processes (pytest-xdist). The tests of one number of ranks
 # run in one MPI job, which an exception on any rank ends. Each job has a time limit.
@@ -30,8 +30,8 @@ mpi_select "$python"
 # The matrices of the tests are too small for more threads.
 export OMP_NUM_THREADS=1
 mpi_threads 1
-# Threads of PyTorch that wait sleep. Training of small networks on 2 threads is 15 times slower where
-# another process uses one of the cores and they spin.
+# Waiting threads of PyTorch sleep. If they spin and other processes use the cores, training of a
+# small network takes 15 times as long.
 export OMP_WAIT_POLICY=passive
 # A test may start more ranks than there are cores: options of Open MPI 4 and 5.
 export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
@@ -62,8 +62,8 @@ limited() {
 on_one_rank() {
     local title=$1 processes=$2
     shift 2
-    limited "$title" "$python" -m pytest -q -n "$processes" --dist loadgroup --no-loadscope-reorder \
-        "$@"
+    limited "$title" "$python" -m pytest -q -n "$processes" \
+        --dist loadgroup --no-loadscope-reorder "$@"
 }
 
 processes=$(mpi_cores)
@@ -94,7 +94,7 @@ kernel_problem() {
 }
 
 test_kernels() {
-    local kernel threads problem failed=() ran=0
+    local kernel threads problem each failed=() ran=0
     local matrix=${TEST_KERNELS:-Prescott:1 Prescott:2 Haswell:1 Haswell:2 Zen:1 Zen:2
         SkylakeX:1 SkylakeX:2}
     for kernel in $matrix; do
@@ -106,10 +106,11 @@ test_kernels() {
             continue
         fi
         ran=$((ran + 1))
+        each=$(((processes + threads - 1) / threads))
         # Threads that wait stop spinning soon: cores are shared with other processes.
         OPENBLAS_CORETYPE=$kernel OMP_NUM_THREADS=$threads OPENBLAS_NUM_THREADS=$threads \
             OPENBLAS_THREAD_TIMEOUT=20 \
-            on_one_rank "kernel $kernel, $threads thread(s)" $(((processes + threads - 1) / threads)) \
+            on_one_rank "kernel $kernel, $threads thread(s)" "$each" \
             -m "not launch and not slow" --ignore-glob "tests/miramns/*bench*" \
             tests/miramns tests/hpcembed/embedding tests/hpcembed/operators "$@" ||
             failed+=("$kernel:$threads")
