@@ -232,7 +232,7 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
 def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     from hpcembed.jobs.export.run_export import export_run
-    from hpcembed.runtime.ranks import idle_while_root
+    from hpcembed.runtime.agreement import idle_while_root
 
     written = idle_while_root(
         comm, lambda: export_run(arguments.run, arguments.out, arguments.network)

@@ -1,7 +1,8 @@
 """File formats: one entry for each value of ``data.format``, with its endings and its opener.
 
 Jobs, prediction input and streamed rows (:func:`hpcembed.open_rows`) open their files through this
-registry. To add a format:
+registry; Parquet files can be streamed only, and are opened by :mod:`hpcembed.data.row_stream`. To
+add a format:
 
 1. Write its reader in ``arrays/``, ``tables/`` or ``text/``. An array of numbers needs a function
    ``(path, name of the array)`` that returns a

@@ -18,8 +18,9 @@ from typing import BinaryIO
 from mpi4py import MPI
 
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size, is_gzip, named_errors, open_stream
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement, ownership_range
+from hpcembed.runtime.ranks import ownership_range
 
 __all__ = ["LineRange", "TextFile", "count_blank", "estimate_rows", "line_blocks", "share_lines"]
 

@@ -30,7 +30,8 @@ from petsc4py import PETSc
 from hpcembed.data.graphs.graph import GraphNodes
 from hpcembed.data.row_stream import RowStream
 from hpcembed.data.row_validation import assign, checked_rows
-from hpcembed.runtime.ranks import agreement, place_rows
+from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.ranks import place_rows
 
 __all__ = [
     "DataMatrix",

@@ -17,9 +17,9 @@ from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Table
 from hpcembed.data.tables.csv_table import CsvSource
 from hpcembed.data.tables.sparse_columns import align_columns
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["read_prediction_input"]
 

@@ -22,9 +22,9 @@ from hpcembed.data.settings import GRAPH_FORMATS, DataSettings, GraphSettings
 from hpcembed.data.table import Source, Summary, Table
 from hpcembed.data.tables.sparse_columns import align_columns
 from hpcembed.data.text.folders_and_archives import folder_size
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["Description", "describe_dataset", "read_dataset", "read_tables"]
 

@@ -24,8 +24,9 @@ from hpcembed.data.arrays.stored_array import RowBlocks, StoredArray, blocks_bet
 from hpcembed.data.file_validation import BLOCK_BYTES
 from hpcembed.data.formats import FORMATS, format_of_name
 from hpcembed.data.tables.parquet import named_columns, open_parquet
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement, ownership_range
+from hpcembed.runtime.ranks import ownership_range
 
 __all__ = ["RowStream", "open_rows"]
 

@@ -9,8 +9,8 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["assign", "check_finite", "checked_rows", "copied_bytes"]
 

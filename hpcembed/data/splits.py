@@ -16,9 +16,9 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.counter_random import row_keys
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["held_out_rows"]
 

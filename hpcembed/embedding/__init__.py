@@ -1,13 +1,17 @@
 """Estimators with scikit-learn's contract: fit finds certified components, transform projects.
 
-A new estimator is a module with a class on one of the bases (:mod:`._covariance_engines`,
-:mod:`._kernel`, :mod:`._information`, or :class:`~._estimator.CertifiedEstimator`). It has ``plan``
-and ``fit``, and finds its eigenpairs by :class:`~._eigensolver.Eigensolver` alone. A job uses it
-after an entry in :data:`hpcembed.jobs.embedding_methods.METHODS`.
+A new estimator is a module with a class on one of the bases (:mod:`._covariance`,
+:mod:`._kernel`, :mod:`._mutual_information`, or :class:`~._estimator.CertifiedEstimator`). It has
+``plan`` and ``fit``, and finds its eigenpairs by :class:`~._eigensolver.Eigensolver` alone. A job
+uses it after an entry in :data:`hpcembed.jobs.embedding_methods.METHODS`.
 """
 
 from hpcembed.embedding._parameters import SolverSettings
-from hpcembed.embedding.contract import (
+from hpcembed.embedding.cooccurrence import CooccurrenceEmbedding
+from hpcembed.embedding.kernel_pca import KernelPCA
+from hpcembed.embedding.nystroem import Nystroem, RandomFourierFeatures
+from hpcembed.embedding.pca import PCA, estimate_memory
+from hpcembed.embedding.protocol import (
     Embedding,
     LinearMap,
     Machine,
@@ -17,10 +21,6 @@ from hpcembed.embedding.contract import (
     Spectrum,
     shape_of,
 )
-from hpcembed.embedding.cooccurrence import CooccurrenceEmbedding
-from hpcembed.embedding.kernel_pca import KernelPCA
-from hpcembed.embedding.nystroem import Nystroem, RandomFourierFeatures
-from hpcembed.embedding.pca import PCA, estimate_memory
 from hpcembed.embedding.spectral import SpectralEmbedding
 from hpcembed.embedding.truncated_svd import TruncatedSVD
 from hpcembed.embedding.word_vectors import WordVectors

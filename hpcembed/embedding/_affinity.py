@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from hpcembed.data.graphs.assembly import graph_of_affinities
-from hpcembed.data.graphs.exchange import Lookup
 from hpcembed.data.graphs.graph import Graph
+from hpcembed.data.graphs.owner_exchange import Lookup
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["OwnRows", "affinity_graph", "neighbour_affinities", "own_rows", "rbf_affinities"]
 

@@ -30,9 +30,9 @@ from hpcembed.embedding._parameters import (
     seed_of,
 )
 from hpcembed.operators.cost import Machine
+from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.memory import available_per_rank
-from hpcembed.runtime.ranks import agreement, same_on_all_ranks
 from hpcembed.runtime.threads import available_cores
 from miramns import EigenResult
 

@@ -14,16 +14,17 @@ from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._estimator import RowEstimator, timed
 from hpcembed.embedding._parameters import check_choice, is_number
-from hpcembed.embedding.contract import Spectrum
+from hpcembed.embedding.protocol import Spectrum
 from hpcembed.operators.block_shell import block_shell
 from hpcembed.operators.cost import EnginePlan
 from hpcembed.operators.covariance.moments import column_moments
-from hpcembed.operators.kernel.kernel import KernelPasses, KernelRows
-from hpcembed.operators.kernel.rows_of_all import RowsOfAll
+from hpcembed.operators.kernel.centred_kernel import KernelPasses, KernelRows
+from hpcembed.operators.kernel.kernel_functions import KERNELS, Kernel, largest_entries
+from hpcembed.operators.kernel.row_panels import RowsOfAll
 from hpcembed.operators.kernel.sampled_rows import sampled_rows
-from hpcembed.operators.kernel.tiles import KERNELS, Kernel, largest_entries
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import agreement, gather_rows
+from hpcembed.runtime.ranks import gather_rows
 from miramns import EigenResult
 
 __all__ = ["Gamma", "KernelEmbedding", "KernelSearch", "check_rows"]

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from hpcembed.data.matrix import DataMatrix, RowSource, RowStream
 from hpcembed.data.row_validation import assign
 from hpcembed.embedding._estimator import RowEstimator
-from hpcembed.embedding.contract import LinearMap
+from hpcembed.embedding.protocol import LinearMap
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["GaussianModel", "LinearEmbedding"]

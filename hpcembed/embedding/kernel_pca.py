@@ -1,8 +1,8 @@
 """Kernel principal components: dominant eigenpairs of the centred kernel of all rows, exact.
 
 Names, numbers and signs are scikit-learn's. Rows may be distributed, and the kernel is not stored
-where it does not fit: see :mod:`hpcembed.operators.kernel.kernel`. For many rows the approximations
-of :mod:`hpcembed.embedding.nystroem` cost a small part of it.
+where it does not fit: see :mod:`hpcembed.operators.kernel.centred_kernel`. For many rows the
+approximations of :mod:`hpcembed.embedding.nystroem` cost a small part of it.
 
 Reference: Schoelkopf, Smola, Mueller, "Nonlinear component analysis as a kernel eigenvalue
 problem", Neural Computation 10 (1998).
@@ -33,12 +33,13 @@ from hpcembed.embedding._parameters import (
     check_components,
     check_count,
 )
-from hpcembed.embedding.contract import Machine, Shape, shape_of
+from hpcembed.embedding.protocol import Machine, Shape, shape_of
 from hpcembed.operators.cost import EnginePlan
 from hpcembed.operators.kernel.kernel_plan import KERNEL_BLOCKS, KERNEL_ENGINES, plan_kernel
-from hpcembed.operators.kernel.rows_of_all import RowsOfAll, kernel_coordinates
+from hpcembed.operators.kernel.row_panels import RowsOfAll, kernel_coordinates
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import agreement, sum_over_ranks
+from hpcembed.runtime.ranks import sum_over_ranks
 from miramns import EigenResult
 
 __all__ = ["KernelPCA"]

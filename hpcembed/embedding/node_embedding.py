@@ -16,16 +16,16 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.graphs.exchange import Lookup
 from hpcembed.data.graphs.graph import GraphNodes
 from hpcembed.data.graphs.graph_drawing import GraphDrawing, draw_from
+from hpcembed.data.graphs.owner_exchange import Lookup
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.row_validation import assign
 from hpcembed.embedding._eigen_results import joined, part, scaled
 from hpcembed.embedding._estimator import CertifiedEstimator
 from hpcembed.embedding._parameters import SolverSettings
-from hpcembed.embedding.contract import LinearMap, Machine, Shape, Spectrum, shape_of
 from hpcembed.embedding.pca import PCA
+from hpcembed.embedding.protocol import LinearMap, Machine, Shape, Spectrum, shape_of
 from hpcembed.embedding.spectral import SpectralEmbedding
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.operators.graph.graph_operators import GraphOperatorKind
@@ -51,7 +51,7 @@ class NodeEmbedding(CertifiedEstimator):
 
     Attributes
     ----------
-    As :class:`~hpcembed.embedding.contract.Embedding` lists them; eigenvalues of principal
+    As :class:`~hpcembed.embedding.protocol.Embedding` lists them; eigenvalues of principal
     components are shares of their largest, beside those of the operator.
     drawing_ : GraphDrawing or None
         The two leading spectral coordinates of some nodes and edges; on rank 0.

@@ -14,7 +14,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import RowSource
-from hpcembed.embedding._covariance_engines import CovarianceEmbedding, CovariancePairs
+from hpcembed.embedding._covariance import CovarianceEmbedding, CovariancePairs
 from hpcembed.embedding._linear import GaussianModel
 from hpcembed.embedding._parameters import (
     SolverSettings,
@@ -22,7 +22,7 @@ from hpcembed.embedding._parameters import (
     check_tolerance,
     is_integer,
 )
-from hpcembed.embedding.contract import LinearMap, Machine, Shape, Spectrum, shape_of
+from hpcembed.embedding.protocol import LinearMap, Machine, Shape, Spectrum, shape_of
 from hpcembed.operators.cost import EnginePlan
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import allgather_rows

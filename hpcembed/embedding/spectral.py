@@ -35,7 +35,7 @@ from hpcembed.embedding._eigen_results import column_signs, joined
 from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._estimator import CertifiedEstimator, timed, validated
 from hpcembed.embedding._parameters import SolverSettings, check_choice, check_count
-from hpcembed.embedding.contract import Machine, Shape
+from hpcembed.embedding.protocol import Machine, Shape
 from hpcembed.operators.graph.component_eigenvectors import component_eigenvectors
 from hpcembed.operators.graph.graph_operators import (
     GRAPH_OPERATORS,

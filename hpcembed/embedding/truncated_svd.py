@@ -13,10 +13,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import RowSource
-from hpcembed.embedding._covariance_engines import CovarianceEmbedding, CovariancePairs
+from hpcembed.embedding._covariance import CovarianceEmbedding, CovariancePairs
 from hpcembed.embedding._estimator import timed
 from hpcembed.embedding._parameters import SolverSettings, check_components, check_count
-from hpcembed.embedding.contract import Machine, Shape, Spectrum, shape_of
+from hpcembed.embedding.protocol import Machine, Shape, Spectrum, shape_of
 from hpcembed.operators.cost import EnginePlan
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.runtime.ranks import allgather_rows

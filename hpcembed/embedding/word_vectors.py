@@ -24,9 +24,9 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from hpcembed.data.text.documents import Documents
-from hpcembed.embedding._information import InformationEmbedding
+from hpcembed.embedding._mutual_information import InformationEmbedding
 from hpcembed.embedding._parameters import SolverSettings, check_choice, check_components, is_number
-from hpcembed.embedding.contract import Machine, Shape
+from hpcembed.embedding.protocol import Machine, Shape
 from hpcembed.operators.cooccurrence.corpus import as_numbers, corpus_of, weighted_rows
 from hpcembed.operators.cooccurrence.distributed_sum import BUFFER_BYTES
 from hpcembed.operators.cooccurrence.information_plan import InformationPlan, plan_word_vectors

@@ -1,6 +1,6 @@
 """The values of ``embedding.method``: the estimator of each, from the settings of a job.
 
-To add one: an estimator that meets :class:`hpcembed.embedding.contract.Embedding`, an entry in
+To add one: an estimator that meets :class:`hpcembed.embedding.protocol.Embedding`, an entry in
 :data:`METHODS`, its name in ``MethodConfig.method`` and, where it has keys of its own, a section in
 :mod:`hpcembed.jobs.configuration`.
 """

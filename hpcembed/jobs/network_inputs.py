@@ -17,9 +17,10 @@ from hpcembed.embedding import Embedding
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.memory_plan import Training
 from hpcembed.networks.training.input_scaling import network_type
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import MemoryLimitError
 from hpcembed.runtime.memory import check_fits
-from hpcembed.runtime.ranks import agreement, gather_rows
+from hpcembed.runtime.ranks import gather_rows
 
 __all__ = ["NetworkInputs", "gather", "project"]
 

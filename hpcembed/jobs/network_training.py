@@ -11,8 +11,8 @@ from hpcembed.jobs.network_inputs import NetworkInputs
 from hpcembed.jobs.network_sizes import layers_of
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.wording import network_name
+from hpcembed.runtime.agreement import idle_while_root
 from hpcembed.runtime.logging import Progress
-from hpcembed.runtime.ranks import idle_while_root
 from hpcembed.runtime.threads import available_cores
 
 if TYPE_CHECKING:

@@ -27,10 +27,11 @@ from hpcembed.data.table import Table
 from hpcembed.data.text.prediction_texts import read_prediction_texts
 from hpcembed.jobs.configuration import override_data
 from hpcembed.jobs.export.inference import DeployedClassifier, load, probabilities
+from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.output import write_whole
-from hpcembed.runtime.ranks import agreement, check_launcher, gather_rows, idle_while_root
+from hpcembed.runtime.ranks import check_launcher, gather_rows
 
 __all__ = ["predict_file"]
 

@@ -29,11 +29,11 @@ from hpcembed.jobs.network_training import train_networks
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.results import write_embedding, write_results
 from hpcembed.operators.graph.smoothing import smooth
+from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.logging import Progress, show
 from hpcembed.runtime.memory import check_fits, peak_bytes
-from hpcembed.runtime.ranks import agreement, idle_while_root
 from miramns import IterationRecord
 
 __all__ = ["fit", "plan", "read", "run_job"]

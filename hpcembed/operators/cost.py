@@ -1,9 +1,11 @@
 """Cost model: predicted seconds and memory of each engine, and the choice among them.
 
-An engine is how an operator is held and multiplied. Each operator's plan
-(:mod:`hpcembed.operators.covariance.covariance_plan`, :mod:`hpcembed.operators.kernel.kernel_plan`,
-:mod:`hpcembed.operators.kernel.feature_plan`) adds up the work of one rank in multiply-adds and
-bytes, divides by the rates of :class:`Rates`, and takes the fastest engine that fits the memory.
+An engine is how an operator is held and multiplied. The plan of an operator adds up the work of one
+rank in multiply-adds and bytes, and divides by the rates of :class:`Rates`. Where there are several
+engines (:mod:`hpcembed.operators.covariance.covariance_plan`,
+:mod:`hpcembed.operators.kernel.kernel_plan`) it takes the fastest that fits the memory. The other
+plans (``kernel/feature_plan``, ``graph/graph_plan``, ``cooccurrence/information_plan``) have one
+engine.
 
 The rates are constants, not measurements of the moment: the same job makes the same choice every
 time. They were measured on two cores of an EPYC 9004 with OpenBLAS 0.3.

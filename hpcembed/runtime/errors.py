@@ -2,7 +2,8 @@
 
 Every error that a user can correct is an :class:`HpcembedError`. Its text is one line: what is
 wrong, where (file, row, rank), what to do. Any other exception is a defect; the command line prints
-its traceback and aborts the job on every rank.
+its traceback and aborts the job on every rank. An error that occurs on one rank is raised on all of
+them by :mod:`hpcembed.runtime.agreement`.
 """
 
 from __future__ import annotations

@@ -1,49 +1,37 @@
-"""Ranks of a communicator: agreement on errors, ownership of rows, sums and gathers.
+"""Ranks of a communicator: ownership of rows, sums and gathers, compute nodes, the launcher.
 
-No function has a default communicator. An error that may occur on one rank alone is first agreed on
-(:func:`agreement`): then all ranks raise it or none does. So no rank waits in a collective call
-that another rank never enters.
+No function has a default communicator. Errors that may occur on one rank alone are in
+:mod:`hpcembed.runtime.agreement`.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError, LaunchError
+from hpcembed.runtime.errors import LaunchError
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
-    "agree",
-    "agreement",
     "allgather_rows",
     "check_launcher",
     "compute_node",
     "gather_rows",
-    "idle_while_root",
     "ownership_range",
     "place_rows",
     "ranks_on_compute_node",
-    "same_on_all_ranks",
     "sum_over_ranks",
 ]
 
-T = TypeVar("T")
 Number = TypeVar("Number", bound=np.generic)
 
 #: Largest single message or reduction, in bytes. Longer arrays are sent in pieces, so counts stay
 #: far below 2^31 elements, the limit of MPI-3 calls.
 MAX_MESSAGE_BYTES = 64 * 2**20
-
-#: Errors that may occur on one rank alone while it reads or checks; any other one is a defect.
-_LOCAL_FAILURES = (HpcembedError, OSError, EOFError, UnicodeError, MemoryError)
 
 
 def ownership_range(n: int, comm: MPI.Comm) -> tuple[int, int]:
@@ -85,93 +73,6 @@ def ranks_on_compute_node(comm: MPI.Comm) -> int:
     count = node.size
     node.Free()
     return count
-
-
-def agree(comm: MPI.Comm, error: Exception | None) -> None:
-    """Raise an error on every rank if any rank has one.
-
-    Collective. The error of the lowest failing rank is raised, with the number of this rank unless
-    there is one rank only or all ranks have the same error.
-
-    Parameters
-    ----------
-    comm : MPI.Comm
-        The ranks that must agree.
-    error : Exception or None
-        The error of this rank.
-
-    Raises
-    ------
-    HpcembedError
-        Type and text of the error of the lowest failing rank
-        (:class:`~hpcembed.runtime.errors.InputError` for errors of the operating system or of
-        decoding).
-    """
-    mine = None if error is None else (_public_type(error), _one_line(error))
-    reports = comm.allgather(mine)
-    failing = [(rank, report) for rank, report in enumerate(reports) if report is not None]
-    if not failing:
-        return
-    rank, (kind, text) = failing[0]
-    same_everywhere = len(failing) == comm.size and len({report for _, report in failing}) == 1
-    where = "" if same_everywhere or comm.size == 1 else f"[rank {rank}] "
-    others = len({report for _, report in failing}) - 1
-    more = f" (and {others} other message{'s' * (others > 1)} on other ranks)" if others else ""
-    raise kind(f"{where}{text}{more}") from error
-
-
-@contextmanager
-def agreement(comm: MPI.Comm) -> Iterator[None]:
-    """Run a block that may fail on one rank alone; then raise its error on all ranks.
-
-    Collective at the end of the block. The block itself must make no collective call. Only
-    :class:`HpcembedError` and errors of the operating system, of decoding and of memory are agreed
-    on. Other exceptions are defects: they propagate at once, and the entry point aborts the job.
-
-    Examples
-    --------
-    >>> from mpi4py import MPI
-    >>> with agreement(MPI.COMM_SELF):
-    ...     raise InputError("row 3: not a number")
-    Traceback (most recent call last):
-    hpcembed.runtime.errors.InputError: row 3: not a number
-    """
-    error: Exception | None = None
-    try:
-        yield
-    except _LOCAL_FAILURES as caught:
-        error = caught
-    agree(comm, error)
-
-
-def same_on_all_ranks(comm: MPI.Comm, **settings: object) -> None:
-    """Refuse settings that differ between ranks.
-
-    Collective.
-
-    Raises
-    ------
-    ConfigError
-        Naming the setting and its values.
-    """
-    of_all: list[dict[str, str]] = comm.allgather({key: repr(settings[key]) for key in settings})
-    for name in settings:
-        values = sorted({of_rank[name] for of_rank in of_all})
-        if len(values) > 1:
-            raise ConfigError(
-                f"{name} differs between ranks: {', '.join(values)}: give all ranks the same value"
-            )
-
-
-def _public_type(error: Exception) -> type[HpcembedError]:
-    return type(error) if isinstance(error, HpcembedError) else InputError
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
 
 
 def sum_over_ranks(comm: MPI.Comm, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -246,31 +147,6 @@ def allgather_rows(comm: MPI.Comm, rows: NDArray[Number]) -> NDArray[Number]:
     for first in range(0, flat.size, MAX_MESSAGE_BYTES):
         comm.Bcast(flat[first : first + MAX_MESSAGE_BYTES], root=0)
     return whole
-
-
-def idle_while_root(comm: MPI.Comm, work: Callable[[], T], root: int = 0) -> T | None:
-    """Run `work` on `root` while the other ranks sleep.
-
-    Collective. The other ranks test a non-blocking barrier every 20 ms, so their cores are free for
-    the threads of `root`. An error that the user can correct is raised on all ranks.
-
-    Returns
-    -------
-    object or None
-        Result of `work` on `root`, None elsewhere.
-    """
-    result: T | None = None
-    error: Exception | None = None
-    if comm.rank == root:
-        try:
-            result = work()
-        except _LOCAL_FAILURES as caught:
-            error = caught
-    request = comm.Ibarrier()
-    while not request.Test():
-        time.sleep(0.02)
-    agree(comm, error)
-    return result
 
 
 def check_launcher(comm: MPI.Comm) -> None:

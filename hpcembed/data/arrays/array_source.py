@@ -19,8 +19,9 @@ from hpcembed.data.labels import (
 )
 from hpcembed.data.row_validation import check_finite
 from hpcembed.data.table import Summary, Table
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement, ownership_range
+from hpcembed.runtime.ranks import ownership_range
 
 __all__ = ["ArrayLabels", "ArraySource"]
 

@@ -18,8 +18,9 @@ from hpcembed.data.arrays.stored_array import StoredArray, blocks_between
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size, is_gzip, named_errors
 from hpcembed.data.labels import labels_from_array
 from hpcembed.data.table import Summary, Table
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement, ownership_range
+from hpcembed.runtime.ranks import ownership_range
 
 __all__ = ["Cifar10Source"]
 

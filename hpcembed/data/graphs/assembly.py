@@ -27,11 +27,12 @@ from hpcembed.data.graphs.components import (
     component_sizes,
     largest_components,
 )
-from hpcembed.data.graphs.exchange import Lookup, exchange, node_owners
 from hpcembed.data.graphs.graph import DEFAULT_OPTIONS, Graph, GraphOptions, LocalEdges
 from hpcembed.data.graphs.numbering import Numbering
+from hpcembed.data.graphs.owner_exchange import Lookup, exchange, node_owners
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement, ownership_range
+from hpcembed.runtime.ranks import ownership_range
 
 __all__ = ["build_graph", "graph_of_affinities"]
 

@@ -17,7 +17,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.graphs.exchange import Lookup, exchange, node_owners
+from hpcembed.data.graphs.owner_exchange import Lookup, exchange, node_owners
 from hpcembed.runtime.ranks import ownership_range
 
 __all__ = ["component_labels", "component_sizes", "largest_components"]

@@ -20,9 +20,9 @@ from hpcembed.data.file_validation import file_size, named_errors, open_stream
 from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
 from hpcembed.data.line_ranges import LineRange, TextFile, share_lines
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
-from hpcembed.runtime.ranks import agreement
 
 __all__ = [
     "EDGE_BYTES",

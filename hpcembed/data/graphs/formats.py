@@ -13,8 +13,8 @@ from hpcembed.data.graphs.edge_list import read_edge_list
 from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
 from hpcembed.data.graphs.matrix_market import read_matrix_market
 from hpcembed.data.graphs.npz_archive import read_archive_edges
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["EDGE_READERS", "GraphFormat", "graph_format", "read_edges"]
 

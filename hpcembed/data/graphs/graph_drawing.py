@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.data.graphs.exchange import Lookup
 from hpcembed.data.graphs.graph import GraphNodes
+from hpcembed.data.graphs.owner_exchange import Lookup
 from hpcembed.runtime.counter_random import row_keys, uniform
 from hpcembed.runtime.ranks import gather_rows
 

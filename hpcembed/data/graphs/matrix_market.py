@@ -17,9 +17,10 @@ from hpcembed.data.graphs.graph import LocalEdges
 from hpcembed.data.line_ranges import share_lines
 from hpcembed.data.tables.matrix_market import NO_ENTRIES, Entries, block_entries, read_rows
 from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_header
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
-from hpcembed.runtime.ranks import agreement, ownership_range
+from hpcembed.runtime.ranks import ownership_range
 
 __all__ = ["read_matrix_market"]
 

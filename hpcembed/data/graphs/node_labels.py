@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from hpcembed.data.graphs.edge_list import node_id, numbered_lines, pair_columns
 from hpcembed.data.labels import LocalLabels, labels_from_text, unusable
 from hpcembed.data.line_ranges import share_lines
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["read_label_lines"]
 

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from hpcembed.data.arrays.numpy_files import npz_names, open_npz
 from hpcembed.data.arrays.stored_array import StoredArray
-from hpcembed.data.graphs.exchange import exchange, node_owners
 from hpcembed.data.graphs.graph import Graph, LocalEdges
 from hpcembed.data.graphs.numbering import nodes_of_ids
+from hpcembed.data.graphs.owner_exchange import exchange, node_owners
 from hpcembed.data.labels import LocalLabels, labels_from_array
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement, ownership_range
+from hpcembed.runtime.ranks import ownership_range
 
 __all__ = ["read_archive_attributes", "read_archive_edges", "read_archive_labels"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.graphs.exchange import exchange, node_owners
+from hpcembed.data.graphs.owner_exchange import exchange, node_owners
 
 __all__ = ["Numbering", "nodes_of_ids"]
 

@@ -12,15 +12,15 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.graphs.assembly import build_graph
-from hpcembed.data.graphs.exchange import exchange, node_owners
 from hpcembed.data.graphs.formats import GraphFormat, graph_format, read_edges
 from hpcembed.data.graphs.graph import DEFAULT_OPTIONS, Graph, GraphOptions
 from hpcembed.data.graphs.node_labels import read_label_lines
 from hpcembed.data.graphs.npz_archive import read_archive_attributes, read_archive_labels
 from hpcembed.data.graphs.numbering import nodes_of_ids
+from hpcembed.data.graphs.owner_exchange import exchange, node_owners
 from hpcembed.data.labels import LocalLabels, encode_labels
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["UNLABELLED", "LabelledGraph", "read_graph", "read_labelled_graph"]
 

@@ -24,8 +24,9 @@ from hpcembed.data.line_ranges import LineRange, estimate_rows, share_lines
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement, place_rows
+from hpcembed.runtime.ranks import place_rows
 
 __all__ = ["CsvSource"]
 

@@ -24,9 +24,10 @@ from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
 from hpcembed.data.tables.bad_lines import first_bad_line, is_finite_number
 from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_header
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
-from hpcembed.runtime.ranks import agreement, ownership_range
+from hpcembed.runtime.ranks import ownership_range
 
 __all__ = [
     "NO_ENTRIES",

@@ -22,8 +22,9 @@ from hpcembed.data.labels import labels_from_array
 from hpcembed.data.line_ranges import LineRange, TextFile, estimate_rows, share_lines
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.bad_lines import first_bad_line, is_finite_number
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement, place_rows
+from hpcembed.runtime.ranks import place_rows
 
 __all__ = ["SvmlightSource"]
 

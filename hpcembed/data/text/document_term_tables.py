@@ -22,8 +22,8 @@ from hpcembed.data.text.term_relevance import term_relevance
 from hpcembed.data.text.tokens import TokenIds, index_tokens
 from hpcembed.data.text.vectoriser import TermWeights, Vectoriser
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.memory import check_fits
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["vectorise_tables"]
 

@@ -18,7 +18,8 @@ from mpi4py import MPI
 from hpcembed.data.labels import LocalLabels, no_labels
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.text.cleaning import Cleaner, TextRules
-from hpcembed.runtime.ranks import agreement, place_rows
+from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.ranks import place_rows
 
 __all__ = ["DocumentReader", "DocumentSource", "Documents"]
 

@@ -30,8 +30,8 @@ from mpi4py import MPI
 from hpcembed.data.file_validation import check_compression, file_size, named_errors, open_stream
 from hpcembed.data.labels import LocalLabels, labels_from_text, no_labels
 from hpcembed.data.text.cleaning import Cleaner
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["FolderDocuments", "TarDocuments", "folder_size"]
 

@@ -11,9 +11,9 @@ from mpi4py import MPI
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.text.documents import Documents
 from hpcembed.data.text.formats import open_text, text_format
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.memory import available_per_rank, check_fits
-from hpcembed.runtime.ranks import agreement
 from hpcembed.runtime.settings import build
 
 __all__ = ["read_text"]

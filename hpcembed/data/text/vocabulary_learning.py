@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from hpcembed.data.text.tokens import TokenIds
 from hpcembed.data.text.vocabulary import Vocabulary
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement, allgather_rows
+from hpcembed.runtime.ranks import allgather_rows
 
 __all__ = ["learn_vocabulary", "unusable_word"]
 

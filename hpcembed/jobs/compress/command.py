@@ -22,8 +22,8 @@ from mpi4py import MPI
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.settings import DataSettings
-from hpcembed.jobs.compress.answer import export_answer, save_answer
 from hpcembed.jobs.compress.search import SearchAnswer, search
+from hpcembed.jobs.compress.search_result import export_answer, save_answer
 from hpcembed.jobs.compress.search_trials import SearchTrials
 from hpcembed.jobs.configuration import (
     ClassifierConfig,
@@ -41,10 +41,11 @@ from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
 from hpcembed.jobs.study.result_store import open_folder
 from hpcembed.jobs.study.statistics import Difference, deviation
 from hpcembed.jobs.study.trials import TrialBatch, TrialResult
+from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.ranks import agreement, check_launcher, idle_while_root
+from hpcembed.runtime.ranks import check_launcher
 
 __all__ = ["CompressRequest", "run_compress"]
 

@@ -22,7 +22,7 @@ from hpcembed.data.settings import GRAPH_FORMATS
 from hpcembed.data.text.serialise import VECTORISER_FILE
 from hpcembed.jobs.configuration import JobConfig, load_job
 from hpcembed.jobs.export.card import Accuracy, Uncompressed, card_text
-from hpcembed.jobs.export.folding import (
+from hpcembed.jobs.export.layer_folding import (
     FeatureScaling,
     Projection,
     TrainedLayers,

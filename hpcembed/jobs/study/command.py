@@ -31,10 +31,11 @@ from hpcembed.jobs.study.summary import summarise_study
 from hpcembed.jobs.study.trial_inputs import TrialInputs
 from hpcembed.jobs.study.trial_training import TrialTrainer, train_trials
 from hpcembed.jobs.study.trials import Trial, TrialResult, plan_batches
+from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.ranks import agreement, check_launcher, gather_rows, idle_while_root
+from hpcembed.runtime.ranks import check_launcher, gather_rows
 from hpcembed.runtime.settings import to_toml
 
 __all__ = ["run_study", "trials_of"]

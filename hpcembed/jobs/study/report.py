@@ -11,12 +11,16 @@ from hpcembed.jobs.report.figures.style import FigureWriter
 from hpcembed.jobs.report.page import PageSection, PageTable, render_page
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
-from hpcembed.jobs.report.wording import network_name, percent
+from hpcembed.jobs.report.wording import network_name
 from hpcembed.jobs.study.figures import DrawnData, StudyFigures
 from hpcembed.jobs.study.summary import StudySummary
-from hpcembed.jobs.study.text import (
+from hpcembed.jobs.study.trials import TrialResult
+from hpcembed.jobs.study.wording import (
+    NEAREST_WORDS_CAPTION,
+    PAGE_SECTIONS,
     compression_heading,
     compression_table,
+    lead_paragraphs,
     points_table,
     reproduction_text,
     smallest_heading,
@@ -24,7 +28,6 @@ from hpcembed.jobs.study.text import (
     study_markdown,
     summary_text,
 )
-from hpcembed.jobs.study.trials import TrialResult
 
 __all__ = ["write_study"]
 
@@ -117,52 +120,27 @@ def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]
         caption = smallest_heading(summary).capitalize()
         smallest.append(PageTable(smallest_table(summary), caption))
     sections = [
-        PageSection("The smallest model that keeps the accuracy", compression),
-        PageSection("Accuracy over dimension", figures.accuracy_over_dimension()),
-        PageSection("Smallest number of components without loss", smallest),
-        PageSection("Accuracy over model size", figures.accuracy_over_size()),
-        PageSection("Training time", figures.seconds_over_dimension()),
-        PageSection("Spectrum", figures.spectrum_figure(facts["embedding"])),
-        PageSection("Errors of the chosen model", figures.confusion_figure()),
-        PageSection("Leading components of the data", figures.scatter_figure()),
-        PageSection("Nearest words", _words(figures.data)),
-        PageSection("Eigenvectors as images", figures.eigenvectors_figure()),
-        PageSection("Comparison with published accuracies", [reproduction] if reproduction else []),
-        PageSection("All numbers", _all_numbers(summary, facts)),
+        PageSection(PAGE_SECTIONS["smallest_model"], compression),
+        PageSection(PAGE_SECTIONS["accuracy"], figures.accuracy_over_dimension()),
+        PageSection(PAGE_SECTIONS["smallest_dimension"], smallest),
+        PageSection(PAGE_SECTIONS["model_size"], figures.accuracy_over_size()),
+        PageSection(PAGE_SECTIONS["seconds"], figures.seconds_over_dimension()),
+        PageSection(PAGE_SECTIONS["spectrum"], figures.spectrum_figure(facts["embedding"])),
+        PageSection(PAGE_SECTIONS["confusion"], figures.confusion_figure()),
+        PageSection(PAGE_SECTIONS["components"], figures.scatter_figure()),
+        PageSection(PAGE_SECTIONS["words"], _words(figures.data)),
+        PageSection(PAGE_SECTIONS["eigenvectors"], figures.eigenvectors_figure()),
+        PageSection(PAGE_SECTIONS["published"], [reproduction] if reproduction else []),
+        PageSection(PAGE_SECTIONS["all"], _all_numbers(summary, facts)),
     ]
     title = f"Compression study: {summary.study.data.name}"
-    return render_page(title, _lead(summary, facts["dataset"]), sections)
-
-
-def _lead(summary: StudySummary, dataset: Mapping[str, Any]) -> list[str]:
-    study, one = summary.study, summary.compression
-    lead = [
-        f"{dataset['n_train']:,} training and {dataset['n_test']:,} test rows of "
-        f"{summary.n_features:,} features, {len(dataset['class_names'])} classes. Recipe "
-        f"{study.study.recipe}; every accuracy is the mean over {len(study.seeds)} seeds ± its "
-        "standard deviation."
-    ]
-    if one is not None:
-        point, base = one.point, one.baseline
-        stored = summary.stored_numbers(point)
-        verdict = "keeps the accuracy within" if one.holds else "loses more than"
-        lead.append(
-            f"A {network_name(point.hidden)} network on {point.n_inputs} of "
-            f"{summary.n_features:,} inputs {verdict} {100 * summary.margin:g} points of the best "
-            f"network on all features ({network_name(base.hidden)}): "
-            f"{percent(point.test_mean, point.test_deviation)} % against "
-            f"{percent(base.test_mean, base.test_deviation)} % on the test rows, with "
-            f"{base.parameters / (stored or point.parameters):.1f} times fewer parameters, "
-            f"{'the projection included' if stored else 'without the embedding'}."
-        )
-    return lead
+    return render_page(title, lead_paragraphs(summary, facts["dataset"]), sections)
 
 
 def _words(data: DrawnData) -> list[PageTable]:
     rows = [(one.word, ", ".join(one.nearest)) for one in data.words]
-    caption = "Terms of large variance, and the terms whose vectors have the most similar direction"
     table = TextTable(("term", "nearest"), rows, text_columns=(0, 1))
-    return [PageTable(table, f"{caption}.")] if rows else []
+    return [PageTable(table, NEAREST_WORDS_CAPTION)] if rows else []
 
 
 def _all_numbers(summary: StudySummary, facts: Mapping[str, Any]) -> list[PageTable]:

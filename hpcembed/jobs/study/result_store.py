@@ -18,8 +18,8 @@ from mpi4py import MPI
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.report.run_folder import RunFolder, json_bytes
 from hpcembed.jobs.study.trials import TrialResult
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import OutputError, OutputExistsError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["append_results", "load_results", "open_folder", "read_results"]
 

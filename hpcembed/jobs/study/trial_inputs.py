@@ -21,9 +21,10 @@ from hpcembed.jobs.network_inputs import project
 from hpcembed.jobs.study.embedded_data import EmbeddedData
 from hpcembed.jobs.study.trials import InputKind, Trial
 from hpcembed.networks.training.input_scaling import network_type
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import check_fits
-from hpcembed.runtime.ranks import agreement, ranks_on_compute_node
+from hpcembed.runtime.ranks import ranks_on_compute_node
 from hpcembed.runtime.shared_rows import SharedRows
 
 __all__ = ["TrialInputs"]

@@ -22,9 +22,9 @@ from hpcembed.jobs.study.result_store import append_results
 from hpcembed.jobs.study.trial_inputs import TrialInputs
 from hpcembed.jobs.study.trials import TrialBatch, TrialResult, divide_batches
 from hpcembed.networks.training.recipe import Recipe
+from hpcembed.runtime.agreement import agree
 from hpcembed.runtime.errors import HpcembedError
 from hpcembed.runtime.logging import Progress
-from hpcembed.runtime.ranks import agree
 
 if TYPE_CHECKING:
     from hpcembed.networks.training.batched_training import TrainedBatch

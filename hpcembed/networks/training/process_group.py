@@ -21,8 +21,8 @@ import torch
 from mpi4py import MPI
 from torch import distributed
 
+from hpcembed.runtime.agreement import agree, agreement
 from hpcembed.runtime.errors import ConfigError, HpcembedError
-from hpcembed.runtime.ranks import agree, agreement
 
 __all__ = ["ContactLostError", "ProcessGroup", "process_group", "share_gpus"]
 

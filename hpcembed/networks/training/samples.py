@@ -10,8 +10,8 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.networks.training.input_scaling import blocks_of
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement
 
 if TYPE_CHECKING:
     from hpcembed.data.matrix import DataMatrix

@@ -10,7 +10,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.operators.aij import aij_mat
+from hpcembed.operators.sparse_matrix import aij_mat
 from hpcembed.runtime.ranks import allgather_rows
 
 __all__ = ["CooccurrenceMatrix"]

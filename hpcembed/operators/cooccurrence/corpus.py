@@ -20,8 +20,8 @@ from hpcembed.data.text.vocabulary import Vocabulary
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary, unusable_word
 from hpcembed.operators.cooccurrence.windows import TokenDocuments
 from hpcembed.operators.cooccurrence.word_cooccurrence import term_counts
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["Corpus", "as_numbers", "corpus_of", "weighted_rows"]
 

@@ -16,7 +16,7 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.runtime.ranks import agreement
+from hpcembed.runtime.agreement import agreement
 
 __all__ = ["BUFFER_BYTES", "balanced_bounds", "plus_transpose", "sum_contributions"]
 

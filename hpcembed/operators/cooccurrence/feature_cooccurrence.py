@@ -37,8 +37,8 @@ from hpcembed.operators.covariance.covariance import (
 )
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.operators.covariance.passes import Moments
+from hpcembed.runtime.agreement import same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import same_on_all_ranks
 
 __all__ = ["correlation", "feature_cooccurrence", "sparse_feature_cooccurrence"]
 

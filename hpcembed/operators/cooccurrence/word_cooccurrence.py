@@ -34,8 +34,8 @@ from hpcembed.operators.cooccurrence.windows import (
     Window,
     following_counts,
 )
+from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import agreement, same_on_all_ranks
 
 __all__ = ["cooccurrence", "term_counts"]
 

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from hpcembed.data.graphs.graph import Graph
-from hpcembed.operators.aij import aij_mat
+from hpcembed.operators.sparse_matrix import aij_mat
 from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["GRAPH_OPERATORS", "GraphOperator", "GraphOperatorKind", "graph_operator"]

@@ -14,8 +14,8 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.graphs.exchange import Lookup
 from hpcembed.data.graphs.graph import Graph
+from hpcembed.data.graphs.owner_exchange import Lookup
 from hpcembed.operators.graph.graph_operators import GraphOperator, GraphOperatorKind
 
 __all__ = ["NodeExtension"]

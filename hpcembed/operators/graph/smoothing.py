@@ -16,9 +16,9 @@ import scipy.sparse
 from petsc4py import PETSc
 
 from hpcembed.data.graphs.graph import Graph
-from hpcembed.operators.aij import aij_mat
+from hpcembed.operators.sparse_matrix import aij_mat
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["SmoothingKind", "smooth"]
 

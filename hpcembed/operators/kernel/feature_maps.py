@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyr, dsyrk
 
 from hpcembed.data.matrix import RowSource, reading
-from hpcembed.operators.kernel.tiles import Kernel, Prepared, tile_rows, tiles
+from hpcembed.operators.kernel.kernel_functions import Kernel, Prepared, tile_rows, tiles
 from hpcembed.runtime.ranks import sum_over_ranks
 from miramns import seeded_normal
 

@@ -32,7 +32,7 @@ from hpcembed.operators.cost import (
     choose_engine,
     expected_products,
 )
-from hpcembed.operators.kernel.tiles import panel_rows, tile_rows
+from hpcembed.operators.kernel.kernel_functions import panel_rows, tile_rows
 
 __all__ = ["KERNEL_BLOCKS", "KERNEL_ENGINES", "plan_kernel"]
 

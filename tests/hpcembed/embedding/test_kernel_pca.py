@@ -11,11 +11,10 @@ import hpcembed
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding import KernelPCA, Nystroem, RandomFourierFeatures, SolverSettings
 from hpcembed.operators.block_shell import block_shell
-from hpcembed.operators.kernel import rows_of_all
-from hpcembed.operators.kernel import tiles as kernel_tiles
-from hpcembed.operators.kernel.kernel import KernelPasses, KernelRows
-from hpcembed.operators.kernel.rows_of_all import RowsOfAll
-from hpcembed.operators.kernel.tiles import Kernel
+from hpcembed.operators.kernel import kernel_functions, row_panels
+from hpcembed.operators.kernel.centred_kernel import KernelPasses, KernelRows
+from hpcembed.operators.kernel.kernel_functions import Kernel
+from hpcembed.operators.kernel.row_panels import RowsOfAll
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
 from hpcembed.runtime.ranks import allgather_rows, ownership_range
 
@@ -48,8 +47,8 @@ def dense_kernel(kernel, X, Y=None):
 
 @pytest.fixture(name="small_tiles")
 def tiles_of_a_few_rows(monkeypatch):
-    monkeypatch.setattr(kernel_tiles, "_MOST_ROWS", 8)
-    monkeypatch.setattr(kernel_tiles, "_LEAST_ROWS", 8)
+    monkeypatch.setattr(kernel_functions, "_MOST_ROWS", 8)
+    monkeypatch.setattr(kernel_functions, "_LEAST_ROWS", 8)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.text)
@@ -163,7 +162,7 @@ def test_what_single_precision_spoils_is_refined(comm, monkeypatch):
             return exact
         return exact + np.float32(1e-3) * np.cos(100 * exact)
 
-    monkeypatch.setattr(rows_of_all.RowsOfAll, "kernel_tile", noisy)
+    monkeypatch.setattr(row_panels.RowsOfAll, "kernel_tile", noisy)
     model = KernelPCA(3, kernel="rbf", engine="matrix_free", tol=1e-6)
     model.fit(share(comm, ROWS), comm=comm)
     assert model.certified_

@@ -367,7 +367,7 @@ def test_the_smallest_number_of_singular_vectors(comm, folder):
 def test_a_search_on_an_embedding_that_is_not_linear(comm, folder, bent, monkeypatch):
     warned = []
     monkeypatch.setattr(
-        "hpcembed.jobs.compress.answer._log.warning", lambda *words: warned.append(words)
+        "hpcembed.jobs.compress.search_result._log.warning", lambda *words: warned.append(words)
     )
     out = folder / "found"
     request = CompressRequest(

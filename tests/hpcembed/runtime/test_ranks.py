@@ -7,14 +7,12 @@ import pytest
 from petsc4py import PETSc
 
 from hpcembed.runtime import ranks
+from hpcembed.runtime.agreement import agree, agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError, LaunchError
 from hpcembed.runtime.ranks import (
-    agree,
-    agreement,
     allgather_rows,
     check_launcher,
     gather_rows,
-    idle_while_root,
     ownership_range,
     sum_over_ranks,
 )

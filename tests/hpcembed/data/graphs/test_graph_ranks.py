@@ -10,9 +10,9 @@ from mpi4py import MPI
 
 from hpcembed.data.graphs.assembly import build_graph
 from hpcembed.data.graphs.components import component_sizes, largest_components
-from hpcembed.data.graphs.exchange import Lookup, exchange
 from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
 from hpcembed.data.graphs.numbering import nodes_of_ids
+from hpcembed.data.graphs.owner_exchange import Lookup, exchange
 from hpcembed.data.graphs.power_law import power_law_graph
 from hpcembed.data.graphs.reading import read_graph, read_labelled_graph
 from hpcembed.runtime.errors import InputError
@@ -155,7 +155,7 @@ def test_the_largest_id_is_a_node_like_others(comm):
 
 
 def test_exchange_and_lookup_in_small_pieces(comm, monkeypatch):
-    monkeypatch.setattr("hpcembed.data.graphs.exchange.MAX_MESSAGE_BYTES", 64)
+    monkeypatch.setattr("hpcembed.data.graphs.owner_exchange.MAX_MESSAGE_BYTES", 64)
     rng = np.random.default_rng(comm.rank)
     owners = rng.integers(0, comm.size, 50 + 10 * comm.rank)
     numbers = rng.integers(0, 1000, owners.size)

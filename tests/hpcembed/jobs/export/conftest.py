@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from hpcembed.jobs.export.folding import FeatureScaling, Projection, TrainedLayers
+from hpcembed.jobs.export.layer_folding import FeatureScaling, Projection, TrainedLayers
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import scipy.sparse
 from sklearn.metrics import accuracy_score
 
 import hpcembed
-from hpcembed.jobs.export.folding import build_model
 from hpcembed.jobs.export.inference import BLOCK_ROWS, DeployedClassifier
+from hpcembed.jobs.export.layer_folding import build_model
 from hpcembed.runtime.errors import InputError
 
 

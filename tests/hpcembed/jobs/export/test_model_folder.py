@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 import hpcembed
-from hpcembed.jobs.export.folding import build_model
+from hpcembed.jobs.export.layer_folding import build_model
 from hpcembed.jobs.export.model_folder import read_model, write_model
 from hpcembed.jobs.export.onnx_graph import onnx_bytes
 from hpcembed.runtime.errors import InputError, OutputError, OutputExistsError

@@ -13,8 +13,8 @@ import scipy.io
 import scipy.sparse
 from mpi4py import MPI
 
-from hpcembed.jobs.export.folding import build_model
 from hpcembed.jobs.export.inference import load
+from hpcembed.jobs.export.layer_folding import build_model
 from hpcembed.jobs.export.model_folder import write_model
 from hpcembed.jobs.predict import predict_file
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError

@@ -10,9 +10,9 @@ from mpi4py import MPI
 import miramns
 from hpcembed.data.graphs.assembly import build_graph
 from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
-from hpcembed.operators.aij import aij_mat
 from hpcembed.operators.graph.graph_operators import GRAPH_OPERATORS, graph_operator
 from hpcembed.operators.graph.smoothing import smooth
+from hpcembed.operators.sparse_matrix import aij_mat
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import allgather_rows, ownership_range
 

@@ -77,7 +77,7 @@ class Kernel:
     Examples
     --------
     >>> import numpy as np
-    >>> from hpcembed.operators.kernel.tiles import Kernel
+    >>> from hpcembed.operators.kernel.kernel_functions import Kernel
     >>> kernel = Kernel("poly", gamma=0.5, degree=2, coef0=1.0)
     >>> rows = kernel.prepare(np.array([[2.0, 0.0], [0.0, 2.0]]))
     >>> kernel.tile(rows, rows).round(6).tolist()

@@ -11,7 +11,13 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.operators.kernel.tiles import Kernel, Prepared, panel_rows, tile_rows, tiles
+from hpcembed.operators.kernel.kernel_functions import (
+    Kernel,
+    Prepared,
+    panel_rows,
+    tile_rows,
+    tiles,
+)
 from hpcembed.runtime.ranks import MAX_MESSAGE_BYTES
 
 __all__ = ["RowsOfAll", "broadcast_array", "kernel_coordinates"]

@@ -9,8 +9,8 @@ from hpcembed.jobs.report.wording import few_rows_warning
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy
 from hpcembed.jobs.study.settings import StudyConfig
 from hpcembed.jobs.study.summary import summarise_study
-from hpcembed.jobs.study.text import compression_table, reproduction_text, summary_text
 from hpcembed.jobs.study.trials import Trial, TrialResult
+from hpcembed.jobs.study.wording import compression_table, reproduction_text, summary_text
 
 HIDDEN = (8,)
 TEST = {"full": (0.92, 0.93), "spectral": (0.90, 0.92)}

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from hpcembed.jobs.export.folding import (
+from hpcembed.jobs.export.inference import DeployedClassifier
+from hpcembed.jobs.export.layer_folding import (
     FeatureScaling,
     Projection,
     TrainedLayers,
     build_model,
     folding_pays,
 )
-from hpcembed.jobs.export.inference import DeployedClassifier
 
 NAMES = ("a", "b", "c")
 

@@ -209,7 +209,7 @@ class Embedding(Protocol):
         """Return the coordinates of this rank's rows, shape (n_local, k).
 
         Collective: all ranks call it together. Ranks agree on an error that one rank alone may meet
-        before a collective call (:func:`hpcembed.runtime.ranks.agreement`); after the last
+        before a collective call (:func:`hpcembed.runtime.agreement.agreement`); after the last
         collective call the caller agrees.
         """
         ...

@@ -1,8 +1,15 @@
-"""Tables and text of a study, for the terminal, ``study.md`` and the page."""
+"""Words of a study: headings, sentences and tables, for the terminal, ``study.md`` and the page.
+
+Captions of figures are in :mod:`hpcembed.jobs.study.figures`; phrases that other reports use too
+are in :mod:`hpcembed.jobs.report.wording`.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from scipy import special
 
@@ -20,8 +27,11 @@ from hpcembed.jobs.study.statistics import Compression, Difference, StudyPoint
 from hpcembed.jobs.study.summary import StudySummary
 
 __all__ = [
+    "NEAREST_WORDS_CAPTION",
+    "PAGE_SECTIONS",
     "compression_heading",
     "compression_table",
+    "lead_paragraphs",
     "points_table",
     "reproduction_text",
     "smallest_heading",
@@ -29,6 +39,28 @@ __all__ = [
     "study_markdown",
     "summary_text",
 ]
+
+#: Titles of the sections of the page.
+PAGE_SECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "smallest_model": "The smallest model that keeps the accuracy",
+        "accuracy": "Accuracy over dimension",
+        "smallest_dimension": "Smallest number of components without loss",
+        "model_size": "Accuracy over model size",
+        "seconds": "Training time",
+        "spectrum": "Spectrum",
+        "confusion": "Errors of the chosen model",
+        "components": "Leading components of the data",
+        "words": "Nearest words",
+        "eigenvectors": "Eigenvectors as images",
+        "published": "Comparison with published accuracies",
+        "all": "All numbers",
+    }
+)
+
+NEAREST_WORDS_CAPTION = (
+    "Terms of large variance, and the terms whose vectors have the most similar direction."
+)
 
 
 def summary_text(summary: StudySummary) -> str:
@@ -189,3 +221,28 @@ def _next_seed(point: StudyPoint, confidence: float) -> float:
     n = len(point.seeds)
     quantile = float(special.stdtrit(n - 1, 0.5 + 0.5 * confidence))
     return point.test_mean + quantile * point.test_deviation * math.sqrt(1.0 + 1.0 / n)
+
+
+def lead_paragraphs(summary: StudySummary, dataset: Mapping[str, Any]) -> list[str]:
+    """Return the first paragraphs of the page: the data, the recipe, and the smallest model."""
+    study, one = summary.study, summary.compression
+    lead = [
+        f"{dataset['n_train']:,} training and {dataset['n_test']:,} test rows of "
+        f"{summary.n_features:,} features, {len(dataset['class_names'])} classes. Recipe "
+        f"{study.study.recipe}; every accuracy is the mean over {len(study.seeds)} seeds ± its "
+        "standard deviation."
+    ]
+    if one is not None:
+        point, base = one.point, one.baseline
+        stored = summary.stored_numbers(point)
+        verdict = "keeps the accuracy within" if one.holds else "loses more than"
+        lead.append(
+            f"A {network_name(point.hidden)} network on {point.n_inputs} of "
+            f"{summary.n_features:,} inputs {verdict} {100 * summary.margin:g} points of the best "
+            f"network on all features ({network_name(base.hidden)}): "
+            f"{percent(point.test_mean, point.test_deviation)} % against "
+            f"{percent(base.test_mean, base.test_deviation)} % on the test rows, with "
+            f"{base.parameters / (stored or point.parameters):.1f} times fewer parameters, "
+            f"{'the projection included' if stored else 'without the embedding'}."
+        )
+    return lead

@@ -8,8 +8,8 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import agreement
 
 __all__ = ["aij_mat"]
 

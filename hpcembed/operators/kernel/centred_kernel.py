@@ -28,8 +28,8 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.operators.block_shell import BlockProducts
-from hpcembed.operators.kernel.rows_of_all import RowsOfAll
-from hpcembed.operators.kernel.tiles import Prepared
+from hpcembed.operators.kernel.kernel_functions import Prepared
+from hpcembed.operators.kernel.row_panels import RowsOfAll
 from hpcembed.runtime.ranks import sum_over_ranks
 
 __all__ = ["KernelPasses", "KernelRows"]
