@@ -124,7 +124,7 @@ def worker(task: dict) -> None:
     from mpi4py import MPI
 
     from hpcembed.data.matrix import DataMatrix
-    from hpcembed.embedding import PCA, _covariance_engines
+    from hpcembed.embedding import PCA, _covariance
     from hpcembed.operators.covariance.passes import CovariancePasses
 
     comm = MPI.COMM_WORLD
@@ -146,7 +146,7 @@ def worker(task: dict) -> None:
             self.local = time.perf_counter() - began
             return product
 
-    _covariance_engines.CovariancePasses = Recorded
+    _covariance.CovariancePasses = Recorded
     rows = own_rows(task, comm)
     X = DataMatrix(rows, np.zeros(len(rows), np.int64), comm)
     n, d = X.n_rows, X.n_features

@@ -8,7 +8,7 @@ import scipy.sparse
 import miramns
 from hpcembed.data import matrix
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.embedding import PCA, SolverSettings, TruncatedSVD, _covariance_engines
+from hpcembed.embedding import PCA, SolverSettings, TruncatedSVD, _covariance
 from hpcembed.operators.block_shell import block_shell
 from hpcembed.operators.covariance import passes
 from hpcembed.operators.covariance.gram import GramPasses
@@ -186,7 +186,7 @@ def test_a_space_that_single_precision_spoils_is_refined(comm, monkeypatch):
 
 
 def test_a_run_that_does_not_fit_is_refused_before_it_begins(comm, monkeypatch):
-    monkeypatch.setattr(_covariance_engines, "_CovarianceSearch", None)
+    monkeypatch.setattr(_covariance, "_CovarianceSearch", None)
     rows = np.ones((4, 3000))
     with pytest.raises(MemoryLimitError, match="engine = block would fit"):
         PCA(2, engine="assembled", memory_limit=2**25).fit(share(comm, rows), comm=comm)
