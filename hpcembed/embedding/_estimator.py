@@ -6,21 +6,21 @@ Parameters are checked on all ranks before the first step that could fail on one
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse
-import sklearn
 from mpi4py import MPI
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
 
 from hpcembed.data.matrix import DataMatrix, RowSource, RowStream
-from hpcembed.embedding._eigen_results import ReferenceComparison, compare
+from hpcembed.embedding._eigen_results import compare
 from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._parameters import (
     SolverSettings,
@@ -36,6 +36,15 @@ from hpcembed.runtime.memory import available_per_rank
 from hpcembed.runtime.threads import available_cores
 from miramns import EigenResult
 
+try:
+    from sklearn.utils.validation import validate_data as validated
+except ImportError:  # in releases before 1.6 it is a method of estimators
+
+    def validated(estimator: Any, X: Any, **settings: Any) -> Any:
+        """Return the input of an estimator, validated by scikit-learn."""
+        return estimator._validate_data(X, **settings)
+
+
 __all__ = ["CertifiedEstimator", "RowEstimator", "timed", "validated", "wrapped"]
 
 #: Parameters that may differ between ranks.
@@ -45,8 +54,20 @@ _PER_RANK = ("memory_limit", "n_threads", "random_state", "buffer_bytes")
 _TYPES = [np.float64, np.float32, *(np.dtype(code).type for code in "bBhHiIlL?")]
 
 
-class CertifiedEstimator(BaseEstimator):  # type: ignore[misc]
+@dataclass(eq=False, repr=False, kw_only=True)
+class _SolverParameters:
+    """Parameters of every estimator."""
+
+    tol: float | None = None
+    random_state: Any = None
+    solver: SolverSettings | None = None
+
+
+class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc]
     """Base of estimators whose coordinates solve one eigenproblem.
+
+    An estimator is a dataclass: its fields are its parameters. Bases are not, except for the
+    parameters that all estimators share.
 
     Attributes
     ----------
@@ -68,9 +89,6 @@ class CertifiedEstimator(BaseEstimator):  # type: ignore[misc]
         Wall time of each step on the slowest rank.
     """
 
-    tol: float | None
-    random_state: Any
-    solver: SolverSettings | None
     memory_limit: int | None = None
     n_threads: int | None = None
 
@@ -79,13 +97,7 @@ class CertifiedEstimator(BaseEstimator):  # type: ignore[misc]
 
     comm_: MPI.Intracomm
     n_features_in_: int
-    result_: EigenResult
-    reference_: EigenResult | None
-    comparison_: ReferenceComparison | None
-    reference_sin_angle_: float
-    certified_: bool
-    converged_reason_: str
-    n_requested_: int
+    eigenvalues_: NDArray[np.float64]
     seconds_: dict[str, float]
 
     @property
@@ -157,10 +169,10 @@ class CertifiedEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_requested_ = solver.k if n_requested is None else n_requested
         self.converged_reason_ = result.reason.name
         self._tol = solver.tol
-        self.comparison_ = compared = None
+        compared = None
         if reference is not None:
             compared = compare(comm, result, reference, solver.tol, solver.which)
-            self.comparison_ = compared
+        self.comparison_ = compared
         self.reference_sin_angle_ = compared.sin_angle if compared else float("nan")
         self.certified_ = result.converged and not (compared and compared.exceeded)
         if not self.certified_ and solver.settings.on_no_convergence == "raise":
@@ -180,6 +192,11 @@ class CertifiedEstimator(BaseEstimator):  # type: ignore[misc]
         unconverged += range(len(result.eigenvalues) + 1, self.n_requested_ + 1)
         remedy = result.reason.remedy
         return f"eigenpairs {_listed(unconverged)} missed the tolerance {self._tol:g}: {remedy}"
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of coordinates, for scikit-learn's names of them."""
+        return len(self.eigenvalues_)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state of a copy in another process, without the communicator."""
@@ -312,31 +329,6 @@ def wrapped(rows: Any, comm: MPI.Intracomm) -> DataMatrix:
     """
     storage: Any = "aij" if scipy.sparse.issparse(rows) else "shell"
     return DataMatrix(rows, np.zeros(rows.shape[0], np.int64), comm, storage=storage)
-
-
-def validated(estimator: Any, X: Any, **settings: Any) -> Any:
-    """Return the input of an estimator, validated by any release of scikit-learn.
-
-    Raises
-    ------
-    ValueError, TypeError
-    """
-    if _VALIDATE is None:
-        return estimator._validate_data(X, **settings)
-    return _VALIDATE(estimator, X, **settings)
-
-
-def _validation() -> Callable[..., Any] | None:
-    """Return scikit-learn's function (from 1.6 on); None where it is a method of estimators."""
-    version = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
-    if version < (1, 6):
-        return None
-    from sklearn.utils.validation import validate_data
-
-    return validate_data
-
-
-_VALIDATE = _validation()
 
 
 def _listed(pairs: list[int]) -> str:

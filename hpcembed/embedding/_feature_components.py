@@ -180,10 +180,6 @@ class FeatureComponents(KernelEmbedding):
             assign(embedded[first : first + len(found)], found)
         return embedded
 
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.projection_.shape[1])
-
 
 def _in_basis(
     comm: MPI.Comm, lower: NDArray[np.float64], factor: NDArray[np.float64] | None

@@ -50,7 +50,6 @@ class KernelEmbedding(RowEstimator):
 
     kernel_: Kernel
     gamma_: float | None
-    eigenvalues_: NDArray[np.float64]
     trace_: float
 
     #: Coordinates are not affine in the features.
@@ -110,7 +109,7 @@ class KernelEmbedding(RowEstimator):
             elif gamma == "median":
                 value = _median_gamma(X, seed)
             elif is_number(gamma):
-                value = float(gamma)  # type: ignore[arg-type]
+                value = float(gamma)
             if not 0 < value < math.inf:
                 raise InputError(
                     f"gamma = {gamma!r} finds no spread in these rows, most of which are equal: "

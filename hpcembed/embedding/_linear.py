@@ -104,10 +104,6 @@ class LinearEmbedding(RowEstimator):
         """The map that :meth:`transform` computes."""
         return LinearMap(self.components_, self.mean_)
 
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.components_.shape[0])
-
 
 class GaussianModel(LinearEmbedding):
     """Base of embeddings with a probabilistic model: a normal distribution of low rank and noise.

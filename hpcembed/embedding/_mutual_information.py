@@ -17,7 +17,6 @@ from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._estimator import CertifiedEstimator, timed
 from hpcembed.embedding._parameters import check_count
 from hpcembed.operators.cooccurrence.cooccurrence_matrix import CooccurrenceMatrix
-from hpcembed.operators.cooccurrence.information_plan import InformationPlan
 from hpcembed.operators.cooccurrence.mutual_information import (
     check_information,
     positive_information,
@@ -40,11 +39,6 @@ class InformationEmbedding(CertifiedEstimator):
     smoothing: float
     power: float
     tol: float
-
-    plan_: InformationPlan
-    eigenvalues_: NDArray[np.float64]
-    residual_norms_: NDArray[np.float64]
-    n_nonzeros_: int
 
     #: The information is sparse.
     _has_dense_operator = False

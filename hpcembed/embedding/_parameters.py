@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 
@@ -28,12 +28,12 @@ __all__ = [
 _SMALLEST_SHARE = 1e-2
 
 
-def is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> TypeGuard[int]:
     """Return whether a value is an integer, and no bool."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a value is a finite real number, and no bool."""
     is_real = isinstance(value, int | float | np.integer | np.floating)
     return is_real and not isinstance(value, bool) and math.isfinite(value)

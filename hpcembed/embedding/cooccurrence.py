@@ -11,6 +11,7 @@ Rows of a table have no order: words are near each other when they share a docum
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from hpcembed.data.matrix import RowSource, reading
 from hpcembed.embedding._linear import LinearEmbedding
 from hpcembed.embedding._mutual_information import InformationEmbedding
-from hpcembed.embedding._parameters import SolverSettings, check_choice, check_components
+from hpcembed.embedding._parameters import check_choice, check_components
 from hpcembed.embedding.protocol import Machine, Shape, Spectrum, shape_of
 from hpcembed.operators.cooccurrence.feature_cooccurrence import sparse_feature_cooccurrence
 from hpcembed.operators.cooccurrence.information_plan import InformationPlan, plan_shared_rows
@@ -33,6 +34,7 @@ __all__ = ["CooccurrenceEmbedding"]
 Self = TypeVar("Self", bound="CooccurrenceEmbedding")
 
 
+@dataclass(eq=False, repr=False)
 class CooccurrenceEmbedding(InformationEmbedding, LinearEmbedding):
     """Sums of feature vectors from co-occurrence.
 
@@ -92,28 +94,14 @@ class CooccurrenceEmbedding(InformationEmbedding, LinearEmbedding):
     components_name = "co-occurrence vectors"
     operator_ = "pointwise mutual information, sparse"
 
-    def __init__(
-        self,
-        n_components: int = 2,
-        *,
-        counts: Literal["weights", "presence"] = "weights",
-        shift: float = 1.0,
-        smoothing: float = 0.75,
-        power: float = 0.5,
-        tol: float = 1e-6,
-        random_state: Any = None,
-        memory_limit: int | None = None,
-        solver: SolverSettings | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.counts = counts
-        self.shift = shift
-        self.smoothing = smoothing
-        self.power = power
-        self.tol = tol
-        self.random_state = random_state
-        self.memory_limit = memory_limit
-        self.solver = solver
+    n_components: int = 2
+    _: KW_ONLY
+    counts: Literal["weights", "presence"] = "weights"
+    shift: float = 1.0
+    smoothing: float = 0.75
+    power: float = 0.5
+    tol: float = 1e-6
+    memory_limit: int | None = None
 
     def plan(self, shape: Shape, machine: Machine) -> InformationPlan:
         """Return the plan that :meth:`fit` makes for data of this shape.

@@ -14,6 +14,7 @@ positive have coordinates of zero.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -28,7 +29,6 @@ from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._estimator import timed, wrapped
 from hpcembed.embedding._kernel import Gamma, KernelEmbedding, KernelSearch, check_rows
 from hpcembed.embedding._parameters import (
-    SolverSettings,
     check_choice,
     check_components,
     check_count,
@@ -50,6 +50,7 @@ Self = TypeVar("Self", bound="KernelPCA")
 _NEGLIGIBLE = 1e-12
 
 
+@dataclass(eq=False, repr=False)
 class KernelPCA(KernelEmbedding):
     """Kernel principal component analysis.
 
@@ -130,37 +131,16 @@ class KernelPCA(KernelEmbedding):
     (True, (3, 2))
     """
 
-    _train: DataMatrix
-    _origin: NDArray[np.float64] | None
-
-    def __init__(
-        self,
-        n_components: int | None = None,
-        *,
-        kernel: Literal["linear", "poly", "rbf", "cosine"] = "linear",
-        gamma: Gamma = None,
-        degree: int = 3,
-        coef0: float = 1,
-        engine: Literal["auto", "matrix_free", "assembled", "lapack"] = "auto",
-        tol: float | None = None,
-        remove_zero_eig: bool = False,
-        random_state: Any = None,
-        memory_limit: int | None = None,
-        n_threads: int | None = None,
-        solver: SolverSettings | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.kernel = kernel
-        self.gamma = gamma
-        self.degree = degree
-        self.coef0 = coef0
-        self.engine = engine
-        self.tol = tol
-        self.remove_zero_eig = remove_zero_eig
-        self.random_state = random_state
-        self.memory_limit = memory_limit
-        self.n_threads = n_threads
-        self.solver = solver
+    n_components: int | None = None
+    _: KW_ONLY
+    kernel: Literal["linear", "poly", "rbf", "cosine"] = "linear"
+    gamma: Gamma = None
+    degree: int = 3
+    coef0: float = 1
+    engine: Literal["auto", "matrix_free", "assembled", "lapack"] = "auto"
+    remove_zero_eig: bool = False
+    memory_limit: int | None = None
+    n_threads: int | None = None
 
     def plan(self, shape: Shape, machine: Machine) -> EnginePlan:
         """Return the plan that :meth:`fit` makes for data of this shape.
@@ -317,10 +297,6 @@ class KernelPCA(KernelEmbedding):
                 raise InputError(str(error)) from error
             check_rows(rows, self.kernel)
         return rows  # type: ignore[return-value]
-
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.eigenvalues_.shape[0])
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with the training rows, which transforms need.

@@ -10,6 +10,7 @@ transductive), so no model is exported.
 from __future__ import annotations
 
 import warnings
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -23,9 +24,8 @@ from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.row_validation import assign
 from hpcembed.embedding._eigen_results import joined, part, scaled
 from hpcembed.embedding._estimator import CertifiedEstimator
-from hpcembed.embedding._parameters import SolverSettings
 from hpcembed.embedding.pca import PCA
-from hpcembed.embedding.protocol import LinearMap, Machine, Shape, Spectrum, shape_of
+from hpcembed.embedding.protocol import Machine, Shape, Spectrum, shape_of
 from hpcembed.embedding.spectral import SpectralEmbedding
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.operators.graph.graph_operators import GraphOperatorKind
@@ -35,6 +35,7 @@ from hpcembed.runtime.errors import InputError
 __all__ = ["NodeEmbedding"]
 
 
+@dataclass(eq=False, repr=False)
 class NodeEmbedding(CertifiedEstimator):
     """Coordinates of the graph nodes that rows belong to.
 
@@ -58,32 +59,17 @@ class NodeEmbedding(CertifiedEstimator):
     """
 
     components_name = "spectral coordinates"
-    linear_map_: LinearMap | None = None
-    tol: float
-    plan_: GraphPlan
+    linear_map_ = None
 
-    def __init__(
-        self,
-        n_components: int,
-        *,
-        operator: GraphOperatorKind = "normalized",
-        tau: float | Literal["mean"] = "mean",
-        attribute_components: int = 0,
-        tol: float = 1e-10,
-        random_state: Any = 0,
-        memory_limit: int | None = None,
-        n_threads: int | None = None,
-        solver: SolverSettings | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.operator = operator
-        self.tau = tau
-        self.attribute_components = attribute_components
-        self.tol = tol
-        self.random_state = random_state
-        self.memory_limit = memory_limit
-        self.n_threads = n_threads
-        self.solver = solver
+    n_components: int
+    _: KW_ONLY
+    operator: GraphOperatorKind = "normalized"
+    tau: float | Literal["mean"] = "mean"
+    attribute_components: int = 0
+    tol: float = 1e-10
+    random_state: Any = 0
+    memory_limit: int | None = None
+    n_threads: int | None = None
 
     def plan(self, shape: Shape, machine: Machine) -> GraphPlan:
         """Return the plan that :meth:`fit` makes for a graph of this shape.

@@ -12,7 +12,8 @@ References: Williams, Seeger, "Using the Nystroem method to speed up kernel mach
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from hpcembed.data.matrix import RowSource
 from hpcembed.embedding._feature_components import NOT_FINITE, FeatureComponents
 from hpcembed.embedding._kernel import Gamma
-from hpcembed.embedding._parameters import SolverSettings, check_count
+from hpcembed.embedding._parameters import check_count
 from hpcembed.operators.kernel.feature_maps import (
     FourierFeatures,
     LandmarkFeatures,
@@ -33,6 +34,7 @@ from hpcembed.runtime.errors import InputError
 __all__ = ["Nystroem", "RandomFourierFeatures"]
 
 
+@dataclass(eq=False, repr=False)
 class Nystroem(FeatureComponents):
     """Kernel principal components approximated in the span of seeded landmarks.
 
@@ -94,32 +96,15 @@ class Nystroem(FeatureComponents):
     (True, (100, 64), (3, 2))
     """
 
-    def __init__(
-        self,
-        n_components: int = 2,
-        *,
-        n_landmarks: int = 1000,
-        kernel: Literal["linear", "poly", "rbf", "cosine"] = "rbf",
-        gamma: Gamma = None,
-        degree: int = 3,
-        coef0: float = 1,
-        tol: float | None = None,
-        random_state: Any = None,
-        memory_limit: int | None = None,
-        n_threads: int | None = None,
-        solver: SolverSettings | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.n_landmarks = n_landmarks
-        self.kernel = kernel
-        self.gamma = gamma
-        self.degree = degree
-        self.coef0 = coef0
-        self.tol = tol
-        self.random_state = random_state
-        self.memory_limit = memory_limit
-        self.n_threads = n_threads
-        self.solver = solver
+    n_components: int = 2
+    _: KW_ONLY
+    n_landmarks: int = 1000
+    kernel: Literal["linear", "poly", "rbf", "cosine"] = "rbf"
+    gamma: Gamma = None
+    degree: int = 3
+    coef0: float = 1
+    memory_limit: int | None = None
+    n_threads: int | None = None
 
     def _check_parameters(self) -> None:
         check_count("n_landmarks", self.n_landmarks)
@@ -161,6 +146,7 @@ class Nystroem(FeatureComponents):
         return LandmarkFeatures(self.kernel_, self.landmarks_, self._origin)
 
 
+@dataclass(eq=False, repr=False)
 class RandomFourierFeatures(FeatureComponents):
     """Principal components of random Fourier features, which approximate those of ``rbf``.
 
@@ -199,26 +185,12 @@ class RandomFourierFeatures(FeatureComponents):
 
     kernel, degree, coef0 = "rbf", 1, 0.0
 
-    def __init__(
-        self,
-        n_components: int = 2,
-        *,
-        n_directions: int = 500,
-        gamma: Gamma = None,
-        tol: float | None = None,
-        random_state: Any = None,
-        memory_limit: int | None = None,
-        n_threads: int | None = None,
-        solver: SolverSettings | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.n_directions = n_directions
-        self.gamma = gamma
-        self.tol = tol
-        self.random_state = random_state
-        self.memory_limit = memory_limit
-        self.n_threads = n_threads
-        self.solver = solver
+    n_components: int = 2
+    _: KW_ONLY
+    n_directions: int = 500
+    gamma: Gamma = None
+    memory_limit: int | None = None
+    n_threads: int | None = None
 
     def _check_parameters(self) -> None:
         check_count("n_directions", self.n_directions)

@@ -7,6 +7,7 @@ precision made for this purpose.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -17,7 +18,6 @@ from hpcembed.data.matrix import RowSource
 from hpcembed.embedding._covariance import CovarianceEmbedding, CovariancePairs
 from hpcembed.embedding._linear import GaussianModel
 from hpcembed.embedding._parameters import (
-    SolverSettings,
     check_components,
     check_tolerance,
     is_integer,
@@ -36,6 +36,7 @@ Self = TypeVar("Self", bound="PCA")
 _FIRST_GUESS = 32
 
 
+@dataclass(eq=False, repr=False)
 class PCA(CovarianceEmbedding, GaussianModel):
     """Principal component analysis.
 
@@ -126,28 +127,13 @@ class PCA(CovarianceEmbedding, GaussianModel):
     operator_name = "covariance"
     components_name = "principal components"
 
-    def __init__(
-        self,
-        n_components: int | float | None = None,
-        *,
-        whiten: bool = False,
-        eigenvalue_threshold: float | None = None,
-        engine: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto",
-        tol: float | None = None,
-        random_state: Any = None,
-        memory_limit: int | None = None,
-        n_threads: int | None = None,
-        solver: SolverSettings | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.whiten = whiten
-        self.eigenvalue_threshold = eigenvalue_threshold
-        self.engine = engine
-        self.tol = tol
-        self.random_state = random_state
-        self.memory_limit = memory_limit
-        self.n_threads = n_threads
-        self.solver = solver
+    n_components: int | float | None = None
+    _: KW_ONLY
+    whiten: bool = False
+    eigenvalue_threshold: float | None = None
+    engine: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
+    memory_limit: int | None = None
+    n_threads: int | None = None
 
     def plan(self, shape: Shape, machine: Machine) -> EnginePlan:
         """Return the plan that :meth:`fit` makes for data of this shape.

@@ -12,8 +12,8 @@ eigenmaps, and spectral clustering, NIPS 2003.
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -34,7 +34,7 @@ from hpcembed.embedding._affinity import (
 from hpcembed.embedding._eigen_results import column_signs, joined
 from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._estimator import CertifiedEstimator, timed, validated
-from hpcembed.embedding._parameters import SolverSettings, check_choice, check_count
+from hpcembed.embedding._parameters import check_choice, check_count
 from hpcembed.embedding.protocol import Machine, Shape
 from hpcembed.operators.graph.component_eigenvectors import component_eigenvectors
 from hpcembed.operators.graph.graph_operators import (
@@ -62,6 +62,7 @@ def _takes_new_nodes(estimator: SpectralEmbedding) -> bool:
     return True
 
 
+@dataclass(eq=False, repr=False)
 class SpectralEmbedding(CertifiedEstimator):
     """Coordinates of the nodes of a graph, with true residuals.
 
@@ -132,34 +133,16 @@ class SpectralEmbedding(CertifiedEstimator):
     ((200, 2), True)
     """
 
-    def __init__(
-        self,
-        n_components: int = 2,
-        *,
-        affinity: Literal["nearest_neighbors", "rbf", "precomputed"] = "nearest_neighbors",
-        gamma: float | None = None,
-        random_state: Any = None,
-        n_neighbors: int | None = None,
-        n_jobs: int | None = None,
-        operator: GraphOperatorKind = "random_walk",
-        tau: float | Literal["mean"] = 0.0,
-        which: Literal["LA", "LM"] = "LA",
-        drop_first: bool | Literal["auto"] = "auto",
-        tol: float | None = None,
-        solver: SolverSettings | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.affinity = affinity
-        self.gamma = gamma
-        self.random_state = random_state
-        self.n_neighbors = n_neighbors
-        self.n_jobs = n_jobs
-        self.operator = operator
-        self.tau = tau
-        self.which = which
-        self.drop_first = drop_first
-        self.tol = tol
-        self.solver = solver
+    n_components: int = 2
+    _: KW_ONLY
+    affinity: Literal["nearest_neighbors", "rbf", "precomputed"] = "nearest_neighbors"
+    gamma: float | None = None
+    n_neighbors: int | None = None
+    n_jobs: int | None = None
+    operator: GraphOperatorKind = "random_walk"
+    tau: float | Literal["mean"] = 0.0
+    which: Literal["LA", "LM"] = "LA"
+    drop_first: bool | Literal["auto"] = "auto"
 
     def plan(self, shape: Shape, machine: Machine) -> GraphPlan:
         """Return the plan that :meth:`fit` makes for a graph with ``shape.n_nodes`` nodes.
@@ -305,7 +288,7 @@ class SpectralEmbedding(CertifiedEstimator):
                 self._n_known = len(known.eigenvalues)
                 if self._n_known == solver.k:
                     return known, known if solver.settings.reference else None
-                solver = dataclasses.replace(solver, k=solver.k - self._n_known)
+                solver = replace(solver, k=solver.k - self._n_known)
                 found = solver.solve(operator.mat, deflation=known.eigenvectors)
                 result = joined(known, found, same_operator=True)
         if known is None:
@@ -386,7 +369,7 @@ def _component_pairs(
         return None
     first = solver.certify(operator.mat, vectors[:, :1], "components of the graph")
     values = np.full(n, theta)
-    return dataclasses.replace(
+    return replace(
         first,
         eigenvalues=values,
         eigenvectors=vectors,

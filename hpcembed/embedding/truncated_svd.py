@@ -6,6 +6,7 @@ TF-IDF weights of documents this is latent semantic analysis.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from hpcembed.data.matrix import RowSource
 from hpcembed.embedding._covariance import CovarianceEmbedding, CovariancePairs
 from hpcembed.embedding._estimator import timed
-from hpcembed.embedding._parameters import SolverSettings, check_components, check_count
+from hpcembed.embedding._parameters import check_components, check_count
 from hpcembed.embedding.protocol import Machine, Shape, Spectrum, shape_of
 from hpcembed.operators.cost import EnginePlan
 from hpcembed.operators.covariance.moments import column_moments
@@ -26,6 +27,7 @@ __all__ = ["TruncatedSVD"]
 Self = TypeVar("Self", bound="TruncatedSVD")
 
 
+@dataclass(eq=False, repr=False)
 class TruncatedSVD(CovarianceEmbedding):
     """Dominant singular vectors of rows that are not centred.
 
@@ -85,24 +87,11 @@ class TruncatedSVD(CovarianceEmbedding):
     components_name = "singular vectors"
     _centred = False
 
-    def __init__(
-        self,
-        n_components: int = 2,
-        *,
-        engine: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto",
-        tol: float | None = None,
-        random_state: Any = None,
-        memory_limit: int | None = None,
-        n_threads: int | None = None,
-        solver: SolverSettings | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.engine = engine
-        self.tol = tol
-        self.random_state = random_state
-        self.memory_limit = memory_limit
-        self.n_threads = n_threads
-        self.solver = solver
+    n_components: int = 2
+    _: KW_ONLY
+    engine: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
+    memory_limit: int | None = None
+    n_threads: int | None = None
 
     def plan(self, shape: Shape, machine: Machine) -> EnginePlan:
         """Return the plan that :meth:`fit` makes for data of this shape; see :meth:`PCA.plan`."""

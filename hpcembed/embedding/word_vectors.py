@@ -15,6 +15,7 @@ the modulus of an eigenvalue is the singular value, and its sign is not used.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
@@ -25,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hpcembed.data.text.documents import Documents
 from hpcembed.embedding._mutual_information import InformationEmbedding
-from hpcembed.embedding._parameters import SolverSettings, check_choice, check_components, is_number
+from hpcembed.embedding._parameters import check_choice, check_components, is_number
 from hpcembed.embedding.protocol import Machine, Shape
 from hpcembed.operators.cooccurrence.corpus import as_numbers, corpus_of, weighted_rows
 from hpcembed.operators.cooccurrence.distributed_sum import BUFFER_BYTES
@@ -42,6 +43,7 @@ Self = TypeVar("Self", bound="WordVectors")
 _STEP = 4096
 
 
+@dataclass(eq=False, repr=False)
 class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, InformationEmbedding):  # type: ignore[misc]
     """Vectors of words, and of documents as weighted averages of them.
 
@@ -118,42 +120,21 @@ class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Information
     (1, 2)
     """
 
-    def __init__(
-        self,
-        n_components: int = 100,
-        *,
-        window: int = 5,
-        weighting: Literal["none", "harmonic", "linear"] = "none",
-        skip_unknown: bool = False,
-        shift: float = 1.0,
-        smoothing: float = 0.75,
-        power: float = 0.5,
-        document_weights: Literal["idf", "sif", "none"] = "idf",
-        sif: float = 1e-3,
-        min_df: float = 1,
-        max_df: float = 1.0,
-        max_features: int = 0,
-        tol: float = 1e-6,
-        random_state: Any = None,
-        buffer_bytes: int = BUFFER_BYTES,
-        solver: SolverSettings | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.window = window
-        self.weighting = weighting
-        self.skip_unknown = skip_unknown
-        self.shift = shift
-        self.smoothing = smoothing
-        self.power = power
-        self.document_weights = document_weights
-        self.sif = sif
-        self.min_df = min_df
-        self.max_df = max_df
-        self.max_features = max_features
-        self.tol = tol
-        self.random_state = random_state
-        self.buffer_bytes = buffer_bytes
-        self.solver = solver
+    n_components: int = 100
+    _: KW_ONLY
+    window: int = 5
+    weighting: Literal["none", "harmonic", "linear"] = "none"
+    skip_unknown: bool = False
+    shift: float = 1.0
+    smoothing: float = 0.75
+    power: float = 0.5
+    document_weights: Literal["idf", "sif", "none"] = "idf"
+    sif: float = 1e-3
+    min_df: float = 1
+    max_df: float = 1.0
+    max_features: int = 0
+    tol: float = 1e-6
+    buffer_bytes: int = BUFFER_BYTES
 
     def fit(
         self: Self,
@@ -310,10 +291,6 @@ class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Information
         cosines = self.vectors_ @ self.vectors_[place] / (known * norms[place])
         order = [int(i) for i in np.argsort(-cosines, kind="stable") if i != place]
         return [(str(self.terms_[i]), float(cosines[i])) for i in order[:n]]
-
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.vectors_.shape[1])
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags: input is documents, not tables."""
