@@ -1,9 +1,10 @@
 """Estimators with scikit-learn's contract: fit finds certified components, transform projects.
 
-A new estimator is a module with a class on one of the bases (:mod:`._covariance`,
-:mod:`._kernel`, :mod:`._mutual_information`, or :class:`~._estimator.CertifiedEstimator`). It has
-``plan`` and ``fit``, and finds its eigenpairs by :class:`~._eigensolver.Eigensolver` alone. A job
-uses it after an entry in :data:`hpcembed.jobs.embedding_methods.METHODS`.
+A new estimator is a module with a dataclass on one of the bases (:mod:`._covariance`,
+:mod:`._kernel`, :mod:`._mutual_information`, or :class:`~._estimator.CertifiedEstimator`). Its
+fields are its parameters. It has ``plan`` and ``fit``, and :class:`~._eigensolver.Eigensolver`
+finds its eigenpairs. A job uses it after an entry in
+:data:`hpcembed.jobs.embedding_methods.METHODS`.
 """
 
 from hpcembed.embedding._parameters import SolverSettings

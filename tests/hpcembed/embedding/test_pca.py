@@ -8,11 +8,11 @@ import sklearn.decomposition
 
 import miramns
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.data.synthetic import planted_covariance
 from hpcembed.embedding import PCA, SolverSettings, _eigensolver
 from hpcembed.embedding._eigen_results import subspace_sin_angle
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.ranks import allgather_rows, ownership_range
+from synthetic_data import planted_covariance
 
 pytestmark = pytest.mark.mpi
 

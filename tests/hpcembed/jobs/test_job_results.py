@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from hpcembed.data.synthetic import write_winnipeg_like
 from hpcembed.jobs.configuration import (
     ClassifierConfig,
     EmbeddingConfig,
@@ -19,6 +18,7 @@ from hpcembed.jobs.memory_plan import Shape, job_budget
 from hpcembed.jobs.run import read
 from hpcembed.runtime.errors import MemoryLimitError
 from job_files import FAST, JOBS, WITHOUT_NETWORKS, load_run, settings, write_small
+from synthetic_data import write_winnipeg_like
 
 DIGITS = JOBS / "digits.toml"
 RUN = ["-m", "hpcembed", "run"]

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from hpcembed.runtime.counter_random import row_keys, uniform
 
-__all__ = ["planted_covariance", "planted_directions", "write_winnipeg_like"]
-
 _WINNIPEG_FEATURES = 174
 _WINNIPEG_CLASSES = 7
 _LATENT = 12

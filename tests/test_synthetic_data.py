@@ -7,8 +7,8 @@ import pytest
 
 from hpcembed.data.reading import read_dataset
 from hpcembed.data.settings import DataSettings
-from hpcembed.data.synthetic import planted_covariance, planted_directions, write_winnipeg_like
 from hpcembed.runtime.ranks import ownership_range
+from synthetic_data import planted_covariance, planted_directions, write_winnipeg_like
 
 SPECTRUM = [9.0, 4.0, 1.0, 0.25]
 
