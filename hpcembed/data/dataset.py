@@ -99,7 +99,7 @@ def make_dataset(
         train, test = _encode(tables[0], tables[1], comm)
     else:
         train, test = _split(tables[0], config, comm)
-    vectoriser: Vectoriser | None = None
+    vectoriser = None
     if train.rows.dtype == object:
         train, test, vectoriser = vectorise_tables(train, test, config, comm, available_bytes)
     # The width of a sparse file is known only now; the scaling takes some vectors of this length.

@@ -12,13 +12,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from operator import or_
 from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "labels_from_array",
     "labels_from_text",
     "no_labels",
+    "read_labels",
     "unusable",
 ]
 
@@ -222,20 +223,29 @@ def codes_of(labels: LocalLabels, class_names: Sequence[str]) -> NDArray[np.int6
     return _recode(labels, codes, is_numeric)
 
 
-def check_lengths(comm: MPI.Comm, n_rows: int, n_labels: int, rows: str, labels: str) -> None:
-    """Raise an error unless there are as many labels as rows. Collective.
+def check_lengths(n_rows: int, n_labels: int, rows: str, labels: str) -> None:
+    """Raise InputError unless there are as many labels as rows; `rows` and `labels` name both."""
+    if n_rows != n_labels:
+        raise InputError(
+            f"{labels}: {n_labels} labels for the {n_rows} rows of {rows}: "
+            "they do not belong together"
+        )
+
+
+def read_labels(
+    labels: LabelFile | None, first: int, last: int, n_rows: int, rows: str
+) -> LocalLabels:
+    """Read the labels of rows first..last-1 of `n_rows`, or return empty ones without a file.
 
     Raises
     ------
     InputError
-        The message contains both numbers.
+        The labels cannot be used, or there are not as many labels as rows.
     """
-    with agreement(comm):
-        if n_rows != n_labels:
-            raise InputError(
-                f"{labels}: {n_labels} labels for the {n_rows} rows of {rows}: "
-                "they do not belong together"
-            )
+    if labels is None:
+        return no_labels(last - first)
+    check_lengths(n_rows, labels.n_labels, rows, labels.name)
+    return labels.read(first, last)
 
 
 def _text(value: object) -> str:
@@ -257,10 +267,7 @@ def _used(labels: LocalLabels) -> set[str]:
 
 
 def _union(comm: MPI.Comm, values: Iterable[str]) -> frozenset[str]:
-    def merge(left: frozenset[str], right: frozenset[str]) -> frozenset[str]:
-        return left | right
-
-    return frozenset(comm.allreduce(frozenset(values), op=merge))
+    return frozenset(comm.allreduce(frozenset(values), op=or_))
 
 
 def _recode(

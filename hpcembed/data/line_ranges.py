@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from mpi4py import MPI
 
@@ -22,16 +22,30 @@ from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range
 
-__all__ = ["LineRange", "TextFile", "count_blank", "estimate_rows", "line_blocks", "share_lines"]
+__all__ = [
+    "LineRange",
+    "Skipped",
+    "TextFile",
+    "count_skipped",
+    "estimate_rows",
+    "line_blocks",
+    "share_lines",
+]
 
 _LONGEST_LINE = 64 * 2**20
 _SAMPLE_BYTES = 2**20
-_EMPTY = re.compile(rb"(?m)^\r?\n")
-_EMPTY_HINTS = (b"\n\n", b"\n\r")
-_BLANK = re.compile(rb"(?m)^[ \t]*\r?(?:\n|\Z)")
-_BLANK_HINTS = (*_EMPTY_HINTS, b"\n ", b"\n\t")
-_NO_DATA = re.compile(rb"(?m)^[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z)")
-_NO_DATA_HINTS = (b"#", b"\n\n", b"\n\r", b"\n ", b"\n\t")
+
+#: Lines that are not rows: empty ones; also those of blanks only; also those of a comment, which
+#: begins with ``#``.
+Skipped = Literal["empty", "blank", "comment"]
+
+_HINTS = (b"\n\n", b"\n\r", b"\n ", b"\n\t")
+#: Pattern of the lines, and what a block contains if one of them is not its first line.
+_SKIPPED: dict[Skipped, tuple[re.Pattern[bytes], tuple[bytes, ...]]] = {
+    "empty": (re.compile(rb"(?m)^\r?\n"), _HINTS[:2]),
+    "blank": (re.compile(rb"(?m)^[ \t]*\r?(?:\n|\Z)"), _HINTS),
+    "comment": (re.compile(rb"(?m)^[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z)"), (b"#", *_HINTS)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +110,7 @@ def share_lines(
     comm: MPI.Comm,
     *,
     mark: bytes = b"\n",
-    has_comments: bool = False,
-    has_blanks: bool = False,
+    skipped: Skipped = "empty",
 ) -> tuple[list[LineRange], int]:
     """Divide the lines of files among the ranks. Collective: every rank counts its own range.
 
@@ -105,10 +118,8 @@ def share_lines(
     ----------
     mark : bytes
         A byte whose occurrences are counted too, to estimate memory.
-    has_comments : bool
-        Lines that contain blanks only or a comment, which begins with ``#``, are not rows.
-    has_blanks : bool
-        Lines that contain blanks only are not rows: the separator is a blank.
+    skipped : {"empty", "blank", "comment"}
+        Lines that are not rows.
 
     Returns
     -------
@@ -122,7 +133,6 @@ def share_lines(
     InputError
         A file is missing or damaged, or has a line of more than 64 MiB.
     """
-    sizes: list[int] = []
     with agreement(comm):
         # One rank alone decompresses files to determine their size.
         sizes = [
@@ -136,10 +146,13 @@ def share_lines(
     counts: list[tuple[int, int, int, int]] = []
     with agreement(comm):
         for index, begin, end in ranges:
-            lines, blanks, marks = _count(
-                files[index], begin, end, mark, (has_comments, has_blanks)
-            )
-            counts.append((index, lines, lines - blanks, marks))
+            lines = n_rows = marks = 0
+            for block in line_blocks(files[index], begin, end):
+                in_block = block.count(b"\n") + (not block.endswith(b"\n"))
+                lines += in_block
+                n_rows += in_block - count_skipped(block, skipped)
+                marks += block.count(mark)
+            counts.append((index, lines, n_rows, marks))
     everywhere = comm.allgather([entry[:3] for entry in counts])
     before = [entry for entries in everywhere[: comm.rank] for entry in entries]
     row = sum(n_rows for _, _, n_rows in before)
@@ -181,28 +194,21 @@ def line_blocks(
             yield block
 
 
-def count_blank(block: bytes, *, has_comments: bool = False, has_blanks: bool = False) -> int:
+def count_skipped(block: bytes, skipped: Skipped = "empty") -> int:
     r"""Return the number of lines without data in a block of whole lines.
 
     Examples
     --------
-    >>> count_blank(b"1,2\n\n3,4\n")
+    >>> count_skipped(b"1,2\n\n3,4\n")
     1
     """
-    pattern = _EMPTY
-    hints: tuple[bytes, ...] = _EMPTY_HINTS
-    if has_blanks:
-        pattern, hints = _BLANK, _BLANK_HINTS
-    if has_comments:
-        pattern, hints = _NO_DATA, _NO_DATA_HINTS
+    pattern, hints = _SKIPPED[skipped]
     if block[:1] not in b" \t\r\n" and not any(hint in block for hint in hints):
         return 0
     return sum(1 for match in pattern.finditer(block) if match.group())
 
 
-def estimate_rows(
-    files: Sequence[TextFile], *, has_blanks: bool = False
-) -> tuple[int | None, bool]:
+def estimate_rows(files: Sequence[TextFile], skipped: Skipped = "empty") -> tuple[int | None, bool]:
     """Estimate the number of data rows by the beginning of each file.
 
     Returns
@@ -221,7 +227,7 @@ def estimate_rows(
             stream.seek(file.first_byte)
             sample = stream.read(_SAMPLE_BYTES)
         lines = sample.count(b"\n") + (len(sample) == length and not sample.endswith(b"\n"))
-        lines -= count_blank(sample, has_blanks=has_blanks)
+        lines -= count_skipped(sample, skipped)
         if len(sample) < length:
             is_estimate = True
             lines = round(lines * length / len(sample))
@@ -249,18 +255,6 @@ def _byte_ranges(
             ranges.append((index, file.first_byte + first, file.first_byte + last))
         offset += length
     return ranges
-
-
-def _count(
-    file: TextFile, begin: int, end: int, mark: bytes, empty: tuple[bool, bool]
-) -> tuple[int, int, int]:
-    lines = blanks = marks = 0
-    has_comments, has_blanks = empty
-    for block in line_blocks(file, begin, end):
-        lines += block.count(b"\n") + (not block.endswith(b"\n"))
-        blanks += count_blank(block, has_comments=has_comments, has_blanks=has_blanks)
-        marks += block.count(mark)
-    return lines, blanks, marks
 
 
 def _unpacked_size(path: Path) -> int:

@@ -1,14 +1,15 @@
-"""Settings of the data room: the sections [data] and [graph] of a job."""
+"""Settings of data sets: the sections [data] and [graph] of a job."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_type_hints
 
 import msgspec
 
+from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.settings import Fraction, NotNegative, Positive, Seed
 
-__all__ = ["GRAPH_FORMATS", "DataSettings", "GraphSettings"]
+__all__ = ["GRAPH_FORMATS", "DataSettings", "GraphOptions", "GraphSettings"]
 
 #: Values of data.format whose rows are the nodes of a graph.
 GRAPH_FORMATS = ("graph", "power_law")
@@ -90,8 +91,42 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     storage: Literal["auto", "dense", "aij", "shell"] = "auto"
 
 
-class GraphSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Graphs: meaning of the lines of a file, smoothing of attributes, operator of the embedding.
+class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the edges of a file become a symmetric adjacency matrix.
+
+    Attributes
+    ----------
+    directed : {"either", "symmetrise", "sum", "mutual"}
+        One weight for the two directions of an edge: the larger weight (right for lists of
+        undirected edges too), the mean, the sum, or the smaller weight of edges that go both ways.
+    duplicates : {"sum", "once"}
+        Weights of repeated edges of the same direction: their sum, or the largest.
+    loops : {"drop", "keep"}
+    components : {"all", "largest"}
+    weights : {"auto", "ignore"}
+        auto: the weights of the file, if it has any.
+    negative_weights : {"refuse", "keep"}
+        Only the adjacency operator takes negative weights; the others need degrees.
+    """
+
+    directed: Literal["either", "symmetrise", "sum", "mutual"] = "either"
+    duplicates: Literal["sum", "once"] = "sum"
+    loops: Literal["drop", "keep"] = "drop"
+    components: Literal["all", "largest"] = "all"
+    weights: Literal["auto", "ignore"] = "auto"
+    negative_weights: Literal["refuse", "keep"] = "refuse"
+
+    def check(self) -> None:
+        """Raise ConfigError unless every option is one of its choices."""
+        for name, choices in get_type_hints(GraphOptions).items():
+            value = getattr(self, name)
+            if value not in get_args(choices):
+                listed = ", ".join(get_args(choices))
+                raise ConfigError(f"{name} = {value!r} is not one of {listed}")
+
+
+class GraphSettings(GraphOptions, frozen=True, kw_only=True):
+    """Graphs: options of reading, smoothing of attributes, operator of the embedding.
 
     For ``data.format = "graph"`` (one file, and ``data.train_labels`` with node ids and labels) and
     ``"power_law"`` (generated).
@@ -99,15 +134,6 @@ class GraphSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     #: format of the file; auto: by its ending; edges: one line per edge
     format: Literal["auto", "edges", "matrix_market", "npz"] = "auto"
-    #: weight of an edge from its two directions: the larger one, their mean, their sum, or the
-    #: smaller one (mutual: both directions are needed)
-    directed: Literal["either", "symmetrise", "sum", "mutual"] = "either"
-    #: lines of the same edge in the same direction: the sum of their weights, or the largest one
-    duplicates: Literal["sum", "once"] = "sum"
-    loops: Literal["drop", "keep"] = "drop"
-    components: Literal["all", "largest"] = "all"
-    weights: Literal["auto", "ignore"] = "auto"
-    negative_weights: Literal["refuse", "keep"] = "refuse"
     #: power_law: nodes, sampled edges, exponent of the degrees, seed
     n_nodes: Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)] = 0
     n_edges: Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)] = 0

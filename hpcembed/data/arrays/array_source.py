@@ -15,7 +15,7 @@ from hpcembed.data.labels import (
     LocalLabels,
     check_lengths,
     labels_from_array,
-    no_labels,
+    read_labels,
 )
 from hpcembed.data.row_validation import check_finite
 from hpcembed.data.table import Summary, Table
@@ -80,11 +80,7 @@ class ArraySource:
     def _matched(self, labels: Sequence[RowBlocks]) -> ArrayLabels:
         matched = ArrayLabels(labels)
         for array, own in zip(self.features, labels, strict=True):
-            if own.shape[0] != array.shape[0]:
-                raise InputError(
-                    f"{own.name}: {own.shape[0]} labels for the {array.shape[0]} rows of "
-                    f"{array.name}: they do not belong together"
-                )
+            check_lengths(array.shape[0], own.shape[0], array.name, own.name)
         return matched
 
     @property
@@ -101,15 +97,11 @@ class ArraySource:
 
     def read(self, comm: MPI.Comm) -> Table:
         """Read this rank's rows. Collective."""
-        if self.labels is not None:
-            check_lengths(comm, self.n_rows, self.labels.n_labels, self.source, self.labels.name)
         start, stop = ownership_range(self.n_rows, comm)
         with agreement(comm):
+            labels = read_labels(self.labels, start, stop, self.n_rows, self.source)
             rows = np.empty((stop - start, self.n_features), dtype=self.dtype)
             for array, first, place, block in blocks_between(self.features, start, stop):
                 rows[place : place + len(block)] = block
                 check_finite(rows[place : place + len(block)], array.name, first)
-            labels = no_labels(stop - start)
-            if self.labels is not None:
-                labels = self.labels.read(start, stop)
         return Table(rows, labels, start, self.n_rows, (), self.source)

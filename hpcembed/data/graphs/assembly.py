@@ -32,7 +32,7 @@ from hpcembed.data.graphs.numbering import Numbering
 from hpcembed.data.graphs.owner_exchange import Lookup, exchange, node_owners
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import ownership_range
+from hpcembed.runtime.ranks import ownership_range, place_rows
 
 __all__ = ["build_graph", "graph_of_affinities"]
 
@@ -122,8 +122,7 @@ def graph_of_affinities(rows: Any, comm: MPI.Intracomm, name: str) -> Graph:
         A matrix that is not square.
     """
     n_local, n = rows.shape
-    start = int(comm.exscan(n_local) or 0)
-    total = comm.allreduce(n_local)
+    start, total = place_rows(n_local, comm)
     if total != n:
         raise InputError(f"{name}: {total} x {n}: affinities of every node to every node needed")
     entries = rows.tocoo()
@@ -161,9 +160,7 @@ def _largest_component(graph: Graph) -> Graph:
     comm, n, rows = graph.comm, graph.n_nodes, graph.rows
     (root,) = largest_components(comm, graph.components, n, 1)
     keep = graph.components == root
-    count = int(np.count_nonzero(keep))
-    before = int(comm.exscan(count) or 0)
-    n_kept = comm.allreduce(count)
+    before, n_kept = place_rows(int(np.count_nonzero(keep)), comm)
     numbers = np.where(keep, before + np.cumsum(keep) - 1, -1)
     row_of = np.repeat(numbers, np.diff(rows.indptr))
     column_of = Lookup(comm, n, rows.indices).values(numbers)

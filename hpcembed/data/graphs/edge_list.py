@@ -133,11 +133,9 @@ def read_edge_list(path: Path, comm: MPI.Comm, options: GraphOptions) -> LocalEd
     MemoryLimitError
         The edges will not fit; raised before they are read.
     """
-    columns: PairColumns | None = None
     with agreement(comm):
         columns = pair_columns(path, "two node ids")
-    assert columns is not None  # or all ranks have raised
-    ranges, _ = share_lines([columns.file], comm, has_comments=True, has_blanks=True)
+    ranges, _ = share_lines([columns.file], comm, skipped="comment")
     share = comm.allreduce(sum(part.n_rows for part in ranges), op=MPI.MAX)
     check_fits(share * EDGE_BYTES, available_per_rank(comm), f"reading {path}", "use more ranks")
     weighted = columns.n_columns > 2 and options.weights == "auto"

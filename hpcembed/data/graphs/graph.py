@@ -1,4 +1,4 @@
-"""Types of this room: options of reading, edges as read, and the graph distributed by nodes.
+"""Types of graphs: options of reading, edges as read, and the graph distributed by nodes.
 
 "Node" means a node of the graph here, never a compute node.
 """
@@ -6,55 +6,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.runtime.errors import ConfigError
+from hpcembed.data.settings import GraphOptions
 
 __all__ = ["DEFAULT_OPTIONS", "Graph", "GraphNodes", "GraphOptions", "LocalEdges"]
-
-
-@dataclass(frozen=True, slots=True)
-class GraphOptions:
-    """How the edges of a file become a symmetric adjacency matrix.
-
-    Attributes
-    ----------
-    directed : {"either", "symmetrise", "sum", "mutual"}
-        One weight for the two directions of an edge: the larger weight (right for lists of
-        undirected edges too), the mean, the sum, or the smaller weight of edges that go both ways.
-    duplicates : {"sum", "once"}
-        Weights of repeated edges of the same direction: their sum, or the largest.
-    loops : {"drop", "keep"}
-    components : {"all", "largest"}
-    weights : {"auto", "ignore"}
-        auto: the weights of the file, if it has any.
-    negative_weights : {"refuse", "keep"}
-        Only the adjacency operator takes negative weights; the others need degrees.
-    """
-
-    directed: Literal["either", "symmetrise", "sum", "mutual"] = "either"
-    duplicates: Literal["sum", "once"] = "sum"
-    loops: Literal["drop", "keep"] = "drop"
-    components: Literal["all", "largest"] = "all"
-    weights: Literal["auto", "ignore"] = "auto"
-    negative_weights: Literal["refuse", "keep"] = "refuse"
-
-    def check(self) -> None:
-        """Refuse values that are not among the choices.
-
-        Raises
-        ------
-        ConfigError
-        """
-        for name, choices in get_type_hints(GraphOptions).items():
-            value = getattr(self, name)
-            if value not in get_args(choices):
-                listed = ", ".join(get_args(choices))
-                raise ConfigError(f"{name} = {value!r} is not one of {listed}")
 
 
 DEFAULT_OPTIONS = GraphOptions()

@@ -7,7 +7,6 @@ stands for both. Each rank reads its own range of lines, or of rows.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -36,7 +35,6 @@ def read_matrix_market(path: Path, comm: MPI.Comm) -> LocalEdges:
         On all ranks: a matrix that is not square, a bad line.
     MemoryLimitError
     """
-    header: Any = None
     with agreement(comm):
         header = read_matrix_header(path)
         if header.n_rows != header.n_columns:
@@ -50,7 +48,7 @@ def read_matrix_market(path: Path, comm: MPI.Comm) -> LocalEdges:
 
 
 def _coordinates(header: MatrixHeader, comm: MPI.Comm) -> Entries:
-    ranges, _ = share_lines([header.file], comm, has_comments=True, has_blanks=True)
+    ranges, _ = share_lines([header.file], comm, skipped="comment")
     pieces = [NO_ENTRIES]
     n_lines = 0
     with agreement(comm):
@@ -71,7 +69,6 @@ def _coordinates(header: MatrixHeader, comm: MPI.Comm) -> Entries:
 
 def _dense(header: MatrixHeader, comm: MPI.Comm) -> Entries:
     start, stop = ownership_range(header.n_rows, comm)
-    rows: Any = None
     with agreement(comm):
         rows = read_rows(header, start, stop)
     i, j = np.nonzero(rows)

@@ -34,14 +34,11 @@ def read_label_lines(path: Path, comm: MPI.Comm) -> tuple[NDArray[np.int64], Loc
     InputError
         On all ranks, with file and line.
     """
-    columns = None
     with agreement(comm):
         columns = pair_columns(path, "a node id and a label")
-    assert columns is not None  # or all ranks have raised
-    ranges, _ = share_lines([columns.file], comm, has_comments=True, has_blanks=True)
+    ranges, _ = share_lines([columns.file], comm, skipped="comment")
     ids: list[int] = []
     texts: list[str] = []
-    labels: LocalLabels | None = None
     further = ""
     with agreement(comm):
         for part in ranges:
@@ -61,7 +58,6 @@ def read_label_lines(path: Path, comm: MPI.Comm) -> tuple[NDArray[np.int64], Loc
                             "ignored: separate names of several words by a comma"
                         )
         labels = labels_from_text(texts, str(path), ranges[0].first_row if ranges else 0)
-    assert labels is not None  # or all ranks have raised
     first = next(filter(None, comm.allgather(further)), "")
     if first and comm.rank == 0:
         _log.info("%s: %s", path, first)

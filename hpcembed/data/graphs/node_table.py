@@ -10,11 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import numpy as np
 from mpi4py import MPI
 
 from hpcembed.data.file_validation import file_size
-from hpcembed.data.graphs.graph import GraphNodes, GraphOptions
+from hpcembed.data.graphs.graph import GraphNodes
 from hpcembed.data.graphs.power_law import power_law_graph
 from hpcembed.data.graphs.reading import UNLABELLED, LabelledGraph, read_labelled_graph
 from hpcembed.data.labels import LocalLabels
@@ -97,19 +98,11 @@ class GraphSource:
 
     def _read(self, comm: MPI.Intracomm) -> LabelledGraph:
         graph = self.graph
-        options = GraphOptions(
-            directed=graph.directed,
-            duplicates=graph.duplicates if self.files else "once",
-            loops=graph.loops,
-            components=graph.components,
-            weights=graph.weights,
-            negative_weights=graph.negative_weights,
-        )
         if self.files:
             return read_labelled_graph(
                 self.files[0],
                 comm,
-                options,
+                graph,
                 graph.format,
                 labels=self.files[1] if len(self.files) > 1 else None,
                 labels_key=self.config.labels_key,
@@ -120,6 +113,6 @@ class GraphSource:
             comm,
             exponent=graph.exponent,
             seed=graph.seed,
-            options=options,
+            options=msgspec.structs.replace(graph, duplicates="once"),
         )
         return LabelledGraph(made, np.full(made.n_local, UNLABELLED), (), None)

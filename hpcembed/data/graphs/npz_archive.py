@@ -41,7 +41,6 @@ def read_archive_edges(path: Path, comm: MPI.Comm) -> LocalEdges:
     InputError
         On all ranks: arrays that are missing or do not fit together, a matrix that is not square.
     """
-    prefix = ""
     with agreement(comm):
         names = npz_names(path)
         prefix = "adj_" if "adj_indptr" in names or "adj_row" in names else ""
@@ -79,17 +78,17 @@ def read_archive_labels(
     InputError
         On all ranks.
     """
-    found: tuple[NDArray[np.int64], LocalLabels] | None = None
     start, stop = ownership_range(n, comm)
     with agreement(comm):
         names = npz_names(path)
-        if key in names:
-            array = open_npz(path, key)
-            if array.shape != (n,):
-                raise InputError(f"{array.name}: shape {array.shape} for {n} nodes")
-            values = _with_class_names(path, names, _part(array, start, stop))
-            found = np.arange(start, stop), labels_from_array(values, array.name, start)
-    return found
+        if key not in names:
+            return None
+        array = open_npz(path, key)
+        if array.shape != (n,):
+            raise InputError(f"{array.name}: shape {array.shape} for {n} nodes")
+        values = _with_class_names(path, names, _part(array, start, stop))
+        labels = labels_from_array(values, array.name, start)
+    return np.arange(start, stop), labels
 
 
 def _with_class_names(path: Path, names: tuple[str, ...], codes: NDArray[Any]) -> NDArray[Any]:
@@ -128,7 +127,6 @@ def read_archive_attributes(path: Path, n: int, graph: Graph) -> Any:
         On all ranks.
     """
     comm = graph.comm
-    has_attributes = False
     with agreement(comm):
         has_attributes = "attr_indptr" in npz_names(path)
     if not has_attributes:
@@ -150,7 +148,6 @@ def _read_entries(
     path: Path, prefix: str, comm: MPI.Comm
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], tuple[int, int]]:
     """Read row and column indices and values of this rank's entries, and the shape. Collective."""
-    found: Any = None
     with agreement(comm):
         names = npz_names(path)
         layout = "coo" if f"{prefix}row" in names else "csr"
@@ -175,8 +172,7 @@ def _read_entries(
         if not np.isfinite(w).all():
             what = "attributes" if prefix == "attr_" else "edges"
             raise InputError(f"{path}:{prefix}data: a value that is not finite: remove such {what}")
-        found = i, j, w, shape
-    return found  # type: ignore[no-any-return]
+    return i, j, w, shape
 
 
 def _require_arrays(path: Path, prefix: str, layout: str, names: tuple[str, ...]) -> None:

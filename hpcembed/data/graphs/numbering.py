@@ -8,13 +8,14 @@ rank holds all ids.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.graphs.owner_exchange import exchange, node_owners
+from hpcembed.runtime.ranks import place_rows
 
 __all__ = ["Numbering", "nodes_of_ids"]
 
@@ -54,8 +55,7 @@ class Numbering:
         self._splitters = pool[cuts] if pool.size else np.zeros(comm.size - 1, np.int64)
         (held,) = exchange(comm, self._owners(mine), [mine])
         self._ids = np.unique(held)
-        self._start = int(cast(MPI.Intracomm, comm).exscan(self._ids.size) or 0)
-        self.n_nodes = int(comm.allreduce(self._ids.size))
+        self._start, self.n_nodes = place_rows(self._ids.size, comm)
 
     def _owners(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self._splitters, ids, side="right").astype(np.int64)
@@ -90,13 +90,12 @@ def nodes_of_ids(
         Ids of this rank's nodes, ascending over all ranks.
     ids : ndarray of int64, shape (m,)
     """
-    n_local = int(node_ids.size)
-    start = int(cast(MPI.Intracomm, comm).exscan(n_local) or 0)
+    start, _ = place_rows(node_ids.size, comm)
 
     def number(requested: NDArray[np.int64]) -> NDArray[np.int64]:
         places = np.searchsorted(node_ids, requested)
         found = np.zeros(requested.size, dtype=bool)
-        inside = places < n_local
+        inside = places < node_ids.size
         found[inside] = node_ids[places[inside]] == requested[inside]
         return np.where(found, places + start, -1)
 

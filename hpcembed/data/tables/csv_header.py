@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hpcembed.data.file_validation import file_size, named_errors, open_stream
 from hpcembed.data.line_ranges import TextFile
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["CsvHeader", "read_header"]
+__all__ = ["CsvHeader", "read_header", "read_headers"]
 
 _CANDIDATES = (",", ";", "\t", "|")
 _NAMED = {"tab": "\t", "blank": " "}
@@ -90,6 +91,27 @@ def read_header(path: Path, label_column: str | None, delimiter: str) -> CsvHead
     if len(names) < 2 and label is not None:
         raise InputError(f"{path}: no column besides the label: check data.delimiter")
     return CsvHeader(TextFile(path, len(raw), 2), separator, names, label)
+
+
+def read_headers(
+    paths: Sequence[Path], label_column: str | None, delimiter: str
+) -> tuple[CsvHeader, list[TextFile]]:
+    """Read the headers of CSV files with the same columns; return the first one and all files.
+
+    Parameters and errors as for :func:`read_header`.
+
+    Raises
+    ------
+    InputError
+        A file has other columns than the first one.
+    """
+    first, *others = headers = [read_header(path, label_column, delimiter) for path in paths]
+    for header in others:
+        if header.names != first.names:
+            raise InputError(
+                f"{header.file.path}: its columns differ from those of {first.file.path}"
+            )
+    return first, [header.file for header in headers]
 
 
 def _separator(text: str, delimiter: str, path: Path) -> str:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from hpcembed.data.file_validation import BLOCK_BYTES
 from hpcembed.data.labels import LocalLabels, unusable
-from hpcembed.data.line_ranges import LineRange, estimate_rows, share_lines
+from hpcembed.data.line_ranges import LineRange, Skipped, estimate_rows, share_lines
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
-from hpcembed.data.tables.csv_header import CsvHeader, read_header
+from hpcembed.data.tables.csv_header import CsvHeader, read_headers
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import place_rows
@@ -49,23 +49,16 @@ class CsvSource:
     """
 
     def __init__(self, paths: Sequence[Path], label_column: str | None, delimiter: str) -> None:
-        headers = [read_header(path, label_column, delimiter) for path in paths]
-        self.header = headers[0]
-        for header in headers[1:]:
-            if header.names != self.header.names:
-                raise InputError(
-                    f"{header.file.path}: its columns differ from those of {self.header.file.path}"
-                )
+        self.header, self._files = read_headers(paths, label_column, delimiter)
         self.source = ", ".join(map(str, paths))
-        self._files = [header.file for header in headers]
-        self._has_blanks = self.header.delimiter == " "
+        self._skipped: Skipped = "blank" if self.header.delimiter == " " else "empty"
         self._ranges: list[LineRange] = []
         self._n_rows = 0
 
     @property
     def summary(self) -> Summary:
         """Columns and the estimated number of rows. Not collective."""
-        n_rows, is_estimate = estimate_rows(self._files, has_blanks=self._has_blanks)
+        n_rows, is_estimate = estimate_rows(self._files, self._skipped)
         n_features = len(self.header.feature_names)
         return Summary(n_rows, n_features, np.dtype(np.float64), is_estimate=is_estimate)
 
@@ -74,7 +67,7 @@ class CsvSource:
 
         Collective.
         """
-        self._ranges, self._n_rows = share_lines(self._files, comm, has_blanks=self._has_blanks)
+        self._ranges, self._n_rows = share_lines(self._files, comm, skipped=self._skipped)
         if self._n_rows == 0:
             raise InputError(f"{self.source}: no data rows below the header")
         n_local = sum(lines.n_rows for lines in self._ranges)
@@ -131,7 +124,7 @@ class CsvSource:
         if header.label is not None:
             types[str(header.label)] = "string"
         try:
-            text = single_blanks(block) if self._has_blanks else block
+            text = single_blanks(block) if header.delimiter == " " else block
             if not text.strip(b"\r\n"):
                 return 0
             table = parse_block(text, header.delimiter, types, has_quotes=has_quotes)

@@ -18,7 +18,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.file_validation import BLOCK_BYTES
-from hpcembed.data.labels import LabelFile, check_lengths, no_labels
+from hpcembed.data.labels import LabelFile, read_labels
 from hpcembed.data.line_ranges import line_blocks
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
@@ -73,24 +73,17 @@ class MatrixMarketSource:
         )
 
     def measure(self, comm: MPI.Comm) -> int:
-        """Return the bytes that reading needs on a rank with an equal share of the entries.
-
-        Collective.
-        """
-        n_rows = self.header.n_rows
-        if self.labels is not None:
-            check_lengths(comm, n_rows, self.labels.n_labels, self.source, self.labels.name)
-        return _needed_bytes(self.header, -(-n_rows // comm.size))
+        """Return the bytes for a rank with an equal share of the entries. Not collective."""
+        return _needed_bytes(self.header, -(-self.header.n_rows // comm.size))
 
     def read(self, comm: MPI.Comm) -> Table:
         """Read this rank's rows. Collective."""
-        start, stop = ownership_range(self.header.n_rows, comm)
+        n_rows = self.header.n_rows
+        start, stop = ownership_range(n_rows, comm)
         with agreement(comm):
+            labels = read_labels(self.labels, start, stop, n_rows, self.source)
             rows = read_rows(self.header, start, stop)
-            labels = no_labels(stop - start)
-            if self.labels is not None:
-                labels = self.labels.read(start, stop)
-        return Table(rows, labels, start, self.header.n_rows, (), self.source)
+        return Table(rows, labels, start, n_rows, (), self.source)
 
 
 def read_matrix(path: Path, comm: MPI.Comm | None = None) -> Any:
@@ -130,7 +123,6 @@ def read_matrix(path: Path, comm: MPI.Comm | None = None) -> Any:
     """
     comm = MPI.COMM_SELF if comm is None else comm
     available = available_per_rank(comm)
-    matrix: Any = None
     with agreement(comm):
         header = read_matrix_header(Path(path))
         needed = _needed_bytes(header, header.n_rows)

@@ -60,7 +60,7 @@ class SvmlightSource:
 
         Collective.
         """
-        self._ranges, self._n_rows = share_lines(self.files, comm, mark=b":", has_comments=True)
+        self._ranges, self._n_rows = share_lines(self.files, comm, mark=b":", skipped="comment")
         if self._n_rows == 0:
             raise InputError(f"{self.source}: no data rows: check data.format")
         entries = sum(lines.marks for lines in self._ranges)
@@ -78,23 +78,12 @@ class SvmlightSource:
             joined = scipy.sparse.csr_array((0, width), dtype=np.float64)
             targets = np.empty(0)
             if pieces:
-                joined = _stack([rows for rows, _ in pieces], width)
+                for rows, _ in pieces:
+                    rows.resize(rows.shape[0], width)
+                joined = scipy.sparse.vstack([rows for rows, _ in pieces], format="csr")
                 targets = np.concatenate([target for _, target in pieces])
             labels = labels_from_array(targets, self.source, start)
         return Table(joined, labels, start, self._n_rows, (), self.source, has_file_indices=True)
-
-
-def _stack(pieces: list[Any], width: int) -> Any:
-    """Rows of all pieces, stacked and widened to `width`."""
-    counts = np.concatenate([np.diff(piece.indptr) for piece in pieces])
-    return scipy.sparse.csr_array(
-        (
-            np.concatenate([piece.data for piece in pieces]),
-            np.concatenate([piece.indices for piece in pieces]),
-            np.concatenate([[0], np.cumsum(counts)]),
-        ),
-        shape=(len(counts), width),
-    )
 
 
 def _read_range(lines: LineRange) -> list[tuple[Any, NDArray[np.float64]]]:

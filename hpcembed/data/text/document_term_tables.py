@@ -9,17 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
 
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Table
 from hpcembed.data.text.formats import rules_of
 from hpcembed.data.text.term_relevance import term_relevance
-from hpcembed.data.text.tokens import TokenIds, index_tokens
+from hpcembed.data.text.tokens import index_tokens
 from hpcembed.data.text.vectoriser import TermWeights, Vectoriser
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary
 from hpcembed.runtime.agreement import agreement
@@ -62,7 +60,6 @@ def vectorise_tables(
     MemoryLimitError
         The rows of a rank do not fit.
     """
-    indexed: list[TokenIds] = []
     with agreement(comm):
         indexed = [index_tokens(table.rows) for table in (train, test)]
     needed = _BYTES_PER_TOKEN * max(part.ids.size for part in indexed)
@@ -82,14 +79,12 @@ def vectorise_tables(
     )
     weights = TermWeights(config.weighting, config.sublinear_tf, config.smooth_idf, config.norm)
     plain = Vectoriser(vocabulary, weights)
-    counts: list[Any] = []
     with agreement(comm):
         counts = [plain.counts(part) for part in indexed]
-    relevance: NDArray[np.float64] | None = None
+    relevance = None
     if config.relevance == "classes":
         relevance = term_relevance(counts[0], train.labels.codes, len(train.class_names), comm)
     vectoriser = Vectoriser(vocabulary, weights, relevance, rules_of(config))
-    tables: list[Table] = []
     with agreement(comm):
         tables = [
             replace(table, rows=vectoriser.apply_weights(part), feature_names=vocabulary.terms)

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.labels import LocalLabels, no_labels
+from hpcembed.data.labels import LocalLabels
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.text.cleaning import Cleaner, TextRules
 from hpcembed.runtime.agreement import agreement
@@ -104,8 +104,6 @@ class DocumentSource:
     def documents(self, comm: MPI.Comm) -> Documents:
         """Read this rank's documents, after :meth:`measure`. Collective."""
         cleaner = Cleaner(self.rules)
-        texts: list[str] = []
-        labels = no_labels(0)
         with agreement(comm):
             texts, labels = self.reader.read(cleaner)
         start, n_documents = place_rows(len(texts), comm)
@@ -115,8 +113,7 @@ class DocumentSource:
     def read(self, comm: MPI.Comm) -> Table:
         """Read this rank's documents as rows of one text each. Collective."""
         found = self.documents(comm)
-        rows = np.empty(len(found.texts), dtype=object)
-        rows[:] = found.texts
+        rows = np.array(found.texts, dtype=object)
         return Table(rows, found.labels, found.start, found.n_documents, (), self.name)
 
     def _report(

@@ -23,7 +23,7 @@ from mpi4py import MPI
 from hpcembed.data.file_validation import check_compression, check_line_ends, file_size
 from hpcembed.data.labels import LocalLabels, labels_from_text, no_labels, unusable
 from hpcembed.data.line_ranges import LineRange, TextFile, estimate_rows, line_blocks, share_lines
-from hpcembed.data.tables.csv_header import CsvHeader, read_header
+from hpcembed.data.tables.csv_header import CsvHeader, read_headers
 from hpcembed.data.text.cleaning import Cleaner
 from hpcembed.runtime.errors import ConfigError, InputError
 
@@ -55,11 +55,11 @@ class LineDocuments:
 
     def n_rows_expected(self) -> tuple[int | None, bool]:
         """Return the number of lines, estimated from the beginning of each file."""
-        return estimate_rows(self._files, has_blanks=True)
+        return estimate_rows(self._files, "blank")
 
     def share(self, comm: MPI.Comm) -> int:
         """Assign lines to ranks; return the bytes of this rank's. Collective."""
-        self._ranges, n_rows = share_lines(self._files, comm, has_blanks=True)
+        self._ranges, n_rows = share_lines(self._files, comm, skipped="blank")
         if n_rows == 0:
             raise InputError(f"{self._name}: no documents: all lines are blank")
         return sum(lines.end - lines.begin + 128 * lines.n_rows for lines in self._ranges)
@@ -108,21 +108,14 @@ class CsvDocuments:
     def __init__(
         self, paths: Sequence[Path], text_column: str, label_column: str | None, delimiter: str
     ) -> None:
-        self._headers = [read_header(path, label_column, delimiter) for path in paths]
-        first = self._headers[0]
-        for header in self._headers[1:]:
-            if header.names != first.names:
-                raise InputError(
-                    f"{header.file.path}: its columns differ from those of {first.file.path}"
-                )
-        self._text = _text_index(first, text_column)
-        if first.label == self._text:
+        self._header, self._files = read_headers(paths, label_column, delimiter)
+        self._text = _text_index(self._header, text_column)
+        if self._header.label == self._text:
             raise ConfigError(f"data.text_column and data.label_column are both {text_column!r}")
         self._name = ", ".join(map(str, paths))
         # A header of one column contains no separator, which `auto` reads as a blank.
-        guessed = first.delimiter == " " and delimiter == "auto"
-        self._delimiter = "," if guessed else first.delimiter
-        self._files = [header.file for header in self._headers]
+        guessed = self._header.delimiter == " " and delimiter == "auto"
+        self._delimiter = "," if guessed else self._header.delimiter
         self._ranges: list[LineRange] = []
         self._open: list[bool] = []
 
@@ -138,10 +131,7 @@ class CsvDocuments:
         marks = [0] * len(self._files)
         for lines in self._ranges:
             marks[self._files.index(lines.file)] += lines.marks
-        before = np.zeros(len(marks), dtype=np.int64)
-        everywhere = comm.allgather(marks)
-        for counts in everywhere[: comm.rank]:
-            before += counts
+        before = np.array(comm.allgather(marks))[: comm.rank].sum(axis=0)
         self._open = [bool(before[self._files.index(lines.file)] % 2) for lines in self._ranges]
         return sum(lines.end - lines.begin + 128 * lines.n_rows for lines in self._ranges)
 
@@ -149,7 +139,7 @@ class CsvDocuments:
         """Read this rank's texts and labels, after :meth:`share`. Not collective."""
         texts: list[str] = []
         labels: list[str] = []
-        header = self._headers[0]
+        header = self._header
         with _long_fields():
             for lines, is_open in zip(self._ranges, self._open, strict=True):
                 for number, raw in _records(lines, is_open):
@@ -176,7 +166,7 @@ class CsvDocuments:
                 f"{name}: the quotes of this record are broken ({reason}): put a text with quotes "
                 "in quotes and double the inner ones"
             ) from error
-        expected = len(self._headers[0].names)
+        expected = len(self._header.names)
         if len(fields) != expected:
             raise InputError(
                 f"{name}: {len(fields)} fields where the header has {expected}: correct the record"

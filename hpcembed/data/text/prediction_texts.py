@@ -95,7 +95,6 @@ def _start_with_classes(table: Table, class_names: Collection[str], comm: MPI.Co
 
 def _with_labels_split_off(table: Table) -> Table:
     parts = [[*text.split(maxsplit=1), "", ""] for text in table.rows]
-    rows = np.empty(len(parts), dtype=object)
-    rows[:] = [part[1] for part in parts]
+    rows = np.array([part[1] for part in parts], dtype=object)
     labels = labels_from_text([part[0] for part in parts], table.source, table.start)
     return replace(table, rows=rows, labels=labels)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
-from hpcembed.data.line_ranges import TextFile, count_blank, line_blocks
+from hpcembed.data.line_ranges import TextFile, count_skipped, line_blocks
 from hpcembed.data.reading import describe_dataset, read_dataset
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.tables.csv_header import read_header
@@ -152,11 +152,11 @@ def test_every_line_belongs_to_one_range(tmp_path, n_ranges, block_bytes):
 
 
 def test_lines_without_data():
-    assert count_blank(b"a\n\nb\n\r\n") == 2
-    assert count_blank(b"\na\n") == 1
-    assert count_blank(b"a\nb\n") == 0
-    assert count_blank(b" \n1\n \t\n2\n  ", has_blanks=True) == 3
-    assert count_blank(b"# c\n1\n \t\n2 # d\n#", has_comments=True) == 3
+    assert count_skipped(b"a\n\nb\n\r\n") == 2
+    assert count_skipped(b"\na\n") == 1
+    assert count_skipped(b"a\nb\n") == 0
+    assert count_skipped(b" \n1\n \t\n2\n  ", "blank") == 3
+    assert count_skipped(b"# c\n1\n \t\n2 # d\n#", "comment") == 3
 
 
 @pytest.mark.parametrize(
