@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args, get_type_hints
 
 import msgspec
 
-from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.arguments import check_choice
 from hpcembed.runtime.settings import Fraction, NotNegative, Positive, Seed
 
 __all__ = ["GRAPH_FORMATS", "DataSettings", "GraphOptions", "GraphSettings"]
@@ -119,10 +119,7 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raise ConfigError unless every option is one of its choices."""
         for name, choices in get_type_hints(GraphOptions).items():
-            value = getattr(self, name)
-            if value not in get_args(choices):
-                listed = ", ".join(get_args(choices))
-                raise ConfigError(f"{name} = {value!r} is not one of {listed}")
+            check_choice(name, getattr(self, name), get_args(choices))
 
 
 class GraphSettings(GraphOptions, frozen=True, kw_only=True):

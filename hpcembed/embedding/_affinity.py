@@ -17,8 +17,9 @@ from hpcembed.data.graphs.graph import Graph
 from hpcembed.data.graphs.owner_exchange import Lookup
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import place_rows
 
-__all__ = ["OwnRows", "affinity_graph", "neighbour_affinities", "own_rows", "rbf_affinities"]
+__all__ = ["OwnRows", "affinity_graph", "neighbour_affinities", "rbf_affinities"]
 
 #: Share of the squared entries of a matrix that may be asymmetric by rounding.
 _ASYMMETRY = 1e-12
@@ -52,11 +53,6 @@ class OwnRows:
         return np.column_stack([lookup.values(column) for column in values.T])
 
 
-def own_rows(n_local: int, comm: MPI.Intracomm) -> OwnRows:
-    """Return the caller's distribution of the nodes. Collective."""
-    return OwnRows(int(comm.exscan(n_local) or 0), n_local)
-
-
 def affinity_graph(X: Any, comm: MPI.Intracomm) -> tuple[Graph, OwnRows]:
     """Return the graph of this rank's rows of an affinity matrix, or of a PETSc Mat.
 
@@ -67,7 +63,6 @@ def affinity_graph(X: Any, comm: MPI.Intracomm) -> tuple[Graph, OwnRows]:
     InputError
         A matrix that is not square, or not finite.
     """
-    rows: Any = None
     with agreement(comm):
         if isinstance(X, PETSc.Mat):
             first, last = X.getOwnershipRange()
@@ -80,7 +75,7 @@ def affinity_graph(X: Any, comm: MPI.Intracomm) -> tuple[Graph, OwnRows]:
             raise InputError("the affinity matrix has values that are not finite: remove them")
     graph = graph_of_affinities(rows, comm, "affinity matrix")
     _warn_of_asymmetry(rows, graph, comm)
-    return graph, own_rows(rows.shape[0], comm)
+    return graph, OwnRows(place_rows(rows.shape[0], comm)[0], rows.shape[0])
 
 
 def _warn_of_asymmetry(rows: Any, graph: Graph, comm: MPI.Intracomm) -> None:

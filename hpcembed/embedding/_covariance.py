@@ -18,7 +18,6 @@ from hpcembed.data.matrix import RowSource
 from hpcembed.embedding._eigensolver import LAPACK_DIMENSION, Eigensolver
 from hpcembed.embedding._estimator import timed
 from hpcembed.embedding._linear import LinearEmbedding
-from hpcembed.embedding._parameters import check_choice
 from hpcembed.operators.block_shell import BlockProducts, block_shell
 from hpcembed.operators.cost import (
     SINGLE_TOLERANCE,
@@ -36,6 +35,7 @@ from hpcembed.operators.covariance.covariance_plan import (
 from hpcembed.operators.covariance.gram import GramPasses
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.operators.covariance.passes import CovariancePasses, Moments
+from hpcembed.runtime.arguments import check_choice
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range
 from miramns import EigenResult

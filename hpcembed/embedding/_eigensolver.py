@@ -27,7 +27,7 @@ from hpcembed.operators.cost import SINGLE_TOLERANCE, BlockRule
 from hpcembed.runtime.errors import ConfigError, InputError
 from miramns import EigenResult
 
-__all__ = ["LAPACK_DIMENSION", "Eigensolver", "krylov_schur"]
+__all__ = ["LAPACK_DIMENSION", "Eigensolver"]
 
 #: Dimension up to which an assembled operator goes to LAPACK, and the share of pairs from which.
 LAPACK_DIMENSION = 300
@@ -216,7 +216,19 @@ class Eigensolver:
         return max(self.tol, SINGLE_TOLERANCE)
 
     def _krylov_schur(self, mat: PETSc.Mat, **settings: Any) -> EigenResult:
-        return krylov_schur(mat, self.k, which=self.which, tol=self.tol, seed=self.seed, **settings)
+        """Call SLEPc's Krylov-Schur with further arguments of :func:`miramns.slepc`. Collective."""
+        settings |= {"which": self.which, "tol": self.tol, "seed": self.seed}
+        try:
+            return miramns.slepc(mat, self.k, hermitian=True, **settings)
+        except (PETSc.Error, SystemError) as error:
+            # newer bindings wrap PETSc's error; the lines after its code are "[rank] text",
+            # outermost function first
+            text = str(error.__cause__ or error)
+            lines = [line.partition("] ")[2] or line for line in text.splitlines()]
+            raise ConfigError(
+                f"SLEPc's solver: {lines[-1].strip()}; check --petsc, PETSC_OPTIONS, solver.ncv "
+                "and solver.max_it"
+            ) from error
 
     def _miramns(
         self,
@@ -256,32 +268,3 @@ class Eigensolver:
             monitor=asked.monitor,
             options=miramns.Options(**options),
         )
-
-
-def krylov_schur(mat: PETSc.Mat, k: int, **settings: Any) -> EigenResult:
-    """Find the k largest eigenvalues with SLEPc's Krylov-Schur.
-
-    Collective.
-
-    Parameters
-    ----------
-    settings : dict
-        Further arguments of :func:`miramns.slepc`.
-
-    Raises
-    ------
-    ConfigError
-        When SLEPc refuses its settings.
-    """
-    settings = {"which": "LA", "hermitian": True, **settings}
-    try:
-        return miramns.slepc(mat, k, **settings)
-    except (PETSc.Error, SystemError) as error:
-        # newer bindings wrap PETSc's error; the lines after its code are "[rank] text",
-        # outermost function first
-        text = str(error.__cause__ or error)
-        lines = [line.partition("] ")[2] or line for line in text.splitlines()]
-        raise ConfigError(
-            f"SLEPc's solver: {lines[-1].strip()}; check --petsc, PETSC_OPTIONS, solver.ncv "
-            "and solver.max_it"
-        ) from error

@@ -24,13 +24,13 @@ from hpcembed.embedding._eigen_results import compare
 from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._parameters import (
     SolverSettings,
-    check_count,
     check_tolerance,
     default_tolerance,
     seed_of,
 )
 from hpcembed.operators.cost import Machine
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
+from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.memory import available_per_rank
 from hpcembed.runtime.threads import available_cores

@@ -20,13 +20,14 @@ from hpcembed.embedding._eigen_results import column_signs
 from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._estimator import timed
 from hpcembed.embedding._kernel import KernelEmbedding, check_rows
-from hpcembed.embedding._parameters import check_components, check_count
+from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, shape_of
 from hpcembed.operators.covariance.covariance import symmetric_mat
 from hpcembed.operators.kernel.feature_maps import RowFeatures, feature_rows, feature_scatter
 from hpcembed.operators.kernel.feature_plan import FeaturePlan, plan_features
 from hpcembed.operators.kernel.kernel_functions import tiles
 from hpcembed.operators.kernel.row_panels import broadcast_array
+from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import allgather_rows, ownership_range
 from miramns import EigenResult

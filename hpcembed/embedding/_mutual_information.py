@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._estimator import CertifiedEstimator, timed
-from hpcembed.embedding._parameters import check_count
 from hpcembed.operators.cooccurrence.cooccurrence_matrix import CooccurrenceMatrix
 from hpcembed.operators.cooccurrence.mutual_information import (
     check_information,
     positive_information,
 )
+from hpcembed.runtime.arguments import check_count, is_number
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.ranks import allgather_rows
 
@@ -46,9 +46,9 @@ class InformationEmbedding(CertifiedEstimator):
     def _check_parameters(self) -> None:
         check_information(self.shift, self.smoothing)
         check_count("n_components", self.n_components)
-        if isinstance(self.power, bool) or not isinstance(self.power, int | float | np.number):
-            raise ConfigError(f"power must be a number, got {self.power!r}")
-        if not 0 <= self.power < np.inf:
+        if not is_number(self.power):
+            raise ConfigError(f"power must be a finite number, got {self.power!r}")
+        if self.power < 0:
             raise ConfigError(f"power must not be negative, got {self.power!r}")
         super()._check_parameters()
 

@@ -28,16 +28,13 @@ from hpcembed.data.row_validation import assign
 from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._estimator import timed, wrapped
 from hpcembed.embedding._kernel import Gamma, KernelEmbedding, KernelSearch, check_rows
-from hpcembed.embedding._parameters import (
-    check_choice,
-    check_components,
-    check_count,
-)
+from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, shape_of
 from hpcembed.operators.cost import EnginePlan
 from hpcembed.operators.kernel.kernel_plan import KERNEL_BLOCKS, KERNEL_ENGINES, plan_kernel
 from hpcembed.operators.kernel.row_panels import RowsOfAll, kernel_coordinates
 from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.arguments import check_choice, check_count
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import sum_over_ranks
 from miramns import EigenResult

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from hpcembed.data.matrix import RowSource
 from hpcembed.embedding._feature_components import NOT_FINITE, FeatureComponents
 from hpcembed.embedding._kernel import Gamma
-from hpcembed.embedding._parameters import check_count
 from hpcembed.operators.kernel.feature_maps import (
     FourierFeatures,
     LandmarkFeatures,
@@ -29,6 +28,7 @@ from hpcembed.operators.kernel.feature_maps import (
     independent_landmarks,
 )
 from hpcembed.operators.kernel.sampled_rows import sampled_rows
+from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["Nystroem", "RandomFourierFeatures"]

@@ -17,13 +17,10 @@ from numpy.typing import NDArray
 from hpcembed.data.matrix import RowSource
 from hpcembed.embedding._covariance import CovarianceEmbedding, CovariancePairs
 from hpcembed.embedding._linear import GaussianModel
-from hpcembed.embedding._parameters import (
-    check_components,
-    check_tolerance,
-    is_integer,
-)
+from hpcembed.embedding._parameters import check_components, check_tolerance
 from hpcembed.embedding.protocol import LinearMap, Machine, Shape, Spectrum, shape_of
 from hpcembed.operators.cost import EnginePlan
+from hpcembed.runtime.arguments import is_integer, is_number
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import allgather_rows
 
@@ -185,8 +182,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
 
     def _check_parameters(self) -> None:
         k = self.n_components
-        is_number = isinstance(k, int | float | np.integer | np.floating)
-        if k is not None and (isinstance(k, bool) or not is_number):
+        if k is not None and not is_number(k):
             raise ConfigError(f"n_components must be a number or None, got {k!r}")
         if isinstance(k, float | np.floating) and not 0 < k < 1:
             raise ConfigError(

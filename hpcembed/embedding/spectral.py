@@ -34,7 +34,6 @@ from hpcembed.embedding._affinity import (
 from hpcembed.embedding._eigen_results import column_signs, joined
 from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._estimator import CertifiedEstimator, timed, validated
-from hpcembed.embedding._parameters import check_choice, check_count
 from hpcembed.embedding.protocol import Machine, Shape
 from hpcembed.operators.graph.component_eigenvectors import component_eigenvectors
 from hpcembed.operators.graph.graph_operators import (
@@ -45,6 +44,7 @@ from hpcembed.operators.graph.graph_operators import (
 )
 from hpcembed.operators.graph.graph_plan import GraphPlan, plan_graph
 from hpcembed.operators.graph.node_extension import NodeExtension
+from hpcembed.runtime.arguments import check_choice, check_count
 from hpcembed.runtime.errors import ConfigError, InputError
 from miramns import EigenResult
 
@@ -277,26 +277,23 @@ class SpectralEmbedding(CertifiedEstimator):
         Collective. The components of a graph give the first pairs of its normalised operators
         without a search; the solver finds the others.
         """
-        known, self._n_known = None, 0
+        known, deflation, self._n_known = None, None, 0
         is_plain = operator.kind in ("adjacency", "modularity") or operator.tau != 0
         with timed(graph.comm, self.seconds_, "solve"):
             if graph.n_components > 1 and self.which == "LA" and not is_plain:
                 known = _component_pairs(operator, graph, solver)
-            if known is None:
-                result = solver.solve(operator.mat)
-            else:
-                self._n_known = len(known.eigenvalues)
+            if known is not None:
+                deflation, self._n_known = known.eigenvectors, len(known.eigenvalues)
                 if self._n_known == solver.k:
                     return known, known if solver.settings.reference else None
                 solver = replace(solver, k=solver.k - self._n_known)
-                found = solver.solve(operator.mat, deflation=known.eigenvectors)
-                result = joined(known, found, same_operator=True)
+            found = solver.solve(operator.mat, deflation=deflation)
+        reference = solver.reference(operator.mat, deflation=deflation)
         if known is None:
-            return result, solver.reference(operator.mat)
-        reference = solver.reference(operator.mat, deflation=known.eigenvectors)
+            return found, reference
         if reference is not None:
             reference = joined(known, reference, same_operator=True)
-        return result, reference
+        return joined(known, found, same_operator=True), reference
 
     def _keep(
         self, operator: GraphOperator, result: EigenResult, graph: Graph, own: OwnRows

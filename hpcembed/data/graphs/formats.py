@@ -14,7 +14,8 @@ from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
 from hpcembed.data.graphs.matrix_market import read_matrix_market
 from hpcembed.data.graphs.npz_archive import read_archive_edges
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.arguments import check_choice
+from hpcembed.runtime.errors import InputError
 
 __all__ = ["EDGE_READERS", "GraphFormat", "graph_format", "read_edges"]
 
@@ -45,8 +46,7 @@ def graph_format(path: Path, format: str = "auto") -> str:
     """
     if format == "auto":
         return _ENDINGS.get(Path(path.name.lower().removesuffix(".gz")).suffix, "edges")
-    if format not in EDGE_READERS:
-        raise ConfigError(f"format = {format!r} is not one of auto, {', '.join(EDGE_READERS)}")
+    check_choice("format", format, ("auto", *EDGE_READERS))
     return format
 
 

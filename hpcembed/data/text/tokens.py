@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PATTERN", "TokenIds", "index_tokens", "tokenise"]
+__all__ = ["PATTERN", "TokenIds", "index_tokens", "index_words", "tokenise"]
 
 #: Pattern of a token, applied to lower-case text.
 PATTERN = r"(?u)\b\w\w+\b"
@@ -67,11 +67,16 @@ def index_tokens(texts: Iterable[str]) -> TokenIds:
     >>> indexed.tokens, indexed.ids.tolist(), indexed.starts.tolist()
     (('sea', 'ship', 'road'), [0, 1, 0, 1, 2], [0, 3, 3, 5])
     """
+    return index_words(map(tokenise, texts))
+
+
+def index_words(documents: Iterable[Iterable[str]]) -> TokenIds:
+    """Return documents that are words as tokens; `documents` is iterated over once."""
     index: defaultdict[str, int] = defaultdict()
     index.default_factory = index.__len__
     ids = array("i")
     starts = array("q", [0])
-    for text in texts:
-        ids.extend(map(index.__getitem__, tokenise(text)))
+    for words in documents:
+        ids.extend(map(index.__getitem__, words))
         starts.append(len(ids))
     return TokenIds(tuple(index), np.array(ids, dtype=np.int32), np.array(starts, dtype=np.int64))

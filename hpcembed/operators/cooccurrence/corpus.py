@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.text.tokens import TokenIds, index_tokens
+from hpcembed.data.text.tokens import TokenIds, index_tokens, index_words
 from hpcembed.data.text.vocabulary import Vocabulary
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary, unusable_word
 from hpcembed.operators.cooccurrence.windows import TokenDocuments
@@ -85,7 +83,9 @@ def corpus_of(
             terms = checked_terms(vocabulary)
             numbers = as_numbers(documents, {term: i for i, term in enumerate(terms)})
             numbers.check(len(terms))
-        if len(set(comm.allgather(hash_of(terms)))) > 1:
+        # unlike the hash of Python, the same in every process
+        checksum = zlib.crc32("\n".join(terms).encode("utf-8"))
+        if len(set(comm.allgather(checksum))) > 1:
             raise ConfigError("the vocabulary differs between ranks: give all the same")
         counts = term_counts(comm, numbers, len(terms))
         in_documents = document_counts(comm, numbers, len(terms))
@@ -154,11 +154,6 @@ def _refused() -> Iterator[None]:
         ) from error
 
 
-def hash_of(terms: tuple[str, ...]) -> int:
-    """Return a hash of a vocabulary that does not depend on the hash seed of a process."""
-    return zlib.crc32("\n".join(terms).encode("utf-8"))
-
-
 def as_numbers(documents: Any, numbers: dict[str, int]) -> TokenDocuments:
     """Return documents as numbers of known words, -1 for other words.
 
@@ -193,9 +188,6 @@ def indexed_documents(documents: Any) -> TokenIds:
     documents = list(documents)
     if all(isinstance(document, str) for document in documents):
         return index_tokens(documents)
-    index: defaultdict[str, int] = defaultdict()
-    index.default_factory = index.__len__
-    ids, starts = array("i"), array("q", [0])
     odd = [i for i, document in enumerate(documents) if not isinstance(document, Iterable)]
     odd = odd or [i for i, document in enumerate(documents) if isinstance(document, str)]
     if odd:
@@ -203,10 +195,7 @@ def indexed_documents(documents: Any) -> TokenIds:
             f"document {odd[0]} is of type {type(documents[odd[0]]).__name__}: give all documents "
             "as texts, or all as lists of words"
         )
-    for document in documents:
-        ids.extend(map(index.__getitem__, map(_word, document)))
-        starts.append(len(ids))
-    return TokenIds(tuple(index), np.array(ids, np.int32), np.array(starts, np.int64))
+    return index_words(map(_word, document) for document in documents)
 
 
 def _word(word: Any) -> str:

@@ -105,7 +105,6 @@ def sum_contributions(
     n = int(bounds[-1])
     running = RunningSum((int(bounds[comm.rank + 1] - bounds[comm.rank]), n))
     while True:
-        part: Any = None
         with agreement(comm):  # one rank may run out of memory
             part = next(contributions, None)
         if not comm.allreduce(part is not None, op=MPI.LOR):

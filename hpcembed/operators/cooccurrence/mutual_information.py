@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.operators.cooccurrence.cooccurrence_matrix import CooccurrenceMatrix
+from hpcembed.runtime.arguments import is_number
 from hpcembed.runtime.errors import ConfigError
 
 __all__ = ["check_information", "positive_information"]
@@ -106,9 +107,9 @@ def check_information(shift: float, smoothing: float) -> None:
     ConfigError
     """
     for name, value in (("shift", shift), ("smoothing", smoothing)):
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise ConfigError(f"{name} must be a number, got {value!r}")
-    if not 0 < shift < np.inf:
+        if not is_number(value):
+            raise ConfigError(f"{name} must be a finite number, got {value!r}")
+    if shift <= 0:
         raise ConfigError(f"shift must be positive, got {shift!r}: 1 shifts by nothing")
     if not 0 <= smoothing <= 1:
         raise ConfigError(f"smoothing must lie between 0 and 1, got {smoothing!r}: 1 for none")

@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import scipy.sparse
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from hpcembed.runtime.arguments import check_choice, is_integer
 from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["PAIR_BYTES", "TokenDocuments", "Weighting", "Window", "following_counts"]
@@ -146,13 +147,9 @@ class Window:
         ------
         ConfigError
         """
-        is_whole = isinstance(self.size, int | np.integer) and not isinstance(self.size, bool)
-        if not is_whole or not 1 <= self.size <= _WIDEST:
+        if not is_integer(self.size) or not 1 <= self.size <= _WIDEST:
             raise ConfigError(f"window must be an integer from 1 to {_WIDEST}, got {self.size!r}")
-        if self.weighting not in ("none", "harmonic", "linear"):
-            raise ConfigError(
-                f"weighting = {self.weighting!r} is not one of none, harmonic, linear"
-            )
+        check_choice("weighting", self.weighting, get_args(Weighting))
 
     def weights(self) -> tuple[NDArray[np.float64], float]:
         """Return the numerators of the weights of distances 1, 2, ..., and their denominator.

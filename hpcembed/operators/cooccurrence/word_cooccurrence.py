@@ -35,6 +35,7 @@ from hpcembed.operators.cooccurrence.windows import (
     following_counts,
 )
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
+from hpcembed.runtime.arguments import is_integer
 from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["cooccurrence", "term_counts"]
@@ -134,13 +135,12 @@ def _check_settings(
 ) -> None:
     with agreement(comm):
         window.check()
-        if isinstance(n_terms, bool) or not isinstance(n_terms, int | np.integer):
-            raise ConfigError(f"n_terms must be an integer, got {n_terms!r}")
+        for name, value in (("n_terms", n_terms), ("buffer_bytes", buffer_bytes)):
+            if not is_integer(value):
+                raise ConfigError(f"{name} must be an integer, got {value!r}")
         if not 1 <= n_terms < 2**31 - 1:
             raise InputError(f"a vocabulary of {n_terms} words: give at least one, below 2^31")
         least = PAIR_BYTES * int(window.size) ** 2
-        if isinstance(buffer_bytes, bool) or not isinstance(buffer_bytes, int | np.integer):
-            raise ConfigError(f"buffer_bytes must be an integer, got {buffer_bytes!r}")
         if buffer_bytes < least:
             raise ConfigError(
                 f"buffer_bytes = {buffer_bytes}: a window of {window.size} needs at least {least}"

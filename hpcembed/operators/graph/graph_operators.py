@@ -37,6 +37,7 @@ from petsc4py import PETSc
 
 from hpcembed.data.graphs.graph import Graph
 from hpcembed.operators.sparse_matrix import aij_mat
+from hpcembed.runtime.arguments import check_choice
 from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["GRAPH_OPERATORS", "GraphOperator", "GraphOperatorKind", "graph_operator"]
@@ -74,7 +75,7 @@ class GraphOperator:
     roots: NDArray[np.float64]
     total: float
     tau: float
-    _inner: PETSc.Mat | None = None
+    _assembled: PETSc.Mat
 
     @property
     def is_laplacian(self) -> bool:
@@ -150,8 +151,7 @@ class GraphOperator:
     def destroy(self) -> None:
         """Free the matrices. Collective."""
         self.mat.destroy()
-        if self._inner is not None:
-            self._inner.destroy()
+        self._assembled.destroy()
 
 
 def graph_operator(
@@ -191,8 +191,7 @@ def graph_operator(
     >>> operator.destroy()
     """
     comm = graph.comm
-    if kind not in GRAPH_OPERATORS:
-        raise ConfigError(f"operator = {kind!r} is not one of {', '.join(GRAPH_OPERATORS)}")
+    check_choice("operator", kind, GRAPH_OPERATORS)
     normal = kind not in ("adjacency", "modularity")
     with np.errstate(over="ignore"):
         degrees = graph.degrees()
@@ -208,20 +207,15 @@ def graph_operator(
     degrees = degrees + tau
     roots = np.zeros_like(degrees)
     roots[degrees > 0] = degrees[degrees > 0] ** -0.5
-    inner = None
-    if kind == "adjacency":
-        mat = aij_mat(comm, graph.rows, is_symmetric=True)
-    elif kind == "modularity":
-        inner = aij_mat(comm, graph.rows, is_symmetric=True)
-        mat = _shell(inner, _RankOne(inner, degrees, -1.0 / total if total > 0 else 0.0))
+    if normal:
+        mat = assembled = _normalized_mat(graph, roots, shifted=kind != "normalized")
     else:
-        shifted = kind != "normalized"
-        inner = _normalized_mat(graph, roots, shifted)
-        mat = inner
-        if tau:
-            mat = _shell(inner, _RankOne(inner, roots, tau / graph.n_nodes))
-    kept = inner if inner is not mat else None
-    return GraphOperator(mat, kind, degrees, roots, total, tau, kept)
+        mat = assembled = aij_mat(comm, graph.rows, is_symmetric=True)
+    if kind == "modularity":
+        mat = _plus_rank_one(assembled, degrees, -1.0 / total if total > 0 else 0.0)
+    elif tau:
+        mat = _plus_rank_one(assembled, roots, tau / graph.n_nodes)
+    return GraphOperator(mat, kind, degrees, roots, total, tau, assembled)
 
 
 def _regularisation(tau: Any, mean_degree: float) -> float:
@@ -285,7 +279,9 @@ class _RankOne:
             local += (self._weight * dot) * self._vector
 
 
-def _shell(inner: PETSc.Mat, context: Any) -> PETSc.Mat:
+def _plus_rank_one(inner: PETSc.Mat, vector: NDArray[np.float64], weight: float) -> PETSc.Mat:
+    """Return the shell matrix ``inner + weight * vector vector'``. Collective."""
+    context = _RankOne(inner, vector, weight)
     mat = PETSc.Mat().createPython(inner.getSizes(), context, comm=inner.getComm())
     mat.setUp()
     mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)

@@ -8,8 +8,9 @@ import sklearn.decomposition
 
 import miramns
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.embedding import PCA, SolverSettings, _eigensolver
+from hpcembed.embedding import PCA, SolverSettings
 from hpcembed.embedding._eigen_results import subspace_sin_angle
+from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.ranks import allgather_rows, ownership_range
 from synthetic_data import planted_covariance
@@ -153,7 +154,7 @@ def test_another_basis_of_a_null_space_is_no_disagreement(comm):
 
 def test_a_reference_without_any_pair(comm, X, monkeypatch):
     none = pairs(PCA(2).fit(X).result_, [])
-    monkeypatch.setattr(_eigensolver, "krylov_schur", lambda *_, **__: none)
+    monkeypatch.setattr(Eigensolver, "_krylov_schur", lambda *_, **__: none)
     pca = PCA(2, solver=SolverSettings(reference=True)).fit(X)
     assert pca.certified_
     assert pca.comparison_.n_pairs == 0

@@ -1,0 +1,38 @@
+"""Checks of single arguments: integers, numbers and choices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from hpcembed.runtime.errors import ConfigError
+
+__all__ = ["check_choice", "check_count", "is_integer", "is_number"]
+
+
+def is_integer(value: Any) -> TypeGuard[int]:
+    """Return whether a value is an integer, and no bool."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether a value is a finite real number, and no bool."""
+    is_real = isinstance(value, int | float | np.integer | np.floating)
+    return is_real and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """Raise ConfigError unless a value is one of the choices."""
+    if value not in choices:
+        raise ConfigError(f"{name} = {value!r} is not one of {', '.join(choices)}")
+
+
+def check_count(name: str, value: Any, *, optional: bool = False) -> None:
+    """Raise ConfigError unless a value is a positive integer, or None where it is optional."""
+    if (value is None and optional) or (is_integer(value) and value >= 1):
+        return
+    either = " or None" if optional else ""
+    raise ConfigError(f"{name} must be a positive integer{either}, got {value!r}")
