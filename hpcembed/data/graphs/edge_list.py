@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from mpi4py import MPI
@@ -161,14 +162,13 @@ def _read_range(
             try:
                 table = parse_block(clean, columns.delimiter, types, has_quotes=False)
             except BadBlockError as error:
-                raise _bad_line(block, lines.file.path, line, columns, weighted, error) from error
+                _refuse_block(block, line, columns, weighted, str(error))
             i, j = (table.column(c).to_numpy().astype(np.int64) for c in (0, 1))
             w = table.column(2).to_numpy() if weighted else np.empty(0)
             bad_ids = bool((i < 0).any() or (j < 0).any())
             bad_weights = not np.isfinite(w).all() or (not negative and bool((w < 0).any()))
             if bad_ids or bad_weights:
-                reason = BadBlockError("a weight below zero")
-                raise _bad_line(block, lines.file.path, line, columns, weighted, reason)
+                _refuse_block(block, line, columns, weighted, "a weight below zero")
             pieces.append((i, j, w))
     return pieces
 
@@ -183,46 +183,29 @@ def _without_comments(block: bytes, delimiter: str) -> bytes:
     return _BLANK.sub(b"", block)
 
 
-def _bad_line(
-    block: bytes,
-    path: Path,
-    first_line: int,
-    columns: PairColumns,
-    weighted: bool,
-    error: Exception,
-) -> InputError:
-    """Find the line for which a block was refused. Not collective."""
+def _refuse_block(
+    block: bytes, first_line: int, columns: PairColumns, weighted: bool, reason: str
+) -> NoReturn:
+    """Raise the error of the first bad line of a block; `reason` without one. Not collective."""
+    path = columns.file.path
     between = "commas" if columns.delimiter == "," else "blanks"
     for number, fields in numbered_lines(block, first_line, columns.delimiter):
         if len(fields) != columns.n_columns:
-            return InputError(
+            raise InputError(
                 f"{path}: line {number}: {len(fields)} columns where the first line of data has "
                 f"{columns.n_columns} between {between}: give every edge the same columns and "
                 "separators"
             )
         for text in fields[:2]:
-            if not _ID.fullmatch(text) or int(text) > _LARGEST_ID:
-                return _bad_id(path, number, text)
-        if weighted:
-            reason = _bad_weight(fields[2])
-            if reason:
-                return InputError(f"{path}: line {number}: weight {fields[2][:40]!r}: {reason}")
+            node_id(text, path, number)
+        if weighted and (problem := _bad_weight(fields[2])):
+            raise InputError(f"{path}: line {number}: weight {fields[2][:40]!r}: {problem}")
     if b"\r" in block.replace(b"\r\n", b""):
-        return InputError(
+        raise InputError(
             f"{path}: near line {first_line}: lines that end in a carriage return alone: convert "
             "them to line feeds"
         )
-    return InputError(f"{path}: near line {first_line}: {error}")
-
-
-def _bad_id(path: Path, line: int, text: str) -> InputError:
-    remedy = "number the nodes"
-    if len(text.split()) > 1:  # between commas
-        remedy = "lines with commas are divided at commas alone; write decimals with points"
-    return InputError(
-        f"{path}: line {line}: node id {text[:40]!r} is not a whole number from 0 to 2^63 - 1: "
-        f"{remedy}"
-    )
+    raise InputError(f"{path}: near line {first_line}: {reason}")
 
 
 def node_id(text: str, path: Path, line: int) -> int:
@@ -233,9 +216,15 @@ def node_id(text: str, path: Path, line: int) -> int:
     InputError
         Text that is not a whole number from 0 to 2^63 - 1.
     """
-    if not _ID.fullmatch(text) or int(text) > _LARGEST_ID:
-        raise _bad_id(path, line, text)
-    return int(text)
+    if _ID.fullmatch(text) and int(text) <= _LARGEST_ID:
+        return int(text)
+    remedy = "number the nodes"
+    if len(text.split()) > 1:  # between commas
+        remedy = "lines with commas are divided at commas alone; write decimals with points"
+    raise InputError(
+        f"{path}: line {line}: node id {text[:40]!r} is not a whole number from 0 to 2^63 - 1: "
+        f"{remedy}"
+    )
 
 
 def _bad_weight(text: str) -> str:
