@@ -183,7 +183,7 @@ def format_of(config: DataSettings) -> str:
     kind = format_of_name(config.train[0])
     if kind is None:
         raise ConfigError(
-            f"data.format = auto: the ending of {config.train[0]} tells nothing: set data.format"
+            f"data.format = auto: the ending of {config.train[0]} is unknown: set data.format"
         )
     return "text_csv" if kind == "csv" and config.text_column else kind
 
@@ -246,7 +246,7 @@ def open_input(path: Path, labels: Path | None, config: DataSettings) -> tuple[S
     if labels is not None:
         return open_source(kind, (path,), labels, config), True
     if kind in TEXT_FORMATS or kind not in FORMATS:
-        raise ConfigError(f"data.format = {kind}: name a format that {path} may have")
+        raise ConfigError(f"data.format = {kind}: name a format of tables for {path}")
     format = FORMATS[kind]
     has_labels = format.has_labels is not None and format.has_labels(path, config)
     return format.open((path,), has_labels or None, config), has_labels

@@ -282,6 +282,6 @@ def _recode(
 def _check_number(n_values: int, source: str) -> None:
     if n_values > MAX_CLASSES:
         raise InputError(
-            f"{source}: more than {MAX_CLASSES} different labels: these are no classes; "
+            f"{source}: more than {MAX_CLASSES} different labels: these are not classes; "
             "name the column or array that holds the class"
         )

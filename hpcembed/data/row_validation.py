@@ -54,7 +54,7 @@ def _canonical_csr(rows: Any) -> Any:
     rows = scipy.sparse.csr_array(rows)
     d = rows.shape[1]
     if rows.nnz and not 0 <= int(rows.indices.min()) <= int(rows.indices.max()) < d:
-        raise InputError(f"sparse rows hold a column number beyond their {d} features: check them")
+        raise InputError(f"sparse rows have a column number beyond their {d} features: check them")
     if not rows.has_canonical_format:
         rows = rows.copy()
         rows.sum_duplicates()
@@ -110,6 +110,6 @@ def assign(target: NDArray[np.floating[Any]], values: NDArray[np.float64]) -> No
             target[...] = values
     except FloatingPointError as error:
         raise InputError(
-            f"a value of {np.max(np.abs(values)):.1e} is beyond {target.dtype}, in which rows go "
-            "to the networks: set data.scaling, or remove such rows"
+            f"a value of {np.max(np.abs(values)):.1e} is beyond {target.dtype}, the type of "
+            "network inputs: set data.scaling, or remove such rows"
         ) from error

@@ -76,7 +76,7 @@ class Table:
             labels=replace(self.labels, codes=self.labels.codes[keep]),
             start=start,
             n_rows=n_rows,
-            nodes=None if self.nodes is None else self.nodes.of(keep),
+            nodes=None if self.nodes is None else self.nodes.select(keep),
         )
 
 

@@ -37,7 +37,7 @@ class OwnRows:
     start: int
     n_local: int
 
-    def of(self, graph: Graph, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def values_of(self, graph: Graph, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return rows of the caller's nodes from those of the graph's. Collective.
 
         Parameters
@@ -89,7 +89,7 @@ def _warn_of_asymmetry(rows: Any, graph: Graph, comm: MPI.Intracomm) -> None:
     comm.Allreduce(MPI.IN_PLACE, squares)
     if squares[0] - squares[1] > _ASYMMETRY * squares[0] and comm.rank == 0:
         warnings.warn(
-            "the affinity matrix is not symmetric: the mean of it and its transpose is taken",
+            "the affinity matrix is not symmetric: its mean with its transpose is used",
             UserWarning,
             stacklevel=4,
         )

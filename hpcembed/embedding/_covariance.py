@@ -178,8 +178,8 @@ class _CovarianceSearch:
                 lower = shifted_triangle(X, moments, np.float64)
         if not np.isfinite(lower).all():
             raise InputError(
-                f"the {self.plan.operator} has entries that are not finite: look for NaN or Inf in "
-                "the data"
+                f"the {self.plan.operator} has entries that are not finite: check the data for NaN "
+                "or Inf"
             )
         if solver.suits_lapack(d):
             vectors = solver.lapack_vectors(self.comm, lower, d, ownership_range(d, self.comm))

@@ -86,13 +86,13 @@ def compare(
     floor = float(np.finfo(float).eps) * max(largest, 1e-290)
     scale = np.maximum(np.abs(theirs), floor)
     # Tolerances hold the rounding of the operator, below which zero eigenvalues differ freely.
-    doubt = (
+    uncertainty = (
         max(100 * tol, _AGREEMENT) * scale
         + ours.residual_tolerances[:n]
         + reference.residual_tolerances[:n]
     )
     passes = reference.residual_norms[:n] <= reference.residual_tolerances[:n]
-    exceeded = np.flatnonzero(passes & (theirs - mine > doubt))
+    exceeded = np.flatnonzero(passes & (theirs - mine > uncertainty))
     return ReferenceComparison(
         n,
         float(np.max(np.abs(mine - theirs) / scale)),

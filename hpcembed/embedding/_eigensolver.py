@@ -1,11 +1,11 @@
 """The one adapter from operators to MIRAMns, for all estimators.
 
-Decided here, once: solver and variant, convergence criterion, precision, refinement, certificate,
-LAPACK for small dense operators, memory of the basis, reference solver, and error messages.
+It decides solver and variant, convergence criterion, precision, refinement, certificate, LAPACK for
+small dense operators, memory of the basis, reference solver, and error messages.
 
 Precision. An approximation of an operator in single precision generates the Krylov space, and
-products in double certify the pairs. A result that does not pass in double is refined in double
-from the vectors found so far, so that no precision stagnates.
+products in double certify the pairs. A result that misses its tolerance in double is refined in
+double from the vectors found so far.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Eigensolver:
     def solve_in_single(
         self, approximation: PETSc.Mat, exact: PETSc.Mat, width: int = 0
     ) -> EigenResult:
-        """Let an operator in single precision generate the space, and certify in double.
+        """Find the pairs by an operator in single precision, and certify them in double.
 
         Collective.
 
@@ -134,20 +134,20 @@ class Eigensolver:
         try:
             found = self._miramns(approximation, width=width, exact=exact, tol=self._loose_tol)
         except miramns.OperatorError:
-            # beyond the range of single precision, or not finite at all: double decides
+            # beyond the range of single precision, or not finite in double either
             return self._miramns(exact, width=width)
         return self.refined(found, exact, enough=self.tol >= SINGLE_TOLERANCE)
 
     @_translated_errors()
     def refined(self, found: EigenResult, exact: PETSc.Mat, *, enough: bool = True) -> EigenResult:
-        """Return a result that passes, or continue in double from its vectors.
+        """Return a converged result as it is, or continue in double from its vectors.
 
         Collective.
 
         Parameters
         ----------
         enough : bool
-            Whether the tolerance that `found` was tested with is the one asked for.
+            Whether `found` was tested with the requested tolerance.
         """
         if found.converged and enough:
             return found
@@ -158,7 +158,7 @@ class Eigensolver:
             n_matvec=found.n_matvec + result.n_matvec,
             n_certificate_matvec=found.n_certificate_matvec + result.n_certificate_matvec,
             history=found.history + result.history,
-            decisions=(*found.decisions, "went on in double precision", *result.decisions),
+            decisions=(*found.decisions, "continued in double precision", *result.decisions),
         )
 
     def suits_lapack(self, dimension: int) -> bool:
@@ -240,11 +240,11 @@ class Eigensolver:
         **options: Any,
     ) -> EigenResult:
         """Call MIRAMns with blocks of `width` vectors, or with single vectors for 0."""
-        asked = self.settings
+        settings = self.settings
         options |= {
-            "criterion": asked.convergence_criterion,
+            "criterion": settings.convergence_criterion,
             "memory_bytes": self.available_bytes // 2,
-            "nested_sizes": asked.nested or None,
+            "nested_sizes": settings.nested or None,
         }
         if width:
             assert self.blocks is not None  # operators with blocks come with their rule
@@ -260,11 +260,11 @@ class Eigensolver:
             which=self.which,
             hermitian=True,
             tol=self.tol if tol is None else tol,
-            max_it=asked.max_it,
-            ncv=None if width else asked.ncv or None,
-            variant="block" if width else asked.variant,
+            max_it=settings.max_it,
+            ncv=None if width else settings.ncv or None,
+            variant="block" if width else settings.variant,
             seed=self.seed,
             start=start,
-            monitor=asked.monitor,
+            monitor=settings.monitor,
             options=miramns.Options(**options),
         )

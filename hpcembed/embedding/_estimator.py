@@ -74,7 +74,7 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
     result_ : EigenResult
         Eigenpairs with true residuals; rows of the vectors distributed.
     reference_ : EigenResult or None
-        Result of the reference solver, where one was asked for.
+        Result of the reference solver, where one is requested.
     comparison_ : ReferenceComparison or None
         Differences between both.
     reference_sin_angle_ : float
@@ -84,7 +84,7 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
         place.
     converged_reason_ : str
     n_requested_ : int
-        Pairs that were asked for.
+        Number of requested pairs.
     seconds_ : dict of str to float
         Wall time of each step on the slowest rank.
     """
@@ -141,7 +141,7 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
         Parameters
         ----------
         held_bytes : int
-            Buffers that the data still takes.
+            Memory that passes over the data will allocate.
         """
         running = [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
         threads = self.n_threads or max(running, default=len(available_cores()))
@@ -233,7 +233,7 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CertifiedE
         """
         if isinstance(X, DataMatrix | RowStream):
             if comm is not None and comm != X.comm:
-                raise ConfigError("these rows have their communicator: leave comm out")
+                raise ConfigError("these rows have a communicator of their own: omit comm")
             comm = X.comm
         comm = MPI.COMM_SELF if comm is None else comm
         seed = self._start(comm)

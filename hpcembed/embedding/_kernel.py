@@ -52,7 +52,7 @@ class KernelEmbedding(RowEstimator):
     gamma_: float | None
     trace_: float
 
-    #: Coordinates are not affine in the features.
+    #: Coordinates are no affine function of the features.
     linear_map_ = None
 
     def _check_parameters(self) -> None:
@@ -112,7 +112,7 @@ class KernelEmbedding(RowEstimator):
                 value = float(gamma)
             if not 0 < value < math.inf:
                 raise InputError(
-                    f"gamma = {gamma!r} finds no spread in these rows, most of which are equal: "
+                    f"gamma = {gamma!r}: these rows have no spread, as most of them are equal: "
                     "give gamma as a number"
                 )
         self.kernel_ = Kernel(self.kernel, value, int(self.degree), float(self.coef0))
@@ -271,7 +271,7 @@ def check_rows(X: RowSource, kernel: str) -> None:
                 sizes = np.asarray(abs(block).sum(axis=1)).ravel()
         wrong = np.flatnonzero(~np.isfinite(sizes))
         if wrong.size:
-            raise InputError(f"row {row + wrong[0]} is not finite: look for NaN or Inf in the data")
+            raise InputError(f"row {row + wrong[0]} is not finite: check the data for NaN or Inf")
         if kernel == "cosine" and not sizes.all():
             raise InputError(
                 f"row {row + int(np.argmin(sizes))} is zero and has no direction: leave such rows "

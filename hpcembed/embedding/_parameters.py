@@ -128,13 +128,13 @@ class SolverSettings:
 
     @property
     def needs_single_vectors(self) -> bool:
-        """Whether something is asked for that engines with blocks of vectors cannot do."""
+        """Whether a setting excludes engines with blocks of vectors."""
         is_other = self.name not in ("auto", "miramns") or self.variant != "default"
         return bool(is_other or self.ncv or self.nested)
 
     @property
     def allows_lapack(self) -> bool:
-        """Whether LAPACK may solve small problems: no other solver is asked for."""
+        """Whether LAPACK may solve small problems: no other solver is requested."""
         return self.name == "auto" and not self.needs_single_vectors
 
     @property

@@ -145,7 +145,7 @@ class KernelPCA(KernelEmbedding):
         Raises
         ------
         MemoryLimitError
-            When the engine asked for does not fit, or none does.
+            When the requested engine does not fit, or none does.
         """
         settings, engine, n = self._settings, self.engine, shape.n_train
         if settings.name == "lapack" and engine == "auto":
@@ -186,7 +186,7 @@ class KernelPCA(KernelEmbedding):
         data, machine, seed = self._begin(X, comm, "a kernel")
         if isinstance(data, RowStream):
             raise InputError(
-                "kernel PCA reads all rows for each of them: load them into memory, or use Nystroem"
+                "kernel PCA pairs every row with all rows: load them into memory, or use Nystroem"
             )
         n, shape = data.n_rows, shape_of(data)
         k = n if self.n_components is None else int(self.n_components)
@@ -248,9 +248,9 @@ class KernelPCA(KernelEmbedding):
     def transform(self, X: Any, dtype: type[np.floating[Any]] | None = None) -> NDArray[Any]:
         """Return the coordinates of rows in the components.
 
-        Collective where the training rows lie on several ranks: they travel to all ranks, each of
-        which transforms its own rows, possibly none. The eigenvectors hold the coordinates of the
-        DataMatrix that was fitted.
+        Collective where the training rows are distributed: they are broadcast to all ranks, each
+        of which transforms its own rows, possibly none. The coordinates of the DataMatrix that was
+        fitted are those of the eigenvectors.
 
         Parameters
         ----------
@@ -301,15 +301,15 @@ class KernelPCA(KernelEmbedding):
         Raises
         ------
         ConfigError
-            When the training rows lie on several ranks.
+            When the training rows are distributed over several ranks.
         """
         train = self.__dict__.get("_train")
         state = dict(super().__getstate__())
         if train is not None:
             if train.comm.size > 1:
                 raise ConfigError(
-                    "the training rows lie on several ranks and cannot be copied with the model: "
-                    "use Nystroem, whose models are small"
+                    "the training rows are distributed over several ranks and cannot be copied "
+                    "with the model: use Nystroem, whose models are small"
                 )
             state["_train"] = (
                 scipy.sparse.vstack([block for _, block in train.blocks()], format="csr")

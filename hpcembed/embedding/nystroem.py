@@ -128,10 +128,10 @@ class Nystroem(FeatureComponents):
         if chosen is None:
             raise InputError(NOT_FINITE)
         if not len(chosen):
-            remedy = "raise coef0" if self.kernel == "poly" else "look for rows of zeros"
+            remedy = "raise coef0" if self.kernel == "poly" else "remove rows of zeros"
             raise InputError(
-                f"the kernel ({self.kernel_.text}) of no landmark with itself is above 0, as a "
-                f"basis of them needs it: {remedy}, or use KernelPCA (kernel_pca), which does not"
+                f"the kernel ({self.kernel_.text}) of every landmark with itself is at most 0, "
+                f"but a basis needs positive ones: {remedy}, or use KernelPCA (kernel_pca)"
             )
         self.landmarks_ = rows[chosen]
         return factor

@@ -73,7 +73,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
     noise_variance_ : float
         Mean of the eigenvalues that were left out.
     n_components_, n_requested_, n_features_in_, n_samples_ : int
-        Components found, and asked for: fewer are found where the solver stopped early.
+        Components found, and requested: fewer are found where the solver stopped early.
     residual_norms_ : ndarray of shape (k,)
         ``||C v - lambda v||`` in double.
     negligible_ : ndarray of bool, shape (k,)
@@ -138,7 +138,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
         Raises
         ------
         MemoryLimitError
-            When the engine asked for does not fit, or none does.
+            When the requested engine does not fit, or none does.
         ConfigError
             When parameters do not fit the data.
         """

@@ -130,22 +130,22 @@ class Embedding(Protocol):
     components_name : str
         Name of the coordinates in the plural: "principal components".
     n_requested_, n_features_in_ : int
-        Coordinates asked for, and features of the rows. Fewer coordinates than asked for are found
-        where the solver stopped early: ``len(spectrum_.values)``.
+        Requested coordinates, and features of the rows. Fewer coordinates are found where the
+        solver stopped early: ``len(spectrum_.values)``.
     operator_ : str
         The operator and its engine: "covariance, matrix-free".
     plan_ : Plan
         The plan of the fit.
     spectrum_ : Spectrum
     coordinate_means_, coordinate_deviations_ : ndarray of shape (k,)
-        Moments of the training rows' coordinates; they decide in which precision these travel.
+        Moments of the training rows' coordinates; they determine the precision of messages.
     feature_means_, feature_variances_ : ndarray of shape (d,)
         Moments of the training rows (:func:`hpcembed.operators.covariance.moments.column_moments`).
     linear_map_ : LinearMap or None
         None where coordinates are no affine function of the features: no model is exported.
     result_ : EigenResult
     reference_ : EigenResult or None
-        Result of the reference solver, where one was asked for.
+        Result of the reference solver, where one is requested.
     comparison_ : ReferenceComparison or None
     certified_ : bool
     seconds_ : mapping of str to float

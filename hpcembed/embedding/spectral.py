@@ -311,8 +311,8 @@ class SpectralEmbedding(CertifiedEstimator):
             self.residual_norms_ = operator.residual_norms(theta, vectors)
         coordinates = operator.eigenvectors(vectors)
         signs = column_signs(graph.comm, coordinates)
-        self.embedding_ = own.of(graph, coordinates * signs)
-        self._extension = NodeExtension.of(operator, theta, vectors * signs, graph)
+        self.embedding_ = own.values_of(graph, coordinates * signs)
+        self._extension = NodeExtension.from_eigenpairs(operator, theta, vectors * signs, graph)
 
     @available_if(_takes_new_nodes)  # type: ignore[untyped-decorator, unused-ignore]
     def transform(self, X: Any) -> NDArray[np.float64]:

@@ -287,7 +287,7 @@ class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Information
             raise InputError(f"{word!r} is not in the vocabulary of {len(self.terms_)} words")
         norms = np.linalg.norm(self.vectors_, axis=1)
         if norms[place] == 0:
-            raise InputError(f"the vector of {word!r} is zero: it stands near no word of note")
+            raise InputError(f"the vector of {word!r} is zero: it has no informative neighbours")
         known = np.where(norms > 0, norms, 1.0)
         cosines = self.vectors_ @ self.vectors_[place] / (known * norms[place])
         order = [int(i) for i in np.argsort(-cosines, kind="stable") if i != place]

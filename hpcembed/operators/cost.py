@@ -242,7 +242,7 @@ def choose_engine(
     extent: str,
     remedy: str,
 ) -> EnginePlan:
-    """Choose the fastest engine that fits the memory, or check the one that was asked for.
+    """Choose the fastest engine that fits the memory, or check the requested one.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def choose_engine(
     Raises
     ------
     MemoryLimitError
-        When the engine asked for does not fit, or none does.
+        When the requested engine does not fit, or none does.
     """
     fitting = [cost for cost in costs if cost.bytes <= machine.available_bytes]
     fastest = min(costs, key=lambda cost: cost.seconds)
@@ -268,7 +268,7 @@ def choose_engine(
             reason = f"fastest that fits: {fastest.name} does not"
     else:
         chosen = next(cost for cost in costs if cost.engine == engine)
-        reason = "as asked"
+        reason = "as requested"
         if fitting:
             other = min(fitting, key=lambda cost: cost.seconds)
             remedy = f"engine = {other.engine} would fit"

@@ -85,7 +85,7 @@ def open_hdf5(path: Path, key: str) -> Hdf5Array:
                 "data.labels_key"
             )
         if array.external or array.is_virtual:
-            raise InputError(f"{name}: its data lie in other files: repack it into one")
+            raise InputError(f"{name}: its data are in other files: repack it into one")
         if array.shape is None:
             raise InputError(f"{name}: an array without elements")
         if array.size and array.id.get_storage_size() == 0:

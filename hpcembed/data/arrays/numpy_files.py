@@ -61,7 +61,7 @@ def open_npz(path: Path, key: str) -> StoredArray:
         is_stored = member.compress_type == zipfile.ZIP_STORED
         # The directory may be damaged as well: compare it with the size of the whole file.
         if member.compress_size > size:
-            raise InputError(f"{name}: larger than the archive it lies in: the file is damaged")
+            raise InputError(f"{name}: larger than its archive: the file is damaged")
         check_declared_size(
             name, member.file_size, member.compress_size, is_compressed=not is_stored
         )

@@ -4,8 +4,8 @@ Types: ``graph`` (options, edges of a rank, the distributed graph). Reading: ``r
 (:func:`read_graph`, :func:`read_labelled_graph`), ``formats`` (the table of formats), one module a
 format (``edge_list``, ``matrix_market``, ``npz_archive``), ``node_labels``; ``power_law`` generates
 graphs. ``assembly`` makes the adjacency matrix from the edges of all ranks, with ``numbering``
-(node ids to numbers), ``components`` (connected components) and ``exchange`` (values sent to the
-ranks that own their nodes). ``node_table`` is a graph as the table of a job.
+(node ids to numbers), ``components`` (connected components) and ``owner_exchange`` (values
+sent to the ranks that own their nodes). ``node_table`` is a graph as the table of a job.
 
 To add a format, write a function from a file to :class:`~hpcembed.data.graphs.graph.LocalEdges` and
 name it in :data:`~hpcembed.data.graphs.formats.EDGE_READERS` and in the annotation of

@@ -237,7 +237,7 @@ def _bad_weight(text: str) -> str:
         return "not a finite number: remove such edges"
     if value < 0:
         return (
-            "negative: degrees would make no sense; set graph.negative_weights = keep for the "
+            "negative, which defines no degrees; set graph.negative_weights = keep for the "
             "plain adjacency"
         )
     return ""

@@ -69,7 +69,7 @@ def read_edges(
         with agreement(comm):
             if (edges.weight < 0).any():
                 raise InputError(
-                    f"{edges.name}: a negative weight ({edges.weight.min():g}): degrees would make "
-                    "no sense; set graph.negative_weights = keep for the plain adjacency"
+                    f"{edges.name}: a negative weight ({edges.weight.min():g}) defines no "
+                    "degrees; set graph.negative_weights = keep for the plain adjacency"
                 )
     return edges

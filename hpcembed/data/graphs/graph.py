@@ -123,6 +123,6 @@ class GraphNodes:
     numbers: NDArray[np.int64]
     labels: NDArray[np.int64]
 
-    def of(self, keep: NDArray[np.bool_]) -> GraphNodes:
+    def select(self, keep: NDArray[np.bool_]) -> GraphNodes:
         """Return the nodes of a selection of the rows. Not collective."""
         return replace(self, numbers=self.numbers[keep])

@@ -14,7 +14,7 @@ from hpcembed.runtime.ranks import gather_rows
 
 __all__ = ["GraphDrawing", "draw_from"]
 
-#: Nodes and edges of a figure; more would not be told apart.
+#: Most nodes and edges of a figure; more are indistinguishable.
 _MOST_NODES = 20_000
 _MOST_EDGES = 20_000
 

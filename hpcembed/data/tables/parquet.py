@@ -124,7 +124,7 @@ def named_columns(columns: Sequence[str] | str | None) -> tuple[str, ...] | None
         return None
     names = (columns,) if isinstance(columns, str) else tuple(columns)
     if not names:
-        raise InputError("columns = [] takes none: name one, or leave columns out to take all")
+        raise InputError("columns = [] selects none: name one, or omit columns to select all")
     return names
 
 

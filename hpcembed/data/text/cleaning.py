@@ -4,7 +4,7 @@ Headers are the lines up to the first blank line, provided that the first line o
 the form of a header (``Name: value``, or the ``From `` line of a mailbox). Quoted lines start with
 ``>`` or ``|`` after optional blanks and up to three letters (initials). Lines that introduce a
 quotation (``... wrote:``, ``In article <...``) are removed with them. Both rules are heuristics:
-some quotations remain, and a line that starts with a bar is removed even if it quotes nobody.
+some quotations remain, and a line that starts with a bar is removed even if it is not a quotation.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def _check_tokens(indexed: TokenIds, source: str) -> None:
 def unusable_word(word: str) -> str:
     """Return why a word cannot be a term, with the remedy; "" if it can. Not collective."""
     if "\n" in word:
-        return "holds a line break: split it or leave it out"
+        return "contains a line break: split it or leave it out"
     try:
         word.encode("utf-8")
     except UnicodeEncodeError:

@@ -184,7 +184,7 @@ def indexed_documents(documents: Any) -> TokenIds:
             "words, or of arrays of term numbers"
         )
     if isinstance(documents, TokenDocuments) or _holds_numbers(documents):
-        raise InputError("term numbers mean nothing without a vocabulary: give it as well")
+        raise InputError("term numbers need a vocabulary: give it as well")
     documents = list(documents)
     if all(isinstance(document, str) for document in documents):
         return index_tokens(documents)
@@ -200,7 +200,7 @@ def indexed_documents(documents: Any) -> TokenIds:
 
 def _word(word: Any) -> str:
     if not isinstance(word, str):
-        raise InputError(f"{word!r} is no word: give documents as texts or as lists of words")
+        raise InputError(f"{word!r} is not a word: give documents as texts or as lists of words")
     return word
 
 

@@ -1,4 +1,4 @@
-"""Sums of sparse matrices whose contributions arise on any rank, distributed by rows.
+"""Sums of sparse matrices with contributions of all ranks, distributed by rows.
 
 Each rank owns consecutive rows. A contribution is a matrix with rows of any owner; :func:`deliver`
 sends the rows to their owners in rounds of bounded size, and :class:`RunningSum` adds what arrives.

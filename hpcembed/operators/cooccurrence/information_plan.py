@@ -25,22 +25,22 @@ class InformationPlan:
 
     Attributes
     ----------
-    of : str
-        What co-occurs: "features that share rows", "words".
+    items : str
+        The items that co-occur: "features that share rows", "words".
     bytes : int
         Memory beyond the data.
     n_entries : int or None
         Estimated entries of the co-occurrence on all ranks; None where only counting gives them.
     """
 
-    of: str
+    items: str
     bytes: int
     n_entries: int | None
 
     def describe(self) -> str:
         """Return the plan as one line of text."""
         entries = "" if self.n_entries is None else f"up to {self.n_entries:,} entries, "
-        return f"information of {self.of}: {entries}{format_bytes(self.bytes)} per rank"
+        return f"information of {self.items}: {entries}{format_bytes(self.bytes)} per rank"
 
 
 def plan_shared_rows(shape: Shape, k: int, machine: Machine) -> InformationPlan:
@@ -51,7 +51,7 @@ def plan_shared_rows(shape: Shape, k: int, machine: Machine) -> InformationPlan:
     MemoryLimitError
         When they do not fit.
     """
-    d, ranks, of = shape.n_features, machine.ranks, "features that share rows"
+    d, ranks, items = shape.n_features, machine.ranks, "features that share rows"
     pairs = float(d) ** 2
     if shape.n_nonzeros is not None:
         shared = float(shape.n_nonzeros) ** 2 / max(shape.n_train, 1)
@@ -59,8 +59,8 @@ def plan_shared_rows(shape: Shape, k: int, machine: Machine) -> InformationPlan:
     own, columns = int(pairs) // ranks + d, 3 * k + 40
     needed = BUFFER_BYTES + _ENTRY_BYTES * own + _VECTOR_BYTES * d * k + 8 * columns * (d // ranks)
     remedy = "lower data.max_features, or use more ranks"
-    check_fits(needed, machine.available_bytes, f"information of {of}", remedy)
-    return InformationPlan(of, needed, int(pairs))
+    check_fits(needed, machine.available_bytes, f"information of {items}", remedy)
+    return InformationPlan(items, needed, int(pairs))
 
 
 def plan_word_vectors(n_words: int, k: int, machine: Machine) -> InformationPlan:

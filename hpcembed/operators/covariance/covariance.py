@@ -146,8 +146,8 @@ def shifted_triangle(
 ) -> NDArray[np.float64]:
     """Return the lower triangle in one pass, rows shifted by `moments.shift` where that is large.
 
-    Collective: two reductions. Products of some thousand rows are computed in the precision asked
-    for and added in double. Completes `moments`: the mean, and in double the variances.
+    Collective: two reductions. Products of some thousand rows are computed in the given precision
+    and added in double. Completes `moments`: the mean, and in double the variances.
     """
     d, kind = X.n_features, np.dtype(dtype)
     lower = np.zeros((d, d), order="F")
@@ -202,7 +202,7 @@ def symmetric_mat(comm: MPI.Comm, lower: NDArray[np.float64]) -> PETSc.Mat:
 
 
 def _dense_parts(block: Any) -> Iterator[NDArray[Any]]:
-    """Give a dense block, or sparse rows converted to dense ones a few at a time."""
+    """Yield a dense block, or sparse rows converted to dense ones a few at a time."""
     if isinstance(block, np.ndarray):
         yield block
         return

@@ -16,7 +16,7 @@ gram
     twice a pass.
 
 In single precision every engine ends with one pass in double for the certificate, with k columns.
-A tolerance below the reach of single precision is charged a pass in double per digit.
+A tolerance below the reach of single precision adds one pass in double per digit.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def plan_covariance(
     Raises
     ------
     MemoryLimitError
-        When the engine asked for does not fit, or none does.
+        When the requested engine does not fit, or none does.
     ConfigError
-        When the engine asked for does not suit the data or the solver.
+        When the requested engine does not suit the data or the solver.
     """
     n = shape.n_train
     model = _CovarianceCost(shape, k, machine, 0.0 if single_vector else tol, n_reference)

@@ -74,7 +74,7 @@ class GramPasses(BlockProducts):
         return sum_over_ranks(self.comm, total)
 
     def _centred_blocks(self) -> Iterator[tuple[slice, slice, Any]]:
-        """Give blocks of columns, or of rows in files; centred in cache where means are large."""
+        """Yield blocks of columns, or of rows in files; centred in cache where means are large."""
         everything = slice(None)
         if self._columns is None:
             for first, block in self._rows(self._dtype):

@@ -11,8 +11,7 @@ with its own sign; on 50,000 images, passes in single precision are within 2e-8 
 eigenvalue. Rows are shifted in cache only where the mean is large against the spread.
 
 Rows are read in blocks that fit the cache, each once a pass for both products. Blocks are
-multiplied in the precision asked for; every few thousand rows their contributions are added in
-double.
+multiplied in the given precision; every few thousand rows their contributions are added in double.
 """
 
 from __future__ import annotations

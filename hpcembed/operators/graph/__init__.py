@@ -1,6 +1,6 @@
 """Operators of graphs.
 
 ``graph_operators`` (adjacency, Laplacians, modularity), ``component_eigenvectors`` (eigenvectors
-that the connected components give without a solver), ``smoothing`` (attributes averaged over
+from the connected components, without a solver), ``smoothing`` (attributes averaged over
 neighbours).
 """

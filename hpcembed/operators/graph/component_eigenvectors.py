@@ -1,4 +1,4 @@
-"""Eigenvectors of normalised graph operators that the connected components give without a solver.
+"""Eigenvectors of normalised graph operators, computed from connected components without a solver.
 
 For each component C with edges, D^1/2 1_C is an eigenvector of N with eigenvalue 1, and of 2 I - L
 with eigenvalue 2. For each isolated node, its unit vector is an eigenvector of 2 I - L with

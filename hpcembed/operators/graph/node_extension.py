@@ -46,7 +46,7 @@ class NodeExtension:
     offset: NDArray[np.float64]
 
     @classmethod
-    def of(
+    def from_eigenpairs(
         cls,
         operator: GraphOperator,
         theta: NDArray[np.float64],

@@ -1,6 +1,6 @@
 """Products of the centred kernel of distributed rows, ``H K H`` with ``H = I - 1 1'/n``.
 
-Matrix-free: K is never stored. Panels of prepared rows travel from each rank to all. Every rank
+Matrix-free: K is never stored. Each rank broadcasts panels of its prepared rows. Every rank
 computes the tiles of its own rows with a panel in cache, multiplies them with a block of vectors,
 and discards them. Each tile of a pair of rows serves both of them: a rank computes the tiles of its
 own rows once, and one half of those it shares with another rank (halves of a panel with halves of a

@@ -225,7 +225,7 @@ def panel_rows(n_features: int, itemsize: int) -> int:
 
 
 def tiles(X: RowSource, dtype: type[np.floating[Any]], count: int) -> Iterator[tuple[int, Any]]:
-    """Give this rank's rows, `count` at a time: local index of the first one, and the rows.
+    """Yield this rank's rows, `count` at a time: local index of the first one, and the rows.
 
     Not collective. The rows are read-only, and valid until the next ones.
     """

@@ -4,12 +4,12 @@ n rows of d features on p ranks of t threads, k components, blocks of b vectors.
 kernel costs ``d`` multiply-adds at the rate of a matrix product and one value of a function:
 
 matrix_free
-    Every pass makes half of the entries anew (each serves two rows) and ``n^2/p b`` multiply-adds;
-    on several ranks all rows travel once a pass.
+    Every pass computes half of the entries again (each serves two rows) and takes ``n^2/p b``
+    multiply-adds; on several ranks all rows are broadcast once a pass.
 assembled
-    Makes the entries once, keeps ``n^2/p`` of them, and reads and multiplies them every pass.
+    Computes the entries once, keeps ``n^2/p`` of them, and reads and multiplies them every pass.
 lapack
-    Makes the entries once, then solves the dense problem on one rank, ``4/3 n^3 + 2 n^2 k``.
+    Computes the entries once, then solves the dense problem on one rank, ``4/3 n^3 + 2 n^2 k``.
 
 ``3.4 k/b + 6.3`` passes find k components: measured with rbf on 4,000 images for k = 50 and widths
 16 to 128, gamma 0.02, to 1e-6 of the largest eigenvalue. As each pass costs the kernel anew, blocks
@@ -64,13 +64,13 @@ def plan_kernel(
     single_vector : bool
         Products with one vector at a time, in double, for any solver.
     no_lapack : bool
-        Whether an iterative solver was asked for.
+        Whether an iterative solver is requested.
     engine : {"auto", "matrix_free", "assembled", "lapack"}
 
     Raises
     ------
     MemoryLimitError
-        When the engine asked for does not fit, or none does.
+        When the requested engine does not fit, or none does.
     """
     single = tol >= SINGLE_TOLERANCE and not single_vector
     model = _KernelCost(shape, k, machine, single, single_vector)
@@ -114,13 +114,13 @@ class _KernelCost:
         return 8 * d * (panel_rows(d, 8) + 2 * tile) + 24 * tile**2
 
     def _entries(self, share: float, item: int) -> float:
-        """Return the seconds in which this share of all entries is made, by all ranks together."""
+        """Return the seconds in which all ranks together compute this share of all entries."""
         shape = self.shape
         count = share * self._n**2 / self.machine.ranks
         if shape.n_nonzeros is None:
             multiply = shape.n_features / (self.machine.threads * Rates.product[item])
         else:
-            # a row meets the other rows that share a feature with it
+            # a row is multiplied with the rows that share a feature with it
             pairs = (shape.n_nonzeros / max(self._n, 1)) ** 2 / max(shape.n_features, 1)
             multiply = pairs / Rates.sparse
         return count * (multiply + 1 / Rates.function[item])
@@ -130,14 +130,14 @@ class _KernelCost:
         rate = self.machine.threads * Rates.product[item]
         return self._n**2 / self.machine.ranks * columns / rate
 
-    def _travel(self, item: int) -> float:
-        """Return the seconds in which all rows reach all ranks."""
+    def _broadcast(self, item: int) -> float:
+        """Return the seconds of the broadcast of all rows."""
         shape = self.shape
         stored = self._n * shape.n_features if shape.n_nonzeros is None else 2 * shape.n_nonzeros
         return stored * item / Rates.network if self.machine.ranks > 1 else 0.0
 
     def _free_pass(self, columns: int, item: int) -> float:
-        made = self._entries(0.5, item) + self._travel(item)
+        made = self._entries(0.5, item) + self._broadcast(item)
         return Rates.kernel_pass_seconds + made + self._multiplied(columns, item)
 
     def _stored_pass(self, columns: int) -> float:
@@ -167,7 +167,7 @@ class _KernelCost:
         needed += 8 * 4 * max(width, k) * (n if ranks > 1 else share)
         if engine == "assembled":
             alone = 0.5 if ranks == 1 else 1.0
-            seconds += self._entries(alone, self._item) + self._travel(self._item)
+            seconds += self._entries(alone, self._item) + self._broadcast(self._item)
             seconds += passes * self._stored_pass(width)
             needed += self._item * share * n
         else:
@@ -178,6 +178,6 @@ class _KernelCost:
 
     def lapack(self) -> EngineCost:
         n, k = self._n, self.k
-        seconds = self._entries(1.0, 8) + self._travel(8)
+        seconds = self._entries(1.0, 8) + self._broadcast(8)
         seconds += (4 / 3 * n**3 + 2 * n**2 * k) / Rates.lapack
         return EngineCost("lapack", seconds, 24 * n**2 + 8 * n * k + self._buffers)

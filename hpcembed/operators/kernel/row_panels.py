@@ -101,7 +101,7 @@ class RowsOfAll:
         return sum(float(self.kernel.diagonal(rows).sum()) for _, rows in self.own(self.tile))
 
     def own(self, count: int) -> Iterator[tuple[int, Prepared]]:
-        """Give this rank's rows, `count` at a time, and the local index of the first one."""
+        """Yield this rank's rows, `count` at a time, and the local index of the first one."""
         X, dtype = self._rows, self.dtype.type
         # unit vectors fit single precision; rows in double may exceed its range
         wide = self.kernel.name == "cosine" and X.stored_type == np.float64
@@ -109,7 +109,7 @@ class RowsOfAll:
             yield first, self.kernel.prepare(rows, self.origin).cast(dtype)
 
     def panels(self) -> Iterator[tuple[int, int, Prepared]]:
-        """Give the panels of all ranks in turn: owner, its local index of the first row, rows.
+        """Yield the panels of all ranks in turn: owner, its local index of the first row, rows.
 
         Collective: a broadcast or two for each.
         """

@@ -114,7 +114,7 @@ def test_wide_files_by_their_rows(comm, make):
 def test_names_memory_and_columns(tmp_path):
     path = write(tmp_path, "parquet")
     assert open_rows(path, columns="c3").feature_names == ("c3",)
-    with pytest.raises(InputError, match=r"columns = \[\] takes none: name one, or leave"):
+    with pytest.raises(InputError, match=r"columns = \[\] selects none: name one, or omit"):
         open_rows(path, columns=[])
     stream = open_rows(path, columns=["c3", "c1"])
     assert stream.feature_names == ("c3", "c1")

@@ -156,8 +156,8 @@ def test_what_single_precision_misses_is_refined_in_double(comm):
     rows = hard("plain").astype(np.float32)
     loose = PCA(3, engine="block").fit(share(comm, rows), comm=comm)
     tight = PCA(3, engine="block", tol=1e-12).fit(share(comm, rows), comm=comm)
-    assert "went on in double precision" not in loose.result_.decisions
-    assert "went on in double precision" in tight.result_.decisions
+    assert "continued in double precision" not in loose.result_.decisions
+    assert "continued in double precision" in tight.result_.decisions
     assert loose.residual_norms_.max() > 1e-12 * loose.explained_variance_[0]
     assert tight.residual_norms_.max() <= 1e-12 * tight.explained_variance_[0]
     assert tight.result_.n_matvec > loose.result_.n_matvec
@@ -180,7 +180,7 @@ def test_a_space_that_single_precision_spoils_is_refined(comm, monkeypatch):
     monkeypatch.setattr(CovariancePasses, "whole_product", spoiled)
     pca = PCA(3, engine="block").fit(share(comm, rows), comm=comm)
     assert pca.certified_
-    assert "went on in double precision" in pca.result_.decisions
+    assert "continued in double precision" in pca.result_.decisions
     exact = np.linalg.eigvalsh(np.cov(rows.astype(float).T))[::-1][:3]
     np.testing.assert_allclose(pca.explained_variance_, exact, rtol=1e-9)
 

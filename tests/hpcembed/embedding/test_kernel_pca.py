@@ -137,7 +137,7 @@ def test_the_cosine_has_no_scale(comm, factor, sparse):
             assert model.plan_.single == (tol > 1e-8 and engine != "lapack")
             assert model.certified_
             np.testing.assert_allclose(model.eigenvalues_, values, rtol=1e-8)
-            assert "went on in double precision" not in model.result_.decisions
+            assert "continued in double precision" not in model.result_.decisions
             np.testing.assert_allclose(model.transform(mine), coordinates, atol=1e-6)
     landmarks = Nystroem(3, n_landmarks=60, kernel="cosine").fit(mine, comm=comm)
     np.testing.assert_allclose(landmarks.eigenvalues_, values, rtol=1e-7)
@@ -166,7 +166,7 @@ def test_what_single_precision_spoils_is_refined(comm, monkeypatch):
     model = KernelPCA(3, kernel="rbf", engine="matrix_free", tol=1e-6)
     model.fit(share(comm, ROWS), comm=comm)
     assert model.certified_
-    assert "went on in double precision" in model.result_.decisions
+    assert "continued in double precision" in model.result_.decisions
     monkeypatch.undo()
     exact = KernelPCA(3, kernel="rbf", engine="lapack").fit(share(comm, ROWS), comm=comm)
     np.testing.assert_allclose(model.eigenvalues_, exact.eigenvalues_, rtol=1e-9)
@@ -323,23 +323,23 @@ def test_rows_that_no_kernel_takes(comm):
     X[70, 2] = np.inf
     rows = DataMatrix(share(comm, X), np.zeros(len(share(comm, X)), int), comm)
     for model in (KernelPCA(2), Nystroem(2), RandomFourierFeatures(2)):
-        with pytest.raises(InputError, match="row 70 is not finite: look for NaN or Inf"):
+        with pytest.raises(InputError, match="row 70 is not finite: check the data for NaN or Inf"):
             model.fit(rows)
     for rows, settings, words in (
         (
             ROWS,
             {"kernel": "poly", "coef0": -1e4},
-            r"coef0 -10000\) of no landmark.*: raise coef0, or",
+            r"coef0 -10000\) of every landmark.*: raise coef0, or",
         ),
         (
             0 * ROWS,
             {"kernel": "linear"},
-            r"\(linear\) of no landmark.*: look for rows of zeros, or",
+            r"\(linear\) of every landmark.*: remove rows of zeros, or",
         ),
     ):
         with pytest.raises(InputError, match=words):
             Nystroem(2, **settings).fit(share(comm, rows), comm=comm)
-    with pytest.raises(InputError, match="finds no spread in these rows"):
+    with pytest.raises(InputError, match="these rows have no spread"):
         KernelPCA(1, kernel="rbf", gamma="median").fit(np.ones((6, 2)), comm=comm)
     with pytest.raises(ValueError, match=r"at least 2 training rows|minimum of 2"):
         KernelPCA(1).fit(np.ones((int(comm.rank == 0), 3)), comm=comm)
@@ -354,5 +354,5 @@ def test_a_model_on_several_ranks_is_not_copied(comm):
     if comm.size == 1:
         assert pickle.loads(pickle.dumps(model)).eigenvalues_.shape == (2,)
     else:
-        with pytest.raises(ConfigError, match="lie on several ranks"):
+        with pytest.raises(ConfigError, match="are distributed over several ranks"):
             pickle.dumps(model)

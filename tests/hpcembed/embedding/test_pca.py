@@ -209,7 +209,7 @@ def test_nan_reaches_the_user_as_one_line(comm, engine):
     rows = np.random.default_rng(0).standard_normal((9, 4))
     rows[3, 1] = np.nan
     X = DataMatrix(rows, np.zeros(9, int), comm)
-    with pytest.raises(InputError, match="not finite: look for NaN"):
+    with pytest.raises(InputError, match="not finite: .*NaN"):
         PCA(2, engine=engine).fit(X)
 
 

@@ -233,9 +233,9 @@ def test_refusals(comm):
     refused(ConfigError, "tol must lie between 0 and 1", tol=2.0)
     refused(ConfigError, "solver.name = 'lapack'", solver=SolverSettings(name="lapack"))
     refused(InputError, "documents of type str", documents="ant bee")
-    refused(InputError, "mean nothing without a vocabulary", documents=[np.array([0, 1])])
+    refused(InputError, "term numbers need a vocabulary", documents=[np.array([0, 1])])
     refused(InputError, "document 1 is of type str", documents=[["ant"], "bee"])
-    refused(InputError, "1.5 is no word", documents=[[1.5]])
+    refused(InputError, "1.5 is not a word", documents=[[1.5]])
     refused(InputError, "the vocabulary is empty", vocabulary=[])
     refused(InputError, "holds 'ant' twice", vocabulary=["ant", "bee", "ant"])
     refused(InputError, "a vocabulary of type str", vocabulary="ant")
@@ -270,7 +270,7 @@ def test_documents_that_cannot_be_used(comm):
     assert "cannot be used (TypeError" in message(np.array(7), vocabulary=WORDS)
     assert "cannot be used (TypeError" in message([np.array(7)])
     said = message([["ant"], ["bee", "a\nb"]], lists)
-    assert said.startswith("the documents: document 1: the word 'a\\nb' holds a line break")
+    assert said.startswith("the documents: document 1: the word 'a\\nb' contains a line break")
     said = message([[], ["ant", "\udce9"]], lists)
     assert said.startswith(
         "the documents: document 1: the word '\\udce9' cannot be written as UTF-8"

@@ -80,7 +80,7 @@ def test_square_that_does_not_fit():
 
 def test_what_is_asked_for_is_done_or_refused():
     assert plan(60_000, 784, engine="matrix_free").engine == "matrix_free"
-    assert plan(2_000, 10_000, engine="assembled").reason == "as asked"
+    assert plan(2_000, 10_000, engine="assembled").reason == "as requested"
     with pytest.raises(MemoryLimitError, match="engine = matrix_free would fit"):
         plan(2_000, 10_000, engine="assembled", available_bytes=2**25)
     with pytest.raises(MemoryLimitError, match="more ranks"):

@@ -228,7 +228,7 @@ def test_train_and_test_with_other_columns(tmp_path, comm):
 def test_a_column_of_numbers_is_not_a_class(tmp_path, comm):
     lines = "".join(f"1,{i}.5\n" for i in range(70000))
     (tmp_path / "a.csv").write_text("f,kind\n" + lines)
-    refused(job("a.csv"), tmp_path, comm, "different labels", "no classes")
+    refused(job("a.csv"), tmp_path, comm, "different labels", "not classes")
 
 
 def test_a_chosen_separator(tmp_path):

@@ -351,7 +351,7 @@ def test_empty_vocabularies_are_refused(comm):
 
 def test_invalid_words_are_refused(comm):
     """The word is on the last rank, in its second document."""
-    for word, reason in (("a\nb", "holds a line break"), ("\udce9", "as UTF-8")):
+    for word, reason in (("a\nb", "contains a line break"), ("\udce9", "as UTF-8")):
         tokens = (word, "aa") if comm.rank == comm.size - 1 else ("aa", "bb")
         indexed = TokenIds(tokens, np.array([1, 1, 0], np.int32), np.array([0, 0, 2, 3]))
         with pytest.raises(InputError, match=f"x: document [12]: .*{reason}") as caught:

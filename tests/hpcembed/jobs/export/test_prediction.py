@@ -240,7 +240,7 @@ def test_how_a_file_is_read(model, rows, tmp_path):
     with pytest.raises(ConfigError, match="did you mean format"):
         run(folder, tmp_path / "rows.npz", overrides=["data.formt=npz"])
     (tmp_path / "rows.npz").rename(tmp_path / "rows.xyz")
-    with pytest.raises(ConfigError, match=r"the ending of .*rows.xyz tells nothing"):
+    with pytest.raises(ConfigError, match=r"the ending of .*rows.xyz is unknown"):
         run(folder, tmp_path / "rows.xyz")
     keys.append("data.format=npz")
     assert run(folder, tmp_path / "rows.xyz", tmp_path / "c.csv", overrides=keys) == 1.0
