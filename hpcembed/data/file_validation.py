@@ -176,10 +176,10 @@ def check_declared_size(name: object, declared: int, size: int, *, is_compressed
         if declared > size * _DEFLATE_RATIO:
             raise InputError(
                 f"{name}: its header declares {format_bytes(declared)}, more than {size} "
-                "compressed bytes can hold: the file is damaged or not what its name says"
+                "compressed bytes can hold: the file is damaged or of another format"
             )
     elif declared != size:
-        what = "truncated" if declared > size else "longer than its header says"
+        what = "truncated" if declared > size else "longer than its header declares"
         raise InputError(
             f"{name}: {what}: its header declares {declared} bytes, the file has {size}: "
             "copy or download it again"

@@ -40,7 +40,8 @@ _SAMPLE_BYTES = 2**20
 Skipped = Literal["empty", "blank", "comment"]
 
 _HINTS = (b"\n\n", b"\n\r", b"\n ", b"\n\t")
-#: Pattern of the lines, and what a block contains if one of them is not its first line.
+#: Pattern of these lines. A block with such a line contains one of the byte strings, unless it is
+#: the first line.
 _SKIPPED: dict[Skipped, tuple[re.Pattern[bytes], tuple[bytes, ...]]] = {
     "empty": (re.compile(rb"(?m)^\r?\n"), _HINTS[:2]),
     "blank": (re.compile(rb"(?m)^[ \t]*\r?(?:\n|\Z)"), _HINTS),

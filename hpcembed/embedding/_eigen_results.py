@@ -27,13 +27,13 @@ __all__ = [
     "subspace_sin_angle",
 ]
 
-#: Relative difference of eigenvalues that is allowed whatever the tolerance of the solvers.
+#: Relative difference of eigenvalues that is allowed for any tolerance of the solvers.
 _AGREEMENT = 1e-6
 
 #: Entries within this fraction of the largest count as equal when a sign is chosen.
 _SIGN_TIE = 1e-8
 
-#: Fields of a result that hold an entry for each pair, beside the vectors.
+#: Fields of a result with an entry for each pair, except the vectors.
 _PER_PAIR = ("eigenvalues", "residual_norms", "residual_tolerances", "error_bounds")
 
 
@@ -70,7 +70,7 @@ def compare(
     Parameters
     ----------
     comm : MPI.Comm
-        A live communicator: that of the results may have ended with their operator.
+        A valid communicator: that of the results may have been freed with their operator.
     tol : float
         Tolerance of both, relative to each eigenvalue.
     which : {"LA", "LM"}

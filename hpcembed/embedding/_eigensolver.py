@@ -136,20 +136,20 @@ class Eigensolver:
         except miramns.OperatorError:
             # beyond the range of single precision, or not finite in double either
             return self._miramns(exact, width=width)
-        return self.refined(found, exact, enough=self.tol >= SINGLE_TOLERANCE)
+        return self.refined(found, exact, at_tol=self.tol >= SINGLE_TOLERANCE)
 
     @_translated_errors()
-    def refined(self, found: EigenResult, exact: PETSc.Mat, *, enough: bool = True) -> EigenResult:
+    def refined(self, found: EigenResult, exact: PETSc.Mat, *, at_tol: bool = True) -> EigenResult:
         """Return a converged result as it is, or continue in double from its vectors.
 
         Collective.
 
         Parameters
         ----------
-        enough : bool
+        at_tol : bool
             Whether `found` was tested with the requested tolerance.
         """
-        if found.converged and enough:
+        if found.converged and at_tol:
             return found
         width = min(self.k + max(2, self.k // 8), exact.getSize()[0])
         result = self._miramns(exact, width=width, start=np.asarray(found.eigenvectors))

@@ -268,7 +268,7 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CertifiedE
         if isinstance(X, DataMatrix | RowStream):
             if X.n_features != self.n_features_in_:
                 raise InputError(
-                    f"fitted on {self.n_features_in_} features, asked to transform {X.n_features}"
+                    f"fitted on {self.n_features_in_} features, got {X.n_features} to transform"
                 )
             return X
         least = 1 if self.comm_.size == 1 else 0

@@ -44,7 +44,7 @@ def default_tolerance(item_bytes: int) -> float:
 
 
 def seed_of(random_state: Any) -> int:
-    """Return the seed that a ``random_state`` of scikit-learn stands for; 0 for None.
+    """Return the seed of a ``random_state`` of scikit-learn; 0 for None.
 
     Raises
     ------
@@ -73,7 +73,7 @@ class SolverSettings:
         Variant of MIRAMns.
     criterion : {"norm", "relative"}
         Whether the tolerance is relative to the largest eigenvalue or to each. The published
-        variant always has "relative", which stands for the test of its authors there.
+        variant always has "relative", which is the test of its authors.
     max_it : int
         Largest number of restarts.
     ncv : int

@@ -1,8 +1,8 @@
-"""Graph nodes as a job embeds them: all at once, training and test nodes alike.
+"""Embedding of graph nodes for jobs: all nodes at once, those of training and test rows alike.
 
 Coordinates are those of :class:`~hpcembed.embedding.SpectralEmbedding` times sqrt(n), so that they
-are of order one for graphs of any size. Where principal components of the attributes are asked for,
-they are learned from the training nodes and come first. The leading coordinates are those of a run
+are of order one for graphs of any size. Requested principal components of the attributes are
+learned from the training nodes and come first. The leading coordinates are those of a run
 with fewer coordinates. The embedding uses no labels, but it depends on the test nodes (it is
 transductive), so no model is exported.
 """
@@ -53,7 +53,7 @@ class NodeEmbedding(CertifiedEstimator):
     Attributes
     ----------
     As :class:`~hpcembed.embedding.protocol.Embedding` lists them; eigenvalues of principal
-    components are shares of their largest, beside those of the operator.
+    components are relative to their largest, and those of the operator follow.
     drawing_ : GraphDrawing or None
         The two leading spectral coordinates of some nodes and edges; on rank 0.
     """
@@ -82,7 +82,7 @@ class NodeEmbedding(CertifiedEstimator):
         return plan_graph(self.operator, self.n_components, shape, machine)
 
     def fit(self, X: DataMatrix) -> NodeEmbedding:
-        """Place all nodes of the graph that the rows of `X` belong to.
+        """Compute the coordinates of all nodes of the graph that the rows of `X` belong to.
 
         Collective.
 

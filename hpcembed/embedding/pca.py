@@ -87,7 +87,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
     reference_, comparison_, reference_sin_angle_
         Result of the reference solver and differences, where ``solver.reference`` is set.
     plan_ : EnginePlan
-        The engine with its predicted cost, beside the others.
+        The engine, and the predicted costs of all engines.
     seconds_ : dict of str to float
         Wall time of ``operator`` and ``solve`` on the slowest rank.
 
@@ -174,10 +174,10 @@ class PCA(CovarianceEmbedding, GaussianModel):
         shape = shape_of(data)
         k = self._first_size(shape, machine)
         found = self._find(data, shape, machine, k, seed)
-        while (enough := self._enough(found, data)) is None:
+        while (n_kept := self._n_kept(found, data)) is None:
             k = min(2 * k, data.n_rows, data.n_features)
             found = self._find(data, shape, machine, k, seed)
-        self._keep(found, data, enough)
+        self._keep(found, data, n_kept)
         return self
 
     def _check_parameters(self) -> None:
@@ -205,7 +205,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
         is_assembled = self._plan(shape, machine, most).engine == "assembled"
         return most if is_assembled else min(_FIRST_GUESS, most)
 
-    def _enough(self, found: CovariancePairs, X: RowSource) -> int | None:
+    def _n_kept(self, found: CovariancePairs, X: RowSource) -> int | None:
         """Return the number of components to keep; None where more are needed."""
         values, k = np.asarray(found.result.eigenvalues), self.n_components
         is_whole = len(values) >= min(X.n_rows, X.n_features)

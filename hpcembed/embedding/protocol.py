@@ -1,7 +1,7 @@
-"""Contract of an embedding: what jobs, studies and searches use of an estimator.
+"""Contract of an embedding: the attributes and methods of an estimator that jobs use.
 
-An estimator meets :class:`Embedding` by structure, without a base class. Estimators of this package
-share their parts in :mod:`hpcembed.embedding._estimator` (parameters, certificate, input) and
+An estimator implements :class:`Embedding` without a base class. Estimators of this package share
+their parts in :mod:`hpcembed.embedding._estimator` (parameters, certificate, input) and
 :mod:`hpcembed.embedding._linear` (projection).
 """
 

@@ -1,13 +1,13 @@
-"""Spectral embedding: the nodes of a graph placed by dominant eigenvectors of one of its operators.
+"""Spectral embedding: coordinates of graph nodes from dominant eigenvectors of a graph operator.
 
 Coordinates are entries of eigenvectors of :mod:`hpcembed.operators.graph.graph_operators`. The
 default is that of scikit-learn: eigenvectors of the random walk without the constant one.
 Deviations from scikit-learn: true residuals are returned, a matrix that is not symmetric gives a
-warning, nodes without edges have coordinates, and new nodes can be placed.
+warning, nodes without edges have coordinates, and coordinates of new nodes can be computed.
 
-New nodes are placed by :mod:`hpcembed.operators.graph.node_extension`, exactly for a copy of a
-training node. Reference: Y. Bengio et al., Out-of-sample extensions for LLE, Isomap, MDS,
-eigenmaps, and spectral clustering, NIPS 2003.
+Coordinates of new nodes are those of :mod:`hpcembed.operators.graph.node_extension`, which are
+exact for a copy of a training node. Reference: Y. Bengio et al., Out-of-sample extensions for LLE,
+Isomap, MDS, eigenmaps, and spectral clustering, NIPS 2003.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class SpectralEmbedding(CertifiedEstimator):
         As for :class:`~hpcembed.embedding.PCA`.
     n_connected_components_ : int
     n_nodes_, n_features_in_, n_requested_ : int
-        Nodes, columns of `X`, and pairs that were asked for, the first vector included.
+        Nodes, columns of `X`, and requested pairs, the first vector included.
     n_dropped_ : int
         Leading vectors of ``result_`` that are dropped.
     n_component_vectors_ : int
@@ -155,7 +155,7 @@ class SpectralEmbedding(CertifiedEstimator):
         return plan_graph(self.operator, int(self.n_components), shape, machine)
 
     def fit(self: Self, X: Any, y: Any = None, *, comm: MPI.Intracomm | None = None) -> Self:
-        """Place the nodes.
+        """Compute the coordinates of the nodes.
 
         Collective on `comm`, or on the communicator of a graph or matrix.
 
@@ -175,7 +175,7 @@ class SpectralEmbedding(CertifiedEstimator):
         ConfigError
             Parameters that do not fit.
         MemoryLimitError
-            When a rank has no room for the vectors.
+            When the vectors do not fit the memory of a rank.
         ConvergenceError
             When a pair missed its tolerance, and ``solver.on_no_convergence`` is "raise".
         """
@@ -213,7 +213,7 @@ class SpectralEmbedding(CertifiedEstimator):
     def fit_transform(
         self, X: Any, y: Any = None, *, comm: MPI.Intracomm | None = None
     ) -> NDArray[np.float64]:
-        """Place the nodes and return their coordinates; see :meth:`fit`. Collective."""
+        """Return the coordinates of the nodes; see :meth:`fit`. Collective."""
         return self.fit(X, comm=comm).embedding_
 
     @property

@@ -169,7 +169,7 @@ class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Information
         InputError, ConfigError
             Documents or parameters that cannot be used.
         MemoryLimitError
-            When a rank has no room for the vectors.
+            When the vectors do not fit the memory of a rank.
         ConvergenceError
             When a pair missed its tolerance and ``solver.on_no_convergence`` is "raise".
         """

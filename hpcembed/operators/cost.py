@@ -143,7 +143,7 @@ class EngineCost:
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """The engine chosen, beside the others.
+    """The chosen engine, and the costs of all engines.
 
     Attributes
     ----------

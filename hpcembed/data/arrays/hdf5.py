@@ -32,7 +32,7 @@ class Hdf5Array:
         File, and path of the array in the file.
     shape : tuple of int
     dtype : numpy.dtype
-        ``U1`` stands for text of any length.
+        ``U1`` represents text of any length.
     """
 
     def __init__(self, path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -170,7 +170,7 @@ class StoredArray:
                 # This also makes the decompressor verify the checksum of the whole stream.
                 stream.seek(self.offset + self.n_bytes)
                 if stream.read(1):
-                    raise InputError(f"{self.name}: longer than its header says")
+                    raise InputError(f"{self.name}: longer than its header declares")
 
     def _consecutive(self, stream: BinaryIO, first: int, last: int) -> Iterator[NDArray[Any]]:
         n_columns = math.prod(self.shape[1:])

@@ -1,7 +1,7 @@
 """Graphs as Matrix Market files.
 
-An entry (i, j) is an edge from i to j with its weight. A symmetric file stores one triangle and
-stands for both. Each rank reads its own range of lines, or of rows.
+An entry (i, j) is an edge from i to j with its weight. A symmetric file stores one of both
+triangles. Each rank reads its own range of lines, or of rows.
 """
 
 from __future__ import annotations

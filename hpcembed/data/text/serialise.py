@@ -1,4 +1,4 @@
-"""A vectoriser as JSON text, which is stored beside a model that takes texts.
+"""A vectoriser as JSON text, which is stored with a model that takes texts.
 
 Numbers keep all their digits, so the rows of a deployed model equal those of its training to the
 last bit.

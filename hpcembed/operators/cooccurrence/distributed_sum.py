@@ -1,9 +1,9 @@
 """Sums of sparse matrices with contributions of all ranks, distributed by rows.
 
 Each rank owns consecutive rows. A contribution is a matrix with rows of any owner; :func:`deliver`
-sends the rows to their owners in rounds of bounded size, and :class:`RunningSum` adds what arrives.
-It keeps a list of partial sums and adds two of them as soon as they are of similar size, so that an
-entry is copied a logarithmic number of times.
+sends the rows to their owners in rounds of bounded size, and :class:`RunningSum` adds the rows that
+arrive. It keeps a list of partial sums and adds two of them as soon as they are of similar size, so
+that an entry is copied a logarithmic number of times.
 """
 
 from __future__ import annotations

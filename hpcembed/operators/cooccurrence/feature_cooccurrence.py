@@ -62,7 +62,7 @@ def feature_cooccurrence(
     -------
     PETSc.Mat
         AIJ for sparse rows, dense otherwise; to be destroyed by the caller. Entries are not
-        centred: a mean that is large beside the deviations costs digits.
+        centred: a mean that is large compared to the deviations costs digits.
 
     Examples
     --------

@@ -17,7 +17,7 @@ OPERATOR_TITLES = {
     "modularity": "modularity",
 }
 
-#: Columns of the basis per pair, and beside them.
+#: Columns of the basis per pair, and in addition.
 _BASIS_PER_PAIR, _BASIS = 3.0, 60
 
 
@@ -41,7 +41,7 @@ class GraphPlan:
         """Return the plan as one line of text."""
         return (
             f"{OPERATOR_TITLES[self.operator]} of the graph, products only: "
-            f"{format_bytes(self.bytes)} per rank beside it"
+            f"{format_bytes(self.bytes)} per rank in addition"
         )
 
 

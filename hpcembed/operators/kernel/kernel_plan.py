@@ -12,9 +12,9 @@ lapack
     Computes the entries once, then solves the dense problem on one rank, ``4/3 n^3 + 2 n^2 k``.
 
 ``3.4 k/b + 6.3`` passes find k components: measured with rbf on 4,000 images for k = 50 and widths
-16 to 128, gamma 0.02, to 1e-6 of the largest eigenvalue. As each pass costs the kernel anew, blocks
-are wider than those of covariances: b takes the least predicted time among the widths that fit. In
-single precision one matrix-free pass in double follows, for the certificate.
+16 to 128, gamma 0.02, to 1e-6 of the largest eigenvalue. As each pass computes the kernel again,
+blocks are wider than those of covariances: of the widths that fit, b takes the least predicted
+time. In single precision one matrix-free pass in double follows, for the certificate.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def test_idx_truncated(tmp_path, comm):
 def test_idx_too_long(tmp_path, comm):
     images, labels = images_and_labels()
     job = idx_job(tmp_path, idx_bytes(images) + b"x", idx_bytes(labels))
-    refused(job, tmp_path, comm, "longer than its header says")
+    refused(job, tmp_path, comm, "longer than its header declares")
 
 
 def test_idx_gzip_truncated(tmp_path, comm):
@@ -122,7 +122,7 @@ def test_idx_gzip_with_too_much_inside(tmp_path, comm):
     job = idx_job(
         tmp_path, gzip.compress(idx_bytes(images) + b"x"), gzip.compress(idx_bytes(labels)), ".gz"
     )
-    refused(job, tmp_path, comm, "longer than its header says")
+    refused(job, tmp_path, comm, "longer than its header declares")
 
 
 def test_idx_gzip_checksum(tmp_path, comm):
