@@ -1,13 +1,15 @@
-"""Symmetric PETSc shell matrices whose products are made for blocks of vectors."""
+"""Symmetric PETSc shell matrices with products for blocks of vectors, and exchange of these."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-__all__ = ["BlockProducts", "block_shell"]
+__all__ = ["BlockProducts", "block_shell", "gather_block", "scatter_block_sum"]
 
 
 class BlockProducts:
@@ -45,3 +47,25 @@ def block_shell(products: BlockProducts) -> PETSc.Mat:
     mat.setUp()
     mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
     return mat
+
+
+def gather_block(comm: MPI.Comm, V: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the rows of all ranks on every rank, ``counts[i]`` of them from rank i. Collective."""
+    mine, b = np.ascontiguousarray(V), V.shape[1]
+    if comm.size == 1:
+        return mine
+    whole = np.empty((int(counts.sum()), b), dtype=V.dtype)
+    comm.Allgatherv(mine, (whole, (b * counts, b * (np.cumsum(counts) - counts))))
+    return whole
+
+
+def scatter_block_sum(
+    comm: MPI.Comm, total: NDArray[np.float64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Sum blocks over all ranks; return this rank's rows, ``counts[rank]`` of them. Collective."""
+    if comm.size == 1:
+        return total
+    own = np.empty((int(counts[comm.rank]), total.shape[1]))
+    recvcounts = (total.shape[1] * counts).tolist()
+    comm.Reduce_scatter(np.ascontiguousarray(total), own, recvcounts=recvcounts)
+    return own

@@ -28,7 +28,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix, RowSource, reading
-from hpcembed.operators.block_shell import BlockProducts
+from hpcembed.operators.block_shell import BlockProducts, gather_block, scatter_block_sum
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.runtime.ranks import sum_over_ranks
 
@@ -201,18 +201,8 @@ class CovariancePasses(BlockProducts):
 
     def mult_block(self, V: NDArray[np.float64], product: NDArray[np.float64]) -> None:
         """Compute ``product = C V``. Collective: one gather, one reduction."""
-        comm, b = self.comm, V.shape[1]
-        if comm.size == 1:
-            product[:] = self.whole_product(V)
-            return
-        counts = b * self._owned
-        whole = np.empty((self._shape[1], b))
-        places = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        comm.Allgatherv(np.ascontiguousarray(V), (whole, counts, places, MPI.DOUBLE))
-        total = np.ascontiguousarray(self.whole_product(whole))
-        own = np.empty((len(V), b))
-        comm.Reduce_scatter(total, own, recvcounts=counts.tolist())
-        product[:] = own
+        total = self.whole_product(gather_block(self.comm, V, self._owned))
+        product[:] = scatter_block_sum(self.comm, total, self._owned)
 
     def whole_product(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return this rank's contribution to ``C V`` for the whole V. Collective."""

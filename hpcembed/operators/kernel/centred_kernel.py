@@ -24,10 +24,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.operators.block_shell import BlockProducts
+from hpcembed.operators.block_shell import BlockProducts, gather_block, scatter_block_sum
 from hpcembed.operators.kernel.kernel_functions import Prepared
 from hpcembed.operators.kernel.row_panels import RowsOfAll
 from hpcembed.runtime.ranks import sum_over_ranks
@@ -63,7 +62,8 @@ class _CentredKernel(BlockProducts):
         counts = self.row_means is None and self.rows.dtype == np.float64
         if counts:
             V = np.hstack([V, np.ones((len(V), 1))])
-        Y = self._times(self._gathered(V))
+        whole = gather_block(self.comm, V.astype(self.rows.dtype, copy=False), self.rows.counts)
+        Y = self._times(whole)
         if counts:
             self.row_means = Y[:, b] / self.rows.n_rows
         product[:] = Y[:, :b]
@@ -71,18 +71,6 @@ class _CentredKernel(BlockProducts):
 
     def _mean(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         return sum_over_ranks(self.rows.comm, V.sum(axis=0)) / self.rows.n_rows
-
-    def _gathered(self, V: NDArray[np.float64]) -> NDArray[Any]:
-        """Return all rows of the vectors, in the precision of the products. Collective."""
-        rows, comm = self.rows, self.rows.comm
-        mine = np.ascontiguousarray(V, dtype=rows.dtype)
-        if comm.size == 1:
-            return mine
-        b = V.shape[1]
-        whole = np.empty((rows.n_rows, b), dtype=rows.dtype)
-        kind = MPI.DOUBLE if rows.dtype == np.float64 else MPI.FLOAT
-        comm.Allgatherv(mine, (whole, b * rows.counts, b * rows.starts[:-1], kind))
-        return whole
 
     def _times(self, V: NDArray[Any]) -> NDArray[np.float64]:
         raise NotImplementedError
@@ -98,15 +86,11 @@ class KernelPasses(_CentredKernel):
     """
 
     def _times(self, V: NDArray[Any]) -> NDArray[np.float64]:
-        rows, comm = self.rows, self.rows.comm
+        rows = self.rows
         total = np.zeros(V.shape)
         for owner, first, panel in rows.panels():
             self._add_panel(owner, first, panel, V, total)
-        if comm.size == 1:
-            return total
-        own = np.empty((rows.n_local, V.shape[1]))
-        comm.Reduce_scatter(total, own, recvcounts=(V.shape[1] * rows.counts).tolist())
-        return own
+        return scatter_block_sum(rows.comm, total, rows.counts)
 
     def _add_panel(
         self, owner: int, first: int, panel: Prepared, V: NDArray[Any], total: NDArray[np.float64]
