@@ -69,15 +69,12 @@ class LineDocuments:
         texts: list[str] = []
         labels: list[str] = []
         for lines in self._ranges:
-            number = lines.first_line - 1
-            for block in line_blocks(lines.file, lines.begin, lines.end):
-                pieces = block.split(b"\n")
-                for raw in pieces[:-1] if block.endswith(b"\n") else pieces:
-                    number += 1
-                    if not raw.strip(b" \t\r"):
+            for first, block in lines.blocks():
+                for number, raw in enumerate(io.BytesIO(block), first):
+                    if not raw.strip(b" \t\r\n"):
                         continue
                     name = f"{lines.file.path}: line {number}"
-                    text = cleaner.decode(raw.removesuffix(b"\r"), name)
+                    text = cleaner.decode(raw.removesuffix(b"\n").removesuffix(b"\r"), name)
                     if self._labelled:
                         label, *rest = _BLANK.split(text.strip(" \t"), maxsplit=1)
                         text = rest[0] if rest else ""
