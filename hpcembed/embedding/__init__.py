@@ -1,10 +1,6 @@
 """Estimators with scikit-learn's contract: fit finds certified components, transform projects.
 
-A new estimator is a module with a dataclass on one of the bases (:mod:`._covariance`,
-:mod:`._kernel`, :mod:`._mutual_information`, or :class:`~._estimator.CertifiedEstimator`). Its
-fields are its parameters. It has ``plan`` and ``fit``, and :class:`~._eigensolver.Eigensolver`
-finds its eigenpairs. A job uses it after an entry in
-:data:`hpcembed.jobs.embedding_methods.METHODS`.
+To add an estimator, follow the steps in :mod:`hpcembed.embedding._estimator`.
 """
 
 from hpcembed.embedding._parameters import SolverSettings

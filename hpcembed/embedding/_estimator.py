@@ -1,5 +1,16 @@
 """Bases of all estimators: parameters, the certificate of the eigenproblem, and input of rows.
 
+To add an estimator:
+
+1. Write a module with a dataclass whose fields are its parameters, on one of the bases: here for
+   rows or for anything else, ``_linear`` for projections, ``_covariance``, ``_kernel`` or
+   ``_mutual_information`` for operators of these kinds. It meets the contract of
+   :mod:`hpcembed.embedding.protocol`: ``plan``, ``fit``, ``transform``, and ``linear_map_``, None
+   if the coordinates are not affine functions of the features.
+   :class:`~hpcembed.embedding._eigensolver.Eigensolver` finds its eigenpairs.
+2. List its name in ``hpcembed/embedding/__init__.py`` and in ``hpcembed/__init__.py``.
+3. For jobs, add an entry to :data:`hpcembed.jobs.embedding_methods.METHODS`.
+
 Parameters are checked on all ranks before the first step that could fail on one rank alone.
 """
 

@@ -1,8 +1,8 @@
 """The values of ``embedding.method``: the estimator of each, from the settings of a job.
 
-To add one: an estimator that meets :class:`hpcembed.embedding.protocol.Embedding`, an entry in
-:data:`METHODS`, its name in ``MethodConfig.method`` and, where it has keys of its own, a section in
-:mod:`hpcembed.jobs.configuration`.
+To add an estimator (:mod:`hpcembed.embedding._estimator`) to jobs, add an entry to :data:`METHODS`,
+its name to ``MethodConfig.method`` in :mod:`hpcembed.jobs.configuration` and, if it has keys of its
+own, a section there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""Symmetric PETSc shell matrices with products for blocks of vectors, and exchange of these."""
+"""Matrix-free operators: symmetric PETSc shell matrices with products for blocks of vectors.
+
+To add an operator, write a module in a folder of ``hpcembed/operators`` with a subclass of
+:class:`BlockProducts` that defines ``mult_block``; :func:`block_shell` makes a Mat of it. (An
+operator whose entries are stored is a PETSc Mat and needs no such class.) Its plan, with the cost
+of each engine, is a module beside it on the rates of :mod:`hpcembed.operators.cost`.
+:mod:`hpcembed.operators` lists the other cases: a kernel function, an operator of graphs.
+"""
 
 from __future__ import annotations
 
