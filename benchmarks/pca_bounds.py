@@ -28,8 +28,8 @@ from threadpoolctl import threadpool_limits
 
 from hpcembed.bench.data_sets import load, parse
 from hpcembed.data.matrix import DataMatrix
+from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
 from hpcembed.operators.covariance.covariance_plan import block_width
-from hpcembed.operators.covariance.passes import CovariancePasses, Moments
 from hpcembed.runtime.threads import available_cores
 from miramns.bench.harness.tables import markdown_table
 

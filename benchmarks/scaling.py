@@ -125,7 +125,7 @@ def worker(task: dict) -> None:
 
     from hpcembed.data.matrix import DataMatrix
     from hpcembed.embedding import PCA, _covariance
-    from hpcembed.operators.covariance.passes import CovariancePasses
+    from hpcembed.operators.covariance.covariance_passes import CovariancePasses
 
     comm = MPI.COMM_WORLD
     passes: list[tuple[int, float, float]] = []

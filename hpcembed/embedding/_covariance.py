@@ -27,6 +27,7 @@ from hpcembed.operators.cost import (
     expected_products,
 )
 from hpcembed.operators.covariance.covariance import shifted_triangle, symmetric_mat
+from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
 from hpcembed.operators.covariance.covariance_plan import (
     COVARIANCE_BLOCKS,
     COVARIANCE_ENGINES,
@@ -34,7 +35,6 @@ from hpcembed.operators.covariance.covariance_plan import (
 )
 from hpcembed.operators.covariance.gram import GramPasses
 from hpcembed.operators.covariance.moments import column_moments
-from hpcembed.operators.covariance.passes import CovariancePasses, Moments
 from hpcembed.runtime.arguments import check_choice
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range

@@ -23,8 +23,8 @@ from hpcembed.embedding._linear import LinearEmbedding
 from hpcembed.embedding._mutual_information import InformationEmbedding
 from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, Spectrum, shape_of
+from hpcembed.operators.cooccurrence.cooccurrence_plan import InformationPlan, plan_shared_rows
 from hpcembed.operators.cooccurrence.feature_cooccurrence import sparse_feature_cooccurrence
-from hpcembed.operators.cooccurrence.information_plan import InformationPlan, plan_shared_rows
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.runtime.arguments import check_choice
 from hpcembed.runtime.errors import InputError

@@ -28,9 +28,9 @@ from hpcembed.data.text.documents import Documents
 from hpcembed.embedding._mutual_information import InformationEmbedding
 from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape
+from hpcembed.operators.cooccurrence.cooccurrence_plan import InformationPlan, plan_word_vectors
 from hpcembed.operators.cooccurrence.corpus import as_numbers, corpus_of, weighted_rows
 from hpcembed.operators.cooccurrence.distributed_sum import BUFFER_BYTES
-from hpcembed.operators.cooccurrence.information_plan import InformationPlan, plan_word_vectors
 from hpcembed.operators.cooccurrence.windows import Window
 from hpcembed.operators.cooccurrence.word_cooccurrence import cooccurrence
 from hpcembed.runtime.arguments import check_choice, is_number

@@ -4,7 +4,7 @@ An engine is how an operator is held and multiplied. The plan of an operator add
 rank in multiply-adds and bytes, and divides by the rates of :class:`Rates`. Where there are several
 engines (:mod:`hpcembed.operators.covariance.covariance_plan`,
 :mod:`hpcembed.operators.kernel.kernel_plan`) it takes the fastest that fits the memory. The other
-plans (``kernel/feature_plan``, ``graph/graph_plan``, ``cooccurrence/information_plan``) have one
+plans (``kernel/feature_plan``, ``graph/graph_plan``, ``cooccurrence/cooccurrence_plan``) have one
 engine.
 
 The rates are constants, not measurements of the moment: the same job makes the same choice every

@@ -35,8 +35,8 @@ from hpcembed.operators.covariance.covariance import (
     shifted_triangle,
     symmetric_mat,
 )
+from hpcembed.operators.covariance.covariance_passes import Moments
 from hpcembed.operators.covariance.moments import column_moments
-from hpcembed.operators.covariance.passes import Moments
 from hpcembed.runtime.agreement import same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
 

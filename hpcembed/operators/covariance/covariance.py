@@ -4,7 +4,7 @@ Assembled: each rank accumulates one triangle of its rows' contribution by symme
 of centred blocks (BLAS-3). One reduction adds the triangles. The other half is copied, which makes
 the matrix symmetric to the last bit.
 
-Matrix-free: passes over the rows, see :mod:`hpcembed.operators.covariance.passes`.
+Matrix-free: passes over the rows, see :mod:`hpcembed.operators.covariance.covariance_passes`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from scipy.linalg.blas import dsyr, dsyrk
 
 from hpcembed.data.matrix import RowSource, reading
 from hpcembed.operators.block_shell import block_shell
+from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
 from hpcembed.operators.covariance.moments import column_moments
-from hpcembed.operators.covariance.passes import CovariancePasses, Moments
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import sum_over_ranks
 

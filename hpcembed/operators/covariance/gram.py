@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix, RowSource, reading
 from hpcembed.operators.block_shell import BlockProducts
+from hpcembed.operators.covariance.covariance_passes import Moments
 from hpcembed.operators.covariance.moments import column_moments
-from hpcembed.operators.covariance.passes import Moments
 from hpcembed.runtime.ranks import sum_over_ranks
 
 __all__ = ["GramPasses"]

@@ -10,9 +10,9 @@ from hpcembed.data import matrix
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding import PCA, SolverSettings, TruncatedSVD, _covariance
 from hpcembed.operators.block_shell import block_shell
-from hpcembed.operators.covariance import passes
+from hpcembed.operators.covariance import covariance_passes
+from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
 from hpcembed.operators.covariance.gram import GramPasses
-from hpcembed.operators.covariance.passes import CovariancePasses, Moments
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
 from hpcembed.runtime.ranks import ownership_range
 
@@ -121,7 +121,7 @@ def test_any_number_of_ranks_finds_the_same(comm, engine):
 @pytest.mark.parametrize("name", ["plain", "huge means", "sorted"])
 @pytest.mark.parametrize("long_row", [10, 20_000])
 def test_passes_are_products_with_the_covariance(comm, monkeypatch, dtype, name, long_row):
-    monkeypatch.setattr(passes, "_LONG_ROW", long_row)
+    monkeypatch.setattr(covariance_passes, "_LONG_ROW", long_row)
     monkeypatch.setattr(matrix, "_BLOCK_BYTES", 1)  # several blocks
     rows = hard(name)
     C, centred = np.cov(rows.T), rows - rows.mean(axis=0)
