@@ -22,8 +22,6 @@ from miramns.bench.harness.arguments import Parser, positive_integer, split_word
 from miramns.bench.harness.result_folder import ResultFolder, machine_facts
 from miramns.bench.harness.root_rank import BenchError
 
-__all__ = ["main"]
-
 _LIMIT = 300.0
 _QUICK_DATA = ("digits", "generated:600x80")
 _QUICK_LIMIT = 20.0

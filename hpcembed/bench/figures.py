@@ -11,10 +11,8 @@ from hpcembed.bench.pca_record import PcaRecord
 from miramns.bench.harness.figures import figure_in
 from miramns.bench.harness.records import by_case
 
-__all__ = ["draw"]
-
-_OURS = "#D55E00"
-_COLOURS = {"ours": _OURS, "peer": "#7FA8C9", "bound": "#BBBBBB"}
+_HPCEMBED = "#D55E00"
+_COLOURS = {"hpcembed": _HPCEMBED, "peer": "#7FA8C9", "bound": "#BBBBBB"}
 _BAR_HEIGHT = 0.23
 
 
@@ -48,7 +46,7 @@ def draw(folder: Path, records: Sequence[PcaRecord]) -> bool:
         peer = _COLOURS["peer"]
         figure.legend(
             handles=[
-                Patch(facecolor=_OURS, label="hpcembed"),
+                Patch(facecolor=_HPCEMBED, label="hpcembed"),
                 Patch(facecolor=peer, label="exact"),
                 Patch(facecolor=peer, edgecolor="white", hatch="////", label="approximate"),
                 Patch(facecolor=_COLOURS["bound"], label="bound: bare X'X"),
@@ -74,7 +72,7 @@ def _draw_panel(axes: Any, bars: Sequence[PcaRecord]) -> None:
             edgecolor="white",
             hatch="////" if one.status == "approximate" else None,
         )
-        weight = "bold" if one.group == "ours" else "normal"
+        weight = "bold" if one.group == "hpcembed" else "normal"
         axes.annotate(
             f"{value:.3g}", (value, position), xytext=(3, 0), textcoords="offset points",
             va="center", fontweight=weight,
@@ -84,8 +82,8 @@ def _draw_panel(axes: Any, bars: Sequence[PcaRecord]) -> None:
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_yticks(range(len(bars)), [one.method for one in bars])
     for label, one in zip(axes.get_yticklabels(), bars, strict=True):
-        if one.group == "ours":
-            label.set(fontweight="bold", color=_OURS)
+        if one.group == "hpcembed":
+            label.set(fontweight="bold", color=_HPCEMBED)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

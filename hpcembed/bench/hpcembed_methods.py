@@ -7,8 +7,6 @@ from typing import Any
 from hpcembed.bench.methods import PcaAnswer, PcaTask, tolerance
 from hpcembed.embedding import PCA, SolverSettings
 
-__all__ = ["bare_product", "fit_pca"]
-
 
 def fit_pca(task: PcaTask, engine: Any = "auto", solver: SolverSettings | None = None) -> PcaAnswer:
     """Fit :class:`hpcembed.PCA` with one engine."""

@@ -16,8 +16,6 @@ from hpcembed.bench.hpcembed_methods import fit_pca
 from hpcembed.bench.methods import PcaAnswer, PcaTask, tolerance
 from hpcembed.embedding import SolverSettings
 
-__all__ = ["fit_eigsh", "fit_eps", "fit_svd"]
-
 
 def fit_eigsh(task: PcaTask) -> PcaAnswer:
     """Run ``eigsh`` on the covariance as a LinearOperator."""

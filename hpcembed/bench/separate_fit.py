@@ -22,8 +22,6 @@ from hpcembed.bench.methods import METHODS, PcaTask
 from miramns.bench.harness.comparison import EXPECTED_ERRORS
 from miramns.bench.harness.separate_process import Outcome, run_separately
 
-__all__ = ["EXPECTED_PCA_ERRORS", "fit_separately", "set_threads"]
-
 #: Errors by which a method refuses a table; hpcembed's ConvergenceError is an ArithmeticError.
 EXPECTED_PCA_ERRORS: tuple[type[Exception], ...] = (*EXPECTED_ERRORS, ArithmeticError, TypeError)
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from hpcembed.bench.methods import PcaAnswer, PcaTask
 
-__all__ = ["fit_covariance", "fit_lowrank", "set_threads"]
-
 
 def set_threads(count: int) -> None:
     """Set the threads of torch's operators."""

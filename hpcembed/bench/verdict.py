@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from hpcembed.bench.methods import PcaAnswer
 from hpcembed.bench.reference import Covariance, PcaReference
 
-__all__ = ["EXACT", "PcaMeasures", "measure", "verdict"]
-
 #: Smallest share of the optimal variance that exact components capture.
 EXACT = 0.9999999
 

@@ -56,7 +56,7 @@ def wanted_order(
     error : ndarray of shape (m,), optional
         Error that each value may have beyond rounding.
     """
-    keys = _selection_keys(values, which)
+    keys = selection_keys(values, which)
     if which == "BE":
         return np.argsort(keys, kind="stable")
     rounding = ROUNDING * _largest(values)
@@ -86,7 +86,7 @@ def ties_at(values: NDArray[Any], which: Order, k: int, error: float = 0.0) -> b
     if not 0 < k < len(values):
         return False
     # for "BE", the first value left out may tie with a value of either end
-    keys = values.real if which == "BE" else _selection_keys(values, which)
+    keys = values.real if which == "BE" else selection_keys(values, which)
     inside = keys[:k] if which == "BE" else keys[k - 1 : k]
     rounding = ROUNDING * _largest(keys if callable(which) else values)
     with np.errstate(invalid="ignore"):
@@ -129,7 +129,7 @@ def _distance(which: Order, a: complex, b: complex) -> float:
     return abs(a - b)
 
 
-def _selection_keys(values: NDArray[Any], which: Order) -> NDArray[np.float64]:
+def selection_keys(values: NDArray[Any], which: Order) -> NDArray[np.float64]:
     """Return the numbers that `which` compares; the wanted values have the smallest."""
     if callable(which):
         return np.asarray(which(values), dtype=np.float64)

@@ -16,19 +16,17 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from miramns.bench import methods as method_catalogue
-from miramns.bench import problems as problem_catalogue
 from miramns.bench.eigensolver_comparison import EigensolverSettings, compare_on_problem
 from miramns.bench.eigensolver_record import EigensolverRecord
 from miramns.bench.figures import draw_all
 from miramns.bench.harness.arguments import Parser, split_words, tolerance
 from miramns.bench.harness.result_folder import ResultFolder, machine_facts
 from miramns.bench.harness.root_rank import BenchError
-from miramns.bench.methods import Eigensolver
-from miramns.bench.problems import Problem, file_problem
+from miramns.bench.methods import EigensolverMethod
+from miramns.bench.problems import catalogue as problem_catalogue
+from miramns.bench.problems.catalogue import Problem, file_problem
 from miramns.bench.problems.matrix_files import matrix_files
 from miramns.bench.tables import markdown
-
-__all__ = ["main"]
 
 _LIMIT = 120.0
 
@@ -132,7 +130,7 @@ def _problems(arguments: argparse.Namespace, comm: MPI.Intracomm) -> list[Proble
     return problem_catalogue.select(words) + files
 
 
-def _methods(arguments: argparse.Namespace) -> list[Eigensolver]:
+def _methods(arguments: argparse.Namespace) -> list[EigensolverMethod]:
     words = split_words(arguments.methods)
     if words or not arguments.quick:
         return method_catalogue.select(words)

@@ -20,8 +20,6 @@ from petsc4py import PETSc
 from miramns.bench.harness.methods import Method
 from miramns.bench.harness.records import Record
 
-__all__ = ["EXPECTED_ERRORS", "Case", "Comparison", "Settings", "last_line"]
-
 #: Errors by which a method refuses a problem. MIRAMns and LAPACK raise ``ValueError``, recent
 #: bindings of PETSc ``SystemError``.
 EXPECTED_ERRORS: tuple[type[Exception], ...] = (

@@ -25,8 +25,6 @@ from petsc4py import PETSc
 from miramns.bench.harness.records import R, append_json_lines, json_value, write_csv
 from miramns.bench.harness.root_rank import BenchError, on_root_rank
 
-__all__ = ["ResultFolder", "machine_facts"]
-
 
 class ResultFolder(Generic[R]):
     """Files of one benchmark; rank 0 writes.

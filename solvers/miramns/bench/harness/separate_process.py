@@ -19,8 +19,6 @@ from typing import Any
 
 from miramns.bench.harness.comparison import EXPECTED_ERRORS, last_line
 
-__all__ = ["Outcome", "child_environment", "measured", "run_separately"]
-
 #: Seconds in which a child process must prepare its run.
 _PREPARATION_LIMIT = 900.0
 

@@ -31,8 +31,6 @@ from miramns.bench.problems.random_graphs import (
     stochastic_block_graph,
 )
 
-__all__ = ["GENERATORS", "PRESETS", "Problem", "file_problem", "generated", "select"]
-
 
 @dataclass(frozen=True)
 class Problem:

@@ -17,8 +17,6 @@ from scipy.special import ndtr
 
 from miramns import seeded_normal
 
-__all__ = ["aij_from_entries", "aij_from_rows", "own_rows", "seeded_uniform", "shell"]
-
 
 def own_rows(comm: MPI.Comm, n: int) -> tuple[int, int]:
     """Return the ownership range of this rank: its first row, and one more than its last.
