@@ -39,7 +39,7 @@ from miramns.problem import Problem
 from miramns.products import apply_columns
 from miramns.projected import RitzPairs
 from miramns.random_vectors import seeded_normal
-from miramns.residuals import rayleigh_ritz, residual_norms, residual_tolerances
+from miramns.residuals import rayleigh_ritz, residual_norms
 from miramns.result import ConvergedReason, EigenResult
 from miramns.selection import displaces, ties_at
 
@@ -83,7 +83,7 @@ def complete(problem: Problem, result: EigenResult) -> EigenResult:
         return result
     budget = None
     if effort == "auto":
-        is_long = problem.orthogonalization == "partial"
+        is_long = problem.options.orthogonalization == "partial"
         least = _AUTO_LEAST_LONG if is_long else _AUTO_LEAST
         budget = max(int(_AUTO_SHARE * result.n_matvec), least)
     n_searches = n_found = 0
@@ -181,17 +181,11 @@ def _verdict(problem: Problem, result: EigenResult, ritz: RitzPairs) -> _Verdict
     for theta, estimate in leading:
         if _belongs(problem, result, theta, certain):
             return "missing"
-        tolerance = _tolerances(problem, result, np.array([theta]))[0]
+        tolerance = problem.tolerances(np.array([theta]), result.operator_norm)[0]
         reach = estimate / _DISTINGUISHED
         if estimate > tolerance and _belongs(problem, result, theta, certain, reach):
             verdict = "unknown"
     return verdict
-
-
-def _tolerances(
-    problem: Problem, result: EigenResult, values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return residual_tolerances(values, problem.tol, result.operator_norm, problem.criterion)
 
 
 def _ties(problem: Problem, result: EigenResult, ritz: RitzPairs) -> bool:
@@ -235,7 +229,7 @@ def _add_missing(
     k = problem.k
     residuals = residual_norms(comm, values, together, products)[:k]
     vectors = np.asfortranarray(together[:, :k])
-    tolerances = _tolerances(problem, result, values[:k])
+    tolerances = problem.tolerances(values[:k], result.operator_norm)
     passed = residuals <= tolerances
     answer = replace(
         result,
@@ -245,7 +239,6 @@ def _add_missing(
         residual_tolerances=tolerances,
         error_bounds=np.maximum(residuals, EPSILON * result.operator_norm),
         orthogonality=orthogonality(comm, vectors),
-        n_converged=int(passed.sum()),
         reason=result.reason if passed.all() else ConvergedReason.DIVERGED_STAGNATED,
         tie_at_cut=ties_at(values, problem.which, k),
     )

@@ -8,7 +8,7 @@ values that tie have an order of their own (:func:`wanted_order`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,6 @@ Order = Which | Callable[[NDArray[Any]], NDArray[np.float64]]
 
 #: Keys that differ by less than this, relative to themselves, tie.
 _TIE = 1e-11
-
-
-def known_orders() -> tuple[str, ...]:
-    """Return the names that `which` may take."""
-    return get_args(Which)
 
 
 def wanted_order(

@@ -36,7 +36,7 @@ from miramns.projected import OrthonormalProjection
 from miramns.random_vectors import seeded_normal
 
 #: A pass that leaves less than this fraction of the squared norm is followed by another one.
-_KEPT = 0.5
+KEPT = 0.5
 
 #: Passes after which a vector that still shrinks is taken as lying in the space.
 _MAX_PASSES = 5
@@ -174,9 +174,9 @@ class ArnoldiFactorization:
         return self._matvecs_at_breakdown < 0 or since >= columns
 
     def extend(self, size: int) -> None:
-        """Extend the factorisation to `size` columns.
+        """Extend the factorisation to `size` columns, or more where blocks do not end there.
 
-        Collective: one product and mostly one or two reductions per column.
+        Collective: one product and mostly one or two reductions per column or block.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class ArnoldiFactorization:
             On all ranks, when a product has an entry that is not finite.
         """
         while self.size < size:
-            self._append_column()
+            self._append()
 
     def _lock(self, locked: NDArray[np.float64]) -> None:
         """Orthonormalise the locked columns in their place, one by one."""
@@ -213,7 +213,7 @@ class ArnoldiFactorization:
         else:
             self._new_direction(0)
 
-    def _append_column(self) -> None:
+    def _append(self) -> None:
         self._apply(self.basis[:, self.size], self.basis[:, self.size + 1])
         self._finish_column()
 
@@ -294,7 +294,7 @@ class ArnoldiFactorization:
             subtract(V, correction, w)
             h += correction
             left = squared - float(correction @ correction)
-            if left > _KEPT * squared:
+            if left > KEPT * squared:
                 return h[d:], math.sqrt(left)
         return h[d:], 0.0
 
@@ -310,26 +310,22 @@ class ArnoldiFactorization:
                 return
         raise OperatorError(f"no direction is left beside the {j} found in dimension {self.n}")
 
-    def truncate(self, size: int) -> None:
-        """Keep the first `size` columns."""
-        self.size = size
-
     def restart(self, Q: NDArray[np.float64], hessenberg: NDArray[np.float64]) -> None:
         """Replace the factorisation by the smaller one ``A (V Q) = (V Q) H + v b'``.
 
-        The residual direction v stays the last column.
+        The residual directions v, one or a block, stay the last columns.
 
         Parameters
         ----------
         Q : ndarray of shape (size, p)
             Orthonormal columns.
-        hessenberg : ndarray of shape (p + 1, p)
-            The new projected matrix over its coupling row b'.
+        hessenberg : ndarray of shape (p + 1, p), or (p + b, p) for blocks
+            The new projected matrix over its coupling rows b'.
         """
-        size, p = self.size, Q.shape[1]
-        residual = self.basis[:, size].copy()
+        size, p, width = self.size, Q.shape[1], self.width
+        residual = self.basis[:, size : size + width].copy()
         recombine(self.basis, Q)
-        self.basis[:, p] = residual
+        self.basis[:, p : p + width] = residual
         self._set_kept(hessenberg)
 
     def _set_kept(self, hessenberg: NDArray[np.float64]) -> None:

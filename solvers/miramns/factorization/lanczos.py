@@ -100,7 +100,7 @@ class LanczosFactorization(ArnoldiFactorization):
         self._now = np.zeros(capacity + 1)
         self._square_of_last = 1.0
 
-    def _append_column(self) -> None:
+    def _append(self) -> None:
         self._orthonormal = None
         j = self.size
         began = time.perf_counter()

@@ -187,7 +187,6 @@ def _collected(
         error_bounds=residuals.copy(),
         operator_norm=largest,
         orthogonality=orthogonality(comm, gram_of, B if hermitian else None),
-        n_converged=int(np.sum(residuals <= tolerances)),
         reason=reason,
         n_certificate_matvec=X.shape[1],
         n_restarts=eps.getIterationNumber(),

@@ -117,7 +117,7 @@ def _iterate(
             _restart_implicitly(f, best, k)
         else:
             # QR steps end at a coupling of zero, and would change nothing from there on
-            f.truncate(best.size)
+            f.size = best.size
             restart_thick(p, f, best.ritz, projection, k, n_restarts)
     return eigen_result(
         pairs, reason, f, history, solver=solver_name(p, history), n_restarts=n_restarts,
@@ -162,10 +162,7 @@ def _informative_sizes(p: Problem, f: ArnoldiFactorization) -> tuple[int, ...]:
 
 def _best(p: Problem, f: ArnoldiFactorization, tested: list[_Tested]) -> _Tested:
     """Return the size of least measure; of equal measures, the smaller size."""
-    best = tested[0]
-    for candidate in tested[1:]:
-        if candidate.measure <= best.measure:
-            best = candidate
+    best = min(tested, key=lambda one: (one.measure, one.size))
     if best.measure < p.tol and _misses(p, f, best.ritz, tested[0].ritz):
         best = tested[0]
     return best
@@ -179,10 +176,10 @@ def _misses(p: Problem, f: ArnoldiFactorization, ritz: RitzPairs, largest: RitzP
     """
     if not p.hermitian or p.which not in ("LM", "LA", "LR", "SA", "SR"):
         return False
-    ours, theirs = ritz.values[: p.k], largest.values[: p.k]
+    found, proven = ritz.values[: p.k], largest.values[: p.k]
     if p.which == "LM":
-        ours, theirs = np.abs(ours), np.abs(theirs)
-    further = ours - theirs if p.which[0] == "S" else theirs - ours
+        found, proven = np.abs(found), np.abs(proven)
+    further = found - proven if p.which[0] == "S" else proven - found
     return bool((further > ritz.estimates[: p.k] + ROUNDING * f.operator_norm).any())
 
 

@@ -206,7 +206,6 @@ def _with_answer(
         residual_tolerances=tolerances,
         error_bounds=answer.residuals.copy(),
         orthogonality=found.orthogonality if answer.orthogonality is None else answer.orthogonality,
-        n_converged=int(np.sum(passed)),
         reason=ConvergedReason.CONVERGED_TOL if passed.all() else reason,
     )
 

@@ -121,7 +121,6 @@ def pairs(result, chosen):
         result,
         **{name: getattr(result, name)[chosen] for name in PER_PAIR},
         eigenvectors=np.asfortranarray(result.eigenvectors[:, chosen]),
-        n_converged=len(chosen),
     )
 
 
