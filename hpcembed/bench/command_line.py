@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mpi4py import MPI
@@ -74,9 +75,8 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     results: ResultFolder[PcaRecord] = ResultFolder(
         comm, arguments.out, lambda: _environment(settings.threads)
     )
-    results.create()
     for one in data:
-        results.add(compare_on_rows(one, methods, settings, _report, _announce))
+        results.add(compare_on_rows(one, methods, settings, _report, partial(print, flush=True)))
     results.finish("table.md", markdown, None if arguments.no_figures else draw)
     return 0
 
@@ -99,10 +99,6 @@ def _parser() -> Parser:
     no_memory = "do not measure peaks of memory; a fit over the time limit is then not ended"
     add("--no-memory", action="store_true", help=no_memory)
     return parser
-
-
-def _announce(text: str) -> None:
-    print(text, flush=True)
 
 
 def _report(record: PcaRecord) -> None:

@@ -30,7 +30,7 @@ def set_threads(count: int) -> None:
     """Set the number of threads of every library that is loaded."""
     threadpool_limits(count)
     if "torch" in sys.modules:
-        import_module("hpcembed.bench.torch_peers").set_threads(count)
+        sys.modules["torch"].set_num_threads(count)
     if "sklearnex" in sys.modules:
         import_module("daal4py").daalinit(count)
 

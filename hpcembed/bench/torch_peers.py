@@ -10,11 +10,6 @@ from numpy.typing import NDArray
 from hpcembed.bench.methods import PcaAnswer, PcaTask
 
 
-def set_threads(count: int) -> None:
-    """Set the threads of torch's operators."""
-    torch.set_num_threads(count)
-
-
 @torch.no_grad()
 def fit_lowrank(task: PcaTask) -> PcaAnswer:
     """Fit ``torch.pca_lowrank`` with q = k."""

@@ -148,9 +148,9 @@ def _search(
     """Search the complement of `found` with at most `budget` products. Collective."""
     complement = _complement(problem, result, found, 1)
     capacity = min(complement.capacity, _SEARCH_COLUMNS)
-    f = new_factorization(complement, capacity, _random_start(problem, number))
     n_restarts = 0
-    try:
+    start = _random_start(problem, number)
+    with new_factorization(complement, capacity, start) as f:
         while True:
             ahead = max(f.size + max(4, f.size // 8), _LEAST_COLUMNS)
             if budget is not None:
@@ -168,8 +168,6 @@ def _search(
                 n_restarts += 1
                 keep = kept_size(1, projection.size)
                 restart_thick(problem, f, ritz, projection, keep, n_restarts)
-    finally:
-        f.destroy()
 
 
 def _verdict(problem: Problem, result: EigenResult, ritz: RitzPairs) -> _Verdict:

@@ -111,7 +111,6 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     results: ResultFolder[EigensolverRecord] = ResultFolder(
         comm, arguments.out, lambda: _environment(comm)
     )
-    results.create()
     for problem in problems:
         results.add(compare_on_problem(comm, problem, methods, settings, report))
     results.finish("tables.md", markdown, draw_all if figures else None)
@@ -134,8 +133,7 @@ def _methods(arguments: argparse.Namespace) -> list[EigensolverMethod]:
     words = split_words(arguments.methods)
     if words or not arguments.quick:
         return method_catalogue.select(words)
-    names = {method.name for method in method_catalogue.available()}
-    return method_catalogue.select([name for name in _QUICK_METHODS if name in names])
+    return [one for one in method_catalogue.available() if one.name in _QUICK_METHODS]
 
 
 def _reporter(comm: MPI.Comm, n_cases: int) -> Callable[[EigensolverRecord], None]:

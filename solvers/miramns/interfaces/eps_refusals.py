@@ -14,6 +14,11 @@ _TYPES = SLEPc.EPS.ProblemType
 #: The problem types that MIRAMns solves.
 PROBLEM_TYPES = (_TYPES.HEP, _TYPES.NHEP, _TYPES.GHEP, _TYPES.GNHEP)
 
+#: Features that a setter or the options database may request.
+ALL_EIGENVALUES = "Which.ALL (all eigenvalues in an interval)"
+TWO_SIDED = "the two-sided variant"
+USER_TEST = "a convergence test of the user"
+
 
 def refuse(feature: str) -> NoReturn:
     """Raise an error that names the feature."""
@@ -45,15 +50,14 @@ def check_supported(eps: SLEPc.EPS) -> None:
     """Refuse unsupported settings from the options database or from setters of EPS."""
     base = SLEPc.EPS
     extraction, kind = base.getExtraction(eps), base.getProblemType(eps)
-    if base.getWhichEigenpairs(eps) == base.Which.ALL:
-        refuse("Which.ALL (all eigenvalues in an interval)")
-    if base.getTwoSided(eps):
-        refuse("the two-sided variant")
-    if extraction and extraction != base.Extraction.RITZ:
-        refuse("an extraction other than Rayleigh-Ritz")
-    if base.getBalance(eps)[0] != base.Balance.NONE:
-        refuse("balancing")
-    if base.getConvergenceTest(eps) == base.Conv.USER:
-        refuse("a convergence test of the user")
-    if kind and kind not in PROBLEM_TYPES:
-        refuse(f"problem type {kind}")
+    unsupported = {
+        ALL_EIGENVALUES: base.getWhichEigenpairs(eps) == base.Which.ALL,
+        TWO_SIDED: base.getTwoSided(eps),
+        "an extraction other than Rayleigh-Ritz": extraction and extraction != base.Extraction.RITZ,
+        "balancing": base.getBalance(eps)[0] != base.Balance.NONE,
+        USER_TEST: base.getConvergenceTest(eps) == base.Conv.USER,
+        f"problem type {kind}": kind and kind not in PROBLEM_TYPES,
+    }
+    for feature, is_set in unsupported.items():
+        if is_set:
+            refuse(feature)

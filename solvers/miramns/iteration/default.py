@@ -19,6 +19,8 @@ in their factorisation alone.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -67,11 +69,8 @@ def default_iteration(
     monitor : callable, optional
         Called on every rank with each record.
     """
-    factorization = new_factorization(problem, problem.capacity, start)
-    try:
+    with new_factorization(problem, problem.capacity, start) as factorization:
         return _iterate(problem, factorization, ConvergenceHistory(monitor))
-    finally:
-        factorization.destroy()
 
 
 def _iterate(
@@ -144,10 +143,11 @@ def _iterate(
     )  # fmt: skip
 
 
+@contextmanager
 def new_factorization(
     problem: Problem, capacity: int, start: NDArray[np.float64]
-) -> ArnoldiFactorization:
-    """Start the factorisation for the problem. Collective. The caller destroys it."""
+) -> Iterator[ArnoldiFactorization]:
+    """Provide the factorisation for the problem, and destroy it in the end. Collective."""
     p, A = problem, problem.operator
     settings: dict[str, Any] = {"hermitian": p.hermitian, "locked": p.locked}
     factorization: ArnoldiFactorization
@@ -161,7 +161,10 @@ def new_factorization(
         inner = p.options.inner
         factorization = ArnoldiFactorization(A, capacity, start, p.seed, inner=inner, **settings)
     factorization.known_norm = p.norm
-    return factorization
+    try:
+        yield factorization
+    finally:
+        factorization.destroy()
 
 
 def project(

@@ -69,11 +69,8 @@ def published_iteration(
     problem: Problem, start: NDArray[np.float64], monitor: Monitor | None = None
 ) -> EigenResult:
     """Find the wanted pairs. Collective. Arguments as for the default iteration."""
-    factorization = new_factorization(problem, problem.capacity, start)
-    try:
+    with new_factorization(problem, problem.capacity, start) as factorization:
         return _iterate(problem, factorization, ConvergenceHistory(monitor))
-    finally:
-        factorization.destroy()
 
 
 def _iterate(

@@ -24,6 +24,8 @@ Math. Comp. 48 (1987).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +34,7 @@ import scipy.linalg
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
+from slepc4py import SLEPc
 
 from miramns.errors import MiramnsError
 from miramns.norms import ROUNDING, matrix_norm, mean_eigenvalue
@@ -45,6 +48,7 @@ from miramns.solve import solve
 from miramns.transform.spectral import (
     Transformation,
     create_st,
+    inverse_of,
     operator_of,
     refined_operator,
     set_up,
@@ -102,16 +106,30 @@ def solve_generalized(
     if hermitian is None:
         hermitian = all(all(matrix.isHermitianKnown()) for matrix in (A, B))
     st = create_st(A, B, "shift")
-    operator = None
     try:
-        transformation = set_up(st)
-        operator = operator_of(st, A)
-        pencil = Pencil(A, B, hermitian, operator, transformation)
-        return solve_pencil(pencil, k, **settings)
+        with pencil_of_st(st, set_up(st), A, B, hermitian) as pencil:
+            return solve_pencil(pencil, k, **settings)
     finally:
-        if operator is not None:
-            operator.destroy()
         st.destroy()
+
+
+@contextmanager
+def pencil_of_st(
+    st: SLEPc.ST,
+    transformation: Transformation,
+    A: PETSc.Mat,
+    B: PETSc.Mat | None,
+    hermitian: bool,
+) -> Iterator[Pencil]:
+    """Provide the problem whose operator applies an ST that is set up. Collective."""
+    shells = [operator_of(st, A)]
+    if transformation.kind != "shift":
+        shells.append(inverse_of(st, A))
+    try:
+        yield Pencil(A, B, hermitian, shells[0], transformation, *shells[1:])
+    finally:
+        for shell in shells:
+            shell.destroy()
 
 
 def solve_pencil(

@@ -29,6 +29,8 @@ from miramns.bench.harness.root_rank import BenchError, on_root_rank
 class ResultFolder(Generic[R]):
     """Files of one benchmark; rank 0 writes.
 
+    Collective.
+
     Parameters
     ----------
     comm : MPI.Comm
@@ -36,6 +38,11 @@ class ResultFolder(Generic[R]):
         Created if it does not exist.
     environment : callable
         Returns the facts of the environment.
+
+    Raises
+    ------
+    BenchError
+        If the folder cannot be created or already holds results.
     """
 
     def __init__(
@@ -45,18 +52,7 @@ class ResultFolder(Generic[R]):
         self.folder = folder
         self.environment = environment
         self.records: list[R] = []
-
-    def create(self) -> None:
-        """Create the folder.
-
-        Collective.
-
-        Raises
-        ------
-        BenchError
-            If it cannot be created or already holds results.
-        """
-        on_root_rank(self.comm, self._create)
+        on_root_rank(comm, self._create)
 
     def _create(self) -> None:
         try:
