@@ -26,11 +26,7 @@ def draw(folder: Path, records: Sequence[PcaRecord]) -> bool:
     """
     from matplotlib.patches import Patch
 
-    panels = {
-        case: sorted((one for one in members if one.seconds), key=lambda one: one.seconds or 0.0)
-        for case, members in by_case(records).items()
-    }
-    panels = {case: bars for case, bars in panels.items() if bars}
+    panels = by_case([one for one in records if one.seconds])
     if not panels:
         return False
     heights = [len(bars) + 2.5 for bars in panels.values()]
@@ -40,7 +36,7 @@ def draw(folder: Path, records: Sequence[PcaRecord]) -> bool:
     with figure_in(*paths, width=8.0, height=height, dpi=150, **style) as figure:
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, ((data, k), bars) in zip(grid, panels.items(), strict=True):
-            _draw_panel(axes, bars)
+            _draw_panel(axes, sorted(bars, key=lambda one: one.seconds or 0.0))
             axes.set_title(f"{data}, k = {k}", loc="left")
         grid[-1].set_xlabel("seconds of fit, median (logarithmic)")
         peer = _COLOURS["peer"]

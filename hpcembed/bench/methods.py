@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 import numpy as np
@@ -98,26 +98,22 @@ class PcaMethod(Method):
     def unfit(self, rows: Any, k: int, available_bytes: int) -> str:
         """Return why the method does not apply; an empty text if it does."""
         n, d = rows.shape
-        needed = 8 * n * d * self.doubles
-        if scipy.sparse.issparse(rows):
-            needed = 0
-            if not self.sparse:
-                return "dense rows only"
+        if scipy.sparse.issparse(rows) and not self.sparse:
+            return "dense rows only"
         if self.square and d > _LARGEST_SQUARE:
             return f"forms a {d} x {d} matrix"
         if self.name == "hpcembed-gram" and (n >= d or 2 * k >= n):
             return "for wide rows"
         if k >= min(n, d):
             return "k is not below rows and features"
+        needed = 8 * n * d * self.doubles
         if needed > available_bytes:
             return f"copies of {format_bytes(needed)}"
         return ""
 
     def load(self) -> Callable[[PcaTask], PcaAnswer]:
         """Import the code of the method."""
-        module, _, function = self.code.partition(".")
-        code = getattr(import_module(f"hpcembed.bench.{module}"), function)
-        return partial(code, **self.options)
+        return partial(resolve_name(f"hpcembed.bench.{self.code}"), **self.options)
 
 
 def tolerance(rows: Any) -> float:

@@ -60,8 +60,8 @@ def fit_svd(task: PcaTask, kind: str) -> PcaAnswer:
             V[:, i] = v.getArray(readonly=1)
         detail = f"{svd.getIterationNumber()} restarts"
     finally:
-        for thing in (svd, u, v, A):
-            thing.destroy()
+        for created in (svd, u, v, A):
+            created.destroy()
     return PcaAnswer(V.T, sigma**2 / (n - 1), _projection(V, mean, X.dtype), detail=detail)
 
 

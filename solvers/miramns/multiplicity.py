@@ -14,8 +14,8 @@ The start vector of the search is random, so a copy has a component of usual siz
 Ritz value rises as fast as any other. On its way the leading Ritz value passes those of lesser
 eigenvalues, and its residual distinguishes it from them: with the weight w of the copy in its
 vector, the residual is sqrt(w) times their distance. Distinguished therefore means a residual far
-below the distance to the answer; what remains is the probability that a random vector has so small
-a component in the copy, which is about that ratio.
+below the distance to the answer. A copy remains undetected if the random vector has a very small
+component in it; the probability is about the ratio of the residual to the distance.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _search(
 
 
 def _verdict(problem: Problem, result: EigenResult, ritz: RitzPairs) -> _Verdict:
-    """Return what the leading Ritz values of the complement prove about the answer."""
+    """Return whether the leading Ritz values of the complement prove that a pair is missing."""
     certain = float(np.max(result.residual_norms)) + 10 * ROUNDING * result.operator_norm
     verdict: _Verdict = "clear"
     n_leading = _n_leading(problem)

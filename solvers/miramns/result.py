@@ -33,7 +33,7 @@ class ConvergedReason(IntEnum):
 
     @property
     def remedy(self) -> str:
-        """The meaning of the reason, and what to change."""
+        """The meaning of the reason, and a remedy."""
         return _REMEDIES[self]
 
 

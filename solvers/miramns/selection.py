@@ -56,14 +56,12 @@ def wanted_order(
         return np.argsort(keys, kind="stable")
     rounding = ROUNDING * _largest(values)
     ranks = _tied_ranks(keys, ROUNDING * _largest(keys) if callable(which) else rounding, error)
-    if ranks is None:
+    if ranks is keys:
         return np.argsort(keys)
     by_real = _tied_ranks(-values.real, rounding, error)
-    by_real = -values.real if by_real is None else by_real
     if not np.iscomplexobj(values):
         return np.lexsort((keys, by_real, ranks))
     by_imag = _tied_ranks(np.abs(values.imag), rounding, error)
-    by_imag = np.abs(values.imag) if by_imag is None else by_imag
     # lexsort: the last key counts first. Copies of a conjugate pair are kept apart by their place.
     pair = np.cumsum(values.imag >= 0)
     return np.lexsort((-values.imag, pair, keys, by_imag, by_real, ranks))
@@ -150,10 +148,10 @@ def _largest(values: NDArray[Any]) -> float:
 
 def _tied_ranks(
     keys: NDArray[np.float64], rounding: float, error: NDArray[np.float64] | None
-) -> NDArray[np.float64] | None:
+) -> NDArray[np.float64]:
     """Return the ranks of the keys, equal for keys that tie with the smallest key of the rank.
 
-    None if no keys tie.
+    If no keys tie, the keys themselves are returned.
     """
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
@@ -163,7 +161,7 @@ def _tied_ranks(
     begins = np.ones(len(keys), dtype=bool)
     begins[1:] = _apart(ordered, allowed, error, place[:-1], place[1:])
     if begins.all():
-        return None
+        return keys
     while True:
         first = np.maximum.accumulate(np.where(begins, place, 0))
         far = _apart(ordered, allowed, error, first, place)

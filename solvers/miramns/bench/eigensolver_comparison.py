@@ -1,8 +1,8 @@
 """Comparison of eigensolvers on one problem.
 
-The tolerance of a method may mean something else than the true residual. A method that reports
-convergence although its true residuals are too large runs again with a smaller tolerance, so that
-all methods are compared at the same true residual.
+The tolerance of a method need not refer to the true residual. A method that reports convergence
+although its true residuals are too large runs again with a smaller tolerance, so that all methods
+are compared at the same true residual.
 """
 
 from __future__ import annotations
@@ -154,12 +154,8 @@ class _EigensolverComparison(Comparison[_Case]):
         self.settings = settings
         self.task = Task(k, which, problem.hermitian, settings.tol, settings.seed)
         # the first run is one of the timed runs
-        super().__init__(self._reference_of(spectrum), turns=settings.repeats - 1)
-
-    def _reference_of(self, spectrum: Spectrum | None) -> Reference | None:
-        if spectrum is None:
-            return None
-        return reference_of(spectrum, self.task.k, self.task.which, self.settings.tol)
+        reference = reference_of(spectrum, k, which, settings.tol)
+        super().__init__(reference, turns=settings.repeats - 1)
 
     def unfit(self, case: _Case) -> str:
         unfit = case.method.unfit(self.problem, self.task.which, self.A.getComm().getSize())
@@ -200,7 +196,8 @@ class _EigensolverComparison(Comparison[_Case]):
             if case.answer and case.measures and case.measures.passes
         ]
         task = self.task
-        return self._reference_of(consensus_spectrum(sets, task.k, task.which, task.hermitian))
+        spectrum = consensus_spectrum(sets, task.k, task.which, task.hermitian)
+        return reference_of(spectrum, task.k, task.which, task.tol)
 
     def evaluate(self, case: _Case) -> None:
         record, answer, measures = case.record, case.answer, case.measures

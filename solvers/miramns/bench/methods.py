@@ -16,7 +16,7 @@ from slepc4py import SLEPc
 
 import miramns
 from miramns.bench.answer import Answer, RefusedError, Task, answer_of
-from miramns.bench.harness.methods import Method, select_by_name
+from miramns.bench.harness.methods import Method
 from miramns.bench.peers import has_primme, run_primme, run_scipy
 from miramns.bench.problems.catalogue import Problem
 from miramns.bench.time_limit import TimeLimit
@@ -120,17 +120,6 @@ def available() -> list[EigensolverMethod]:
                             hermitian_only=True, one_rank_only=True)
           for name, preset in _PRIMME.items() if has_primme()),
     ]  # fmt: skip
-
-
-def select(patterns: list[str]) -> list[EigensolverMethod]:
-    """Return the methods whose names match one of the patterns; all without patterns.
-
-    Raises
-    ------
-    BenchError
-        If a pattern matches nothing.
-    """
-    return select_by_name(available(), patterns)
 
 
 def _has_slepc(eps_type: str) -> bool:

@@ -109,11 +109,11 @@ def _in_order(values: NDArray[Any], vectors: NDArray[Any], which: Which) -> Pair
     if values.size == 0:
         return values, np.asfortranarray(vectors)
     if np.iscomplexobj(values) and not np.isclose(values.imag.sum(), 0, atol=1e-8):
-        lone = [
+        unpaired = [
             i for i, z in enumerate(values) if z.imag and not np.isclose(values, z.conj()).any()
         ]
-        values = np.concatenate([values, values[lone].conj()])
-        vectors = np.column_stack([vectors, vectors[:, lone].conj()])
+        values = np.concatenate([values, values[unpaired].conj()])
+        vectors = np.column_stack([vectors, vectors[:, unpaired].conj()])
     key = selection_keys(values, which)
     scale = max(float(np.max(np.abs(values))), 1e-300)
     # rounded, so that the members of a conjugate pair stay adjacent

@@ -81,14 +81,16 @@ class Reference:
         return int(len(self.values) - fits[rows, columns].sum())
 
 
-def reference_of(spectrum: Spectrum, k: int, which: Which, tol: float) -> Reference:
-    """Select k eigenvalues of a spectrum.
+def reference_of(spectrum: Spectrum | None, k: int, which: Which, tol: float) -> Reference | None:
+    """Select k eigenvalues of a spectrum; None without a spectrum.
 
     Parameters
     ----------
     tol : float
         Tolerance of the residual norms, relative to the eigenvalue.
     """
+    if spectrum is None:
+        return None
     order = np.argsort(selection_keys(spectrum.values, which), kind="stable")[:k]
     values = spectrum.values[order]
     largest = float(np.max(np.abs(spectrum.values), initial=0.0))

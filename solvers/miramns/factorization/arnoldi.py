@@ -234,12 +234,19 @@ class ArnoldiFactorization:
     ) -> None:
         """Add a column to H. The residual stands in the next column, divided by `length`."""
         self._set_column(coefficients, length * norm)
-        j = self.size
-        if length * norm > ROUNDING * self.norm:
+        self._accept_residual(norm, length)
+
+    def _accept_residual(self, norm: float, length: float = 1.0) -> None:
+        """Normalise the residual, or replace it by a random direction if it is rounding.
+
+        The residual stands in the next column, divided by `length`; `norm` is its norm there.
+        """
+        j, beta = self.size, length * norm
+        exceeds_rounding = beta > ROUNDING * self.norm
+        self.hessenberg[j, j - 1] = beta if exceeds_rounding else 0.0
+        if exceeds_rounding:
             self.basis[:, j] /= norm
-            return
-        self.hessenberg[j, j - 1] = 0.0
-        if j < self.dimension:
+        elif j < self.dimension:
             self.n_breakdowns += 1
             self._note_closed()
             self._new_direction(j)
@@ -375,13 +382,7 @@ class ArnoldiFactorization:
         self._set_kept(hessenberg)
         self.part_start = 0
         _, beta = self._orthogonalize(p)
-        if beta > ROUNDING * self.norm:
-            self.hessenberg[p, p - 1] = beta
-            self.basis[:, p] /= beta
-        else:
-            self.n_breakdowns += 1
-            self._note_closed()
-            self._new_direction(p)
+        self._accept_residual(beta)
 
     def _reduce(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum an array over the ranks, in place. Collective."""

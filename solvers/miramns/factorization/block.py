@@ -211,9 +211,8 @@ def chosen_width(A: PETSc.Mat, k: int, n: int) -> int:
     if most <= _LEAST_WIDTH:
         return most
     first, last = A.getOwnershipRange()
-    X = np.empty((last - first, _TRIAL_WIDTH), order="F")
-    for j in range(_TRIAL_WIDTH):
-        X[:, j] = seeded_normal(0, first, last, stream=_STREAM + j)
+    streams = range(_STREAM, _STREAM + _TRIAL_WIDTH)
+    X = np.stack([seeded_normal(0, first, last, stream) for stream in streams]).T
     Y = np.empty_like(X)
     seconds = np.empty(2)
     # the first product may include a set-up

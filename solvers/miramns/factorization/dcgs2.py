@@ -80,9 +80,9 @@ class DCGS2Factorization(ArnoldiFactorization):
             self._propose()
         j = self.size + 1
         # a candidate of little more than rounding would be multiplied again
-        nothing = self._left <= _NOTHING or self._length <= ROUNDING * self.norm
-        hopeless = nothing or j == self.dimension
-        if hopeless or not self._finish_and_propose(j):
+        is_rounding = self._left <= _NOTHING or self._length <= ROUNDING * self.norm
+        is_last = is_rounding or j == self.dimension
+        if is_last or not self._finish_and_propose(j):
             self._finish_alone(j)
 
     def _propose(self) -> None:

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
@@ -37,7 +38,6 @@ from miramns.interfaces.eps_refusals import (
     check_supported,
     refuse,
     refused,
-    refused_unless_off,
 )
 from miramns.interfaces.eps_solve import MethodSettings, setting
 from miramns.problem import require_real_scalars
@@ -216,9 +216,9 @@ class MIRAMns(SLEPc.EPS):
     setThreshold = refused("a threshold in place of nev")
     setLeftInitialSpace = refused("a left initial space")
     getLeftEigenvector = refused("a left eigenvector")
-    setStoppingTest = refused_unless_off("a stopping test of the user")
-    setArbitrarySelection = refused_unless_off("arbitrary selection")
-    setTwoSided = refused_unless_off(TWO_SIDED)
+    setStoppingTest = refused("a stopping test of the user", accepts_off=True)
+    setArbitrarySelection = refused("arbitrary selection", accepts_off=True)
+    setTwoSided = refused(TWO_SIDED, accepts_off=True)
 
     def setMonitor(
         self,
@@ -288,10 +288,18 @@ class MIRAMns(SLEPc.EPS):
         eps_view.view_from_options(self)
 
     def _report(self, record: IterationRecord) -> None:
+        """Print a line about a record, and call the monitors with it."""
         self._its = record.restart + 1
-        eps_solve.report(
-            self, record, self._transformation, self._monitors, prints=self._prints_monitor
-        )
+        if self._prints_monitor:
+            PETSc.Sys.Print(
+                f"{self._its:3d} MIRAMns size={record.size} nconv={record.n_converged} "
+                f"largest error {record.measure:.4e}",
+                comm=self.getComm(),
+            )
+        values = self._transformation.back(np.asarray(record.values))
+        for monitor, args, kargs in self._monitors:
+            eig, err = [complex(value) for value in values], list(record.estimates)
+            monitor(self, self._its, record.n_converged, eig, err, *args, **kargs)
 
     @property
     def result(self) -> EigenResult:

@@ -25,24 +25,16 @@ def refuse(feature: str) -> NoReturn:
     raise MiramnsError(f"{feature} is not supported by MIRAMns")
 
 
-def refused(feature: str) -> Callable[..., None]:
-    """Return a method that refuses the feature."""
-
-    def method(_eps: Any, *_args: Any, **_kargs: Any) -> None:
-        refuse(feature)
-
-    method.__doc__ = f"Not supported: {feature}."
-    return method
-
-
-def refused_unless_off(feature: str) -> Callable[..., None]:
-    """Return a method that refuses the feature unless its first argument is None or False."""
+def refused(feature: str, *, accepts_off: bool = False) -> Callable[..., None]:
+    """Return a method that refuses the feature, or with `accepts_off` accepts None and False."""
 
     def method(_eps: Any, wanted: Any = True, *_args: Any, **_kargs: Any) -> None:
-        if wanted is not None and wanted is not False:
+        if not (accepts_off and (wanted is None or wanted is False)):
             refuse(feature)
 
-    method.__doc__ = f"Not supported: {feature}. None and False are accepted."
+    method.__doc__ = f"Not supported: {feature}."
+    if accepts_off:
+        method.__doc__ += " None and False are accepted."
     return method
 
 

@@ -124,25 +124,3 @@ def solve_with(
         return solve(A, k, hermitian=hermitian, **settings)
     with pencil_of_st(eps.getST(), transformation, A, B, hermitian) as pencil:
         return solve_pencil(pencil, k, **settings)
-
-
-def report(
-    eps: SLEPc.EPS,
-    record: IterationRecord,
-    transformation: Transformation,
-    monitors: Sequence[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]],
-    *,
-    prints: bool,
-) -> None:
-    """Print a line about a record, and call the monitors of `eps` with it."""
-    its = record.restart + 1
-    if prints:
-        PETSc.Sys.Print(
-            f"{its:3d} MIRAMns size={record.size} nconv={record.n_converged} "
-            f"largest error {record.measure:.4e}",
-            comm=eps.getComm(),
-        )
-    values = transformation.back(np.asarray(record.values))
-    for monitor, args, kargs in monitors:
-        eig, err = [complex(value) for value in values], list(record.estimates)
-        monitor(eps, its, record.n_converged, eig, err, *args, **kargs)

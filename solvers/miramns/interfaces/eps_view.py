@@ -90,11 +90,11 @@ def view_errors(eps: Any, etype: int | None = None, viewer: PETSc.Viewer | None 
 
 def _view_errors_in_detail(eps: Any, etype: int | None, viewer: PETSc.Viewer | None = None) -> None:
     B = "B" if eps.isGeneralized() else ""
-    what = {
+    heading = {
         _EPS.ErrorType.ABSOLUTE: f"   ||Ax-k{B}x||",
         _EPS.ErrorType.BACKWARD: "    eta(x,k)",
     }.get(etype, f"||Ax-k{B}x||/||kx||")
-    lines = [_LINE, f"            k             {what}", _LINE]
+    lines = [_LINE, f"            k             {heading}", _LINE]
     for i in range(eps.getConverged()):
         value = _number(eps.getEigenvalue(i), "9f")
         lines.append(f"  {value:>14}      {eps.computeError(i, etype):12.6g}")
@@ -141,9 +141,9 @@ def view_from_options(eps: Any) -> None:
         text = f" Linear eigensolve {verb} ({eps.getConverged()} eigenpairs) due to {reason.name}"
         _print(eps, None, f"{text}; iterations {eps.getIterationNumber()}")
     for name, etype in _ERRORS.items():
-        how = requested(f"error_{name}")
-        if how is not None:
-            (_view_errors_in_detail if "detail" in how else view_errors)(eps, etype)
+        form = requested(f"error_{name}")
+        if form is not None:
+            (_view_errors_in_detail if "detail" in form else view_errors)(eps, etype)
     if requested("view_values") is not None:
         view_values(eps)
     if requested("view_vectors") is not None:

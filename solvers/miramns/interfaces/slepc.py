@@ -44,7 +44,7 @@ def slepc(
     """Find k dominant eigenpairs with a solver of SLEPc.
 
     Collective on ``A.comm``. The start vector is that of :func:`miramns.solve` for the same seed.
-    The options database (``-eps_...``, or with `options_prefix` before it) has the last word.
+    The options database (``-eps_...``, or with `options_prefix` before it) overrides the arguments.
 
     Parameters
     ----------

@@ -207,7 +207,7 @@ def nothing_better_outside(
 def _verify(p: Problem, f: ArnoldiFactorization, ritz: RitzPairs) -> Eigenpairs:
     """Form the wanted pairs with their true residuals.
 
-    A partially orthogonalised basis mostly serves as it is, because the vectors are orthonormalised
+    A partially orthogonalised basis is usually sufficient, because the vectors are orthonormalised
     before their residuals are computed. If they do not pass, the orthonormal projection is used.
     """
     n_matvec = 0

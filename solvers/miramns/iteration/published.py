@@ -26,7 +26,7 @@ Deviations from the released code, each of which corrects a defect:
   Laplacian), the factorisation continues with a random vector orthogonal to it, sizes that do not
   reach far enough beyond it are left out, and restarts are thick from then on, with the same number
   of columns: QR steps do not pass a coupling of zero, and the released code returns to the same
-  space for ever;
+  space at every restart;
 * if the operator does not provide its Frobenius norm, the norm of the largest projected matrix is
   used, which is never larger.
 """

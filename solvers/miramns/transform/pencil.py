@@ -199,22 +199,7 @@ def solve_pencil(
         if refined is not None:
             refined.operator.destroy()
     fix_signs(comm, found.ownership_range[0], answer.X)
-    return replace(
-        _with_answer(found, answer, tolerances),
-        operator_norm=norms[0],
-        n_matvec=n_matvec,
-        n_certificate_matvec=n_certificate_matvec,
-        history=history,
-        seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
-        solver=f"{found.solver}, {pencil.transformation}",
-    )
-
-
-def _with_answer(
-    found: EigenResult, answer: _Answer, tolerances: NDArray[np.float64]
-) -> EigenResult:
-    """Return the result of the operator with the pairs of the problem."""
-    passed = answer.residuals <= tolerances
+    passed = bool((answer.residuals <= tolerances).all())
     reason = found.reason if found.reason < 0 else ConvergedReason.DIVERGED_STAGNATED
     return replace(
         found,
@@ -224,7 +209,13 @@ def _with_answer(
         residual_tolerances=tolerances,
         error_bounds=answer.residuals.copy(),
         orthogonality=found.orthogonality if answer.orthogonality is None else answer.orthogonality,
-        reason=ConvergedReason.CONVERGED_TOL if passed.all() else reason,
+        reason=ConvergedReason.CONVERGED_TOL if passed else reason,
+        operator_norm=norms[0],
+        n_matvec=n_matvec,
+        n_certificate_matvec=n_certificate_matvec,
+        history=history,
+        seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
+        solver=f"{found.solver}, {pencil.transformation}",
     )
 
 

@@ -9,6 +9,7 @@ from scipy.io import mmwrite
 from scipy.sparse import csr_matrix
 
 from miramns.bench import methods
+from miramns.bench.harness.methods import select_by_name
 from miramns.bench.harness.root_rank import BenchError
 from miramns.bench.problems import catalogue
 from miramns.bench.problems.matrix_files import matrix_files
@@ -127,12 +128,12 @@ def test_selection_of_problems_and_methods():
     assert len(catalogue.select(["usual", "big"])) == len(catalogue.PRESETS["usual"]) + len(
         catalogue.PRESETS["big"]
     )
-    names = [one.name for one in methods.select(["ks", "miramns"])]
+    names = [one.name for one in select_by_name(methods.available(), ["ks", "miramns"])]
     assert names == ["miramns", "ks"]
     everything = [one.name for one in methods.available()]
     assert len(set(everything)) == len(everything)
     with pytest.raises(BenchError, match="method 'nothing' is not one of miramns"):
-        methods.select(["nothing"])
+        select_by_name(methods.available(), ["nothing"])
 
 
 @mpi

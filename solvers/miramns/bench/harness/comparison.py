@@ -104,7 +104,7 @@ class Comparison(ABC, Generic[C]):
         return None
 
     def may_repeat(self, case: C) -> bool:
-        """Return whether the case takes part in the timed runs."""
+        """Return whether the case is part of the timed runs."""
         return case.record.is_right
 
     def before_turn(self, turn: int, n_cases: int) -> None:

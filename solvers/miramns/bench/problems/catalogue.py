@@ -58,9 +58,6 @@ class Problem:
     definite: bool = False
 
 
-Generator = Callable[..., Problem]
-
-
 def _laplacian(shape: tuple[int, ...]) -> Problem:
     dimensions = f"{len(shape)}-D"
     return Problem(
@@ -170,7 +167,7 @@ def _sparse_covariance(
     return Problem(name, "covariance", True, build, definite=True)
 
 
-GENERATORS: Mapping[str, Generator] = {
+GENERATORS: Mapping[str, Callable[..., Problem]] = {
     generator.__name__[1:].replace("_", "-"): generator
     for generator in (
         _laplacian_1d, _laplacian_2d, _laplacian_3d, _random_graph, _block_graph, _power_law_graph,
