@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mpi4py import MPI
@@ -21,8 +22,6 @@ from hpcembed.runtime.threads import available_cores
 from miramns.bench.harness.arguments import Parser, positive_integer, split_words
 from miramns.bench.harness.result_folder import ResultFolder, machine_facts
 from miramns.bench.harness.root_rank import BenchError
-
-__all__ = ["main"]
 
 _LIMIT = 300.0
 _QUICK_DATA = ("digits", "generated:600x80")
@@ -76,9 +75,8 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     results: ResultFolder[PcaRecord] = ResultFolder(
         comm, arguments.out, lambda: _environment(settings.threads)
     )
-    results.create()
     for one in data:
-        results.add(compare_on_rows(one, methods, settings, _report, _announce))
+        results.add(compare_on_rows(one, methods, settings, _report, partial(print, flush=True)))
     results.finish("table.md", markdown, None if arguments.no_figures else draw)
     return 0
 
@@ -101,10 +99,6 @@ def _parser() -> Parser:
     no_memory = "do not measure peaks of memory; a fit over the time limit is then not ended"
     add("--no-memory", action="store_true", help=no_memory)
     return parser
-
-
-def _announce(text: str) -> None:
-    print(text, flush=True)
 
 
 def _report(record: PcaRecord) -> None:

@@ -35,8 +35,6 @@ from hpcembed.data.reading import read_dataset
 from hpcembed.data.settings import DataSettings
 from hpcembed.runtime.errors import ConfigError
 
-__all__ = ["FORMS", "DataSet", "load", "parse"]
-
 FORMS = (
     "mnist",
     "cifar10",

@@ -11,10 +11,8 @@ from hpcembed.bench.pca_record import PcaRecord
 from miramns.bench.harness.figures import figure_in
 from miramns.bench.harness.records import by_case
 
-__all__ = ["draw"]
-
-_OURS = "#D55E00"
-_COLOURS = {"ours": _OURS, "peer": "#7FA8C9", "bound": "#BBBBBB"}
+_HPCEMBED = "#D55E00"
+_COLOURS = {"hpcembed": _HPCEMBED, "peer": "#7FA8C9", "bound": "#BBBBBB"}
 _BAR_HEIGHT = 0.23
 
 
@@ -28,11 +26,7 @@ def draw(folder: Path, records: Sequence[PcaRecord]) -> bool:
     """
     from matplotlib.patches import Patch
 
-    panels = {
-        case: sorted((one for one in members if one.seconds), key=lambda one: one.seconds or 0.0)
-        for case, members in by_case(records).items()
-    }
-    panels = {case: bars for case, bars in panels.items() if bars}
+    panels = by_case([one for one in records if one.seconds])
     if not panels:
         return False
     heights = [len(bars) + 2.5 for bars in panels.values()]
@@ -42,13 +36,13 @@ def draw(folder: Path, records: Sequence[PcaRecord]) -> bool:
     with figure_in(*paths, width=8.0, height=height, dpi=150, **style) as figure:
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, ((data, k), bars) in zip(grid, panels.items(), strict=True):
-            _draw_panel(axes, bars)
+            _draw_panel(axes, sorted(bars, key=lambda one: one.seconds or 0.0))
             axes.set_title(f"{data}, k = {k}", loc="left")
         grid[-1].set_xlabel("seconds of fit, median (logarithmic)")
         peer = _COLOURS["peer"]
         figure.legend(
             handles=[
-                Patch(facecolor=_OURS, label="hpcembed"),
+                Patch(facecolor=_HPCEMBED, label="hpcembed"),
                 Patch(facecolor=peer, label="exact"),
                 Patch(facecolor=peer, edgecolor="white", hatch="////", label="approximate"),
                 Patch(facecolor=_COLOURS["bound"], label="bound: bare X'X"),
@@ -74,7 +68,7 @@ def _draw_panel(axes: Any, bars: Sequence[PcaRecord]) -> None:
             edgecolor="white",
             hatch="////" if one.status == "approximate" else None,
         )
-        weight = "bold" if one.group == "ours" else "normal"
+        weight = "bold" if one.group == "hpcembed" else "normal"
         axes.annotate(
             f"{value:.3g}", (value, position), xytext=(3, 0), textcoords="offset points",
             va="center", fontweight=weight,
@@ -84,8 +78,8 @@ def _draw_panel(axes: Any, bars: Sequence[PcaRecord]) -> None:
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_yticks(range(len(bars)), [one.method for one in bars])
     for label, one in zip(axes.get_yticklabels(), bars, strict=True):
-        if one.group == "ours":
-            label.set(fontweight="bold", color=_OURS)
+        if one.group == "hpcembed":
+            label.set(fontweight="bold", color=_HPCEMBED)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from hpcembed.bench.methods import PcaAnswer, PcaTask
 
-__all__ = ["fit_pca"]
-
 
 def fit_pca(task: PcaTask, solver: str) -> PcaAnswer:
     """Fit PCA with one of its solvers."""

@@ -7,13 +7,15 @@ from typing import Any
 from hpcembed.bench.methods import PcaAnswer, PcaTask, tolerance
 from hpcembed.embedding import PCA, SolverSettings
 
-__all__ = ["bare_product", "fit_pca"]
 
-
-def fit_pca(task: PcaTask, engine: Any = "auto", solver: SolverSettings | None = None) -> PcaAnswer:
-    """Fit :class:`hpcembed.PCA` with one engine."""
+def fit_pca(task: PcaTask, engine: Any = "auto", solver: Any = "auto") -> PcaAnswer:
+    """Fit :class:`hpcembed.PCA` with one engine and one eigensolver."""
     pca = PCA(
-        task.k, engine=engine, random_state=task.seed, n_threads=task.threads, solver=solver
+        task.k,
+        engine=engine,
+        random_state=task.seed,
+        n_threads=task.threads,
+        solver=SolverSettings(name=solver),
     ).fit(task.rows)
     plan = pca.plan_
     return PcaAnswer(

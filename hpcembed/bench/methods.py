@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from hpcembed.runtime.memory import format_bytes
 from miramns.bench.harness.methods import Method, select_by_name
 from miramns.bench.harness.root_rank import BenchError
-
-__all__ = ["METHODS", "PcaAnswer", "PcaMethod", "PcaTask", "available", "select", "tolerance"]
 
 #: Largest number of features for which a d x d covariance is formed.
 _LARGEST_SQUARE = 12_000
@@ -78,7 +76,7 @@ class PcaMethod(Method):
         :class:`PcaAnswer`.
     options : dict
         Further arguments of the function.
-    group : {"ours", "peer", "bound"}
+    group : {"hpcembed", "peer", "bound"}
     needs : str
         Package that must be installed.
     sparse : bool
@@ -91,7 +89,7 @@ class PcaMethod(Method):
 
     code: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    group: Literal["ours", "peer", "bound"] = "peer"
+    group: Literal["hpcembed", "peer", "bound"] = "peer"
     needs: str = ""
     sparse: bool = False
     square: bool = False
@@ -100,26 +98,22 @@ class PcaMethod(Method):
     def unfit(self, rows: Any, k: int, available_bytes: int) -> str:
         """Return why the method does not apply; an empty text if it does."""
         n, d = rows.shape
-        needed = 8 * n * d * self.doubles
-        if scipy.sparse.issparse(rows):
-            needed = 0
-            if not self.sparse:
-                return "dense rows only"
+        if scipy.sparse.issparse(rows) and not self.sparse:
+            return "dense rows only"
         if self.square and d > _LARGEST_SQUARE:
             return f"forms a {d} x {d} matrix"
-        if self.name == "ours-gram" and (n >= d or 2 * k >= n):
+        if self.name == "hpcembed-gram" and (n >= d or 2 * k >= n):
             return "for wide rows"
         if k >= min(n, d):
             return "k is not below rows and features"
+        needed = 8 * n * d * self.doubles
         if needed > available_bytes:
             return f"copies of {format_bytes(needed)}"
         return ""
 
     def load(self) -> Callable[[PcaTask], PcaAnswer]:
         """Import the code of the method."""
-        module, _, function = self.code.partition(".")
-        code = getattr(import_module(f"hpcembed.bench.{module}"), function)
-        return partial(code, **self.options)
+        return partial(resolve_name(f"hpcembed.bench.{self.code}"), **self.options)
 
 
 def tolerance(rows: Any) -> float:
@@ -133,16 +127,16 @@ _SVD = "scipy_slepc_peers.fit_svd"
 _HEAT = "heat_peers.fit_pca"
 
 METHODS = (
-    PcaMethod("ours", "hpcembed.PCA, engine chosen by its cost model", _PCA, group="ours",
+    PcaMethod("hpcembed", "hpcembed.PCA, engine chosen by its cost model", _PCA, group="hpcembed",
               sparse=True),
-    PcaMethod("ours-assembled", "hpcembed.PCA, assembled covariance", _PCA, {"engine": "assembled"},
-              group="ours", sparse=True, square=True),
-    PcaMethod("ours-block", "hpcembed.PCA, block Krylov passes", _PCA, {"engine": "block"},
-              group="ours", sparse=True),
-    PcaMethod("ours-gram", "hpcembed.PCA on the Gram matrix of the rows", _PCA, {"engine": "gram"},
-              group="ours"),
-    PcaMethod("ours-matrix-free", "hpcembed.PCA, single vectors in double", _PCA,
-              {"engine": "matrix_free"}, group="ours", sparse=True),
+    PcaMethod("hpcembed-assembled", "hpcembed.PCA, assembled covariance", _PCA,
+              {"engine": "assembled"}, group="hpcembed", sparse=True, square=True),
+    PcaMethod("hpcembed-block", "hpcembed.PCA, block Krylov passes", _PCA, {"engine": "block"},
+              group="hpcembed", sparse=True),
+    PcaMethod("hpcembed-gram", "hpcembed.PCA on the Gram matrix of the rows", _PCA,
+              {"engine": "gram"}, group="hpcembed"),
+    PcaMethod("hpcembed-matrix-free", "hpcembed.PCA, single vectors in double", _PCA,
+              {"engine": "matrix_free"}, group="hpcembed", sparse=True),
     PcaMethod("xtx", "the bare X.T @ X in numpy: no PCA", "hpcembed_methods.bare_product",
               group="bound", square=True),
     PcaMethod("sklearn-cov-eigh", "scikit-learn PCA, covariance_eigh", _SKLEARN,
@@ -166,8 +160,8 @@ METHODS = (
               {"kind": "cross"}, doubles=2),
     PcaMethod("slepc-svd-trlanczos", "SLEPc SVD, trlanczos, of the centred rows in double", _SVD,
               {"kind": "trlanczos"}, doubles=2),
-    PcaMethod("slepc-eps", "SLEPc Krylov-Schur on hpcembed's matrix-free covariance",
-              "scipy_slepc_peers.fit_eps", sparse=True),
+    PcaMethod("slepc-eps", "SLEPc Krylov-Schur on hpcembed's matrix-free covariance", _PCA,
+              {"engine": "matrix_free", "solver": "krylovschur"}, sparse=True),
     PcaMethod("heat-full", "Heat PCA, full", _HEAT, {"solver": "full"}, needs="heat"),
     PcaMethod("heat-hierarchical", "Heat PCA, hierarchical", _HEAT, {"solver": "hierarchical"},
               needs="heat"),

@@ -27,8 +27,6 @@ from hpcembed.bench.verdict import measure, verdict
 from hpcembed.runtime.memory import available_per_rank
 from miramns.bench.harness.comparison import Case, Comparison, Settings, last_line
 
-__all__ = ["PcaSettings", "compare_on_rows"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PcaSettings(Settings):

@@ -8,8 +8,6 @@ from typing import ClassVar
 
 from miramns.bench.harness.records import Record
 
-__all__ = ["PcaRecord"]
-
 
 @dataclass(kw_only=True)
 class PcaRecord(Record):
@@ -28,7 +26,7 @@ class PcaRecord(Record):
         Entries of sparse rows.
     data_bytes : int
         Memory of the rows.
-    group : {"ours", "peer", "bound"}
+    group : {"hpcembed", "peer", "bound"}
     threads : int
     detail : str
         Details reported by the method.

@@ -22,8 +22,6 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from hpcembed.embedding import PCA
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["Covariance", "PcaReference", "reference_of"]
-
 #: Largest size of a matrix that LAPACK diagonalises.
 _LARGEST_DENSE = 4500
 

@@ -12,11 +12,7 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 from slepc4py import SLEPc
 
-from hpcembed.bench.hpcembed_methods import fit_pca
 from hpcembed.bench.methods import PcaAnswer, PcaTask, tolerance
-from hpcembed.embedding import SolverSettings
-
-__all__ = ["fit_eigsh", "fit_eps", "fit_svd"]
 
 
 def fit_eigsh(task: PcaTask) -> PcaAnswer:
@@ -64,14 +60,9 @@ def fit_svd(task: PcaTask, kind: str) -> PcaAnswer:
             V[:, i] = v.getArray(readonly=1)
         detail = f"{svd.getIterationNumber()} restarts"
     finally:
-        for thing in (svd, u, v, A):
-            thing.destroy()
+        for created in (svd, u, v, A):
+            created.destroy()
     return PcaAnswer(V.T, sigma**2 / (n - 1), _projection(V, mean, X.dtype), detail=detail)
-
-
-def fit_eps(task: PcaTask) -> PcaAnswer:
-    """Run SLEPc's Krylov-Schur on the matrix-free covariance of hpcembed."""
-    return fit_pca(task, "matrix_free", SolverSettings(name="krylovschur"))
 
 
 def _mean(rows: Any) -> NDArray[np.float64]:

@@ -22,8 +22,6 @@ from hpcembed.bench.methods import METHODS, PcaTask
 from miramns.bench.harness.comparison import EXPECTED_ERRORS
 from miramns.bench.harness.separate_process import Outcome, run_separately
 
-__all__ = ["EXPECTED_PCA_ERRORS", "fit_separately", "set_threads"]
-
 #: Errors by which a method refuses a table; hpcembed's ConvergenceError is an ArithmeticError.
 EXPECTED_PCA_ERRORS: tuple[type[Exception], ...] = (*EXPECTED_ERRORS, ArithmeticError, TypeError)
 
@@ -32,7 +30,7 @@ def set_threads(count: int) -> None:
     """Set the number of threads of every library that is loaded."""
     threadpool_limits(count)
     if "torch" in sys.modules:
-        import_module("hpcembed.bench.torch_peers").set_threads(count)
+        sys.modules["torch"].set_num_threads(count)
     if "sklearnex" in sys.modules:
         import_module("daal4py").daalinit(count)
 

@@ -9,8 +9,6 @@ from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
 
 from hpcembed.bench.methods import PcaAnswer, PcaTask
 
-__all__ = ["fit_incremental_pca", "fit_intel_pca", "fit_pca", "fit_truncated_svd"]
-
 
 def fit_pca(task: PcaTask, solver: Any) -> PcaAnswer:
     """Fit PCA with one of its solvers."""

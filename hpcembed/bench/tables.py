@@ -10,8 +10,6 @@ from hpcembed.bench.verdict import EXACT
 from miramns.bench.harness.records import by_case, fastest
 from miramns.bench.harness.tables import fact_list, markdown_table, number
 
-__all__ = ["fastest_exact_peer", "markdown"]
-
 _EXPLANATION = f"""\
 Seconds are medians over the repeats, in which the methods take turns. 1 - captured is the share of
 the optimal variance that the components miss: it is at most {1 - EXACT:.0e} for exact answers; the
@@ -48,12 +46,11 @@ def _ratio_section(records: Sequence[PcaRecord]) -> list[str]:
         peer = fastest_exact_peer(members)
         rows += [
             (
-                data, k, number(ours.seconds, ".3g"), peer.method if peer else "-",
-                number(peer.seconds if peer else None, ".3g"), _ratio(ours, peer),
-                _ratio(ours, bare),
+                data, k, number(one.seconds, ".3g"), peer.method if peer else "-",
+                number(peer.seconds if peer else None, ".3g"), _ratio(one, peer), _ratio(one, bare),
             )
-            for ours in members
-            if ours.method == "ours" and ours.seconds
+            for one in members
+            if one.method == "hpcembed" and one.seconds
         ]  # fmt: skip
     if not rows:
         return []
@@ -62,10 +59,10 @@ def _ratio_section(records: Sequence[PcaRecord]) -> list[str]:
     return [title, "", *markdown_table(headings, rows), ""]
 
 
-def _ratio(ours: PcaRecord, other: PcaRecord | None) -> str:
-    if other is None or not ours.seconds or not other.seconds or ours.status != "exact":
+def _ratio(one: PcaRecord, other: PcaRecord | None) -> str:
+    if other is None or not one.seconds or not other.seconds or one.status != "exact":
         return "-"
-    return number(ours.seconds / other.seconds, ".2f")
+    return number(one.seconds / other.seconds, ".2f")
 
 
 def _case_section(data: str, k: int, records: Sequence[PcaRecord]) -> list[str]:

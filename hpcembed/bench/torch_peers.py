@@ -9,13 +9,6 @@ from numpy.typing import NDArray
 
 from hpcembed.bench.methods import PcaAnswer, PcaTask
 
-__all__ = ["fit_covariance", "fit_lowrank", "set_threads"]
-
-
-def set_threads(count: int) -> None:
-    """Set the threads of torch's operators."""
-    torch.set_num_threads(count)
-
 
 @torch.no_grad()
 def fit_lowrank(task: PcaTask) -> PcaAnswer:

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from hpcembed.bench.methods import PcaAnswer
 from hpcembed.bench.reference import Covariance, PcaReference
 
-__all__ = ["EXACT", "PcaMeasures", "measure", "verdict"]
-
 #: Smallest share of the optimal variance that exact components capture.
 EXACT = 0.9999999
 
@@ -34,7 +32,7 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True)
 class PcaMeasures:
-    """PcaMeasures of an answer in double precision.
+    """Measures of an answer in double precision.
 
     Attributes
     ----------
@@ -140,20 +138,22 @@ def verdict(measures: PcaMeasures, certified: float | None, k: int) -> tuple[str
     why : str
         Reason; empty for a right answer.
     """
-    if measures.found != k:
-        return "wrong", f"{measures.found} of {k} components of the right shape"
-    if not measures.finite:
-        return "wrong", "not finite"
-    if not measures.orthogonality <= _ORTHOGONALITY:
-        return "wrong", f"orthogonality {measures.orthogonality:.1e}"
-    if not 1.0 - measures.deficit >= _LEAST_CAPTURED:
-        return "wrong", f"captures {1.0 - measures.deficit:.2f} of the optimum"
-    if not measures.values_error <= _VALUES:
-        return "wrong", f"variances off by {measures.values_error:.1e} of the largest"
-    if not measures.coordinates_error <= _COORDINATES:
-        return "wrong", f"coordinates off by {measures.coordinates_error:.1e}"
+    captured = 1.0 - measures.deficit
+    conditions = {
+        f"{measures.found} of {k} components of the right shape": measures.found == k,
+        "not finite": measures.finite,
+        f"orthogonality {measures.orthogonality:.1e}": measures.orthogonality <= _ORTHOGONALITY,
+        f"captures {captured:.2f} of the optimum": captured >= _LEAST_CAPTURED,
+        f"variances off by {measures.values_error:.1e} of the largest": (
+            measures.values_error <= _VALUES
+        ),
+        f"coordinates off by {measures.coordinates_error:.1e}": (
+            measures.coordinates_error <= _COORDINATES
+        ),
+    }
+    for why, is_met in conditions.items():
+        if not is_met:
+            return "wrong", why
     if certified is not None and measures.residual > _SLACK * certified:
         return "wrong", f"residual {measures.residual:.1e}, certified {certified:.0e}"
-    if measures.deficit > 1.0 - EXACT:
-        return "approximate", ""
-    return "exact", ""
+    return ("approximate" if measures.deficit > 1.0 - EXACT else "exact"), ""

@@ -133,9 +133,7 @@ def column_signs(comm: MPI.Comm, columns: NDArray[np.float64]) -> NDArray[np.flo
 def part(result: EigenResult, kept: slice) -> EigenResult:
     """Return some pairs of a result."""
     fields = {name: getattr(result, name)[kept] for name in _PER_PAIR}
-    n_converged = int(np.sum(fields["residual_norms"] <= fields["residual_tolerances"]))
-    vectors = result.eigenvectors[:, kept]
-    return replace(result, eigenvectors=vectors, n_converged=n_converged, **fields)
+    return replace(result, eigenvectors=result.eigenvectors[:, kept], **fields)
 
 
 def scaled(result: EigenResult, largest: float) -> EigenResult:
@@ -155,9 +153,7 @@ def joined(first: EigenResult, second: EigenResult, *, same_operator: bool) -> E
     fields: dict[str, Any] = {
         name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in _PER_PAIR
     }
-    for name in (
-        "n_converged", "n_matvec", "n_certificate_matvec", "n_reductions", "n_restarts", "seconds",
-    ):  # fmt: skip
+    for name in ("n_matvec", "n_certificate_matvec", "n_reductions", "n_restarts", "seconds"):
         fields[name] = getattr(first, name) + getattr(second, name)
     if same_operator:
         vectors = np.hstack([first.eigenvectors, second.eigenvectors])

@@ -190,7 +190,7 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
             raise ConvergenceError(self.failure_text(), result)
 
     def failure_text(self) -> str:
-        """Return the eigenpairs that missed their tolerance, and a remedy."""
+        """Return the unconverged eigenpairs, and a remedy."""
         result, comparison = self.result_, self.comparison_
         if comparison is not None and comparison.exceeded:
             assert self.reference_ is not None  # it was compared with
@@ -201,8 +201,10 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
             )
         unconverged = [i + 1 for i in result.unconverged]
         unconverged += range(len(result.eigenvalues) + 1, self.n_requested_ + 1)
-        remedy = result.reason.remedy
-        return f"eigenpairs {_listed(unconverged)} missed the tolerance {self._tol:g}: {remedy}"
+        return (
+            f"eigenpairs {_listed(unconverged)} did not converge to the tolerance {self._tol:g}: "
+            f"{result.reason.remedy}"
+        )
 
     @property
     def _n_features_out(self) -> int:

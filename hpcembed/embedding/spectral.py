@@ -373,6 +373,5 @@ def _component_pairs(
         residual_norms=operator.plain_residual_norms(values, vectors),
         residual_tolerances=np.full(n, solver.tol * theta),
         error_bounds=np.full(n, first.error_bounds[0]),
-        n_converged=n,
         multiplicity_checked=True,
     )

@@ -101,7 +101,6 @@ def certify(
         error_bounds=np.maximum(residuals, EPSILON * norm),
         operator_norm=norm,
         orthogonality=orthogonality(comm, vectors),
-        n_converged=int(passed.sum()),
         reason=(
             ConvergedReason.CONVERGED_TOL if passed.all() else ConvergedReason.DIVERGED_STAGNATED
         ),

@@ -14,8 +14,8 @@ The start vector of the search is random, so a copy has a component of usual siz
 Ritz value rises as fast as any other. On its way the leading Ritz value passes those of lesser
 eigenvalues, and its residual distinguishes it from them: with the weight w of the copy in its
 vector, the residual is sqrt(w) times their distance. Distinguished therefore means a residual far
-below the distance to the answer; what remains is the probability that a random vector has so small
-a component in the copy, which is about that ratio.
+below the distance to the answer. A copy remains undetected if the random vector has a very small
+component in it; the probability is about the ratio of the residual to the distance.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from miramns.problem import Problem
 from miramns.products import apply_columns
 from miramns.projected import RitzPairs
 from miramns.random_vectors import seeded_normal
-from miramns.residuals import rayleigh_ritz, residual_norms, residual_tolerances
+from miramns.residuals import rayleigh_ritz, residual_norms
 from miramns.result import ConvergedReason, EigenResult
 from miramns.selection import displaces, ties_at
 
@@ -83,7 +83,7 @@ def complete(problem: Problem, result: EigenResult) -> EigenResult:
         return result
     budget = None
     if effort == "auto":
-        is_long = problem.orthogonalization == "partial"
+        is_long = problem.options.orthogonalization == "partial"
         least = _AUTO_LEAST_LONG if is_long else _AUTO_LEAST
         budget = max(int(_AUTO_SHARE * result.n_matvec), least)
     n_searches = n_found = 0
@@ -148,9 +148,9 @@ def _search(
     """Search the complement of `found` with at most `budget` products. Collective."""
     complement = _complement(problem, result, found, 1)
     capacity = min(complement.capacity, _SEARCH_COLUMNS)
-    f = new_factorization(complement, capacity, _random_start(problem, number))
     n_restarts = 0
-    try:
+    start = _random_start(problem, number)
+    with new_factorization(complement, capacity, start) as f:
         while True:
             ahead = max(f.size + max(4, f.size // 8), _LEAST_COLUMNS)
             if budget is not None:
@@ -168,12 +168,10 @@ def _search(
                 n_restarts += 1
                 keep = kept_size(1, projection.size)
                 restart_thick(problem, f, ritz, projection, keep, n_restarts)
-    finally:
-        f.destroy()
 
 
 def _verdict(problem: Problem, result: EigenResult, ritz: RitzPairs) -> _Verdict:
-    """Return what the leading Ritz values of the complement prove about the answer."""
+    """Return whether the leading Ritz values of the complement prove that a pair is missing."""
     certain = float(np.max(result.residual_norms)) + 10 * ROUNDING * result.operator_norm
     verdict: _Verdict = "clear"
     n_leading = _n_leading(problem)
@@ -181,17 +179,11 @@ def _verdict(problem: Problem, result: EigenResult, ritz: RitzPairs) -> _Verdict
     for theta, estimate in leading:
         if _belongs(problem, result, theta, certain):
             return "missing"
-        tolerance = _tolerances(problem, result, np.array([theta]))[0]
+        tolerance = problem.tolerances(np.array([theta]), result.operator_norm)[0]
         reach = estimate / _DISTINGUISHED
         if estimate > tolerance and _belongs(problem, result, theta, certain, reach):
             verdict = "unknown"
     return verdict
-
-
-def _tolerances(
-    problem: Problem, result: EigenResult, values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return residual_tolerances(values, problem.tol, result.operator_norm, problem.criterion)
 
 
 def _ties(problem: Problem, result: EigenResult, ritz: RitzPairs) -> bool:
@@ -235,7 +227,7 @@ def _add_missing(
     k = problem.k
     residuals = residual_norms(comm, values, together, products)[:k]
     vectors = np.asfortranarray(together[:, :k])
-    tolerances = _tolerances(problem, result, values[:k])
+    tolerances = problem.tolerances(values[:k], result.operator_norm)
     passed = residuals <= tolerances
     answer = replace(
         result,
@@ -245,7 +237,6 @@ def _add_missing(
         residual_tolerances=tolerances,
         error_bounds=np.maximum(residuals, EPSILON * result.operator_norm),
         orthogonality=orthogonality(comm, vectors),
-        n_converged=int(passed.sum()),
         reason=result.reason if passed.all() else ConvergedReason.DIVERGED_STAGNATED,
         tie_at_cut=ties_at(values, problem.which, k),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from mpi4py import MPI
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.errors import MiramnsError
+from miramns.factorization.block import chosen_width
 from miramns.iteration.subspace_size import nested_sizes
 from miramns.norms import norm_along
 from miramns.products import is_shell
 from miramns.random_vectors import seeded_normal
-from miramns.residuals import Criterion
-from miramns.selection import Order, known_orders
+from miramns.residuals import Criterion, residual_tolerances
+from miramns.selection import Order, Which
 
 Variant = Literal["default", "published", "block"]
 Orthogonalization = Literal["auto", "full", "partial", "dcgs2"]
@@ -136,15 +137,12 @@ class Problem:
     scale: float
     norm: float
 
-    @property
-    def criterion(self) -> Criterion:
-        """Scale of the residual tolerances."""
-        return self.options.criterion
-
-    @property
-    def orthogonalization(self) -> Orthogonalization:
-        """Method of orthogonalisation: full, partial or dcgs2."""
-        return self.options.orthogonalization
+    def tolerances(
+        self, values: NDArray[Any], norm: float, scale: float = 0.0
+    ) -> NDArray[np.float64]:
+        """Return the tolerances of pairs: :func:`~miramns.residuals.residual_tolerances`."""
+        criterion = self.options.criterion
+        return residual_tolerances(values, self.tol, norm, criterion, scale=scale)
 
 
 def check_problem(
@@ -179,8 +177,7 @@ def check_problem(
         among = f"n={n}" if locked is None else f"n={n} less {n - dimension} deflated"
         raise MiramnsError(f"need 1 <= k <= n, got k={k}, {among}")
     if hermitian is None:
-        known, value = A.isHermitianKnown()
-        hermitian = bool(known and value)
+        hermitian = all(A.isHermitianKnown())
     _check_choices(which, hermitian, variant, options)
     if not (0 < tol < 1 and max_it >= 0):
         raise MiramnsError(f"need 0 < tol < 1 and max_it >= 0, got tol={tol}, max_it={max_it}")
@@ -206,15 +203,14 @@ def check_problem(
         capacity = sizes[-1]
     width = 1
     if variant == "block":
-        from miramns.factorization.block import chosen_width
-
         width = min(options.block_size or chosen_width(A, k, dimension), dimension)
         sizes = tuple(sorted({min(-(-size // width) * width, dimension) for size in sizes}))
         capacity = sizes[-1]
+    has_scale = variant == "published" and not is_shell(A)
     return Problem(
         A, k, n, which, hermitian, tol, max_it, variant, seed, options, locked, sizes, capacity,
         width, longest,
-        scale=_frobenius_norm(A) if variant == "published" else 0.0,
+        scale=float(A.norm(PETSc.NormType.FROBENIUS)) if has_scale else 0.0,
         norm=0.0 if locked is None else norm_along(A, locked),
     )  # fmt: skip
 
@@ -227,7 +223,7 @@ def require_real_scalars() -> None:
 
 def _check_choices(which: Order, hermitian: bool, variant: str, options: Options) -> None:
     if not callable(which):
-        names = known_orders()
+        names = get_args(Which)
         if which not in names:
             raise MiramnsError(f"which={which!r} is not one of {', '.join(names)}")
         if which in ("LA", "SA", "BE") and not hermitian:
@@ -237,7 +233,7 @@ def _check_choices(which: Order, hermitian: bool, variant: str, options: Options
         if which in ("LI", "SI") and hermitian:
             raise MiramnsError(f"which={which!r}: eigenvalues of Hermitian operators are real")
     for name, value, choices in (
-        ("variant", variant, ("default", "block", "published")),
+        ("variant", variant, get_args(Variant)),
         ("criterion", options.criterion, get_args(Criterion)),
         ("orthogonalization", options.orthogonalization, get_args(Orthogonalization)),
         ("multiplicity_check", options.multiplicity_check, get_args(MultiplicityCheck)),
@@ -301,11 +297,6 @@ def _free_memory(comm: MPI.Comm) -> float:
     share = _MEMORY_SHARE * free / node.size
     node.Free()
     return float(comm.allreduce(share, op=MPI.MIN))
-
-
-def _frobenius_norm(A: PETSc.Mat) -> float:
-    """Return ||A||_F, or 0 for a matrix-free operator."""
-    return 0.0 if is_shell(A) else float(A.norm(PETSc.NormType.FROBENIUS))
 
 
 def _local_columns(

@@ -28,6 +28,19 @@ class _Function:
         self.apply(x, y)
 
 
+class CountedProducts:
+    """The product with A, for :func:`shell_like`, and the number of its calls."""
+
+    def __init__(self, A: PETSc.Mat) -> None:
+        self.A = A
+        self.count = 0
+
+    def __call__(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Compute y = A x. Collective."""
+        self.count += 1
+        self.A.mult(x, y)
+
+
 def shell_like(A: PETSc.Mat, apply: Callable[[PETSc.Vec, PETSc.Vec], None]) -> PETSc.Mat:
     """Create a shell matrix distributed as A whose product into y is ``apply(x, y)``.
 

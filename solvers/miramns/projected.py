@@ -158,8 +158,8 @@ def refined_pairs(
 
     LAPACK's driver balances the matrix first, which costs many digits of the vectors of graded and
     strongly nonnormal matrices. Schur form and back substitution do not have this error, but
-    overflow for defective matrices. They take longer, so they serve the pairs of the answer alone,
-    and the better of the two pairs is taken.
+    overflow for defective matrices. They take longer, so only the pairs of the answer are improved,
+    and the better one of two pairs is returned.
 
     LAPACK may also return one vector several times for a multiple eigenvalue, if rounding alone
     couples parts of the matrix. A basis of the eigenspace replaces these vectors, if there is one

@@ -163,8 +163,7 @@ def check_estimates(
 ) -> EstimateCheck:
     """Compare the estimates of the first k Ritz pairs with `trust` times their tolerances."""
     p, values, estimates = problem, ritz.values[:k], ritz.estimates[:k]
-    norm = factorization.operator_norm
-    tolerances = residual_tolerances(values, p.tol, norm, p.criterion, scale=scale)
+    tolerances = p.tolerances(values, factorization.operator_norm, scale)
     return EstimateCheck(values, estimates, tolerances, estimates <= trust * tolerances)
 
 
@@ -204,7 +203,7 @@ def eigenpairs(
         residuals = residual_norms(f.comm, values, vectors, products)
     else:
         residuals = true_residuals(f.operator, values, vectors)
-    tolerances = residual_tolerances(values, p.tol, f.operator_norm, p.criterion, scale=scale)
+    tolerances = p.tolerances(values, f.operator_norm, scale)
     # values that differ by less than their residuals tie
     order = wanted_order(values, p.which, np.minimum(residuals, tolerances))
     if (order != np.arange(len(order))).any():
@@ -221,9 +220,7 @@ def _ties_at(
 ) -> bool:
     """Return whether the cut after `count` pairs separates values that their errors tie."""
     error = float(ritz.estimates[max(count - 1, 0) : count + 1].sum())
-    tolerances = residual_tolerances(
-        ritz.values[:count], p.tol, f.operator_norm, p.criterion, scale=scale
-    )
+    tolerances = p.tolerances(ritz.values[:count], f.operator_norm, scale)
     error = min(error, float(np.max(tolerances, initial=0.0)))
     return ties_at(ritz.values, p.which, count, error)
 

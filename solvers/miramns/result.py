@@ -33,7 +33,7 @@ class ConvergedReason(IntEnum):
 
     @property
     def remedy(self) -> str:
-        """The meaning of the reason, and what to change."""
+        """The meaning of the reason, and a remedy."""
         return _REMEDIES[self]
 
 
@@ -153,8 +153,6 @@ class EigenResult:
         A lower bound of ||A||, of the order of ||A||, which rounding is relative to.
     orthogonality : float
         Largest entry of ``|X'X - I|`` (Hermitian), of ``|V'V - I|`` for the basis otherwise.
-    n_converged : int
-        Number of pairs whose true residual passes.
     reason : ConvergedReason
         Why the solver stopped.
     n_matvec, n_certificate_matvec : int
@@ -211,7 +209,6 @@ class EigenResult:
     error_bounds: NDArray[np.float64]
     operator_norm: float
     orthogonality: float
-    n_converged: int
     reason: ConvergedReason
     solver: str
     n_matvec: int = 0
@@ -236,6 +233,11 @@ class EigenResult:
     def unconverged(self) -> tuple[int, ...]:
         """Positions of the pairs whose true residual does not pass."""
         return tuple(int(i) for i in np.flatnonzero(self.residual_norms > self.residual_tolerances))
+
+    @property
+    def n_converged(self) -> int:
+        """Number of pairs whose true residual passes."""
+        return len(self.eigenvalues) - len(self.unconverged)
 
     @property
     def relative_residuals(self) -> NDArray[np.float64]:
@@ -286,7 +288,6 @@ def eigen_result(
         error_bounds=np.maximum(pairs.residual_norms, EPSILON * f.operator_norm),
         operator_norm=f.operator_norm,
         orthogonality=pairs.orthogonality,
-        n_converged=int(np.sum(pairs.residual_norms <= pairs.tolerances)),
         reason=reason,
         n_matvec=f.n_matvec,
         n_certificate_matvec=n_certificate_matvec,

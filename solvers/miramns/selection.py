@@ -8,7 +8,7 @@ values that tie have an order of their own (:func:`wanted_order`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,6 @@ Order = Which | Callable[[NDArray[Any]], NDArray[np.float64]]
 
 #: Keys that differ by less than this, relative to themselves, tie.
 _TIE = 1e-11
-
-
-def known_orders() -> tuple[str, ...]:
-    """Return the names that `which` may take."""
-    return get_args(Which)
 
 
 def wanted_order(
@@ -56,19 +51,17 @@ def wanted_order(
     error : ndarray of shape (m,), optional
         Error that each value may have beyond rounding.
     """
-    keys = _selection_keys(values, which)
+    keys = selection_keys(values, which)
     if which == "BE":
         return np.argsort(keys, kind="stable")
     rounding = ROUNDING * _largest(values)
     ranks = _tied_ranks(keys, ROUNDING * _largest(keys) if callable(which) else rounding, error)
-    if ranks is None:
+    if ranks is keys:
         return np.argsort(keys)
     by_real = _tied_ranks(-values.real, rounding, error)
-    by_real = -values.real if by_real is None else by_real
     if not np.iscomplexobj(values):
         return np.lexsort((keys, by_real, ranks))
     by_imag = _tied_ranks(np.abs(values.imag), rounding, error)
-    by_imag = np.abs(values.imag) if by_imag is None else by_imag
     # lexsort: the last key counts first. Copies of a conjugate pair are kept apart by their place.
     pair = np.cumsum(values.imag >= 0)
     return np.lexsort((-values.imag, pair, keys, by_imag, by_real, ranks))
@@ -86,7 +79,7 @@ def ties_at(values: NDArray[Any], which: Order, k: int, error: float = 0.0) -> b
     if not 0 < k < len(values):
         return False
     # for "BE", the first value left out may tie with a value of either end
-    keys = values.real if which == "BE" else _selection_keys(values, which)
+    keys = values.real if which == "BE" else selection_keys(values, which)
     inside = keys[:k] if which == "BE" else keys[k - 1 : k]
     rounding = ROUNDING * _largest(keys if callable(which) else values)
     with np.errstate(invalid="ignore"):
@@ -129,7 +122,7 @@ def _distance(which: Order, a: complex, b: complex) -> float:
     return abs(a - b)
 
 
-def _selection_keys(values: NDArray[Any], which: Order) -> NDArray[np.float64]:
+def selection_keys(values: NDArray[Any], which: Order) -> NDArray[np.float64]:
     """Return the numbers that `which` compares; the wanted values have the smallest."""
     if callable(which):
         return np.asarray(which(values), dtype=np.float64)
@@ -155,10 +148,10 @@ def _largest(values: NDArray[Any]) -> float:
 
 def _tied_ranks(
     keys: NDArray[np.float64], rounding: float, error: NDArray[np.float64] | None
-) -> NDArray[np.float64] | None:
+) -> NDArray[np.float64]:
     """Return the ranks of the keys, equal for keys that tie with the smallest key of the rank.
 
-    None if no keys tie.
+    If no keys tie, the keys themselves are returned.
     """
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
@@ -168,7 +161,7 @@ def _tied_ranks(
     begins = np.ones(len(keys), dtype=bool)
     begins[1:] = _apart(ordered, allowed, error, place[:-1], place[1:])
     if begins.all():
-        return None
+        return keys
     while True:
         first = np.maximum.accumulate(np.where(begins, place, 0))
         far = _apart(ordered, allowed, error, first, place)

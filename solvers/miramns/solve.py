@@ -31,7 +31,9 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.iteration.default import default_iteration
-from miramns.problem import Options, Problem, Variant, check_problem, start_vector
+from miramns.iteration.published import published_iteration
+from miramns.multiplicity import complete
+from miramns.problem import Options, Variant, check_problem, start_vector
 from miramns.residuals import fix_signs
 from miramns.result import EigenResult, Monitor
 from miramns.selection import Order
@@ -150,19 +152,8 @@ def solve(
         A, k, which=which, hermitian=hermitian, tol=tol, max_it=max_it, ncv=ncv, variant=variant,
         seed=seed, options=options,
     )  # fmt: skip
-    result = _iterate(problem, start_vector(problem, start), monitor)
-    if problem.options.multiplicity_check != "never":
-        from miramns.multiplicity import complete
-
-        result = complete(problem, result)
+    iterate = published_iteration if variant == "published" else default_iteration
+    result = complete(problem, iterate(problem, start_vector(problem, start), monitor))
     comm: MPI.Comm = A.getComm().tompi4py()
     fix_signs(comm, result.ownership_range[0], result.eigenvectors)
     return replace(result, seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)))
-
-
-def _iterate(problem: Problem, start: NDArray[np.float64], monitor: Monitor | None) -> EigenResult:
-    if problem.variant == "published":
-        from miramns.iteration.published import published_iteration
-
-        return published_iteration(problem, start, monitor)
-    return default_iteration(problem, start, monitor)

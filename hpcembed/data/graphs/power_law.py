@@ -1,8 +1,7 @@
 """Random graphs with power-law degrees, of any size, by any number of ranks.
 
-Edge e joins two nodes that depend on (seed, e) alone and are drawn by
-:func:`~miramns.bench.problems.random_graphs.power_law_vertices`, whose module states the
-distribution and its reference. The uniform numbers are those of
+Edge e joins two nodes that depend on (seed, e) alone. :mod:`miramns.power_law` draws them, and
+states the distribution and its reference. The uniform numbers are those of
 :mod:`hpcembed.runtime.counter_random`: a seed keeps its graph. The benchmark of eigensolvers draws
 other numbers from the same distribution. Self-loops and repeated edges are dropped, so somewhat
 fewer edges remain than were drawn.
@@ -19,7 +18,7 @@ from hpcembed.runtime.counter_random import row_keys, uniform
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import ownership_range
-from miramns.bench.problems.random_graphs import power_law_vertices
+from miramns.power_law import power_law_vertices
 
 __all__ = ["power_law_graph"]
 

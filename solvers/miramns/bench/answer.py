@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from miramns import EigenResult
 from miramns.selection import Which
 
-__all__ = ["Answer", "Course", "RefusedError", "Task", "answer_of"]
-
 
 class RefusedError(RuntimeError):
     """The method does not accept the problem; the message gives the reason."""

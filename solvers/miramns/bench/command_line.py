@@ -15,20 +15,18 @@ from pathlib import Path
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from miramns.bench import methods as method_catalogue
-from miramns.bench import problems as problem_catalogue
 from miramns.bench.eigensolver_comparison import EigensolverSettings, compare_on_problem
 from miramns.bench.eigensolver_record import EigensolverRecord
 from miramns.bench.figures import draw_all
 from miramns.bench.harness.arguments import Parser, split_words, tolerance
+from miramns.bench.harness.methods import select_by_name
 from miramns.bench.harness.result_folder import ResultFolder, machine_facts
 from miramns.bench.harness.root_rank import BenchError
-from miramns.bench.methods import Eigensolver
-from miramns.bench.problems import Problem, file_problem
+from miramns.bench.methods import EigensolverMethod, available
+from miramns.bench.problems import catalogue as problem_catalogue
+from miramns.bench.problems.catalogue import Problem, file_problem
 from miramns.bench.problems.matrix_files import matrix_files
 from miramns.bench.tables import markdown
-
-__all__ = ["main"]
 
 _LIMIT = 120.0
 
@@ -113,7 +111,6 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     results: ResultFolder[EigensolverRecord] = ResultFolder(
         comm, arguments.out, lambda: _environment(comm)
     )
-    results.create()
     for problem in problems:
         results.add(compare_on_problem(comm, problem, methods, settings, report))
     results.finish("tables.md", markdown, draw_all if figures else None)
@@ -132,12 +129,11 @@ def _problems(arguments: argparse.Namespace, comm: MPI.Intracomm) -> list[Proble
     return problem_catalogue.select(words) + files
 
 
-def _methods(arguments: argparse.Namespace) -> list[Eigensolver]:
+def _methods(arguments: argparse.Namespace) -> list[EigensolverMethod]:
     words = split_words(arguments.methods)
     if words or not arguments.quick:
-        return method_catalogue.select(words)
-    names = {method.name for method in method_catalogue.available()}
-    return method_catalogue.select([name for name in _QUICK_METHODS if name in names])
+        return select_by_name(available(), words)
+    return [one for one in available() if one.name in _QUICK_METHODS]
 
 
 def _reporter(comm: MPI.Comm, n_cases: int) -> Callable[[EigensolverRecord], None]:
@@ -180,5 +176,5 @@ def _catalogue() -> str:
         lines.append(f"  {name:18} {members[0]}")
         lines += [f"  {'':18} {member}" for member in members[1:]]
     lines.append("methods:")
-    lines += [f"  {one.name:24} {one.about}" for one in method_catalogue.available()]
+    lines += [f"  {one.name:24} {one.about}" for one in available()]
     return "\n".join(lines)

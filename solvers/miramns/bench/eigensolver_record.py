@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from miramns.bench.answer import Course
 from miramns.bench.harness.records import Record
 
-__all__ = ["EigensolverRecord"]
-
 
 @dataclass(kw_only=True)
 class EigensolverRecord(Record):

@@ -14,8 +14,6 @@ from miramns.bench.harness.figures import figure_in, line_style
 from miramns.bench.harness.performance_profile import cost_table, performance_profile
 from miramns.bench.harness.records import by_case
 
-__all__ = ["draw_all", "draw_course", "draw_profiles"]
-
 #: Number of points above which a line has no markers, which would merge into a band.
 _MOST_MARKERS = 60
 _KINDS = {True: "Hermitian", False: "nonsymmetric"}

@@ -11,17 +11,8 @@ from slepc4py import SLEPc
 
 from miramns import seeded_normal
 from miramns.bench.answer import Course, Task
-from miramns.bench.product_cost import CountedProducts
-
-__all__ = ["krylov_schur_course"]
-
-_WHICH = {
-    "LM": SLEPc.EPS.Which.LARGEST_MAGNITUDE,
-    "LR": SLEPc.EPS.Which.LARGEST_REAL,
-    "LA": SLEPc.EPS.Which.LARGEST_REAL,
-    "SR": SLEPc.EPS.Which.SMALLEST_REAL,
-    "SA": SLEPc.EPS.Which.SMALLEST_REAL,
-}
+from miramns.interfaces.slepc import problem_type, which_eigenpairs
+from miramns.products import CountedProducts, shell_like, vector_like
 
 
 def krylov_schur_course(A: PETSc.Mat, task: Task) -> Course:
@@ -31,9 +22,9 @@ def krylov_schur_course(A: PETSc.Mat, task: Task) -> Course:
     """
     course = Course()
     counted = CountedProducts(A)
-    operator = counted.shell(hermitian=task.hermitian)
+    operator = shell_like(A, counted)
     eps = SLEPc.EPS().create(comm=A.getComm())
-    start = A.createVecLeft()
+    start = vector_like(A, seeded_normal(task.seed, *A.getOwnershipRange()))
 
     def record(
         _eps: SLEPc.EPS, _its: int, _nconv: int, _values: list[complex], errors: list[float]
@@ -44,13 +35,11 @@ def krylov_schur_course(A: PETSc.Mat, task: Task) -> Course:
 
     try:
         eps.setOperators(operator)
-        kinds = SLEPc.EPS.ProblemType
-        eps.setProblemType(kinds.HEP if task.hermitian else kinds.NHEP)
+        eps.setProblemType(problem_type(task.hermitian, generalized=False))
         eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
         eps.setDimensions(task.k)
         eps.setTolerances(task.tol, 1_000_000)
-        eps.setWhichEigenpairs(_WHICH[task.which])
-        start.setArray(seeded_normal(task.seed, *A.getOwnershipRange()))
+        eps.setWhichEigenpairs(which_eigenpairs(task.which))
         eps.setInitialSpace(start)
         eps.setTrackAll(True)  # by default only the first unconverged pair is estimated
         eps.setMonitor(record)

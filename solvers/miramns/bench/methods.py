@@ -16,14 +16,11 @@ from slepc4py import SLEPc
 
 import miramns
 from miramns.bench.answer import Answer, RefusedError, Task, answer_of
-from miramns.bench.harness.methods import Method, select_by_name
+from miramns.bench.harness.methods import Method
 from miramns.bench.peers import has_primme, run_primme, run_scipy
-from miramns.bench.problems import Problem
-from miramns.bench.product_cost import CountedProducts
+from miramns.bench.problems.catalogue import Problem
 from miramns.bench.time_limit import TimeLimit
 from miramns.problem import MultiplicityCheck
-
-__all__ = ["Eigensolver", "available", "select"]
 
 Run = Callable[[PETSc.Mat, Task, TimeLimit], Answer]
 
@@ -33,9 +30,25 @@ _MAX_RESTARTS = 1_000_000
 #: Sizes of the subspace (ncv) in multiples of k.
 _MULTIPLES = (2, 4, 8)
 
+#: SLEPc's other solvers, and their properties.
+_SLEPC: dict[str, dict[str, bool]] = {
+    "arnoldi": {"krylov": True},
+    "lobpcg": {"hermitian_only": True, "extremes_only": True},
+    "gd": {},
+    "jd": {},
+    "subspace": {"modulus_only": True},
+    "arpack": {},
+    "primme": {"hermitian_only": True},
+    "trlan": {"hermitian_only": True},
+    "blopex": {"hermitian_only": True, "extremes_only": True},
+}
+
+#: Preset methods of PRIMME; an empty one stands for its default.
+_PRIMME = {"primme": "", "primme-gdk": "PRIMME_GD_Olsen_plusK"}
+
 
 @dataclass(frozen=True)
-class Eigensolver(Method):
+class EigensolverMethod(Method):
     """Method to compute eigenpairs.
 
     Attributes
@@ -77,76 +90,36 @@ class Eigensolver(Method):
         return ""
 
 
-def available() -> list[Eigensolver]:
+def available() -> list[EigensolverMethod]:
     """Return all methods that are installed, MIRAMns first."""
-    return [*_miramns(), *_krylov_schur(), *_other_slepc(), *_peers()]
-
-
-def select(patterns: list[str]) -> list[Eigensolver]:
-    """Return the methods whose names match one of the patterns; all without patterns.
-
-    Raises
-    ------
-    BenchError
-        If a pattern matches nothing.
-    """
-    return select_by_name(available(), patterns)
-
-
-def _miramns() -> list[Eigensolver]:
-    run = partial(_run_miramns, "published")
-    iram = [
-        Eigensolver(f"iram-{m}k", f"IRAM with the single size {m}k", partial(run, multiple=m),
-                    krylov=True)
-        for m in _MULTIPLES
-    ]  # fmt: skip
+    krylov = partial(EigensolverMethod, krylov=True)
+    published, krylov_schur = partial(_run_miramns, "published"), partial(_run_slepc, "krylovschur")
     return [
-        Eigensolver("miramns", "MIRAMns with its defaults", partial(_run_miramns, "default"),
-                    krylov=True),
-        Eigensolver("unchecked", "the same without the search for missing copies",
-                    partial(_run_miramns, "default", check="never"), krylov=True),
-        Eigensolver("block", "MIRAMns with blocks of vectors", partial(_run_miramns, "block")),
-        Eigensolver("published", "MIRAMns with its published rules", run, krylov=True),
-        *iram,
-        Eigensolver("unrestarted", "one long factorisation: products for the floor, never timed",
-                    _run_unrestarted, krylov=True, timed=False),
+        krylov("miramns", "MIRAMns with its defaults", partial(_run_miramns, "default")),
+        krylov("unchecked", "the same without the search for missing copies",
+               partial(_run_miramns, "default", check="never")),
+        EigensolverMethod("block", "MIRAMns with blocks of vectors",
+                          partial(_run_miramns, "block")),
+        krylov("published", "MIRAMns with its published rules", published),
+        *(krylov(f"iram-{m}k", f"IRAM with the single size {m}k", partial(published, multiple=m))
+          for m in _MULTIPLES),
+        krylov("unrestarted", "one long factorisation: products for the floor, never timed",
+               _run_unrestarted, timed=False),
+        krylov("ks", "SLEPc Krylov-Schur, default ncv", krylov_schur),
+        *(krylov(f"ks-{m}k", f"SLEPc Krylov-Schur, ncv = {m}k", partial(krylov_schur, multiple=m))
+          for m in _MULTIPLES),
+        *(EigensolverMethod(f"slepc-lanczos-{kind}", f"SLEPc lanczos, {kind} reorthogonalisation",
+                            partial(_run_lanczos, kind), hermitian_only=True)
+          for kind in ("full", "selective", "partial")),
+        *(EigensolverMethod(f"slepc-{name}", f"SLEPc {name}", partial(_run_slepc, name),
+                            **properties)
+          for name, properties in _SLEPC.items() if _has_slepc(name)),
+        EigensolverMethod("scipy", "scipy eigsh or eigs (ARPACK)", run_scipy, one_rank_only=True),
+        *(EigensolverMethod(name, f"PRIMME, {preset or 'its default method'}",
+                            partial(run_primme, preset=preset),
+                            hermitian_only=True, one_rank_only=True)
+          for name, preset in _PRIMME.items() if has_primme()),
     ]  # fmt: skip
-
-
-def _krylov_schur() -> list[Eigensolver]:
-    run = partial(_run_slepc, "krylovschur")
-    return [Eigensolver("ks", "SLEPc Krylov-Schur, default ncv", run, krylov=True)] + [
-        Eigensolver(f"ks-{m}k", f"SLEPc Krylov-Schur, ncv = {m}k", partial(run, multiple=m),
-                    krylov=True)
-        for m in _MULTIPLES
-    ]  # fmt: skip
-
-
-def _other_slepc() -> list[Eigensolver]:
-    lanczos = [
-        Eigensolver(f"slepc-lanczos-{kind}", f"SLEPc lanczos, {kind} reorthogonalisation",
-                    partial(_run_lanczos, kind), hermitian_only=True)
-        for kind in ("full", "selective", "partial")
-    ]  # fmt: skip
-    return lanczos + [
-        Eigensolver(f"slepc-{name}", f"SLEPc {name}", partial(_run_slepc, name), **properties)
-        for name, properties in _SLEPC.items()
-        if _has_slepc(name)
-    ]
-
-
-#: SLEPc's other solvers, and their properties.
-_SLEPC: dict[str, dict[str, bool]] = {
-    "arnoldi": {"krylov": True},
-    "lobpcg": {"hermitian_only": True, "extremes_only": True},
-    "gd": {},
-    "jd": {},
-    "subspace": {"modulus_only": True},
-    "arpack": {},
-    "primme": {"hermitian_only": True},
-    "trlan": {"hermitian_only": True},
-    "blopex": {"hermitian_only": True, "extremes_only": True},
-}
 
 
 def _has_slepc(eps_type: str) -> bool:
@@ -159,16 +132,6 @@ def _has_slepc(eps_type: str) -> bool:
     finally:
         eps.destroy()
     return True
-
-
-def _peers() -> list[Eigensolver]:
-    methods = [Eigensolver("scipy", "scipy eigsh or eigs (ARPACK)", run_scipy, one_rank_only=True)]
-    if has_primme():
-        for name, preset in (("primme", ""), ("primme-gdk", "PRIMME_GD_Olsen_plusK")):
-            run = partial(run_primme, preset=preset)
-            about = f"PRIMME, {preset or 'its default method'}"
-            methods.append(Eigensolver(name, about, run, hermitian_only=True, one_rank_only=True))
-    return methods
 
 
 def _run_miramns(
@@ -230,7 +193,7 @@ def _run_slepc(
         which = "LM"
     # the time limit adds a Python call to every product, so timed repeats have none
     limited = limit.seconds < float("inf")
-    operator = CountedProducts(A, limit).shell(hermitian=task.hermitian) if limited else A
+    operator = limit.limited(A) if limited else A
     options |= {"hermitian": task.hermitian, "tol": task.tol, "seed": task.seed}
     if multiple:
         options["ncv"] = _subspace_size(A, task, multiple)

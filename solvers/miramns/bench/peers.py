@@ -17,8 +17,7 @@ from miramns.bench.answer import Answer, RefusedError, Task
 from miramns.bench.time_limit import TimeLimit
 from miramns.factorization.orthogonalize import orthogonality
 from miramns.residuals import true_residuals
-
-__all__ = ["has_primme", "run_primme", "run_scipy"]
+from miramns.selection import Which, selection_keys
 
 Pairs = tuple[NDArray[Any], NDArray[Any]]
 
@@ -84,7 +83,7 @@ def _answer(
     began = time.perf_counter()
     n = A.getSize()[0]
     products = _Products(A, limit)
-    operator = LinearOperator((n, n), matvec=products.one, matmat=products.many, dtype=np.float64)
+    operator = LinearOperator((n, n), matvec=products.multiply, dtype=np.float64)
     try:
         (values, vectors), claimed, restarts = solve(operator, seeded_normal(task.seed, 0, n))
     finally:
@@ -102,7 +101,7 @@ def _answer(
     )  # fmt: skip
 
 
-def _in_order(values: NDArray[Any], vectors: NDArray[Any], which: str) -> Pairs:
+def _in_order(values: NDArray[Any], vectors: NDArray[Any], which: Which) -> Pairs:
     """Sort eigenpairs, the wanted ones first and of a conjugate pair the positive imaginary part.
 
     A conjugate pair with one missing member is completed.
@@ -110,17 +109,15 @@ def _in_order(values: NDArray[Any], vectors: NDArray[Any], which: str) -> Pairs:
     if values.size == 0:
         return values, np.asfortranarray(vectors)
     if np.iscomplexobj(values) and not np.isclose(values.imag.sum(), 0, atol=1e-8):
-        lone = [
+        unpaired = [
             i for i, z in enumerate(values) if z.imag and not np.isclose(values, z.conj()).any()
         ]
-        values = np.concatenate([values, values[lone].conj()])
-        vectors = np.column_stack([vectors, vectors[:, lone].conj()])
-    key = np.abs(values) if which == "LM" else values.real
-    if which in ("SR", "SA"):
-        key = -key
+        values = np.concatenate([values, values[unpaired].conj()])
+        vectors = np.column_stack([vectors, vectors[:, unpaired].conj()])
+    key = selection_keys(values, which)
     scale = max(float(np.max(np.abs(values))), 1e-300)
     # rounded, so that the members of a conjugate pair stay adjacent
-    by = [np.round(part / scale, 12) for part in (np.abs(values.imag), -values.real, -key)]
+    by = [np.round(part / scale, 12) for part in (np.abs(values.imag), -values.real, key)]
     order = np.lexsort((-values.imag, *by))
     return values[order], np.asfortranarray(vectors[:, order])
 
@@ -134,15 +131,12 @@ class _Products:
         self.count = 0
         self.x, self.y = A.createVecs()
 
-    def one(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    def multiply(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         self.count += 1
         self.limit.enforce()
         self.x.setArray(np.ravel(x))
         self.A.mult(self.x, self.y)
         return np.array(self.y.getArray(readonly=1))
-
-    def many(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack([self.one(x) for x in X.T])
 
     def destroy(self) -> None:
         self.x.destroy()

@@ -1,4 +1,4 @@
-"""Cost of products: their number, and their seconds with and without the shell that counts them."""
+"""Seconds of a product, with and without the shell matrix that counts products."""
 
 from __future__ import annotations
 
@@ -8,35 +8,11 @@ import time
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from miramns.bench.problems.distributed_matrices import shell
-from miramns.bench.time_limit import TimeLimit
-
-__all__ = ["CountedProducts", "pass_on_seconds", "product_seconds"]
+from miramns.products import CountedProducts, shell_like
 
 #: Batches of products that are timed, and seconds of each.
 _BATCHES = 5
 _BATCH_SECONDS = 0.01
-
-
-class CountedProducts:
-    """Context of a shell that counts the products with `A`, under a time limit if there is one."""
-
-    def __init__(self, A: PETSc.Mat, limit: TimeLimit | None = None) -> None:
-        self.A = A
-        self.limit = limit
-        self.count = 0
-
-    def mult(self, _shell: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """Compute y = A x. Collective."""
-        self.count += 1
-        if self.limit:
-            self.limit.enforce()
-        self.A.mult(x, y)
-
-    def shell(self, *, hermitian: bool) -> PETSc.Mat:
-        """Create the shell, which the caller destroys. Collective."""
-        comm = self.A.getComm().tompi4py()
-        return shell(comm, self.A.getSize()[0], self, hermitian=hermitian)
 
 
 def product_seconds(A: PETSc.Mat) -> float:
@@ -64,13 +40,13 @@ def product_seconds(A: PETSc.Mat) -> float:
     return float(comm.allreduce(statistics.median(seconds), op=MPI.MAX))
 
 
-def pass_on_seconds(A: PETSc.Mat, hermitian: bool) -> float:
-    """Return the seconds that the shell that counts products adds to one of them.
+def pass_on_seconds(A: PETSc.Mat) -> float:
+    """Return the seconds that the shell matrix that counts products adds to one of them.
 
     Collective on ``A.comm``.
     """
-    operator = CountedProducts(A).shell(hermitian=hermitian)
+    shell = shell_like(A, CountedProducts(A))
     try:
-        return max(0.0, product_seconds(operator) - product_seconds(A))
+        return max(0.0, product_seconds(shell) - product_seconds(A))
     finally:
-        operator.destroy()
+        shell.destroy()

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from miramns.bench.eigensolver_record import EigensolverRecord
 from miramns.bench.harness.records import by_case
 
-__all__ = ["RIVALS", "Ratio", "ratios"]
-
-#: Rivals of MIRAMns, and their names in tables.
-RIVALS = {"ks": "Krylov-Schur", "ks-best": "best of its other ncv", "floor": "floor"}
+#: Costs that the cost of MIRAMns is divided by, and their names in tables.
+REFERENCE_COSTS = {"ks": "Krylov-Schur", "ks-best": "best of its other ncv", "floor": "floor"}
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Cost of MIRAMns over that of its rivals, for one problem and k.
+    """Cost of MIRAMns over each reference cost, for one problem and k.
 
     Attributes
     ----------
@@ -34,34 +33,29 @@ class Ratio:
     products: Mapping[str, float]
 
 
-def ratios(records: Sequence[EigensolverRecord], method: str = "miramns") -> list[Ratio]:
-    """Compare one method with Krylov-Schur and with the floor."""
-    compared = []
-    for (problem, k), members in by_case(records).items():
-        for ours in (one for one in members if one.method == method):
-            seconds = _relative(ours, members, "seconds", ours.floor_s)
-            products = _relative(ours, members, "n_matvec", ours.floor_matvec)
-            compared.append(Ratio(problem, ours.group, k, seconds, products))
-    return compared
+def ratios(records: Sequence[EigensolverRecord]) -> list[Ratio]:
+    """Compare MIRAMns with Krylov-Schur and with the floor."""
+    return [
+        Ratio(
+            problem, one.group, k,
+            _ratios(members, "seconds", one.floor_s),
+            _ratios(members, "n_matvec", one.floor_matvec),
+        )
+        for (problem, k), members in by_case(records).items()
+        for one in members
+        if one.method == "miramns"
+    ]  # fmt: skip
 
 
-def _relative(
-    ours: EigensolverRecord, records: Sequence[EigensolverRecord], cost: str, floor: float | None
+def _ratios(
+    records: Sequence[EigensolverRecord], cost: str, floor: float | None
 ) -> dict[str, float]:
-    """Divide one cost of a record by that of each rival."""
-    right = [one for one in records if one.is_right]
-    rivals = {
-        "ks": _least([one for one in right if one.method == "ks"], cost),
-        "ks-best": _least([one for one in right if one.method.startswith("ks-")], cost),
-        "floor": _number(floor),
-    }
-    mine = _number(getattr(ours, cost)) if ours.is_right else math.nan
-    return {name: mine / value for name, value in rivals.items()}
+    """Divide one cost of MIRAMns by each reference cost."""
 
+    def least(pattern: str) -> float:
+        """Return the least cost of the right answers of some methods; NaN without one."""
+        right = [one for one in records if one.is_right and fnmatchcase(one.method, pattern)]
+        return min((getattr(one, cost) or math.nan for one in right), default=math.nan)
 
-def _number(value: float | None) -> float:
-    return math.nan if not value else float(value)
-
-
-def _least(records: Sequence[EigensolverRecord], cost: str) -> float:
-    return min((_number(getattr(one, cost)) for one in records), default=math.nan)
+    references = {"ks": least("ks"), "ks-best": least("ks-*"), "floor": floor or math.nan}
+    return {name: least("miramns") / value for name, value in references.items()}

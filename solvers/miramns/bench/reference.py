@@ -24,17 +24,8 @@ from petsc4py import PETSc
 from scipy.optimize import linear_sum_assignment
 
 from miramns.bench.harness.root_rank import on_root_rank
-
-__all__ = [
-    "LARGEST_DENSE",
-    "SLACK",
-    "Reference",
-    "Spectrum",
-    "consensus_spectrum",
-    "dense_spectrum",
-    "known_spectrum",
-    "reference_of",
-]
+from miramns.products import apply_columns
+from miramns.selection import Which, selection_keys
 
 #: Largest size for which LAPACK computes the reference.
 LARGEST_DENSE = 2500
@@ -72,7 +63,7 @@ class Reference:
     values: NDArray[Any]
     tolerances: NDArray[np.float64]
     source: str
-    which: str
+    which: Which
 
     def missing_from(self, found: NDArray[Any]) -> int:
         """Return the number of reference values that match none of the values found.
@@ -81,7 +72,7 @@ class Reference:
         """
         if not found.size:
             return len(self.values)
-        key, found_key = _rank_key(self.values, self.which), _rank_key(found, self.which)
+        key, found_key = (selection_keys(one, self.which) for one in (self.values, found))
         allowed = self.tolerances[:, None]
         fits = np.abs(self.values[:, None] - found) <= allowed
         at_cut = np.abs(key - key[-1]) <= self.tolerances + self.tolerances[-1]
@@ -90,31 +81,21 @@ class Reference:
         return int(len(self.values) - fits[rows, columns].sum())
 
 
-def _rank_key(values: NDArray[Any], which: str) -> NDArray[np.float64]:
-    """Return the key of each eigenvalue by which `which` ranks them, the largest key first."""
-    if which == "LM":
-        return np.abs(values)
-    return np.asarray(-values.real if which in ("SR", "SA") else values.real, dtype=np.float64)
-
-
-def reference_of(spectrum: Spectrum, k: int, which: str, tol: float) -> Reference:
-    """Select k eigenvalues of a spectrum.
+def reference_of(spectrum: Spectrum | None, k: int, which: Which, tol: float) -> Reference | None:
+    """Select k eigenvalues of a spectrum; None without a spectrum.
 
     Parameters
     ----------
     tol : float
         Tolerance of the residual norms, relative to the eigenvalue.
     """
-    order = np.argsort(-_rank_key(spectrum.values, which), kind="stable")[:k]
+    if spectrum is None:
+        return None
+    order = np.argsort(selection_keys(spectrum.values, which), kind="stable")[:k]
     values = spectrum.values[order]
     largest = float(np.max(np.abs(spectrum.values), initial=0.0))
     residuals = 2.0 * SLACK * tol * np.abs(values) + 1e-12 * largest
     return Reference(values, spectrum.conditions[order] * residuals, spectrum.source, which)
-
-
-def known_spectrum(values: NDArray[np.float64]) -> Spectrum:
-    """Return the prescribed spectrum of a Hermitian operator."""
-    return Spectrum(values, np.ones(len(values)), "exact")
 
 
 def dense_spectrum(A: PETSc.Mat, hermitian: bool) -> Spectrum:
@@ -128,10 +109,12 @@ def dense_spectrum(A: PETSc.Mat, hermitian: bool) -> Spectrum:
         On all ranks, if LAPACK fails.
     """
     comm: MPI.Comm = A.getComm().tompi4py()
-    M = _dense(A)
+    first, last = A.getOwnershipRange()
+    identity = np.eye(last - first, A.getSize()[1], first, order="F")
+    parts: Any = comm.gather(apply_columns(A, identity))
 
     def solve() -> Spectrum:
-        assert M is not None  # rank 0 holds the matrix
+        M = np.vstack(parts)
         if hermitian:
             return Spectrum(scipy.linalg.eigvalsh(M), np.ones(len(M)), "LAPACK")
         values, left, right = scipy.linalg.eig(M, left=True, right=True)
@@ -143,23 +126,8 @@ def dense_spectrum(A: PETSc.Mat, hermitian: bool) -> Spectrum:
     return spectrum
 
 
-def _dense(A: PETSc.Mat) -> NDArray[np.float64] | None:
-    """Return the whole matrix on rank 0, None on the others. Collective."""
-    x, y = A.createVecs()
-    own_columns = np.arange(*x.getOwnershipRange())
-    local = np.empty((y.getLocalSize(), A.getSize()[1]))
-    for j in range(local.shape[1]):
-        x.setArray((own_columns == j).astype(np.float64))
-        A.mult(x, y)
-        local[:, j] = y.getArray(readonly=1)
-    x.destroy()
-    y.destroy()
-    parts = A.getComm().tompi4py().gather(local)
-    return None if parts is None else np.vstack(parts)
-
-
 def consensus_spectrum(
-    sets: Sequence[NDArray[Any]], k: int, which: str, hermitian: bool
+    sets: Sequence[NDArray[Any]], k: int, which: Which, hermitian: bool
 ) -> Spectrum | None:
     """Return the set of k eigenvalues with the largest sum of wanted values.
 
@@ -177,9 +145,9 @@ def consensus_spectrum(
     if not complete:
         return None
 
-    def sum_wanted(values: NDArray[Any]) -> float:
-        return float(np.sort(_rank_key(values, which))[::-1][:k].sum())
+    def sum_of_keys(values: NDArray[Any]) -> float:
+        return float(np.sort(selection_keys(values, which))[:k].sum())
 
-    best = max(complete, key=sum_wanted)
+    best = min(complete, key=sum_of_keys)  # the wanted values have the smallest keys
     condition = 1.0 if hermitian else _ASSUMED_CONDITION
     return Spectrum(best, np.full(len(best), condition), f"best of {len(complete)}")

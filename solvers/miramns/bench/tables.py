@@ -8,9 +8,7 @@ from miramns.bench.eigensolver_record import EigensolverRecord
 from miramns.bench.harness.performance_profile import geometric_mean
 from miramns.bench.harness.records import by_case
 from miramns.bench.harness.tables import fact_list, markdown_table, number
-from miramns.bench.ratios import RIVALS, Ratio, ratios
-
-__all__ = ["markdown"]
+from miramns.bench.ratios import REFERENCE_COSTS, Ratio, ratios
 
 _EXPLANATION = """\
 All methods have the same operator, start vector and true residual: a method whose tolerance has
@@ -41,7 +39,7 @@ def _ratio_section(records: Sequence[EigensolverRecord]) -> list[str]:
     compared = ratios(records)
     if not compared:
         return []
-    names = [f"{cost} / {name}" for cost in ("s", "products") for name in RIVALS.values()]
+    names = [f"{cost} / {name}" for cost in ("s", "products") for name in REFERENCE_COSTS.values()]
     groups = list(dict.fromkeys(one.group for one in compared))
     means = [
         (group, *_means([one for one in compared if group in (one.group, "all")]))
@@ -62,15 +60,15 @@ def _ratio_section(records: Sequence[EigensolverRecord]) -> list[str]:
 
 
 def _ratio_row(one: Ratio) -> list[object]:
-    costs = (one.seconds, one.products)
-    return [one.problem, one.k, *(number(cost[name], ".2f") for cost in costs for name in RIVALS)]
+    costs = [cost[name] for cost in (one.seconds, one.products) for name in REFERENCE_COSTS]
+    return [one.problem, one.k, *(number(cost, ".2f") for cost in costs)]
 
 
 def _means(members: Sequence[Ratio]) -> list[str]:
     cells = []
     for cost in ("seconds", "products"):
-        for rival in RIVALS:
-            mean, count = geometric_mean([getattr(one, cost)[rival] for one in members])
+        for name in REFERENCE_COSTS:
+            mean, count = geometric_mean([getattr(one, cost)[name] for one in members])
             cells.append(f"{number(mean, '.2f')} ({count})")
     return cells
 

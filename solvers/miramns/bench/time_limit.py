@@ -10,8 +10,9 @@ import math
 import time
 
 from mpi4py import MPI
+from petsc4py import PETSc
 
-__all__ = ["LimitExceededError", "TimeLimit"]
+from miramns.products import shell_like
 
 #: Estimated seconds between two readings of the clock.
 _INTERVAL_SECONDS = 0.05
@@ -60,6 +61,15 @@ class TimeLimit:
         self.exceeded = bool(self.comm.bcast(time.perf_counter() - self._began > self.seconds))
         if self.exceeded:
             raise LimitExceededError(self.reason)
+
+    def limited(self, A: PETSc.Mat) -> PETSc.Mat:
+        """Create a shell matrix whose products with A end at the limit. The caller destroys it."""
+
+        def apply(x: PETSc.Vec, y: PETSc.Vec) -> None:
+            self.enforce()
+            A.mult(x, y)
+
+        return shell_like(A, apply)
 
     def monitor(self, _record: object) -> None:
         """Read the clock at a checkpoint of MIRAMns."""

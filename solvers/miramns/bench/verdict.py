@@ -14,11 +14,9 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from miramns.bench.answer import Answer
-from miramns.bench.reference import SLACK, Reference
+from miramns.bench.reference import SLACK
 from miramns.factorization.orthogonalize import orthogonality
 from miramns.residuals import residual_tolerances, true_residuals
-
-__all__ = ["Measures", "measure", "verdict"]
 
 #: Largest inner product of two vectors of a right answer, enough for residuals of 1e-8.
 _ORTHOGONALITY = 1e-6
@@ -82,31 +80,31 @@ def measure(A: PETSc.Mat, answer: Answer, hermitian: bool, tol: float) -> Measur
     return Measures(found, float(relative.max()), excess, deviation)
 
 
-def verdict(
-    answer: Answer, measures: Measures, reference: Reference | None, k: int
-) -> tuple[str, str, int | None]:
+def verdict(answer: Answer, measures: Measures, n_missing: int | None, k: int) -> tuple[str, str]:
     """Decide whether an answer is right.
+
+    Parameters
+    ----------
+    n_missing : int or None
+        Number of wanted eigenvalues that are missing; None without a reference.
 
     Returns
     -------
     status : {"ok", "wrong", "incomplete"}
     why : str
         Reason; empty for a right answer.
-    n_missing : int or None
-        Number of wanted eigenvalues that are missing; None without a reference.
     """
-    missing = reference.missing_from(answer.values) if reference else None
     if not np.isfinite(measures.excess) and measures.found:
-        return "wrong", "not finite", missing
+        return "wrong", "not finite"
     if measures.found < k:
-        return "incomplete", f"{measures.found} of {k} pairs", missing
+        return "incomplete", f"{measures.found} of {k} pairs"
     if measures.excess > 1.0:
         status = "wrong" if answer.claimed else "incomplete"
-        return status, f"residual {measures.worst_residual:.1e}", missing
+        return status, f"residual {measures.worst_residual:.1e}"
     if measures.orthogonality > _ORTHOGONALITY:
-        return "wrong", f"orthogonality {measures.orthogonality:.1e}", missing
-    if missing:
-        return "wrong", f"missing {missing} of {k}", missing
-    if missing is None:
-        return "wrong", "no reference to compare with", missing
-    return "ok", "", missing
+        return "wrong", f"orthogonality {measures.orthogonality:.1e}"
+    if n_missing is None:
+        return "wrong", "no reference to compare with"
+    if n_missing:
+        return "wrong", f"missing {n_missing} of {k}"
+    return "ok", ""

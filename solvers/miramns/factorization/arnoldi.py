@@ -36,7 +36,7 @@ from miramns.projected import OrthonormalProjection
 from miramns.random_vectors import seeded_normal
 
 #: A pass that leaves less than this fraction of the squared norm is followed by another one.
-_KEPT = 0.5
+KEPT = 0.5
 
 #: Passes after which a vector that still shrinks is taken as lying in the space.
 _MAX_PASSES = 5
@@ -174,9 +174,9 @@ class ArnoldiFactorization:
         return self._matvecs_at_breakdown < 0 or since >= columns
 
     def extend(self, size: int) -> None:
-        """Extend the factorisation to `size` columns.
+        """Extend the factorisation to `size` columns, or more where blocks do not end there.
 
-        Collective: one product and mostly one or two reductions per column.
+        Collective: one product and mostly one or two reductions per column or block.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class ArnoldiFactorization:
             On all ranks, when a product has an entry that is not finite.
         """
         while self.size < size:
-            self._append_column()
+            self._append()
 
     def _lock(self, locked: NDArray[np.float64]) -> None:
         """Orthonormalise the locked columns in their place, one by one."""
@@ -213,7 +213,7 @@ class ArnoldiFactorization:
         else:
             self._new_direction(0)
 
-    def _append_column(self) -> None:
+    def _append(self) -> None:
         self._apply(self.basis[:, self.size], self.basis[:, self.size + 1])
         self._finish_column()
 
@@ -234,12 +234,19 @@ class ArnoldiFactorization:
     ) -> None:
         """Add a column to H. The residual stands in the next column, divided by `length`."""
         self._set_column(coefficients, length * norm)
-        j = self.size
-        if length * norm > ROUNDING * self.norm:
+        self._accept_residual(norm, length)
+
+    def _accept_residual(self, norm: float, length: float = 1.0) -> None:
+        """Normalise the residual, or replace it by a random direction if it is rounding.
+
+        The residual stands in the next column, divided by `length`; `norm` is its norm there.
+        """
+        j, beta = self.size, length * norm
+        exceeds_rounding = beta > ROUNDING * self.norm
+        self.hessenberg[j, j - 1] = beta if exceeds_rounding else 0.0
+        if exceeds_rounding:
             self.basis[:, j] /= norm
-            return
-        self.hessenberg[j, j - 1] = 0.0
-        if j < self.dimension:
+        elif j < self.dimension:
             self.n_breakdowns += 1
             self._note_closed()
             self._new_direction(j)
@@ -294,7 +301,7 @@ class ArnoldiFactorization:
             subtract(V, correction, w)
             h += correction
             left = squared - float(correction @ correction)
-            if left > _KEPT * squared:
+            if left > KEPT * squared:
                 return h[d:], math.sqrt(left)
         return h[d:], 0.0
 
@@ -310,26 +317,22 @@ class ArnoldiFactorization:
                 return
         raise OperatorError(f"no direction is left beside the {j} found in dimension {self.n}")
 
-    def truncate(self, size: int) -> None:
-        """Keep the first `size` columns."""
-        self.size = size
-
     def restart(self, Q: NDArray[np.float64], hessenberg: NDArray[np.float64]) -> None:
         """Replace the factorisation by the smaller one ``A (V Q) = (V Q) H + v b'``.
 
-        The residual direction v stays the last column.
+        The residual directions v, one or a block, stay the last columns.
 
         Parameters
         ----------
         Q : ndarray of shape (size, p)
             Orthonormal columns.
-        hessenberg : ndarray of shape (p + 1, p)
-            The new projected matrix over its coupling row b'.
+        hessenberg : ndarray of shape (p + 1, p), or (p + b, p) for blocks
+            The new projected matrix over its coupling rows b'.
         """
-        size, p = self.size, Q.shape[1]
-        residual = self.basis[:, size].copy()
+        size, p, width = self.size, Q.shape[1], self.width
+        residual = self.basis[:, size : size + width].copy()
         recombine(self.basis, Q)
-        self.basis[:, p] = residual
+        self.basis[:, p : p + width] = residual
         self._set_kept(hessenberg)
 
     def _set_kept(self, hessenberg: NDArray[np.float64]) -> None:
@@ -379,13 +382,7 @@ class ArnoldiFactorization:
         self._set_kept(hessenberg)
         self.part_start = 0
         _, beta = self._orthogonalize(p)
-        if beta > ROUNDING * self.norm:
-            self.hessenberg[p, p - 1] = beta
-            self.basis[:, p] /= beta
-        else:
-            self.n_breakdowns += 1
-            self._note_closed()
-            self._new_direction(p)
+        self._accept_residual(beta)
 
     def _reduce(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum an array over the ranks, in place. Collective."""

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.factorization.arnoldi import ArnoldiFactorization
-from miramns.factorization.orthogonalize import gram_factors, recombine
+from miramns.factorization.orthogonalize import gram_factors
 from miramns.norms import ROUNDING
 from miramns.products import apply_block
 from miramns.projected import OrthonormalProjection, on_root
@@ -115,15 +115,7 @@ class BlockFactorization(ArnoldiFactorization):
         """Return whether `columns` blocks followed the last breakdown, if there was one."""
         return super().is_explored(columns * self.width)
 
-    def extend(self, size: int) -> None:
-        """Extend to at least `size` columns, by whole blocks.
-
-        Collective: a product with a block and some reductions per block.
-        """
-        while self.size < size:
-            self._append_block()
-
-    def _append_block(self) -> None:
+    def _append(self) -> None:
         first, width = self.size, self.width
         last = first + width
         room = min(self._most, self.dimension - last)
@@ -211,14 +203,6 @@ class BlockFactorization(ArnoldiFactorization):
             factor = step @ factor
         return coefficients[d:], factor
 
-    def restart(self, Q: NDArray[np.float64], hessenberg: NDArray[np.float64]) -> None:
-        """Keep the columns times Q, and the block of residual directions behind them."""
-        m, p, width = self.size, Q.shape[1], self.width
-        residual = self.basis[:, m : m + width].copy()
-        recombine(self.basis, Q)
-        self.basis[:, p : p + width] = residual
-        self._set_kept(hessenberg)
-
 
 def chosen_width(A: PETSc.Mat, k: int, n: int) -> int:
     """Return the block width of least predicted time, from two measured products. Collective."""
@@ -227,9 +211,8 @@ def chosen_width(A: PETSc.Mat, k: int, n: int) -> int:
     if most <= _LEAST_WIDTH:
         return most
     first, last = A.getOwnershipRange()
-    X = np.empty((last - first, _TRIAL_WIDTH), order="F")
-    for j in range(_TRIAL_WIDTH):
-        X[:, j] = seeded_normal(0, first, last, stream=_STREAM + j)
+    streams = range(_STREAM, _STREAM + _TRIAL_WIDTH)
+    X = np.stack([seeded_normal(0, first, last, stream) for stream in streams]).T
     Y = np.empty_like(X)
     seconds = np.empty(2)
     # the first product may include a set-up

@@ -38,12 +38,9 @@ import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from miramns.factorization.arnoldi import ArnoldiFactorization
+from miramns.factorization.arnoldi import KEPT, ArnoldiFactorization
 from miramns.factorization.orthogonalize import subtract
 from miramns.norms import ROUNDING
-
-#: A second pass that leaves less than this fraction of the squared norm is followed by another.
-_KEPT = 0.5
 
 #: If the first pass leaves less than this fraction of the squared norm, Pythagoras has no digit.
 _NOTHING = 1e-13
@@ -78,14 +75,14 @@ class DCGS2Factorization(ArnoldiFactorization):
         self._left = 0.0
         super().__init__(A, capacity + 1, start, seed, hermitian=hermitian, locked=locked)
 
-    def _append_column(self) -> None:
+    def _append(self) -> None:
         if not self.ahead:
             self._propose()
         j = self.size + 1
         # a candidate of little more than rounding would be multiplied again
-        nothing = self._left <= _NOTHING or self._length <= ROUNDING * self.norm
-        hopeless = nothing or j == self.dimension
-        if hopeless or not self._finish_and_propose(j):
+        is_rounding = self._left <= _NOTHING or self._length <= ROUNDING * self.norm
+        is_last = is_rounding or j == self.dimension
+        if is_last or not self._finish_and_propose(j):
             self._finish_alone(j)
 
     def _propose(self) -> None:
@@ -117,7 +114,7 @@ class DCGS2Factorization(ArnoldiFactorization):
         (uu, uw), ww = sums[d + j], float(sums[d + j + 1, 1])
         self._require_norm(ww, w)
         left = float(uu - s @ s)
-        if left <= _KEPT * uu:
+        if left <= KEPT * uu:
             return False
         beta = math.sqrt(left)
         coefficients = self._coefficients[:j] + self._length * s[d:]

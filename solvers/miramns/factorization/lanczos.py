@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.factorization.arnoldi import ArnoldiFactorization
-from miramns.factorization.orthogonalize import change_of_basis, recombine
+from miramns.factorization.orthogonalize import change_of_basis, panels, recombine
 from miramns.norms import EPSILON, ROUNDING
 from miramns.projected import OrthonormalProjection
 
@@ -100,7 +100,7 @@ class LanczosFactorization(ArnoldiFactorization):
         self._now = np.zeros(capacity + 1)
         self._square_of_last = 1.0
 
-    def _append_column(self) -> None:
+    def _append(self) -> None:
         self._orthonormal = None
         j = self.size
         began = time.perf_counter()
@@ -124,10 +124,9 @@ class LanczosFactorization(ArnoldiFactorization):
         """Orthogonalise column j + 1 against the two before. Return False if little is left."""
         w = self.basis[:, j + 1]
         last, this = self.basis[:, j - 1], self.basis[:, j]
-        starts = range(0, len(w), _PANEL_ENTRIES // 4)
+        parts = panels(len(w), _PANEL_ENTRIES // 4)
         sums = np.zeros(4)
-        for first in starts:
-            part = slice(first, first + _PANEL_ENTRIES // 4)
+        for part in parts:
             x, y = w[part], this[part]
             with np.errstate(over="ignore", invalid="ignore"):
                 sums += last[part] @ x, y @ x, x @ x, y @ y
@@ -141,8 +140,7 @@ class LanczosFactorization(ArnoldiFactorization):
         if left <= max(_PYTHAGORAS * squared, (ROUNDING * self.norm) ** 2):
             return False
         beta = float(np.sqrt(left))
-        for first in starts:
-            part = slice(first, first + _PANEL_ENTRIES // 4)
+        for part in parts:
             x = w[part]
             x -= self.basis[part, j - 1 : j + 1] @ coefficients
             x /= beta
@@ -189,25 +187,22 @@ class LanczosFactorization(ArnoldiFactorization):
         blocks = [self.basis[:, span] for span in spans]
         pair = self.basis[:, j : j + 2]
         count = sum(block.shape[1] for block in blocks)
-        rows = max(_PANEL_ENTRIES // max(count, 1), 256)
-        starts = range(0, len(pair), rows)
+        parts = panels(len(pair), _PANEL_ENTRIES // max(count, 1))
         sums = np.zeros((2, count))
-        for first in starts:
-            part = slice(first, first + rows)
+        for part in parts:
             for column in range(2):
                 w = pair[part, column]
                 sums[column] += np.concatenate([w @ block[part] for block in blocks])
         sums = self._reduce(sums)
-        edges = np.cumsum([0, *(block.shape[1] for block in blocks)])
-        for first in starts:
-            part = slice(first, first + rows)
+        products = np.split(sums, np.cumsum([block.shape[1] for block in blocks])[:-1], axis=1)
+        for part in parts:
             for column in range(2):
-                for block, low, high in zip(blocks, edges, edges[1:], strict=False):
-                    pair[part, column] -= block[part] @ sums[column, low:high]
+                for block, inner in zip(blocks, products, strict=True):
+                    pair[part, column] -= block[part] @ inner[column]
         self.n_reorthogonalized += 1
         subtracted = np.zeros((2, j))
-        for span, low, high in zip(spans, edges, edges[1:], strict=False):
-            subtracted[:, span] = sums[:, low:high]
+        for span, inner in zip(spans, products, strict=True):
+            subtracted[:, span] = inner
         # V' = V M, H' = M^-1 H M
         H = self.hessenberg
         H[: j + 2, j] -= H[: j + 2, :j] @ subtracted[0]
@@ -253,10 +248,9 @@ class LanczosFactorization(ArnoldiFactorization):
         """Return V'V of the first `m` columns; those kept by a restart are orthonormal."""
         q = self.n_kept
         V = self.basis[:, :m]
-        rows = max(_PANEL_ENTRIES // m, 256)
         sums = np.zeros((m, m - q))
-        for first in range(0, len(V), rows):
-            kept, new = V[first : first + rows, :q], V[first : first + rows, q:]
+        for part in panels(len(V), _PANEL_ENTRIES // m):
+            kept, new = V[part, :q], V[part, q:]
             sums[:q] += kept.T @ new
             sums[q:] += new.T @ new
         self._multiplied += len(V) * (m * m - q * q) // 2

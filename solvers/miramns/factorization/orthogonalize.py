@@ -44,6 +44,12 @@ def subtract(
         dgemv(-1.0, V, coefficients, beta=1.0, y=w, overwrite_y=1)
 
 
+def panels(n_rows: int, size: int) -> list[slice]:
+    """Return the slices of all rows into panels of `size` rows, or of 256 if that is more."""
+    size = max(size, 256)
+    return [slice(first, first + size) for first in range(0, n_rows, size)]
+
+
 def recombine(V: NDArray[np.float64], Q: NDArray[np.float64]) -> None:
     """Replace the first p columns of V by its first m columns times Q, in place.
 
@@ -53,10 +59,8 @@ def recombine(V: NDArray[np.float64], Q: NDArray[np.float64]) -> None:
     Q : ndarray of shape (m, p)
     """
     m, p = Q.shape
-    rows = max(_PANEL_ENTRIES // m, 256)
-    for first in range(0, V.shape[0], rows):
-        panel = V[first : first + rows]
-        panel[:, :p] = panel[:, :m] @ Q
+    for part in panels(len(V), _PANEL_ENTRIES // m):
+        V[part, :p] = V[part, :m] @ Q
 
 
 def orthogonality(comm: MPI.Comm, X: NDArray[Any], inner: PETSc.Mat | None = None) -> float:

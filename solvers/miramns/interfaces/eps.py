@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
@@ -30,17 +31,19 @@ from miramns.errors import MiramnsError
 from miramns.interfaces import eps_results, eps_solve, eps_view
 from miramns.interfaces.eps_options import apply_options
 from miramns.interfaces.eps_refusals import (
+    ALL_EIGENVALUES,
     PROBLEM_TYPES,
+    TWO_SIDED,
+    USER_TEST,
     check_supported,
     refuse,
     refused,
-    refused_unless_off,
 )
 from miramns.interfaces.eps_solve import MethodSettings, setting
 from miramns.problem import require_real_scalars
 from miramns.products import vector_like
 from miramns.result import EigenResult, IterationRecord
-from miramns.transform.spectral import Transformation
+from miramns.transform.spectral import Transformation, set_up
 
 _WHICH = SLEPc.EPS.Which
 
@@ -125,7 +128,7 @@ class MIRAMns(SLEPc.EPS):
     def setWhichEigenpairs(self, which: int) -> None:
         """Set the wanted part of the spectrum, any but ALL. Logically collective."""
         if which == _WHICH.ALL:
-            refuse("Which.ALL (all eigenvalues in an interval)")
+            refuse(ALL_EIGENVALUES)
         # SLEPc supports TARGET_IMAGINARY for complex scalars only, so it is stored here
         self._nearest_imaginary = which == _WHICH.TARGET_IMAGINARY
         if not self._nearest_imaginary:
@@ -194,7 +197,7 @@ class MIRAMns(SLEPc.EPS):
     def setConvergenceTest(self, conv: int) -> None:
         """Set ABS, REL or NORM. Logically collective."""
         if conv == SLEPc.EPS.Conv.USER:
-            refuse("a convergence test of the user")
+            refuse(USER_TEST)
         super().setConvergenceTest(conv)
 
     def getDimensions(self) -> tuple[int, int, int]:
@@ -213,9 +216,9 @@ class MIRAMns(SLEPc.EPS):
     setThreshold = refused("a threshold in place of nev")
     setLeftInitialSpace = refused("a left initial space")
     getLeftEigenvector = refused("a left eigenvector")
-    setStoppingTest = refused_unless_off("a stopping test of the user")
-    setArbitrarySelection = refused_unless_off("arbitrary selection")
-    setTwoSided = refused_unless_off("the two-sided variant")
+    setStoppingTest = refused("a stopping test of the user", accepts_off=True)
+    setArbitrarySelection = refused("arbitrary selection", accepts_off=True)
+    setTwoSided = refused(TWO_SIDED, accepts_off=True)
 
     def setMonitor(
         self,
@@ -265,8 +268,10 @@ class MIRAMns(SLEPc.EPS):
         if resolved != kind:
             self.setProblemType(resolved)
         check_supported(self)
-        generalized = bool(self.isGeneralized())
-        self._transformation = eps_solve.transformation_of(self.getST(), generalized)
+        st = self.getST()
+        # a Krylov space does not depend on a shift
+        is_plain = st.getType() in (None, "shift") and not self.isGeneralized()
+        self._transformation = Transformation("shift") if is_plain else set_up(st)
         if not self.getWhichEigenpairs():
             inverted = self._transformation.kind != "shift"
             self.setWhichEigenpairs(
@@ -283,10 +288,18 @@ class MIRAMns(SLEPc.EPS):
         eps_view.view_from_options(self)
 
     def _report(self, record: IterationRecord) -> None:
+        """Print a line about a record, and call the monitors with it."""
         self._its = record.restart + 1
-        eps_solve.report(
-            self, record, self._transformation, self._monitors, prints=self._prints_monitor
-        )
+        if self._prints_monitor:
+            PETSc.Sys.Print(
+                f"{self._its:3d} MIRAMns size={record.size} nconv={record.n_converged} "
+                f"largest error {record.measure:.4e}",
+                comm=self.getComm(),
+            )
+        values = self._transformation.back(np.asarray(record.values))
+        for monitor, args, kargs in self._monitors:
+            eig, err = [complex(value) for value in values], list(record.estimates)
+            monitor(self, self._its, record.n_converged, eig, err, *args, **kargs)
 
     @property
     def result(self) -> EigenResult:
@@ -380,18 +393,7 @@ class MIRAMns(SLEPc.EPS):
         self._bv_filled = True
         return filled
 
-    def view(self, viewer: PETSc.Viewer | None = None) -> None:
-        """Print the settings. Collective."""
-        eps_view.view_settings(self, viewer)
-
-    def errorView(self, etype: int | None = None, viewer: PETSc.Viewer = None) -> None:
-        """Print the errors of the pairs, or that they are within the tolerance. Collective."""
-        eps_view.view_errors(self, etype, viewer)
-
-    def valuesView(self, viewer: PETSc.Viewer = None) -> None:
-        """Print the converged eigenvalues. Collective."""
-        eps_view.view_values(self, viewer)
-
-    def vectorsView(self, viewer: PETSc.Viewer = None) -> None:
-        """Print the converged eigenvectors. Collective."""
-        eps_view.view_vectors(self, viewer)
+    view = eps_view.view_settings
+    errorView = eps_view.view_errors
+    valuesView = eps_view.view_values
+    vectorsView = eps_view.view_vectors

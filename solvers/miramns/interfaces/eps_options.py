@@ -37,30 +37,43 @@ def apply_options(eps: Any, read_options_of_eps: Callable[[], None]) -> None:
     """Read the options of EPS, then those of MIRAMns. Collective."""
     prefix = eps.getOptionsPrefix() or ""
     options = PETSc.Options(prefix)
-    eps_type = options.getString("eps_type", "") if options.hasName("eps_type") else None
-    if eps_type is not None:
+    if options.hasName("eps_type"):
+        eps_type = options.getString("eps_type", "")
         # SLEPc would create its own solver of this type
         options.delValue("eps_type")
-    try:
-        read_options_of_eps()
-    finally:
-        if eps_type is not None:
+        try:
+            read_options_of_eps()
+        finally:
             options.setValue("eps_type", eps_type)
-    if eps_type is not None:
         eps.setType(eps_type)
+    else:
+        read_options_of_eps()
     own = PETSc.Options(prefix + "miramns_")
-    _dimensions(eps, own)
-    _spectrum(eps, own)
-    _method(eps, own)
-    for family in (options, own):
-        name = "eps_monitor" if family is options else "monitor"
-        if family.getBool(f"{name}_cancel", False):
+    _set_dimensions(eps, own)
+    for name, read, setter in (
+        ("which", _choice(_ORDERS), eps.setWhichEigenpairs),
+        ("conv", _choice(_TESTS), eps.setConvergenceTest),
+        ("variant", _choice(_names(Variant)), eps.setVariant),
+        ("orthogonalization", _choice(_names(Orthogonalization)), eps.setOrthogonalization),
+        ("multiplicity_check", _choice(_names(MultiplicityCheck)), eps.setMultiplicityCheck),
+        ("seed", PETSc.Options.getInt, eps.setSeed),
+        ("block_size", PETSc.Options.getInt, eps.setBlockSize),
+        ("nested_sizes", _sizes, eps.setNestedSizes),
+    ):
+        if own.hasName(name):
+            setter(read(own, name))
+    if own.hasName("target"):
+        eps.setTarget(own.getReal("target"))
+        if eps.getWhichEigenpairs() not in _TARGETED:
+            eps.setWhichEigenpairs(_WHICH.TARGET_MAGNITUDE)
+    for name in ("eps_monitor", "miramns_monitor"):
+        if options.getBool(f"{name}_cancel", False):
             eps.cancelMonitor()
-        if family.hasName(name):
+        if options.hasName(name):
             eps.print_monitor()
 
 
-def _dimensions(eps: Any, own: PETSc.Options) -> None:
+def _set_dimensions(eps: Any, own: PETSc.Options) -> None:
     for name in ("nev", "ncv", "mpd"):
         if own.hasName(name):
             # SLEPc resets the sizes that are not given
@@ -72,42 +85,27 @@ def _dimensions(eps: Any, own: PETSc.Options) -> None:
         eps.setTolerances(own.getReal("tol", tol), own.getInt("max_it", max_it))
 
 
-def _spectrum(eps: Any, own: PETSc.Options) -> None:
-    if own.hasName("which"):
-        eps.setWhichEigenpairs(_choice(own, "which", _ORDERS))
-    if own.hasName("target"):
-        eps.setTarget(own.getReal("target"))
-        if eps.getWhichEigenpairs() not in _TARGETED:
-            eps.setWhichEigenpairs(_WHICH.TARGET_MAGNITUDE)
-    if own.hasName("conv"):
-        eps.setConvergenceTest(_choice(own, "conv", _TESTS))
+def _names(literal: Any) -> dict[str, str]:
+    return {name: name for name in get_args(literal)}
 
 
-def _method(eps: Any, own: PETSc.Options) -> None:
-    settings: tuple[tuple[str, Callable[[Any], None], tuple[str, ...]], ...] = (
-        ("variant", eps.setVariant, get_args(Variant)),
-        ("orthogonalization", eps.setOrthogonalization, get_args(Orthogonalization)),
-        ("multiplicity_check", eps.setMultiplicityCheck, get_args(MultiplicityCheck)),
-    )
-    for name, setter, choices in settings:
-        if own.hasName(name):
-            setter(_choice(own, name, {choice: choice for choice in choices}))
-    if own.hasName("seed"):
-        eps.setSeed(own.getInt("seed"))
-    if own.hasName("block_size"):
-        eps.setBlockSize(own.getInt("block_size"))
-    if own.hasName("nested_sizes"):
-        text = own.getString("nested_sizes")
-        try:
-            eps.setNestedSizes([int(size) for size in text.split(",")])
-        except ValueError as error:
-            raise MiramnsError(
-                f"-miramns_nested_sizes {text}: integers with commas between are expected"
-            ) from error
+def _choice(choices: Mapping[str, T]) -> Callable[[PETSc.Options, str], T]:
+    """Return a function that reads one of the names, and returns its value."""
+
+    def read(own: PETSc.Options, name: str) -> T:
+        text = own.getString(name)
+        if text not in choices:
+            raise MiramnsError(f"-miramns_{name} {text} is not one of {', '.join(choices)}")
+        return choices[text]
+
+    return read
 
 
-def _choice(own: PETSc.Options, name: str, choices: Mapping[str, T]) -> T:
+def _sizes(own: PETSc.Options, name: str) -> list[int]:
     text = own.getString(name)
-    if text not in choices:
-        raise MiramnsError(f"-miramns_{name} {text} is not one of {', '.join(choices)}")
-    return choices[text]
+    try:
+        return [int(size) for size in text.split(",")]
+    except ValueError as error:
+        raise MiramnsError(
+            f"-miramns_{name} {text}: integers with commas between are expected"
+        ) from error

@@ -14,30 +14,27 @@ _TYPES = SLEPc.EPS.ProblemType
 #: The problem types that MIRAMns solves.
 PROBLEM_TYPES = (_TYPES.HEP, _TYPES.NHEP, _TYPES.GHEP, _TYPES.GNHEP)
 
+#: Features that a setter or the options database may request.
+ALL_EIGENVALUES = "Which.ALL (all eigenvalues in an interval)"
+TWO_SIDED = "the two-sided variant"
+USER_TEST = "a convergence test of the user"
+
 
 def refuse(feature: str) -> NoReturn:
     """Raise an error that names the feature."""
     raise MiramnsError(f"{feature} is not supported by MIRAMns")
 
 
-def refused(feature: str) -> Callable[..., None]:
-    """Return a method that refuses the feature."""
-
-    def method(_eps: Any, *_args: Any, **_kargs: Any) -> None:
-        refuse(feature)
-
-    method.__doc__ = f"Not supported: {feature}."
-    return method
-
-
-def refused_unless_off(feature: str) -> Callable[..., None]:
-    """Return a method that refuses the feature unless its first argument is None or False."""
+def refused(feature: str, *, accepts_off: bool = False) -> Callable[..., None]:
+    """Return a method that refuses the feature, or with `accepts_off` accepts None and False."""
 
     def method(_eps: Any, wanted: Any = True, *_args: Any, **_kargs: Any) -> None:
-        if wanted is not None and wanted is not False:
+        if not (accepts_off and (wanted is None or wanted is False)):
             refuse(feature)
 
-    method.__doc__ = f"Not supported: {feature}. None and False are accepted."
+    method.__doc__ = f"Not supported: {feature}."
+    if accepts_off:
+        method.__doc__ += " None and False are accepted."
     return method
 
 
@@ -45,15 +42,14 @@ def check_supported(eps: SLEPc.EPS) -> None:
     """Refuse unsupported settings from the options database or from setters of EPS."""
     base = SLEPc.EPS
     extraction, kind = base.getExtraction(eps), base.getProblemType(eps)
-    if base.getWhichEigenpairs(eps) == base.Which.ALL:
-        refuse("Which.ALL (all eigenvalues in an interval)")
-    if base.getTwoSided(eps):
-        refuse("the two-sided variant")
-    if extraction and extraction != base.Extraction.RITZ:
-        refuse("an extraction other than Rayleigh-Ritz")
-    if base.getBalance(eps)[0] != base.Balance.NONE:
-        refuse("balancing")
-    if base.getConvergenceTest(eps) == base.Conv.USER:
-        refuse("a convergence test of the user")
-    if kind and kind not in PROBLEM_TYPES:
-        refuse(f"problem type {kind}")
+    unsupported = {
+        ALL_EIGENVALUES: base.getWhichEigenpairs(eps) == base.Which.ALL,
+        TWO_SIDED: base.getTwoSided(eps),
+        "an extraction other than Rayleigh-Ritz": extraction and extraction != base.Extraction.RITZ,
+        "balancing": base.getBalance(eps)[0] != base.Balance.NONE,
+        USER_TEST: base.getConvergenceTest(eps) == base.Conv.USER,
+        f"problem type {kind}": kind and kind not in PROBLEM_TYPES,
+    }
+    for feature, is_set in unsupported.items():
+        if is_set:
+            refuse(feature)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from slepc4py import SLEPc
 
 from miramns.errors import MiramnsError
-from miramns.selection import Order
+from miramns.selection import Order, selection_keys
 from miramns.transform.spectral import Transformation
 
 _WHICH = SLEPc.EPS.Which
@@ -80,16 +80,6 @@ class ByComparison:
         return ranks
 
 
-_KEYS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "LM": lambda values: -np.abs(values),
-    "SM": np.abs,
-    "LR": lambda values: -values.real,
-    "SR": lambda values: values.real,
-    "LI": lambda values: -np.abs(values.imag),
-    "SI": lambda values: np.abs(values.imag),
-}
-
-
 def order_of_which(
     which: int,
     target: float,
@@ -124,13 +114,12 @@ def transformed_order(order: Order, transformation: Transformation) -> Order:
         return order
     if order == NearestTo(transformation.sigma) and transformation.kind == "sinvert":
         return "LM"
-    keys = order if callable(order) else _KEYS[order]
 
     def of_transformed(values: NDArray[Any]) -> NDArray[np.float64]:
         original = transformation.back(values)
         finite = np.isfinite(original)
         found = np.full(len(values), np.inf)
-        found[finite] = keys(original[finite])
+        found[finite] = selection_keys(original[finite], order)
         return found
 
     return of_transformed

@@ -17,8 +17,8 @@ from miramns.problem import Options, Variant
 from miramns.residuals import Criterion
 from miramns.result import EigenResult, IterationRecord
 from miramns.solve import solve
-from miramns.transform.pencil import Pencil, solve_pencil
-from miramns.transform.spectral import Transformation, inverse_of, operator_of, set_up
+from miramns.transform.pencil import pencil_of_st, solve_pencil
+from miramns.transform.spectral import Transformation
 
 _PROBLEM = SLEPc.EPS.ProblemType
 
@@ -90,14 +90,6 @@ def resolved_problem_type(kind: int, generalized: bool, B: PETSc.Mat | None) -> 
     return kind or int(_PROBLEM.GNHEP)
 
 
-def transformation_of(st: SLEPc.ST, generalized: bool) -> Transformation:
-    """Set up the ST if it has to be applied, and return the transformation. Collective."""
-    if generalized or st.getType() not in (None, "shift"):
-        return set_up(st)
-    # a Krylov space does not depend on a shift
-    return Transformation("shift")
-
-
 def solve_with(
     eps: SLEPc.EPS,
     method: MethodSettings,
@@ -130,33 +122,5 @@ def solve_with(
     }
     if B is None and transformation.kind == "shift":
         return solve(A, k, hermitian=hermitian, **settings)
-    st, inverts = eps.getST(), transformation.kind != "shift"
-    shells = [operator_of(st, A)] + ([inverse_of(st, A)] if inverts else [])
-    try:
-        pencil = Pencil(A, B, hermitian, shells[0], transformation, *shells[1:])
+    with pencil_of_st(eps.getST(), transformation, A, B, hermitian) as pencil:
         return solve_pencil(pencil, k, **settings)
-    finally:
-        for shell in shells:
-            shell.destroy()
-
-
-def report(
-    eps: SLEPc.EPS,
-    record: IterationRecord,
-    transformation: Transformation,
-    monitors: Sequence[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]],
-    *,
-    prints: bool,
-) -> None:
-    """Print a line about a record, and call the monitors of `eps` with it."""
-    its = record.restart + 1
-    if prints:
-        PETSc.Sys.Print(
-            f"{its:3d} MIRAMns size={record.size} nconv={record.n_converged} "
-            f"largest error {record.measure:.4e}",
-            comm=eps.getComm(),
-        )
-    values = transformation.back(np.asarray(record.values))
-    for monitor, args, kargs in monitors:
-        eig, err = [complex(value) for value in values], list(record.estimates)
-        monitor(eps, its, record.n_converged, eig, err, *args, **kargs)

@@ -40,7 +40,7 @@ def _number(value: complex | float, form: str = ".5f") -> str:
     return f"{value.real:{form}}"
 
 
-def view_settings(eps: Any, viewer: PETSc.Viewer | None) -> None:
+def view_settings(eps: Any, viewer: PETSc.Viewer | None = None) -> None:
     """Print the settings. Collective."""
     nev, ncv, _mpd = eps.getDimensions()
     tol, max_it = eps.getTolerances()
@@ -67,8 +67,8 @@ def view_settings(eps: Any, viewer: PETSc.Viewer | None) -> None:
     _print(eps, viewer, "\n".join(lines))
 
 
-def view_errors(eps: Any, etype: int | None, viewer: PETSc.Viewer | None) -> None:
-    """Print the errors of the pairs. Collective."""
+def view_errors(eps: Any, etype: int | None = None, viewer: PETSc.Viewer | None = None) -> None:
+    """Print the errors of the pairs, or that they are within the tolerance. Collective."""
     detail = PETSc.Viewer.Format.ASCII_INFO_DETAIL
     if viewer is not None and viewer.getFormat() == detail:
         _view_errors_in_detail(eps, etype, viewer)
@@ -84,34 +84,30 @@ def view_errors(eps: Any, etype: int | None, viewer: PETSc.Viewer | None) -> Non
         return
     values = [_number(eps.getEigenvalue(i)) for i in range(nev)]
     rows = [", ".join(values[i : i + 8]) for i in range(0, nev, 8)]
-    _print(
-        eps,
-        viewer,
-        "\n     ".join([" All requested eigenvalues computed up to the required tolerance:", *rows])
-        + "\n",
-    )
+    title = " All requested eigenvalues computed up to the required tolerance:"
+    _print(eps, viewer, "\n     ".join([title, *rows]) + "\n")
 
 
-def _view_errors_in_detail(eps: Any, etype: int | None, viewer: PETSc.Viewer | None) -> None:
+def _view_errors_in_detail(eps: Any, etype: int | None, viewer: PETSc.Viewer | None = None) -> None:
     B = "B" if eps.isGeneralized() else ""
-    what = {
+    heading = {
         _EPS.ErrorType.ABSOLUTE: f"   ||Ax-k{B}x||",
         _EPS.ErrorType.BACKWARD: "    eta(x,k)",
     }.get(etype, f"||Ax-k{B}x||/||kx||")
-    lines = [_LINE, f"            k             {what}", _LINE]
+    lines = [_LINE, f"            k             {heading}", _LINE]
     for i in range(eps.getConverged()):
         value = _number(eps.getEigenvalue(i), "9f")
         lines.append(f"  {value:>14}      {eps.computeError(i, etype):12.6g}")
     _print(eps, viewer, "\n".join([*lines, _LINE]))
 
 
-def view_values(eps: Any, viewer: PETSc.Viewer | None) -> None:
+def view_values(eps: Any, viewer: PETSc.Viewer | None = None) -> None:
     """Print the converged eigenvalues. Collective."""
     values = [f"   {_number(eps.getEigenvalue(i))}" for i in range(eps.getConverged())]
     _print(eps, viewer, "\n".join(["Eigenvalues = ", *values, ""]))
 
 
-def view_vectors(eps: Any, viewer: PETSc.Viewer | None) -> None:
+def view_vectors(eps: Any, viewer: PETSc.Viewer | None = None) -> None:
     """Print the converged eigenvectors. Collective."""
     if not eps.getConverged():
         return
@@ -137,7 +133,7 @@ def view_from_options(eps: Any) -> None:
         return None
 
     if requested("view") is not None:
-        view_settings(eps, None)
+        view_settings(eps)
         _print(eps, None, eps.result.view())
     if requested("converged_reason") is not None:
         reason = eps.result.reason
@@ -145,12 +141,10 @@ def view_from_options(eps: Any) -> None:
         text = f" Linear eigensolve {verb} ({eps.getConverged()} eigenpairs) due to {reason.name}"
         _print(eps, None, f"{text}; iterations {eps.getIterationNumber()}")
     for name, etype in _ERRORS.items():
-        how = requested(f"error_{name}")
-        if how is not None and "detail" in how:
-            _view_errors_in_detail(eps, etype, None)
-        elif how is not None:
-            view_errors(eps, etype, None)
+        form = requested(f"error_{name}")
+        if form is not None:
+            (_view_errors_in_detail if "detail" in form else view_errors)(eps, etype)
     if requested("view_values") is not None:
-        view_values(eps, None)
+        view_values(eps)
     if requested("view_vectors") is not None:
-        view_vectors(eps, None)
+        view_vectors(eps)

@@ -16,15 +16,8 @@ from miramns.interfaces.matrices import MatrixLike, as_petsc
 from miramns.norms import EPSILON
 from miramns.problem import Options
 from miramns.products import shell_like
-from miramns.transform.pencil import Pencil
-from miramns.transform.spectral import (
-    Kind,
-    Transformation,
-    create_st,
-    inverse_of,
-    operator_of,
-    set_up,
-)
+from miramns.transform.pencil import Pencil, pencil_of_st
+from miramns.transform.spectral import Kind, Transformation, create_st, set_up
 
 #: Tolerance for tol=0, relative to the norms: rounding, which adds up over many restarts.
 _LEAST_TOL = 1000 * EPSILON
@@ -90,29 +83,23 @@ def pencil_of(
     sigma = 0.0 if arguments.sigma is None else float(arguments.sigma)
     cayley = arguments.mode == "cayley"
     kind: Kind = "shift" if arguments.sigma is None else ("cayley" if cayley else "sinvert")
-    given = arguments.Minv if arguments.sigma is None else arguments.OPinv
+    name, given = ("Minv", arguments.Minv) if kind == "shift" else ("OPinv", arguments.OPinv)
     if given is None:
         st = create_st(A, B, kind, sigma)
         stack.callback(st.destroy)
-        transformation = set_up(st)
-        operator = operator_of(st, A)
-        inverse = inverse_of(st, A) if kind != "shift" else None
-        if inverse is not None:
-            stack.callback(inverse.destroy)
-    else:
-        inverse = stack.enter_context(
-            as_petsc(given, comm, "Minv" if arguments.sigma is None else "OPinv")
-        )
-        transformation = Transformation(kind, sigma, sigma)
-        right: list[tuple[PETSc.Mat | None, float]]
-        right = [(A, 1.0)] if cayley or kind == "shift" else []
-        if kind != "shift":
-            right.append((B, sigma if cayley else 1.0))
-        operator = _inverse_times(inverse, right)
+        return stack.enter_context(pencil_of_st(st, set_up(st), A, B, arguments.hermitian))
+    inverse = stack.enter_context(as_petsc(given, comm, name))
+    right: dict[Kind, list[tuple[PETSc.Mat | None, float]]] = {
+        "shift": [(A, 1.0)],
+        "sinvert": [(B, 1.0)],
+        "cayley": [(A, 1.0), (B, sigma)],
+    }
+    operator = _inverse_times(inverse, right[kind])
     stack.callback(operator.destroy)
-    if kind == "shift":
-        inverse = None
-    return Pencil(A, B, arguments.hermitian, operator, transformation, inverse)
+    transformation = Transformation(kind, sigma, sigma)
+    return Pencil(
+        A, B, arguments.hermitian, operator, transformation, None if kind == "shift" else inverse
+    )
 
 
 def _inverse_times(inverse: PETSc.Mat, terms: list[tuple[PETSc.Mat | None, float]]) -> PETSc.Mat:

@@ -15,7 +15,7 @@ from miramns.errors import MiramnsError
 from miramns.factorization.orthogonalize import orthogonality
 from miramns.norms import norm_along
 from miramns.problem import require_real_scalars
-from miramns.products import apply_to_pairs, shell_like, vector_like
+from miramns.products import CountedProducts, apply_to_pairs, shell_like, vector_like
 from miramns.random_vectors import seeded_normal
 from miramns.residuals import fix_signs, residual_norms, residual_tolerances
 from miramns.result import ConvergedReason, EigenResult
@@ -44,7 +44,7 @@ def slepc(
     """Find k dominant eigenpairs with a solver of SLEPc.
 
     Collective on ``A.comm``. The start vector is that of :func:`miramns.solve` for the same seed.
-    The options database (``-eps_...``, or with `options_prefix` before it) has the last word.
+    The options database (``-eps_...``, or with `options_prefix` before it) overrides the arguments.
 
     Parameters
     ----------
@@ -81,16 +81,9 @@ def slepc(
     if not 1 <= k <= n:
         raise MiramnsError(f"need 1 <= k <= n, got k={k}, n={n}")
     if hermitian is None:
-        known, value = A.isHermitianKnown()
-        hermitian = bool(known and value)
-    n_products = 0
-
-    def count(x: PETSc.Vec, y: PETSc.Vec) -> None:
-        nonlocal n_products
-        n_products += 1
-        A.mult(x, y)
-
-    shell = shell_like(A, count)
+        hermitian = all(A.isHermitianKnown())
+    counted = CountedProducts(A)
+    shell = shell_like(A, counted)
     eps = SLEPc.EPS().create(comm=A.getComm())
     rows = A.getOwnershipRange()
     begin = seeded_normal(seed, *rows) if start is None else start
@@ -98,11 +91,11 @@ def slepc(
     vectors = [vector_like(A, column) for column in columns]
     try:
         eps.setOperators(shell, B)
-        eps.setProblemType(_problem_type(hermitian, B is not None))
+        eps.setProblemType(problem_type(hermitian, generalized=B is not None))
         eps.setType(eps_type)
         eps.setDimensions(k, ncv if ncv else None)
         eps.setTolerances(tol, max_it if max_it else None)
-        eps.setWhichEigenpairs(_which(which))
+        eps.setWhichEigenpairs(which_eigenpairs(which))
         eps.setInitialSpace(vectors[0])
         if vectors[1:]:
             eps.setDeflationSpace(vectors[1:])
@@ -113,7 +106,7 @@ def slepc(
         norm = 0.0 if deflation is None or B is not None else norm_along(A, deflation)
         result = _collected(A, B, eps, k, which, hermitian, tol, norm)
         seconds = float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX))
-        return replace(result, n_matvec=n_products, seconds=seconds)
+        return replace(result, n_matvec=counted.count, seconds=seconds)
     finally:
         for vector in vectors:
             vector.destroy()
@@ -121,13 +114,15 @@ def slepc(
         shell.destroy()
 
 
-def _problem_type(hermitian: bool, generalized: bool) -> int:
+def problem_type(hermitian: bool, *, generalized: bool) -> int:
+    """Return the ``EPS.ProblemType``."""
     kinds = SLEPc.EPS.ProblemType
     standard, general = (kinds.HEP, kinds.GHEP) if hermitian else (kinds.NHEP, kinds.GNHEP)
     return int(general if generalized else standard)
 
 
-def _which(which: Which) -> int:
+def which_eigenpairs(which: Which) -> int:
+    """Return the ``EPS.Which`` of a name."""
     names = SLEPc.EPS.Which
     table = {
         "LM": names.LARGEST_MAGNITUDE,
@@ -192,7 +187,6 @@ def _collected(
         error_bounds=residuals.copy(),
         operator_norm=largest,
         orthogonality=orthogonality(comm, gram_of, B if hermitian else None),
-        n_converged=int(np.sum(residuals <= tolerances)),
         reason=reason,
         n_certificate_matvec=X.shape[1],
         n_restarts=eps.getIterationNumber(),

@@ -19,13 +19,18 @@ in their factorisation alone.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miramns.factorization.arnoldi import ArnoldiFactorization
+from miramns.factorization.block import BlockFactorization
+from miramns.factorization.dcgs2 import DCGS2Factorization
+from miramns.factorization.lanczos import LanczosFactorization
 from miramns.factorization.orthogonalize import NOT_ORTHONORMAL
 from miramns.iteration.subspace_size import FixedSizes, MeasuredSizes
 from miramns.norms import ROUNDING
@@ -40,10 +45,6 @@ from miramns.result import (
     eigen_result,
 )
 from miramns.selection import displaces
-
-if TYPE_CHECKING:
-    from miramns.factorization.lanczos import LanczosFactorization
-
 
 #: Columns after a random direction before the wanted pairs may pass: right after a breakdown every
 #: estimate is zero, whether or not a larger eigenvalue lies outside.
@@ -68,11 +69,8 @@ def default_iteration(
     monitor : callable, optional
         Called on every rank with each record.
     """
-    factorization = new_factorization(problem, problem.capacity, start)
-    try:
+    with new_factorization(problem, problem.capacity, start) as factorization:
         return _iterate(problem, factorization, ConvergenceHistory(monitor))
-    finally:
-        factorization.destroy()
 
 
 def _iterate(
@@ -81,7 +79,12 @@ def _iterate(
     # columns of the basis:  [ locked | kept by the last restart | new | residual | free ]
     #                        deflated  f.n_kept             f.size              p.capacity
     p, f = problem, factorization
-    sizes = _subspace_sizes(p, f)
+    # sizes are left open for partial reorthogonalisation alone
+    sizes: FixedSizes | MeasuredSizes
+    if isinstance(f, LanczosFactorization) and not p.sizes:
+        sizes = MeasuredSizes(p.k, p.capacity, p.longest, f)
+    else:
+        sizes = FixedSizes(p.k, p.sizes)
     # estimates have to meet `trust` times the tolerance; an approximate operator has its own error
     trust = 1.0 if p.options.exact is None else 0.9
     n_restarts = n_certificate_matvec = 0
@@ -140,43 +143,28 @@ def _iterate(
     )  # fmt: skip
 
 
+@contextmanager
 def new_factorization(
     problem: Problem, capacity: int, start: NDArray[np.float64]
-) -> ArnoldiFactorization:
-    """Start the factorisation for the problem. Collective. The caller destroys it."""
-    A, locked, seed = problem.operator, problem.locked, problem.seed
-    hermitian = problem.hermitian
+) -> Iterator[ArnoldiFactorization]:
+    """Provide the factorisation for the problem, and destroy it in the end. Collective."""
+    p, A = problem, problem.operator
+    settings: dict[str, Any] = {"hermitian": p.hermitian, "locked": p.locked}
     factorization: ArnoldiFactorization
-    if problem.variant == "block":
-        from miramns.factorization.block import BlockFactorization
-
-        factorization = BlockFactorization(
-            A, capacity, start, seed, width=problem.width, hermitian=hermitian, locked=locked
-        )
-    elif problem.orthogonalization == "partial":
-        from miramns.factorization.lanczos import LanczosFactorization
-
-        factorization = LanczosFactorization(A, capacity, start, seed, locked=locked)
-    elif problem.orthogonalization == "dcgs2":
-        from miramns.factorization.dcgs2 import DCGS2Factorization
-
-        factorization = DCGS2Factorization(
-            A, capacity, start, seed, hermitian=hermitian, locked=locked
-        )
+    if p.variant == "block":
+        factorization = BlockFactorization(A, capacity, start, p.seed, width=p.width, **settings)
+    elif p.options.orthogonalization == "partial":
+        factorization = LanczosFactorization(A, capacity, start, p.seed, locked=p.locked)
+    elif p.options.orthogonalization == "dcgs2":
+        factorization = DCGS2Factorization(A, capacity, start, p.seed, **settings)
     else:
-        inner = problem.options.inner
-        factorization = ArnoldiFactorization(
-            A, capacity, start, seed, hermitian=hermitian, locked=locked, inner=inner
-        )
-    factorization.known_norm = problem.norm
-    return factorization
-
-
-def _subspace_sizes(p: Problem, f: ArnoldiFactorization) -> FixedSizes | MeasuredSizes:
-    if p.sizes:
-        return FixedSizes(p.k, p.sizes)
-    # sizes are left open for partial reorthogonalisation alone
-    return MeasuredSizes(p.k, p.capacity, p.longest, cast("LanczosFactorization", f))
+        inner = p.options.inner
+        factorization = ArnoldiFactorization(A, capacity, start, p.seed, inner=inner, **settings)
+    factorization.known_norm = p.norm
+    try:
+        yield factorization
+    finally:
+        factorization.destroy()
 
 
 def project(
@@ -219,11 +207,11 @@ def nothing_better_outside(
 def _verify(p: Problem, f: ArnoldiFactorization, ritz: RitzPairs) -> Eigenpairs:
     """Form the wanted pairs with their true residuals.
 
-    A partially orthogonalised basis mostly serves as it is, because the vectors are orthonormalised
+    A partially orthogonalised basis is usually sufficient, because the vectors are orthonormalised
     before their residuals are computed. If they do not pass, the orthonormal projection is used.
     """
     n_matvec = 0
-    if p.orthogonalization == "partial":
+    if p.options.orthogonalization == "partial":
         pairs = eigenpairs(p, f, ritz, f.projection(f.size))
         if pairs.loss <= NOT_ORTHONORMAL and pairs.passed:
             return pairs

@@ -26,7 +26,7 @@ Deviations from the released code, each of which corrects a defect:
   Laplacian), the factorisation continues with a random vector orthogonal to it, sizes that do not
   reach far enough beyond it are left out, and restarts are thick from then on, with the same number
   of columns: QR steps do not pass a coupling of zero, and the released code returns to the same
-  space for ever;
+  space at every restart;
 * if the operator does not provide its Frobenius norm, the norm of the largest projected matrix is
   used, which is never larger.
 """
@@ -69,11 +69,8 @@ def published_iteration(
     problem: Problem, start: NDArray[np.float64], monitor: Monitor | None = None
 ) -> EigenResult:
     """Find the wanted pairs. Collective. Arguments as for the default iteration."""
-    factorization = new_factorization(problem, problem.capacity, start)
-    try:
+    with new_factorization(problem, problem.capacity, start) as factorization:
         return _iterate(problem, factorization, ConvergenceHistory(monitor))
-    finally:
-        factorization.destroy()
 
 
 def _iterate(
@@ -117,7 +114,7 @@ def _iterate(
             _restart_implicitly(f, best, k)
         else:
             # QR steps end at a coupling of zero, and would change nothing from there on
-            f.truncate(best.size)
+            f.size = best.size
             restart_thick(p, f, best.ritz, projection, k, n_restarts)
     return eigen_result(
         pairs, reason, f, history, solver=solver_name(p, history), n_restarts=n_restarts,
@@ -162,10 +159,7 @@ def _informative_sizes(p: Problem, f: ArnoldiFactorization) -> tuple[int, ...]:
 
 def _best(p: Problem, f: ArnoldiFactorization, tested: list[_Tested]) -> _Tested:
     """Return the size of least measure; of equal measures, the smaller size."""
-    best = tested[0]
-    for candidate in tested[1:]:
-        if candidate.measure <= best.measure:
-            best = candidate
+    best = min(tested, key=lambda one: (one.measure, one.size))
     if best.measure < p.tol and _misses(p, f, best.ritz, tested[0].ritz):
         best = tested[0]
     return best
@@ -179,10 +173,10 @@ def _misses(p: Problem, f: ArnoldiFactorization, ritz: RitzPairs, largest: RitzP
     """
     if not p.hermitian or p.which not in ("LM", "LA", "LR", "SA", "SR"):
         return False
-    ours, theirs = ritz.values[: p.k], largest.values[: p.k]
+    found, proven = ritz.values[: p.k], largest.values[: p.k]
     if p.which == "LM":
-        ours, theirs = np.abs(ours), np.abs(theirs)
-    further = ours - theirs if p.which[0] == "S" else theirs - ours
+        found, proven = np.abs(found), np.abs(proven)
+    further = found - proven if p.which[0] == "S" else proven - found
     return bool((further > ritz.estimates[: p.k] + ROUNDING * f.operator_norm).any())
 
 

@@ -7,7 +7,7 @@ memory and orthogonalisation, which grows with its square.
 
 * ``FixedSizes`` tests at given sizes (checkpoints) and restarts at the last of them, keeping the
   wanted directions and half of the others. It depends on numbers alone, so runs repeat exactly. It
-  serves short vectors and sizes given by the caller.
+  is used for short vectors, and for sizes given by the caller.
 * ``MeasuredSizes`` decides during the iteration, from measured seconds of a column, of its
   reorthogonalisation and of a restart. Restarts at size m increase the number of products by
 
@@ -85,8 +85,8 @@ _MOST_AHEAD = 0.12
 #: Convergence becomes at most this many times faster than in the last cycle.
 _ACCELERATION = 4.0
 
-#: Near the answer, at most this share of the columns so far passes without a checkpoint: where
-#: products do not take the time, their number is what counts.
+#: Near the answer, at most this share of the columns so far passes without a checkpoint, so that
+#: few products follow the answer.
 _MOST_WAIT = 0.05
 
 

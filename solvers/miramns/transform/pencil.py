@@ -24,6 +24,8 @@ Math. Comp. 48 (1987).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +34,7 @@ import scipy.linalg
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
+from slepc4py import SLEPc
 
 from miramns.errors import MiramnsError
 from miramns.norms import ROUNDING, matrix_norm, mean_eigenvalue
@@ -45,6 +48,7 @@ from miramns.solve import solve
 from miramns.transform.spectral import (
     Transformation,
     create_st,
+    inverse_of,
     operator_of,
     refined_operator,
     set_up,
@@ -102,16 +106,30 @@ def solve_generalized(
     if hermitian is None:
         hermitian = all(all(matrix.isHermitianKnown()) for matrix in (A, B))
     st = create_st(A, B, "shift")
-    operator = None
     try:
-        transformation = set_up(st)
-        operator = operator_of(st, A)
-        pencil = Pencil(A, B, hermitian, operator, transformation)
-        return solve_pencil(pencil, k, **settings)
+        with pencil_of_st(st, set_up(st), A, B, hermitian) as pencil:
+            return solve_pencil(pencil, k, **settings)
     finally:
-        if operator is not None:
-            operator.destroy()
         st.destroy()
+
+
+@contextmanager
+def pencil_of_st(
+    st: SLEPc.ST,
+    transformation: Transformation,
+    A: PETSc.Mat,
+    B: PETSc.Mat | None,
+    hermitian: bool,
+) -> Iterator[Pencil]:
+    """Provide the problem whose operator applies an ST that is set up. Collective."""
+    shells = [operator_of(st, A)]
+    if transformation.kind != "shift":
+        shells.append(inverse_of(st, A))
+    try:
+        yield Pencil(A, B, hermitian, shells[0], transformation, *shells[1:])
+    finally:
+        for shell in shells:
+            shell.destroy()
 
 
 def solve_pencil(
@@ -181,22 +199,7 @@ def solve_pencil(
         if refined is not None:
             refined.operator.destroy()
     fix_signs(comm, found.ownership_range[0], answer.X)
-    return replace(
-        _with_answer(found, answer, tolerances),
-        operator_norm=norms[0],
-        n_matvec=n_matvec,
-        n_certificate_matvec=n_certificate_matvec,
-        history=history,
-        seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
-        solver=f"{found.solver}, {pencil.transformation}",
-    )
-
-
-def _with_answer(
-    found: EigenResult, answer: _Answer, tolerances: NDArray[np.float64]
-) -> EigenResult:
-    """Return the result of the operator with the pairs of the problem."""
-    passed = answer.residuals <= tolerances
+    passed = bool((answer.residuals <= tolerances).all())
     reason = found.reason if found.reason < 0 else ConvergedReason.DIVERGED_STAGNATED
     return replace(
         found,
@@ -206,8 +209,13 @@ def _with_answer(
         residual_tolerances=tolerances,
         error_bounds=answer.residuals.copy(),
         orthogonality=found.orthogonality if answer.orthogonality is None else answer.orthogonality,
-        n_converged=int(np.sum(passed)),
-        reason=ConvergedReason.CONVERGED_TOL if passed.all() else reason,
+        reason=ConvergedReason.CONVERGED_TOL if passed else reason,
+        operator_norm=norms[0],
+        n_matvec=n_matvec,
+        n_certificate_matvec=n_certificate_matvec,
+        history=history,
+        seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
+        solver=f"{found.solver}, {pencil.transformation}",
     )
 
 

@@ -20,7 +20,7 @@ from miramns.bench.harness.root_rank import BenchError
 def test_the_command_writes_its_files(tmp_path, capsys):
     folder = tmp_path / "out"
     words = ["--data", "generated:150x40", "sparse:120x40:5:float64", "--k", "2", "--repeats", "1"]
-    words += ["--methods", "ours", "xtx", "sklearn-*", "torch-*", "scipy-eigsh", "slepc-*"]
+    words += ["--methods", "hpcembed", "xtx", "sklearn-*", "torch-*", "scipy-eigsh", "slepc-*"]
     words += ["--threads", "1", "--no-memory", "--out", str(folder)]
     assert main(["bench", "pca", *words]) == 0
     names = {path.name for path in folder.iterdir()}
@@ -29,7 +29,7 @@ def test_the_command_writes_its_files(tmp_path, capsys):
     }  # fmt: skip
     rows = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     status = {(row["problem"].split(":")[0], row["method"]): row["status"] for row in rows}
-    assert status["generated", "ours"] == status["sparse", "ours"] == "exact"
+    assert status["generated", "hpcembed"] == status["sparse", "hpcembed"] == "exact"
     assert "wrong" not in status.values()
     assert "refused" not in status.values()
     for method in ("sklearn-cov-eigh", "torch-cov-eigh", "scipy-eigsh", "slepc-svd-cross"):
@@ -47,7 +47,7 @@ def test_the_command_writes_its_files(tmp_path, capsys):
     ("words", "expected"),
     [
         (["--data", "iris"], "--data iris"),
-        (["--methods", "magic"], "method 'magic' is not one of ours, "),
+        (["--methods", "magic"], "method 'magic' is not one of hpcembed, "),
         (["--k", "0"], "positive whole number"),
         (["--limit", "-1"], "positive number"),
         (["--unknown"], "unrecognized arguments: --unknown"),
@@ -65,7 +65,7 @@ def test_bad_arguments_are_one_line(words, expected, tmp_path, capsys):
 def test_list_and_help(capsys):
     assert main(["bench", "pca", "--list"]) == 0
     out = capsys.readouterr().out
-    assert "ours-block" in out
+    assert "hpcembed-block" in out
     assert "generated:NxD" in out
     assert main(["bench", "pca", "--help"]) == 0
     assert "--data-dir" in capsys.readouterr().out
@@ -92,8 +92,8 @@ def test_the_catalogue_has_the_code_of_every_method(monkeypatch):
 def test_methods_that_do_not_apply_are_not_run():
     tall, wide = np.zeros((50, 9)), np.zeros((9, 50))
     why = {one.name: one.unfit(tall, 3, 10**9) for one in METHODS}
-    assert why["ours-gram"] == "for wide rows"
-    assert not any(text for name, text in why.items() if name != "ours-gram")
+    assert why["hpcembed-gram"] == "for wide rows"
+    assert not any(text for name, text in why.items() if name != "hpcembed-gram")
     assert not any(one.unfit(wide, 3, 10**9) for one in METHODS)
     assert all(one.unfit(tall, 9, 10**9) for one in METHODS)
     by_name = {one.name: one for one in METHODS}

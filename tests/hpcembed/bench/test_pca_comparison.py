@@ -56,7 +56,7 @@ FAKES = {
     "broken": broken,
     "bare": lambda task: PcaAnswer(None),
 }
-GROUPS = {"good": "ours", "bare": "bound"}
+GROUPS = {"good": "hpcembed", "bare": "bound"}
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_ratios_are_to_the_fastest_exact_peer():
     common = {"problem": "x", "n": 9, "d": 5, "dtype": "float32", "nonzeros": None, "threads": 1}
     common |= {"data_bytes": 180, "k": 2}
     timed = [
-        ("ours", "ours", "exact", 3.0),
+        ("hpcembed", "hpcembed", "exact", 3.0),
         ("quick", "peer", "approximate", 1.0),
         ("wrong", "peer", "wrong", None),
         ("slow", "peer", "exact", 6.0),
@@ -169,7 +169,7 @@ def test_no_figure_without_timed_methods(tmp_path, records):
 
 
 def order(**changes):
-    usual = {"data": "generated:400x50", "data_dir": ".", "method": "ours", "k": 3}
+    usual = {"data": "generated:400x50", "data_dir": ".", "method": "hpcembed", "k": 3}
     return usual | {"threads": 1, "seed": 0} | changes
 
 
@@ -183,7 +183,7 @@ def test_memory_is_measured_separately():
 
 @pytest.mark.slow
 def test_a_process_over_the_limit_is_killed():
-    long = order(data="generated:3000x300", method="ours-matrix-free", k=40)
+    long = order(data="generated:3000x300", method="hpcembed-matrix-free", k=40)
     assert fit_separately(long, 0.001).why == "more than 0.001 s"
 
 

@@ -243,7 +243,7 @@ def test_certify_judges_given_vectors(comm):
 
 def test_unconverged_says_which(comm):
     rows = np.random.default_rng(0).standard_normal((400, 300))
-    with pytest.raises(ConvergenceError, match="missed the tolerance"):
+    with pytest.raises(ConvergenceError, match="did not converge to the tolerance"):
         PCA(5, engine="matrix_free", tol=1e-12, solver=SolverSettings(ncv=8, max_it=0)).fit(
             share(comm, rows), comm=comm
         )

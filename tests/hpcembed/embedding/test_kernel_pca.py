@@ -244,7 +244,7 @@ def test_rows_that_stay_in_a_file(comm, shared_tmp):
 def test_unconverged_raises_or_is_kept(comm):
     rows = np.random.default_rng(1).standard_normal((400, 300))
     settings = {"engine": "assembled", "tol": 1e-12}
-    with pytest.raises(ConvergenceError, match=r"missed the tolerance 1e-12"):
+    with pytest.raises(ConvergenceError, match=r"did not converge to the tolerance 1e-12"):
         KernelPCA(1, solver=SolverSettings(max_it=1), **settings).fit(share(comm, rows), comm=comm)
     kept = KernelPCA(1, solver=SolverSettings(max_it=1, on_no_convergence="keep"), **settings).fit(
         share(comm, rows), comm=comm

@@ -185,7 +185,7 @@ def test_pairs_that_miss_their_tolerance_are_said():
     settings = SolverSettings(max_it=0, ncv=6)
     rows = scipy.sparse.diags_array([np.ones(999), np.ones(999)], offsets=[-1, 1])
     model = SpectralEmbedding(2, affinity="precomputed", solver=settings)
-    with pytest.raises(ConvergenceError, match="missed the tolerance"):
+    with pytest.raises(ConvergenceError, match="did not converge to the tolerance"):
         model.fit(rows)
     kept = SolverSettings(max_it=0, ncv=6, on_no_convergence="keep")
     model = SpectralEmbedding(2, affinity="precomputed", solver=kept).fit(rows)

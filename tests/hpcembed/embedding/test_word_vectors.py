@@ -242,7 +242,7 @@ def test_refusals(comm):
     bad = TokenDocuments.packed([np.array([3])])
     refused(InputError, "document 0 holds the term number 3", bad, ["a", "b", "c"])
     few = SolverSettings(max_it=1, ncv=4)
-    refused(ConvergenceError, "missed the tolerance 1e-14", tol=1e-14, solver=few)
+    refused(ConvergenceError, "did not converge to the tolerance 1e-14", tol=1e-14, solver=few)
     if comm.size > 1:
         refused(ConfigError, "shift differs between ranks", shift=1.0 + comm.rank)
         given = WORDS if comm.rank else None

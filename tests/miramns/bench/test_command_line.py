@@ -8,7 +8,8 @@ import json
 import pytest
 
 from miramns import bench
-from miramns.bench import methods, problems
+from miramns.bench import methods
+from miramns.bench.problems import catalogue
 
 mpi = pytest.mark.mpi
 
@@ -99,7 +100,7 @@ def test_list_and_help(comm, capsys):
         assert (text, usage) == ("", "")
         return
     assert "--data-dir" in usage
-    for name in (*problems.GENERATORS, *problems.PRESETS):
+    for name in (*catalogue.GENERATORS, *catalogue.PRESETS):
         assert f"  {name} " in text
     for method in methods.available():
         assert f"  {method.name} " in text

@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 
 import miramns
-from miramns.bench import methods, problems
+from miramns.bench import methods
 from miramns.bench.answer import Answer, RefusedError
 from miramns.bench.eigensolver_comparison import EigensolverSettings, compare_on_problem
+from miramns.bench.harness.methods import select_by_name
 from miramns.bench.harness.performance_profile import cost_table
-from miramns.bench.methods import Eigensolver
+from miramns.bench.methods import EigensolverMethod
+from miramns.bench.problems import catalogue
 
 mpi = pytest.mark.mpi
 
 
-def changed(change: Callable[[Answer], Answer], **fields) -> Eigensolver:
+def changed(change: Callable[[Answer], Answer], **fields) -> EigensolverMethod:
     """Return Krylov-Schur with a changed answer and an unchanged report of convergence."""
-    honest = methods.select(["ks"])[0]
+    honest = select_by_name(methods.available(), ["ks"])[0]
     return replace(
         honest,
         name="changed",
@@ -67,8 +69,8 @@ def long(answer: Answer) -> Answer:
 )
 def test_a_method_with_a_wrong_answer_is_marked_and_not_timed(comm, change, status, why):
     settings = EigensolverSettings(ks=[4], which="LM", tol=1e-8, repeats=2, limit=60.0)
-    problem = problems.generated("spiked:n=200")
-    honest = methods.select(["ks"])
+    problem = catalogue.generated("spiked:n=200")
+    honest = select_by_name(methods.available(), ["ks"])
     reported = []
     records = compare_on_problem(
         comm, problem, [changed(change), *honest], settings, reported.append
@@ -91,10 +93,10 @@ def test_a_method_with_a_wrong_answer_is_marked_and_not_timed(comm, change, stat
 @pytest.mark.parametrize("known", [True, False])
 def test_a_missing_eigenvalue_is_noticed(comm, known):
     """Eigenpairs that are not the wanted ones, with a known reference and with a consensus."""
-    problem = problems.generated("multiple:n=3000,multiplicity=3")
+    problem = catalogue.generated("multiple:n=3000,multiplicity=3")
     if not known:
         problem = replace(problem, eigenvalues=None)
-    one_copy = methods.select(["miramns"])[0]
+    one_copy = select_by_name(methods.available(), ["miramns"])[0]
     # without the three copies of the first value the fourth pair belongs to another value
     A = problem.build(comm)
     alone = miramns.solve(A, 4, hermitian=True, options=miramns.Options(multiplicity_check="never"))
@@ -133,7 +135,7 @@ def test_a_missing_eigenvalue_is_noticed(comm, known):
         vectors = np.asfortranarray(X @ S[:, ::-1][:, :4])
         return Answer(values[::-1][:4].copy(), vectors, True, 2400, None, None, 1.0, "subspace")
 
-    complete = Eigensolver("complete", "", subspace_iteration)
+    complete = EigensolverMethod("complete", "", subspace_iteration)
     settings = EigensolverSettings(ks=[4], which="LM", tol=1e-7, repeats=1, limit=60.0)
     records = compare_on_problem(comm, problem, [wrong, complete], settings, lambda record: None)
     assert alone.converged
@@ -156,13 +158,15 @@ def test_a_method_without_end_is_stopped_and_one_that_refuses_is_noted(comm):
             limit.enforce(now=True)
 
     chosen = [
-        Eigensolver("endless", "", endless),
-        Eigensolver("refuses", "", refuse),
-        Eigensolver("serial", "", refuse, one_rank_only=True),
-        *methods.select(["slepc-subspace", "slepc-lobpcg", "slepc-lanczos-full", "iram-2k"]),
+        EigensolverMethod("endless", "", endless),
+        EigensolverMethod("refuses", "", refuse),
+        EigensolverMethod("serial", "", refuse, one_rank_only=True),
+        *select_by_name(
+            methods.available(), ["slepc-subspace", "slepc-lobpcg", "slepc-lanczos-full", "iram-2k"]
+        ),
     ]
     settings = EigensolverSettings(ks=[5], which="LM", tol=1e-10, repeats=2, limit=0.3)
-    problem = problems.generated("laplacian-1d:n=3000")
+    problem = catalogue.generated("laplacian-1d:n=3000")
     problem = replace(problem, definite=False)  # the largest modulus is then no extreme
     records = compare_on_problem(comm, problem, chosen, settings, lambda record: None)
     by_name = {one.method: one for one in records}
@@ -177,7 +181,7 @@ def test_a_method_without_end_is_stopped_and_one_that_refuses_is_noted(comm):
 @mpi
 def test_every_method_meets_the_same_tolerance(comm):
     """On an easy problem all answers are right, whatever the meaning of their tolerance."""
-    problem = problems.generated("power-law:n=300")
+    problem = catalogue.generated("power-law:n=300")
     settings = EigensolverSettings(ks=[3], which="LR", tol=1e-7, repeats=1, limit=60.0)
     records = compare_on_problem(comm, problem, methods.available(), settings, lambda record: None)
     for one in records:
@@ -200,7 +204,9 @@ def test_every_method_meets_the_same_tolerance(comm):
 @mpi
 def test_nonsymmetric_problems(comm):
     settings = EigensolverSettings(ks=[3, 4], which="LM", tol=1e-8, repeats=1, limit=60.0)
-    chosen = methods.select(["miramns", "ks", "slepc-arnoldi", "scipy", "published"])
-    problem = problems.generated("random-walk:side=12")
+    chosen = select_by_name(
+        methods.available(), ["miramns", "ks", "slepc-arnoldi", "scipy", "published"]
+    )
+    problem = catalogue.generated("random-walk:side=12")
     for one in compare_on_problem(comm, problem, chosen, settings, lambda record: None):
         assert one.status == ("unfit" if one.method == "scipy" and comm.size > 1 else "ok"), one.why

@@ -8,9 +8,10 @@ from petsc4py import PETSc
 from scipy.io import mmwrite
 from scipy.sparse import csr_matrix
 
-from miramns.bench import methods, problems
+from miramns.bench import methods
+from miramns.bench.harness.methods import select_by_name
 from miramns.bench.harness.root_rank import BenchError
-from miramns.bench.problems import file_problem
+from miramns.bench.problems import catalogue
 from miramns.bench.problems.matrix_files import matrix_files
 
 mpi = pytest.mark.mpi
@@ -46,7 +47,7 @@ def whole(A: PETSc.Mat, comm) -> np.ndarray:
 
 
 def built(text: str, comm) -> np.ndarray:
-    A = problems.generated(text).build(comm)
+    A = catalogue.generated(text).build(comm)
     M = whole(A, comm)
     A.destroy()
     return M
@@ -59,7 +60,7 @@ def test_generators_do_not_depend_on_the_number_of_ranks(comm, text):
 
     M = built(text, comm)
     np.testing.assert_allclose(M, built(text, MPI.COMM_SELF), atol=1e-13 * np.abs(M).max())
-    problem = problems.generated(text)
+    problem = catalogue.generated(text)
     assert str(len(M)) in problem.name or "x" in problem.name or problem.group == "graph"
     if problem.hermitian:
         np.testing.assert_allclose(M, M.T, atol=1e-13 * np.abs(M).max())
@@ -116,23 +117,23 @@ def test_graphs_are_simple_and_have_the_degree_asked_for(comm):
 )
 def test_unknown_problems_are_refused(text, message):
     with pytest.raises(BenchError, match=message):
-        problems.select([text])
+        catalogue.select([text])
 
 
 def test_selection_of_problems_and_methods():
-    assert [one.group for one in problems.select(["laplacian-*", "laplacian-1d"])] == [
+    assert [one.group for one in catalogue.select(["laplacian-*", "laplacian-1d"])] == [
         "Laplacian 1-D", "Laplacian 2-D", "Laplacian 3-D",
     ]  # fmt: skip
-    assert len(problems.select(["quick"])) == len(problems.PRESETS["quick"])
-    assert len(problems.select(["usual", "big"])) == len(problems.PRESETS["usual"]) + len(
-        problems.PRESETS["big"]
+    assert len(catalogue.select(["quick"])) == len(catalogue.PRESETS["quick"])
+    assert len(catalogue.select(["usual", "big"])) == len(catalogue.PRESETS["usual"]) + len(
+        catalogue.PRESETS["big"]
     )
-    names = [one.name for one in methods.select(["ks", "miramns"])]
+    names = [one.name for one in select_by_name(methods.available(), ["ks", "miramns"])]
     assert names == ["miramns", "ks"]
     everything = [one.name for one in methods.available()]
     assert len(set(everything)) == len(everything)
     with pytest.raises(BenchError, match="method 'nothing' is not one of miramns"):
-        methods.select(["nothing"])
+        select_by_name(methods.available(), ["nothing"])
 
 
 @mpi
@@ -150,15 +151,15 @@ def test_matrices_from_files(comm, shared_tmp):
     names = [path.name for path in matrix_files(comm, shared_tmp)]
     assert names == ["broken.mtx", "general.mtx", "symmetric.mtx", "wide.mtx"]
     for name, M in (("general", general), ("symmetric", general + general.T)):
-        problem = file_problem(comm, folder / f"{name}.mtx")
+        problem = catalogue.file_problem(comm, folder / f"{name}.mtx")
         assert problem.hermitian is (name == "symmetric")
         A = problem.build(comm)
         np.testing.assert_allclose(whole(A, comm), M, atol=1e-14)
         A.destroy()
     with pytest.raises(BenchError, match="need a square real matrix, got 5 x 13"):
-        file_problem(comm, folder / "wide.mtx")
+        catalogue.file_problem(comm, folder / "wide.mtx")
     for path in (folder / "broken.mtx", folder / "absent.mtx"):
         with pytest.raises(BenchError, match="not a Matrix Market file"):
-            file_problem(comm, path)
+            catalogue.file_problem(comm, path)
     with pytest.raises(BenchError, match=r"no \.mtx"):
         matrix_files(comm, folder)

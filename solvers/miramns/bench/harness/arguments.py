@@ -10,14 +10,6 @@ from typing import NoReturn
 
 from miramns.bench.harness.root_rank import BenchError
 
-__all__ = [
-    "Parser",
-    "positive_integer",
-    "positive_number",
-    "split_words",
-    "tolerance",
-]
-
 
 class Parser(argparse.ArgumentParser):
     """Parser with the arguments of every benchmark; a bad argument raises :class:`BenchError`.

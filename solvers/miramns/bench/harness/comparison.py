@@ -20,8 +20,6 @@ from petsc4py import PETSc
 from miramns.bench.harness.methods import Method
 from miramns.bench.harness.records import Record
 
-__all__ = ["EXPECTED_ERRORS", "Case", "Comparison", "Settings", "last_line"]
-
 #: Errors by which a method refuses a problem. MIRAMns and LAPACK raise ``ValueError``, recent
 #: bindings of PETSc ``SystemError``.
 EXPECTED_ERRORS: tuple[type[Exception], ...] = (
@@ -106,7 +104,7 @@ class Comparison(ABC, Generic[C]):
         return None
 
     def may_repeat(self, case: C) -> bool:
-        """Return whether the case takes part in the timed runs."""
+        """Return whether the case is part of the timed runs."""
         return case.record.is_right
 
     def before_turn(self, turn: int, n_cases: int) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COLOURS", "figure_in", "line_style"]
-
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#888888")
 _STYLES = ("-", "--", "-.", ":")
 _SETTINGS: dict[Any, Any] = {

@@ -9,8 +9,6 @@ from typing import TypeVar
 
 from miramns.bench.harness.root_rank import BenchError
 
-__all__ = ["Method", "select_by_name"]
-
 
 @dataclass(frozen=True)
 class Method:

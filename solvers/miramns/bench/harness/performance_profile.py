@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from miramns.bench.harness.records import Record
 
-__all__ = ["cost_table", "geometric_mean", "performance_profile"]
-
 
 def performance_profile(
     costs: NDArray[np.float64],

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-__all__ = ["Record", "append_json_lines", "by_case", "fastest", "json_value", "write_csv"]
-
 
 @dataclass(kw_only=True)
 class Record:

@@ -25,11 +25,11 @@ from petsc4py import PETSc
 from miramns.bench.harness.records import R, append_json_lines, json_value, write_csv
 from miramns.bench.harness.root_rank import BenchError, on_root_rank
 
-__all__ = ["ResultFolder", "machine_facts"]
-
 
 class ResultFolder(Generic[R]):
     """Files of one benchmark; rank 0 writes.
+
+    Collective.
 
     Parameters
     ----------
@@ -38,6 +38,11 @@ class ResultFolder(Generic[R]):
         Created if it does not exist.
     environment : callable
         Returns the facts of the environment.
+
+    Raises
+    ------
+    BenchError
+        If the folder cannot be created or already holds results.
     """
 
     def __init__(
@@ -47,18 +52,7 @@ class ResultFolder(Generic[R]):
         self.folder = folder
         self.environment = environment
         self.records: list[R] = []
-
-    def create(self) -> None:
-        """Create the folder.
-
-        Collective.
-
-        Raises
-        ------
-        BenchError
-            If it cannot be created or already holds results.
-        """
-        on_root_rank(self.comm, self._create)
+        on_root_rank(comm, self._create)
 
     def _create(self) -> None:
         try:

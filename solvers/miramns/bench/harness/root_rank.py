@@ -9,8 +9,6 @@ from mpi4py import MPI
 
 from miramns import MiramnsError
 
-__all__ = ["BenchError", "on_root_rank"]
-
 
 class BenchError(MiramnsError):
     """A request that the benchmark cannot carry out."""

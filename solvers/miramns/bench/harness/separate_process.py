@@ -19,8 +19,6 @@ from typing import Any
 
 from miramns.bench.harness.comparison import EXPECTED_ERRORS, last_line
 
-__all__ = ["Outcome", "child_environment", "measured", "run_separately"]
-
 #: Seconds in which a child process must prepare its run.
 _PREPARATION_LIMIT = 900.0
 
@@ -84,7 +82,7 @@ def run_separately(
     process = context.Process(target=_run, args=(prepare, order, expected, sender), daemon=True)
     with _environment(child_environment(threads)):
         process.start()
-    sender.close()  # the child process has its own copy, so its end is noticed
+    sender.close()  # the child process has its own copy, whose end raises EOFError here
     try:
         if not receiver.poll(_PREPARATION_LIMIT):
             return Outcome("limit", f"not ready after {_PREPARATION_LIMIT:g} s")

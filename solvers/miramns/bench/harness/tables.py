@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["fact_list", "markdown_row", "markdown_table", "number"]
-
 
 def markdown_table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], *, numbers_from: int | None = None

@@ -31,8 +31,6 @@ from miramns.bench.problems.random_graphs import (
     stochastic_block_graph,
 )
 
-__all__ = ["GENERATORS", "PRESETS", "Problem", "file_problem", "generated", "select"]
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -58,9 +56,6 @@ class Problem:
     build: Callable[[MPI.Comm], PETSc.Mat]
     eigenvalues: Callable[[], NDArray[np.float64]] | None = None
     definite: bool = False
-
-
-Generator = Callable[..., Problem]
 
 
 def _laplacian(shape: tuple[int, ...]) -> Problem:
@@ -172,7 +167,7 @@ def _sparse_covariance(
     return Problem(name, "covariance", True, build, definite=True)
 
 
-GENERATORS: Mapping[str, Generator] = {
+GENERATORS: Mapping[str, Callable[..., Problem]] = {
     generator.__name__[1:].replace("_", "-"): generator
     for generator in (
         _laplacian_1d, _laplacian_2d, _laplacian_3d, _random_graph, _block_graph, _power_law_graph,

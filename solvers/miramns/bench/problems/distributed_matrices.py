@@ -17,8 +17,6 @@ from scipy.special import ndtr
 
 from miramns import seeded_normal
 
-__all__ = ["aij_from_entries", "aij_from_rows", "own_rows", "seeded_uniform", "shell"]
-
 
 def own_rows(comm: MPI.Comm, n: int) -> tuple[int, int]:
     """Return the ownership range of this rank: its first row, and one more than its last.
@@ -68,12 +66,9 @@ def aij_from_rows(
     comm: MPI.Comm, shape: tuple[int, int], local: csr_matrix, *, hermitian: bool = False
 ) -> PETSc.Mat:
     """Assemble a sparse matrix from this rank's rows. Collective on `comm`."""
-    first, last = own_rows(comm, shape[0])
-    begin, end = own_rows(comm, shape[1])
     integer = PETSc.IntType
     csr = (local.indptr.astype(integer), local.indices.astype(integer), local.data)
-    sizes = ((last - first, shape[0]), (end - begin, shape[1]))
-    A = PETSc.Mat().createAIJ(sizes, csr=csr, comm=comm)
+    A = PETSc.Mat().createAIJ(shape, csr=csr, comm=comm)
     A.assemble()
     if hermitian:
         A.setOption(PETSc.Mat.Option.SYMMETRIC, True)
@@ -83,9 +78,7 @@ def aij_from_rows(
 
 def shell(comm: MPI.Comm, n: int, context: object, *, hermitian: bool) -> PETSc.Mat:
     """Create a square operator whose products `context` computes. Collective on `comm`."""
-    first, last = own_rows(comm, n)
-    sizes = ((last - first, n), (last - first, n))
-    A = PETSc.Mat().createPython(sizes, context, comm=comm)
+    A = PETSc.Mat().createPython((n, n), context, comm=comm)
     A.setUp()
     if hermitian:
         A.setOption(PETSc.Mat.Option.HERMITIAN, True)

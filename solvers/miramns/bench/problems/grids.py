@@ -20,8 +20,6 @@ from petsc4py import PETSc
 
 from miramns.bench.problems.distributed_matrices import aij_from_entries, own_rows
 
-__all__ = ["laplacian", "laplacian_eigenvalues", "random_walk"]
-
 
 def laplacian(comm: MPI.Comm, shape: Sequence[int]) -> PETSc.Mat:
     """Assemble the Laplacian of a grid with zero boundary values, mesh width 1.

@@ -13,8 +13,6 @@ from scipy.sparse import csr_matrix
 from miramns.bench.harness.root_rank import BenchError, on_root_rank
 from miramns.bench.problems.distributed_matrices import aij_from_rows
 
-__all__ = ["is_symmetric", "matrix_files", "read_matrix"]
-
 _SUFFIXES = (".mtx", ".mtx.gz")
 
 

@@ -26,15 +26,6 @@ from miramns.bench.problems.distributed_matrices import (
     shell,
 )
 
-__all__ = [
-    "clustered_values",
-    "hidden_diagonal",
-    "multiple_values",
-    "power_law_values",
-    "sparse_covariance",
-    "spiked_values",
-]
-
 _REFLECTIONS = 3
 
 

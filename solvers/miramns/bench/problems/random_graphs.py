@@ -4,20 +4,12 @@ Every edge is drawn from its own number. Each rank draws all edges, a piece at a
 those at its own vertices: ranks exchange nothing, and the graph is the same on any number of ranks.
 Loops are dropped; edges that are drawn twice count once.
 
-Power-law degrees: vertex i of n is drawn with a probability proportional to
-``(i + shift) ** (-1 / (exponent - 1))``. If both ends of every edge are drawn so, the number of
-vertices of degree x falls as ``x ** -exponent``. The distribution is inverted in closed form, so
-nothing of the size of the graph is stored. The shift limits the largest expected degree to the
-square root of the number of ends: two vertices of larger degrees would be joined more than once.
-
 References: Erdos, Renyi (1959) for uniform pairs; Holland, Laskey, Leinhardt (1983) for the
-stochastic block model; Chung, Lu, Connected components in random graphs with given expected degree
-sequences, Annals of Combinatorics 6 (2002).
+stochastic block model; :mod:`miramns.power_law` for power-law degrees.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,14 +20,12 @@ from petsc4py import PETSc
 from scipy.sparse import csr_matrix
 
 from miramns.bench.problems.distributed_matrices import aij_from_rows, own_rows, seeded_uniform
-
-__all__ = ["power_law_graph", "power_law_vertices", "random_graph", "stochastic_block_graph"]
+from miramns.power_law import power_law_vertices
 
 Ends = tuple[NDArray[Any], NDArray[Any]]
 
 #: Number of edges drawn at a time, which bounds the memory of a rank.
 _EDGES_PER_PIECE = 1 << 18
-_GOLDEN = 0.6180339887498949
 
 
 def random_graph(comm: MPI.Comm, n: int, degree: float, seed: int) -> PETSc.Mat:
@@ -104,61 +94,6 @@ def power_law_graph(comm: MPI.Comm, n: int, degree: float, exponent: float, seed
         return i, j
 
     return _adjacency(comm, n, n_edges, draw)
-
-
-def power_law_vertices(
-    uniform: NDArray[np.float64], n: int, n_edges: int, exponent: float
-) -> NDArray[np.int64]:
-    """Map uniform random numbers to vertices; independent numbers give independent vertices.
-
-    Parameters
-    ----------
-    uniform : ndarray
-        Numbers between 0 and 1.
-    n, n_edges : int
-        Vertices and edges of the whole graph.
-    exponent : float
-        More than 2.
-
-    Returns
-    -------
-    ndarray of the same shape
-        Vertices from 0 to n - 1. Those of large degree are spread evenly over this range, so that
-        every rank of a distributed graph has its share of the edges.
-
-    Examples
-    --------
-    >>> power_law_vertices(np.array([0.0, 0.01, 0.5]), 1000, 5000, 2.5)
-    array([  0,   0, 953])
-    """
-    power = 1.0 / (exponent - 1.0)
-    shift = _shift(n, n_edges, power)
-    low, high = shift ** (1 - power), (n + shift) ** (1 - power)
-    rank = (low + uniform * (high - low)) ** (1 / (1 - power)) - shift
-    place = np.clip(rank.astype(np.int64), 0, n - 1)
-    return np.asarray((place * _stride(n)) % n)
-
-
-def _shift(n: int, m: int, power: float) -> float:
-    """Return the smallest shift with which no expected degree exceeds the square root of 2 m."""
-
-    def largest(shift: float) -> float:
-        total = ((n + shift) ** (1 - power) - shift ** (1 - power)) / (1 - power)
-        return 2 * m * (shift + 0.5) ** -power / total
-
-    low, high = 0.0, float(n)
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if largest(middle) > math.sqrt(2 * m) else (low, middle)
-    return high
-
-
-def _stride(n: int) -> int:
-    """Return a step that visits all of n places, each far from the one before."""
-    step = min(max(1, round(_GOLDEN * n)), (2**63 - 1) // n)
-    while math.gcd(step, n) != 1:
-        step -= 1
-    return step
 
 
 def _vertices(n: int, seed: int, stream: int, start: int, stop: int) -> NDArray[Any]:

@@ -229,7 +229,7 @@ def unconverged_study(folder):
 @pytest.mark.launch(unconverged_study, ranks=1)
 def test_no_training_on_unconverged_components(launched):
     assert launched.done.status == 3
-    assert "missed the tolerance" in launched.done.err
+    assert "did not converge to the tolerance" in launched.done.err
     assert not (launched.folder / "out" / "trials").exists()
 
 
