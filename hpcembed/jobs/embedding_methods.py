@@ -23,8 +23,6 @@ from hpcembed.embedding import (
     Machine,
     Monitor,
     Nystroem,
-    Plan,
-    Shape,
     SolverSettings,
     TruncatedSVD,
 )
@@ -38,7 +36,6 @@ __all__ = [
     "embedding_settings",
     "largest_dimension",
     "make_embedding",
-    "plan_embedding",
 ]
 
 
@@ -69,9 +66,9 @@ class EmbeddingMethod:
 def make_embedding(
     job: JobConfig, machine: Machine, *, monitor: Monitor | None = None
 ) -> Embedding:
-    """Return the estimator that a job asks for, not fitted.
+    """Return the estimator of a job, not fitted.
 
-    Its fit keeps a result whose pairs miss their tolerance.
+    Its fit keeps a result with unconverged pairs.
 
     Parameters
     ----------
@@ -81,7 +78,7 @@ def make_embedding(
     Raises
     ------
     ConfigError
-        When the method does not have the engine asked for.
+        The method does not have this engine.
     """
     name, engine = job.embedding.method, job.embedding.engine
     method = METHODS[name]
@@ -99,17 +96,6 @@ def make_embedding(
         "solver": solver,
     }
     return method.make(job, common)
-
-
-def plan_embedding(job: JobConfig, shape: Shape, machine: Machine) -> Plan:
-    """Return the plan of the estimator that a job asks for.
-
-    Raises
-    ------
-    MemoryLimitError
-        When no way to find the embedding fits.
-    """
-    return make_embedding(job, machine).plan(shape, machine)
 
 
 def largest_dimension(job: JobConfig, n_train: int, n_features: int) -> int:

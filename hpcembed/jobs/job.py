@@ -14,6 +14,7 @@ from mpi4py import MPI
 
 from hpcembed.data.reading import describe_dataset
 from hpcembed.data.settings import DataSettings
+from hpcembed.embedding import Machine
 from hpcembed.jobs.configuration import JobConfig, load_job
 from hpcembed.jobs.embedding_methods import METHODS
 from hpcembed.jobs.memory_plan import described_shape, job_budget, rows_bytes
@@ -190,17 +191,9 @@ def describe_job(job: Job) -> str:
     if shape is None:
         return "\n".join([*lines, "memory     not known before the data is read"])
     available = max(0, job.available_bytes - rows_bytes(shape, comm.size))
-    budget = job_budget(
-        config,
-        shape,
-        ranks=comm.size,
-        threads=job.threads,
-        available_bytes=available,
-        say=lambda line: lines.append(f"operator   {line}"),
-    )
-    lines.append(budget.describe(available))
-    lines.extend(budget.left_in_place(comm.size, available))
-    return "\n".join(lines)
+    budget = job_budget(config, shape, Machine(comm.size, job.threads, available))
+    lines += [f"operator   {budget.operator.describe()}", budget.describe()]
+    return "\n".join([*lines, *budget.left_in_place()])
 
 
 def _count(number: int | None) -> str:

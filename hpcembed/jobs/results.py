@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_embedding(
-    folder: RunFolder | None,
+    folder: RunFolder,
     job: str,
     dataset: Dataset,
     embedding: Embedding,
@@ -48,21 +48,18 @@ def write_embedding(
 
     Parameters
     ----------
-    folder : RunFolder or None
-        None but on rank 0.
     job : str
         The resolved job as TOML.
     name : str
         Its file.
     """
-    assert folder is not None  # rank 0 made it
     write_projection(folder, dataset, embedding)
     _write_eigenvalues(folder, embedding)
     folder.write_text(name, job)
 
 
 def write_results(
-    folder: RunFolder | None,
+    folder: RunFolder,
     config: JobConfig,
     dataset: Dataset,
     embedding: Embedding,
@@ -72,17 +69,11 @@ def write_results(
 ) -> str:
     """Write all results but those of :func:`write_embedding`, on rank 0.
 
-    Parameters
-    ----------
-    folder : RunFolder or None
-        None but on rank 0.
-
     Returns
     -------
     str
         Table of the networks, seconds and certification, for the terminal.
     """
-    assert folder is not None  # rank 0 made it
     record = run_record(config, dataset, embedding, seconds, trained, environment)
     folder.write_json("run.json", record)
     words = words_of(dataset, embedding)

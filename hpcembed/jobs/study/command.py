@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.network_inputs import project
-from hpcembed.jobs.network_sizes import check_network, layers_of
+from hpcembed.jobs.network_sizes import check_networks, layers_of
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.results import words_of, write_embedding
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
@@ -102,7 +102,8 @@ def run_study(
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
         data = embed_data(job)
-        _check_networks(study, data)
+        n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
+        check_networks(study.study.networks, n_inputs, data.n_classes)
         shape = image_shape(study, data.n_features)
         placed = to_toml(replace(study, data=job.placed_data()))
         idle_while_root(
@@ -130,12 +131,6 @@ def _published(job: Job, study: StudyConfig) -> dict[tuple[int, ...], PublishedA
         job.log(f"{path}: no such file; the report has no published accuracies")
         return {}
     return load_published(path, study.data.name)
-
-
-def _check_networks(study: StudyConfig, data: EmbeddedData) -> None:
-    n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
-    for network in study.study.networks:
-        check_network((n_inputs, *layers_of(network), data.n_classes), "this data")
 
 
 def trials_of(study: StudyConfig, n_features: int) -> list[Trial]:

@@ -127,7 +127,7 @@ def test_coordinates_do_not_depend_on_the_ranks(comm, shared_tmp):
         job = prepare(path, ["solver.tol=1e-11"], None, shared_tmp / "none", comm)
         job = dataclasses.replace(job, comm=one)
         _, train, test = read(job)
-        embedding = fit(job, train)
+        embedding = fit(job, train, test)
         parts = [one.allgather(embedding.transform(rows)) for rows in (train, test)]
         found.append((embedding, [np.concatenate(part) for part in parts]))
         train.destroy()
@@ -159,7 +159,7 @@ def test_principal_components_of_smoothed_attributes(comm, shared_tmp):
         overrides = ["embedding.method=pca", f"graph.smoothing={steps}"]
         job = prepare(path, overrides, None, shared_tmp / "none", comm)
         _, train, test = read(job)
-        values.append(fit(job, train).spectrum_.values)
+        values.append(fit(job, train, test).spectrum_.values)
         assert train.n_features == 30
         train.destroy()
         test.destroy()
