@@ -33,6 +33,7 @@ from hpcembed.runtime.settings import (
 
 __all__ = [
     "ClassifierConfig",
+    "CommonConfig",
     "CooccurrenceConfig",
     "EmbeddingConfig",
     "JobConfig",
@@ -144,19 +145,25 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True):
     figures: bool = True
 
 
-class JobConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole job."""
+class CommonConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The sections that jobs and studies share."""
 
     data: DataSettings = DataSettings()
-    embedding: EmbeddingConfig = EmbeddingConfig()
+    embedding: MethodConfig = MethodConfig()
     kernel: KernelConfig = KernelConfig()
     cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
     graph: GraphSettings = GraphSettings()
     solver: SolverConfig = SolverConfig()
-    classifier: ClassifierConfig = ClassifierConfig()
     training: Recipe = Recipe()
     resources: ResourcesConfig = ResourcesConfig()
     output: OutputConfig = OutputConfig()
+
+
+class JobConfig(CommonConfig, frozen=True, kw_only=True):
+    """A whole job."""
+
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
@@ -245,11 +252,11 @@ def check_job(job: JobConfig, source: str) -> None:
             "data.split_seed must lie between 0 and 2^32 - 1 with data.split = sklearn",
         ),
         *_graph_rules(job),
+        *job.training.rules(),
     ]
     for holds, message in conditions:
         if not holds:
             raise ConfigError(f"{source}: {message}")
-    job.training.check(source)
     for network in job.classifier.hidden:
         if isinstance(network, str) and network not in NETWORK_SIZES:
             raise ConfigError(

@@ -32,7 +32,15 @@ from hpcembed.runtime.errors import HpcembedError
 if TYPE_CHECKING:
     from hpcembed.networks.training.report import TrainedClassifier
 
-__all__ = ["run_record", "words_of", "write_embedding", "write_projection", "write_results"]
+__all__ = [
+    "embedding_record",
+    "run_record",
+    "words_of",
+    "write_embedding",
+    "write_networks",
+    "write_projection",
+    "write_results",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +87,7 @@ def write_results(
     words = words_of(dataset, embedding)
     if words:
         folder.write_csv("nearest_words.csv", word_columns(words))
-    _write_networks(folder, dataset, trained)
+    write_networks(folder, dataset, trained)
     _write_model(folder, trained)
     if config.output.figures:
         draw_run(folder, config.solver.tol, embedding, trained, dataset.train.class_names)
@@ -110,7 +118,7 @@ def run_record(
             embedding.n_features_in_,
             len(dataset.train.class_names),
         ),
-        embedding=_embedding_record(config, embedding, seconds, k),
+        embedding=embedding_record(config, embedding, seconds, k),
         classifiers=[classifier_record(one.report) for one in trained],
         environment=dict(environment),
     )
@@ -129,9 +137,10 @@ def words_of(dataset: Dataset, embedding: Embedding) -> list[Neighbours]:
     )
 
 
-def _embedding_record(
-    config: JobConfig, embedding: Embedding, seconds: Mapping[str, float], k: int | None
+def embedding_record(
+    config: JobConfig, embedding: Embedding, seconds: Mapping[str, float], k: int | None = None
 ) -> EmbeddingRecord:
+    """Return the record of an embedding for ``run.json``; see :func:`run_record`."""
     result, spectrum, reference = embedding.result_, embedding.spectrum_, None
     if embedding.reference_ is not None and embedding.comparison_ is not None:
         reference = ReferenceRecord(
@@ -227,9 +236,10 @@ def write_projection(
         folder.write_text(VECTORISER_FILE, vectoriser_to_json(dataset.vectoriser))
 
 
-def _write_networks(
+def write_networks(
     folder: RunFolder, dataset: Dataset, trained: Sequence[TrainedClassifier]
 ) -> None:
+    """Write each network to ``classifier-INPUT-LAYERS.safetensors``."""
     if not trained:
         return
     from hpcembed.networks.training.serialise import save_classifier

@@ -11,12 +11,11 @@ Finished trials are stored, as in a study: a search that is repeated trains noth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 
@@ -39,7 +38,7 @@ from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import few_rows_warning, network_name, percent, points
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
 from hpcembed.jobs.study.result_store import open_folder
-from hpcembed.jobs.study.statistics import Difference, deviation
+from hpcembed.jobs.study.statistics import Difference, StudyPoint, summarise
 from hpcembed.jobs.study.trials import TrialBatch, TrialResult
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
@@ -190,18 +189,20 @@ def _write(
     """Write the model and the steps of the search; only the model is trained. Rank 0 only."""
     data, recipe = trials.data, trials.trainer.recipe
     baseline = trials.results("full", trials.baseline, data.n_features)
+    (base,) = summarise(baseline, request.confidence)
     results: list[TrialResult] = []
-    test: Difference | None = None
+    point, test = None, None
     if answer.hidden is not None:
         results = trials.results("spectral", answer.hidden, answer.n_inputs)
+        (point,) = summarise(results, request.confidence)
         test = trials.difference(answer.hidden, answer.n_inputs, "test_accuracy")
         best = max(results, key=lambda one: one.validation_accuracy)
         trained = trials.trainer.train(TrialBatch((best.trial,), 1.0)).classifier(0)
         save_answer(folder, job, data, best, trained, environment)
-        export_answer(folder, data, results, baseline)
+        export_answer(folder, data, point, base)
     parts = [
-        _steps_text(data, answer, baseline),
-        _answer_text(request, data, answer, baseline, results, test),
+        _steps_text(data, answer, base),
+        _answer_text(request, data, answer.n_inputs, base, point, test),
         few_rows_warning(
             data.train.n_rows,
             data.test.n_rows,
@@ -229,7 +230,7 @@ def _write(
     return text
 
 
-def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: Sequence[TrialResult]) -> str:
+def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: StudyPoint) -> str:
     spectrum = data.embedding.spectrum_
     share = 100.0 * (1.0 - spectrum.unexplained)
     rows = [
@@ -245,8 +246,9 @@ def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: Sequence[Tri
     share_of = spectrum.share_of or "share"
     headings = ("network", "k", f"{share_of} %", "validation difference, points", "verdict")
     return (
-        f"baseline: {network_name(baseline[0].trial.hidden)} on all {data.n_features} features, "
-        f"{len(baseline)} seeds, validation {_mean(baseline, 'validation_accuracy')} %\n\n"
+        f"baseline: {network_name(baseline.hidden)} on all {data.n_features} features, "
+        f"{len(baseline.seeds)} seeds, validation "
+        f"{percent(baseline.validation_mean, baseline.validation_deviation)} %\n\n"
         + TextTable(headings, rows).markdown()
     )
 
@@ -254,32 +256,27 @@ def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: Sequence[Tri
 def _answer_text(
     request: CompressRequest,
     data: EmbeddedData,
-    answer: SearchAnswer,
-    baseline: Sequence[TrialResult],
-    results: Sequence[TrialResult],
+    k: int,
+    baseline: StudyPoint,
+    point: StudyPoint | None,
     test: Difference | None,
 ) -> str:
-    k, d = answer.n_inputs, data.n_features
-    if answer.hidden is None or test is None:
+    d = data.n_features
+    if point is None or test is None:
         return (
             f"no network keeps the accuracy within {request.max_loss:g} points at k = {k}: raise "
             "embedding.n_components or --max-loss, or add seeds or wider networks"
         )
-    small, large = results[0].parameters, baseline[0].parameters
+    small, large = point.parameters, baseline.parameters
     projection = "without the embedding, which is no projection"
     if data.embedding.linear_map_ is not None:
         stored = small + k * d
         projection = f"{large / stored:.1f}x with the projection, {stored:,}"
     verdict = "within" if test.within(request.max_loss / 100) else "NOT within"
     return (
-        f"{network_name(answer.hidden)} at k = {k}: {d / k:.1f}x fewer inputs, "
+        f"{network_name(point.hidden)} at k = {k}: {d / k:.1f}x fewer inputs, "
         f"{large / small:.1f}x fewer parameters ({large:,} -> {small:,}; {projection})\n"
-        f"test accuracy {_mean(results, 'test_accuracy')} %, baseline "
-        f"{_mean(baseline, 'test_accuracy')} %, difference "
+        f"test accuracy {percent(point.test_mean, point.test_deviation)} %, baseline "
+        f"{percent(baseline.test_mean, baseline.test_deviation)} %, difference "
         f"{points(test.mean, test.low, test.high)} points: {verdict} {request.max_loss:g}"
     )
-
-
-def _mean(results: Sequence[TrialResult], name: str) -> str:
-    values = np.array([getattr(one, name) for one in results])
-    return percent(float(values.mean()), deviation(values))

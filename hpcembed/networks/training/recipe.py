@@ -111,28 +111,20 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             return self.learning_rate
         return PEAK_RATE * min(1.0, math.sqrt(PEAK_WIDTH / max(hidden, default=1)))
 
-    def check(self, source: str) -> None:
-        """Check the rules between keys.
-
-        Raises
-        ------
-        ConfigError
-            Naming `source`, the key and what would be right.
-        """
-        conditions = [
-            (len(self.dropout) > 0, "dropout must hold a number"),
+    def rules(self) -> list[tuple[bool, str]]:
+        """Return the rules between keys: whether each one holds, and its message."""
+        return [
+            (len(self.dropout) > 0, "training.dropout must hold a number"),
             (
                 self.patience == 0 or self.keep == "best",
-                'patience needs keep = "best": the last weights are those after it has run out',
+                'training.patience needs keep = "best": the last weights are those after it has '
+                "run out",
             ),
             (
                 not self.refit or self.keep == "last",
-                'refit needs keep = "last": without validation rows no epoch is the best',
+                'training.refit needs keep = "last": without validation rows no epoch is the best',
             ),
         ]
-        for holds, message in conditions:
-            if not holds:
-                raise ConfigError(f"{source}: training.{message}")
 
     def check_default(self, keys: Sequence[str], source: str, command: str) -> None:
         """Refuse keys that a command does not obey, unless they have their default value.
