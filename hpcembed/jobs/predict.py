@@ -6,9 +6,7 @@ the whole table (:mod:`hpcembed.jobs.export.inference`), with one BLAS thread.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from hpcembed.data.table import Table
 from hpcembed.data.text.prediction_texts import read_prediction_texts
 from hpcembed.jobs.configuration import override_data
 from hpcembed.jobs.export.inference import DeployedClassifier, load, probabilities
+from hpcembed.jobs.report.tables import csv_text
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.logging import show
@@ -182,14 +181,14 @@ def _write(
 ) -> None:
     assert codes is not None and chances is not None  # noqa: PT018 (on rank 0)
     names = model.model.class_names
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("row", "prediction", "probability"))
-    writer.writerows(
-        (row, names[code], f"{chance:.6f}")
-        for row, (code, chance) in enumerate(zip(codes.tolist(), chances.tolist(), strict=True), 1)
+    text = csv_text(
+        {
+            "row": range(1, codes.size + 1),
+            "prediction": [names[code] for code in codes],
+            "probability": [f"{chance:.6f}" for chance in chances],
+        }
     )
     if out is None:
-        show(text.getvalue().removesuffix("\n"))
-        return
-    write_whole(out, text.getvalue().encode("utf-8"))
+        show(text.removesuffix("\n"))
+    else:
+        write_whole(out, text.encode("utf-8"))

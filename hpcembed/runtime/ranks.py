@@ -94,11 +94,11 @@ def sum_over_ranks(comm: MPI.Comm, values: NDArray[np.float64]) -> NDArray[np.fl
     return values
 
 
-def gather_rows(comm: MPI.Comm, rows: NDArray[Number], root: int = 0) -> NDArray[Number] | None:
-    """Gather the rows of all ranks on `root`, in rank order.
+def gather_rows(comm: MPI.Comm, rows: NDArray[Number]) -> NDArray[Number] | None:
+    """Gather the rows of all ranks on rank 0, in rank order.
 
     Collective. Rows are received in messages of at most :data:`MAX_MESSAGE_BYTES` directly into the
-    result, so arrays beyond 2^31 elements work and `root` needs no second copy.
+    result, so arrays beyond 2^31 elements work and rank 0 needs no second copy.
 
     Parameters
     ----------
@@ -107,23 +107,21 @@ def gather_rows(comm: MPI.Comm, rows: NDArray[Number], root: int = 0) -> NDArray
 
     Returns
     -------
-    ndarray of shape (n, ...) on `root`, None elsewhere
+    ndarray of shape (n, ...) on rank 0, None elsewhere
     """
     counts = np.array(comm.allgather(rows.shape[0]), dtype=np.int64)
     row_bytes = int(np.prod(rows.shape[1:], dtype=np.int64)) * rows.itemsize
     step = max(1, MAX_MESSAGE_BYTES // max(row_bytes, 1))
     mine = np.ascontiguousarray(rows)
-    if comm.rank != root:
+    if comm.rank:
         for first in range(0, mine.shape[0], step):
-            comm.Send(mine[first : first + step].view(np.uint8).reshape(-1), dest=root, tag=7)
+            comm.Send(mine[first : first + step].view(np.uint8).reshape(-1), dest=0, tag=7)
         return None
     gathered = np.empty((int(counts.sum()), *rows.shape[1:]), dtype=rows.dtype)
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    for source in range(comm.size):
+    gathered[: offsets[1]] = mine
+    for source in range(1, comm.size):
         place = gathered[offsets[source] : offsets[source + 1]]
-        if source == root:
-            place[:] = mine
-            continue
         for first in range(0, place.shape[0], step):
             comm.Recv(place[first : first + step].view(np.uint8).reshape(-1), source, tag=7)
     return gathered

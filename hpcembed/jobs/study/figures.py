@@ -169,11 +169,8 @@ class StudyFigures:
         """Draw the spectrum of an embedding."""
         found = self.data.spectrum
         worst = max(np.asarray(embedding.residual_norms, dtype=np.float64), default=math.nan)
-        figure = spectrum.draw_spectrum(
-            found.values, found.share, meaning=found.meaning, share_of=found.share_of
-        )
         return self._write(
-            "spectrum", figure, spectrum.spectrum_columns(found.values, found.share),
+            "spectrum", spectrum.draw_spectrum(found), spectrum.spectrum_columns(found),
             f"Eigenvalues of the {embedding.operator}, by {embedding.solver}. The "
             f"largest true residual of an eigenpair is {worst:.1e} of the largest eigenvalue.",
         )  # fmt: skip

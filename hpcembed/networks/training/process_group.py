@@ -23,6 +23,7 @@ from torch import distributed
 
 from hpcembed.runtime.agreement import agree, agreement
 from hpcembed.runtime.errors import ConfigError, HpcembedError
+from hpcembed.runtime.ranks import compute_node, ranks_on_compute_node
 
 __all__ = ["ContactLostError", "ProcessGroup", "process_group", "share_gpus"]
 
@@ -49,9 +50,7 @@ class ProcessGroup:
     """
 
     def __init__(self, rank: int, size: int, device: torch.device) -> None:
-        self.rank = rank
-        self.size = size
-        self.device = device
+        self.rank, self.size, self.device = rank, size, device
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum over the ranks, in place; the same bits on all of them. Collective."""
@@ -175,11 +174,8 @@ def _unreachable(address: str, error: Exception) -> ConfigError:
 
 def _address(comm: MPI.Intracomm) -> tuple[str, bool]:
     """Return the address of rank 0, and whether all ranks are on its node. Collective."""
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    one_node = node.size == comm.size
-    node.Free()
     hosts = comm.allgather(socket.gethostname())
-    if one_node:
+    if ranks_on_compute_node(comm) == comm.size:
         return _LOOPBACK, True
     others = [host for host in hosts if host != hosts[0]]
     return comm.bcast(_route_to(others[0]) if others and comm.rank == 0 else hosts[0]), False
@@ -218,7 +214,7 @@ def _interface(one_node: bool) -> Iterator[None]:
 def _place(comm: MPI.Intracomm, device: str) -> torch.device | None:
     """Return the GPU of this rank, None unless every rank has one of its own. Collective."""
     wanted = device != "cpu" and torch.cuda.is_available() and distributed.is_nccl_available()
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    node = compute_node(comm)
     visible = node.allgather(_gpu_names() if wanted else ())
     mine = share_gpus(visible)[node.rank]
     node.Free()
