@@ -9,7 +9,7 @@ repeated from its folder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -45,6 +45,7 @@ __all__ = [
     "check_job",
     "load_job",
     "override_data",
+    "rename_files",
 ]
 
 
@@ -213,6 +214,23 @@ def override_data(data: DataSettings, overrides: Sequence[str]) -> DataSettings:
         raise ConfigError(f"--set {', '.join(overrides)}: only keys of data are of use here")
     changed = build(JobConfig, table, "--set").data
     return msgspec.structs.replace(data, **{key: getattr(changed, key) for key in table["data"]})
+
+
+def rename_files(data: DataSettings, rename: Callable[[str], str]) -> DataSettings:
+    """Return a [data] section with other names of its files.
+
+    Examples
+    --------
+    >>> rename_files(DataSettings(train=("a.csv",)), lambda name: name and f"/data/{name}").train
+    ('/data/a.csv',)
+    """
+    return msgspec.structs.replace(
+        data,
+        train=tuple(map(rename, data.train)),
+        train_labels=rename(data.train_labels),
+        test=tuple(map(rename, data.test)),
+        test_labels=rename(data.test_labels),
+    )
 
 
 def check_job(job: JobConfig, source: str) -> None:

@@ -15,7 +15,7 @@ from mpi4py import MPI
 from hpcembed.data.reading import describe_dataset
 from hpcembed.data.settings import DataSettings
 from hpcembed.embedding import Machine
-from hpcembed.jobs.configuration import JobConfig, load_job
+from hpcembed.jobs.configuration import JobConfig, load_job, rename_files
 from hpcembed.jobs.embedding_methods import METHODS
 from hpcembed.jobs.memory_plan import described_shape, job_budget, rows_bytes
 from hpcembed.networks.training.recipe import BATCH_KEYS
@@ -88,18 +88,8 @@ class Job:
 
     def placed_data(self) -> DataSettings:
         """Return the [data] section with absolute paths."""
-        data, folder = self.config.data, self.data_dir.resolve()
-
-        def absolute(name: str) -> str:
-            return str(folder / name) if name else ""
-
-        return msgspec.structs.replace(
-            data,
-            train=tuple(map(absolute, data.train)),
-            train_labels=absolute(data.train_labels),
-            test=tuple(map(absolute, data.test)),
-            test_labels=absolute(data.test_labels),
-        )
+        folder = self.data_dir.resolve()
+        return rename_files(self.config.data, lambda name: str(folder / name) if name else "")
 
 
 def prepare(
@@ -117,14 +107,18 @@ def prepare(
         On all ranks.
     """
     with agreement(comm):
-        check_launcher(comm)
         config = load_job(path, overrides)
         config.training.check_default(BATCH_KEYS, str(path), "hpcembed run")
     return place(config, path.parent, data_dir, out, comm)
 
 
 def place(
-    config: JobConfig, folder: Path, data_dir: Path | None, out: Path | None, comm: MPI.Intracomm
+    config: JobConfig,
+    folder: Path,
+    data_dir: Path | None,
+    out: Path | None,
+    comm: MPI.Intracomm,
+    default_out: str = "",
 ) -> Job:
     """Find the folders and resources for the run of a job. Collective.
 
@@ -133,24 +127,27 @@ def place(
     folder : Path
         Of the job file; `data_dir` takes its place where that is given.
     out : Path or None
-        Output folder; None: that of the job, or one in runs/ named after data and time.
+        Output folder; None: that of the job, or else `default_out`.
+    default_out : str
+        By default a folder in runs/ named after data and time.
 
     Raises
     ------
-    ConfigError
+    ConfigError, LaunchError
         On all ranks.
     """
     with agreement(comm):
+        check_launcher(comm)
         if data_dir is not None and not data_dir.is_dir():
             raise ConfigError(f"--data-dir {data_dir}: no such folder")
     stamp = comm.bcast(time.strftime("%Y%m%d-%H%M%S"))
-    directory = out or Path(config.output.directory or f"runs/{config.data.name}-{stamp}")
+    default_out = default_out or f"runs/{config.data.name}-{stamp}"
     limit = int(config.resources.memory_gib * 2**30)
     return Job(
         config=config,
         comm=comm,
         data_dir=data_dir or folder,
-        out=directory,
+        out=out or Path(config.output.directory or default_out),
         threads=threads_per_rank(comm, config.resources.threads),
         available_bytes=available_per_rank(comm, limit),
     )

@@ -25,6 +25,7 @@ from hpcembed.data.table import Table
 from hpcembed.data.text.prediction_texts import read_prediction_texts
 from hpcembed.jobs.configuration import override_data
 from hpcembed.jobs.export.inference import DeployedClassifier, load, probabilities
+from hpcembed.jobs.export.run_export import READING_KEYS
 from hpcembed.jobs.report.tables import csv_text
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError
@@ -122,10 +123,8 @@ def _reader_settings(model: DeployedClassifier, file: Path) -> DataSettings:
     """Return the settings of the reader of the training data that apply to this file."""
     stored = model.description.get("reading")
     known = stored if isinstance(stored, dict) else {}
-    names = ["label_column", "features_key", "labels_key"]
-    names += ["text_column", "headers", "quoting", "encoding", "encoding_errors"]
     is_like_training = file.suffix == known.get("ending")
-    names += ["delimiter"] if is_like_training else []
+    names = [*READING_KEYS, "delimiter"] if is_like_training else READING_KEYS
     values: dict[str, Any] = {name: known[name] for name in names if type(known.get(name)) is str}
     config = msgspec.structs.replace(DataSettings(name="new rows"), **values)
     # The format of folders and archives is found from the files: .gz is the ending of many formats.

@@ -81,14 +81,9 @@ def run_job(job: Job) -> int:
     environment = describe_environment(comm, job.threads)
     environment["peak_bytes_per_rank"] = peaks
     environment["training"] = inputs.training()
-    text = idle_while_root(
-        comm,
-        lambda: write_results(
-            folder, job.config, dataset, embedding, job.seconds, trained, environment
-        ),
+    idle_while_root(
+        comm, lambda: show(write_results(folder, job, dataset, embedding, trained, environment))
     )
-    if text is not None:
-        show(text)
     if not embedding.certified_:
         raise ConvergenceError(embedding.failure_text(), embedding.result_)
     return 0

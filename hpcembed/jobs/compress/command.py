@@ -19,7 +19,6 @@ from typing import Any, Literal
 import threadpoolctl
 from mpi4py import MPI
 
-from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.settings import DataSettings
 from hpcembed.jobs.compress.search import SearchAnswer, search
 from hpcembed.jobs.compress.search_result import export_answer, save_answer
@@ -44,7 +43,6 @@ from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.ranks import check_launcher
 
 __all__ = ["CompressRequest", "run_compress"]
 
@@ -145,20 +143,14 @@ def run_compress(
     """
     source, config = request.source, JobConfig()
     with agreement(comm):
-        check_launcher(comm)
         request.check()
         config = request.job()
-    directory = out or Path(config.output.directory or f"runs/compress-{config.data.name}")
-    job = place(config, source.parent, data_dir, directory, comm)
+    default = f"runs/compress-{config.data.name}"
+    job = place(config, source.parent, data_dir, out, comm, default)
     folder = open_folder(job, MARK)
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
-
-        def n_components(train: DataMatrix) -> int:
-            wanted = config.embedding.n_components
-            return wanted if source.suffix == ".toml" else min(wanted, train.n_features)
-
-        data = embed_data(job, n_components)
+        data = embed_data(job, allow_fewer=source.suffix != ".toml")
         with SearchTrials(job, data, request.seeds, request.confidence) as trials:
             spectrum = data.embedding.spectrum_
             answer = search(
@@ -169,12 +161,10 @@ def run_compress(
                 trials.difference,
             )
             environment = describe_environment(comm, job.threads)
-            text = idle_while_root(
-                comm, lambda: _write(folder, job, request, trials, answer, environment)
+            idle_while_root(
+                comm, lambda: show(_write(folder, job, request, trials, answer, environment))
             )
         data.destroy()
-    if text is not None:
-        show(text)
     return 0 if answer.hidden is not None else NOTHING_FOUND
 
 

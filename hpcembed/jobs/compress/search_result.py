@@ -52,10 +52,9 @@ def save_answer(
         embedding=replace(config.embedding, n_components=trial.n_inputs),
         classifier=replace(config.classifier, hidden=(trial.hidden,), seed=trial.seed),
     )
-    folder.write_text("job.toml", dataclasses.replace(job, config=config).resolved_toml())
-    record = run_record(
-        config, dataset, data.embedding, job.seconds, [trained], environment, trial.n_inputs
-    )
+    job = dataclasses.replace(job, config=config)
+    folder.write_text("job.toml", job.resolved_toml())
+    record = run_record(job, dataset, data.embedding, [trained], environment, trial.n_inputs)
     folder.write_json("run.json", record)
     write_projection(folder, dataset, data.embedding, trial.n_inputs)
     for old in folder.path.glob("classifier-*.safetensors"):  # of a search with another answer

@@ -35,7 +35,7 @@ from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.ranks import check_launcher, gather_rows
+from hpcembed.runtime.ranks import gather_rows
 from hpcembed.runtime.settings import to_toml
 
 __all__ = ["run_study", "trials_of"]
@@ -89,10 +89,8 @@ def run_study(
         Any other error, in one line; raised on all ranks.
     """
     with agreement(comm):
-        check_launcher(comm)
         study = load_study(path, overrides)
-    directory = out or Path(study.output.directory or f"runs/{path.stem}")
-    job = place(job_of(study), path.parent, data_dir, directory, comm)
+    job = place(job_of(study), path.parent, data_dir, out, comm, f"runs/{path.stem}")
     published: Mapping[tuple[int, ...], PublishedAccuracy] = {}
     with agreement(comm):
         published = _published(job, study)
@@ -116,11 +114,9 @@ def run_study(
         drawn = _drawn_data(data, coordinates[1], shape)
         data.destroy()
     environment = describe_environment(comm, job.threads)
-    text = idle_while_root(
-        comm, lambda: _write(folder, job, study, data, results, published, environment, drawn)
+    idle_while_root(
+        comm, lambda: show(_write(folder, job, study, data, results, published, environment, drawn))
     )
-    if text is not None:
-        show(text)
     return 0
 
 
@@ -202,7 +198,7 @@ def _write(
     environment: Mapping[str, object],
     drawn: DrawnData,
 ) -> str:
-    embedding = embedding_record(job.config, data.embedding, job.seconds)
+    embedding = embedding_record(job, data.embedding)
     facts = {
         "dataset": {
             "name": data.dataset.name,
