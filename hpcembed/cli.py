@@ -60,7 +60,7 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
             stack.enter_context(contextlib.redirect_stderr(nowhere))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
         words = _with_petsc_options(sys.argv[1:] if argv is None else list(argv))
-        # The benchmarks have parsers of their own, even for --help.
+        # Each benchmark has a parser of its own, which prints its --help as well.
         passed = words[2:] if words[:2] in (["bench", "eigensolvers"], ["bench", "pca"]) else []
         arguments = _parser().parse_args(words[: len(words) - len(passed)])
         arguments.passed = passed
@@ -68,7 +68,7 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
 
 
 def _with_petsc_options(words: list[str]) -> list[str]:
-    """Join --petsc and its value, which argparse takes for an option of ours if it is one word."""
+    """Join --petsc and its value, because argparse reads a value like -log_view as an option."""
     for position, (word, value) in enumerate(pairwise(words)):
         if word == "--petsc" and value.startswith("-") and not value.startswith("--"):
             return [*words[:position], f"{word}={value}", *words[position + 2 :]]
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     verbose = argparse.ArgumentParser(add_help=False)
     verbose.add_argument("--verbose", action="store_true", help="log more")
-    places = _places(verbose)
+    folders = _folder_options(verbose)
 
     def add(
         name: str, command: Command, options: argparse.ArgumentParser, text: str
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    run = add("run", _run, places, "run a job: data, eigenvectors, projection, networks")
+    run = add("run", _run, folders, "run a job: data, eigenvectors, projection, networks")
     run.add_argument("job", type=Path, metavar="JOB.toml")
     run.add_argument(
         "--dry-run",
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     text = "sweep dimensions, networks and seeds beside uncompressed baselines"
-    study = add("study", _study, places, text)
+    study = add("study", _study, folders, text)
     study.add_argument("job", type=Path, metavar="STUDY.toml")
     study.add_argument(
         "--report-only",
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     text = "find the smallest input and network that keep the accuracy"
-    compress = add("compress", _compress, places, text)
+    compress = add("compress", _compress, folders, text)
     _add_compress_options(compress)
 
     export = add("export", _export, verbose, "make a deployable model from a finished run")
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
 
     bench = commands.add_parser("bench", help="compare eigensolvers, or PCAs")
-    benches = bench.add_subparsers(required=True, metavar="WHAT")
+    benches = bench.add_subparsers(required=True, metavar="BENCHMARK")
     eigensolvers = benches.add_parser(
         "eigensolvers",
         help="MIRAMns, SLEPc's solvers, scipy and PRIMME; takes the arguments of miramns.bench",
@@ -144,20 +144,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _places(verbose: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def _folder_options(verbose: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Return the options of every command that reads data and writes a folder."""
-    places = argparse.ArgumentParser(add_help=False, parents=[verbose])
-    _add_overrides(places, "SECTION.KEY=VALUE", "override one key of the file; may be repeated")
-    places.add_argument(
+    folders = argparse.ArgumentParser(add_help=False, parents=[verbose])
+    _add_overrides(folders, "SECTION.KEY=VALUE", "override one key of the file; may be repeated")
+    folders.add_argument(
         "--data-dir",
         type=Path,
         help="folder of the file names in the job (default: the folder of the TOML file)",
     )
-    places.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
-    places.add_argument(
+    folders.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
+    folders.add_argument(
         "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
     )
-    return places
+    return folders
 
 
 def _add_overrides(command: argparse.ArgumentParser, form: str, text: str) -> None:
@@ -191,7 +191,7 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
 
 
 def _start_petsc(options: str) -> None:
-    """Initialise PETSc and SLEPc with the options of --petsc alone, not with our arguments."""
+    """Initialise PETSc and SLEPc with the options of --petsc, without other arguments."""
     try:
         words = shlex.split(options)
     except ValueError as error:

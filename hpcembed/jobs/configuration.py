@@ -1,7 +1,7 @@
 """One job, one TOML file: its sections as frozen structs.
 
 A job is read with :func:`load_job`; ``--set section.key=value`` overrides single keys. Types,
-choices and ranges stand in the annotations of the sections, which
+choices and ranges are in the annotations of the sections, which
 :func:`hpcembed.runtime.settings.build` checks; rules between keys are in :func:`check_job`.
 :func:`hpcembed.runtime.settings.to_toml` writes the resolved job back, so that a run can be
 repeated from its folder.
@@ -86,7 +86,7 @@ class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
 class CooccurrenceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The weights of the method cooccurrence."""
 
-    #: what a row adds to two features that share it: the product of their entries, or one
+    #: amount that a row adds to two features that share it: the product of their entries, or 1
     counts: Literal["weights", "presence"] = "weights"
     #: k: pointwise mutual information is lowered by log k
     shift: Positive = 1.0
@@ -117,11 +117,11 @@ class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The networks; [training] states how they are trained."""
 
     enabled: bool = True
-    #: names out of large, medium, low, very_low, or lists of layer widths
+    #: names (large, medium, low, very_low) or lists of layer widths
     hidden: tuple[str | tuple[int, ...], ...] = ("low",)
     #: train the same networks on the uncompressed input as well
     baseline: bool = True
-    #: of the first weights, the rows held out, their order and dropout
+    #: seed of first weights, held-out rows, order of rows and dropout
     seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     #: gather: rank 0 trains on all rows; data_parallel: all ranks train, rows stay where they are;
@@ -173,7 +173,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
     Raises
     ------
     ConfigError
-        Naming the file, the key and what would be right.
+        A key or value is wrong; the message names the file, the key and the correct form.
 
     Examples
     --------
@@ -211,7 +211,7 @@ def override_data(data: DataSettings, overrides: Sequence[str]) -> DataSettings:
     """
     table = {"data": {}, **read_overrides(overrides)}
     if len(table) > 1:
-        raise ConfigError(f"--set {', '.join(overrides)}: only keys of data are of use here")
+        raise ConfigError(f"--set {', '.join(overrides)}: only keys of data have an effect here")
     changed = build(JobConfig, table, "--set").data
     return msgspec.structs.replace(data, **{key: getattr(changed, key) for key in table["data"]})
 
@@ -239,7 +239,7 @@ def check_job(job: JobConfig, source: str) -> None:
     Raises
     ------
     ConfigError
-        Naming `source`, the key and what would be right.
+        A rule does not hold; the message names `source`, the keys and the rule.
     """
     data, solver, kernel, k = job.data, job.solver, job.kernel, job.embedding.n_components
     conditions = [
@@ -300,7 +300,7 @@ def _graph_rules(job: JobConfig) -> list[tuple[bool, str]]:
         (is_graph or not graph.smoothing, "graph.smoothing needs data.format = graph"),
         (
             not is_graph or job.data.split != "own",
-            "data.split = own: the nodes of a graph are split here; use stratified",
+            "data.split = own: a graph has no test nodes of its own; use stratified",
         ),
         (
             graph.attribute_components < job.embedding.n_components or not spectral,

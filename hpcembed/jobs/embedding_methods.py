@@ -1,8 +1,8 @@
 """The values of ``embedding.method``: the estimator of each, from the settings of a job.
 
-To add one: an estimator that meets :class:`hpcembed.embedding.protocol.Embedding`, an entry in
-:data:`METHODS`, its name in ``MethodConfig.method`` and, where it has keys of its own, a section in
-:mod:`hpcembed.jobs.configuration`.
+A new value needs an estimator that meets :class:`hpcembed.embedding.protocol.Embedding`, an entry
+in :data:`METHODS`, its name in ``MethodConfig.method`` and, if it has keys of its own, a section
+in :mod:`hpcembed.jobs.configuration`.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class EmbeddingMethod:
         ``make(job, common)`` returns the estimator, not fitted. `common` holds parameters that most
         estimators share: ``tol``, ``random_state``, ``memory_limit``, ``n_threads``, ``solver``.
     settings : callable
-        ``settings(job)`` returns the settings that, beside the method, decide the coordinates, as
-        JSON values. Trainings of an earlier study are reused only where they are equal.
+        ``settings(job)`` returns the settings that determine the coordinates, besides the method,
+        as JSON values. Trainings of an earlier study are reused only if they are equal.
     dimension : {"features", "rows"}
         Dimension of the operator, which bounds the number of coordinates.
     engines : tuple of str
-        Values of ``embedding.engine`` that the estimator has.
+        Values of ``embedding.engine`` that the estimator accepts.
     """
 
     make: Callable[[JobConfig, dict[str, Any]], Embedding]
@@ -104,17 +104,17 @@ def largest_dimension(job: JobConfig, n_train: int, n_features: int) -> int:
 
 
 def embedding_settings(job: JobConfig) -> dict[str, Any]:
-    """Return the settings that decide the coordinates of a job, on the same data.
+    """Return the settings that determine the coordinates of a job, on the same data.
 
     Neither the number of coordinates nor the engine changes the leading ones. Principal components
-    have none: digests of trainings on them are older than the choice.
+    have no settings, because their digests are older than the other methods.
     """
     name = job.embedding.method
     return {} if name == "pca" else {"method": name, **METHODS[name].settings(job)}
 
 
 def _kernel(job: JobConfig, *, has_landmarks: bool = False) -> dict[str, Any]:
-    """Return parameters of a kernel estimator; landmarks are of nystroem only."""
+    """Return parameters of a kernel estimator; only nystroem has landmarks."""
     settings = msgspec.structs.asdict(job.kernel)
     n_landmarks = settings.pop("n_landmarks")
     given = {"kernel": settings.pop("name"), "random_state": settings.pop("seed"), **settings}
@@ -147,7 +147,7 @@ def _make(
     estimator: Callable[..., Embedding],
     parameters: Callable[[JobConfig], dict[str, Any]] = lambda _job: {},
 ) -> Callable[[JobConfig, dict[str, Any]], Embedding]:
-    """Return ``make`` of a method, whose own parameters prevail over the common ones."""
+    """Return ``make`` of a method, whose own parameters override the common ones."""
     names = inspect.signature(estimator).parameters
 
     def make(job: JobConfig, common: dict[str, Any]) -> Embedding:

@@ -125,7 +125,7 @@ def place(
     Parameters
     ----------
     folder : Path
-        Of the job file; `data_dir` takes its place where that is given.
+        Folder of the job file; `data_dir` replaces it if given.
     out : Path or None
         Output folder; None: that of the job, or else `default_out`.
     default_out : str
@@ -161,7 +161,7 @@ def describe_job(job: Job) -> str:
     Raises
     ------
     HpcembedError
-        The error of the run, where headers are enough to find it.
+        An error of the run that the headers of the data reveal.
     """
     config, comm = job.config, job.comm
     job.check_out()

@@ -1,7 +1,7 @@
 """Memory estimate of each step of a job on one rank.
 
-Sizes follow from the shape of the data alone: ``--dry-run``, which has read headers only, and the
-run itself use the same numbers, and the plan of the same estimator.
+Sizes are functions of the shape of the data. So ``--dry-run``, which reads headers only, and the
+run itself use the same sizes and the same plan of the estimator.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Budget:
 
 
 def described_shape(data: Description, settings: DataSettings) -> Shape | None:
-    """Return the shape of a data set from its headers; None where they do not hold it."""
+    """Return the shape of a data set from its headers; None if they do not contain it."""
     (n_train, n_test), d = data.n_rows, data.n_features
     if n_train is None or n_test is None or d is None:
         return None
@@ -153,7 +153,7 @@ def job_budget(job: JobConfig, shape: Shape, machine: Machine) -> Budget:
     Raises
     ------
     MemoryLimitError
-        When no way to find the embedding fits.
+        No engine of the estimator fits in memory.
     """
     d, rows = shape.n_features, shape.n_train + shape.n_test
     dimension = largest_dimension(job, shape.n_train, d)

@@ -1,4 +1,4 @@
-"""Train the networks of a run, on rank 0 or on all ranks, wherever their inputs are."""
+"""Train the networks of a run on the ranks that hold their inputs: rank 0, or all ranks."""
 
 from __future__ import annotations
 

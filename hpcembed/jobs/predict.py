@@ -126,7 +126,7 @@ def _reader_settings(model: DeployedClassifier, file: Path) -> DataSettings:
     is_like_training = file.suffix == known.get("ending")
     names = [*READING_KEYS, "delimiter"] if is_like_training else READING_KEYS
     values: dict[str, Any] = {name: known[name] for name in names if type(known.get(name)) is str}
-    config = msgspec.structs.replace(DataSettings(name="new rows"), **values)
+    config = msgspec.structs.replace(DataSettings(name="prediction input"), **values)
     # The format of folders and archives is found from the files: .gz is the ending of many formats.
     is_like_training &= not file.is_dir() and known.get("format") != "text_tar"
     if is_like_training and known.get("format") not in (None, "digits"):
@@ -150,7 +150,7 @@ def _columns(model: DeployedClassifier, table: Table, file: Path, rank: int) -> 
         raise InputError(f"{file}: lacks columns of the model: {', '.join(missing[:5])}{more}")
     repeated = [name for name in wanted if names.count(name) > 1]
     if repeated:
-        raise InputError(f"{file}: {names.count(repeated[0])} columns are called {repeated[0]!r}")
+        raise InputError(f"{file}: {names.count(repeated[0])} columns are named {repeated[0]!r}")
     surplus = [name for name in names if name not in set(wanted)]
     if surplus and rank == 0:
         _log.info("%s: columns that the model does not use: %s", file, ", ".join(surplus[:10]))

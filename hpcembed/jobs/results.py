@@ -74,7 +74,7 @@ def write_results(
     trained: Sequence[TrainedClassifier],
     environment: Mapping[str, Any],
 ) -> str:
-    """Write all results but those of :func:`write_embedding`, on rank 0.
+    """Write all results except those of :func:`write_embedding`, on rank 0.
 
     Returns
     -------

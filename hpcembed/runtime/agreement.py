@@ -90,7 +90,7 @@ def same_on_all_ranks(comm: MPI.Comm, **settings: object) -> None:
     Raises
     ------
     ConfigError
-        Naming the setting and its values.
+        A setting differs; the message contains its values.
     """
     of_all: list[dict[str, str]] = comm.allgather({key: repr(settings[key]) for key in settings})
     for name in settings:

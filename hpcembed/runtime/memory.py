@@ -59,17 +59,17 @@ def available_per_rank(comm: MPI.Comm, limit_bytes: int = 0) -> int:
     return int(comm.allreduce(share, op=MPI.MIN))
 
 
-def check_fits(needed_bytes: int, available_bytes: int, what: str, remedy: str) -> None:
+def check_fits(needed_bytes: int, available_bytes: int, name: str, remedy: str) -> None:
     """Raise an error if a step needs more memory than is available.
 
     Raises
     ------
     MemoryLimitError
-        The message contains `what`, both sizes and the `remedy`.
+        The message contains the `name` of the step, both sizes and the `remedy`.
     """
     if needed_bytes > available_bytes:
         raise MemoryLimitError(
-            f"{what} needs {format_bytes(needed_bytes)} per rank, "
+            f"{name} needs {format_bytes(needed_bytes)} per rank, "
             f"{format_bytes(available_bytes)} are available: {remedy}"
         )
 

@@ -75,7 +75,7 @@ def export_answer(
         Accuracies over all seeds, for the card.
     """
     if data.embedding.linear_map_ is None:
-        _log.warning("no model/: a model holds a projection, and this embedding is none")
+        _log.warning("no model/: a model contains a projection, and this embedding is not one")
         return
     out = folder.path / "model"
     if (out / "model.json").is_file():  # of an earlier search in this folder

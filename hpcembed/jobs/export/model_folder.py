@@ -50,7 +50,7 @@ def write_model(
     path : Path
     model : Model
     description : mapping
-        Further entries of ``model.json``, for people.
+        Further entries of ``model.json``, for information.
     card : str
         Content of README.md.
     text : str, optional

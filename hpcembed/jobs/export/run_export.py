@@ -98,7 +98,7 @@ def export_run(
     Raises
     ------
     HpcembedError
-        `folder` is no finished run, the run has no such network, or `out` is in use.
+        `folder` is no finished run, the run has no such network, or `out` is not empty.
     """
     check_free(out)
     run = _read_run(folder)
@@ -198,7 +198,7 @@ def _model(
         FeatureScaling(embedding["scaling_shift"], embedding["scaling_factor"]),
         projection,
         layers,
-        # Old runs of principal components have no means of the features but that of the projection.
+        # Old runs of principal components have the mean of the projection only.
         embedding["feature_means" if "feature_means" in embedding else "mean"],
         np.sqrt(embedding["feature_variances"]),
         class_names=tuple(json.loads(metadata["class_names"])),

@@ -131,7 +131,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
 def _check(study: StudyConfig, source: str) -> None:
     for key in ("networks", "embeddings"):
         if not getattr(study.study, key):
-            raise ConfigError(f"{source}: study.{key} must name one")
+            raise ConfigError(f"{source}: study.{key} must not be empty")
     try:
         check_job(job_of(study), source)
     except ConfigError as error:

@@ -40,7 +40,7 @@ class StudySummary:
     published : mapping of tuple of int to PublishedAccuracy
         Published accuracies by hidden layers.
     embedding_seconds : float
-        Of operator, solver and projection, which a compressed network needs beside its training.
+        Of operator, solver and projection, which a compressed network needs before its training.
     is_linear : bool
         Whether the embedding is a projection, whose numbers can be counted.
     n_rows : tuple of int, optional

@@ -118,7 +118,7 @@ class TrialInputs:
         check_fits(
             share // ranks_on_compute_node(job.comm),
             job.remaining(train.stored_bytes + test.stored_bytes),
-            "the uncompressed input on every node",
+            "the uncompressed input on every compute node",
             "set study.baseline = false, or use more memory per rank",
         )
 

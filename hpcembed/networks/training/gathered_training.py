@@ -72,7 +72,7 @@ def train_classifier(
     Raises
     ------
     ConfigError
-        The recipe has keys that only networks trained in batches obey.
+        The recipe has keys with an effect only for networks trained in batches.
     InputError
         Inputs and labels do not fit each other, or are not finite.
     TrainingError

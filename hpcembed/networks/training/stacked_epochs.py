@@ -90,7 +90,7 @@ class StackedEpochs:
             if recipe.patience and (epoch - self.best_epoch >= recipe.patience).all():
                 break
         if self.best is not None:
-            self.stack.take(self.best)
+            self.stack.restore(self.best)
 
     def _epoch(self, epoch: int) -> None:
         recipe, n = self.recipe, self.kept.shape[1]

@@ -216,7 +216,7 @@ epochs = 3
         ("graph.attribute_components=4", "attribute_components must be less than"),
         ("graph.smoothing=-1", "graph.smoothing must lie"),
         ("graph.operatr=laplacian", "did you mean operator"),
-        ("data.split=own", "the nodes of a graph are split here"),
+        ("data.split=own", "a graph has no test nodes of its own"),
     ],
 )
 def test_settings_that_no_job_can_use(comm, shared_tmp, override, message):
