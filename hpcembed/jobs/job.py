@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,13 +67,6 @@ class Job:
         """Log a line on rank 0."""
         if self.comm.rank == 0:
             _log.info(line)
-
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Store the wall time of a step in `seconds`. Collective."""
-        start = time.perf_counter()
-        yield
-        self.seconds[step] = self.comm.allreduce(time.perf_counter() - start, op=MPI.MAX)
 
     def remaining(self, held: int) -> int:
         """Return the memory left to one rank when each holds `held` bytes. Collective."""

@@ -34,6 +34,7 @@ from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.logging import Progress, show
 from hpcembed.runtime.memory import check_fits, peak_bytes
+from hpcembed.runtime.ranks import timed
 from miramns import IterationRecord
 
 __all__ = ["fit", "plan", "read", "run_job"]
@@ -70,9 +71,9 @@ def run_job(job: Job) -> int:
         # Written before the next step, which may fail: the eigenpairs took most of the time.
         toml = job.resolved_toml()
         idle_while_root(comm, lambda: write_embedding(folder, toml, dataset, embedding))
-        with job.timed("project"):
+        with timed(job.comm, job.seconds, "project"):
             projected = project(embedding, train, test)
-        with job.timed("gather"):
+        with timed(job.comm, job.seconds, "gather"):
             inputs = gather(job, train, test, embedding, projected, budget.training)
     peaks = comm.gather(peak_bytes())
     train.destroy()
@@ -99,7 +100,7 @@ def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
     HpcembedError
         One line, on all ranks.
     """
-    with job.timed("read"):
+    with timed(job.comm, job.seconds, "read"):
         dataset = _read_dataset(job)
         if job.config.classifier.enabled and not dataset.has_classes:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Ranks of a communicator: ownership of rows, sums and gathers, compute nodes, the launcher.
+"""Ranks of a communicator: ownership of rows, sums, gathers, times, compute nodes, launcher.
 
 No function has a default communicator. Errors that may occur on one rank alone are in
 :mod:`hpcembed.runtime.agreement`.
@@ -7,6 +7,9 @@ No function has a default communicator. Errors that may occur on one rank alone 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import numpy as np
@@ -25,6 +28,7 @@ __all__ = [
     "place_rows",
     "ranks_on_compute_node",
     "sum_over_ranks",
+    "timed",
 ]
 
 Number = TypeVar("Number", bound=np.generic)
@@ -145,6 +149,28 @@ def allgather_rows(comm: MPI.Comm, rows: NDArray[Number]) -> NDArray[Number]:
     for first in range(0, flat.size, MAX_MESSAGE_BYTES):
         comm.Bcast(flat[first : first + MAX_MESSAGE_BYTES], root=0)
     return whole
+
+
+@contextmanager
+def timed(
+    comm: MPI.Comm, seconds: dict[str, float], step: str, within: str | None = None
+) -> Iterator[None]:
+    """Add the wall time of a step on the slowest rank to ``seconds[step]``.
+
+    Collective.
+
+    Parameters
+    ----------
+    within : str, optional
+        An enclosing step, whose time does not include this one.
+    """
+    comm.Barrier()
+    began = time.perf_counter()
+    yield
+    spent = comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
+    seconds[step] = seconds.get(step, 0.0) + spent
+    if within is not None:
+        seconds[within] = seconds.get(within, 0.0) - spent
 
 
 def check_launcher(comm: MPI.Comm) -> None:

@@ -35,7 +35,7 @@ from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.ranks import gather_rows
+from hpcembed.runtime.ranks import gather_rows, timed
 from hpcembed.runtime.settings import to_toml
 
 __all__ = ["run_study", "trials_of"]
@@ -109,7 +109,7 @@ def run_study(
             comm, lambda: write_embedding(folder, placed, data.dataset, data.embedding, MARK)
         )
         results = _train(job, study, data, finished, report_only=report_only)
-        with job.timed("project"):
+        with timed(job.comm, job.seconds, "project"):
             coordinates = project(data.embedding, data.train, data.test)
         drawn = _drawn_data(data, coordinates[1], shape)
         data.destroy()
