@@ -7,7 +7,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-#: Public names and where they are: imported when first asked for, because MPI starts on import.
+#: Public names and their modules, which are imported on first use because MPI starts on import.
 _PUBLIC = {
     "DataMatrix": "hpcembed.data.matrix",
     "Documents": "hpcembed.data.text.documents",

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,8 @@ from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.termination import exit_status
 
 __all__ = ["main"]
+
+Command = Callable[[argparse.Namespace, MPI.Intracomm], int]
 
 # PETSc, numpy and scipy may each bring an OpenBLAS with threads of its own. After a call those spin
 # for about 0.1 s by default, on cores that the other libraries need; 2^20 cycles bridge the gap to
@@ -58,7 +60,7 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
             stack.enter_context(contextlib.redirect_stderr(nowhere))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
         words = _with_petsc_options(sys.argv[1:] if argv is None else list(argv))
-        # The benchmarks have parsers of their own, even for --help.
+        # Each benchmark has a parser of its own, which prints its --help as well.
         passed = words[2:] if words[:2] in (["bench", "eigensolvers"], ["bench", "pca"]) else []
         arguments = _parser().parse_args(words[: len(words) - len(passed)])
         arguments.passed = passed
@@ -66,7 +68,7 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
 
 
 def _with_petsc_options(words: list[str]) -> list[str]:
-    """Join --petsc and its value, which argparse takes for an option of ours if it is one word."""
+    """Join --petsc and its value, because argparse reads a value like -log_view as an option."""
     for position, (word, value) in enumerate(pairwise(words)):
         if word == "--petsc" and value.startswith("-") and not value.startswith("--"):
             return [*words[:position], f"{word}={value}", *words[position + 2 :]]
@@ -82,43 +84,37 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     verbose = argparse.ArgumentParser(add_help=False)
     verbose.add_argument("--verbose", action="store_true", help="log more")
-    places = _places(verbose)
+    folders = _folder_options(verbose)
 
-    run = commands.add_parser(
-        "run", parents=[places], help="run a job: data, eigenvectors, projection, networks"
-    )
+    def add(
+        name: str, command: Command, options: argparse.ArgumentParser, text: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=[options], help=text)
+        added.set_defaults(command=command)
+        return added
+
+    run = add("run", _run, folders, "run a job: data, eigenvectors, projection, networks")
     run.add_argument("job", type=Path, metavar="JOB.toml")
     run.add_argument(
         "--dry-run",
         action="store_true",
         help="read headers only; print ranks, threads, memory and the engine of the operator",
     )
-    run.set_defaults(command=_run)
 
-    study = commands.add_parser(
-        "study",
-        parents=[places],
-        help="sweep dimensions, networks and seeds beside uncompressed baselines",
-    )
+    text = "sweep dimensions, networks and seeds beside uncompressed baselines"
+    study = add("study", _study, folders, text)
     study.add_argument("job", type=Path, metavar="STUDY.toml")
     study.add_argument(
         "--report-only",
         action="store_true",
         help="train nothing; write tables and report of the finished trainings in --out",
     )
-    study.set_defaults(command=_study)
 
-    compress = commands.add_parser(
-        "compress",
-        parents=[places],
-        help="find the smallest input and network that keep the accuracy",
-    )
+    text = "find the smallest input and network that keep the accuracy"
+    compress = add("compress", _compress, folders, text)
     _add_compress_options(compress)
-    compress.set_defaults(command=_compress)
 
-    export = commands.add_parser(
-        "export", parents=[verbose], help="make a deployable model from a finished run"
-    )
+    export = add("export", _export, verbose, "make a deployable model from a finished run")
     export.add_argument("run", type=Path, metavar="RUN_FOLDER")
     export.add_argument("--out", type=Path, required=True, help="folder for the model")
     export.add_argument(
@@ -127,22 +123,15 @@ def _parser() -> argparse.ArgumentParser:
         help="as in classifier-NAME.safetensors (default: the embedded one with the highest "
         "validation accuracy)",
     )
-    export.set_defaults(command=_export)
 
-    predict = commands.add_parser(
-        "predict", parents=[verbose], help="predict the class of every row of a file"
-    )
+    predict = add("predict", _predict, verbose, "predict the class of every row of a file")
     _add_predict_options(predict)
-    predict.set_defaults(command=_predict)
 
-    info = commands.add_parser(
-        "info", parents=[verbose], help="print versions, MPI library, PETSc build, threads"
-    )
+    info = add("info", _info, verbose, "print versions, MPI library, PETSc build, threads")
     info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
-    info.set_defaults(command=_info)
 
     bench = commands.add_parser("bench", help="compare eigensolvers, or PCAs")
-    benches = bench.add_subparsers(required=True, metavar="WHAT")
+    benches = bench.add_subparsers(required=True, metavar="BENCHMARK")
     eigensolvers = benches.add_parser(
         "eigensolvers",
         help="MIRAMns, SLEPc's solvers, scipy and PRIMME; takes the arguments of miramns.bench",
@@ -155,20 +144,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _places(verbose: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def _folder_options(verbose: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Return the options of every command that reads data and writes a folder."""
-    places = argparse.ArgumentParser(add_help=False, parents=[verbose])
-    _add_overrides(places, "SECTION.KEY=VALUE", "override one key of the file; may be repeated")
-    places.add_argument(
+    folders = argparse.ArgumentParser(add_help=False, parents=[verbose])
+    _add_overrides(folders, "SECTION.KEY=VALUE", "override one key of the file; may be repeated")
+    folders.add_argument(
         "--data-dir",
         type=Path,
         help="folder of the file names in the job (default: the folder of the TOML file)",
     )
-    places.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
-    places.add_argument(
+    folders.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
+    folders.add_argument(
         "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
     )
-    return places
+    return folders
 
 
 def _add_overrides(command: argparse.ArgumentParser, form: str, text: str) -> None:
@@ -202,7 +191,7 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
 
 
 def _start_petsc(options: str) -> None:
-    """Initialise PETSc and SLEPc with the options of --petsc alone, not with our arguments."""
+    """Initialise PETSc and SLEPc with the options of --petsc, without other arguments."""
     try:
         words = shlex.split(options)
     except ValueError as error:
@@ -234,11 +223,11 @@ def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     from hpcembed.jobs.export.run_export import export_run
     from hpcembed.runtime.agreement import idle_while_root
 
-    written = idle_while_root(
-        comm, lambda: export_run(arguments.run, arguments.out, arguments.network)
-    )
-    if written is not None:
+    def export() -> None:
+        written = export_run(arguments.run, arguments.out, arguments.network)
         log.show(f"model written to {written}")
+
+    idle_while_root(comm, export)
     return 0
 
 

@@ -16,9 +16,6 @@ Parameters are checked on all ranks before the first step that could fail on one
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +41,7 @@ from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.memory import available_per_rank
+from hpcembed.runtime.ranks import timed
 from hpcembed.runtime.threads import available_cores
 from miramns import EigenResult
 
@@ -311,28 +309,6 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CertifiedE
 
     def _more_tags(self) -> dict[str, Any]:
         return {"preserves_dtype": [np.float64, np.float32]}
-
-
-@contextmanager
-def timed(
-    comm: MPI.Comm, seconds: dict[str, float], step: str, within: str | None = None
-) -> Iterator[None]:
-    """Add the wall time of a step on the slowest rank to ``seconds[step]``.
-
-    Collective.
-
-    Parameters
-    ----------
-    within : str, optional
-        An enclosing step, whose time does not include this one.
-    """
-    comm.Barrier()
-    began = time.perf_counter()
-    yield
-    spent = comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
-    seconds[step] = seconds.get(step, 0.0) + spent
-    if within is not None:
-        seconds[within] = seconds.get(within, 0.0) - spent
 
 
 def wrapped(rows: Any, comm: MPI.Intracomm) -> DataMatrix:

@@ -1,7 +1,7 @@
 """One job, one TOML file: its sections as frozen structs.
 
 A job is read with :func:`load_job`; ``--set section.key=value`` overrides single keys. Types,
-choices and ranges stand in the annotations of the sections, which
+choices and ranges are in the annotations of the sections, which
 :func:`hpcembed.runtime.settings.build` checks; rules between keys are in :func:`check_job`.
 :func:`hpcembed.runtime.settings.to_toml` writes the resolved job back, so that a run can be
 repeated from its folder.
@@ -9,7 +9,7 @@ repeated from its folder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,6 +33,7 @@ from hpcembed.runtime.settings import (
 
 __all__ = [
     "ClassifierConfig",
+    "CommonConfig",
     "CooccurrenceConfig",
     "EmbeddingConfig",
     "JobConfig",
@@ -44,6 +45,7 @@ __all__ = [
     "check_job",
     "load_job",
     "override_data",
+    "rename_files",
 ]
 
 
@@ -84,7 +86,7 @@ class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
 class CooccurrenceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The weights of the method cooccurrence."""
 
-    #: what a row adds to two features that share it: the product of their entries, or one
+    #: amount that a row adds to two features that share it: the product of their entries, or 1
     counts: Literal["weights", "presence"] = "weights"
     #: k: pointwise mutual information is lowered by log k
     shift: Positive = 1.0
@@ -115,11 +117,11 @@ class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The networks; [training] states how they are trained."""
 
     enabled: bool = True
-    #: names out of large, medium, low, very_low, or lists of layer widths
+    #: names (large, medium, low, very_low) or lists of layer widths
     hidden: tuple[str | tuple[int, ...], ...] = ("low",)
     #: train the same networks on the uncompressed input as well
     baseline: bool = True
-    #: of the first weights, the rows held out, their order and dropout
+    #: seed of first weights, held-out rows, order of rows and dropout
     seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     #: gather: rank 0 trains on all rows; data_parallel: all ranks train, rows stay where they are;
@@ -144,19 +146,25 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True):
     figures: bool = True
 
 
-class JobConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole job."""
+class CommonConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The sections that jobs and studies share."""
 
     data: DataSettings = DataSettings()
-    embedding: EmbeddingConfig = EmbeddingConfig()
+    embedding: MethodConfig = MethodConfig()
     kernel: KernelConfig = KernelConfig()
     cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
     graph: GraphSettings = GraphSettings()
     solver: SolverConfig = SolverConfig()
-    classifier: ClassifierConfig = ClassifierConfig()
     training: Recipe = Recipe()
     resources: ResourcesConfig = ResourcesConfig()
     output: OutputConfig = OutputConfig()
+
+
+class JobConfig(CommonConfig, frozen=True, kw_only=True):
+    """A whole job."""
+
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
@@ -165,7 +173,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
     Raises
     ------
     ConfigError
-        Naming the file, the key and what would be right.
+        A key or value is wrong; the message names the file, the key and the correct form.
 
     Examples
     --------
@@ -203,9 +211,26 @@ def override_data(data: DataSettings, overrides: Sequence[str]) -> DataSettings:
     """
     table = {"data": {}, **read_overrides(overrides)}
     if len(table) > 1:
-        raise ConfigError(f"--set {', '.join(overrides)}: only keys of data are of use here")
+        raise ConfigError(f"--set {', '.join(overrides)}: only keys of data have an effect here")
     changed = build(JobConfig, table, "--set").data
     return msgspec.structs.replace(data, **{key: getattr(changed, key) for key in table["data"]})
+
+
+def rename_files(data: DataSettings, rename: Callable[[str], str]) -> DataSettings:
+    """Return a [data] section with other names of its files.
+
+    Examples
+    --------
+    >>> rename_files(DataSettings(train=("a.csv",)), lambda name: name and f"/data/{name}").train
+    ('/data/a.csv',)
+    """
+    return msgspec.structs.replace(
+        data,
+        train=tuple(map(rename, data.train)),
+        train_labels=rename(data.train_labels),
+        test=tuple(map(rename, data.test)),
+        test_labels=rename(data.test_labels),
+    )
 
 
 def check_job(job: JobConfig, source: str) -> None:
@@ -214,7 +239,7 @@ def check_job(job: JobConfig, source: str) -> None:
     Raises
     ------
     ConfigError
-        Naming `source`, the key and what would be right.
+        A rule does not hold; the message names `source`, the keys and the rule.
     """
     data, solver, kernel, k = job.data, job.solver, job.kernel, job.embedding.n_components
     conditions = [
@@ -245,11 +270,11 @@ def check_job(job: JobConfig, source: str) -> None:
             "data.split_seed must lie between 0 and 2^32 - 1 with data.split = sklearn",
         ),
         *_graph_rules(job),
+        *job.training.rules(),
     ]
     for holds, message in conditions:
         if not holds:
             raise ConfigError(f"{source}: {message}")
-    job.training.check(source)
     for network in job.classifier.hidden:
         if isinstance(network, str) and network not in NETWORK_SIZES:
             raise ConfigError(
@@ -275,7 +300,7 @@ def _graph_rules(job: JobConfig) -> list[tuple[bool, str]]:
         (is_graph or not graph.smoothing, "graph.smoothing needs data.format = graph"),
         (
             not is_graph or job.data.split != "own",
-            "data.split = own: the nodes of a graph are split here; use stratified",
+            "data.split = own: a graph has no test nodes of its own; use stratified",
         ),
         (
             graph.attribute_components < job.embedding.n_components or not spectral,

@@ -23,8 +23,6 @@ from hpcembed.embedding import (
     Machine,
     Monitor,
     Nystroem,
-    Plan,
-    Shape,
     SolverSettings,
     TruncatedSVD,
 )
@@ -38,7 +36,6 @@ __all__ = [
     "embedding_settings",
     "largest_dimension",
     "make_embedding",
-    "plan_embedding",
 ]
 
 
@@ -52,12 +49,12 @@ class EmbeddingMethod:
         ``make(job, common)`` returns the estimator, not fitted. `common` holds parameters that most
         estimators share: ``tol``, ``random_state``, ``memory_limit``, ``n_threads``, ``solver``.
     settings : callable
-        ``settings(job)`` returns the settings that, beside the method, decide the coordinates, as
-        JSON values. Trainings of an earlier study are reused only where they are equal.
+        ``settings(job)`` returns the settings that determine the coordinates, besides the method,
+        as JSON values. Trainings of an earlier study are reused only if they are equal.
     dimension : {"features", "rows"}
         Dimension of the operator, which bounds the number of coordinates.
     engines : tuple of str
-        Values of ``embedding.engine`` that the estimator has.
+        Values of ``embedding.engine`` that the estimator accepts.
     """
 
     make: Callable[[JobConfig, dict[str, Any]], Embedding]
@@ -69,9 +66,9 @@ class EmbeddingMethod:
 def make_embedding(
     job: JobConfig, machine: Machine, *, monitor: Monitor | None = None
 ) -> Embedding:
-    """Return the estimator that a job asks for, not fitted.
+    """Return the estimator of a job, not fitted.
 
-    Its fit keeps a result whose pairs miss their tolerance.
+    Its fit keeps a result with unconverged pairs.
 
     Parameters
     ----------
@@ -81,7 +78,7 @@ def make_embedding(
     Raises
     ------
     ConfigError
-        When the method does not have the engine asked for.
+        The method does not have this engine.
     """
     name, engine = job.embedding.method, job.embedding.engine
     method = METHODS[name]
@@ -101,34 +98,23 @@ def make_embedding(
     return method.make(job, common)
 
 
-def plan_embedding(job: JobConfig, shape: Shape, machine: Machine) -> Plan:
-    """Return the plan of the estimator that a job asks for.
-
-    Raises
-    ------
-    MemoryLimitError
-        When no way to find the embedding fits.
-    """
-    return make_embedding(job, machine).plan(shape, machine)
-
-
 def largest_dimension(job: JobConfig, n_train: int, n_features: int) -> int:
     """Return the dimension of the job's operator, which no number of coordinates exceeds."""
     return {"features": n_features, "rows": n_train}[METHODS[job.embedding.method].dimension]
 
 
 def embedding_settings(job: JobConfig) -> dict[str, Any]:
-    """Return the settings that decide the coordinates of a job, on the same data.
+    """Return the settings that determine the coordinates of a job, on the same data.
 
     Neither the number of coordinates nor the engine changes the leading ones. Principal components
-    have none: digests of trainings on them are older than the choice.
+    have no settings, because their digests are older than the other methods.
     """
     name = job.embedding.method
     return {} if name == "pca" else {"method": name, **METHODS[name].settings(job)}
 
 
 def _kernel(job: JobConfig, *, has_landmarks: bool = False) -> dict[str, Any]:
-    """Return parameters of a kernel estimator; landmarks are of nystroem only."""
+    """Return parameters of a kernel estimator; only nystroem has landmarks."""
     settings = msgspec.structs.asdict(job.kernel)
     n_landmarks = settings.pop("n_landmarks")
     given = {"kernel": settings.pop("name"), "random_state": settings.pop("seed"), **settings}
@@ -161,7 +147,7 @@ def _make(
     estimator: Callable[..., Embedding],
     parameters: Callable[[JobConfig], dict[str, Any]] = lambda _job: {},
 ) -> Callable[[JobConfig, dict[str, Any]], Embedding]:
-    """Return ``make`` of a method, whose own parameters prevail over the common ones."""
+    """Return ``make`` of a method, whose own parameters override the common ones."""
     names = inspect.signature(estimator).parameters
 
     def make(job: JobConfig, common: dict[str, Any]) -> Embedding:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from mpi4py import MPI
 
 from hpcembed.data.reading import describe_dataset
 from hpcembed.data.settings import DataSettings
-from hpcembed.jobs.configuration import JobConfig, load_job
+from hpcembed.embedding import Machine
+from hpcembed.jobs.configuration import JobConfig, load_job, rename_files
 from hpcembed.jobs.embedding_methods import METHODS
 from hpcembed.jobs.memory_plan import described_shape, job_budget, rows_bytes
 from hpcembed.networks.training.recipe import BATCH_KEYS
@@ -68,13 +68,6 @@ class Job:
         if self.comm.rank == 0:
             _log.info(line)
 
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Store the wall time of a step in `seconds`. Collective."""
-        start = time.perf_counter()
-        yield
-        self.seconds[step] = self.comm.allreduce(time.perf_counter() - start, op=MPI.MAX)
-
     def remaining(self, held: int) -> int:
         """Return the memory left to one rank when each holds `held` bytes. Collective."""
         limit = int(self.config.resources.memory_gib * 2**30)
@@ -87,18 +80,8 @@ class Job:
 
     def placed_data(self) -> DataSettings:
         """Return the [data] section with absolute paths."""
-        data, folder = self.config.data, self.data_dir.resolve()
-
-        def absolute(name: str) -> str:
-            return str(folder / name) if name else ""
-
-        return msgspec.structs.replace(
-            data,
-            train=tuple(map(absolute, data.train)),
-            train_labels=absolute(data.train_labels),
-            test=tuple(map(absolute, data.test)),
-            test_labels=absolute(data.test_labels),
-        )
+        folder = self.data_dir.resolve()
+        return rename_files(self.config.data, lambda name: str(folder / name) if name else "")
 
 
 def prepare(
@@ -116,40 +99,47 @@ def prepare(
         On all ranks.
     """
     with agreement(comm):
-        check_launcher(comm)
         config = load_job(path, overrides)
         config.training.check_default(BATCH_KEYS, str(path), "hpcembed run")
     return place(config, path.parent, data_dir, out, comm)
 
 
 def place(
-    config: JobConfig, folder: Path, data_dir: Path | None, out: Path | None, comm: MPI.Intracomm
+    config: JobConfig,
+    folder: Path,
+    data_dir: Path | None,
+    out: Path | None,
+    comm: MPI.Intracomm,
+    default_out: str = "",
 ) -> Job:
     """Find the folders and resources for the run of a job. Collective.
 
     Parameters
     ----------
     folder : Path
-        Of the job file; `data_dir` takes its place where that is given.
+        Folder of the job file; `data_dir` replaces it if given.
     out : Path or None
-        Output folder; None: that of the job, or one in runs/ named after data and time.
+        Output folder; None: that of the job, or else `default_out`.
+    default_out : str
+        By default a folder in runs/ named after data and time.
 
     Raises
     ------
-    ConfigError
+    ConfigError, LaunchError
         On all ranks.
     """
     with agreement(comm):
+        check_launcher(comm)
         if data_dir is not None and not data_dir.is_dir():
             raise ConfigError(f"--data-dir {data_dir}: no such folder")
     stamp = comm.bcast(time.strftime("%Y%m%d-%H%M%S"))
-    directory = out or Path(config.output.directory or f"runs/{config.data.name}-{stamp}")
+    default_out = default_out or f"runs/{config.data.name}-{stamp}"
     limit = int(config.resources.memory_gib * 2**30)
     return Job(
         config=config,
         comm=comm,
         data_dir=data_dir or folder,
-        out=directory,
+        out=out or Path(config.output.directory or default_out),
         threads=threads_per_rank(comm, config.resources.threads),
         available_bytes=available_per_rank(comm, limit),
     )
@@ -163,7 +153,7 @@ def describe_job(job: Job) -> str:
     Raises
     ------
     HpcembedError
-        The error of the run, where headers are enough to find it.
+        An error of the run that the headers of the data reveal.
     """
     config, comm = job.config, job.comm
     job.check_out()
@@ -190,17 +180,9 @@ def describe_job(job: Job) -> str:
     if shape is None:
         return "\n".join([*lines, "memory     not known before the data is read"])
     available = max(0, job.available_bytes - rows_bytes(shape, comm.size))
-    budget = job_budget(
-        config,
-        shape,
-        ranks=comm.size,
-        threads=job.threads,
-        available_bytes=available,
-        say=lambda line: lines.append(f"operator   {line}"),
-    )
-    lines.append(budget.describe(available))
-    lines.extend(budget.left_in_place(comm.size, available))
-    return "\n".join(lines)
+    budget = job_budget(config, shape, Machine(comm.size, job.threads, available))
+    lines += [f"operator   {budget.operator.describe()}", budget.describe()]
+    return "\n".join([*lines, *budget.left_in_place()])
 
 
 def _count(number: int | None) -> str:

@@ -1,13 +1,13 @@
 """Memory estimate of each step of a job on one rank.
 
-Sizes follow from the shape of the data alone: ``--dry-run``, which has read headers only, and the
-run itself use the same numbers, and the plan of the same estimator.
+Sizes are functions of the shape of the data. So ``--dry-run``, which reads headers only, and the
+run itself use the same sizes and the same plan of the estimator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,10 +16,10 @@ from hpcembed.data.reading import Description
 from hpcembed.data.settings import DataSettings
 from hpcembed.embedding import Machine, Plan, Shape
 from hpcembed.jobs.configuration import JobConfig
-from hpcembed.jobs.embedding_methods import largest_dimension, plan_embedding
+from hpcembed.jobs.embedding_methods import largest_dimension, make_embedding
 from hpcembed.runtime.memory import check_fits, format_bytes
 
-__all__ = ["Budget", "Shape", "Training", "described_shape", "job_budget", "rows_bytes"]
+__all__ = ["Budget", "Training", "described_shape", "job_budget", "rows_bytes"]
 
 #: Bytes per entry of a projection or of an uncompressed input on its way to a network (float32).
 _NETWORK_BYTES = 4
@@ -34,12 +34,14 @@ class Budget:
 
     Attributes
     ----------
+    machine : Machine
+        Ranks, threads, and the memory of one rank beside the data.
     data : int
         Rows on one rank.
     operator : Plan
         Plan of the estimator, with the basis of the subspaces that it chooses.
     basis : int
-        Krylov basis of the largest subspace that the job asks for; 0 where it leaves the choice.
+        Krylov basis of the largest subspace in the settings of the job; 0 without such a setting.
     gather : int
         Projections of all rows on rank 0.
     baseline : int
@@ -50,28 +52,28 @@ class Budget:
         For each input of the networks, embedded and full, how they are trained on it.
     """
 
+    machine: Machine
     data: int
     operator: Plan
     basis: int
     gather: int
     baseline: int
-    projection: int = 0
-    training: Mapping[str, Training] = field(default_factory=dict)
+    projection: int
+    training: Mapping[str, Training]
 
-    def describe(self, available_bytes: int) -> str:
+    def describe(self) -> str:
         """Return the memory per rank as one line of text."""
+        where = " on rank 0" if self.is_gathered("embedded") else ""
         parts = {
             "data": self.data,
             "operator and basis": self.operator.bytes + self.basis,
+            f"projection{where}": self.held,
         }
-        if self.is_gathered("embedded"):
-            parts["projection on rank 0"] = self.gather
-        else:
-            parts["projection"] = self.projection
         if self.baseline and self.is_gathered("full"):
             parts["uncompressed input on rank 0"] = self.baseline
         listed = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
-        return f"memory per rank: {listed}; {format_bytes(available_bytes)} available"
+        available = format_bytes(self.machine.available_bytes)
+        return f"memory per rank: {listed}; {available} available"
 
     def is_gathered(self, name: str) -> bool:
         """Return whether rank 0 holds all rows of an input, if the job has it."""
@@ -82,51 +84,52 @@ class Budget:
         """Bytes of the projections as networks are trained on them."""
         return self.gather if self.is_gathered("embedded") else self.projection
 
-    def left_in_place(self, ranks: int, available_bytes: int) -> list[str]:
+    def left_in_place(self) -> list[str]:
         """Return a line for each input whose rows stay on their ranks, with the reason."""
-        needed = {"embedded": self.gather, "full": self.held + self.baseline}
-        names = {"embedded": "the projection", "full": "the uncompressed input"}
+        ranks, available = self.machine.ranks, self.machine.available_bytes
+        inputs = {
+            "embedded": ("the projection", self.gather),
+            "full": ("the uncompressed input", self.held + self.baseline),
+        }
         lines = []
-        for name in self.training:
-            if self.is_gathered(name):
+        for key in self.training:
+            if self.is_gathered(key):
                 continue
-            why = f"gathered on rank 0 it would take {format_bytes(needed[name])}"
-            if needed[name] > available_bytes:
-                why += f", {format_bytes(available_bytes)} are available"
+            name, needed = inputs[key]
+            why = f"gathered on rank 0 it would take {format_bytes(needed)}"
+            if needed > available:
+                why += f", {format_bytes(available)} are available"
             else:
-                why = f"as classifier.parallel asks; {why}"
+                why = f"as set by classifier.parallel; {why}"
             lines.append(
-                f"networks on {names[name]}: trained data-parallel by {ranks} "
+                f"networks on {name}: trained data-parallel by {ranks} "
                 f"rank{'s' * (ranks > 1)}, rows stay where they are; {why}"
             )
         return lines
 
-    def check(self, available_bytes: int) -> None:
+    def check(self) -> None:
         """Check that each step fits beside the data, which is already in memory.
 
         Raises
         ------
         MemoryLimitError
         """
-        steps: list[tuple[int, str, str]] = [
-            (self.operator.bytes + self.basis, "operator and Krylov basis", "use more ranks"),
-        ]
+        available = self.machine.available_bytes
+        operator = self.operator.bytes + self.basis
+        check_fits(operator, available, "operator and Krylov basis", "use more ranks")
+        where, remedy = "", "use more ranks"
         if self.is_gathered("embedded"):
-            remedy = "lower embedding.n_components, or set classifier.parallel = auto"
-            steps.append((self.gather, "the projection on rank 0", remedy))
-        else:
-            remedy = "lower embedding.n_components, or use more ranks"
-            steps.append((self.projection, "the projection", remedy))
+            where, remedy = " on rank 0", "set classifier.parallel = auto"
+        remedy = f"lower embedding.n_components, or {remedy}"
+        check_fits(self.held, available, f"the projection{where}", remedy)
         if self.is_gathered("full"):
             remedy = "set classifier.baseline = false, or classifier.parallel = auto"
-            taken = self.held + self.baseline
-            steps.append((taken, "the uncompressed input on rank 0", remedy))
-        for needed, what, remedy in steps:
-            check_fits(needed, available_bytes, what, remedy)
+            needed = self.held + self.baseline
+            check_fits(needed, available, "the uncompressed input on rank 0", remedy)
 
 
 def described_shape(data: Description, settings: DataSettings) -> Shape | None:
-    """Return the shape of a data set from its headers; None where they do not hold it."""
+    """Return the shape of a data set from its headers; None if they do not contain it."""
     (n_train, n_test), d = data.n_rows, data.n_features
     if n_train is None or n_test is None or d is None:
         return None
@@ -144,47 +147,31 @@ def rows_bytes(shape: Shape, ranks: int) -> int:
     return -(-(shape.n_train + shape.n_test) // ranks) * shape.row_bytes
 
 
-def job_budget(
-    job: JobConfig,
-    shape: Shape,
-    *,
-    ranks: int,
-    threads: int,
-    available_bytes: int,
-    say: Callable[[str], None] = lambda _line: None,
-) -> Budget:
+def job_budget(job: JobConfig, shape: Shape, machine: Machine) -> Budget:
     """Return the memory estimate of a job on one rank.
-
-    Parameters
-    ----------
-    say : callable
-        Called with the line that describes the plan of the estimator.
 
     Raises
     ------
     MemoryLimitError
-        When no way to find the embedding fits.
+        No engine of the estimator fits in memory.
     """
     d, rows = shape.n_features, shape.n_train + shape.n_test
     dimension = largest_dimension(job, shape.n_train, d)
     k = min(job.embedding.n_components, dimension)
-    plan = plan_embedding(job, shape, Machine(ranks, threads, available_bytes))
-    say(plan.describe())
     columns = min(job.solver.ncv or max(job.solver.nested, default=0), dimension)
-    share = -(-rows // ranks)
-    has_networks = job.classifier.enabled
-    projection = share * k * _NETWORK_BYTES if has_networks else 0
-    gather = (rows + share) * k * _NETWORK_BYTES if has_networks else 0
-    baseline = (rows + share) * d * _NETWORK_BYTES if job.classifier.baseline else 0
-    baseline = baseline if has_networks else 0
+    share = -(-rows // machine.ranks)
+    entry = _NETWORK_BYTES if job.classifier.enabled else 0
+    projection, gather = share * k * entry, (rows + share) * k * entry
+    baseline = (rows + share) * d * entry if job.classifier.baseline else 0
     return Budget(
-        data=rows_bytes(shape, ranks),
-        operator=plan,
-        basis=8 * (columns + 1) * -(-dimension // ranks) if columns else 0,
+        machine=machine,
+        data=rows_bytes(shape, machine.ranks),
+        operator=make_embedding(job, machine).plan(shape, machine),
+        basis=8 * (columns + 1) * -(-dimension // machine.ranks) if columns else 0,
         gather=gather,
         baseline=baseline,
         projection=projection,
-        training=_training(job, gather, projection, baseline, available_bytes),
+        training=_training(job, gather, projection, baseline, machine.available_bytes),
     )
 
 
@@ -192,16 +179,17 @@ def _training(
     job: JobConfig, gather: int, projection: int, baseline: int, available_bytes: int
 ) -> dict[str, Training]:
     """Return how networks are trained on each input; ``auto`` gathers an input that fits."""
-    asked = job.classifier.parallel
-    if not job.classifier.enabled:
+    classifier = job.classifier
+
+    def chosen(needed: int) -> Training:
+        if classifier.parallel != "auto":
+            return classifier.parallel
+        return "gather" if needed <= available_bytes else "data_parallel"
+
+    if not classifier.enabled:
         return {}
-    training: dict[str, Training] = {}
-    if asked == "auto":
-        training["embedded"] = "gather" if gather <= available_bytes else "data_parallel"
+    training = {"embedded": chosen(gather)}
+    if classifier.baseline:
         held = gather if training["embedded"] == "gather" else projection
-        training["full"] = "gather" if held + baseline <= available_bytes else "data_parallel"
-    else:
-        training = {"embedded": asked, "full": asked}
-    if not job.classifier.baseline:
-        del training["full"]
+        training["full"] = chosen(held + baseline)
     return training

@@ -1,4 +1,4 @@
-"""Inputs of the networks: projections, and beside them all features.
+"""Inputs of the networks: projections, and all features.
 
 Each input is gathered on rank 0 where its memory suffices; else its rows stay on their ranks.
 """
@@ -107,7 +107,7 @@ def gather(
             except MemoryLimitError as error:
                 if classifier.parallel != "auto":
                     raise
-                job.log(f"networks on it are trained data-parallel by {comm.size} ranks: {error}")
+                job.log(f"{name} networks are trained data-parallel by {comm.size} ranks: {error}")
         local = projected if name == "embedded" else (train, test)
         inputs.local[name] = list(zip(local, labels, strict=True))
     return inputs
@@ -124,10 +124,10 @@ def _uncompressed(
         rows += -(-rows // comm.size)
         available = job.remaining(train.stored_bytes + test.stored_bytes)
         # The plan counted float32; a float32 copy is made of the doubles.
-        what = "the uncompressed input on rank 0, which float32 cannot hold,"
+        step = "the uncompressed input on rank 0, which float32 cannot hold,"
         needed = 12 * rows * train.n_features
         remedy = "set classifier.baseline = false, classifier.parallel = auto, or data.scaling"
-        check_fits(needed, available, what, remedy)
+        check_fits(needed, available, step, remedy)
     dense = []
     with agreement(comm):
         dense = [part.dense_rows(dtype) for part in (train, test)]

@@ -1,4 +1,4 @@
-"""Train the networks of a run, on rank 0 or on all ranks, wherever their inputs are."""
+"""Train the networks of a run on the ranks that hold their inputs: rank 0, or all ranks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["train_networks"]
 
 
 def train_networks(
-    job: Job, inputs: NetworkInputs, n_classes: int, folder: RunFolder | None
+    job: Job, inputs: NetworkInputs, n_classes: int, folder: RunFolder
 ) -> list[TrainedClassifier]:
     """Train every network of a job on each of its inputs.
 
@@ -31,8 +31,8 @@ def train_networks(
 
     Parameters
     ----------
-    folder : RunFolder or None
-        For metrics.jsonl; None but on rank 0.
+    folder : RunFolder
+        Output folder, for metrics.jsonl.
 
     Returns
     -------
@@ -55,51 +55,42 @@ def _train(
     name: str,
     n_classes: int,
     hidden: tuple[int, ...],
-    folder: RunFolder | None,
+    folder: RunFolder,
 ) -> TrainedClassifier | None:
     """Train one network on one input. Collective.
 
     Returns None on ranks that do not train, and for an input without columns: no eigenpair was
     found then, which the end of the run reports.
     """
-    settings: dict[str, Any] = {
-        "input_name": "full" if name == "full" else "embedded",
-        "seed": job.config.classifier.seed,
-        "device": job.config.classifier.device,
-    }
 
-    # PyTorch takes seconds and hundreds of megabytes: only the ranks that train import it.
-    def on_rank_0() -> TrainedClassifier | None:
+    def trained() -> TrainedClassifier | None:
+        # PyTorch takes seconds and hundreds of megabytes: only the ranks that train import it.
+        from hpcembed.networks.training.data_parallel_training import train_data_parallel
         from hpcembed.networks.training.gathered_training import train_classifier
         from hpcembed.networks.training.samples import Samples
 
-        train, test = (Samples(*part) for part in inputs.gathered[name])
+        parts = inputs.local[name] if name in inputs.local else inputs.gathered[name]
+        train, test = (Samples(*part) for part in parts)
         if train.n_features == 0:
             return None
         with _progress(job, name, hidden, folder) as on_epoch:
-            return train_classifier(
-                train, test, n_classes, hidden, job.config.training,
-                threads=len(available_cores()), on_epoch=on_epoch, **settings,
-            )  # fmt: skip
+            settings: dict[str, Any] = {
+                "input_name": "full" if name == "full" else "embedded",
+                "seed": job.config.classifier.seed,
+                "device": job.config.classifier.device,
+                "on_epoch": on_epoch if job.comm.rank == 0 else None,
+            }
+            arguments = (train, test, n_classes, hidden, job.config.training)
+            if name in inputs.local:
+                return train_data_parallel(*arguments, job.comm, threads=job.threads, **settings)
+            return train_classifier(*arguments, threads=len(available_cores()), **settings)
 
-    if name not in inputs.local:
-        return idle_while_root(job.comm, on_rank_0)
-    from hpcembed.networks.training.data_parallel_training import train_data_parallel
-    from hpcembed.networks.training.samples import Samples
-
-    train, test = (Samples(*part) for part in inputs.local[name])
-    if train.n_features == 0:
-        return None
-    with _progress(job, name, hidden, folder) as on_epoch:
-        return train_data_parallel(
-            train, test, n_classes, hidden, job.config.training, job.comm,
-            threads=job.threads, on_epoch=on_epoch if job.comm.rank == 0 else None, **settings,
-        )  # fmt: skip
+    return trained() if name in inputs.local else idle_while_root(job.comm, trained)
 
 
 @contextmanager
 def _progress(
-    job: Job, name: str, hidden: tuple[int, ...], folder: RunFolder | None
+    job: Job, name: str, hidden: tuple[int, ...], folder: RunFolder
 ) -> Iterator[Callable[[Epoch], None]]:
     """Yield the callback of each epoch: it shows the progress and writes metrics.jsonl."""
     title = f"{name} {network_name(hidden)}"
@@ -107,7 +98,6 @@ def _progress(
     with Progress(title, job.config.training.epochs, enabled=enabled) as progress:
 
         def on_epoch(epoch: Epoch) -> None:
-            assert folder is not None  # rank 0 made it
             note = f"epochs, validation {100 * epoch.validation_accuracy:.2f} %"
             progress.update(epoch.epoch, note)
             folder.append_metric({"network": title, "input": name, "epoch": epoch})

@@ -6,9 +6,7 @@ the whole table (:mod:`hpcembed.jobs.export.inference`), with one BLAS thread.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +25,8 @@ from hpcembed.data.table import Table
 from hpcembed.data.text.prediction_texts import read_prediction_texts
 from hpcembed.jobs.configuration import override_data
 from hpcembed.jobs.export.inference import DeployedClassifier, load, probabilities
+from hpcembed.jobs.export.run_export import READING_KEYS
+from hpcembed.jobs.report.tables import csv_text
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.logging import show
@@ -123,12 +123,10 @@ def _reader_settings(model: DeployedClassifier, file: Path) -> DataSettings:
     """Return the settings of the reader of the training data that apply to this file."""
     stored = model.description.get("reading")
     known = stored if isinstance(stored, dict) else {}
-    names = ["label_column", "features_key", "labels_key"]
-    names += ["text_column", "headers", "quoting", "encoding", "encoding_errors"]
     is_like_training = file.suffix == known.get("ending")
-    names += ["delimiter"] if is_like_training else []
+    names = [*READING_KEYS, "delimiter"] if is_like_training else READING_KEYS
     values: dict[str, Any] = {name: known[name] for name in names if type(known.get(name)) is str}
-    config = msgspec.structs.replace(DataSettings(name="new rows"), **values)
+    config = msgspec.structs.replace(DataSettings(name="prediction input"), **values)
     # The format of folders and archives is found from the files: .gz is the ending of many formats.
     is_like_training &= not file.is_dir() and known.get("format") != "text_tar"
     if is_like_training and known.get("format") not in (None, "digits"):
@@ -152,7 +150,7 @@ def _columns(model: DeployedClassifier, table: Table, file: Path, rank: int) -> 
         raise InputError(f"{file}: lacks columns of the model: {', '.join(missing[:5])}{more}")
     repeated = [name for name in wanted if names.count(name) > 1]
     if repeated:
-        raise InputError(f"{file}: {names.count(repeated[0])} columns are called {repeated[0]!r}")
+        raise InputError(f"{file}: {names.count(repeated[0])} columns are named {repeated[0]!r}")
     surplus = [name for name in names if name not in set(wanted)]
     if surplus and rank == 0:
         _log.info("%s: columns that the model does not use: %s", file, ", ".join(surplus[:10]))
@@ -182,14 +180,14 @@ def _write(
 ) -> None:
     assert codes is not None and chances is not None  # noqa: PT018 (on rank 0)
     names = model.model.class_names
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("row", "prediction", "probability"))
-    writer.writerows(
-        (row, names[code], f"{chance:.6f}")
-        for row, (code, chance) in enumerate(zip(codes.tolist(), chances.tolist(), strict=True), 1)
+    text = csv_text(
+        {
+            "row": range(1, codes.size + 1),
+            "prediction": [names[code] for code in codes],
+            "probability": [f"{chance:.6f}" for chance in chances],
+        }
     )
     if out is None:
-        show(text.getvalue().removesuffix("\n"))
-        return
-    write_whole(out, text.getvalue().encode("utf-8"))
+        show(text.removesuffix("\n"))
+    else:
+        write_whole(out, text.encode("utf-8"))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hpcembed.data.dataset import Dataset
 from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_to_json
 from hpcembed.embedding import Embedding
-from hpcembed.jobs.configuration import JobConfig
+from hpcembed.jobs.job import Job
 from hpcembed.jobs.report.nearest_words import Neighbours, nearest_words, word_columns
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.run_json import (
@@ -32,13 +32,21 @@ from hpcembed.runtime.errors import HpcembedError
 if TYPE_CHECKING:
     from hpcembed.networks.training.report import TrainedClassifier
 
-__all__ = ["run_record", "words_of", "write_embedding", "write_projection", "write_results"]
+__all__ = [
+    "embedding_record",
+    "run_record",
+    "words_of",
+    "write_embedding",
+    "write_networks",
+    "write_projection",
+    "write_results",
+]
 
 _log = logging.getLogger(__name__)
 
 
 def write_embedding(
-    folder: RunFolder | None,
+    folder: RunFolder,
     job: str,
     dataset: Dataset,
     embedding: Embedding,
@@ -48,58 +56,46 @@ def write_embedding(
 
     Parameters
     ----------
-    folder : RunFolder or None
-        None but on rank 0.
     job : str
         The resolved job as TOML.
     name : str
         Its file.
     """
-    assert folder is not None  # rank 0 made it
     write_projection(folder, dataset, embedding)
     _write_eigenvalues(folder, embedding)
     folder.write_text(name, job)
 
 
 def write_results(
-    folder: RunFolder | None,
-    config: JobConfig,
+    folder: RunFolder,
+    job: Job,
     dataset: Dataset,
     embedding: Embedding,
-    seconds: Mapping[str, float],
     trained: Sequence[TrainedClassifier],
     environment: Mapping[str, Any],
 ) -> str:
-    """Write all results but those of :func:`write_embedding`, on rank 0.
-
-    Parameters
-    ----------
-    folder : RunFolder or None
-        None but on rank 0.
+    """Write all results except those of :func:`write_embedding`, on rank 0.
 
     Returns
     -------
     str
         Table of the networks, seconds and certification, for the terminal.
     """
-    assert folder is not None  # rank 0 made it
-    record = run_record(config, dataset, embedding, seconds, trained, environment)
-    folder.write_json("run.json", record)
+    folder.write_json("run.json", run_record(job, dataset, embedding, trained, environment))
     words = words_of(dataset, embedding)
     if words:
         folder.write_csv("nearest_words.csv", word_columns(words))
-    _write_networks(folder, dataset, trained)
+    write_networks(folder, dataset, trained)
     _write_model(folder, trained)
-    if config.output.figures:
-        draw_run(folder, config.solver.tol, embedding, trained, dataset.train.class_names)
-    return _text(embedding, seconds, trained)
+    if job.config.output.figures:
+        draw_run(folder, job.config.solver.tol, embedding, trained, dataset.train.class_names)
+    return _text(embedding, job.seconds, trained)
 
 
 def run_record(
-    config: JobConfig,
+    job: Job,
     dataset: Dataset,
     embedding: Embedding,
-    seconds: Mapping[str, float],
     trained: Sequence[TrainedClassifier],
     environment: Mapping[str, Any],
     k: int | None = None,
@@ -119,7 +115,7 @@ def run_record(
             embedding.n_features_in_,
             len(dataset.train.class_names),
         ),
-        embedding=_embedding_record(config, embedding, seconds, k),
+        embedding=embedding_record(job, embedding, k),
         classifiers=[classifier_record(one.report) for one in trained],
         environment=dict(environment),
     )
@@ -138,9 +134,8 @@ def words_of(dataset: Dataset, embedding: Embedding) -> list[Neighbours]:
     )
 
 
-def _embedding_record(
-    config: JobConfig, embedding: Embedding, seconds: Mapping[str, float], k: int | None
-) -> EmbeddingRecord:
+def embedding_record(job: Job, embedding: Embedding, k: int | None = None) -> EmbeddingRecord:
+    """Return the record of an embedding for ``run.json``; see :func:`run_record`."""
     result, spectrum, reference = embedding.result_, embedding.spectrum_, None
     if embedding.reference_ is not None and embedding.comparison_ is not None:
         reference = ReferenceRecord(
@@ -163,16 +158,15 @@ def _embedding_record(
         n_matvec=result.n_matvec,
         n_restarts=result.n_restarts,
         converged_reason=result.reason.name,
-        seconds=StageSeconds(**{name: seconds.get(name, math.nan) for name in _STAGES}),
+        seconds=StageSeconds(
+            **{name: job.seconds.get(name, math.nan) for name in StageSeconds.__struct_fields__}
+        ),
         reference=reference,
-        method=config.embedding.method,
+        method=job.config.embedding.method,
         components=embedding.components_name,
         eigenvalue_meaning=spectrum.meaning,
         is_linear=embedding.linear_map_ is not None,
     )
-
-
-_STAGES = ("read", "operator", "solve", "project", "gather")
 
 
 def _write_eigenvalues(folder: RunFolder, embedding: Embedding) -> None:
@@ -236,9 +230,10 @@ def write_projection(
         folder.write_text(VECTORISER_FILE, vectoriser_to_json(dataset.vectoriser))
 
 
-def _write_networks(
+def write_networks(
     folder: RunFolder, dataset: Dataset, trained: Sequence[TrainedClassifier]
 ) -> None:
+    """Write each network to ``classifier-INPUT-LAYERS.safetensors``."""
     if not trained:
         return
     from hpcembed.networks.training.serialise import save_classifier

@@ -24,7 +24,7 @@ from hpcembed.jobs.embedding_methods import make_embedding
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.memory_plan import Budget, job_budget
 from hpcembed.jobs.network_inputs import gather, project
-from hpcembed.jobs.network_sizes import check_network, layers_of
+from hpcembed.jobs.network_sizes import check_networks
 from hpcembed.jobs.network_training import train_networks
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.results import write_embedding, write_results
@@ -34,6 +34,7 @@ from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.logging import Progress, show
 from hpcembed.runtime.memory import check_fits, peak_bytes
+from hpcembed.runtime.ranks import timed
 from miramns import IterationRecord
 
 __all__ = ["fit", "plan", "read", "run_job"]
@@ -58,21 +59,21 @@ def run_job(job: Job) -> int:
     """
     comm = job.comm
     job.check_out()
-    folder: RunFolder | None = None
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} BLAS threads each; results in {job.out}")
         dataset, train, test = read(job)
         budget = plan(job, train, test)
         with agreement(comm):
-            if comm.rank == 0:  # empty until the eigenpairs are there: free for another attempt
-                folder = RunFolder.create(job.out)
+            if comm.rank == 0:  # empty until the eigenpairs are computed, for another attempt
+                RunFolder.create(job.out)
+        folder = RunFolder(job.out)
         embedding = fit(job, train, test)
-        # Before anything else may fail or be killed: the eigenpairs took most of the time.
+        # Written before the next step, which may fail: the eigenpairs took most of the time.
         toml = job.resolved_toml()
         idle_while_root(comm, lambda: write_embedding(folder, toml, dataset, embedding))
-        with job.timed("project"):
+        with timed(job.comm, job.seconds, "project"):
             projected = project(embedding, train, test)
-        with job.timed("gather"):
+        with timed(job.comm, job.seconds, "gather"):
             inputs = gather(job, train, test, embedding, projected, budget.training)
     peaks = comm.gather(peak_bytes())
     train.destroy()
@@ -81,14 +82,9 @@ def run_job(job: Job) -> int:
     environment = describe_environment(comm, job.threads)
     environment["peak_bytes_per_rank"] = peaks
     environment["training"] = inputs.training()
-    text = idle_while_root(
-        comm,
-        lambda: write_results(
-            folder, job.config, dataset, embedding, job.seconds, trained, environment
-        ),
+    idle_while_root(
+        comm, lambda: show(write_results(folder, job, dataset, embedding, trained, environment))
     )
-    if text is not None:
-        show(text)
     if not embedding.certified_:
         raise ConvergenceError(embedding.failure_text(), embedding.result_)
     return 0
@@ -104,7 +100,7 @@ def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
     HpcembedError
         One line, on all ranks.
     """
-    with job.timed("read"):
+    with timed(job.comm, job.seconds, "read"):
         dataset = _read_dataset(job)
         if job.config.classifier.enabled and not dataset.has_classes:
             raise ConfigError(
@@ -186,35 +182,28 @@ def plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
         The rest does not fit in memory, or a network is too large.
     """
     available = job.remaining(train.stored_bytes + test.stored_bytes)
-    budget = job_budget(
-        job.config,
-        shape_of(train, test),
-        ranks=job.comm.size,
-        threads=job.threads,
-        available_bytes=available,
-        say=job.log,
-    )
+    machine = Machine(job.comm.size, job.threads, available)
+    budget = job_budget(job.config, shape_of(train, test), machine)
+    job.log(budget.operator.describe())
     classifier = job.config.classifier
     if classifier.enabled:
         n_inputs = train.n_features if classifier.baseline else 1
-        for network in classifier.hidden:
-            check_network((n_inputs, *layers_of(network), len(train.class_names)), "this data")
-    job.log(budget.describe(available))
-    for line in budget.left_in_place(job.comm.size, available):
+        check_networks(classifier.hidden, n_inputs, len(train.class_names))
+    for line in (budget.describe(), *budget.left_in_place()):
         job.log(line)
-    budget.check(available)
+    budget.check()
     return budget
 
 
-def fit(job: Job, train: DataMatrix, test: DataMatrix | None = None) -> Embedding:
+def fit(job: Job, train: DataMatrix, test: DataMatrix) -> Embedding:
     """Fit the embedding of a job, certified or not, and store the seconds of its steps in the job.
 
     Collective.
 
     Parameters
     ----------
-    test : DataMatrix, optional
-        Test rows that are in memory beside the training rows.
+    test : DataMatrix
+        Test rows, which are in memory beside the training rows.
     """
     k = job.config.embedding.n_components
     with Progress(f"eigenvectors, k = {k}", enabled=job.comm.rank == 0) as progress:
@@ -223,8 +212,8 @@ def fit(job: Job, train: DataMatrix, test: DataMatrix | None = None) -> Embeddin
             note = f"products, {record.n_converged} of {k} converged, {record.measure:.1e}"
             progress.update(record.n_matvec, note)
 
-        held = train.stored_bytes + (0 if test is None else test.stored_bytes)
-        machine = Machine(job.comm.size, job.threads, job.remaining(held))
+        available = job.remaining(train.stored_bytes + test.stored_bytes)
+        machine = Machine(job.comm.size, job.threads, available)
         embedding = make_embedding(job.config, machine, monitor=monitor).fit(train)
     job.seconds.update(embedding.seconds_)
     job.log(embedding.result_.view())

@@ -35,15 +35,7 @@ def draw_run(
         Tolerance of the eigenpairs, for the figure of the convergence.
     """
     figures, spectrum = FigureWriter(folder, forms=("png",)), embedding.spectrum_
-    figures.write(
-        "spectrum",
-        draw_spectrum(
-            spectrum.values,
-            spectrum.share,
-            meaning=spectrum.meaning,
-            share_of=spectrum.share_of,
-        ),
-    )
+    figures.write("spectrum", draw_spectrum(spectrum))
     drawing = getattr(embedding, "drawing_", None)
     if drawing is not None:
         figures.write("eigenvalue_gaps", draw_gaps(spectrum.values))

@@ -67,7 +67,9 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
         (:class:`~hpcembed.runtime.errors.InputError` for errors of the operating system or of
         decoding).
     """
-    mine = None if error is None else (_public_type(error), _one_line(error))
+    mine = None
+    if error is not None:
+        mine = type(error) if isinstance(error, HpcembedError) else InputError, _one_line(error)
     reports = comm.allgather(mine)
     failing = [(rank, report) for rank, report in enumerate(reports) if report is not None]
     if not failing:
@@ -88,7 +90,7 @@ def same_on_all_ranks(comm: MPI.Comm, **settings: object) -> None:
     Raises
     ------
     ConfigError
-        Naming the setting and its values.
+        A setting differs; the message contains its values.
     """
     of_all: list[dict[str, str]] = comm.allgather({key: repr(settings[key]) for key in settings})
     for name in settings:
@@ -99,20 +101,20 @@ def same_on_all_ranks(comm: MPI.Comm, **settings: object) -> None:
             )
 
 
-def idle_while_root(comm: MPI.Comm, work: Callable[[], T], root: int = 0) -> T | None:
-    """Run `work` on `root` while the other ranks sleep.
+def idle_while_root(comm: MPI.Comm, work: Callable[[], T]) -> T | None:
+    """Run `work` on rank 0 while the other ranks sleep.
 
     Collective. The other ranks test a non-blocking barrier every 20 ms, so their cores are free for
-    the threads of `root`. An error that the user can correct is raised on all ranks.
+    the threads of rank 0. An error that the user can correct is raised on all ranks.
 
     Returns
     -------
     object or None
-        Result of `work` on `root`, None elsewhere.
+        Result of `work` on rank 0, None elsewhere.
     """
     result: T | None = None
     error: Exception | None = None
-    if comm.rank == root:
+    if comm.rank == 0:
         try:
             result = work()
         except _LOCAL_FAILURES as caught:
@@ -122,10 +124,6 @@ def idle_while_root(comm: MPI.Comm, work: Callable[[], T], root: int = 0) -> T |
         time.sleep(0.02)
     agree(comm, error)
     return result
-
-
-def _public_type(error: Exception) -> type[HpcembedError]:
-    return type(error) if isinstance(error, HpcembedError) else InputError
 
 
 def _one_line(error: Exception) -> str:

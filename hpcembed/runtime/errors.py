@@ -1,9 +1,9 @@
 """Errors that hpcembed raises for users, and their exit statuses.
 
-Every error that a user can correct is an :class:`HpcembedError`. Its text is one line: what is
-wrong, where (file, row, rank), what to do. Any other exception is a defect; the command line prints
-its traceback and aborts the job on every rank. An error that occurs on one rank is raised on all of
-them by :mod:`hpcembed.runtime.agreement`.
+Every error that a user can correct is an :class:`HpcembedError`. Its text is one line with the
+problem, its place (file, row, rank) and the remedy. Any other exception is a defect; the command
+line prints its traceback and aborts the job on every rank. An error that occurs on one rank is
+raised on all of them by :mod:`hpcembed.runtime.agreement`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 import time
-from types import TracebackType
 
 __all__ = ["Progress", "configure", "show"]
 
@@ -71,7 +70,6 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._start = self._last = time.perf_counter()
-        self._done = 0
         if self._live:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -91,7 +89,6 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Set the number of finished units; `note` is shown beside the number."""
-        self._done = done
         if not self.enabled:
             return
         if self._live:
@@ -102,11 +99,6 @@ class Progress:
             elapsed = self._last - self._start
             self._logger.info("%s: %d%s %s (%.0f s)", self.title, done, of_total, note, elapsed)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live:
             self._bar.stop()

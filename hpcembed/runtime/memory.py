@@ -28,11 +28,13 @@ def format_bytes(count: float) -> str:
     >>> format_bytes(3 * 2**30)
     '3.0 GiB'
     """
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        if count < 1024 or unit == "PiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
         count /= 1024
-    raise AssertionError("unreachable")
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} PiB"
 
 
 def peak_bytes() -> int:
@@ -57,17 +59,17 @@ def available_per_rank(comm: MPI.Comm, limit_bytes: int = 0) -> int:
     return int(comm.allreduce(share, op=MPI.MIN))
 
 
-def check_fits(needed_bytes: int, available_bytes: int, what: str, remedy: str) -> None:
+def check_fits(needed_bytes: int, available_bytes: int, name: str, remedy: str) -> None:
     """Raise an error if a step needs more memory than is available.
 
     Raises
     ------
     MemoryLimitError
-        The message contains `what`, both sizes and the `remedy`.
+        The message contains the `name` of the step, both sizes and the `remedy`.
     """
     if needed_bytes > available_bytes:
         raise MemoryLimitError(
-            f"{what} needs {format_bytes(needed_bytes)} per rank, "
+            f"{name} needs {format_bytes(needed_bytes)} per rank, "
             f"{format_bytes(available_bytes)} are available: {remedy}"
         )
 

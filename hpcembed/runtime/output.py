@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hpcembed.runtime.errors import OutputError, OutputExistsError
 
-__all__ = ["check_free", "output_error", "write_whole"]
+__all__ = ["check_free", "output_error", "whole_file", "write_whole"]
 
 
 def check_free(path: Path) -> None:
@@ -47,14 +48,29 @@ def write_whole(path: Path, content: bytes) -> None:
     OutputError
         The file cannot be written; no partial file remains.
     """
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, and rename it to `path` at the end of the block.
+
+    The folder of `path` is created as needed. The temporary file is removed when the block raises.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
     partial = path.with_name(f".partial-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
+        yield partial
         os.replace(partial, path)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        # Nothing to remove without the folder, or on a file system that is no longer there.
+        # If the folder or its file system is gone, the temporary file is gone as well.
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Ranks of a communicator: ownership of rows, sums and gathers, compute nodes, the launcher.
+"""Ranks of a communicator: ownership of rows, sums, gathers, times, compute nodes, launcher.
 
 No function has a default communicator. Errors that may occur on one rank alone are in
 :mod:`hpcembed.runtime.agreement`.
@@ -7,6 +7,9 @@ No function has a default communicator. Errors that may occur on one rank alone 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import numpy as np
@@ -25,6 +28,7 @@ __all__ = [
     "place_rows",
     "ranks_on_compute_node",
     "sum_over_ranks",
+    "timed",
 ]
 
 Number = TypeVar("Number", bound=np.generic)
@@ -94,11 +98,11 @@ def sum_over_ranks(comm: MPI.Comm, values: NDArray[np.float64]) -> NDArray[np.fl
     return values
 
 
-def gather_rows(comm: MPI.Comm, rows: NDArray[Number], root: int = 0) -> NDArray[Number] | None:
-    """Gather the rows of all ranks on `root`, in rank order.
+def gather_rows(comm: MPI.Comm, rows: NDArray[Number]) -> NDArray[Number] | None:
+    """Gather the rows of all ranks on rank 0, in rank order.
 
     Collective. Rows are received in messages of at most :data:`MAX_MESSAGE_BYTES` directly into the
-    result, so arrays beyond 2^31 elements work and `root` needs no second copy.
+    result, so arrays beyond 2^31 elements work and rank 0 needs no second copy.
 
     Parameters
     ----------
@@ -107,23 +111,21 @@ def gather_rows(comm: MPI.Comm, rows: NDArray[Number], root: int = 0) -> NDArray
 
     Returns
     -------
-    ndarray of shape (n, ...) on `root`, None elsewhere
+    ndarray of shape (n, ...) on rank 0, None elsewhere
     """
     counts = np.array(comm.allgather(rows.shape[0]), dtype=np.int64)
     row_bytes = int(np.prod(rows.shape[1:], dtype=np.int64)) * rows.itemsize
     step = max(1, MAX_MESSAGE_BYTES // max(row_bytes, 1))
     mine = np.ascontiguousarray(rows)
-    if comm.rank != root:
+    if comm.rank:
         for first in range(0, mine.shape[0], step):
-            comm.Send(mine[first : first + step].view(np.uint8).reshape(-1), dest=root, tag=7)
+            comm.Send(mine[first : first + step].view(np.uint8).reshape(-1), dest=0, tag=7)
         return None
     gathered = np.empty((int(counts.sum()), *rows.shape[1:]), dtype=rows.dtype)
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    for source in range(comm.size):
+    gathered[: offsets[1]] = mine
+    for source in range(1, comm.size):
         place = gathered[offsets[source] : offsets[source + 1]]
-        if source == root:
-            place[:] = mine
-            continue
         for first in range(0, place.shape[0], step):
             comm.Recv(place[first : first + step].view(np.uint8).reshape(-1), source, tag=7)
     return gathered
@@ -147,6 +149,28 @@ def allgather_rows(comm: MPI.Comm, rows: NDArray[Number]) -> NDArray[Number]:
     for first in range(0, flat.size, MAX_MESSAGE_BYTES):
         comm.Bcast(flat[first : first + MAX_MESSAGE_BYTES], root=0)
     return whole
+
+
+@contextmanager
+def timed(
+    comm: MPI.Comm, seconds: dict[str, float], step: str, within: str | None = None
+) -> Iterator[None]:
+    """Add the wall time of a step on the slowest rank to ``seconds[step]``.
+
+    Collective.
+
+    Parameters
+    ----------
+    within : str, optional
+        An enclosing step, whose time does not include this one.
+    """
+    comm.Barrier()
+    began = time.perf_counter()
+    yield
+    spent = comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
+    seconds[step] = seconds.get(step, 0.0) + spent
+    if within is not None:
+        seconds[within] = seconds.get(within, 0.0) - spent
 
 
 def check_launcher(comm: MPI.Comm) -> None:

@@ -36,17 +36,17 @@ __all__ = [
 
 Section = TypeVar("Section", bound=msgspec.Struct)
 
-#: A number of things, at least one.
+#: A count of at least 1.
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-#: A number of things, perhaps none; often 0 = chosen by the program.
+#: A count of at least 0; for many keys the program chooses it where it is 0.
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-#: Start of a random sequence.
+#: Seed of a random sequence.
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-#: A part of a whole, neither nothing nor all of it.
+#: A share between 0 and 1, without both.
 Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
-#: A part of a whole, perhaps nothing, but not all of it.
+#: A share of at least 0 and less than 1.
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-#: A number without a largest value.
+#: Numbers without an upper limit.
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -69,7 +69,7 @@ def build(kind: type[Section], table: Mapping[str, Any], source: str) -> Section
     Raises
     ------
     ConfigError
-        Naming `source`, the key and what would be right.
+        A key or value is wrong; the message names `source`, the key and the correct form.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        Naming the file and what is wrong.
+        The file cannot be read or is not TOML; the message names it.
     """
     try:
         table = msgspec.toml.decode(path.read_text(encoding="utf-8"))
@@ -114,7 +114,7 @@ def read_overrides(overrides: Sequence[str], table: dict[str, Any] | None = None
     Raises
     ------
     ConfigError
-        An override of another form.
+        An override does not have this form.
 
     Examples
     --------
@@ -203,7 +203,7 @@ def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _nearest(key: str, known: Mapping[str, Any], root: type) -> str:
-    """Return the hint for an unknown key: a similar one, or the same one of another section."""
+    """Return the hint for an unknown key: a similar key, or the same key of another section."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     for section, kind in _fields(root).items():
         if _is_struct(kind) and key in _fields(kind):
@@ -254,7 +254,7 @@ def _range(limits: msgspec.Meta) -> str:
 
 
 def _shown(number: float | None) -> str:
-    """Return a number, large ones by the power of two that they are next to."""
+    """Format a number; a large one that is next to a power of two is written with the power."""
     assert number is not None
     for offset, text in ((0, ""), (1, " - 1")):
         power = int(number) + offset

@@ -1,4 +1,4 @@
-"""Exit status of a command that all ranks run, whatever error ends it.
+"""Exit status of a command that all ranks run, after success and after every kind of error.
 
 An :class:`~hpcembed.runtime.errors.HpcembedError` that all ranks have is printed once and ends all
 of them with its exit status; any other error ends the whole job at once, with the traceback of its
@@ -57,7 +57,7 @@ def exit_status(comm: MPI.Comm, command: Callable[[], int]) -> int:
         else:
             print("hpcembed: interrupted", file=sys.stderr, flush=True)
         return _INTERRUPTED
-    except BaseException:  # whatever it is, the other ranks must not wait for this one
+    except BaseException:  # of any kind: the other ranks must not wait for this one
         _abort(comm, f"[rank {comm.rank}/{comm.size}] {traceback.format_exc()}", 1)
         return 1
 

@@ -11,16 +11,14 @@ Finished trials are stored, as in a study: a search that is repeated trains noth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 
-from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.settings import DataSettings
 from hpcembed.jobs.compress.search import SearchAnswer, search
 from hpcembed.jobs.compress.search_result import export_answer, save_answer
@@ -39,13 +37,12 @@ from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import few_rows_warning, network_name, percent, points
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
 from hpcembed.jobs.study.result_store import open_folder
-from hpcembed.jobs.study.statistics import Difference, deviation
+from hpcembed.jobs.study.statistics import Difference, StudyPoint, summarise
 from hpcembed.jobs.study.trials import TrialBatch, TrialResult
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.ranks import check_launcher
 
 __all__ = ["CompressRequest", "run_compress"]
 
@@ -146,20 +143,14 @@ def run_compress(
     """
     source, config = request.source, JobConfig()
     with agreement(comm):
-        check_launcher(comm)
         request.check()
         config = request.job()
-    directory = out or Path(config.output.directory or f"runs/compress-{config.data.name}")
-    job = place(config, source.parent, data_dir, directory, comm)
+    default = f"runs/compress-{config.data.name}"
+    job = place(config, source.parent, data_dir, out, comm, default)
     folder = open_folder(job, MARK)
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
-
-        def n_components(train: DataMatrix) -> int:
-            wanted = config.embedding.n_components
-            return wanted if source.suffix == ".toml" else min(wanted, train.n_features)
-
-        data = embed_data(job, n_components)
+        data = embed_data(job, allow_fewer=source.suffix != ".toml")
         with SearchTrials(job, data, request.seeds, request.confidence) as trials:
             spectrum = data.embedding.spectrum_
             answer = search(
@@ -170,12 +161,10 @@ def run_compress(
                 trials.difference,
             )
             environment = describe_environment(comm, job.threads)
-            text = idle_while_root(
-                comm, lambda: _write(folder, job, request, trials, answer, environment)
+            idle_while_root(
+                comm, lambda: show(_write(folder, job, request, trials, answer, environment))
             )
         data.destroy()
-    if text is not None:
-        show(text)
     return 0 if answer.hidden is not None else NOTHING_FOUND
 
 
@@ -190,18 +179,20 @@ def _write(
     """Write the model and the steps of the search; only the model is trained. Rank 0 only."""
     data, recipe = trials.data, trials.trainer.recipe
     baseline = trials.results("full", trials.baseline, data.n_features)
+    (base,) = summarise(baseline, request.confidence)
     results: list[TrialResult] = []
-    test: Difference | None = None
+    point, test = None, None
     if answer.hidden is not None:
         results = trials.results("spectral", answer.hidden, answer.n_inputs)
+        (point,) = summarise(results, request.confidence)
         test = trials.difference(answer.hidden, answer.n_inputs, "test_accuracy")
         best = max(results, key=lambda one: one.validation_accuracy)
         trained = trials.trainer.train(TrialBatch((best.trial,), 1.0)).classifier(0)
         save_answer(folder, job, data, best, trained, environment)
-        export_answer(folder, data, results, baseline)
+        export_answer(folder, data, point, base)
     parts = [
-        _steps_text(data, answer, baseline),
-        _answer_text(request, data, answer, baseline, results, test),
+        _steps_text(data, answer, base),
+        _answer_text(request, data, answer.n_inputs, base, point, test),
         few_rows_warning(
             data.train.n_rows,
             data.test.n_rows,
@@ -229,7 +220,7 @@ def _write(
     return text
 
 
-def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: Sequence[TrialResult]) -> str:
+def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: StudyPoint) -> str:
     spectrum = data.embedding.spectrum_
     share = 100.0 * (1.0 - spectrum.unexplained)
     rows = [
@@ -245,8 +236,9 @@ def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: Sequence[Tri
     share_of = spectrum.share_of or "share"
     headings = ("network", "k", f"{share_of} %", "validation difference, points", "verdict")
     return (
-        f"baseline: {network_name(baseline[0].trial.hidden)} on all {data.n_features} features, "
-        f"{len(baseline)} seeds, validation {_mean(baseline, 'validation_accuracy')} %\n\n"
+        f"baseline: {network_name(baseline.hidden)} on all {data.n_features} features, "
+        f"{len(baseline.seeds)} seeds, validation "
+        f"{percent(baseline.validation_mean, baseline.validation_deviation)} %\n\n"
         + TextTable(headings, rows).markdown()
     )
 
@@ -254,32 +246,27 @@ def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: Sequence[Tri
 def _answer_text(
     request: CompressRequest,
     data: EmbeddedData,
-    answer: SearchAnswer,
-    baseline: Sequence[TrialResult],
-    results: Sequence[TrialResult],
+    k: int,
+    baseline: StudyPoint,
+    point: StudyPoint | None,
     test: Difference | None,
 ) -> str:
-    k, d = answer.n_inputs, data.n_features
-    if answer.hidden is None or test is None:
+    d = data.n_features
+    if point is None or test is None:
         return (
             f"no network keeps the accuracy within {request.max_loss:g} points at k = {k}: raise "
             "embedding.n_components or --max-loss, or add seeds or wider networks"
         )
-    small, large = results[0].parameters, baseline[0].parameters
+    small, large = point.parameters, baseline.parameters
     projection = "without the embedding, which is no projection"
     if data.embedding.linear_map_ is not None:
         stored = small + k * d
         projection = f"{large / stored:.1f}x with the projection, {stored:,}"
     verdict = "within" if test.within(request.max_loss / 100) else "NOT within"
     return (
-        f"{network_name(answer.hidden)} at k = {k}: {d / k:.1f}x fewer inputs, "
+        f"{network_name(point.hidden)} at k = {k}: {d / k:.1f}x fewer inputs, "
         f"{large / small:.1f}x fewer parameters ({large:,} -> {small:,}; {projection})\n"
-        f"test accuracy {_mean(results, 'test_accuracy')} %, baseline "
-        f"{_mean(baseline, 'test_accuracy')} %, difference "
+        f"test accuracy {percent(point.test_mean, point.test_deviation)} %, baseline "
+        f"{percent(baseline.test_mean, baseline.test_deviation)} %, difference "
         f"{points(test.mean, test.low, test.high)} points: {verdict} {request.max_loss:g}"
     )
-
-
-def _mean(results: Sequence[TrialResult], name: str) -> str:
-    values = np.array([getattr(one, name) for one in results])
-    return percent(float(values.mean()), deviation(values))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from hpcembed.jobs.job import Job
-from hpcembed.jobs.network_sizes import check_network, layers_of
+from hpcembed.jobs.network_sizes import check_networks, count_parameters, layers_of
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.jobs.study.embedded_data import EmbeddedData
 from hpcembed.jobs.study.result_store import load_results
@@ -33,10 +31,11 @@ class SearchTrials:
     def __init__(self, job: Job, data: EmbeddedData, n_seeds: int, confidence: float) -> None:
         classifier, d = job.config.classifier, data.n_features
         self.job, self.data, self.confidence = job, data, confidence
-        layers = {layers_of(one) for one in classifier.hidden}
-        for hidden in layers:
-            check_network((d, *hidden, data.n_classes), "this data")
-        self.networks = sorted(layers, key=self._n_parameters)
+        check_networks(classifier.hidden, d, data.n_classes)
+        self.networks = sorted(
+            {layers_of(one) for one in classifier.hidden},
+            key=lambda hidden: count_parameters((d, *hidden, data.n_classes)),
+        )
         self.baseline = self.networks[-1]
         self.seeds = tuple(range(classifier.seed, classifier.seed + n_seeds))
         inputs = [Trial("full", self.baseline, d, 0), Trial("spectral", self.baseline, 1, 0)]
@@ -48,10 +47,6 @@ class SearchTrials:
             classifier.device,
         )
         self.finished = load_results(job.comm, job.out)
-
-    def _n_parameters(self, hidden: tuple[int, ...]) -> int:
-        widths = (self.data.n_features, *hidden, self.data.n_classes)
-        return sum(n_out * (n_in + 1) for n_in, n_out in pairwise(widths))
 
     def __enter__(self) -> SearchTrials:
         return self

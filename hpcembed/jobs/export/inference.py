@@ -221,7 +221,7 @@ class DeployedClassifier:
         missing = [name for name in self.model.feature_names if name not in given]
         if missing:
             raise InputError(f"the model's features are missing: {', '.join(missing[:5])}")
-        raise InputError("columns in another order than the model's: take X[feature_names_in_]")
+        raise InputError("columns in another order than the model's: use X[feature_names_in_]")
 
     def _forward(self, block: NDArray[Any]) -> NDArray[np.float32]:
         values = block

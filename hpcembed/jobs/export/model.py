@@ -67,10 +67,19 @@ class Model:
         return int(self.shift.size)
 
     @property
+    def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
+        """All stored arrays, by their names in the files of the model."""
+        tensors = {"shift": self.shift}
+        for i, stage in enumerate(self.stages):
+            tensors[f"stage{i}.weight"] = stage.weight
+            if stage.bias is not None:
+                tensors[f"stage{i}.bias"] = stage.bias
+        return tensors
+
+    @property
     def n_parameters(self) -> int:
         """Number of stored numbers, with the shift."""
-        biases = sum(stage.bias.size for stage in self.stages if stage.bias is not None)
-        return self.n_features + sum(stage.weight.size for stage in self.stages) + biases
+        return sum(array.size for array in self.tensors.values())
 
     @property
     def n_multiplications(self) -> int:

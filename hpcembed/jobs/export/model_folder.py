@@ -50,7 +50,7 @@ def write_model(
     path : Path
     model : Model
     description : mapping
-        Further entries of ``model.json``, for people.
+        Further entries of ``model.json``, for information.
     card : str
         Content of README.md.
     text : str, optional
@@ -68,7 +68,8 @@ def write_model(
     from hpcembed.jobs.export.onnx_graph import onnx_bytes
 
     check_free(path)
-    tensors = safetensors.numpy.save(_tensors(model), {"format": FORMAT})
+    arrays = {name: np.ascontiguousarray(array) for name, array in model.tensors.items()}
+    tensors = safetensors.numpy.save(arrays, {"format": FORMAT})
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -89,8 +90,9 @@ def write_model(
         "class_names": json.dumps(model.class_names, ensure_ascii=False),
         "feature_names": json.dumps(model.feature_names, ensure_ascii=False),
     }
+    text_of_json = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     files = {
-        JSON: _json(content),
+        JSON: f"{text_of_json}\n".encode(),
         TENSORS: tensors,
         ONNX: onnx_bytes(model, metadata),
         CARD: card.encode("utf-8"),
@@ -109,20 +111,6 @@ def write_model(
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise output_error(path, error) from error
-
-
-def _tensors(model: Model) -> dict[str, NDArray[Any]]:
-    tensors = {"shift": model.shift}
-    for i, stage in enumerate(model.stages):
-        tensors[f"stage{i}.weight"] = np.ascontiguousarray(stage.weight)
-        if stage.bias is not None:
-            tensors[f"stage{i}.bias"] = stage.bias
-    return tensors
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    return (text + "\n").encode("utf-8")
 
 
 def read_model(path: Path) -> tuple[Model, dict[str, Any]]:
@@ -170,12 +158,7 @@ def read_vectoriser(path: Path, description: Mapping[str, Any], model: Model) ->
     if digest is None:
         return None
     file = _folder(path) / VECTORISER_FILE
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}") from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise InputError(f"{file}: not the vocabulary of {JSON}: export again")
+    content = _read_checked(file, digest, "vocabulary")
     try:
         vectoriser = vectoriser_from_json(content.decode("utf-8"))
     except ValueError as error:
@@ -199,13 +182,19 @@ def _folder(path: Path) -> Path:
     )
 
 
-def _read_tensors(path: Path, digest: object) -> dict[str, NDArray[Any]]:
+def _read_checked(path: Path, digest: object, name: str) -> bytes:
+    """Return the content of a file whose digest is in ``model.json``."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     if hashlib.sha256(content).hexdigest() != digest:
-        raise InputError(f"{path}: not the weights of {JSON}: export again")
+        raise InputError(f"{path}: not the {name} of {JSON}: export again")
+    return content
+
+
+def _read_tensors(path: Path, digest: object) -> dict[str, NDArray[Any]]:
+    content = _read_checked(path, digest, "weights")
     try:
         return dict(safetensors.numpy.load(content))
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -31,15 +31,14 @@ def onnx_bytes(model: Model, metadata: Mapping[str, str]) -> bytes:
     InputError
         The weights do not fit one ONNX file.
     """
-    arrays = [stage.weight for stage in model.stages]
-    n_bytes = sum(array.nbytes for array in arrays) + model.shift.nbytes
+    n_bytes = sum(array.nbytes for array in model.tensors.values())
     if n_bytes > LARGEST:
         raise InputError(
             f"weights of {n_bytes / 2**30:.1f} GiB do not fit one ONNX file, which holds 2 GiB: "
             "train on fewer components"
         )
     import onnx
-    from onnx import TensorProto, helper
+    from onnx import TensorProto, helper, numpy_helper
 
     by_class: list[str | int | None] = ["batch", len(model.class_names)]
     graph = helper.make_graph(
@@ -57,7 +56,7 @@ def onnx_bytes(model: Model, metadata: Mapping[str, str]) -> bytes:
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, by_class),
             helper.make_tensor_value_info("class_index", TensorProto.INT64, ["batch"]),
         ],
-        initializer=_initializers(model),
+        initializer=[numpy_helper.from_array(a, name) for name, a in model.tensors.items()],
     )
     proto = helper.make_model(
         graph,
@@ -76,37 +75,21 @@ def _nodes(model: Model) -> list[Any]:
     from onnx import TensorProto, helper
 
     nodes = [helper.make_node("Sub", ["features", "shift"], ["centred"])]
-    value = "centred"
+
+    def append(operator: str, name: str, *more: str, **attributes: Any) -> None:
+        inputs = [*nodes[-1].output, *more]
+        nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+
     for i, stage in enumerate(model.stages):
-        is_last = i == len(model.stages) - 1
-        names = [f"stage{i}.{part}" for part in ("product", "rounded", "relu")]
-        # The output of the last operator of the last stage is an output of the graph.
-        rounds = stage.weight.dtype != np.float32
-        last = 2 if stage.relu else 1 if rounds else 0
-        names[last] = "logits" if is_last else names[last]
-        inputs = [value, f"stage{i}.weight"]
-        inputs += [f"stage{i}.bias"] if stage.bias is not None else []
-        nodes.append(
-            helper.make_node("MatMul" if stage.bias is None else "Gemm", inputs, [names[0]])
-        )
-        value = names[0]
-        if rounds:
-            nodes.append(helper.make_node("Cast", [value], [names[1]], to=TensorProto.FLOAT))
-            value = names[1]
+        if stage.bias is None:
+            append("MatMul", f"stage{i}.product", f"stage{i}.weight")
+        else:
+            append("Gemm", f"stage{i}.product", f"stage{i}.weight", f"stage{i}.bias")
+        if stage.weight.dtype != np.float32:
+            append("Cast", f"stage{i}.rounded", to=TensorProto.FLOAT)
         if stage.relu:
-            nodes.append(helper.make_node("Relu", [value], [names[2]]))
-            value = names[2]
+            append("Relu", f"stage{i}.relu")
+    nodes[-1].output[0] = "logits"
     nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1))
     nodes.append(helper.make_node("ArgMax", ["logits"], ["class_index"], axis=1, keepdims=0))
     return nodes
-
-
-def _initializers(model: Model) -> list[Any]:
-    from onnx import numpy_helper
-
-    tensors = [numpy_helper.from_array(model.shift, "shift")]
-    for i, stage in enumerate(model.stages):
-        tensors.append(numpy_helper.from_array(stage.weight, f"stage{i}.weight"))
-        if stage.bias is not None:
-            tensors.append(numpy_helper.from_array(stage.bias, f"stage{i}.bias"))
-    return tensors

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.settings import GRAPH_FORMATS
 from hpcembed.data.text.serialise import VECTORISER_FILE
-from hpcembed.jobs.configuration import JobConfig, load_job
+from hpcembed.jobs.configuration import JobConfig, load_job, rename_files
 from hpcembed.jobs.export.card import Accuracy, Uncompressed, card_text
 from hpcembed.jobs.export.layer_folding import (
     FeatureScaling,
@@ -37,11 +37,14 @@ from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 from hpcembed.runtime.output import check_free
 from hpcembed.runtime.settings import to_toml
 
-__all__ = ["export_run"]
+__all__ = ["READING_KEYS", "export_run"]
 
 _PREFIX, _SUFFIX = "classifier-", ".safetensors"
-_READING_KEYS = ("format", "label_column", "delimiter", "features_key", "labels_key")
-_TEXT_KEYS = ("text_column", "headers", "quoting", "encoding", "encoding_errors")
+#: Settings of the reader that apply to prediction inputs of every format.
+READING_KEYS = (
+    *("label_column", "features_key", "labels_key"),
+    *("text_column", "headers", "quoting", "encoding", "encoding_errors"),
+)
 _PACKAGES = ("numpy", "scipy", "torch", "petsc4py", "slepc4py", "mpi4py")
 
 
@@ -95,16 +98,16 @@ def export_run(
     Raises
     ------
     HpcembedError
-        `folder` is no finished run, the run has no such network, or `out` is in use.
+        `folder` is no finished run, the run has no such network, or `out` is not empty.
     """
     check_free(out)
     run = _read_run(folder)
     chosen = _choose(run, network)
     try:
         model, description = _model(run, chosen, accuracy, uncompressed)
+    except HpcembedError:  # perhaps a ValueError
+        raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        if isinstance(error, HpcembedError):  # InputError is a ValueError
-            raise
         reason = " ".join(f"{type(error).__name__} {error}".split())
         raise InputError(f"{folder}: not a run of this version ({reason}): run it again") from error
     write_model(out, model, description, card_text(description), text=_text(run))
@@ -195,7 +198,7 @@ def _model(
         FeatureScaling(embedding["scaling_shift"], embedding["scaling_factor"]),
         projection,
         layers,
-        # Old runs of principal components have no means of the features but that of the projection.
+        # Old runs of principal components have the mean of the projection only.
         embedding["feature_means" if "feature_means" in embedding else "mean"],
         np.sqrt(embedding["feature_variances"]),
         class_names=tuple(json.loads(metadata["class_names"])),
@@ -301,23 +304,15 @@ def _provenance(run: _Run) -> dict[str, Any]:
 
 def _portable_job(job: JobConfig) -> str:
     """Write the job as TOML with names of files only: paths of this machine are left out."""
-    data = job.data
-    placed = replace(
-        data,
-        train=tuple(Path(name).name for name in data.train),
-        train_labels=Path(data.train_labels).name,
-        test=tuple(Path(name).name for name in data.test),
-        test_labels=Path(data.test_labels).name,
-    )
-    output = replace(job.output, directory="")
-    return to_toml(replace(job, data=placed, output=output))
+    data = rename_files(job.data, lambda name: Path(name).name)
+    return to_toml(replace(job, data=data, output=replace(job.output, directory="")))
 
 
 def _reading(job: JobConfig) -> dict[str, str]:
     """Return the settings with which files like those of the job are read."""
     names = job.data.train[:1]
     return {
-        **{key: getattr(job.data, key) for key in (*_READING_KEYS, *_TEXT_KEYS)},
+        **{key: getattr(job.data, key) for key in ("format", "delimiter", *READING_KEYS)},
         "ending": Path(names[0]).suffix if names else "",
     }
 

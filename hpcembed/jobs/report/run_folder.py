@@ -10,8 +10,8 @@ Only rank 0 uses a run folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hpcembed.jobs.report.tables import csv_text
 from hpcembed.runtime.errors import OutputExistsError
-from hpcembed.runtime.output import check_free, output_error
+from hpcembed.runtime.output import check_free, output_error, whole_file, write_whole
 
 __all__ = ["RunFolder", "json_bytes"]
 
@@ -59,25 +59,9 @@ class RunFolder:
         check_free(path)
         return cls(path)
 
-    @contextmanager
-    def new_file(self, name: str) -> Iterator[Path]:
-        """Yield a temporary path, and rename it to `name` at the end of the block.
-
-        The temporary file is removed when the block raises. Errors of the operating system become
-        :class:`~hpcembed.runtime.errors.OutputError`.
-        """
-        final = self.path / name
-        partial = final.with_name(f".partial-{final.name}")
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            yield partial
-            os.replace(partial, final)
-        except OSError as error:
-            raise output_error(final, error) from error
-        finally:
-            # If the folder or its file system is gone, the temporary file is gone as well.
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+    def new_file(self, name: str) -> AbstractContextManager[Path]:
+        """Yield a temporary path, and rename it at the end of the block; see :func:`whole_file`."""
+        return whole_file(self.path / name)
 
     def write_text(self, name: str, text: str) -> Path:
         """Write text in UTF-8."""
@@ -115,8 +99,7 @@ class RunFolder:
         return self._write(name, safetensors.numpy.save(contiguous, dict(metadata or {})))
 
     def _write(self, name: str, content: bytes) -> Path:
-        with self.new_file(name) as partial:
-            partial.write_bytes(content)
+        write_whole(self.path / name, content)
         return self.path / name
 
 

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 __all__ = [
     "certification_line",
-    "compression_title",
     "few_rows_warning",
     "few_seeds_warning",
     "hidden_layers",
-    "loss_rule",
     "network_name",
     "percent",
     "points",
@@ -171,23 +169,6 @@ def _listed(pairs: Sequence[int]) -> str:
     shown = ", ".join(str(pair) for pair in pairs[:LISTED])
     more = len(pairs) - LISTED
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def loss_rule(confidence: float, margin: float) -> str:
-    """Define "without loss" for the table of the smallest dimensions of a study."""
-    return (
-        f"smallest k without loss: the lower end of the {100 * confidence:g} % interval of the "
-        "paired difference to the same network on all features is above "
-        f"-{100 * margin:g} points on validation rows; the chosen k is then measured on test rows"
-    )
-
-
-def compression_title(kind: str, n_inputs: int, hidden: Sequence[int], *, holds: bool) -> str:
-    """Name the model that a study compares with its best baseline."""
-    model = "the smallest model without loss" if holds else "no model without loss; the nearest one"
-    return (
-        f"{model}, compared with the best baseline: {kind}, k = {n_inputs}, {network_name(hidden)}"
-    )
 
 
 def few_rows_warning(n_train: int, n_test: int, validation_fraction: float, margin: float) -> str:

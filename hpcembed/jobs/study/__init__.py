@@ -2,5 +2,5 @@
 
 In the order of the data: ``settings``, ``embedded_data`` (rows with certified components),
 ``trials``, ``trial_inputs``, ``trial_training``, ``result_store``, ``statistics``, ``summary``,
-``text`` (tables in words), ``figures``, ``report``. ``command`` runs them.
+``wording`` (text and tables), ``figures``, ``report``. ``command`` runs them.
 """

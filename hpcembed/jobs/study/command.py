@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.network_inputs import project
-from hpcembed.jobs.network_sizes import check_network, layers_of
+from hpcembed.jobs.network_sizes import check_networks, layers_of
 from hpcembed.jobs.report.run_folder import RunFolder
-from hpcembed.jobs.results import words_of, write_embedding
+from hpcembed.jobs.results import embedding_record, words_of, write_embedding
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
 from hpcembed.jobs.study.figures import DrawnData
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy, load_published
 from hpcembed.jobs.study.report import write_study
-from hpcembed.jobs.study.result_store import load_results, open_folder, read_results
+from hpcembed.jobs.study.result_store import load_results, open_folder
 from hpcembed.jobs.study.settings import StudyConfig, image_shape, job_of, load_study
-from hpcembed.jobs.study.summary import summarise_study
+from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.jobs.study.trial_inputs import TrialInputs
 from hpcembed.jobs.study.trial_training import TrialTrainer, train_trials
 from hpcembed.jobs.study.trials import Trial, TrialResult, plan_batches
@@ -35,7 +35,7 @@ from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.ranks import check_launcher, gather_rows
+from hpcembed.runtime.ranks import gather_rows, timed
 from hpcembed.runtime.settings import to_toml
 
 __all__ = ["run_study", "trials_of"]
@@ -89,36 +89,34 @@ def run_study(
         Any other error, in one line; raised on all ranks.
     """
     with agreement(comm):
-        check_launcher(comm)
         study = load_study(path, overrides)
-    directory = out or Path(study.output.directory or f"runs/{path.stem}")
-    job = place(job_of(study), path.parent, data_dir, directory, comm)
+    job = place(job_of(study), path.parent, data_dir, out, comm, f"runs/{path.stem}")
     published: Mapping[tuple[int, ...], PublishedAccuracy] = {}
     with agreement(comm):
         published = _published(job, study)
-        if report_only and comm.rank == 0 and not read_results(job.out):
-            raise ConfigError(NOTHING_FINISHED.format(job.out))
+    finished = load_results(comm, job.out)
+    if report_only and not finished:
+        raise ConfigError(NOTHING_FINISHED.format(job.out))
     folder = open_folder(job, MARK)
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
         data = embed_data(job)
-        _check_networks(study, data)
+        n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
+        check_networks(study.study.networks, n_inputs, data.n_classes)
         shape = image_shape(study, data.n_features)
         placed = to_toml(replace(study, data=job.placed_data()))
         idle_while_root(
             comm, lambda: write_embedding(folder, placed, data.dataset, data.embedding, MARK)
         )
-        results = _train(job, study, data, report_only=report_only)
-        with job.timed("project"):
+        results = _train(job, study, data, finished, report_only=report_only)
+        with timed(job.comm, job.seconds, "project"):
             coordinates = project(data.embedding, data.train, data.test)
         drawn = _drawn_data(data, coordinates[1], shape)
         data.destroy()
     environment = describe_environment(comm, job.threads)
-    text = idle_while_root(
-        comm, lambda: _write(folder, job, study, data, results, published, environment, drawn)
+    idle_while_root(
+        comm, lambda: show(_write(folder, job, study, data, results, published, environment, drawn))
     )
-    if text is not None:
-        show(text)
     return 0
 
 
@@ -130,12 +128,6 @@ def _published(job: Job, study: StudyConfig) -> dict[tuple[int, ...], PublishedA
         job.log(f"{path}: no such file; the report has no published accuracies")
         return {}
     return load_published(path, study.data.name)
-
-
-def _check_networks(study: StudyConfig, data: EmbeddedData) -> None:
-    n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
-    for network in study.study.networks:
-        check_network((n_inputs, *layers_of(network), data.n_classes), "this data")
 
 
 def trials_of(study: StudyConfig, n_features: int) -> list[Trial]:
@@ -152,11 +144,15 @@ def trials_of(study: StudyConfig, n_features: int) -> list[Trial]:
 
 
 def _train(
-    job: Job, study: StudyConfig, data: EmbeddedData, *, report_only: bool
+    job: Job,
+    study: StudyConfig,
+    data: EmbeddedData,
+    finished: Mapping[str, TrialResult],
+    *,
+    report_only: bool,
 ) -> list[TrialResult]:
     """Return the results of all trials; those that are not stored yet are trained. Collective."""
     recipe, trials = study.training, trials_of(study, data.n_features)
-    finished = load_results(job.comm, job.out)
     names = {trial: data.digest(trial, recipe) for trial in trials}
     pending = [trial for trial in trials if names[trial] not in finished]
     job.log(f"{len(trials)} networks, {len(trials) - len(pending)} of them trained already")
@@ -167,10 +163,11 @@ def _train(
     inputs = TrialInputs(job, data, pending, centred=recipe.centred)
     trainer = TrialTrainer(data, inputs, recipe, job.threads, study.study.device)
     batches = plan_batches(pending, data.n_classes, recipe.batch_size, study.study.batch)
-    finished |= train_trials(job.comm, trainer, batches, job.out, "training")
+    made = train_trials(job.comm, trainer, batches, job.out, "training")
     # Not in a finally: this is collective, and an error may be that of one rank alone.
     inputs.destroy()
-    return [finished[names[trial]] for trial in trials]
+    results = {**finished, **made}
+    return [results[names[trial]] for trial in trials]
 
 
 def _drawn_data(data: EmbeddedData, coordinates: NDArray[Any], shape: tuple[int, ...]) -> DrawnData:
@@ -201,8 +198,7 @@ def _write(
     environment: Mapping[str, object],
     drawn: DrawnData,
 ) -> str:
-    embedding, result = data.embedding, data.embedding.result_
-    is_linear, spectrum = embedding.linear_map_ is not None, embedding.spectrum_
+    embedding = embedding_record(job, data.embedding)
     facts = {
         "dataset": {
             "name": data.dataset.name,
@@ -212,28 +208,17 @@ def _write(
             "class_names": data.train.class_names,
             **{key: data.fingerprint[key] for key in ("labels", "mean", "variance")},
         },
-        "embedding": {
-            "method": study.embedding.method,
-            "components": embedding.components_name,
-            "operator": embedding.operator_,
-            "is_linear": is_linear,
-            "solver": result.solver,
-            "eigenvalues": spectrum.values,
-            "eigenvalue_meaning": spectrum.meaning,
-            "explained_variance_ratio": spectrum.explained_variance_ratio,
-            "residual_norms": result.relative_residuals,
-            "orthogonality": result.orthogonality,
-        },
+        "embedding": embedding,
         "seconds": job.seconds,
         "environment": environment,
     }
-    summary = summarise_study(
+    summary = StudySummary(
         study,
         results,
         data.n_features,
         published=published,
         embedding_seconds=sum(job.seconds[stage] for stage in ("operator", "solve", "project")),
-        is_linear=is_linear,
+        is_linear=embedding.is_linear,
         n_rows=(data.train.n_rows, data.test.n_rows),
     )
     return write_study(folder, summary, facts, drawn)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -73,34 +72,33 @@ class EmbeddedData:
         self.test.destroy()
 
 
-def embed_data(job: Job, n_components: Callable[[DataMatrix], int] | None = None) -> EmbeddedData:
+def embed_data(job: Job, *, allow_fewer: bool = False) -> EmbeddedData:
     """Read the data and compute its components.
 
     Collective.
 
     Parameters
     ----------
-    n_components : callable, optional
-        Computes the number of components from the training rows; by default the job states it.
+    allow_fewer : bool
+        Compute fewer components than the job states if the data have fewer dimensions.
 
     Raises
     ------
     ConfigError
-        The data have fewer dimensions than requested components.
+        The data have fewer dimensions than requested components, without `allow_fewer`.
     InputError
         There are no test rows.
     ConvergenceError
         The components are not certified.
     """
     dataset, train, test = read(job)
-    if n_components is not None:
-        k = n_components(train)
-        section = msgspec.structs.replace(job.config.embedding, n_components=k)
-        config = msgspec.structs.replace(job.config, embedding=section)
-        job = dataclasses.replace(job, config=config)
     k = job.config.embedding.n_components
     most = largest_dimension(job.config, train.n_rows, train.n_features)
-    if k > most:
+    if k > most and allow_fewer:
+        section = msgspec.structs.replace(job.config.embedding, n_components=most)
+        config = msgspec.structs.replace(job.config, embedding=section)
+        job = dataclasses.replace(job, config=config)
+    elif k > most:
         unit = "features" if most == train.n_features else "training rows"
         raise ConfigError(
             f"{k} dimensions of {most} {unit}: lower the largest of study.dimensions, or "

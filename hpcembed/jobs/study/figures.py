@@ -24,6 +24,7 @@ from hpcembed.jobs.report.figures import (
 from hpcembed.jobs.report.figures.style import FigureWriter
 from hpcembed.jobs.report.nearest_words import Neighbours
 from hpcembed.jobs.report.page import PageFigure
+from hpcembed.jobs.report.run_json import EmbeddingRecord
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.jobs.study.summary import StudySummary
 
@@ -164,16 +165,13 @@ class StudyFigures:
             "the seconds of one network are its share.",
         )  # fmt: skip
 
-    def spectrum_figure(self, embedding: Mapping[str, Any]) -> list[PageFigure]:
-        """Draw the spectrum of an embedding, described as in ``study.json``."""
+    def spectrum_figure(self, embedding: EmbeddingRecord) -> list[PageFigure]:
+        """Draw the spectrum of an embedding."""
         found = self.data.spectrum
-        worst = max(np.asarray(embedding["residual_norms"], dtype=np.float64), default=math.nan)
-        figure = spectrum.draw_spectrum(
-            found.values, found.share, meaning=found.meaning, share_of=found.share_of
-        )
+        worst = max(np.asarray(embedding.residual_norms, dtype=np.float64), default=math.nan)
         return self._write(
-            "spectrum", figure, spectrum.spectrum_columns(found.values, found.share),
-            f"Eigenvalues of the {embedding['operator']}, by {embedding['solver']}. The "
+            "spectrum", spectrum.draw_spectrum(found), spectrum.spectrum_columns(found),
+            f"Eigenvalues of the {embedding.operator}, by {embedding.solver}. The "
             f"largest true residual of an eigenpair is {worst:.1e} of the largest eigenvalue.",
         )  # fmt: skip
 

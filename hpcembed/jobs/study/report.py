@@ -17,7 +17,6 @@ from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.jobs.study.trials import TrialResult
 from hpcembed.jobs.study.wording import (
     NEAREST_WORDS_CAPTION,
-    PAGE_SECTIONS,
     compression_heading,
     compression_table,
     lead_paragraphs,
@@ -90,8 +89,8 @@ def _record(summary: StudySummary, facts: Mapping[str, Any]) -> dict[str, Any]:
         "points": [summary.row(point) for point in summary.points],
         "smallest": [
             {
-                "input": found.input,
-                "hidden": network_name(found.hidden),
+                "input": found.point.input,
+                "hidden": network_name(found.point.hidden),
                 "n_inputs": found.point.n_inputs,
                 "holds": found.holds,
                 "confirmed": found.confirmed,
@@ -120,18 +119,18 @@ def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]
         caption = smallest_heading(summary).capitalize()
         smallest.append(PageTable(smallest_table(summary), caption))
     sections = [
-        PageSection(PAGE_SECTIONS["smallest_model"], compression),
-        PageSection(PAGE_SECTIONS["accuracy"], figures.accuracy_over_dimension()),
-        PageSection(PAGE_SECTIONS["smallest_dimension"], smallest),
-        PageSection(PAGE_SECTIONS["model_size"], figures.accuracy_over_size()),
-        PageSection(PAGE_SECTIONS["seconds"], figures.seconds_over_dimension()),
-        PageSection(PAGE_SECTIONS["spectrum"], figures.spectrum_figure(facts["embedding"])),
-        PageSection(PAGE_SECTIONS["confusion"], figures.confusion_figure()),
-        PageSection(PAGE_SECTIONS["components"], figures.scatter_figure()),
-        PageSection(PAGE_SECTIONS["words"], _words(figures.data)),
-        PageSection(PAGE_SECTIONS["eigenvectors"], figures.eigenvectors_figure()),
-        PageSection(PAGE_SECTIONS["published"], [reproduction] if reproduction else []),
-        PageSection(PAGE_SECTIONS["all"], _all_numbers(summary, facts)),
+        PageSection("The smallest model that keeps the accuracy", compression),
+        PageSection("Accuracy over dimension", figures.accuracy_over_dimension()),
+        PageSection("Smallest number of components without loss", smallest),
+        PageSection("Accuracy over model size", figures.accuracy_over_size()),
+        PageSection("Training time", figures.seconds_over_dimension()),
+        PageSection("Spectrum", figures.spectrum_figure(facts["embedding"])),
+        PageSection("Errors of the chosen model", figures.confusion_figure()),
+        PageSection("Leading components of the data", figures.scatter_figure()),
+        PageSection("Nearest words", _words(figures.data)),
+        PageSection("Eigenvectors as images", figures.eigenvectors_figure()),
+        PageSection("Comparison with published accuracies", [reproduction] if reproduction else []),
+        PageSection("All numbers", _all_numbers(summary, facts)),
     ]
     title = f"Compression study: {summary.study.data.name}"
     return render_page(title, lead_paragraphs(summary, facts["dataset"]), sections)

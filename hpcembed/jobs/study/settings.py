@@ -15,30 +15,18 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from hpcembed.data.settings import DataSettings, GraphSettings
 from hpcembed.jobs.configuration import (
     ClassifierConfig,
-    CooccurrenceConfig,
+    CommonConfig,
     EmbeddingConfig,
     JobConfig,
-    KernelConfig,
-    MethodConfig,
-    OutputConfig,
-    ResourcesConfig,
-    SolverConfig,
     check_job,
 )
 from hpcembed.networks.training.recipe import RECIPES, Recipe
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.settings import Fraction, NotNegative, Size, build, read_table
 
-__all__ = [
-    "StudyConfig",
-    "SweepConfig",
-    "image_shape",
-    "job_of",
-    "load_study",
-]
+__all__ = ["StudyConfig", "SweepConfig", "image_shape", "job_of", "load_study"]
 
 #: Largest k up to which the default dimensions are all numbers.
 ALL_UP_TO = 16
@@ -79,19 +67,10 @@ class SweepConfig(msgspec.Struct, frozen=True, kw_only=True):
     image_shape: tuple[int, ...] = ()
 
 
-class StudyConfig(msgspec.Struct, frozen=True, kw_only=True):
+class StudyConfig(CommonConfig, frozen=True, kw_only=True):
     """All settings of a study."""
 
-    data: DataSettings = DataSettings()
-    embedding: MethodConfig = MethodConfig()
-    kernel: KernelConfig = KernelConfig()
-    cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
-    graph: GraphSettings = GraphSettings()
-    solver: SolverConfig = SolverConfig()
     study: SweepConfig = SweepConfig()
-    training: Recipe = Recipe()
-    resources: ResourcesConfig = ResourcesConfig()
-    output: OutputConfig = OutputConfig()
 
     @property
     def dimensions(self) -> tuple[int, ...]:
@@ -152,7 +131,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
 def _check(study: StudyConfig, source: str) -> None:
     for key in ("networks", "embeddings"):
         if not getattr(study.study, key):
-            raise ConfigError(f"{source}: study.{key} must name one")
+            raise ConfigError(f"{source}: study.{key} must not be empty")
     try:
         check_job(job_of(study), source)
     except ConfigError as error:
@@ -162,23 +141,14 @@ def _check(study: StudyConfig, source: str) -> None:
 
 def job_of(study: StudyConfig) -> JobConfig:
     """Return the job that a study starts with: its data and its eigenproblem."""
+    sections = msgspec.structs.asdict(study)
+    sweep, method = sections.pop("study"), msgspec.structs.asdict(sections.pop("embedding"))
     return JobConfig(
-        data=study.data,
-        graph=study.graph,
-        embedding=EmbeddingConfig(
-            **msgspec.structs.asdict(study.embedding), n_components=max(study.dimensions)
-        ),
-        kernel=study.kernel,
-        cooccurrence=study.cooccurrence,
-        solver=study.solver,
+        **sections,
+        embedding=EmbeddingConfig(**method, n_components=max(study.dimensions)),
         classifier=ClassifierConfig(
-            hidden=study.study.networks,
-            baseline=study.study.baseline,
-            device=study.study.device,
+            hidden=sweep.networks, baseline=sweep.baseline, device=sweep.device
         ),
-        training=study.training,
-        resources=study.resources,
-        output=study.output,
     )
 
 

@@ -99,8 +99,6 @@ class SmallestDimension:
         Whether the interval on test rows is above minus the margin as well.
     """
 
-    input: InputKind
-    hidden: tuple[int, ...]
     point: StudyPoint
     baseline: StudyPoint
     holds: bool
@@ -221,12 +219,11 @@ def smallest_without_loss(points: Sequence[StudyPoint], margin: float) -> list[S
         if point.validation_difference is not None and point.hidden in baselines:
             groups[point.input, point.hidden].append(point)
     chosen = []
-    for (kind, hidden), group in groups.items():
+    for (_, hidden), group in groups.items():
         good = [point for point in group if _within(point.validation_difference, margin)]
         best = min(good, key=lambda point: point.n_inputs) if good else max(group, key=_lower_end)
         confirmed = bool(good) and _within(best.test_difference, margin)
-        one = SmallestDimension(kind, hidden, best, baselines[hidden], bool(good), confirmed)
-        chosen.append(one)
+        chosen.append(SmallestDimension(best, baselines[hidden], bool(good), confirmed))
     return chosen
 
 

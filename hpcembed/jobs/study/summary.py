@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,10 @@ from hpcembed.jobs.study.statistics import (
 )
 from hpcembed.jobs.study.trials import TrialResult
 
-__all__ = ["StudySummary", "summarise_study"]
+__all__ = ["StudySummary"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StudySummary:
     """Results of a study, with everything that is derived from them.
 
@@ -36,29 +37,23 @@ class StudySummary:
     study : StudyConfig
     results : sequence of TrialResult
     n_features : int
-    points : list of StudyPoint
-    smallest : list of SmallestDimension
-    compression : Compression or None
     published : mapping of tuple of int to PublishedAccuracy
         Published accuracies by hidden layers.
     embedding_seconds : float
-        Of operator, solver and projection, which a compressed network needs beside its training.
+        Of operator, solver and projection, which a compressed network needs before its training.
     is_linear : bool
         Whether the embedding is a projection, whose numbers can be counted.
-    few_rows : str
-        Warning about data with fewer rows than the margin needs; may be empty.
+    n_rows : tuple of int, optional
+        Numbers of training and test rows, for the warning about too few of them.
     """
 
     study: StudyConfig
     results: Sequence[TrialResult]
     n_features: int
-    points: list[StudyPoint]
-    smallest: list[SmallestDimension]
-    compression: Compression | None
     published: Mapping[tuple[int, ...], PublishedAccuracy] = field(default_factory=dict)
     embedding_seconds: float = math.nan
     is_linear: bool = True
-    few_rows: str = ""
+    n_rows: tuple[int, int] | None = None
 
     @property
     def margin(self) -> float:
@@ -69,6 +64,29 @@ class StudySummary:
     def confidence(self) -> float:
         """Confidence of the intervals."""
         return self.study.study.confidence
+
+    @property
+    def few_rows(self) -> str:
+        """Warning about data with fewer rows than the margin needs; may be empty."""
+        share = self.study.training.validation_fraction
+        return "" if self.n_rows is None else few_rows_warning(*self.n_rows, share, self.margin)
+
+    @cached_property
+    def points(self) -> list[StudyPoint]:
+        """Each network on each input, over all seeds."""
+        return summarise(self.results, self.confidence)
+
+    @cached_property
+    def smallest(self) -> list[SmallestDimension]:
+        """The smallest k without loss of each network and input."""
+        return smallest_without_loss(self.points, self.margin)
+
+    @cached_property
+    def compression(self) -> Compression | None:
+        """The smallest model without loss, compared with the best baseline."""
+        return best_compression(
+            self.results, self.points, self.n_features, self.margin, self.confidence
+        )
 
     @property
     def networks(self) -> dict[tuple[int, ...], list[StudyPoint]]:
@@ -135,37 +153,3 @@ class StudySummary:
             and result.confusion
         ]
         return np.sum(chosen, axis=0) if chosen else np.empty((0, 0), dtype=np.int64)
-
-
-def summarise_study(
-    study: StudyConfig,
-    results: Sequence[TrialResult],
-    n_features: int,
-    *,
-    published: Mapping[tuple[int, ...], PublishedAccuracy] | None = None,
-    embedding_seconds: float = math.nan,
-    is_linear: bool = True,
-    n_rows: tuple[int, int] | None = None,
-) -> StudySummary:
-    """Derive everything that a study reports from its results.
-
-    Parameters
-    ----------
-    n_rows : tuple of int, optional
-        Numbers of training and test rows, for the warning about too few of them.
-    """
-    margin, confidence = study.study.margin / 100.0, study.study.confidence
-    points = summarise(results, confidence)
-    share = study.training.validation_fraction
-    return StudySummary(
-        study=study,
-        results=results,
-        n_features=n_features,
-        points=points,
-        smallest=smallest_without_loss(points, margin),
-        compression=best_compression(results, points, n_features, margin, confidence),
-        published=published or {},
-        embedding_seconds=embedding_seconds,
-        is_linear=is_linear,
-        few_rows="" if n_rows is None else few_rows_warning(*n_rows, share, margin),
-    )

@@ -19,7 +19,7 @@ from hpcembed.data.row_validation import assign
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_inputs import project
 from hpcembed.jobs.study.embedded_data import EmbeddedData
-from hpcembed.jobs.study.trials import InputKind, Trial
+from hpcembed.jobs.study.trials import RANDOM_KINDS, InputKind, Trial
 from hpcembed.networks.training.input_scaling import network_type
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
@@ -28,8 +28,6 @@ from hpcembed.runtime.ranks import ranks_on_compute_node
 from hpcembed.runtime.shared_rows import SharedRows
 
 __all__ = ["TrialInputs"]
-
-_RANDOM = ("gaussian", "sparse")
 
 
 class TrialInputs:
@@ -120,14 +118,14 @@ class TrialInputs:
         check_fits(
             share // ranks_on_compute_node(job.comm),
             job.remaining(train.stored_bytes + test.stored_bytes),
-            "the uncompressed input on every node",
+            "the uncompressed input on every compute node",
             "set study.baseline = false, or use more memory per rank",
         )
 
 
 def _key(kind: str, seed: int) -> tuple[str, int]:
     """Key of an input: scaling makes no difference, and only random projections have seeds."""
-    return ("spectral", 0) if kind == "whitened" else (kind, seed if kind in _RANDOM else 0)
+    return ("spectral", 0) if kind == "whitened" else (kind, seed if kind in RANDOM_KINDS else 0)
 
 
 def _random_matrix(kind: str, seed: int, k: int, d: int) -> Any:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mpi4py import MPI
 from msgspec.structs import replace
@@ -135,7 +135,8 @@ def train_trials(
     mine = divide_batches(batches, comm.size)[comm.rank]
     results: list[TrialResult] = []
     error: Exception | None = None
-    with _SharedProgress(comm, batches, title) as progress:
+    progress = _SharedProgress(comm, batches, title)
+    with progress.bar:
         try:
             for batch in mine:
                 share = batch.cost / trainer.recipe.epochs
@@ -162,15 +163,8 @@ class _SharedProgress:
         self._n_finished, self._n_received = 0, 0
         self._sent: list[MPI.Request] = []
         n_trials = sum(len(batch.trials) for batch in batches)
-        self._progress = Progress(title, n_trials, enabled=comm.rank == 0 and n_trials > 0)
-
-    def __enter__(self) -> _SharedProgress:
+        self.bar = Progress(title, n_trials, enabled=comm.rank == 0 and n_trials > 0)
         self._started = time.perf_counter()
-        self._progress.__enter__()
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        self._progress.__exit__(*raised)
 
     def epoch(self, share: float, epoch: int) -> None:
         """Record that this rank finished an epoch of its batch; `share` is the work of one."""
@@ -220,7 +214,7 @@ class _SharedProgress:
         elapsed, done = time.perf_counter() - self._started, self._done + self._current
         left = elapsed * (self._total - done) / done if done else 0.0
         note = f"networks, about {_duration(left)} left" if done else "networks"
-        self._progress.update(self._n_finished, note)
+        self.bar.update(self._n_finished, note)
 
 
 def _duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -23,6 +23,7 @@ from hpcembed.networks.training.recipe import Recipe
 
 __all__ = [
     "INPUT_KINDS",
+    "RANDOM_KINDS",
     "InputKind",
     "Trial",
     "TrialBatch",
@@ -43,7 +44,9 @@ MOST_TRIALS = 16
 
 InputKind = Literal["full", "spectral", "whitened", "gaussian", "sparse"]
 #: All kinds of inputs, in the order of tables.
-INPUT_KINDS: tuple[InputKind, ...] = ("full", "spectral", "whitened", "gaussian", "sparse")
+INPUT_KINDS: tuple[InputKind, ...] = get_args(InputKind)
+#: Inputs that are random projections, which differ from seed to seed.
+RANDOM_KINDS = ("gaussian", "sparse")
 
 
 class Trial(msgspec.Struct, frozen=True, order=True):
@@ -133,8 +136,7 @@ def plan_batches(
     for (kind, _), group in groups.items():
         numbers = {trial.n_inputs for trial in group}
         seeds = {trial.seed for trial in group}
-        # Random projections differ from seed to seed.
-        by_seed = kind in ("gaussian", "sparse") or len(numbers) >= len(seeds)
+        by_seed = kind in RANDOM_KINDS or len(numbers) >= len(seeds)
         parts: dict[int, list[Trial]] = defaultdict(list)
         for trial in group:
             parts[trial.seed if by_seed else trial.n_inputs].append(trial)

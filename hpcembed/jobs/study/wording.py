@@ -1,6 +1,7 @@
 """Words of a study: headings, sentences and tables, for the terminal, ``study.md`` and the page.
 
-Captions of figures are in :mod:`hpcembed.jobs.study.figures`; phrases that other reports use too
+Titles of sections of the page are in :mod:`hpcembed.jobs.study.report`, captions of figures in
+:mod:`hpcembed.jobs.study.figures`; phrases that other reports use too
 are in :mod:`hpcembed.jobs.report.wording`.
 """
 
@@ -8,16 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from scipy import special
 
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import (
-    compression_title,
     few_seeds_warning,
-    loss_rule,
     network_name,
     percent,
     points,
@@ -28,7 +26,6 @@ from hpcembed.jobs.study.summary import StudySummary
 
 __all__ = [
     "NEAREST_WORDS_CAPTION",
-    "PAGE_SECTIONS",
     "compression_heading",
     "compression_table",
     "lead_paragraphs",
@@ -39,24 +36,6 @@ __all__ = [
     "study_markdown",
     "summary_text",
 ]
-
-#: Titles of the sections of the page.
-PAGE_SECTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "smallest_model": "The smallest model that keeps the accuracy",
-        "accuracy": "Accuracy over dimension",
-        "smallest_dimension": "Smallest number of components without loss",
-        "model_size": "Accuracy over model size",
-        "seconds": "Training time",
-        "spectrum": "Spectrum",
-        "confusion": "Errors of the chosen model",
-        "components": "Leading components of the data",
-        "words": "Nearest words",
-        "eigenvectors": "Eigenvectors as images",
-        "published": "Comparison with published accuracies",
-        "all": "All numbers",
-    }
-)
 
 NEAREST_WORDS_CAPTION = (
     "Terms of large variance, and the terms whose vectors have the most similar direction."
@@ -95,15 +74,20 @@ def study_markdown(summary: StudySummary) -> str:
 
 def smallest_heading(summary: StudySummary) -> str:
     """Define the smallest k without loss, for the heading of its table."""
-    return loss_rule(summary.confidence, summary.margin)
+    return (
+        f"smallest k without loss: the lower end of the {100 * summary.confidence:g} % interval of "
+        "the paired difference to the same network on all features is above "
+        f"-{100 * summary.margin:g} points on validation rows; the chosen k is then measured on "
+        "test rows"
+    )
 
 
 def smallest_table(summary: StudySummary) -> TextTable:
     """Make the table of the smallest k of each network and input."""
     rows = [
         (
-            network_name(one.hidden),
-            one.input,
+            network_name(one.point.hidden),
+            one.point.input,
             str(one.point.n_inputs) if one.holds else f"none (best {one.point.n_inputs})",
             _difference(one.point.validation_difference),
             _difference(one.point.test_difference),
@@ -127,7 +111,13 @@ def _difference(difference: Difference | None) -> str:
 def compression_heading(one: Compression) -> str:
     """Name the chosen model, for the heading of its table."""
     point = one.point
-    return compression_title(point.input, point.n_inputs, point.hidden, holds=one.holds)
+    model = "the smallest model without loss"
+    if not one.holds:
+        model = "no model without loss; the nearest one"
+    return (
+        f"{model}, compared with the best baseline: {point.input}, k = {point.n_inputs}, "
+        f"{network_name(point.hidden)}"
+    )
 
 
 def compression_table(summary: StudySummary, one: Compression) -> TextTable:

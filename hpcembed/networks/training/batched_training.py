@@ -38,64 +38,38 @@ __all__ = ["Member", "MemberResult", "TrainedBatch", "train_batch"]
 
 
 @dataclass(frozen=True, slots=True)
-class MemberResult:
-    """The result of the training of one network.
+class MemberResult(ClassifierReport):
+    """The report of one network of a batch.
 
     Attributes
     ----------
     train_seconds : float
         The time of the batch, first weights, epochs and their validation, divided by its networks.
-    best_epoch : int
-        The epoch (from 1) whose weights were kept.
+    history : tuple
+        Empty.
     confusion : ndarray of int64, shape (n_classes, n_classes)
         Test rows of each class (rows) by predicted class (columns).
     """
 
     member: Member
-    parameters: int
-    train_seconds: float
     train_loss: float
-    validation_accuracy: float
-    test_accuracy: float
-    best_epoch: int
     confusion: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
 class TrainedBatch:
-    """Trained networks and their results, in the order of the members."""
+    """Trained networks, the scalings of their inputs, and their results, all by member."""
 
-    def __init__(
-        self,
-        stack: StackedNetworks,
-        scalings: Sequence[InputScaling],
-        results: Sequence[MemberResult],
-        input_name: InputName,
-        threads: int,
-    ) -> None:
-        self.results = tuple(results)
-        self._stack = stack
-        self._scalings = scalings
-        self._input_name: InputName = input_name
-        self._threads = threads
+    stack: StackedNetworks
+    scalings: Sequence[InputScaling]
+    results: Sequence[MemberResult]
 
     def classifier(self, position: int) -> TrainedClassifier:
         """Return one network alone, for :func:`save_classifier`."""
-        result, scaling = self.results[position], self._scalings[position]
-        layers = self._stack.network(position).to(torch.float32)
+        scaling = self.scalings[position]
+        layers = self.stack.network(position).to(torch.float32)
         model = Classifier(layers, scaling.shift, scaling.scale).eval()
-        report = ClassifierReport(
-            input=self._input_name,
-            hidden=self._stack.hidden,
-            parameters=result.parameters,
-            train_seconds=result.train_seconds,
-            validation_accuracy=result.validation_accuracy,
-            test_accuracy=result.test_accuracy,
-            best_epoch=result.best_epoch,
-            history=(),
-            device=str(self._stack.flat.device),
-            threads=self._threads,
-        )
-        return TrainedClassifier(model, report)
+        return TrainedClassifier(model, self.results[position])
 
 
 def train_batch(
@@ -164,17 +138,22 @@ def train_batch(
         total = int(confusion.sum())
         results.append(
             MemberResult(
-                member=member,
+                input=input_name,
+                hidden=stack.hidden,
                 parameters=stack.parameters(b),
                 train_seconds=seconds,
-                train_loss=float(training.train_loss[b]),
                 validation_accuracy=float(validated.accuracy[b]),
                 test_accuracy=int(np.trace(confusion)) / total if total else math.nan,
                 best_epoch=int(training.best_epoch[b]),
+                history=(),
+                device=str(place),
+                threads=threads,
+                member=member,
+                train_loss=float(training.train_loss[b]),
                 confusion=confusion,
             )
         )
-    return TrainedBatch(stack, scalings, results, input_name, threads)
+    return TrainedBatch(stack, scalings, results)
 
 
 def _common(scalings: Sequence[InputScaling], width: int) -> tuple[InputScaling, NDArray[Any]]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hpcembed.networks.training.input_scaling import LARGE_OFFSET, InputScaling, blocks_of
 from hpcembed.runtime.counter_random import permuted, row_keys
+from hpcembed.runtime.ranks import place_rows
 
 if TYPE_CHECKING:
     from hpcembed.data.matrix import DataMatrix
@@ -161,9 +162,8 @@ class EpochOrder:
         self, comm: MPI.Intracomm, chosen: NDArray[np.int64], batch_size: int, seed: int
     ) -> None:
         self.chosen, self.batch_size, self.seed = chosen, batch_size, seed
-        self.n_rows: int = comm.allreduce(chosen.size)
+        self._first, self.n_rows = place_rows(chosen.size, comm)
         self.n_batches = -(-self.n_rows // batch_size)
-        self._first: int = comm.scan(chosen.size) - chosen.size
 
     def batches(self, epoch: int) -> Iterator[tuple[NDArray[np.int64], int]]:
         """Yield for each batch the rows of this rank, perhaps none, and the size of the batch."""

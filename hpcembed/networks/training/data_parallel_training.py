@@ -3,7 +3,7 @@
 For data that one rank cannot hold. Every rank keeps the whole network; a batch is drawn from the
 rows of all ranks, each rank passes its own rows of it, perhaps none, through the network, and the
 gradients are summed in one message a step. The loss of a rank is the sum over its rows divided by
-the rows of the whole batch, so the sum over ranks is the mean over the batch, whatever the
+the rows of the whole batch, so the sum over ranks is the mean over the batch for any
 distribution of its rows.
 
 The rows held out, first weights, scaling, schedule and the choice of the epoch are those of
@@ -102,7 +102,7 @@ def train_data_parallel(
     Raises
     ------
     ConfigError
-        The recipe has keys that only networks trained in batches obey, or as
+        The recipe has keys with an effect only for networks trained in batches, or as
         :func:`hpcembed.networks.training.process_group.process_group`.
     InputError
         Inputs and labels do not fit each other, or are not finite.

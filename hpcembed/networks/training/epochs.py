@@ -26,7 +26,7 @@ class Epoch:
     """One pass over the training rows.
 
     `learning_rate` is that of the last step; `train_loss` the mean over the epoch, with label
-    smoothing where that is on; `seconds` includes the validation.
+    smoothing if enabled; `seconds` includes the validation.
     """
 
     epoch: int

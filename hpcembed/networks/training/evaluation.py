@@ -19,16 +19,11 @@ EVALUATION_BYTES = 1 << 25
 
 
 def evaluate(
-    model: Classifier,
-    rows: ArrayBatches,
-    labels: NDArray[np.int64],
-    chosen: torch.Tensor | None = None,
+    model: Classifier, rows: Batches, labels: torch.Tensor, chosen: torch.Tensor
 ) -> tuple[float, float]:
-    """Return accuracy and mean loss over the chosen rows, or all; NaN where there are none."""
+    """Return accuracy and mean loss over the chosen rows; NaN where there are none."""
     logits = _logits(model, rows, chosen)
-    truth = torch.tensor(labels, device=logits.device)
-    if chosen is not None:
-        truth = truth[chosen.to(truth.device)]
+    truth = labels[chosen.to(labels.device)]
     accuracy = (logits.argmax(1) == truth).to(torch.float64).mean()
     return float(accuracy), float(functional.cross_entropy(logits, truth))
 
@@ -47,10 +42,8 @@ def tally(
     """
     model.eval()
     total = torch.zeros(3, dtype=torch.float64, device=model.shift.device)
-    size = _block_rows(model)
     with torch.inference_mode():
-        for first in range(0, len(chosen), size):
-            part = chosen[first : first + size]
+        for part in chosen.split(_block_rows(model)):
             logits = model.layers(rows.batch(part))
             truth = labels[part.to(labels.device)]
             total[0] += (logits.argmax(1) == truth).sum()
@@ -63,19 +56,11 @@ def _block_rows(model: Classifier) -> int:
     return max(1, min(EVALUATION_ROWS, EVALUATION_BYTES // (4 * model.shift.numel())))
 
 
-def _logits(model: Classifier, rows: ArrayBatches, chosen: torch.Tensor | None) -> torch.Tensor:
+def _logits(model: Classifier, rows: Batches, chosen: torch.Tensor) -> torch.Tensor:
     model.eval()
-    n = len(rows) if chosen is None else len(chosen)
-    size = _block_rows(model)
-    parts = []
     with torch.inference_mode():
-        for first in range(0, max(n, 1), size):
-            if chosen is None:
-                batch = rows.block(first, first + size)
-            else:
-                batch = rows.batch(chosen[first : first + size])
-            parts.append(model.layers(batch))
-        return torch.cat(parts)
+        parts = chosen.split(_block_rows(model))
+        return torch.cat([model.layers(rows.batch(part)) for part in parts])
 
 
 def predict_logits(model: Classifier, inputs: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -98,5 +83,6 @@ def predict_logits(model: Classifier, inputs: NDArray[np.generic]) -> NDArray[np
     (5, 2)
     """
     scaling = InputScaling(model.shift.cpu().numpy(), model.scale.cpu().numpy())
-    logits = _logits(model, ArrayBatches(inputs, scaling, model.shift.device), None)
+    rows = ArrayBatches(inputs, scaling, model.shift.device)
+    logits = _logits(model, rows, torch.arange(len(rows), device=rows.held_on))
     return np.asarray(logits.cpu().numpy(), dtype=np.float32)

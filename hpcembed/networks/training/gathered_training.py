@@ -72,7 +72,7 @@ def train_classifier(
     Raises
     ------
     ConfigError
-        The recipe has keys that only networks trained in batches obey.
+        The recipe has keys with an effect only for networks trained in batches.
     InputError
         Inputs and labels do not fit each other, or are not finite.
     TrainingError
@@ -101,7 +101,10 @@ def train_classifier(
         model = Classifier(layers, scaling.shift, scaling.scale).to(place)
         best, history = _fit(model, train, scaling, hidden, recipe, seed, on_epoch)
         seconds = time.perf_counter() - start
-        accuracy, _ = evaluate(model, ArrayBatches(test.array, scaling, place), test.labels)
+        test_rows = ArrayBatches(test.array, scaling, place)
+        labels = torch.tensor(test.labels, device=place)
+        everything = torch.arange(len(test_rows), device=test_rows.held_on)
+        accuracy, _ = evaluate(model, test_rows, labels, everything)
     report = ClassifierReport(
         input=input_name,
         hidden=tuple(hidden),
@@ -153,6 +156,6 @@ def _fit(
         return float(total) / len(kept)
 
     def validate() -> tuple[float, float]:
-        return evaluate(model, rows, train.labels, held_rows)
+        return evaluate(model, rows, labels, held_rows)
 
     return run_epochs(model, optimiser, recipe.epochs, train_epoch, validate, on_epoch)

@@ -164,7 +164,7 @@ def network_type(
 def scaling_kind(
     setting: Literal["auto", "none", "standard", "sqrt"], input_name: Literal["full", "embedded"]
 ) -> Literal["none", "global", "standard", "sqrt"]:
-    """Return the kind of scaling that the key ``input_scaling`` of a recipe stands for.
+    """Return the kind of scaling for a value of the key ``input_scaling`` of a recipe.
 
     Examples
     --------

@@ -66,7 +66,7 @@ class ScheduledOptimiser:
             self._adamw = torch.optim.AdamW(parameters, **settings)
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         self._adamw.zero_grad(set_to_none=True)
 
     def step(self) -> None:

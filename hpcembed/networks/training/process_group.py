@@ -23,6 +23,7 @@ from torch import distributed
 
 from hpcembed.runtime.agreement import agree, agreement
 from hpcembed.runtime.errors import ConfigError, HpcembedError
+from hpcembed.runtime.ranks import compute_node, ranks_on_compute_node
 
 __all__ = ["ContactLostError", "ProcessGroup", "process_group", "share_gpus"]
 
@@ -49,9 +50,7 @@ class ProcessGroup:
     """
 
     def __init__(self, rank: int, size: int, device: torch.device) -> None:
-        self.rank = rank
-        self.size = size
-        self.device = device
+        self.rank, self.size, self.device = rank, size, device
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum over the ranks, in place; the same bits on all of them. Collective."""
@@ -97,12 +96,12 @@ def process_group(
     """
     with agreement(comm):
         _check_torch()
-    place = _place(comm, device)
+    place = _own_gpu(comm, device)
     with agreement(comm):
         if place is None and device == "cuda":
             raise ConfigError(
-                "classifier.device: cuda with a network trained data-parallel takes a GPU and NCCL "
-                "for each rank, which are not there; start as many ranks as GPUs, or use cpu"
+                "classifier.device: cuda with a network trained data-parallel needs NCCL and one "
+                "GPU for each rank; start as many ranks as GPUs, or use cpu"
             )
     store = _connect(comm, "gloo" if place is None else "nccl", place)
     failure: Exception | None = None
@@ -167,19 +166,16 @@ def _connect(comm: MPI.Intracomm, backend: str, place: torch.device | None) -> A
 
 def _unreachable(address: str, error: Exception) -> ConfigError:
     return ConfigError(
-        f"training over ranks: they cannot reach each other through {address} "
+        f"training over ranks: the ranks cannot reach each other through {address} "
         f"({str(error).splitlines()[0]}): name the network interface in GLOO_SOCKET_IFNAME "
         "(NCCL_SOCKET_IFNAME for GPUs), or set classifier.parallel = gather"
     )
 
 
 def _address(comm: MPI.Intracomm) -> tuple[str, bool]:
-    """Return the address of rank 0, and whether all ranks are on its node. Collective."""
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    one_node = node.size == comm.size
-    node.Free()
+    """Return the address of rank 0, and whether all ranks are on its compute node. Collective."""
     hosts = comm.allgather(socket.gethostname())
-    if one_node:
+    if ranks_on_compute_node(comm) == comm.size:
         return _LOOPBACK, True
     others = [host for host in hosts if host != hosts[0]]
     return comm.bcast(_route_to(others[0]) if others and comm.rank == 0 else hosts[0]), False
@@ -203,7 +199,7 @@ def _route_to(host: str) -> str:
 
 @contextmanager
 def _interface(one_node: bool) -> Iterator[None]:
-    """Let gloo use the loopback interface on one node: it needs no host name and no open port."""
+    """Let gloo use the loopback interface, which needs no host name, on one compute node."""
     name = "GLOO_SOCKET_IFNAME"
     if not one_node or name in os.environ or "lo" not in {one for _, one in socket.if_nameindex()}:
         yield
@@ -215,10 +211,10 @@ def _interface(one_node: bool) -> Iterator[None]:
         del os.environ[name]
 
 
-def _place(comm: MPI.Intracomm, device: str) -> torch.device | None:
+def _own_gpu(comm: MPI.Intracomm, device: str) -> torch.device | None:
     """Return the GPU of this rank, None unless every rank has one of its own. Collective."""
     wanted = device != "cpu" and torch.cuda.is_available() and distributed.is_nccl_available()
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    node = compute_node(comm)
     visible = node.allgather(_gpu_names() if wanted else ())
     mine = share_gpus(visible)[node.rank]
     node.Free()
@@ -227,7 +223,7 @@ def _place(comm: MPI.Intracomm, device: str) -> torch.device | None:
 
 
 def _gpu_names() -> tuple[str, ...]:
-    """Return unique names of the GPUs of a node, whatever their numbers on this rank."""
+    """Return unique names of the GPUs of this rank, which do not depend on their numbers."""
     masked = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = []
     for number in range(torch.cuda.device_count()):
@@ -237,7 +233,7 @@ def _gpu_names() -> tuple[str, ...]:
 
 
 def share_gpus(visible: Sequence[Sequence[str]]) -> list[int | None]:
-    """Return for each rank of a node the number of a GPU that no lower rank has, or None.
+    """Return for each rank of a compute node the number of a GPU that no lower rank has, or None.
 
     Parameters
     ----------

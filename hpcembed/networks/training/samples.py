@@ -59,7 +59,7 @@ def check_samples(samples: Samples, n_classes: int, name: str) -> None:
     Raises
     ------
     InputError
-        One line: which of the two sets (`name`), which row, what is wrong.
+        The message names the set (`name`), the row and the problem.
 
     Examples
     --------

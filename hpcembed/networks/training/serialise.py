@@ -49,7 +49,7 @@ def save_classifier(
     class_names: Sequence[str] = (),
     extra: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the network to `path`, all of it or nothing.
+    """Write the network to `path`; the file is complete or absent.
 
     Parameters
     ----------

@@ -69,8 +69,7 @@ class StackedEpochs:
         self.held_out = torch.from_numpy(np.stack([out for _, out in held])).to(rows.held_on)
         self.orders = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.dropout = DropoutMasks(recipe.dropouts(stack.hidden), stack.hidden, seeds)
-        self.steps = math.ceil(self.kept.shape[1] / recipe.batch_size)
-        n_steps = recipe.epochs * self.steps
+        n_steps = recipe.epochs * math.ceil(self.kept.shape[1] / recipe.batch_size)
         self.optimiser = ScheduledOptimiser([stack.flat], recipe, stack.hidden, n_steps)
         B = len(members)
         self.accuracy, self.loss = np.full(B, -1.0), np.full(B, np.inf)
@@ -91,7 +90,7 @@ class StackedEpochs:
             if recipe.patience and (epoch - self.best_epoch >= recipe.patience).all():
                 break
         if self.best is not None:
-            self.stack.take(self.best)
+            self.stack.restore(self.best)
 
     def _epoch(self, epoch: int) -> None:
         recipe, n = self.recipe, self.kept.shape[1]
@@ -102,9 +101,7 @@ class StackedEpochs:
             ]
         )
         total = torch.zeros(len(self.members), device=self.device)
-        for step in range(self.steps):
-            first = step * recipe.batch_size
-            chosen = shuffled[:, first : first + recipe.batch_size]
+        for chosen in shuffled.split(recipe.batch_size, dim=1):
             inputs, labels = self._batch(chosen)
             m = chosen.shape[1]
             masks = self._each(self.dropout.masks(m, self.device))

@@ -118,7 +118,7 @@ class StackedNetworks:
         for old, new in zip(kept, self.parts, strict=True):
             old[which] = new[which]
 
-    def take(self, kept: list[torch.Tensor]) -> None:
+    def restore(self, kept: list[torch.Tensor]) -> None:
         """Restore the weights of a copy."""
         for new, old in zip(self.parts, kept, strict=True):
             new.copy_(old)

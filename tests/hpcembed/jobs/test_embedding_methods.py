@@ -17,7 +17,7 @@ from hpcembed.jobs.configuration import (
     SolverConfig,
     load_job,
 )
-from hpcembed.jobs.embedding_methods import METHODS, make_embedding, plan_embedding
+from hpcembed.jobs.embedding_methods import METHODS, make_embedding
 from hpcembed.jobs.job import describe_job, prepare
 from hpcembed.jobs.run import fit, read
 from hpcembed.runtime.errors import ConfigError, MemoryLimitError
@@ -119,10 +119,10 @@ def test_an_answer_that_is_kept_says_what_missed(rows, method):
 @pytest.mark.parametrize(("method", "words"), [("pca", "covariance"), ("svd", "X'X")])
 def test_plans_name_their_operator(method, words):
     shape = Shape(n_train=500, n_test=100, n_features=64, n_nonzeros=None, row_bytes=512)
-    assert plan_embedding(job_of(method), shape, MACHINE).describe().startswith(words)
+    assert make_embedding(job_of(method), MACHINE).plan(shape, MACHINE).describe().startswith(words)
     little = dataclasses.replace(MACHINE, available_bytes=100)
     with pytest.raises(MemoryLimitError, match=words):
-        plan_embedding(job_of(method), shape, little)
+        make_embedding(job_of(method), little).plan(shape, little)
 
 
 JOB = """
@@ -145,7 +145,8 @@ def planned(job):
     _, train, test = read(job)
     embedding = fit(job, train, test)
     machine = Machine(job.comm.size, job.threads, job.available_bytes)
-    assert plan_embedding(job.config, shape_of(train, test), machine) == embedding.plan_
+    plan = make_embedding(job.config, machine).plan(shape_of(train, test), machine)
+    assert plan == embedding.plan_
     train.destroy()
     test.destroy()
     return lines, embedding.plan_
@@ -180,9 +181,9 @@ def test_the_memory_of_the_rows_counts_in_a_dry_run_and_in_the_fit(comm, shared_
     comm.Barrier()
     # the covariance and its basis fit, but not beside the rows
     shape = Shape(540 * comm.size, 60 * comm.size, 1500, None, 12000)
-    one = plan_embedding(
-        load_job(path, ["embedding.engine=assembled"]), shape, Machine(comm.size, 1, 2**40)
-    )
+    machine = Machine(comm.size, 1, 2**40)
+    config = load_job(path, ["embedding.engine=assembled"])
+    one = make_embedding(config, machine).plan(shape, machine)
     limit = (one.bytes + 2**20) / 2**30
     overrides = ["embedding.engine=assembled", f"resources.memory_gib={limit}"]
     job = prepare(path, overrides, None, shared_tmp / "out", comm)

@@ -127,7 +127,7 @@ def test_coordinates_do_not_depend_on_the_ranks(comm, shared_tmp):
         job = prepare(path, ["solver.tol=1e-11"], None, shared_tmp / "none", comm)
         job = dataclasses.replace(job, comm=one)
         _, train, test = read(job)
-        embedding = fit(job, train)
+        embedding = fit(job, train, test)
         parts = [one.allgather(embedding.transform(rows)) for rows in (train, test)]
         found.append((embedding, [np.concatenate(part) for part in parts]))
         train.destroy()
@@ -159,7 +159,7 @@ def test_principal_components_of_smoothed_attributes(comm, shared_tmp):
         overrides = ["embedding.method=pca", f"graph.smoothing={steps}"]
         job = prepare(path, overrides, None, shared_tmp / "none", comm)
         _, train, test = read(job)
-        values.append(fit(job, train).spectrum_.values)
+        values.append(fit(job, train, test).spectrum_.values)
         assert train.n_features == 30
         train.destroy()
         test.destroy()
@@ -216,7 +216,7 @@ epochs = 3
         ("graph.attribute_components=4", "attribute_components must be less than"),
         ("graph.smoothing=-1", "graph.smoothing must lie"),
         ("graph.operatr=laplacian", "did you mean operator"),
-        ("data.split=own", "the nodes of a graph are split here"),
+        ("data.split=own", "a graph has no test nodes of its own"),
     ],
 )
 def test_settings_that_no_job_can_use(comm, shared_tmp, override, message):

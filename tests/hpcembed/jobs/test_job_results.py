@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from hpcembed.embedding import Machine, Shape
 from hpcembed.jobs.configuration import (
     ClassifierConfig,
     EmbeddingConfig,
@@ -14,7 +15,7 @@ from hpcembed.jobs.configuration import (
     SolverConfig,
 )
 from hpcembed.jobs.job import prepare
-from hpcembed.jobs.memory_plan import Shape, job_budget
+from hpcembed.jobs.memory_plan import job_budget
 from hpcembed.jobs.run import read
 from hpcembed.runtime.errors import MemoryLimitError
 from job_files import FAST, JOBS, WITHOUT_NETWORKS, load_run, settings, write_small
@@ -336,7 +337,7 @@ def test_a_subspace_is_never_counted_larger_than_the_space():
     shape = Shape(100, 20, 64, None, 512)
     for solver in (SolverConfig(ncv=10**6), SolverConfig(nested=(10, 10**6))):
         job = JobConfig(solver=solver)
-        budget = job_budget(job, shape, ranks=1, threads=1, available_bytes=2**30)
+        budget = job_budget(job, shape, Machine(1, 1, 2**30))
         assert budget.basis == 8 * 65 * 64
 
 
@@ -347,26 +348,26 @@ def test_inputs_that_rank_0_cannot_hold_are_left_on_their_ranks():
         job = JobConfig(
             embedding=EmbeddingConfig(n_components=32), classifier=ClassifierConfig(**classifier)
         )
-        return job_budget(job, shape, ranks=2, threads=1, available_bytes=available)
+        return job_budget(job, shape, Machine(2, 1, available))
 
     both, one, none = budget(10_000_000), budget(40_000_000), budget(60_000_000)
     assert both.training == {"embedded": "data_parallel", "full": "data_parallel"}
     assert one.training == {"embedded": "gather", "full": "data_parallel"}
     assert none.training == {"embedded": "gather", "full": "gather"}
-    both.check(10_000_000)
-    lines = both.left_in_place(2, 10_000_000)
+    both.check()
+    lines = both.left_in_place()
     assert len(lines) == 2
     assert "the projection: trained data-parallel by 2 ranks" in lines[0]
     assert "would take 18.3 MiB, 9.5 MiB are available" in lines[0]
-    assert "projection 6.1 MiB" in both.describe(10_000_000)
-    assert none.left_in_place(2, 60_000_000) == []
+    assert "projection 6.1 MiB" in both.describe()
+    assert none.left_in_place() == []
     asked = budget(60_000_000, parallel="data_parallel", baseline=False)
     assert asked.training == {"embedded": "data_parallel"}
     assert budget(60_000_000, enabled=False).training == {}
     with pytest.raises(MemoryLimitError, match=r"projection on rank 0 .* set classifier"):
-        budget(10_000_000, parallel="gather").check(10_000_000)
+        budget(10_000_000, parallel="gather").check()
     with pytest.raises(MemoryLimitError, match=r"the projection needs .*use more ranks"):
-        budget(5_000_000).check(5_000_000)
+        budget(5_000_000).check()
 
 
 def more_rows_than_rank_0_holds(folder):

@@ -73,8 +73,7 @@ def draw_accuracy(curves: Sequence[AccuracyCurve], title: str) -> Figure:
         style.legend_entry(axes, "published", linestyle="", **circle)
     if any(curve.published_baseline is not None for curve in curves):
         style.legend_entry(axes, "published,\nall features", linestyle=":")
-    axes.set_title(title)
-    _label(axes)
+    _label(axes, title)
     style.legend_beside(axes)
     return figure
 
@@ -99,8 +98,7 @@ def draw_embeddings(curves: Sequence[AccuracyCurve], title: str) -> Figure:
                 _draw_level(axes, curve.baseline, style.GREY, "--")
         if any(curve.baseline is not None for curve in curves):
             style.legend_entry(axes, "all features", linestyle="--")
-        axes.set_title(network)
-        _label(axes)
+        _label(axes, network)
     for axes in panels[len(networks) :]:
         axes.set_visible(False)
     style.legend_below(figure, panels[0], columns=5)
@@ -122,9 +120,8 @@ def _draw_level(axes: Any, accuracy: float, colour: str, line: str) -> None:
     axes.axhline(100.0 * accuracy, color=colour, linestyle=line, linewidth=1.0)
 
 
-def _label(axes: Any) -> None:
-    axes.set_xlabel("dimensions")
-    axes.set_ylabel("test accuracy (%)")
+def _label(axes: Any, title: str) -> None:
+    axes.set(title=title, xlabel="dimensions", ylabel="test accuracy (%)")
     axes.xaxis.set_major_locator(
         MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     )

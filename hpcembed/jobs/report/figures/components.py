@@ -46,8 +46,8 @@ def draw_scatter(rows: NDArray[np.float64], classes: Sequence[str], title: str) 
                 marker=_MARKERS[(position // 3) % len(_MARKERS)], alpha=0.65,
                 color=colours[position % len(colours)], label=style.shorten(name), rasterized=True,
             )  # fmt: skip
-        axes.set_xlabel("row" if i < 0 else f"component {i + 1}")
-        axes.set_ylabel(f"component {j + 1}")
+        across_label = "row" if i < 0 else f"component {i + 1}"
+        axes.set(xlabel=across_label, ylabel=f"component {j + 1}")
     if len(names) <= style.MOST_LISTED_CLASSES:
         style.legend_below(figure, panels[0], columns=10, markerscale=2.0)
     figure.suptitle(title)

@@ -43,9 +43,7 @@ def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], title:
             colour = "white" if share[i, j] > 55.0 else "black"
             text = f"{share[i, j]:.1f}" if share[i, j] < 99.95 else "100"
             axes.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("class")
-    axes.set_title(title)
+    axes.set(title=title, xlabel="predicted class", ylabel="class")
     return figure
 
 

@@ -52,8 +52,7 @@ def draw_convergence(history: Sequence[IterationRecord], tol: float) -> Figure:
     upper.set_ylabel("largest relative residual estimate")
     _draw_records(lower, matvecs, sizes, chosen, ("examined", "chosen"), line="")
     lower.set_title("Nested sizes", loc="left")
-    lower.set_ylabel("subspace size")
-    lower.set_xlabel("matrix-vector products")
+    lower.set(xlabel="matrix-vector products", ylabel="subspace size")
     lower.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     style.integer_axis(lower, matvecs)
     if sizes.size:

@@ -39,11 +39,13 @@ def draw_graph(drawing: GraphDrawing, class_names: Sequence[str]) -> Figure:
     lines = LineCollection(list(ends), colors=style.GREY, linewidths=0.4, alpha=opacity, zorder=1)
     axes.add_collection(lines, autolim=False)
     _draw_nodes(axes, drawing, class_names)
-    for which, limits in ((0, axes.set_xlim), (1, axes.set_ylim)):
-        limits(*_limits(drawing.positions[:, which]))
-    axes.set_xlabel(f"spectral coordinate {drawing.axes[0]}")
-    axes.set_ylabel(f"spectral coordinate {drawing.axes[1]}")
-    axes.set_title(_title(drawing))
+    axes.set(
+        title=_title(drawing),
+        xlabel=f"spectral coordinate {drawing.axes[0]}",
+        ylabel=f"spectral coordinate {drawing.axes[1]}",
+        xlim=_limits(drawing.positions[:, 0]),
+        ylim=_limits(drawing.positions[:, 1]),
+    )
     return figure
 
 

@@ -87,9 +87,7 @@ def draw_model_sizes(
         style.legend_entry(axes, "all features", linestyle="", **square)
     axes.set_xscale("log")
     style.plain_log_ticks(axes.xaxis, [model.parameters for model in models])
-    axes.set_xlabel(f"parameters, {counted}")
-    axes.set_ylabel("test accuracy (%)")
-    axes.set_title(title)
+    axes.set(title=title, xlabel=f"parameters, {counted}", ylabel="test accuracy (%)")
     style.legend_beside(axes)
     return figure
 

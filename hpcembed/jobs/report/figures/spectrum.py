@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hpcembed.jobs.report.figures import style
+
+if TYPE_CHECKING:
+    from hpcembed.embedding import Spectrum
 
 __all__ = ["draw_gaps", "draw_spectrum", "spectrum_columns"]
 
@@ -17,27 +20,13 @@ LABELLED_GAPS = 3
 
 
 @style.with_grid
-def draw_spectrum(
-    eigenvalues: NDArray[np.float64],
-    share: NDArray[np.float64] | None,
-    *,
-    meaning: str = "variance",
-    share_of: str = "variance",
-) -> Figure:
+def draw_spectrum(spectrum: Spectrum) -> Figure:
     """Draw the eigenvalues on a logarithmic axis, and their cumulative share of a total.
 
-    Parameters
-    ----------
-    eigenvalues : ndarray of shape (k,)
-        Values that are not positive have no place on the axis; the title counts them.
-    share : ndarray of shape (k,) or None
-        Share of each component; without it there is no second panel.
-    meaning : str
-        Quantity that an eigenvalue measures, for the label of the axis; may be empty.
-    share_of : str
-        Total of the shares. The title is "Explained variance" for ``"variance"`` only.
+    Values that are not positive have no place on the axis; the title counts them. Without shares
+    there is no second panel.
     """
-    values = np.asarray(eigenvalues, dtype=np.float64)
+    values, share = spectrum.values, spectrum.share
     number = np.arange(1, values.size + 1)
     figure = style.new_figure(4.8 if share is None else 9.0, 3.8)
     panels = figure.subplots(1, 1 if share is None else 2, squeeze=False)[0]
@@ -46,11 +35,13 @@ def draw_spectrum(
     style.log_axis(left, values[positive])
     left.plot(number[positive], values[positive], color=style.BLUE, **style.markers(values.size))
     missing = int(values.size - positive.sum())
-    left.set_title("Eigenvalues" + (f" ({missing} not positive)" if missing else ""))
-    left.set_xlabel("number of the eigenvalue")
-    left.set_ylabel(f"eigenvalue ({meaning})" if meaning else "eigenvalue")
+    left.set(
+        title="Eigenvalues" + (f" ({missing} not positive)" if missing else ""),
+        xlabel="number of the eigenvalue",
+        ylabel=f"eigenvalue ({spectrum.meaning})" if spectrum.meaning else "eigenvalue",
+    )
     if share is not None:
-        _draw_share(panels[1], np.cumsum(share), share_of)
+        _draw_share(panels[1], np.cumsum(share), spectrum.share_of)
     for axes in panels:
         style.integer_axis(axes, number)
     return figure
@@ -59,10 +50,12 @@ def draw_spectrum(
 def _draw_share(axes: Any, cumulative: NDArray[np.float64], share_of: str) -> None:
     number = np.arange(1, cumulative.size + 1)
     axes.plot(number, 100.0 * cumulative, color=style.GREEN, **style.markers(cumulative.size))
-    axes.set_ylim(0.0, 105.0)
-    axes.set_title("Explained variance" if share_of == "variance" else f"Share of {share_of}")
-    axes.set_xlabel("number of components")
-    axes.set_ylabel(f"cumulative share of {share_of} (%)")
+    axes.set(
+        title="Explained variance" if share_of == "variance" else f"Share of {share_of}",
+        xlabel="number of components",
+        ylabel=f"cumulative share of {share_of} (%)",
+        ylim=(0.0, 105.0),
+    )
     if cumulative.size:
         axes.annotate(
             f"{100.0 * cumulative[-1]:.1f} %",
@@ -74,14 +67,10 @@ def _draw_share(axes: Any, cumulative: NDArray[np.float64], share_of: str) -> No
         )
 
 
-def spectrum_columns(
-    eigenvalues: NDArray[np.float64], share: NDArray[np.float64] | None
-) -> dict[str, Any]:
+def spectrum_columns(spectrum: Spectrum) -> dict[str, Any]:
     """Collect the numbers of :func:`draw_spectrum` as columns."""
-    columns: dict[str, Any] = {
-        "component": range(1, len(eigenvalues) + 1),
-        "eigenvalue": eigenvalues,
-    }
+    values, share = spectrum.values, spectrum.share
+    columns: dict[str, Any] = {"component": range(1, len(values) + 1), "eigenvalue": values}
     if share is not None:
         columns |= {"share": share, "cumulative_share": np.cumsum(share)}
     return columns
@@ -111,9 +100,11 @@ def draw_gaps(eigenvalues: NDArray[np.float64]) -> Figure:
             xytext=(4, 2),
             textcoords="offset points",
         )
-    axes.set_ylim(0.0, 1.12 * max(float(gaps.max(initial=0.0)), 1e-300))
-    axes.set_xlabel("number of coordinates before the gap")
-    axes.set_ylabel("distance to the next eigenvalue")
-    axes.set_title("Gaps between eigenvalues")
+    axes.set(
+        title="Gaps between eigenvalues",
+        xlabel="number of coordinates before the gap",
+        ylabel="distance to the next eigenvalue",
+        ylim=(0.0, 1.12 * max(float(gaps.max(initial=0.0)), 1e-300)),
+    )
     style.integer_axis(axes, number)
     return figure

@@ -1,7 +1,7 @@
 """Style of all figures: colours, markers, axes, and how a figure becomes a file.
 
-Figures are drawn on figure objects with the Agg and SVG canvases, without a display and without
-changes to matplotlib's global state. Colours are those of Okabe and Ito (2008), which remain
+Figures are figure objects of matplotlib, which need no display and leave its global state
+unchanged. Colours are those of Okabe and Ito (2008), which remain
 distinct in every kind of colour vision. No colour alone carries a meaning: labels, markers or line
 styles repeat it, so figures also read well when a page inverts them for a dark screen.
 """
@@ -15,8 +15,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
@@ -61,12 +59,9 @@ def save_figure(figure: Figure, path: Path) -> None:
 
     The SVG files of equal figures are equal: they hold no date and no random identifiers.
     """
+    metadata = {"Date": None} if path.suffix == ".svg" else None
     with matplotlib.rc_context(SETTINGS):
-        if path.suffix == ".svg":
-            canvas = FigureCanvasSVG(figure)
-            canvas.print_figure(path, format="svg", dpi=130, metadata={"Date": None})
-        else:
-            FigureCanvasAgg(figure).print_figure(path, format="png", dpi=130)
+        figure.savefig(path, dpi=130, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)

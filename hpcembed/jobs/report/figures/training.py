@@ -44,10 +44,8 @@ def draw_training(curves: Mapping[str, Sequence[Epoch]]) -> Figure:
         left.plot(number, np.where(loss > 0, loss, np.nan), **curve_style)
         right.plot(number, [100.0 * one.validation_accuracy for one in epochs], **curve_style)
     style.log_axis(left, np.array(losses))
-    left.set_title("Training loss")
-    left.set_ylabel("mean cross-entropy (nats)")
-    right.set_title("Validation accuracy")
-    right.set_ylabel("validation accuracy (%)")
+    left.set(title="Training loss", ylabel="mean cross-entropy (nats)")
+    right.set(title="Validation accuracy", ylabel="validation accuracy (%)")
     longest = max((one.epoch for epochs in curves.values() for one in epochs), default=1)
     for axes in (left, right):
         axes.set_xlabel("epoch")
@@ -95,10 +93,8 @@ def draw_training_times(curves: Sequence[TimeCurve], title: str) -> Figure:
     if any(seconds > 0 for seconds in given):
         axes.set_yscale("log")
         style.plain_log_ticks(axes.yaxis, given)
-    axes.set_xlabel("dimensions")
-    axes.set_ylabel("seconds of one training")
+    axes.set(title=title, xlabel="dimensions", ylabel="seconds of one training")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
-    axes.set_title(title)
     style.legend_beside(axes)
     return figure
 

@@ -198,7 +198,7 @@ def test_columns_are_found_by_name(model, rows, tmp_path, caplog):
     with pytest.raises(InputError, match=r"rows.csv: lacks columns of the model: f3$"):
         run(folder, tmp_path / "rows.csv")
     (tmp_path / "rows.csv").write_text("\n".join([",".join(header).replace("id", "f3"), *lines]))
-    with pytest.raises(InputError, match="2 columns are called 'f3'"):
+    with pytest.raises(InputError, match="2 columns are named 'f3'"):
         run(folder, tmp_path / "rows.csv")
 
 

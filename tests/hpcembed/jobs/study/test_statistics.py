@@ -85,7 +85,7 @@ def ladder(test_at_8=0.950):
 def test_the_choice_is_made_on_validation_rows(test_at_8, confirmed):
     points = summarise(ladder(test_at_8), 0.95)
     (one,) = smallest_without_loss(points, 0.005)
-    assert (one.input, one.hidden) == ("spectral", HIDDEN)
+    assert (one.point.input, one.point.hidden) == ("spectral", HIDDEN)
     assert one.holds
     assert one.point.n_inputs == 8
     assert one.baseline.n_inputs == 64

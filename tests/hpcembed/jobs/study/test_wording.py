@@ -8,7 +8,7 @@ from scipy import stats
 from hpcembed.jobs.report.wording import few_rows_warning
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy
 from hpcembed.jobs.study.settings import StudyConfig
-from hpcembed.jobs.study.summary import summarise_study
+from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.jobs.study.trials import Trial, TrialResult
 from hpcembed.jobs.study.wording import compression_table, reproduction_text, summary_text
 
@@ -23,7 +23,7 @@ def summary(**facts):
             trial = Trial(kind, HIDDEN, k, seed)
             digest = f"{kind}{seed}"
             results.append(TrialResult(digest, trial, parameters, seconds, 0.1, test, test, 1, ()))
-    return summarise_study(StudyConfig(), results, 50, **facts)
+    return StudySummary(StudyConfig(), results, 50, **facts)
 
 
 def test_rows_that_are_too_few_for_the_margin_are_told():
@@ -75,5 +75,5 @@ def test_published_accuracies_are_counted():
 def test_one_seed_has_no_interval():
     one = [TrialResult("a", Trial("spectral", HIDDEN, 1, 0), 9, 1.0, 0.1, 0.5, 0.5, 1, ())]
     published = {HIDDEN: PublishedAccuracy((0.4,), None)}
-    text = reproduction_text(summarise_study(StudyConfig(), one, 50, published=published))
+    text = reproduction_text(StudySummary(StudyConfig(), one, 50, published=published))
     assert text == "1 of 1 published accuracies are reached within 1.0 point or exceeded."

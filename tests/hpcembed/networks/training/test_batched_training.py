@@ -7,6 +7,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from hpcembed.jobs.configuration import JobConfig, check_job
 from hpcembed.networks.training.batched_training import Member, train_batch
 from hpcembed.networks.training.epochs import TrainingError
 from hpcembed.networks.training.evaluation import predict_logits
@@ -197,15 +198,16 @@ def test_loss_that_explodes_names_the_network():
 
 def test_recipes_refuse_what_no_training_can_use():
     for recipe in RECIPES.values():
-        recipe.check("study.toml")
+        check_job(JobConfig(training=recipe), "study.toml")
     with pytest.raises(ConfigError, match=r"study.toml: dropout must lie in \[0, 1\), got 1.0"):
         build(Recipe, {"dropout": [0.1, 1.0]}, "study.toml")
-    with pytest.raises(ConfigError, match="dropout must hold a number"):
-        replace(RECIPE, dropout=()).check("study.toml")
-    with pytest.raises(ConfigError, match="patience needs keep"):
-        replace(RECIPE, patience=3, keep="last").check("study.toml")
-    with pytest.raises(ConfigError, match="refit needs keep"):
-        replace(RECIPE, refit=True).check("study.toml")
+    for changes, words in (
+        ({"dropout": ()}, "study.toml: training.dropout must hold a number"),
+        ({"patience": 3, "keep": "last"}, "training.patience needs keep"),
+        ({"refit": True}, "training.refit needs keep"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            check_job(JobConfig(training=replace(RECIPE, **changes)), "study.toml")
     with pytest.raises(ConfigError, match="3 numbers for 2 hidden layers"):
         batch(ALL, replace(RECIPE, dropout=(0.1, 0.2, 0.3)))
 

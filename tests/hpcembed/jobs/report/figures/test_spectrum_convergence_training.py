@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from hpcembed.embedding import Spectrum
 from hpcembed.jobs.report.figures.convergence import draw_convergence
 from hpcembed.jobs.report.figures.spectrum import draw_spectrum
 from hpcembed.jobs.report.figures.style import save_figure
@@ -28,7 +29,8 @@ def assert_drawn(figure, path):
 def test_spectrum(tmp_path, eigenvalues):
     values = np.array(eigenvalues)
     total = max(values.sum(), 1e-300)
-    assert_drawn(draw_spectrum(values, values / total), tmp_path / "a.png")
+    found = Spectrum(values, "variance", values / total, "variance")
+    assert_drawn(draw_spectrum(found), tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,10 @@ def test_spectrum(tmp_path, eigenvalues):
 )
 def test_a_spectrum_has_the_labels_of_its_quantity(tmp_path, share, words, expected):
     given = None if share is None else np.array(share)
-    figure = draw_spectrum(np.array([2.0, 1.0]), given, **words)
+    words_of_variance = {"meaning": "variance", "share_of": "variance"}
+    figure = draw_spectrum(
+        Spectrum(np.array([2.0, 1.0]), share=given, **(words_of_variance | words))
+    )
     assert_drawn(figure, tmp_path / "a.png")
     assert len(figure.axes) == (1 if share is None else 2)
     texts = [text for axes in figure.axes for text in (axes.get_title(), axes.get_ylabel())]
