@@ -181,7 +181,7 @@ class KernelPCA(KernelEmbedding):
         MemoryLimitError
             Before anything large is allocated.
         ConvergenceError
-            When a pair missed its tolerance and ``solver.on_no_convergence`` is "raise".
+            When a pair is unconverged and ``solver.on_no_convergence`` is "raise".
         """
         data, machine, seed = self._begin(X, comm, "a kernel")
         if isinstance(data, RowStream):

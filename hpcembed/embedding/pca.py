@@ -165,7 +165,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
         MemoryLimitError
             Before anything large is allocated.
         ConvergenceError
-            When a pair missed its tolerance, or the reference has a larger eigenvalue in its
+            When a pair is unconverged, or the reference has a larger eigenvalue in its
             place, and ``solver.on_no_convergence`` is "raise".
         """
         data, machine, seed = self._begin(X, comm, "a covariance")

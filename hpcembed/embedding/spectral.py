@@ -177,7 +177,7 @@ class SpectralEmbedding(CertifiedEstimator):
         MemoryLimitError
             When the vectors do not fit the memory of a rank.
         ConvergenceError
-            When a pair missed its tolerance, and ``solver.on_no_convergence`` is "raise".
+            When a pair is unconverged, and ``solver.on_no_convergence`` is "raise".
         """
         if isinstance(X, PETSc.Mat):
             comm = X.getComm().tompi4py()

@@ -171,7 +171,7 @@ class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Information
         MemoryLimitError
             When the vectors do not fit the memory of a rank.
         ConvergenceError
-            When a pair missed its tolerance and ``solver.on_no_convergence`` is "raise".
+            When a pair is unconverged and ``solver.on_no_convergence`` is "raise".
         """
         if isinstance(documents, tuple) and len(documents) == 2 and vocabulary is None:
             documents, vocabulary = documents

@@ -195,7 +195,7 @@ def require_norm(
     if not comm.allreduce(bool(np.isfinite(w).all()), op=MPI.LAND):
         raise OperatorError(
             f"product {number} with the operator has entries that are not finite: "
-            "look for NaN or Inf in the data"
+            "check the data for NaN or Inf"
         )
     largest = comm.allreduce(float(np.max(np.abs(w), initial=0.0)), op=MPI.MAX)
     if not usable or largest > 0:

@@ -4,7 +4,9 @@ A pair converges when its residual norm ``||A x - theta x||`` is at most ``tol``
 of its value. A residual cannot fall below the rounding of one product, so the tolerance is at least
 ``ROUNDING * ||A||``: without this floor the zero eigenvalues of a rank-deficient matrix would never
 converge. The estimates of the projected problem decide when the vectors are formed; the true
-residuals, from products with these vectors, decide convergence.
+residuals, from products with these vectors, decide convergence. The iterations
+(:mod:`miramns.iteration.default`, steps 3 and 4) call :func:`check_estimates` and
+:func:`eigenpairs` here, and end as soon as all pairs pass.
 """
 
 from __future__ import annotations
@@ -253,8 +255,8 @@ def residual_norms(
     # a maximum over ranks may lose a NaN
     if not comm.allreduce(bool(np.isfinite(R).all()), op=MPI.LAND):
         raise OperatorError(
-            "a product made for a true residual has entries that are not finite: look for NaN or "
-            "Inf in the data"
+            "a product made for a true residual has entries that are not finite: check the data "
+            "for NaN or Inf"
         )
     largest = np.max(np.abs(R), axis=0, initial=0.0)
     comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)

@@ -237,7 +237,7 @@ def test_more_start_vectors_than_a_block_holds(operators):
 
 
 def test_nan_where_the_space_ends_within_a_block(operators):
-    with pytest.raises(OperatorError, match="not finite: look for NaN"):
+    with pytest.raises(OperatorError, match="not finite: check the data for NaN"):
         solve(
             operators(diagonal=np.r_[np.ones(3), np.nan]),
             2,
