@@ -9,7 +9,7 @@ To add an estimator:
    if the coordinates are not affine functions of the features.
    :class:`~hpcembed.embedding._eigensolver.Eigensolver` finds its eigenpairs.
 2. List its name in ``hpcembed/embedding/__init__.py`` and in ``hpcembed/__init__.py``.
-3. For jobs, add an entry to :data:`hpcembed.jobs.embedding_methods.METHODS`.
+3. For jobs, follow the steps in :mod:`hpcembed.jobs.embedding_methods`.
 
 Parameters are checked on all ranks before the first step that could fail on one rank alone.
 """

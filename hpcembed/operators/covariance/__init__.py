@@ -1,7 +1,7 @@
 """Covariance and Gram operators of distributed rows.
 
 * ``covariance``: the assembled matrix, and the operator that multiplies without it.
-* ``passes``, ``gram``: products with blocks of vectors, one pass over the rows each.
+* ``covariance_passes``, ``gram``: products with blocks of vectors, one pass over the rows each.
 * ``moments``: means and variances of the features.
 * ``covariance_plan``: engines with their memory and predicted seconds.
 """
