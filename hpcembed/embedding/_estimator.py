@@ -89,8 +89,8 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
     reference_sin_angle_ : float
         Sine of the largest angle to the subspace of the reference; NaN without reference.
     certified_ : bool
-        Whether every pair meets its tolerance, and no reference has a larger eigenvalue in its
-        place.
+        Whether every pair meets its tolerance, and no reference has a larger eigenvalue at the
+        same position.
     converged_reason_ : str
     n_requested_ : int
         Number of requested pairs.

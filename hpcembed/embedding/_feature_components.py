@@ -1,8 +1,8 @@
 """Base of kernel approximations: principal components of the features of rows.
 
 One pass over the features of all rows gives their scatter, whose dominant eigenvectors are the
-principal components. The scatter is a square matrix of some thousand rows. LAPACK finds its
-eigenvectors where it is small, else MIRAMns.
+principal components. The scatter is a square matrix of a few thousand rows. LAPACK finds its
+eigenvectors if it is small, else MIRAMns.
 """
 
 from __future__ import annotations

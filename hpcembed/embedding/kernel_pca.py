@@ -101,8 +101,8 @@ class KernelPCA(KernelEmbedding):
         Variance of the coordinates, and its share in the space of the kernel.
     converged_reason_ : str
     certified_ : bool
-        Whether every pair meets its tolerance, and no reference has a larger eigenvalue in its
-        place.
+        Whether every pair meets its tolerance, and no reference has a larger eigenvalue at the
+        same position.
     n_passes_ : int
         Number of passes over the kernel.
     n_requested_, n_features_in_, n_samples_ : int

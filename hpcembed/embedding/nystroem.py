@@ -44,12 +44,13 @@ class Nystroem(FeatureComponents):
         Principal components, at most the landmarks.
     n_landmarks : int, default=1000
         Number of rows that are chosen, the same on any number of ranks; all rows if there are
-        fewer. With all of them the components are those of
+        fewer. With all of them the components equal those of
         :class:`~hpcembed.embedding.KernelPCA`.
     kernel, gamma, degree, coef0
         As for :class:`~hpcembed.embedding.KernelPCA`; the default kernel is rbf.
     tol : float, optional
-        Tolerance of the eigenpairs of the features' scatter, as there.
+        Tolerance of the eigenpairs of the features' scatter, as for
+        :class:`~hpcembed.embedding.KernelPCA`.
     random_state : int, RandomState or None, default=None
         Seed of the landmarks; None is 0, so that results repeat.
     memory_limit, n_threads : int, optional

@@ -80,8 +80,8 @@ class PCA(CovarianceEmbedding, GaussianModel):
         Components whose eigenvalue is not known to be positive.
     converged_reason_ : str
     certified_ : bool
-        Whether every pair meets its tolerance, and no reference has a larger eigenvalue in its
-        place.
+        Whether every pair meets its tolerance, and no reference has a larger eigenvalue at the
+        same position.
     result_ : EigenResult
         Result of the solver with true residuals; rows of the vectors distributed.
     reference_, comparison_, reference_sin_angle_
@@ -165,8 +165,8 @@ class PCA(CovarianceEmbedding, GaussianModel):
         MemoryLimitError
             Before anything large is allocated.
         ConvergenceError
-            When a pair is unconverged, or the reference has a larger eigenvalue in its
-            place, and ``solver.on_no_convergence`` is "raise".
+            If a pair is unconverged, or the reference has a larger eigenvalue at the same
+            position, and ``solver.on_no_convergence`` is "raise".
         """
         data, machine, seed = self._begin(X, comm, "a covariance")
         if is_integer(self.n_components):

@@ -61,8 +61,8 @@ class TruncatedSVD(CovarianceEmbedding):
         ``||X'X v - sigma^2 v||`` in double.
     converged_reason_ : str
     certified_ : bool
-        Whether every pair meets its tolerance, and no reference has a larger eigenvalue in its
-        place.
+        Whether every pair meets its tolerance, and no reference has a larger eigenvalue at the
+        same position.
     n_requested_, n_features_in_, n_samples_ : int
     result_ : EigenResult
         Eigenpairs of ``X'X / (n - 1)``.

@@ -9,8 +9,9 @@ factorisation that word2vec's skip-gram with negative sampling approaches: Levy,
 word embedding as implicit matrix factorization", NIPS 27 (2014); Levy, Goldberg, Dagan, TACL 3
 (2015).
 
-Deviation. M is symmetric here (see there), so that eigenpairs take the place of singular triplets:
-the modulus of an eigenvalue is the singular value, and its sign is not used.
+Deviation. M is symmetric here (see :mod:`hpcembed.operators.cooccurrence.mutual_information`), so
+that eigenpairs replace singular triplets: the modulus of an eigenvalue is the singular value, and
+its sign is not used.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from miramns.random_vectors import seeded_normal
 
 EPSILON = float(np.finfo(np.float64).eps)
 
-#: Multiple of ||A|| below which a residual is rounding: some hundred units in the last place.
+#: Multiple of ||A|| below which a residual is rounding: a few hundred units in the last place.
 ROUNDING = 100 * EPSILON
 
 #: Products of the power method that estimates the norm of a matrix-free operator.

@@ -1,10 +1,10 @@
-"""Random vertices of graphs with power-law degrees.
+"""Random nodes of graphs with power-law degrees.
 
-Vertex i of n is drawn with a probability proportional to ``(i + shift) ** (-1 / (exponent - 1))``.
-If both ends of every edge are drawn so, the number of vertices of degree x falls as
-``x ** -exponent``. The distribution is inverted in closed form, so nothing of the size of the graph
-is stored. The shift limits the largest expected degree to the square root of the number of ends:
-two vertices of larger degrees would be joined more than once.
+Graph node i of n is drawn with a probability proportional to
+``(i + shift) ** (-1 / (exponent - 1))``. If both ends of every edge are drawn so, the number of
+nodes of degree x falls as ``x ** -exponent``. The distribution is inverted in closed form, so
+nothing of the size of the graph is stored. The shift limits the largest expected degree to the
+square root of the number of ends: two nodes of larger degrees would be joined more than once.
 
 The benchmark of eigensolvers and the graphs of hpcembed share this module, which needs numpy only.
 
@@ -25,21 +25,21 @@ _GOLDEN = 0.6180339887498949
 def power_law_vertices(
     uniform: NDArray[np.float64], n: int, n_edges: int, exponent: float
 ) -> NDArray[np.int64]:
-    """Map uniform random numbers to vertices; independent numbers give independent vertices.
+    """Map uniform random numbers to graph nodes; independent numbers give independent nodes.
 
     Parameters
     ----------
     uniform : ndarray
         Numbers between 0 and 1.
     n, n_edges : int
-        Vertices and edges of the whole graph.
+        Nodes and edges of the whole graph.
     exponent : float
         More than 2.
 
     Returns
     -------
     ndarray of the same shape
-        Vertices from 0 to n - 1. Those of large degree are spread evenly over this range, so that
+        Nodes from 0 to n - 1. Those of large degree are spread evenly over this range, so that
         every rank of a distributed graph has its share of the edges.
 
     Examples

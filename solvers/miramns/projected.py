@@ -1,6 +1,6 @@
 """The small projected problem: Ritz pairs, and the vectors that a restart keeps.
 
-The operator projected on the columns of the basis is a matrix H of some dozen or hundred rows. Rank
+The operator projected on the columns of the basis is a matrix H of dozens to hundreds of rows. Rank
 0 solves it and broadcasts the solution: a multithreaded LAPACK on every rank could give answers
 that differ in the last bits, and the ranks would take different decisions.
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from miramns.problem import Problem
 
 
-#: What a residual norm is relative to: the modulus of the eigenvalue, nothing, or ||A||.
+#: Quantity by which a residual norm is divided: the modulus of the eigenvalue, 1, or ||A||.
 Criterion = Literal["relative", "absolute", "norm"]
 
 #: Entries within this fraction of the largest count as equal when a sign is chosen, so that

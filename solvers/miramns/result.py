@@ -56,7 +56,7 @@ class IterationRecord:
     Attributes
     ----------
     restart : int
-        Number of restarts before.
+        Number of previous restarts.
     size : int
         Dimension of the subspace.
     n_matvec : int

@@ -5,10 +5,10 @@ Problem: k dominant eigenpairs of a real operator A of dimension n, given by its
 
 Method. One Arnoldi factorisation contains all nested subspaces m_1 < ... < m_l.
 
-* ``variant="default"``: the sizes are checkpoints within the sweep, and restarts are thick and rare
-  (:mod:`miramns.iteration.default`). For Hermitian operators on long vectors the factorisation uses
-  the three-term recurrence with partial reorthogonalisation, and the sizes are chosen during the
-  iteration (:mod:`miramns.iteration.subspace_size`).
+* ``variant="default"``: the sizes are checkpoints within the cycle between restarts, and restarts
+  are thick and rare (:mod:`miramns.iteration.default`). For Hermitian operators on long vectors the
+  factorisation uses the three-term recurrence with partial reorthogonalisation, and the sizes are
+  chosen during the iteration (:mod:`miramns.iteration.subspace_size`).
 * ``variant="block"``: the same with blocks of vectors, which need fewer passes over the operator
   and find multiple eigenvalues; for operators whose product with a block is cheap.
 * ``variant="published"``: the method as its authors published it, with its deviations

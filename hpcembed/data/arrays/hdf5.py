@@ -89,7 +89,7 @@ def open_hdf5(path: Path, key: str) -> Hdf5Array:
         if array.shape is None:
             raise InputError(f"{name}: an array without elements")
         if array.size and array.id.get_storage_size() == 0:
-            raise InputError(f"{name}: declares {array.shape} but holds no data: write it again")
+            raise InputError(f"{name}: declares {array.shape} but contains no data: write it again")
         is_text = h5py.check_string_dtype(array.dtype) is not None
         return Hdf5Array(path, key, array.shape, np.dtype("U1") if is_text else array.dtype)
 

@@ -1,4 +1,4 @@
-"""Edge lists: one edge a line, two node ids and an optional weight, between blanks or commas.
+"""Edge lists: one edge per line, two node ids and an optional weight, between blanks or commas.
 
 Lines that begin with ``#`` or ``%`` are comments; a first line without numbers is a header. Further
 columns (times, for example) are ignored. Ids are whole numbers up to 2^63 - 1, with any gaps. Each

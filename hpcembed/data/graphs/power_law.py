@@ -1,10 +1,10 @@
 """Random graphs with power-law degrees, of any size, by any number of ranks.
 
 Edge e joins two nodes that depend on (seed, e) alone. :mod:`miramns.power_law` draws them, and
-states the distribution and its reference. The uniform numbers are those of
-:mod:`hpcembed.runtime.counter_random`: a seed keeps its graph. The benchmark of eigensolvers draws
-other numbers from the same distribution. Self-loops and repeated edges are dropped, so somewhat
-fewer edges remain than were drawn.
+states the distribution and its reference. The uniform numbers come from
+:mod:`hpcembed.runtime.counter_random`: a seed gives the same graph in every release. The benchmark
+of eigensolvers draws other numbers from the same distribution. Self-loops and repeated edges are
+dropped, so somewhat fewer edges remain than were drawn.
 """
 
 from __future__ import annotations

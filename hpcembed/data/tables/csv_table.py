@@ -152,7 +152,7 @@ class CsvSource:
 
 @dataclass(frozen=True, slots=True)
 class _BlockBegin:
-    """Begin of a block: file, global index of its first row, number of its first line."""
+    """Start of a block: file, global index of its first row, number of its first line."""
 
     path: Path
     row: int

@@ -103,7 +103,7 @@ def open_parquet(path: Path, columns: Sequence[str] | str | None = None) -> Parq
         kind = schema.field(name).type
         if not (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)):
             raise InputError(
-                f"{path}: column {name!r} holds {kind}, not numbers: name the columns to take"
+                f"{path}: column {name!r} contains {kind}, not numbers: name the columns to take"
             )
         letter = "f" if pyarrow.types.is_floating(kind) else "u" if is_unsigned(kind) else "i"
         types.append(np.dtype(f"{letter}{kind.bit_width // 8}"))

@@ -1,7 +1,7 @@
 """Texts in, a document-term matrix out.
 
 Reading: ``reading`` (:func:`read_text`), ``formats`` (the table of formats),
-``folders_and_archives`` and ``lines_and_csv`` (one reader class a format), ``documents`` (the
+``folders_and_archives`` and ``lines_and_csv`` (one reader class per format), ``documents`` (the
 result), ``prediction_texts``. Terms: ``cleaning`` (bytes to text), ``tokens``, ``vocabulary``,
 ``vectoriser``, ``serialise``. These five import without MPI, because a deployed model needs them;
 ``vocabulary_learning`` and ``term_relevance``, which sum counts over ranks, are separate modules

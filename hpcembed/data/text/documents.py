@@ -77,7 +77,7 @@ class DocumentReader(Protocol):
 
 
 class DocumentSource:
-    """Opened documents as a table with one text a row (``rows`` is an array of objects).
+    """Opened documents as a table with one text per row (``rows`` is an array of objects).
 
     Parameters
     ----------

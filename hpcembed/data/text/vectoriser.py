@@ -1,4 +1,4 @@
-"""A vectoriser: documents in, a sparse document-term matrix out, one weighted column a term.
+"""A vectoriser: documents in, a sparse document-term matrix out, one weighted column per term.
 
 Weight of a term that occurs tf times in a document and in df of the n training documents:
 

@@ -154,7 +154,7 @@ class DeployedClassifier:
             part = rows[first:last]
             with np.errstate(over="ignore"):  # reported just below
                 block[own] = part.toarray() if hasattr(part, "toarray") else part
-            self._check_finite(block[own], first_row + first, "holds NaN, infinity, or a value")
+            self._check_finite(block[own], first_row + first, "contains NaN, infinity, or a value")
             logits[first:last] = self._forward(block)[own]
             self._check_finite(
                 logits[first:last], first_row + first, "lies so far off the training rows that it"

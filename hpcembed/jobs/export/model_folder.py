@@ -178,7 +178,7 @@ def _folder(path: Path) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such folder")
     raise InputError(
-        f"{path}: holds no {JSON}: give a folder that hpcembed run or hpcembed export wrote"
+        f"{path}: contains no {JSON}: give a folder that hpcembed run or hpcembed export wrote"
     )
 
 
@@ -230,4 +230,4 @@ def _check(array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any], na
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds NaN or infinity")
+        raise ValueError(f"{name} contains NaN or infinity")

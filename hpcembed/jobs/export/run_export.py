@@ -132,7 +132,7 @@ def _read_run(folder: Path) -> _Run:
     try:
         record = msgspec.json.decode(file.read_bytes(), type=RunRecord)
     except FileNotFoundError as error:
-        raise InputError(f"{folder}: holds no run.json: not a finished run") from error
+        raise InputError(f"{folder}: contains no run.json: not a finished run") from error
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}") from error
     except msgspec.ValidationError as error:

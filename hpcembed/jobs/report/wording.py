@@ -29,7 +29,7 @@ __all__ = [
 LISTED = 8
 #: Characters of a list of layer widths; the middle of a longer one is left out.
 WIDEST_LAYERS = 32
-#: Seeds that a sound interval needs.
+#: Seeds that a reliable interval needs.
 ENOUGH_SEEDS = 5
 
 
@@ -200,7 +200,7 @@ def few_rows_warning(n_train: int, n_test: int, validation_fraction: float, marg
 
 
 def few_seeds_warning(n_seeds: int) -> str:
-    """Warn if a study has fewer seeds than sound intervals need; empty otherwise."""
+    """Warn if a study has fewer seeds than reliable intervals need; empty otherwise."""
     if n_seeds >= ENOUGH_SEEDS:
         return ""
-    return f"{n_seeds} seed(s): at least {ENOUGH_SEEDS} are needed for sound intervals"
+    return f"{n_seeds} seed(s): at least {ENOUGH_SEEDS} are needed for reliable intervals"

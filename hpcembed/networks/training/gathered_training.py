@@ -1,8 +1,8 @@
 """Train a small network on rows in memory, on one process.
 
 A compact network on 10^4 to 10^5 rows is bound by the overhead of each step, not by arithmetic.
-So there is no data loader (one permutation an epoch, one gather a batch), the optimiser is fused,
-the learning rate is set by a plain function, and the loss is read once an epoch.
+So there is no data loader (one permutation per epoch, one gather per batch), the optimiser is
+fused, the learning rate is set by a plain function, and the loss is read once per epoch.
 
 The weights of the epoch with the highest accuracy on validation rows, a stratified share of the
 training rows, are kept; ties are decided by lower validation loss, then for the later epoch. The

@@ -91,7 +91,9 @@ def check_samples(samples: Samples, n_classes: int, name: str) -> None:
     for first, block in blocks_of(inputs):
         if not np.isfinite(block).all():
             row = first + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-            raise InputError(f"{name} rows: row {row} holds NaN or infinity; remove or correct it")
+            raise InputError(
+                f"{name} rows: row {row} contains NaN or infinity; remove or correct it"
+            )
 
 
 def check_local_samples(comm: MPI.Comm, samples: Samples, n_classes: int, name: str) -> None:

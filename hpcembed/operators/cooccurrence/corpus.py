@@ -136,7 +136,7 @@ def checked_terms(vocabulary: Any) -> tuple[str, ...]:
     if len(set(terms)) < len(terms):
         seen: set[str] = set()
         twice = next(term for term in terms if term in seen or seen.add(term))  # type: ignore[func-returns-value]
-        raise InputError(f"the vocabulary holds {twice!r} twice: give each word once")
+        raise InputError(f"the vocabulary contains {twice!r} twice: give each word once")
     return terms
 
 

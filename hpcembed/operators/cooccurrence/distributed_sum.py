@@ -20,7 +20,7 @@ from hpcembed.runtime.agreement import agreement
 
 __all__ = ["BUFFER_BYTES", "balanced_bounds", "plus_transpose", "sum_contributions"]
 
-#: Default memory of a rank for counts that are not summed yet: some million pairs.
+#: Default memory of a rank for counts that are not summed yet: a few million pairs.
 BUFFER_BYTES = 256 * 2**20
 
 #: Cost of a row in the vectors of a solver, in units of matrix entries.

@@ -111,8 +111,8 @@ class TokenDocuments:
             wrong = np.flatnonzero((tokens < -1) | (tokens >= n_terms))
             place = int(np.searchsorted(offsets, wrong[0], side="right")) - 1
             raise InputError(
-                f"document {place} holds the term number {tokens[wrong[0]]}: numbers go from 0 to "
-                f"{n_terms - 1}, -1 for a word that is not in the vocabulary"
+                f"document {place} contains the term number {tokens[wrong[0]]}: numbers go from 0 "
+                f"to {n_terms - 1}, -1 for a word that is not in the vocabulary"
             )
 
 

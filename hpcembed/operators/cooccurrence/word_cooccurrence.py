@@ -11,8 +11,8 @@ owners of their rows (:mod:`hpcembed.operators.cooccurrence.distributed_sum`). O
 terms are counted; the transpose is added at the end. Each rank owns consecutive rows with about the
 same expected number of entries.
 
-Memory of a rank: at most `buffer_bytes`, its documents, 100 bytes a term, and 80 bytes an entry of
-its rows, of which the result keeps 12.
+Memory of a rank: at most `buffer_bytes`, its documents, 100 bytes per term, and 80 bytes per entry
+of its rows, of which the result keeps 12.
 """
 
 from __future__ import annotations

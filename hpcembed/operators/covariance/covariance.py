@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 #: Rows whose products are added at once: more would cost digits in single precision, fewer would
-#: cost time, as adding a square takes as long as some hundred rows.
+#: cost time, as adding a square takes as long as a few hundred rows.
 _MOST_ROWS = {np.dtype(np.float32): 4096, np.dtype(np.float64): 2**15}
 #: Size of the buffer of converted blocks.
 _BUFFER = 24 * 2**20
@@ -146,8 +146,9 @@ def shifted_triangle(
 ) -> NDArray[np.float64]:
     """Return the lower triangle in one pass, rows shifted by `moments.shift` where that is large.
 
-    Collective: two reductions. Products of some thousand rows are computed in the given precision
-    and added in double. Completes `moments`: the mean, and in double the variances.
+    Collective: two reductions. Products of a few thousand rows are computed in the given
+    precision and added in double precision. Completes `moments`: the mean, and the variances in
+    double precision.
     """
     d, kind = X.n_features, np.dtype(dtype)
     lower = np.zeros((d, d), order="F")

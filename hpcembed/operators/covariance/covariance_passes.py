@@ -10,7 +10,7 @@ near ``(m - c)'V`` the second term nearly vanishes, and the rounding of each row
 with its own sign; on 50,000 images, passes in single precision are within 2e-8 of the largest
 eigenvalue. Rows are shifted in cache only where the mean is large compared to the spread.
 
-Rows are read in blocks that fit the cache, each once a pass for both products. Blocks are
+Rows are read in blocks that fit the cache, each once per pass for both products. Blocks are
 multiplied in the given precision; every few thousand rows their contributions are added in double.
 """
 

@@ -13,7 +13,7 @@ block
     not faster than the rows can be read; then ``4 d/p m^2`` to orthogonalise m columns.
 gram
     The same on the side of the rows, where columns have n entries instead of d; the rows are read
-    twice a pass.
+    twice per pass.
 
 In single precision every engine ends with one pass in double for the certificate, with k columns.
 A tolerance below the reach of single precision adds one pass in double per digit.

@@ -3,8 +3,9 @@
 Its eigenvalues are those of the covariance, where ``(X - 1 m')'u`` is an eigenvector. For data with
 fewer rows than features, columns have n numbers instead of d.
 
-With ``P = X'U - m (1'U)`` the product is ``X P - 1 (m'P)``. One rank reads the rows once a product,
-by blocks of columns; several ranks read them twice, as P is summed over the ranks in between.
+With ``P = X'U - m (1'U)`` the product is ``X P - 1 (m'P)``. One rank reads the rows once per
+product, by blocks of columns; several ranks read them twice, as P is summed over the ranks in
+between.
 """
 
 from __future__ import annotations

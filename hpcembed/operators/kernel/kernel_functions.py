@@ -1,11 +1,11 @@
 """Kernels of rows, tile by tile: a matrix product and a function of its entries, in cache.
 
 With rows a and b, ``rbf`` is ``exp(-gamma |a - b|^2)``, ``poly`` is ``(gamma a'b + coef0)^degree``,
-``cosine`` is ``a'b / (|a| |b|)``, ``linear`` is ``a'b``. Rows are prepared once a block, such that
-a tile is a function of products alone: scaled by the root of the factor that gamma gives them, of
-unit length for the cosine. Squared distances of rows far from the origin would cancel. Dense rows
-are therefore shifted by the mean for ``rbf``, which does not depend on the origin; sparse rows stay
-sparse.
+``cosine`` is ``a'b / (|a| |b|)``, ``linear`` is ``a'b``. Rows are prepared once per block, such
+that a tile is a function of products alone: scaled by the root of the factor that gamma gives them,
+of unit length for the cosine. Squared distances of rows far from the origin would cancel. Dense
+rows are therefore shifted by the mean for ``rbf``, which does not depend on the origin; sparse rows
+stay sparse.
 """
 
 from __future__ import annotations

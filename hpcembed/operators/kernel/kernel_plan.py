@@ -5,7 +5,7 @@ kernel costs ``d`` multiply-adds at the rate of a matrix product and one value o
 
 matrix_free
     Every pass computes half of the entries again (each serves two rows) and takes ``n^2/p b``
-    multiply-adds; on several ranks all rows are broadcast once a pass.
+    multiply-adds; on several ranks all rows are broadcast once per pass.
 assembled
     Computes the entries once, keeps ``n^2/p`` of them, and reads and multiplies them every pass.
 lapack

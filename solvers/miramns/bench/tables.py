@@ -14,8 +14,8 @@ _EXPLANATION = """\
 All methods have the same operator, start vector and true residual: a method whose tolerance has
 another meaning has a smaller one (column `tol`). Residuals and orthogonality are measured here;
 eigenvalues are compared with a reference. An answer that is wrong or incomplete has no time.
-Seconds include the certificate. All products of SLEPc's solvers pass a shell that counts them; its
-cost is given. The floor is the fewest products of a fully orthogonal Krylov method times the
+Seconds include the certificate. A shell matrix counts all products of SLEPc's solvers; its cost per
+product is given. The floor is the fewest products of a fully orthogonal Krylov method times the
 seconds of one product. SLEPc, SciPy and PRIMME do not report their reductions. A reference that is
 the best of several answers does not reveal an eigenvalue that all of them miss."""
 

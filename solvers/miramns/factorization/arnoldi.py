@@ -86,9 +86,9 @@ class ArnoldiFactorization:
     part_start : int
         First column of the current part: 0, or the random direction after the last breakdown.
     closed_part : tuple of int or None
-        First column and last + 1 of the part that ended with the last breakdown, if it began with a
-        random direction. It holds a vector of each eigenspace that the operator has on the
-        complement of the columns before.
+        First column and last + 1 of the invariant subspace at the last breakdown, if it was
+        generated from a random direction. It contains a vector of each eigenspace that the operator
+        has on the complement of all preceding columns.
     """
 
     def __init__(
@@ -272,7 +272,7 @@ class ArnoldiFactorization:
         require_norm(self.comm, squared, w, self.operator_norm, self.n_matvec)
 
     def _orthogonalize(self, j: int) -> tuple[NDArray[np.float64], float]:
-        """Make column `j` orthogonal to the columns before.
+        """Make column `j` orthogonal to all preceding columns.
 
         Collective. Returns its coefficients on them, and the norm left, which is 0 for a column
         that lies in their span.

@@ -162,7 +162,7 @@ class BlockFactorization(ArnoldiFactorization):
     def _orthonormalize_block(
         self, first: int, width: int, *, scale: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Make a block orthonormal, and orthogonal to all columns before.
+        """Make a block orthonormal, and orthogonal to all preceding columns.
 
         Collective. Returns C and R with ``W = V C + W' R``. Directions that contribute less than
         rounding of `scale` to W are replaced by random ones without contribution.

@@ -3,7 +3,7 @@
 Two passes of Gram-Schmidt make a basis orthonormal to rounding, and cost two reductions. Here one
 reduction serves the second pass of a column, its norm, and the first pass of the next column. The
 next product is made from the candidate u of a column, which is neither reorthogonalised nor of
-exact length 1, and is corrected afterwards. With Q the columns before and
+exact length 1, and is corrected afterwards. With Q the preceding columns and
 
     A q_(j-1) = Q h + sigma u,      w = A u,
 

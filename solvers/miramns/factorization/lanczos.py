@@ -14,8 +14,8 @@ point the basis loses its orthogonality, but only along converged Ritz vectors, 
 4. Before a restart and before the answer, the projection is expressed on an orthonormal basis: with
    G = V'V = R'R, the columns of N = V R^-1 are orthonormal and ``A N = N (R H R^-1)`` exactly,
    whatever orthogonality is left. Only coordinates change; N is never formed. G also measures the
-   orthogonality: if it is lost, the factorisation is truncated to the columns that are sound, and
-   the reorthogonalisation becomes stricter.
+   orthogonality: if it is lost, the factorisation is truncated to the columns that are orthogonal
+   to 1e-3, and the reorthogonalisation becomes stricter.
 
 References: Simon, "The Lanczos algorithm with partial reorthogonalization", Math. Comp. 42 (1984).
 Wu and Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems", SIAM J.
@@ -46,7 +46,7 @@ _LEVEL = 1e-8
 #: A reorthogonalisation includes every column whose inner product is beyond this.
 _CONCERNED = 1e-13
 
-#: Largest entry of ``|V'V - I|`` up to which a basis counts as sound.
+#: Largest entry of ``|V'V - I|`` up to which columns count as orthogonal.
 _SOUND = 1e-3
 
 #: Upper limit of the rounding assumed in one step; beyond it every column is reorthogonalised
@@ -70,7 +70,7 @@ class LanczosFactorization(ArnoldiFactorization):
     orthogonality_level : float
         Largest entry of ``|V'V - I|`` measured so far.
     n_orthogonality_losses : int
-        Number of times that the factorisation was truncated to its sound columns.
+        Number of times that the factorisation was truncated to its orthogonal columns.
     seconds : dict of str to float
         Time of this rank: product, local, reorthogonalization, projection, restart.
     """
@@ -95,7 +95,7 @@ class LanczosFactorization(ArnoldiFactorization):
         self._orthonormal: OrthonormalProjection | None = None
         # rounding of an inner product in one step, relative to ||A||
         self._noise = 10 * EPSILON
-        # predicted inner products of the last two columns with all before
+        # predicted inner products of the last two columns with all preceding ones
         self._before = np.zeros(capacity + 1)
         self._now = np.zeros(capacity + 1)
         self._square_of_last = 1.0
@@ -174,7 +174,7 @@ class LanczosFactorization(ArnoldiFactorization):
         now[j] = rounding / beta
 
     def _predict_fresh(self, j: int) -> None:
-        """Reset the predictions: columns j and j + 1 are orthogonal to all before."""
+        """Reset the predictions: columns j and j + 1 are orthogonal to all preceding ones."""
         self._before[: j + 1] = self._noise
         self._now[: j + 1] = self._noise
         self._square_of_last = 1.0
@@ -223,7 +223,7 @@ class LanczosFactorization(ArnoldiFactorization):
         """Measure the orthogonality of the columns, and return the projection without its loss.
 
         Collective: one reduction of a matrix of the size of the projected one. Afterwards ``size``
-        is smaller if the last columns are not sound.
+        is smaller if the last columns are not orthogonal to 1e-3.
         """
         if self._orthonormal is not None:
             return self._orthonormal
@@ -281,7 +281,7 @@ class LanczosFactorization(ArnoldiFactorization):
         return float(units[0]), float(units[1] if len(units) > 1 else units[0] / 3)
 
     def _truncate_strictly(self, size: int) -> None:
-        """Keep the first `size` columns, which are sound, and reorthogonalise more strictly."""
+        """Keep the first `size` orthogonal columns, and reorthogonalise more strictly."""
         self.n_orthogonality_losses += 1
         self._strictness *= 1e-2
         self._noise = min(100 * self._noise, _MOST_NOISE)

@@ -25,7 +25,7 @@ _NEARLY = 1e-6
 #: Eigenvalues of the scaled Gram matrix of a block below this count as rounding.
 _DEPENDENT = 1e-13
 
-#: Entries that are recombined at a time: some MB, which bounds the extra memory and fits into the
+#: Entries that are recombined at a time: a few MB, which bound the extra memory and fit into the
 #: cache.
 _PANEL_ENTRIES = 2**18
 

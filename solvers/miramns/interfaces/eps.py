@@ -47,7 +47,7 @@ from miramns.transform.spectral import Transformation, set_up
 
 _WHICH = SLEPc.EPS.Which
 
-#: Default tolerance, and default number of cycles.
+#: Default tolerance, and default number of cycles between restarts.
 _TOL, _MAX_IT = 1e-8, 500
 
 #: A user function with its arguments and keyword arguments.
@@ -208,7 +208,7 @@ class MIRAMns(SLEPc.EPS):
         return max(nev, 1), ncv, mpd if mpd > 0 else ncv
 
     def getTolerances(self) -> tuple[float, int]:
-        """Return the tolerance and the largest number of cycles."""
+        """Return the tolerance and the largest number of cycles between restarts."""
         tol, max_it = super().getTolerances()
         return (tol if tol > 0 else _TOL), (max_it if max_it > 0 else _MAX_IT)
 

@@ -1,10 +1,10 @@
-"""Selection of eigenpairs by SLEPc's ``EPS.Which``, as an order for :func:`miramns.solve`.
+"""Selection of eigenpairs by SLEPc's ``EPS.Which``, as `which` of :func:`miramns.solve`.
 
-An order is a name, or a function from values to keys; the wanted values have the smallest keys.
-Both values of a conjugate pair have the same key, so that a pair is never separated. With a
-spectral transformation the keys are those of the back-transformed values. If the order of the
-transformed values has a name, it is used, because convergence at the ends of a spectrum can be
-predicted.
+A selection (`which`) is a name, or a function from values to keys; the wanted values have the
+smallest keys. Both values of a conjugate pair have the same key, so that a pair is never separated.
+With a spectral transformation the keys are those of the back-transformed values. If the selection
+of the transformed values has a name, it is used, because convergence at the ends of a spectrum can
+be predicted.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def order_of_which(
     comparison: tuple[Callable[..., int], Any, dict[str, Any]] | None,
     hermitian: bool,
 ) -> Order:
-    """Return the order for an ``EPS.Which``.
+    """Return the selection for an ``EPS.Which``.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def order_of_which(
 
 
 def transformed_order(order: Order, transformation: Transformation) -> Order:
-    """Return the order of the transformed values that corresponds to `order` of the values.
+    """Return the selection of transformed values that corresponds to `order` of the values.
 
     Infinite values, which singular B have, are wanted least.
     """

@@ -1,4 +1,4 @@
-"""The default iteration: checkpoints within the sweep, and thick restarts.
+"""The default iteration: checkpoints within the cycle between restarts, and thick restarts.
 
 Nested subspaces m_1 < ... < m_l are checkpoints of one factorisation. At each checkpoint the
 projected problem is solved, and the iteration ends as soon as the k wanted pairs converge. It
@@ -50,7 +50,7 @@ from miramns.selection import displaces
 #: estimate is zero, whether or not a larger eigenvalue lies outside.
 COLUMNS_AFTER_BREAKDOWN = 20
 
-#: Restarts after which the basis is orthonormalised anew.
+#: Restarts after which the basis is orthonormalised again.
 _REORTHONORMALIZE_EVERY = 50
 
 #: Smallest factor of the tolerance that the estimates may be required to meet.
@@ -192,8 +192,9 @@ def nothing_better_outside(
 ) -> bool:
     """Return whether no eigenvalue outside the space can be wanted more than `values`.
 
-    Collective. So it is if a part that began with a random direction closed, and none of its values
-    is wanted more: it has every eigenvalue of the operator on the complement of the columns before.
+    Collective. This holds if an invariant subspace was generated from a random direction, and none
+    of its Ritz values is selected before `values`: it has every eigenvalue of the operator on the
+    complement of all preceding columns.
     """
     p, f = problem, factorization
     if f.closed_part is None:

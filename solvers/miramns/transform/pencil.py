@@ -54,7 +54,7 @@ from miramns.transform.spectral import (
     set_up,
 )
 
-#: Times that the pairs of the operator are computed, each time with a smaller tolerance.
+#: Number of times that the pairs of the operator are computed, each time with a smaller tolerance.
 _ATTEMPTS = 3
 
 #: Largest tolerance for the pairs of the operator at first, and smallest later.

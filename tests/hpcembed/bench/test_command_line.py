@@ -40,7 +40,7 @@ def test_the_command_writes_its_files(tmp_path, capsys):
     assert "computing the reference" in out
     assert f"results in {folder}" in out
     assert main(["bench", "pca", *words]) == 2  # never over other results
-    assert "holds results already" in capsys.readouterr().err
+    assert "contains results already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_columns_that_cannot_be_streamed(tmp_path):
         open_rows(tmp_path / "flat.npy")
     path = tmp_path / "x.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"a": [1.0, None], "b": ["x", "y"]}), path)
-    with pytest.raises(InputError, match="column 'b' holds string, not numbers"):
+    with pytest.raises(InputError, match="column 'b' contains string, not numbers"):
         open_rows(path)
     with pytest.raises(InputError, match="no column 'c'; it has a, b"):
         open_rows(path, columns=["c"])

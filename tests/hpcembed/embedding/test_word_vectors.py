@@ -237,10 +237,10 @@ def test_refusals(comm):
     refused(InputError, "document 1 is of type str", documents=[["ant"], "bee"])
     refused(InputError, "1.5 is not a word", documents=[[1.5]])
     refused(InputError, "the vocabulary is empty", vocabulary=[])
-    refused(InputError, "holds 'ant' twice", vocabulary=["ant", "bee", "ant"])
+    refused(InputError, "contains 'ant' twice", vocabulary=["ant", "bee", "ant"])
     refused(InputError, "a vocabulary of type str", vocabulary="ant")
     bad = TokenDocuments.packed([np.array([3])])
-    refused(InputError, "document 0 holds the term number 3", bad, ["a", "b", "c"])
+    refused(InputError, "document 0 contains the term number 3", bad, ["a", "b", "c"])
     few = SolverSettings(max_it=1, ncv=4)
     refused(ConvergenceError, "did not converge to the tolerance 1e-14", tol=1e-14, solver=few)
     if comm.size > 1:

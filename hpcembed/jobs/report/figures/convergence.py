@@ -91,7 +91,7 @@ def _draw_records(
 
 
 def _restarts(history: Sequence[IterationRecord]) -> list[int]:
-    """Numbers of products at which a restart begins after the first."""
+    """Numbers of products at each restart."""
     last: dict[int, int] = {}
     for record in history:
         last[record.restart] = max(record.n_matvec, last.get(record.restart, 0))

@@ -95,7 +95,7 @@ def json_value(value: Any) -> Any:
 
 
 def append_json_lines(path: Path, records: Sequence[Record]) -> None:
-    """Append records to a file, one JSON object a line."""
+    """Append records to a file, one JSON object per line."""
     with path.open("a", encoding="utf-8") as file:
         for record in records:
             file.write(json.dumps(json_value(asdict(record)), allow_nan=False) + "\n")

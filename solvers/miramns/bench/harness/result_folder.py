@@ -42,7 +42,7 @@ class ResultFolder(Generic[R]):
     Raises
     ------
     BenchError
-        If the folder cannot be created or already holds results.
+        If the folder cannot be created or already contains results.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ResultFolder(Generic[R]):
         except OSError as error:
             raise BenchError(f"--out {self.folder}: {error.strerror}") from error
         if (self.folder / "records.jsonl").exists():
-            raise BenchError(f"--out {self.folder}: holds results already")
+            raise BenchError(f"--out {self.folder}: contains results already")
         self._write_environment()
 
     def _write_environment(self) -> Mapping[str, object]:

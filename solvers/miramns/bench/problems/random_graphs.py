@@ -1,8 +1,8 @@
 """Adjacency matrices of random graphs: uniform pairs, blocks, power-law degrees.
 
 Every edge is drawn from its own number. Each rank draws all edges, a piece at a time, and keeps
-those at its own vertices: ranks exchange nothing, and the graph is the same on any number of ranks.
-Loops are dropped; edges that are drawn twice count once.
+those at its own graph nodes: ranks exchange nothing, and the graph is the same on any number of
+ranks. Loops are dropped; edges that are drawn twice count once.
 
 References: Erdos, Renyi (1959) for uniform pairs; Holland, Laskey, Leinhardt (1983) for the
 stochastic block model; :mod:`miramns.power_law` for power-law degrees.
@@ -36,7 +36,7 @@ def random_graph(comm: MPI.Comm, n: int, degree: float, seed: int) -> PETSc.Mat:
     Parameters
     ----------
     degree : float
-        Mean number of edges at a vertex, before repeated ones are merged.
+        Mean number of edges at a graph node, before repeated ones are merged.
     """
 
     def draw(start: int, stop: int) -> Ends:
@@ -55,9 +55,9 @@ def stochastic_block_graph(
     Parameters
     ----------
     blocks : int
-        Number of blocks; vertex i belongs to block ``i mod blocks``.
+        Number of blocks; graph node i belongs to block ``i mod blocks``.
     inside, outside : float
-        Mean number of edges from a vertex to its own block, and to any vertex.
+        Mean number of edges from a graph node to its own block, and to any node.
     """
     n -= n % blocks
     share = inside / (inside + outside)
@@ -82,7 +82,7 @@ def power_law_graph(comm: MPI.Comm, n: int, degree: float, exponent: float, seed
     degree : float
         Mean of the expected degrees.
     exponent : float
-        The number of vertices of degree x falls as ``x ** -exponent``; more than 2.
+        The number of graph nodes of degree x falls as ``x ** -exponent``; more than 2.
     """
     n_edges = round(n * degree / 2)
 

@@ -395,7 +395,7 @@ def test_npy_refusals(tmp_path, comm):
 def test_npz_labels_with_several_columns(tmp_path, comm):
     rows, labels = rows_and_labels()
     np.savez(tmp_path / "a.npz", x=rows, y=np.eye(4)[labels])
-    refused(DataSettings(train=("a.npz",)), tmp_path, comm, "a.npz:y", "one label a row")
+    refused(DataSettings(train=("a.npz",)), tmp_path, comm, "a.npz:y", "one label per row")
 
 
 # ------------------------------------------------------------------------------------------ HDF5
@@ -428,7 +428,7 @@ def test_hdf5_refusals(tmp_path, comm):
     with h5py.File(path, "w") as file:
         file.create_dataset("x", shape=(10**9, 10**6), dtype="f4", chunks=(1000, 1000))
         file["y"] = labels
-    refused(job, tmp_path, comm, "a.h5:x", "holds no data")
+    refused(job, tmp_path, comm, "a.h5:x", "contains no data")
     with h5py.File(path, "w") as file:
         file["x"] = rows
         file["y"] = labels[:-1]

@@ -148,7 +148,7 @@ def reweigh(folder, change):
 
 
 DAMAGES = {
-    "gone": (lambda f: (f / "model.json").unlink(), "holds no model.json"),
+    "gone": (lambda f: (f / "model.json").unlink(), "contains no model.json"),
     "not json": (lambda f: (f / "model.json").write_text("{"), "not JSON"),
     "not text": (lambda f: (f / "model.json").write_bytes(b"\xff\xfe"), "not JSON"),
     "foreign": (lambda f: (f / "model.json").write_text('{"model": 1}'), "not the description"),
@@ -169,7 +169,7 @@ DAMAGES = {
     "lacks": (lambda f: reweigh(f, lambda t: t.pop("shift")), "damaged model"),
     "nan": (
         lambda f: reweigh(f, lambda t: t["stage1.bias"].fill(np.nan)),
-        "stage1.bias holds NaN",
+        "stage1.bias contains NaN",
     ),
     "chain": (
         lambda f: reweigh(f, lambda t: t.update({"stage1.weight": t["stage1.weight"].T.copy()})),

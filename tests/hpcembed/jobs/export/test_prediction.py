@@ -290,7 +290,7 @@ def test_the_command_line(run_each, model, rows, tmp_path, ranks):
 def test_errors_on_the_command_line_are_one_line(run_each, model, rows, tmp_path, ranks):
     broken = [
         (lambda m, f: f.unlink(), "rows.npy: no such file"),
-        (lambda m, f: (m / "model.json").unlink(), "holds no model.json"),
+        (lambda m, f: (m / "model.json").unlink(), "contains no model.json"),
         (lambda m, f: (m / "model.safetensors").write_bytes(b""), "not the weights"),
         (
             lambda m, f: (m / "model.json").write_text(

@@ -237,7 +237,7 @@ def damage(kind, folder):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("unfinished", "holds no run.json: not a finished run"),
+        ("unfinished", "contains no run.json: not a finished run"),
         ("not json", "run.json: not JSON"),
         ("foreign", "not the record of a run"),
         ("no job", "job.toml: No such file"),

@@ -210,7 +210,7 @@ def test_what_one_rank_meets_alone_is_raised_oneverything(comm):
     mine = part(blobs(601, 0), comm)
     if comm.rank == 0:
         mine.inputs[3] = np.nan
-    with pytest.raises(InputError, match="training rows: row 3 holds NaN"):
+    with pytest.raises(InputError, match="training rows: row 3 contains NaN"):
         train(comm, data=mine)
     if comm.size > 1:
         wide = Samples(mine.inputs[:, : 5 - comm.rank], mine.labels)

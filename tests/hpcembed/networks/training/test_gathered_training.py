@@ -138,7 +138,7 @@ def test_loss_that_explodes_is_one_line():
         (lambda s: Samples(s.inputs, s.labels + 1), "label 3 of row"),
         (lambda s: Samples(s.inputs[:, :0], s.labels), "no features"),
         (lambda s: Samples(s.inputs.astype(np.int16), s.labels), "int16 is not"),
-        (lambda s: Samples(np.where(s.inputs > 24, np.nan, s.inputs), s.labels), "holds NaN"),
+        (lambda s: Samples(np.where(s.inputs > 24, np.nan, s.inputs), s.labels), "contains NaN"),
     ],
 )
 def test_samples_that_do_not_fit(change, message):

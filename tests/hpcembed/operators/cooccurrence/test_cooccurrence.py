@@ -202,7 +202,7 @@ def test_refusals(comm):
 
     refused(
         InputError,
-        "document 1 holds the term number 2: numbers go from 0 to 1",
+        "document 1 contains the term number 2: numbers go from 0 to 1",
         TokenDocuments.packed([np.array([0]), np.array([1, 2])]),
     )
     refused(
@@ -221,7 +221,7 @@ def test_refusals(comm):
     if comm.size > 1:
         refused(ConfigError, "symmetric differs between ranks", symmetric=comm.rank == 0)
         first = TokenDocuments.packed([np.array([comm.rank * 7])])
-        refused(InputError, r"\[rank 1\] document 0 holds the term number 7", first)
+        refused(InputError, r"\[rank 1\] document 0 contains the term number 7", first)
     with pytest.raises(InputError, match="document 0 is an array of shape"):
         TokenDocuments.packed([np.array([0.5])])
     after = cooccurrence(good, 2, comm, symmetric=False)
