@@ -1,4 +1,4 @@
-"""Exact kernel PCA beside scikit-learn's, and accuracies on landmarks beside plain PCA.
+"""Exact kernel PCA compared with scikit-learn's; accuracies on landmarks compared with PCA.
 
     python benchmarks/kernel_pca.py --data-dir DATA [--rows 10000] [--components 50] [--repeats 3]
                                     [--gamma auto] [--threads 1] [--landmarks 2000] [--seeds 5]
@@ -9,7 +9,7 @@ of its own, one after the other in every repeat, after a small fit that loads th
 seconds, peak of memory less that before the fit, largest relative error of the eigenvalues against
 scikit-learn's, and scikit-learn's seconds over its own (of processor time with one thread). `a
 tenth` may use a tenth of the memory of the stored kernel; `single` makes tiles in single precision
-and certifies in double. scikit-learn runs ARPACK, the faster of its exact solvers for few
+and certifies in double precision. scikit-learn runs ARPACK, the faster of its exact solvers for few
 components of many rows.
 
 Second table: networks on k coordinates of all training rows, by jobs/mnist_kernel.toml: principal

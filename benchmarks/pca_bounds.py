@@ -4,7 +4,7 @@
                                     [--repeats 5]
 
 Measures the bandwidth of the memory and the rates of BLAS, then, for each shape (generated float32
-rows, as those of `hpcembed bench pca`): the bare X.T @ X, one triangle of it (ssyrk, dsyrk), the
+rows, as in `hpcembed bench pca`): the bare X.T @ X, one triangle of it (ssyrk, dsyrk), the
 two products of a pass, one float32 pass with b columns, one pass in double precision with k columns
 (the certificate), and the projection. The bound of a step is the larger one of its arithmetic at
 the best rate measured and its bytes at the bandwidth measured. Best of the repeats; nothing else

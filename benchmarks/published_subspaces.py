@@ -6,7 +6,7 @@ Reads the data of the run again, forms its dense covariance with numpy in one pr
 for both sets of vectors the largest residual over the largest eigenvalue, the loss of
 orthogonality, and the sine of the largest angle to LAPACK's subspace and to the other one. For the
 published vectors it also prints the sine for each number k of leading vectors, which shows the k
-up to which they span the dominant subspace. The folder may also be that of a study.
+up to which they span the dominant subspace. It may also be the folder of a study.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ medians over the repeats, of the slowest rank, after a run that is not timed. Ge
 power-law spectrum with noise, float32) do not depend on the number of ranks. In weak scaling every
 rank has as many rows as in strong scaling on the most ranks. Prints tables, writes the runs with
 --json and the page with --page. Nothing else should run on the machine; with more ranks than cores
-the times are those of the scheduler.
+the times measure the scheduler.
 """
 
 from __future__ import annotations

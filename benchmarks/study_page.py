@@ -124,8 +124,8 @@ def compression_table(studies: dict[Any, Any], published: dict[str, Any]) -> str
     text = (
         "The baseline is the best network on all features by validation accuracy; the model is the "
         "one with the fewest parameters (projection included) whose accuracy is within the margin, "
-        "or, if there is none, the one with the least loss. Radar was not run; its row is that of "
-        "the poster."
+        "or, if there is none, the one with the least loss. Radar was not run; its row is taken "
+        "from the poster."
     )
     return f"{text}\n\n{TextTable(headings, rows, (0, 1, 2)).markdown()}"
 

@@ -1,4 +1,4 @@
-"""Word vectors of 20 Newsgroups: correlation with human similarities, and time beside SciPy.
+"""Word vectors of 20 Newsgroups: correlation with human similarities; time compared with SciPy.
 
     python benchmarks/word_vectors.py --data-dir DATA [--k 100 300] [--out FOLDER]
     mpiexec -n 2 python benchmarks/word_vectors.py --data-dir DATA --counting

@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         help="read headers only; print ranks, threads, memory and the engine of the operator",
     )
 
-    text = "sweep dimensions, networks and seeds beside uncompressed baselines"
+    text = "sweep dimensions, networks and seeds, compared with uncompressed baselines"
     study = add("study", _study, folders, text)
     study.add_argument("job", type=Path, metavar="STUDY.toml")
     study.add_argument(

@@ -69,7 +69,7 @@ def shared_tmp(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data_dir() -> Path:
-    """Folder of the real data sets; the test is skipped where it is missing."""
+    """Folder of the real data sets; the test is skipped if it is missing."""
     if not DATA.is_dir():
         pytest.skip("no data folder (set HPCEMBED_TEST_DATA)")
     return DATA

@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 def _parser() -> Parser:
     parser = Parser(
         "hpcembed bench pca",
-        "Compare PCAs: seconds beside captured variance, residual and memory.",
+        "Compare PCAs: seconds, captured variance, residual and memory.",
         limit=_LIMIT,
         folder="pca-bench",
         k="numbers of components (default: 10,50)",

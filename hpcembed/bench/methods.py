@@ -117,7 +117,7 @@ class PcaMethod(Method):
 
 
 def tolerance(rows: Any) -> float:
-    """Return the tolerance of iterative methods, which is that of :class:`hpcembed.PCA`."""
+    """Return the tolerance of iterative methods, the same as for :class:`hpcembed.PCA`."""
     return 1e-6 if rows.dtype == np.float32 else 1e-10
 
 

@@ -55,7 +55,7 @@ def _ratio_section(records: Sequence[PcaRecord]) -> list[str]:
     if not rows:
         return []
     headings = ["data", "k", "hpcembed s", "fastest exact peer", "peer s", "ratio", "ratio to X'X"]
-    title = "## hpcembed beside the fastest exact peer and the bare product"
+    title = "## hpcembed compared with the fastest exact peer and the bare product"
     return [title, "", *markdown_table(headings, rows), ""]
 
 

@@ -1,6 +1,6 @@
 """Prediction input: the rows of one file, with labels if the file has them.
 
-The readers are those of the training data. Labels are optional: a column or an array of the
+The readers are the same as for the training data. Labels are optional: a column or an array of the
 configured name, or the file that the caller names.
 """
 

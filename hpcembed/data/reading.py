@@ -81,7 +81,7 @@ def read_dataset(
 ) -> Dataset:
     """Read, split and encode a labelled data set; each rank holds a consecutive share of the rows.
 
-    Collective. Parameters and errors are those of :func:`read_tables` and of
+    Collective. Parameters and errors are the same as for :func:`read_tables` and
     :func:`~hpcembed.data.dataset.make_dataset`.
 
     Examples

@@ -1,6 +1,6 @@
 """Base of PCA and TruncatedSVD: the plan, and the engines that find components of rows.
 
-Each engine ends with a certificate: true residuals from products in double. See
+Each engine ends with a certificate: true residuals from products in double precision. See
 :mod:`hpcembed.operators.covariance.covariance_plan` for the choice among the engines.
 """
 
@@ -165,7 +165,7 @@ class _CovarianceSearch:
         return mat
 
     def assembled(self) -> tuple[EigenResult, PETSc.Mat]:
-        """Form the covariance; in single precision, a pass in double certifies."""
+        """Form the covariance; in single precision, a pass in double precision certifies."""
         X, moments, solver = self.X, self.moments, self.solver
         d, exact, lower = X.n_features, None, None
         with timed(self.comm, self.seconds, "operator", within="solve"):
@@ -195,14 +195,14 @@ class _CovarianceSearch:
         return solver.solve_in_single(mat, exact), exact
 
     def matrix_free(self) -> tuple[EigenResult, PETSc.Mat]:
-        """Multiply with single vectors in double, for any solver."""
+        """Multiply with single vectors in double precision, for any solver."""
         if self.moments.centred:
             self.moments.mean, self.moments.variances = column_moments(self.X)
         mat = self.shell(np.float64)
         return self.solver.solve(mat), mat
 
     def block(self) -> tuple[EigenResult, PETSc.Mat]:
-        """Multiply with blocks of vectors: in single precision, certified in double."""
+        """Multiply with blocks of vectors: in single precision, certified in double precision."""
         exact = self.shell(np.float64)
         if self.single == np.float64:
             return self.solver.solve_by_blocks(exact, self.plan.width), exact

@@ -48,7 +48,7 @@ class ReferenceComparison:
     max_relative_error : float
         Relative to each reference eigenvalue; NaN where no pair was compared.
     sin_angle : float
-        Sine of the largest angle between both subspaces; NaN where one is empty.
+        Sine of the largest angle between both subspaces; NaN if one is empty.
     exceeded : tuple of int
         Positions, from 0, where the reference has a larger eigenvalue with a true residual within
         its tolerance.

@@ -4,8 +4,8 @@ It decides solver and variant, convergence criterion, precision, refinement, cer
 small dense operators, memory of the basis, reference solver, and error messages.
 
 Precision. An approximation of an operator in single precision generates the Krylov space, and
-products in double certify the pairs. A result that misses its tolerance in double is refined in
-double from the vectors found so far.
+products in double precision certify the pairs. A result that misses its tolerance in double is
+refined in double from the vectors found so far.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Eigensolver:
 
     @_translated_errors()
     def solve(self, mat: PETSc.Mat, *, deflation: NDArray[np.float64] | None = None) -> EigenResult:
-        """Find the pairs by products with single vectors, in double.
+        """Find the pairs by products with single vectors, in double precision.
 
         Collective.
 
@@ -88,9 +88,9 @@ class Eigensolver:
         Raises
         ------
         ConfigError
-            When settings do not fit the operator.
+            If settings do not fit the operator.
         InputError
-            When a product is not finite.
+            If a product is not finite.
         """
         settings = self.settings
         settings.check(has_dense_operator=False)
@@ -118,7 +118,7 @@ class Eigensolver:
     def solve_in_single(
         self, approximation: PETSc.Mat, exact: PETSc.Mat, width: int = 0
     ) -> EigenResult:
-        """Find the pairs by an operator in single precision, and certify them in double.
+        """Find the pairs by an operator in single precision, and certify them in double precision.
 
         Collective.
 
@@ -127,20 +127,20 @@ class Eigensolver:
         approximation : PETSc.Mat
             The operator in single precision.
         exact : PETSc.Mat
-            The operator in double.
+            The operator in double precision.
         width : int
             Vectors in a block; 0 for single vectors.
         """
         try:
             found = self._miramns(approximation, width=width, exact=exact, tol=self._loose_tol)
         except miramns.OperatorError:
-            # beyond the range of single precision, or not finite in double either
+            # beyond the range of single precision, or not finite in double precision either
             return self._miramns(exact, width=width)
         return self.refined(found, exact, at_tol=self.tol >= SINGLE_TOLERANCE)
 
     @_translated_errors()
     def refined(self, found: EigenResult, exact: PETSc.Mat, *, at_tol: bool = True) -> EigenResult:
-        """Return a converged result as it is, or continue in double from its vectors.
+        """Return a converged result as it is, or continue in double precision from its vectors.
 
         Collective.
 

@@ -83,7 +83,7 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
     result_ : EigenResult
         Eigenpairs with true residuals; rows of the vectors distributed.
     reference_ : EigenResult or None
-        Result of the reference solver, where one is requested.
+        Result of the reference solver, if one is requested.
     comparison_ : ReferenceComparison or None
         Differences between both.
     reference_sin_angle_ : float
@@ -172,7 +172,7 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
         Raises
         ------
         ConvergenceError
-            When it is not, and ``solver.on_no_convergence`` is "raise".
+            If it is not, and ``solver.on_no_convergence`` is "raise".
         """
         self.result_, self.reference_ = result, reference
         self.n_requested_ = solver.k if n_requested is None else n_requested
@@ -225,7 +225,7 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CertifiedE
     """Base of estimators of rows, which may be distributed.
 
     Rows are a :class:`~hpcembed.data.matrix.DataMatrix`, or an array or sparse matrix: all rows, or
-    this rank's where `fit` was given a communicator.
+    this rank's if `fit` was given a communicator.
     """
 
     n_samples_: int

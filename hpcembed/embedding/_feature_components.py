@@ -57,7 +57,7 @@ class FeatureComponents(KernelEmbedding):
         Raises
         ------
         MemoryLimitError
-            When the scatter of the features does not fit.
+            If the scatter of the features does not fit.
         """
         return plan_features(shape, self._width(shape.n_train), machine)
 
@@ -71,7 +71,7 @@ class FeatureComponents(KernelEmbedding):
         X : DataMatrix, RowStream, or array or sparse matrix of shape (n_local, d)
         y : ignored
         comm : MPI.Comm, optional
-            Where `X` is an array: the ranks that hold the other rows.
+            If `X` is an array: the ranks that hold the other rows.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class FeatureComponents(KernelEmbedding):
         MemoryLimitError
             Before anything large is allocated.
         ConvergenceError
-            When a pair is unconverged and ``solver.on_no_convergence`` is "raise".
+            If a pair is unconverged and ``solver.on_no_convergence`` is "raise".
         """
         data, machine, seed = self._begin(X, comm, "a kernel")
         shape, k = shape_of(data), int(self.n_components)
@@ -168,7 +168,7 @@ class FeatureComponents(KernelEmbedding):
         Raises
         ------
         InputError, ValueError
-            When `X` has another number of features than the data of :meth:`fit`, or rows that the
+            If `X` has another number of features than the data of :meth:`fit`, or rows that the
             kernel does not accept.
         """
         rows = self._rows(X)

@@ -211,14 +211,14 @@ class KernelSearch:
                     formed = [self.formed(form, np.float64)]
                     result = self.in_double(self.mats[0], formed[0])
                 exact = formed[-1]
-                if exact.row_means is None:  # no product in double was made
+                if exact.row_means is None:  # no product in double precision was made
                     exact.mult_block(np.empty((self.X.n_local, 0)), np.empty((self.X.n_local, 0)))
             if engine != "matrix_free":
                 reference = self.solver.reference(self.mats[0])
         finally:
             for mat in self.mats:
                 mat.destroy()
-        assert exact.row_means is not None  # set by the first product in double
+        assert exact.row_means is not None  # set by the first product in double precision
         self.row_means, self.n_passes = exact.row_means, sum(one.n_passes for one in formed)
         trace = exact.rows.diagonal_sum() - float(exact.row_means.sum())
         self.trace = float(self.X.comm.allreduce(trace))
@@ -234,7 +234,7 @@ class KernelSearch:
         return products
 
     def in_double(self, mat: PETSc.Mat, products: KernelPasses | KernelRows) -> EigenResult:
-        """Find the pairs of the kernel in double. Collective."""
+        """Find the pairs of the kernel in double precision. Collective."""
         if self.plan.engine == "lapack":
             assert isinstance(products, KernelRows)  # LAPACK needs them stored
             return self.solver.certify(mat, self.lapack_vectors(products.stored), "LAPACK")

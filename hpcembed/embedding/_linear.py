@@ -53,7 +53,7 @@ class LinearEmbedding(RowEstimator):
         Raises
         ------
         InputError, ValueError
-            When `X` has another number of features than the data of :meth:`fit`, or a coordinate
+            If `X` has another number of features than the data of :meth:`fit`, or a coordinate
             is beyond `dtype`.
         """
         rows = self._rows(X)
@@ -133,7 +133,7 @@ class GaussianModel(LinearEmbedding):
         Raises
         ------
         InputError
-            When the model has no density.
+            If the model has no density.
         """
         rows = self._rows(X)
         d, noise = self.n_features_in_, self.noise_variance_
@@ -161,7 +161,7 @@ class GaussianModel(LinearEmbedding):
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-likelihood of the rows.
 
-        Collective for a DataMatrix, and for arrays where `fit` was given a communicator.
+        Collective for a DataMatrix, and for arrays if `fit` was given a communicator.
         """
         likelihoods = self.score_samples(X)
         comm = X.comm if isinstance(X, DataMatrix | RowStream) else self.comm_

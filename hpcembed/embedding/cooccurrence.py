@@ -64,7 +64,7 @@ class CooccurrenceEmbedding(InformationEmbedding, LinearEmbedding):
     eigenvalues_ : ndarray of shape (k,)
         Eigenvalues of the information, largest modulus first.
     residual_norms_ : ndarray of shape (k,)
-        ``||M u - lambda u||`` in double.
+        ``||M u - lambda u||`` in double precision.
     mean_ : ndarray of shape (d,)
         Zero.
     feature_means_, feature_variances_ : ndarray of shape (d,)
@@ -110,7 +110,7 @@ class CooccurrenceEmbedding(InformationEmbedding, LinearEmbedding):
         Raises
         ------
         MemoryLimitError
-            When counts and vectors do not fit.
+            If counts and vectors do not fit.
         """
         return plan_shared_rows(shape, min(int(self.n_components), shape.n_features), machine)
 
@@ -125,7 +125,7 @@ class CooccurrenceEmbedding(InformationEmbedding, LinearEmbedding):
             No entry below zero.
         y : ignored
         comm : MPI.Comm, optional
-            Where `X` is an array: the ranks that hold the other rows.
+            If `X` is an array: the ranks that hold the other rows.
 
         Raises
         ------

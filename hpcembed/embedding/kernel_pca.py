@@ -94,7 +94,7 @@ class KernelPCA(KernelEmbedding):
     trace_ : float
         Trace of the centred kernel.
     residual_norms_ : ndarray of shape (k,)
-        ``||K v - lambda v||`` in double.
+        ``||K v - lambda v||`` in double precision.
     negligible_ : ndarray of bool, shape (k,)
         Components whose eigenvalue is not known to be positive.
     explained_variance_, explained_variance_ratio_ : ndarray of shape (k,)
@@ -145,7 +145,7 @@ class KernelPCA(KernelEmbedding):
         Raises
         ------
         MemoryLimitError
-            When the requested engine does not fit, or none does.
+            If the requested engine does not fit, or none does.
         """
         settings, engine, n = self._settings, self.engine, shape.n_train
         if settings.name == "lapack" and engine == "auto":
@@ -170,7 +170,7 @@ class KernelPCA(KernelEmbedding):
         X : DataMatrix, or array or sparse matrix of shape (n_local, d)
         y : ignored
         comm : MPI.Comm, optional
-            Where `X` is an array: the ranks that hold the other rows.
+            If `X` is an array: the ranks that hold the other rows.
 
         Raises
         ------
@@ -181,7 +181,7 @@ class KernelPCA(KernelEmbedding):
         MemoryLimitError
             Before anything large is allocated.
         ConvergenceError
-            When a pair is unconverged and ``solver.on_no_convergence`` is "raise".
+            If a pair is unconverged and ``solver.on_no_convergence`` is "raise".
         """
         data, machine, seed = self._begin(X, comm, "a kernel")
         if isinstance(data, RowStream):
@@ -265,7 +265,7 @@ class KernelPCA(KernelEmbedding):
         Raises
         ------
         InputError, ValueError
-            When `X` has another number of features than the data of :meth:`fit`, or rows that the
+            If `X` has another number of features than the data of :meth:`fit`, or rows that the
             kernel does not accept.
         """
         check_is_fitted(self)
@@ -301,7 +301,7 @@ class KernelPCA(KernelEmbedding):
         Raises
         ------
         ConfigError
-            When the training rows are distributed over several ranks.
+            If the training rows are distributed over several ranks.
         """
         train = self.__dict__.get("_train")
         state = dict(super().__getstate__())

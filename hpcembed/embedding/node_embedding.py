@@ -77,7 +77,7 @@ class NodeEmbedding(CertifiedEstimator):
         Raises
         ------
         MemoryLimitError
-            When the space of the eigenvectors does not fit.
+            If the space of the eigenvectors does not fit.
         """
         return plan_graph(self.operator, self.n_components, shape, machine)
 

@@ -4,7 +4,8 @@ Coordinates, eigenvalues and signs approximate those of :class:`~hpcembed.embedd
 Models are small, and transform rows on each rank alone; rows may stay in files.
 
 scikit-learn has feature maps of these names, whose ``n_components`` is the number of features; here
-it is the number of principal components, and ``n_landmarks``, ``n_directions`` that of features.
+it is the number of principal components, and ``n_landmarks``, ``n_directions`` the number of
+features.
 
 References: Williams, Seeger, "Using the Nystroem method to speed up kernel machines", NIPS 13
 (2000); Rahimi, Recht, "Random features for large-scale kernel machines", NIPS 20 (2007).

@@ -75,7 +75,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
     n_components_, n_requested_, n_features_in_, n_samples_ : int
         Components found, and requested: fewer are found where the solver stopped early.
     residual_norms_ : ndarray of shape (k,)
-        ``||C v - lambda v||`` in double.
+        ``||C v - lambda v||`` in double precision.
     negligible_ : ndarray of bool, shape (k,)
         Components whose eigenvalue is not known to be positive.
     converged_reason_ : str
@@ -85,7 +85,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
     result_ : EigenResult
         Result of the solver with true residuals; rows of the vectors distributed.
     reference_, comparison_, reference_sin_angle_
-        Result of the reference solver and differences, where ``solver.reference`` is set.
+        Result of the reference solver and differences, if ``solver.reference`` is set.
     plan_ : EnginePlan
         The engine, and the predicted costs of all engines.
     seconds_ : dict of str to float
@@ -138,9 +138,9 @@ class PCA(CovarianceEmbedding, GaussianModel):
         Raises
         ------
         MemoryLimitError
-            When the requested engine does not fit, or none does.
+            If the requested engine does not fit, or none does.
         ConfigError
-            When parameters do not fit the data.
+            If parameters do not fit the data.
         """
         return self._plan(shape, machine, self._first_size(shape, machine))
 
@@ -154,7 +154,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
         X : DataMatrix, RowStream, or array or sparse matrix of shape (n_local, d)
         y : ignored
         comm : MPI.Comm, optional
-            Where `X` is an array: the ranks that hold the other rows.
+            If `X` is an array: the ranks that hold the other rows.
 
         Raises
         ------
@@ -317,7 +317,7 @@ def estimate_memory(
     ranks, threads : int, default=1
         Number of ranks, and BLAS threads of each.
     tol : float, optional
-        Default: that of :class:`~hpcembed.embedding.PCA`.
+        Default: the same as for :class:`~hpcembed.embedding.PCA`.
     streamed : bool, default=False
         Whether rows stay in files.
 
@@ -330,7 +330,7 @@ def estimate_memory(
     Raises
     ------
     InputError
-        When a size is not positive, or components exceed the features.
+        If a size is not positive, or components exceed the features.
 
     Examples
     --------

@@ -88,7 +88,7 @@ class Spectrum:
     share : ndarray of shape (k,) or None
         Share of each coordinate in a whole; the shares add up to 1 at most.
     share_of : str
-        The whole: "variance" only where it is the variance of the features.
+        The whole: "variance" only if it is the variance of the features.
 
     Examples
     --------
@@ -110,7 +110,7 @@ class Spectrum:
 
     @property
     def unexplained(self) -> Vector:
-        """Share left by the first 0, 1, ..., k coordinates; even steps where none is known."""
+        """Share left by the first 0, 1, ..., k coordinates; even steps if none is known."""
         k = len(self.values)
         if self.share is None:
             return np.linspace(1.0, 0.0, k + 1)
@@ -145,7 +145,7 @@ class Embedding(Protocol):
         None where coordinates are no affine function of the features: no model is exported.
     result_ : EigenResult
     reference_ : EigenResult or None
-        Result of the reference solver, where one is requested.
+        Result of the reference solver, if one is requested.
     comparison_ : ReferenceComparison or None
     certified_ : bool
     seconds_ : mapping of str to float
@@ -193,9 +193,9 @@ class Embedding(Protocol):
         Raises
         ------
         MemoryLimitError
-            When no way to find the embedding fits the memory.
+            If no way to find the embedding fits the memory.
         ConfigError
-            When parameters do not go together.
+            If parameters do not go together.
         """
         ...
 

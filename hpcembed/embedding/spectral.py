@@ -1,7 +1,7 @@
 """Spectral embedding: coordinates of graph nodes from dominant eigenvectors of a graph operator.
 
 Coordinates are entries of eigenvectors of :mod:`hpcembed.operators.graph.graph_operators`. The
-default is that of scikit-learn: eigenvectors of the random walk without the constant one.
+default is the same as in scikit-learn: eigenvectors of the random walk without the constant one.
 Deviations from scikit-learn: true residuals are returned, a matrix that is not symmetric gives a
 warning, nodes without edges have coordinates, and coordinates of new nodes can be computed.
 
@@ -99,7 +99,7 @@ class SpectralEmbedding(CertifiedEstimator):
     embedding_ : ndarray of shape (n, k), or (n_local, k) under MPI
         The largest entry of each column is positive.
     affinity_matrix_ : array or sparse matrix
-        The affinities, where `X` was no graph.
+        The affinities, if `X` was no graph.
     eigenvalues_ : ndarray of shape (k,)
         Eigenvalues of the operator: ascending for Laplacians.
     residual_norms_ : ndarray of shape (k,)
@@ -117,7 +117,7 @@ class SpectralEmbedding(CertifiedEstimator):
         Parameters in use.
     result_, reference_, comparison_, reference_sin_angle_
         Result of the solver, the first vector included; that of the reference solver on the same
-        operator and differences, where ``solver.reference`` is set.
+        operator and differences, if ``solver.reference`` is set.
     plan_ : GraphPlan
 
     See Also
@@ -150,7 +150,7 @@ class SpectralEmbedding(CertifiedEstimator):
         Raises
         ------
         MemoryLimitError
-            When the space of the eigenvectors does not fit.
+            If the space of the eigenvectors does not fit.
         """
         return plan_graph(self.operator, int(self.n_components), shape, machine)
 
@@ -166,7 +166,7 @@ class SpectralEmbedding(CertifiedEstimator):
             rank's consecutive rows of affinities, shape (n_local, n).
         y : ignored
         comm : MPI.Comm, optional
-            Where `X` is an array: the ranks that hold the other rows.
+            If `X` is an array: the ranks that hold the other rows.
 
         Raises
         ------
@@ -175,9 +175,9 @@ class SpectralEmbedding(CertifiedEstimator):
         ConfigError
             Parameters that do not fit.
         MemoryLimitError
-            When the vectors do not fit the memory of a rank.
+            If the vectors do not fit the memory of a rank.
         ConvergenceError
-            When a pair is unconverged, and ``solver.on_no_convergence`` is "raise".
+            If a pair is unconverged, and ``solver.on_no_convergence`` is "raise".
         """
         if isinstance(X, PETSc.Mat):
             comm = X.getComm().tompi4py()
@@ -333,7 +333,7 @@ class SpectralEmbedding(CertifiedEstimator):
         Raises
         ------
         InputError, ValueError
-            When the rows do not match the training nodes, or have negative affinities.
+            If the rows do not match the training nodes, or have negative affinities.
         """
         check_is_fitted(self)
         least = 1 if self.comm_.size == 1 else 0

@@ -58,7 +58,7 @@ class TruncatedSVD(CovarianceEmbedding):
         Zero.
     feature_means_, feature_variances_ : ndarray of shape (d,)
     residual_norms_ : ndarray of shape (k,)
-        ``||X'X v - sigma^2 v||`` in double.
+        ``||X'X v - sigma^2 v||`` in double precision.
     converged_reason_ : str
     certified_ : bool
         Whether every pair meets its tolerance, and no reference has a larger eigenvalue at the
@@ -67,7 +67,7 @@ class TruncatedSVD(CovarianceEmbedding):
     result_ : EigenResult
         Eigenpairs of ``X'X / (n - 1)``.
     reference_, comparison_, reference_sin_angle_
-        Result of the reference solver and differences, where ``solver.reference`` is set.
+        Result of the reference solver and differences, if ``solver.reference`` is set.
     plan_ : EnginePlan
     seconds_ : dict of str to float
 

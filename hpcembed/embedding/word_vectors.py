@@ -91,7 +91,7 @@ class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Information
     eigenvalues_ : ndarray of shape (k,)
         Largest modulus first.
     residual_norms_ : ndarray of shape (k,)
-        ``||M u - lambda u||`` in double.
+        ``||M u - lambda u||`` in double precision.
     vocabulary_ : dict of str to int
         Row of each word.
     terms_ : ndarray of str, shape (n_words,)
@@ -170,9 +170,9 @@ class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Information
         InputError, ConfigError
             Documents or parameters that cannot be used.
         MemoryLimitError
-            When the vectors do not fit the memory of a rank.
+            If the vectors do not fit the memory of a rank.
         ConvergenceError
-            When a pair is unconverged and ``solver.on_no_convergence`` is "raise".
+            If a pair is unconverged and ``solver.on_no_convergence`` is "raise".
         """
         if isinstance(documents, tuple) and len(documents) == 2 and vocabulary is None:
             documents, vocabulary = documents
@@ -216,7 +216,7 @@ class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Information
         Raises
         ------
         MemoryLimitError
-            When the vectors do not fit.
+            If the vectors do not fit.
         """
         k = min(int(self.n_components), shape.n_features)
         return plan_word_vectors(shape.n_features, k, machine)
@@ -280,7 +280,7 @@ class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Information
         Raises
         ------
         InputError
-            When the word is not known, or has no neighbours and thus a vector of zero.
+            If the word is not known, or has no neighbours and thus a vector of zero.
         """
         check_is_fitted(self)
         place = self.vocabulary_.get(word)

@@ -77,7 +77,7 @@ class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: of poly
     degree: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
     coef0: float = 1.0
-    #: of nystroem: number of rows chosen, all of them where there are fewer
+    #: of nystroem: number of rows chosen, all of them if there are fewer
     n_landmarks: Count = 2000
     #: of the choice of landmarks, and of the rows whose distances give the median
     seed: Seed = 0

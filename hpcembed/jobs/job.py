@@ -119,7 +119,7 @@ def place(
     folder : Path
         Folder of the job file; `data_dir` replaces it if given.
     out : Path or None
-        Output folder; None: that of the job, or else `default_out`.
+        Output folder; None: the folder of the job, or else `default_out`.
     default_out : str
         By default a folder in runs/ named after data and time.
 

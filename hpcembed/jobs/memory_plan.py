@@ -35,7 +35,7 @@ class Budget:
     Attributes
     ----------
     machine : Machine
-        Ranks, threads, and the memory of one rank beside the data.
+        Ranks, threads, and the memory of one rank in addition to the data.
     data : int
         Rows on one rank.
     operator : Plan
@@ -108,7 +108,7 @@ class Budget:
         return lines
 
     def check(self) -> None:
-        """Check that each step fits beside the data, which is already in memory.
+        """Check that each step fits in addition to the data, which is already in memory.
 
         Raises
         ------

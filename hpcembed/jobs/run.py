@@ -150,7 +150,7 @@ def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
     check_fits(
         job.comm.allreduce(copied, op=MPI.MAX),
         job.remaining(held),
-        "a copy of the rows in double, beside those that were read,",
+        "a copy of the rows in double precision, in addition to those that were read,",
         "use more ranks, or data.storage = shell",
     )
     try:
@@ -203,7 +203,7 @@ def fit(job: Job, train: DataMatrix, test: DataMatrix) -> Embedding:
     Parameters
     ----------
     test : DataMatrix
-        Test rows, which are in memory beside the training rows.
+        Test rows, which are in memory in addition to the training rows.
     """
     k = job.config.embedding.n_components
     with Progress(f"eigenvectors, k = {k}", enabled=job.comm.rank == 0) as progress:

@@ -1,7 +1,7 @@
 """Cost model: predicted seconds and memory of each engine, and the choice among them.
 
 An engine is how an operator is held and multiplied. The plan of an operator adds up the work of one
-rank in multiply-adds and bytes, and divides by the rates of :class:`Rates`. Where there are several
+rank in multiply-adds and bytes, and divides by the rates of :class:`Rates`. If there are several
 engines (:mod:`hpcembed.operators.covariance.covariance_plan`,
 :mod:`hpcembed.operators.kernel.kernel_plan`) it takes the fastest that fits the memory. The other
 plans (``kernel/feature_plan``, ``graph/graph_plan``, ``cooccurrence/cooccurrence_plan``) have one
@@ -94,7 +94,7 @@ class Shape:
     is_streamed : bool
         Whether every pass reads the rows from files.
     n_nodes : int or None
-        Nodes of the graph, where rows are nodes; None where it is not known.
+        Nodes of the graph, if rows are nodes; None if it is not known.
     """
 
     n_train: int
@@ -256,7 +256,7 @@ def choose_engine(
     Raises
     ------
     MemoryLimitError
-        When the requested engine does not fit, or none does.
+        If the requested engine does not fit, or none does.
     """
     fitting = [cost for cost in costs if cost.bytes <= machine.available_bytes]
     fastest = min(costs, key=lambda cost: cost.seconds)

@@ -31,7 +31,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 
 
 def check_count(name: str, value: Any, *, optional: bool = False) -> None:
-    """Raise ConfigError unless a value is a positive integer, or None where it is optional."""
+    """Raise ConfigError unless a value is a positive integer, or None if it is optional."""
     if (value is None and optional) or (is_integer(value) and value >= 1):
         return
     either = " or None" if optional else ""

@@ -38,7 +38,7 @@ Section = TypeVar("Section", bound=msgspec.Struct)
 
 #: A count of at least 1.
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-#: A count of at least 0; for many keys the program chooses it where it is 0.
+#: A count of at least 0; for many keys the program chooses it if it is 0.
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 #: Seed of a random sequence.
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

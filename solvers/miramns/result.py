@@ -168,8 +168,8 @@ class EigenResult:
     tie_at_cut : bool
         Whether the last value ties, to rounding or within its residual, with a value that is not
         returned: another copy of it, -a beside a for "LM", a complex value with the same real part
-        for "LR". The order of ties is that of :func:`miramns.solve`. Another subspace of the same
-        dimension would have been as good.
+        for "LR". The order of ties is the same as in :func:`miramns.solve`. Another subspace of the
+        same dimension would have been as good.
     multiplicity_checked : bool
         Whether the complement of the answer was searched to the end for missing wanted pairs.
         Always False for nonsymmetric operators and SLEPc's solvers.

@@ -1,7 +1,7 @@
 """Labels of graph nodes in a text file: a node id and a label in each line, in any order.
 
-Comments, header and separators are those of :mod:`hpcembed.data.graphs.edge_list`. The label is the
-second column; further columns are ignored. Each rank reads the lines of its own byte range.
+Comments, header and separators are the same as in :mod:`hpcembed.data.graphs.edge_list`. The label
+is the second column; further columns are ignored. Each rank reads the lines of its own byte range.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Documents distributed over ranks, in an order that does not depend on the number of ranks.
 
 Each rank holds a consecutive share with about the same number of bytes. An empty document is kept
-as an empty text, so that row numbers are those of the files. The numbers of empty documents and of
+as an empty text, so that row numbers agree with the files. The numbers of empty documents and of
 bytes that could not be decoded are logged, one line each.
 """
 

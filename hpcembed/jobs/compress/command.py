@@ -127,7 +127,7 @@ def run_compress(
     Parameters
     ----------
     data_dir : Path, optional
-        Folder of the data; by default that of the source.
+        Folder of the data; by default the folder of the source.
     out : Path, optional
         Output folder; by default the job states it.
 

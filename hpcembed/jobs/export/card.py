@@ -16,7 +16,7 @@ __all__ = ["Accuracy", "Uncompressed", "card_text"]
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Accuracy of a network, between 0 and 1; None where there were no rows to measure it on.
+    """Accuracy of a network, between 0 and 1; None if there were no rows to measure it on.
 
     Attributes
     ----------

@@ -7,7 +7,7 @@ standardisation, ``u = (z - p) q``. Together they are
     u = (x - o) M + c,   o = a + m/f,   M = diag(f) V diag(q),   c = -p q
 
 The first layer, ``u W + b``, can absorb them: ``(x - o) (M W) + (b + c W)``. With d features, k
-components and h units this needs d h numbers, and the projection beside the layer d k + k h; the
+components and h units this needs d h numbers, and the projection and the layer d k + k h; the
 smaller form is chosen. All products are formed in double precision and rounded once.
 
 The offset o remains a subtraction of its own. It costs d numbers and keeps the digits of features

@@ -1,6 +1,6 @@
 """ONNX file of a model: one graph, made node by node.
 
-The operators are those of opset 13, which runtimes support since 2020. The input is ``features``
+The operators belong to opset 13, which runtimes support since 2020. The input is ``features``
 (batch, d). The outputs are ``logits`` and ``probabilities`` (batch, classes) in float32, and
 ``class_index`` (batch,) in int64. Names of classes and features are in the metadata of the file.
 """

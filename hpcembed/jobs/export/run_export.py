@@ -85,7 +85,7 @@ def export_run(
         By default the network on the embedding with the highest validation accuracy, the smallest
         of equal ones.
     accuracy : Accuracy, optional
-        Accuracy over several trainings; by default that of the run.
+        Accuracy over several trainings; by default the accuracy in the run.
     uncompressed : Uncompressed, optional
         Network for comparison on the card; by default the one with the same layers on all features,
         if the run trained it.

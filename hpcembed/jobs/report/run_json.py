@@ -24,7 +24,7 @@ __all__ = [
     "classifier_record",
 ]
 
-#: A number in JSON; null where it is not finite.
+#: A number in JSON; null if it is not finite.
 Number = float | None
 
 

@@ -114,7 +114,7 @@ def network_table(networks: Iterable[ClassifierReport], n_inputs: Mapping[str, i
     Parameters
     ----------
     networks : iterable of ClassifierReport
-        Accuracies lie between 0 and 1; NaN where there were no rows to measure them on.
+        Accuracies lie between 0 and 1; NaN if there were no rows to measure them on.
     n_inputs : mapping of str to int
         Number of inputs of networks on ``"full"`` and ``"embedded"`` rows.
     """

@@ -34,7 +34,7 @@ ENOUGH_SEEDS = 5
 
 
 def percent(mean: float, deviation: float = math.nan) -> str:
-    """Format an accuracy in percent, with its standard deviation where there is one.
+    """Format an accuracy in percent, with its standard deviation if there is one.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def percent(mean: float, deviation: float = math.nan) -> str:
 
 
 def points(mean: float, low: float = math.nan, high: float = math.nan) -> str:
-    """Format a difference of accuracies in points, with its interval where there is one.
+    """Format a difference of accuracies in points, with its interval if there is one.
 
     Examples
     --------

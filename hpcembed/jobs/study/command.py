@@ -70,7 +70,7 @@ def run_study(
     overrides : sequence of str
         ``section.key=value``.
     data_dir : Path, optional
-        Folder of the data; by default that of the file.
+        Folder of the data; by default the folder of the file.
     out : Path, optional
         Output folder; by default the file states it.
     report_only : bool

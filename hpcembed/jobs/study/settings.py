@@ -1,9 +1,9 @@
 """Settings of a study: the sections of its TOML file.
 
-``[data]``, ``[solver]``, ``[resources]`` and ``[output]`` are those of a job. ``[embedding]`` is
-too, without the number of components, which is in ``[study]`` with the networks. ``[training]``
-changes single values of the recipe that ``study.recipe`` names; ``[training.published]`` and
-``[training.default]`` change those of one recipe only.
+``[data]``, ``[solver]``, ``[resources]`` and ``[output]`` are the same as in a job. ``[embedding]``
+is the same without the number of components, which is in ``[study]`` with the networks.
+``[training]`` changes single values of the recipe that ``study.recipe`` names;
+``[training.published]`` and ``[training.default]`` change those of one recipe only.
 """
 
 from __future__ import annotations

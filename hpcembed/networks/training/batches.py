@@ -1,8 +1,9 @@
 """Rows of a training as standardised batches, and the batches of rows that lie on many ranks.
 
-The rows may be large (50 000 images of 3072 pixels are 1.2 GB in double), so they are never copied
-to float32 more than once: double rows are standardised into one float32 array; float32 and uint8
-rows are kept as they are and standardised batch by batch, and so are the rows of a matrix.
+The rows may be large (50 000 images of 3072 pixels are 1.2 GB in double precision), so they are
+never copied to float32 more than once: double rows are standardised into one float32 array; float32
+and uint8 rows are kept as they are and standardised batch by batch, and so are the rows of a
+matrix.
 """
 
 from __future__ import annotations

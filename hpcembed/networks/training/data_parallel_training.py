@@ -6,7 +6,7 @@ gradients are summed in one message a step. The loss of a rank is the sum over i
 the rows of the whole batch, so the sum over ranks is the mean over the batch for any
 distribution of its rows.
 
-The rows held out, first weights, scaling, schedule and the choice of the epoch are those of
+The rows held out, first weights, scaling, schedule and the choice of the epoch are the same as in
 :func:`hpcembed.networks.training.gathered_training.train_classifier`; the order of the rows is
 another one, which any rank can compute for its rows alone
 (:mod:`hpcembed.runtime.counter_random`). Batches and held-out rows do not depend on the number
@@ -52,7 +52,7 @@ from hpcembed.runtime.ranks import sum_over_ranks
 
 __all__ = ["fit_local_scaling", "train_data_parallel"]
 
-#: Bytes of one block of rows of a matrix in double while statistics are taken.
+#: Bytes of one block of rows of a matrix in double precision while statistics are taken.
 _BLOCK_BYTES = 1 << 22
 
 

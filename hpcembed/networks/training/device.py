@@ -14,7 +14,7 @@ __all__ = ["choose_device", "seeded_torch"]
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """Return the device of a training; auto: a GPU where there is one.
+    """Return the device of a training; auto: a GPU if there is one.
 
     Raises
     ------

@@ -21,7 +21,7 @@ EVALUATION_BYTES = 1 << 25
 def evaluate(
     model: Classifier, rows: Batches, labels: torch.Tensor, chosen: torch.Tensor
 ) -> tuple[float, float]:
-    """Return accuracy and mean loss over the chosen rows; NaN where there are none."""
+    """Return accuracy and mean loss over the chosen rows; NaN if there are none."""
     logits = _logits(model, rows, chosen)
     truth = labels[chosen.to(labels.device)]
     accuracy = (logits.argmax(1) == truth).to(torch.float64).mean()

@@ -65,7 +65,7 @@ def train_classifier(
     seed : int
         Of the first weights, the rows held out, the order of the rows and dropout.
     device : {'auto', 'cpu', 'cuda'}
-        auto: a GPU where there is one.
+        auto: a GPU if there is one.
     on_epoch : callable, optional
         Called after each epoch.
 

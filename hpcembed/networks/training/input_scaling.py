@@ -4,10 +4,10 @@ Scaling a projection: principal components have standard deviations that decay o
 magnitude. Unscaled, a network learns the trailing ones slowly; each divided by its own deviation,
 it fits their noise. Dividing by the square root of the deviation lies between.
 
-Precision: networks compute in float32, and standardise their inputs in double. Rows therefore
-travel as float32 only where that loses nothing a network could learn from: neither a spread below
-the rounding of a far larger mean, nor values outside the range of float32. Other rows travel in
-double, at twice the memory.
+Precision: networks compute in float32, and standardise their inputs in double precision. Rows
+therefore travel as float32 only where that loses nothing a network could learn from: neither a
+spread below the rounding of a far larger mean, nor values outside the range of float32. Other rows
+travel in double, at twice the memory.
 
 Rows are read in blocks and never copied as a whole. This module does not import PyTorch.
 """
@@ -31,7 +31,7 @@ __all__ = [
     "scaling_of",
 ]
 
-#: Bytes of one block of rows in double while statistics are taken or rows converted.
+#: Bytes of one block of rows in double precision while statistics are taken or rows converted.
 BLOCK_BYTES = 1 << 25
 #: Columns whose deviation is below this share of the largest are rounding errors, not inputs.
 CONSTANT = 1e-12
@@ -40,7 +40,7 @@ LARGE_OFFSET = 100.0
 
 #: Mean over deviation up to which rounding to float32 stays below a thousandth of the deviation.
 _LARGEST_OFFSET = 1e4
-#: Deviation over mean of a constant column in double: rounding errors alone.
+#: Deviation over mean of a constant column in double precision: rounding errors alone.
 _ROUNDING = 1e-14
 #: Deviations whose squares and outliers float32 holds.
 _SMALLEST, _LARGEST = 1e-30, 1e30

@@ -24,7 +24,7 @@ from hpcembed.runtime.settings import Count, Fraction, NotNegative, Share, Size
 
 __all__ = ["RECIPES", "Recipe"]
 
-#: Peak of the learning rate of networks up to this width, where none is given; wider networks take
+#: Peak of the learning rate of networks up to this width, if none is given; wider networks take
 #: smaller steps.
 PEAK_RATE, PEAK_WIDTH = 1e-2, 64
 #: Units from which on a layer is wide.
@@ -45,7 +45,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     dropout : tuple of float
         For each hidden layer, or one number for all of them.
     wide_dropout : float
-        Of layers from 256 units on where `dropout` has none: compact networks do not overfit.
+        Of layers from 256 units on if `dropout` has none: compact networks do not overfit.
     input_scaling : {"auto", "none", "standard", "sqrt"}
         auto: embedded inputs are divided by the square root of their standard deviation.
     keep : {"best", "last"}

@@ -54,7 +54,7 @@ def save_classifier(
     Parameters
     ----------
     class_names : sequence of str
-        Name of each class; empty where there are none.
+        Name of each class; empty if there are none.
     extra : mapping of str to str
         More metadata of the network (the name of a run, a version).
 

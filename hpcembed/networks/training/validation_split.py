@@ -35,7 +35,7 @@ def stratified_holdout(
     Raises
     ------
     InputError
-        When no class has two rows.
+        If no class has two rows.
 
     Examples
     --------

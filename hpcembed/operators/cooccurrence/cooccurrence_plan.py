@@ -49,7 +49,7 @@ def plan_shared_rows(shape: Shape, k: int, machine: Machine) -> InformationPlan:
     Raises
     ------
     MemoryLimitError
-        When they do not fit.
+        If they do not fit.
     """
     d, ranks, items = shape.n_features, machine.ranks, "features that share rows"
     pairs = float(d) ** 2
@@ -69,7 +69,7 @@ def plan_word_vectors(n_words: int, k: int, machine: Machine) -> InformationPlan
     Raises
     ------
     MemoryLimitError
-        When they do not fit.
+        If they do not fit.
     """
     needed = _VECTOR_BYTES * n_words * k
     check_fits(needed, machine.available_bytes, "word vectors", "ask for fewer components")

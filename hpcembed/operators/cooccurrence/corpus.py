@@ -160,7 +160,7 @@ def as_numbers(documents: Any, numbers: dict[str, int]) -> TokenDocuments:
     Raises
     ------
     InputError
-        When `documents` is no list of documents.
+        If `documents` is no list of documents.
     """
     if isinstance(documents, TokenDocuments):
         return documents

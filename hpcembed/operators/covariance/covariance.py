@@ -78,7 +78,7 @@ class CovarianceOperator:
 
 
 def covariance(X: RowSource, engine: Literal["assembled", "matrix_free"]) -> CovarianceOperator:
-    """Form the centred sample covariance of the rows of `X` in double.
+    """Form the centred sample covariance of the rows of `X` in double precision.
 
     Collective: two reductions for mean and variances, one more when assembled.
 
@@ -96,7 +96,7 @@ def covariance(X: RowSource, engine: Literal["assembled", "matrix_free"]) -> Cov
     Raises
     ------
     InputError
-        When there are fewer than two rows.
+        If there are fewer than two rows.
 
     Examples
     --------

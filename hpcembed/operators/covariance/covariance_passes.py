@@ -11,7 +11,8 @@ with its own sign; on 50,000 images, passes in single precision are within 2e-8 
 eigenvalue. Rows are shifted in cache only where the mean is large compared to the spread.
 
 Rows are read in blocks that fit the cache, each once per pass for both products. Blocks are
-multiplied in the given precision; every few thousand rows their contributions are added in double.
+multiplied in the given precision; every few thousand rows their contributions are added in double
+precision.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from hpcembed.runtime.ranks import sum_over_ranks
 __all__ = ["CovariancePasses", "Moments"]
 
 #: Mean over deviation beyond which rows are shifted in cache: of all features together in single
-#: precision, of any in double, where squares are added up for the variances.
+#: precision, of any in double precision, where squares are added up for the variances.
 _LARGEST_OFFSET = {np.dtype(np.float32): 4.0, np.dtype(np.float64): 30.0}
 
 #: Entries whose squares, added up, neither overflow nor vanish in single precision.
@@ -73,7 +74,7 @@ class Moments:
     mean : ndarray of shape (d,) or None
         Mean of all rows, from the first pass on; to double precision with the variances.
     variances : ndarray of shape (d,) or None
-        Diagonal of the operator, from the first pass in double on.
+        Diagonal of the operator, from the first pass in double precision on.
     """
 
     def __init__(self, X: RowSource, *, centred: bool = True) -> None:

@@ -15,8 +15,9 @@ gram
     The same on the side of the rows, where columns have n entries instead of d; the rows are read
     twice per pass.
 
-In single precision every engine ends with one pass in double for the certificate, with k columns.
-A tolerance below the reach of single precision adds one pass in double per digit.
+In single precision every engine ends with one pass in double precision for the certificate, with k
+columns. A tolerance below the reach of single precision adds one pass in double precision per
+digit.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def plan_covariance(
     n_reference : int
         Further products with single vectors, of a reference solver.
     single_vector : bool
-        Only engines on which any eigensolver runs, in double.
+        Only engines on which any eigensolver runs, in double precision.
     engine : {"auto", "assembled", "matrix_free", "block", "gram"}
     operator : str
         Name of the operator in messages.
@@ -82,9 +83,9 @@ def plan_covariance(
     Raises
     ------
     MemoryLimitError
-        When the requested engine does not fit, or none does.
+        If the requested engine does not fit, or none does.
     ConfigError
-        When the requested engine does not suit the data or the solver.
+        If the requested engine does not suit the data or the solver.
     """
     n = shape.n_train
     model = _CovarianceCost(shape, k, machine, 0.0 if single_vector else tol, n_reference)
@@ -115,7 +116,7 @@ def plan_covariance(
 class _CovarianceCost:
     """Terms of the model.
 
-    ``tol`` is 0 where only single vectors in double are wanted.
+    ``tol`` is 0 where only single vectors in double precision are wanted.
     """
 
     shape: Shape
@@ -151,7 +152,7 @@ class _CovarianceCost:
         return self._rows * shape.n_features * shape.item_bytes / rate
 
     def _single_vectors(self, count: int) -> float:
-        """Return the seconds of products with single vectors, in double."""
+        """Return the seconds of products with single vectors, in double precision."""
         if self.shape.n_nonzeros is not None:
             return count * self._pass(1, 8)
         entries = self._rows * self.shape.n_features

@@ -51,7 +51,7 @@ def plan_graph(operator: str, k: int, shape: Shape, machine: Machine) -> GraphPl
     Raises
     ------
     MemoryLimitError
-        When they do not fit.
+        If they do not fit.
     """
     n_nodes = shape.n_train + shape.n_test if shape.n_nodes is None else shape.n_nodes
     needed = int(8 * -(-n_nodes // machine.ranks) * (_BASIS_PER_PAIR * k + _BASIS))

@@ -13,7 +13,7 @@ Centring is algebra: the mean is subtracted from vectors and products. A constan
 all entries of K then changes nothing; in single precision the mean level is subtracted from tiles,
 as sums of many numbers near one would lose digits (with rbf of a small gamma on images, six times
 the error). Transforms of other rows need the mean of each row of K: a column of ones is part of the
-first product in double.
+first product in double precision.
 
 Reference: Schoelkopf, Smola, Mueller, "Nonlinear component analysis as a kernel eigenvalue
 problem", Neural Computation 10 (1998).
@@ -45,7 +45,7 @@ class _CentredKernel(BlockProducts):
     rows : RowsOfAll
     n_passes : int
     row_means : ndarray of shape (n_local,) or None
-        Means of this rank's rows of K, from the first product in double on.
+        Means of this rank's rows of K, from the first product in double precision on.
     """
 
     def __init__(self, rows: RowsOfAll) -> None:
@@ -82,7 +82,7 @@ class KernelPasses(_CentredKernel):
     Parameters
     ----------
     rows : RowsOfAll
-        Rows in the precision of the products; contributions of tiles are added in double.
+        Rows in the precision of the products; contributions of tiles are added in double precision.
     """
 
     def _times(self, V: NDArray[Any]) -> NDArray[np.float64]:

@@ -9,9 +9,9 @@
 * Fourier: cosines and sines of random directions, for ``rbf``; direction j is a function of
   (seed, j) alone.
 
-The scatter ``sum (t - t_0)(t - t_0)'`` of the raw features t is added in double in one pass and
-transformed to the basis afterwards: its rounding grows with the condition of ``K_LL``, to about
-1e-9 of the largest eigenvalue at the limit above.
+The scatter ``sum (t - t_0)(t - t_0)'`` of the raw features t is added in double precision in one
+pass and transformed to the basis afterwards: its rounding grows with the condition of ``K_LL``, to
+about 1e-9 of the largest eigenvalue at the limit above.
 
 References: Williams, Seeger, "Using the Nystroem method to speed up kernel machines", NIPS 13
 (2000); Rahimi, Recht, "Random features for large-scale kernel machines", NIPS 20 (2007).

@@ -43,7 +43,7 @@ def plan_features(shape: Shape, width: int, machine: Machine) -> FeaturePlan:
     Raises
     ------
     MemoryLimitError
-        When the scatter does not fit.
+        If the scatter does not fit.
     """
     ranks, d = machine.ranks, shape.n_features
     share, rate = -(-shape.n_train // ranks), machine.threads * Rates.product[8]

@@ -189,7 +189,7 @@ def _powers(block: Any) -> NDArray[np.float64]:
 
 
 def _squares(rows: Any) -> NDArray[np.float64]:
-    """Return squared lengths, added in double."""
+    """Return squared lengths, added in double precision."""
     if isinstance(rows, np.ndarray):
         return np.asarray(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
     owners = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))

@@ -14,7 +14,7 @@ lapack
 ``3.4 k/b + 6.3`` passes find k components: measured with rbf on 4,000 images for k = 50 and widths
 16 to 128, gamma 0.02, to 1e-6 of the largest eigenvalue. As each pass computes the kernel again,
 blocks are wider than those of covariances: of the widths that fit, b takes the least predicted
-time. In single precision one matrix-free pass in double follows, for the certificate.
+time. In single precision one matrix-free pass in double precision follows, for the certificate.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def plan_kernel(
     tol : float
         Relative to the largest eigenvalue.
     single_vector : bool
-        Products with one vector at a time, in double, for any solver.
+        Products with one vector at a time, in double precision, for any solver.
     no_lapack : bool
         Whether an iterative solver is requested.
     engine : {"auto", "matrix_free", "assembled", "lapack"}
@@ -70,7 +70,7 @@ def plan_kernel(
     Raises
     ------
     MemoryLimitError
-        When the requested engine does not fit, or none does.
+        If the requested engine does not fit, or none does.
     """
     single = tol >= SINGLE_TOLERANCE and not single_vector
     model = _KernelCost(shape, k, machine, single, single_vector)
@@ -146,7 +146,7 @@ class _KernelCost:
         return Rates.kernel_pass_seconds + max(read, self._multiplied(columns, self._item))
 
     def block(self, engine: str) -> EngineCost:
-        """Return the cost with the fastest width that fits, the narrowest where none does."""
+        """Return the cost with the fastest width that fits, the narrowest if none does."""
         widths = [width for width in _WIDTHS if width <= max(self._n // 2, 4)]
         if self.single_vector:
             widths = [1]

@@ -103,7 +103,7 @@ class RowsOfAll:
     def own(self, count: int) -> Iterator[tuple[int, Prepared]]:
         """Yield this rank's rows, `count` at a time, and the local index of the first one."""
         X, dtype = self._rows, self.dtype.type
-        # unit vectors fit single precision; rows in double may exceed its range
+        # unit vectors fit single precision; rows in double precision may exceed its range
         wide = self.kernel.name == "cosine" and X.stored_type == np.float64
         for first, rows in tiles(X, np.float64 if wide else dtype, count):
             yield first, self.kernel.prepare(rows, self.origin).cast(dtype)
@@ -166,7 +166,7 @@ def kernel_coordinates(
     Parameters
     ----------
     train : RowsOfAll
-        Training rows in double.
+        Training rows in double precision.
     coefficients : ndarray of shape (n_local, k)
         Entries of the vectors for this rank's training rows.
     Z : DataMatrix

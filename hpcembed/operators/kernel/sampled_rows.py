@@ -20,7 +20,7 @@ __all__ = ["sampled_rows"]
 
 
 def sampled_rows(X: RowSource, count: int, seed: int) -> Any:
-    """Return sampled rows on every rank, in double; sparse if `X` is.
+    """Return sampled rows on every rank, in double precision; sparse if `X` is.
 
     Collective: some gathers; each rank reads its rows once.
 

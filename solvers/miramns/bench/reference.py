@@ -33,7 +33,7 @@ LARGEST_DENSE = 2500
 #: Multiple of the tolerance up to which residuals pass.
 SLACK = 2.0
 
-#: Assumed condition number of eigenvalues of nonsymmetric operators where it is not computed.
+#: Assumed condition number of eigenvalues of nonsymmetric operators if it is not computed.
 _ASSUMED_CONDITION = 100.0
 
 

@@ -46,7 +46,7 @@ def _ratio_section(records: Sequence[EigensolverRecord]) -> list[str]:
         for group in (*groups, "all")
     ]
     return [
-        "## MIRAMns beside other solvers",
+        "## MIRAMns compared with other solvers",
         "",
         "A ratio below 1 means that MIRAMns costs less.",
         "",

@@ -82,7 +82,8 @@ class ArnoldiFactorization:
     norm : float
         Largest norm of a column of H so far, a lower bound of ||A||.
     known_norm : float
-        A lower bound of ||A|| from elsewhere. Products that are small beside it are not refused.
+        A lower bound of ||A|| from elsewhere. Products that are small compared with it are not
+        refused.
     part_start : int
         First column of the current part: 0, or the random direction after the last breakdown.
     closed_part : tuple of int or None

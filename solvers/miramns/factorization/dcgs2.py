@@ -49,7 +49,7 @@ _NOTHING = 1e-13
 class DCGS2Factorization(ArnoldiFactorization):
     """Arnoldi factorisation with delayed reorthogonalisation, one product ahead of its columns.
 
-    Parameters are those of the base class, without an inner product.
+    Parameters are the same as for the base class, without an inner product.
 
     Attributes
     ----------

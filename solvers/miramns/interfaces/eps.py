@@ -57,8 +57,8 @@ _Callback = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 class MIRAMns(SLEPc.EPS):
     """Eigensolver object with the methods of ``slepc4py.SLEPc.EPS``.
 
-    Methods that are not listed here are those of EPS. Settings without a method in EPS are those of
-    :func:`miramns.solve`: ``setVariant``, ``setNestedSizes``, ``setBlockSize``,
+    Methods that are not listed here are inherited from EPS. Settings without a method in EPS are
+    the same as for :func:`miramns.solve`: ``setVariant``, ``setNestedSizes``, ``setBlockSize``,
     ``setOrthogonalization``, ``setMultiplicityCheck``, ``setSeed``. They are checked at the solve.
 
     Examples

@@ -172,7 +172,7 @@ def eigs(
 
     Collective on `comm`, or on the communicator of a PETSc matrix.
 
-    Parameters are those of :func:`eigsh`, with `which` one of LM, SM, LR, SR, LI, SI and
+    Parameters are the same as for :func:`eigsh`, with `which` one of LM, SM, LR, SR, LI, SI and
     k + 1 < ncv <= n; `OPpart` concerns complex `sigma` and is not supported.
 
     Returns

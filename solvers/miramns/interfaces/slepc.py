@@ -43,8 +43,9 @@ def slepc(
 ) -> EigenResult:
     """Find k dominant eigenpairs with a solver of SLEPc.
 
-    Collective on ``A.comm``. The start vector is that of :func:`miramns.solve` for the same seed.
-    The options database (``-eps_...``, or with `options_prefix` before it) overrides the arguments.
+    Collective on ``A.comm``. The start vector is the same as in :func:`miramns.solve` for the same
+    seed. The options database (``-eps_...``, or with `options_prefix` before it) overrides the
+    arguments.
 
     Parameters
     ----------

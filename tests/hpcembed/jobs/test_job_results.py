@@ -330,7 +330,8 @@ def twice_the_rows(folder, limit):
 def test_rows_that_are_held_twice_are_counted_twice(launched, limit, status):
     done = launched.done
     assert done.status == status, done.err
-    assert ("a copy of the rows in double, beside those" in done.err) == (status == 2)
+    step = "a copy of the rows in double precision, in addition to those"
+    assert (step in done.err) == (status == 2)
 
 
 def test_a_subspace_is_never_counted_larger_than_the_space():

@@ -1,8 +1,8 @@
 """Figures of a study's accuracies: over the dimensions, and by embedding.
 
-The form is that of the published figure: one curve for each network, its baseline on all features
-as a dashed line of the same colour, published accuracies as open circles. A second figure compares
-embeddings, with one panel for each network.
+The form is the same as in the published figure: one curve for each network, its baseline on all
+features as a dashed line of the same colour, published accuracies as open circles. A second figure
+compares embeddings, with one panel for each network.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Figures of a benchmark in PNG and SVG files.
 
 They are drawn on figure objects with matplotlib's Agg canvas, which is imported only when a figure
-is drawn; the settings of the user's other figures stay as they are. Colours are those of Okabe and
-Ito (2008).
+is drawn; the settings of the user's other figures stay as they are. The colours are from Okabe
+and Ito (2008).
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def cost_table(
     methods : list of str
         The methods that apply to at least one of the problems.
     costs : ndarray of shape (n_problems, n_methods)
-        NaN where there is no right answer.
+        NaN if there is no right answer.
     """
     problems = list(dict.fromkeys((one.problem, one.k) for one in records))
     methods = list(dict.fromkeys(one.method for one in records if one.status != "unfit"))

@@ -39,7 +39,7 @@ class Outcome:
     status : {"ok", "limit", "refused"}
     why : str
     peak_bytes : int or None
-        Largest resident memory during the run less that before it; None where it is not known.
+        Largest resident memory during the run less that before it; None if it is not known.
     seconds, processor_seconds : float
         Wall time of the run, and processor time of all its threads together.
     result : object
@@ -151,7 +151,7 @@ def measured(run: Callable[[], Any]) -> Outcome:
 
 
 def _memory_status(name: str) -> int | None:
-    """Read an amount of memory from ``/proc/self/status`` in bytes; None where there is none."""
+    """Read an amount of memory from ``/proc/self/status`` in bytes; None if there is none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(name + ":"):

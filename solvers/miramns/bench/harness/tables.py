@@ -39,7 +39,7 @@ def fact_list(facts: Mapping[str, object]) -> list[str]:
 
 
 def number(value: float | None, form: str = "") -> str:
-    """Format a number, such as with ``".3g"``; a dash where there is none.
+    """Format a number, such as with ``".3g"``; a dash if there is none.
 
     Examples
     --------

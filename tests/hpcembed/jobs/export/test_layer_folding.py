@@ -46,7 +46,7 @@ def test_folding_is_exact_up_to_rounding_in_double(parts, fold):
     for stage in model.stages:
         assert stage.weight.dtype == (np.float64 if stage is model.stages[0] else np.float32)
         values = values @ stage.weight + (0 if stage.bias is None else stage.bias)
-    # the second matrix is float32 where it is a stage of its own
+    # the second matrix is float32 if it is a stage of its own
     np.testing.assert_allclose(values, reference(X), atol=1e-6 if not fold else 1e-7)
     # The subtraction rounds to 1e-7 at 1e9; in float32 everything would be gone.
     np.testing.assert_allclose(logits(model, X), reference(X), atol=1e-5)

@@ -150,7 +150,7 @@ def test_more_ranks_than_rows(comm, model, rows, shared_tmp):
     ("spoil", "words"),
     [
         (lambda X: X[:, :29], "29 features where the model takes 30"),
-        (lambda X: np.where(np.arange(N)[:, None] == 250, 1e300, X), "rows.npy: row 251 holds"),
+        (lambda X: np.where(np.arange(N)[:, None] == 250, 1e300, X), "rows.npy: row 251 contains"),
         (lambda X: np.where(np.arange(N)[:, None] == 250, np.nan, X), "rows.npy: row 251"),
     ],
 )
