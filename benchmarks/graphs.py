@@ -7,9 +7,9 @@
 cora: a network of 64 units on (a) the 1,433 words, (b) 128 coordinates of the citation graph, (c)
 64 principal components of the words averaged over neighbours, (d) both. email: 64 coordinates of
 email-Eu-core, its rows of the adjacency matrix, and the share of the largest department.
-Stratified 80/20 splits; the settings were chosen on splits 0 to 4, so the defaults are other ones.
-One network for each split; mean and extremes of the test accuracy. DATA is the folder above
-graphs/.
+Stratified 80/20 splits; the settings were chosen on splits 0 to 4, so the defaults are others.
+One network for each split; mean and extremes of the test accuracy. DATA is the folder that
+contains graphs/.
 
 power-law: the k largest eigenpairs of D^-1/2 A D^-1/2 on the largest component of a random graph,
 with true residuals of at most 1e-6: hpcembed on the ranks of the job, and SciPy's eigsh in a
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.data_dir is None and {"cora", "email"} & set(arguments.what):
-        parser.error("--data-dir: the folder above graphs/")
+        parser.error("set --data-dir to the folder that contains graphs/")
     splits = range(arguments.first_split, arguments.first_split + arguments.splits)
     if "cora" in arguments.what:
         cora(arguments.data_dir / "graphs", splits)

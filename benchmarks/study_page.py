@@ -71,7 +71,8 @@ def main() -> None:
 
 HEAD = """# Results of the compression studies
 
-Made by `benchmarks/study_page.py` from the folders of `hpcembed study jobs/study_*.toml`.
+Made by `benchmarks/study_page.py` from the folders of `hpcembed study jobs/study_*.toml`, with
+other recipes, networks and k by `--set` (commands: `benchmarks/README.md`).
 Accuracies are means over seeds with their standard deviation; differences are paired by seed and
 have their 95 % Student-t interval, in points. Each k, and the smallest model, was chosen on
 validation rows; test rows were read once for each trained network. Published: Petit, Li, Emad,

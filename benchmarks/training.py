@@ -14,9 +14,9 @@ Methods, one after the other in every repeat:
 
 The first four have the same recipe (epochs, batch size, one-cycle AdamW, label smoothing) and the
 same validation rows, and validate after every epoch. Inputs are the first components of MNIST
-(--data-dir is the folder above mnist/), or of a synthetic set of that size without --data-dir.
-Times are medians over the repeats, with the smallest and the largest. Nothing else should run on
-the machine.
+(--data-dir is the folder that contains mnist/), or of a synthetic set of that size without
+--data-dir. Times are medians over the repeats, with the smallest and the largest. Nothing else
+should run on the machine.
 """
 
 from __future__ import annotations

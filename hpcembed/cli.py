@@ -101,13 +101,16 @@ def _parser() -> argparse.ArgumentParser:
         help="read headers only; print ranks, threads, memory and the engine of the operator",
     )
 
-    text = "sweep dimensions, networks and seeds, compared with uncompressed baselines"
+    text = (
+        "train networks for several dimensions and seeds, and compare them with networks on all "
+        "features"
+    )
     study = add("study", _study, folders, text)
     study.add_argument("job", type=Path, metavar="STUDY.toml")
     study.add_argument(
         "--report-only",
         action="store_true",
-        help="train nothing; write tables and report of the finished trainings in --out",
+        help="write the tables and the report of the finished trials in --out; train nothing",
     )
 
     text = "find the smallest input and network that keep the accuracy"
@@ -120,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--network",
         metavar="NAME",
-        help="as in classifier-NAME.safetensors (default: the embedded one with the highest "
-        "validation accuracy)",
+        help="name of the network, as in classifier-NAME.safetensors (default: the network on the "
+        "embedding with the highest validation accuracy)",
     )
 
     predict = add("predict", _predict, verbose, "predict the class of every row of a file")
@@ -151,7 +154,7 @@ def _folder_options(verbose: argparse.ArgumentParser) -> argparse.ArgumentParser
     folders.add_argument(
         "--data-dir",
         type=Path,
-        help="folder of the file names in the job (default: the folder of the TOML file)",
+        help="folder that contains the data files (default: the folder of the TOML file)",
     )
     folders.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
     folders.add_argument(
@@ -169,23 +172,31 @@ def _add_overrides(command: argparse.ArgumentParser, form: str, text: str) -> No
 def _add_compress_options(compress: argparse.ArgumentParser) -> None:
     compress.add_argument("source", type=Path, metavar="JOB.toml|DATA")
     compress.add_argument(
-        "--max-loss", type=float, default=0.5, metavar="POINTS", help="of accuracy (default: 0.5)"
+        "--max-loss",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="largest loss of accuracy, in points (default: 0.5)",
     )
-    compress.add_argument("--seeds", type=int, default=5, help="trainings of each network")
-    compress.add_argument("--confidence", type=float, default=0.95, help="of the intervals")
-    compress.add_argument("--label-column", default="", help="of a data file")
+    compress.add_argument("--seeds", type=int, default=5, help="number of seeds per network")
+    compress.add_argument(
+        "--confidence", type=float, default=0.95, help="confidence level of the intervals"
+    )
+    compress.add_argument("--label-column", default="", help="label column of a data file")
     compress.add_argument(
         "--scaling",
         default="standard",
         choices=("none", "divide", "minmax", "standard"),
-        help="of a data file (default: standard)",
+        help="scaling of a data file (default: standard)",
     )
 
 
 def _add_predict_options(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, or of a run")
     predict.add_argument("file", type=Path, metavar="FILE")
-    predict.add_argument("--labels", type=Path, help="file of the labels of the rows, for accuracy")
+    predict.add_argument(
+        "--labels", type=Path, help="file with the labels of the rows; prints the accuracy"
+    )
     _add_overrides(predict, "data.KEY=VALUE", "override a key of [data] for FILE; may be repeated")
     predict.add_argument("--out", type=Path, help="CSV file (default: standard output)")
 

@@ -25,11 +25,11 @@ def problems(ranks: int) -> list[str]:
     comm = MPI.COMM_WORLD
     if comm.size != ranks:
         found.append(
-            f"mpiexec started {ranks} ranks, but each is in a job of {comm.size}: mpiexec belongs "
-            f"to another MPI than mpi4py ({library()})"
+            f"mpiexec started {ranks} ranks, but each is in a job of {comm.size}: mpiexec "
+            f"and mpi4py use different MPI libraries (mpi4py: {library()})"
         )
     if PETSc.COMM_WORLD.getSize() != comm.size:
-        found.append("PETSc was built with another MPI than mpi4py")
+        found.append("PETSc and mpi4py use different MPI libraries")
     if not np.issubdtype(PETSc.ScalarType, np.floating):
         found.append("PETSc has complex scalars; hpcembed needs a build with real scalars")
     if PETSc.Sys.getVersion()[:2] != SLEPc.Sys.getVersion()[:2]:

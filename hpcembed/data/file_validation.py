@@ -156,7 +156,7 @@ def library_errors(name: object, format: str, *kinds: type[Exception]) -> Iterat
 
 
 def check_declared_size(name: object, declared: int, size: int, *, is_compressed: bool) -> None:
-    """Raise an error if a header declares another number of bytes than the file has.
+    """Raise an error if the size that a header declares differs from the actual size.
 
     Parameters
     ----------

@@ -212,13 +212,13 @@ def open_source(kind: str, paths: Paths, labels: Path | None, config: DataSettin
     if format.has_labels is not None:
         if labels is not None:
             raise ConfigError(
-                f"data.format = {kind} has the labels in the file: leave data.train_labels and "
-                "data.test_labels out"
+                f"files of data.format = {kind} contain the labels: remove data.train_labels and "
+                "data.test_labels"
             )
         return format.open(paths, True, config)
     if labels is None:
         raise ConfigError(
-            f"data.format = {kind} has no labels in the file: set data.train_labels (and "
+            f"files of data.format = {kind} contain no labels: set data.train_labels (and "
             "data.test_labels)"
         )
     return format.open(paths, open_labels(labels, config.label_column), config)

@@ -239,7 +239,7 @@ def estimate_rows(files: Sequence[TextFile], skipped: Skipped = "empty") -> tupl
 def _to_line_end(stream: BinaryIO, path: Path) -> bytes:
     rest = stream.readline(_LONGEST_LINE)
     if len(rest) == _LONGEST_LINE and not rest.endswith(b"\n"):
-        raise InputError(f"{path}: a line of more than 64 MiB: this is no text table")
+        raise InputError(f"{path}: a line of more than 64 MiB: this is not a text table")
     return rest
 
 

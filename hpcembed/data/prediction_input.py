@@ -79,7 +79,9 @@ def read_prediction_input(
         if width is not None and not isinstance(source, CsvSource):
             _check_width(path, width, n_features)
     needed = source.measure(comm)
-    check_fits(needed, available_per_rank(comm), f"reading {path}", "use more ranks or nodes")
+    check_fits(
+        needed, available_per_rank(comm), f"reading {path}", "use more ranks or compute nodes"
+    )
     table = source.read(comm)
     if scipy.sparse.issparse(table.rows):
         (table,) = align_columns([table], 0, comm)

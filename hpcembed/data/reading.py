@@ -146,7 +146,7 @@ def read_tables(
     if available_bytes is None:
         available_bytes = available_per_rank(comm)
     listed = ", ".join(str(path) for path in opened.files[:3]) or opened.format
-    check_fits(needed, available_bytes, f"reading {listed}", "use more ranks or nodes")
+    check_fits(needed, available_bytes, f"reading {listed}", "use more ranks or compute nodes")
     return align_columns([source.read(comm) for source in opened.sources], config.n_features, comm)
 
 
@@ -270,5 +270,6 @@ def _check_same_on_all_ranks(opened: _Opened, comm: MPI.Comm) -> None:
         if mine != first:
             listed = ", ".join(map(str, opened.files))
             raise InputError(
-                f"{listed}: other contents than on rank 0: give all compute nodes the same files"
+                f"{listed}: the contents differ from those on rank 0: give all compute nodes "
+                "the same files"
             )

@@ -110,6 +110,6 @@ def assign(target: NDArray[np.floating[Any]], values: NDArray[np.float64]) -> No
             target[...] = values
     except FloatingPointError as error:
         raise InputError(
-            f"a value of {np.max(np.abs(values)):.1e} is beyond {target.dtype}, the type of "
-            "network inputs: set data.scaling, or remove such rows"
+            f"a value of {np.max(np.abs(values)):.1e} exceeds the range of {target.dtype}, "
+            "the type of network inputs: set data.scaling, or remove such rows"
         ) from error

@@ -168,8 +168,8 @@ class FeatureComponents(KernelEmbedding):
         Raises
         ------
         InputError, ValueError
-            If `X` has another number of features than the data of :meth:`fit`, or rows that the
-            kernel does not accept.
+            If the number of features of `X` differs from that of :meth:`fit`, or the kernel does
+            not accept its rows.
         """
         rows = self._rows(X)
         check_rows(rows, self.kernel)

@@ -52,7 +52,7 @@ class KernelEmbedding(RowEstimator):
     gamma_: float | None
     trace_: float
 
-    #: Coordinates are no affine function of the features.
+    #: Coordinates are not an affine function of the features.
     linear_map_ = None
 
     def _check_parameters(self) -> None:

@@ -53,8 +53,8 @@ class LinearEmbedding(RowEstimator):
         Raises
         ------
         InputError, ValueError
-            If `X` has another number of features than the data of :meth:`fit`, or a coordinate
-            is beyond `dtype`.
+            If the number of features of `X` differs from that of :meth:`fit`, or a coordinate
+            exceeds the range of `dtype`.
         """
         rows = self._rows(X)
         return self._scaled(self._project(rows, self._output_type(X, rows, dtype)))

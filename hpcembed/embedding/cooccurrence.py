@@ -169,7 +169,7 @@ class CooccurrenceEmbedding(InformationEmbedding, LinearEmbedding):
 
     @property
     def spectrum_(self) -> Spectrum:
-        """Eigenvalues of the information, which are no shares of a whole."""
+        """Eigenvalues of the information, which are not shares of a whole."""
         return Spectrum(self.eigenvalues_, "")
 
 

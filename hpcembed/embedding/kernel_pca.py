@@ -265,8 +265,8 @@ class KernelPCA(KernelEmbedding):
         Raises
         ------
         InputError, ValueError
-            If `X` has another number of features than the data of :meth:`fit`, or rows that the
-            kernel does not accept.
+            If the number of features of `X` differs from that of :meth:`fit`, or the kernel does
+            not accept its rows.
         """
         check_is_fitted(self)
         if isinstance(X, RowStream):

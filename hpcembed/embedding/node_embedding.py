@@ -89,10 +89,10 @@ class NodeEmbedding(CertifiedEstimator):
         Raises
         ------
         InputError
-            Rows that are no nodes, fewer nodes than coordinates.
+            Rows that are not nodes, fewer nodes than coordinates.
         """
         if X.nodes is None:
-            raise InputError("these rows are no nodes of a graph: set data.format = graph")
+            raise InputError("these rows are not nodes of a graph: set data.format = graph")
         self.plan_ = self.plan(shape_of(X), self._machine(X.comm))
         graph, a = X.nodes.graph, self.attribute_components
         common = {"tol": self.tol, "random_state": self.random_state, "solver": self.solver}
@@ -162,11 +162,11 @@ class NodeEmbedding(CertifiedEstimator):
         Raises
         ------
         InputError
-            Rows that are no nodes of the graph of :meth:`fit`.
+            Rows that are not nodes of the graph of :meth:`fit`.
         """
         nodes: GraphNodes | None = X.nodes
         if nodes is None:
-            raise InputError("these rows are no nodes of a graph: set data.format = graph")
+            raise InputError("these rows are not nodes of a graph: set data.format = graph")
         lookup = Lookup(X.comm, nodes.graph.n_nodes, nodes.numbers)
         columns = [lookup.values(column) for column in self._coordinates.T]
         found = np.empty((X.n_local, self.n_components), dtype=dtype or np.float64)
@@ -177,7 +177,7 @@ class NodeEmbedding(CertifiedEstimator):
         return found
 
     def failure_text(self) -> str:
-        """Return the eigenpairs that missed their tolerance, and a remedy."""
+        """Return the unconverged eigenpairs, and a remedy."""
         attributes = self._attributes
         if attributes is not None and not attributes.certified_:
             return f"principal components of the attributes: {attributes.failure_text()}"

@@ -121,8 +121,8 @@ class Spectrum:
 class Embedding(Protocol):
     """An estimator as a job uses it; attributes ending in _ exist after :meth:`fit`.
 
-    With ``on_no_convergence="keep"`` a fit returns without an error when pairs miss their
-    tolerance; ``certified_`` is then False and :meth:`failure_text` names the pairs. All attributes
+    With ``on_no_convergence="keep"`` a fit with unconverged pairs returns without an error;
+    ``certified_`` is then False and :meth:`failure_text` names the pairs. All attributes
     are the same on all ranks, except the rows of the vectors in ``result_``.
 
     Attributes
@@ -142,7 +142,7 @@ class Embedding(Protocol):
     feature_means_, feature_variances_ : ndarray of shape (d,)
         Moments of the training rows (:func:`hpcembed.operators.covariance.moments.column_moments`).
     linear_map_ : LinearMap or None
-        None where coordinates are no affine function of the features: no model is exported.
+        None where coordinates are not an affine function of the features: no model is exported.
     result_ : EigenResult
     reference_ : EigenResult or None
         Result of the reference solver, if one is requested.
@@ -215,5 +215,5 @@ class Embedding(Protocol):
         ...
 
     def failure_text(self) -> str:
-        """Return the eigenpairs that missed their tolerance, and a remedy."""
+        """Return the unconverged eigenpairs, and a remedy."""
         ...

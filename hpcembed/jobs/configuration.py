@@ -71,15 +71,15 @@ class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The kernel of the methods kernel_pca and nystroem."""
 
     name: Literal["linear", "poly", "rbf", "cosine"] = "rbf"
-    #: of rbf and poly: a number; auto: 1 / features; scale: 1 / (features times the variance of all
-    #: entries); median: 1 / (2 s^2), s the median distance of rows
+    #: gamma of rbf and poly: a number; auto: 1 / features; scale: 1 / (features times the variance
+    #: of all entries); median: 1 / (2 s^2), s the median distance of rows
     gamma: str | float = "auto"
-    #: of poly
+    #: degree of poly
     degree: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
     coef0: float = 1.0
-    #: of nystroem: number of rows chosen, all of them if there are fewer
+    #: number of landmarks of nystroem; all rows if there are fewer
     n_landmarks: Count = 2000
-    #: of the choice of landmarks, and of the rows whose distances give the median
+    #: seed of the choice of landmarks, and of the rows whose distances give the median
     seed: Seed = 0
 
 
@@ -92,7 +92,7 @@ class CooccurrenceConfig(msgspec.Struct, frozen=True, kw_only=True):
     shift: Positive = 1.0
     #: exponent of the context distribution, 1 = none
     smoothing: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.75
-    #: of the moduli of the eigenvalues that scale the vectors
+    #: exponent of the moduli of the eigenvalues that scale the vectors
     power: NotNegative = 0.5
 
 

@@ -50,7 +50,7 @@ class EmbeddingMethod:
         estimators share: ``tol``, ``random_state``, ``memory_limit``, ``n_threads``, ``solver``.
     settings : callable
         ``settings(job)`` returns the settings that determine the coordinates, besides the method,
-        as JSON values. Trainings of an earlier study are reused only if they are equal.
+        as JSON values. Finished trials of a study are reused only if these are equal.
     dimension : {"features", "rows"}
         Dimension of the operator, which bounds the number of coordinates.
     engines : tuple of str

@@ -32,7 +32,7 @@ class NetworkInputs:
     Attributes
     ----------
     names : list of str
-        All inputs in the order of their trainings; the same on all ranks.
+        All inputs in the order of training; the same on all ranks.
     gathered : dict
         Training and test rows of all ranks, with their labels; empty but on rank 0.
     local : dict

@@ -168,7 +168,7 @@ def _accuracy(
         return None, "no accuracy: no label is one of the classes of the model"
     line = f"accuracy {100 * correct / known:.2f} % of {known:,} rows"
     if known < total:
-        line += f" ({total - known:,} more have labels outside the classes of the model)"
+        line += f" ({total - known:,} more rows have labels that are not classes of the model)"
     return correct / known, line
 
 

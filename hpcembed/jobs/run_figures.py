@@ -27,7 +27,7 @@ def draw_run(
     trained: Sequence[TrainedClassifier],
     class_names: Sequence[str],
 ) -> None:
-    """Draw spectrum, convergence and trainings; for graphs also eigenvalue gaps and coordinates.
+    """Draw spectrum, convergence, training; for graphs also eigenvalue gaps and coordinates.
 
     Parameters
     ----------

@@ -265,13 +265,13 @@ def choose_engine(
         chosen = min(fitting, key=lambda cost: cost.seconds, default=fewest)
         reason = "fastest"
         if chosen is not fastest:
-            reason = f"fastest that fits: {fastest.name} does not"
+            reason = f"fastest engine that fits; {fastest.name} needs more memory"
     else:
         chosen = next(cost for cost in costs if cost.engine == engine)
         reason = "as requested"
         if fitting:
             other = min(fitting, key=lambda cost: cost.seconds)
-            remedy = f"engine = {other.engine} would fit"
+            remedy = f"set engine = {other.engine}, which fits"
     what = f"the {chosen.name} {operator} of {extent}"
     check_fits(chosen.bytes, machine.available_bytes, what, remedy)
     return EnginePlan(chosen.engine, chosen.engine in single, reason, tuple(costs), operator)

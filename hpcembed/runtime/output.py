@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +38,9 @@ def check_free(path: Path) -> None:
 def output_error(path: Path, error: OSError) -> OutputError:
     """Return the error of the operating system as an error that names the path."""
     reason = error.strerror or str(error) or type(error).__name__
-    return OutputError(f"{path}: cannot write: {reason}; free space there or choose another --out")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free space there or choose another --out" if full else "choose another --out"
+    return OutputError(f"{path}: cannot write: {reason}; {remedy}")
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -176,8 +176,8 @@ def timed(
 def check_launcher(comm: MPI.Comm) -> None:
     """Raise an error if the launcher started several processes that are separate MPI worlds.
 
-    Not collective. If the launcher belongs to another MPI than mpi4py, each of its N processes has
-    a world of one rank. The environment variables of the launcher contain N.
+    Not collective. If the launcher and mpi4py use different MPI libraries, each of its N processes
+    has a world of one rank. The environment variables of the launcher contain N.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def check_launcher(comm: MPI.Comm) -> None:
         if launched.isdigit() and int(launched) > 1:
             library = MPI.Get_library_version().split("\n")[0].strip()
             raise LaunchError(
-                f"the launcher started {launched} processes ({variable}={launched}) but each one "
-                "is alone in its MPI world: mpiexec belongs to another MPI than mpi4py's "
-                f"({library}); use the mpiexec of that MPI"
+                f"the launcher started {launched} processes ({variable}={launched}) but each "
+                "process is a separate MPI job: mpiexec and mpi4py use different MPI libraries; "
+                f"use the mpiexec of the library of mpi4py ({library})"
             )

@@ -287,7 +287,7 @@ def _affordable_columns(comm: MPI.Comm, longest: int, options: Options) -> int:
 
 
 def _free_memory(comm: MPI.Comm) -> float:
-    """Return the bytes for the basis of one rank: its share of the free memory of its node."""
+    """Return the bytes for a rank's basis: its share of the free memory of its compute node."""
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):

@@ -39,7 +39,7 @@ class ArrayLabels:
         for array in arrays:
             if not array.shape or math.prod(array.shape[1:]) != 1:
                 raise InputError(
-                    f"{array.name}: labels of shape {array.shape}: one label per row needed"
+                    f"{array.name}: labels of shape {array.shape}: one label per row is needed"
                 )
         self.arrays = arrays
         self.name = ", ".join(dict.fromkeys(array.name for array in arrays))

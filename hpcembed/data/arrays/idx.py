@@ -34,7 +34,7 @@ def open_idx(path: Path) -> StoredArray:
     Raises
     ------
     InputError
-        The file is not an IDX file, or declares another size than it has.
+        The file is not an IDX file, or its declared size differs from its actual size.
     """
     size = file_size(path)
     with named_errors(path), open_stream(path) as stream:

@@ -52,11 +52,11 @@ def read_npy_header(stream: BinaryIO, name: str) -> NpyHeader:
     """
     head = stream.read(8)
     if len(head) < 8 or head[:6] != _MAGIC or head[6] not in (1, 2, 3):
-        raise InputError(f"{name}: not a NPY array (magic string or version): check the file")
+        raise InputError(f"{name}: not an NPY array (magic string or version): check the file")
     width = 2 if head[6] == 1 else 4
     length = int.from_bytes(stream.read(width), "little")
     if length > _LONGEST_HEADER:
-        raise InputError(f"{name}: a NPY header of {length} bytes: the file is damaged")
+        raise InputError(f"{name}: an NPY header of {length} bytes: the file is damaged")
     raw = stream.read(length)
     if len(raw) < length:
         raise InputError(f"{name}: truncated inside its NPY header: copy it again")

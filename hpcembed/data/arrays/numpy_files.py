@@ -30,7 +30,8 @@ def open_npy(path: Path) -> StoredArray:
     Raises
     ------
     InputError
-        The file is not an NPY file, needs pickle, or declares another size than it has.
+        The file is not an NPY file, needs pickle, or its declared size differs from its actual
+        size.
     """
     size = file_size(path)
     with named_errors(path):
@@ -52,7 +53,7 @@ def open_npz(path: Path, key: str) -> StoredArray:
     ------
     InputError
         The file is not an archive, lacks the array (the message lists its arrays), needs pickle, or
-        declares another size than it has.
+        its declared size differs from its actual size.
     """
     size = file_size(path)
     name = f"{path}:{key}"
@@ -122,7 +123,7 @@ def _open_archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError) as error:
-        raise InputError(f"{path}: not a NPZ archive ({error}): check the file") from error
+        raise InputError(f"{path}: not an NPZ archive ({error}): check the file") from error
 
 
 def _open_member(path: Path, member: zipfile.ZipInfo) -> BinaryIO:

@@ -72,7 +72,7 @@ def features_of(arrays: Sequence[RowBlocks]) -> tuple[int, np.dtype[Any]]:
     Raises
     ------
     InputError
-        An array has no rows or no features, or other features than the first array.
+        An array has no rows or no features, or its features differ from those of the first array.
     """
     kinds = []
     for array in arrays:
@@ -80,7 +80,8 @@ def features_of(arrays: Sequence[RowBlocks]) -> tuple[int, np.dtype[Any]]:
             raise InputError(f"{array.name}: zero rows: there is nothing to read")
         if len(array.shape) < 2 or 0 in array.shape:
             raise InputError(
-                f"{array.name}: shape {array.shape} has no features: rows x features needed"
+                f"{array.name}: shape {array.shape} has no features: an array of "
+                "shape (rows, features) is needed"
             )
         kinds.append((math.prod(array.shape[1:]), row_dtype(array.dtype, array.name)))
         if kinds[-1] != kinds[0]:

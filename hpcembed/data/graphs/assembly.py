@@ -91,8 +91,8 @@ def build_graph(
     with agreement(comm):
         if not np.isfinite(rows.data).all():
             raise InputError(
-                f"{edges.name}: weights of one edge add up beyond 1e308: divide all weights by one "
-                "large number"
+                f"{edges.name}: the sum of the weights of one edge exceeds 1e308: divide all "
+                "weights by one large number"
             )
     graph = _with_counts(rows, node_ids, comm, edges.name)
     if options.components == "largest" and graph.n_components > 1:

@@ -1,4 +1,4 @@
-"""Types of graphs: options of reading, edges as read, and the graph distributed by nodes.
+"""Types of graphs: edges as read, and the graph distributed by nodes.
 
 "Node" means a node of the graph here, never a compute node.
 """

@@ -84,7 +84,7 @@ def read_header(path: Path, label_column: str | None, delimiter: str) -> CsvHead
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: line 1: not UTF-8 text: check data.format") from error
     if not text.strip() or "\0" in text or "\r" in text or text.count('"') % 2:
-        raise InputError(f"{path}: line 1 is no header of column names: check data.format")
+        raise InputError(f"{path}: line 1 is not a header of column names: check data.format")
     separator = _separator(text, delimiter, path)
     names = tuple(name.strip() for name in _split(text, separator))
     label = None if label_column is None else _find_label(path, names, label_column)
@@ -103,7 +103,7 @@ def read_headers(
     Raises
     ------
     InputError
-        A file has other columns than the first one.
+        The columns of a file differ from those of the first file.
     """
     first, *others = headers = [read_header(path, label_column, delimiter) for path in paths]
     for header in others:

@@ -45,7 +45,8 @@ class CsvSource:
     Raises
     ------
     InputError
-        A file is missing or empty, lacks the label column, or has other columns than the first one.
+        A file is missing or empty, lacks the label column, or its columns differ from those of the
+        first file.
     """
 
     def __init__(self, paths: Sequence[Path], label_column: str | None, delimiter: str) -> None:

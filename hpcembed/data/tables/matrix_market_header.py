@@ -140,7 +140,8 @@ def _numbers(words: list[str], count: int, path: Path, line: int) -> list[int]:
     ):
         shown = " ".join(words)[:60]
         raise InputError(
-            f"{path}: line {line}: {shown!r} is no line of {count} sizes: not a Matrix Market file"
+            f"{path}: line {line}: {shown!r} is not a line of {count} sizes: not a Matrix "
+            "Market file"
         )
     numbers = [int(word) for word in words]
     if math.prod(numbers[:2]) > _LARGEST_SIZE:

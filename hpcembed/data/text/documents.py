@@ -132,6 +132,7 @@ class DocumentSource:
             )  # fmt: skip
         if replaced:
             _log.warning(
-                "%s: %d places in %d documents are not %s and became U+FFFD: see data.encoding",
+                "%s: %d byte sequences in %d documents are not valid %s and were replaced by "
+                "U+FFFD: see data.encoding",
                 self.name, replaced, damaged, self.rules.encoding,
             )  # fmt: skip

@@ -215,7 +215,7 @@ class TarDocuments(_FileDocuments):
     Raises
     ------
     InputError
-        A file that is missing, empty, or compressed with another program than gzip.
+        A file that is missing, empty, or compressed with a program other than gzip.
     """
 
     def _check_paths(self) -> None:

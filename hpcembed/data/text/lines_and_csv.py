@@ -39,7 +39,7 @@ class LineDocuments:
     Raises
     ------
     InputError
-        A file that is missing, empty, compressed with another program than gzip, or without line
+        A file that is missing, empty, compressed with a program other than gzip, or without line
         feeds.
     """
 

@@ -1,4 +1,4 @@
-"""``hpcembed compress``: the smallest k and network that keep the accuracy, with few trainings.
+"""``hpcembed compress``: the smallest k and network that keep the accuracy, with few trials.
 
 The baseline is the largest network of the job on all features. Every step of the search trains all
 seeds of one network at one k. The network keeps the accuracy if the lower end of the Student-t
@@ -258,7 +258,7 @@ def _answer_text(
             "embedding.n_components or --max-loss, or add seeds or wider networks"
         )
     small, large = point.parameters, baseline.parameters
-    projection = "without the embedding, which is no projection"
+    projection = "without the embedding, which is not a projection"
     if data.embedding.linear_map_ is not None:
         stored = small + k * d
         projection = f"{large / stored:.1f}x with the projection, {stored:,}"

@@ -67,7 +67,7 @@ def export_answer(
 ) -> None:
     """Export the model of the answer from the files of :func:`save_answer`; rank 0 only.
 
-    An embedding that is no projection has no model: a warning is logged.
+    An embedding that is not a projection has no model: a warning is logged.
 
     Parameters
     ----------

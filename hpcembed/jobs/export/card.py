@@ -21,10 +21,10 @@ class Accuracy:
     Attributes
     ----------
     test, validation : float or None
-        Means over `n_seeds` trainings. Test rows were used once; validation rows selected the
+        Means over `n_seeds` training runs. Test rows were used once; validation rows selected the
         epoch.
     spread : float or None
-        Standard deviation of the test accuracy over the trainings.
+        Standard deviation of the test accuracy over the training runs.
     n_seeds : int
     """
 

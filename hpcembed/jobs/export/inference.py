@@ -154,10 +154,17 @@ class DeployedClassifier:
             part = rows[first:last]
             with np.errstate(over="ignore"):  # reported just below
                 block[own] = part.toarray() if hasattr(part, "toarray") else part
-            self._check_finite(block[own], first_row + first, "contains NaN, infinity, or a value")
+            self._check_finite(
+                block[own],
+                first_row + first,
+                f"NaN, infinity, or a value that exceeds the range of {block.dtype}",
+            )
             logits[first:last] = self._forward(block)[own]
             self._check_finite(
-                logits[first:last], first_row + first, "lies so far off the training rows that it"
+                logits[first:last],
+                first_row + first,
+                "the logits overflow float32: the row is far outside the range of the training "
+                "rows",
             )
         return logits
 
@@ -206,7 +213,7 @@ class DeployedClassifier:
             try:
                 rows = rows.astype(np.float64)
             except (TypeError, ValueError) as error:
-                raise InputError(f"rows that are no numbers: {error}") from error
+                raise InputError(f"rows are not numbers: {error}") from error
         if rows.dtype.kind not in "biuf":
             raise InputError(f"rows of type {rows.dtype}: give real numbers")
         return rows
@@ -221,7 +228,7 @@ class DeployedClassifier:
         missing = [name for name in self.model.feature_names if name not in given]
         if missing:
             raise InputError(f"the model's features are missing: {', '.join(missing[:5])}")
-        raise InputError("columns in another order than the model's: use X[feature_names_in_]")
+        raise InputError("the columns are not in the order of the model: use X[feature_names_in_]")
 
     def _forward(self, block: NDArray[Any]) -> NDArray[np.float32]:
         values = block
@@ -240,7 +247,7 @@ class DeployedClassifier:
         wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if wrong.size:
             row = first_row + int(wrong[0]) + 1
-            raise InputError(f"row {row} {defect} is beyond {values.dtype}")
+            raise InputError(f"row {row}: {defect}")
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

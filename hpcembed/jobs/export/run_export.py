@@ -85,7 +85,7 @@ def export_run(
         By default the network on the embedding with the highest validation accuracy, the smallest
         of equal ones.
     accuracy : Accuracy, optional
-        Accuracy over several trainings; by default the accuracy in the run.
+        Accuracy over several training runs; by default the accuracy in the run.
     uncompressed : Uncompressed, optional
         Network for comparison on the card; by default the one with the same layers on all features,
         if the run trained it.
@@ -98,7 +98,7 @@ def export_run(
     Raises
     ------
     HpcembedError
-        `folder` is no finished run, the run has no such network, or `out` is not empty.
+        `folder` is not a finished run, the run has no such network, or `out` is not empty.
     """
     check_free(out)
     run = _read_run(folder)
@@ -181,7 +181,7 @@ def _model(
     if is_embedded:
         if "components" not in embedding:
             raise ConfigError(
-                f"{run.folder}: the {run.record.embedding.method} embedding is no projection of "
+                f"{run.folder}: the {run.record.embedding.method} embedding is not a projection of "
                 "the features, so no model holds it: a network on all features can be exported, "
                 "--network full-..."
             )

@@ -1,7 +1,7 @@
 """Records of ``run.json``: settings and results of a run, in a fixed shape for programs.
 
 Fields are never removed or renamed; new ones may follow. The value of a stage that did not run is
-null, and so is a number that is not finite.
+null. Numbers that are not finite are also null.
 """
 
 from __future__ import annotations

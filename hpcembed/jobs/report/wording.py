@@ -100,7 +100,7 @@ def hidden_layers(hidden: Sequence[int]) -> str:
 def certification_line(
     eigenvalues: NDArray[np.float64],
     residual_norms: NDArray[np.float64],
-    bounds: NDArray[np.float64],
+    residual_tolerances: NDArray[np.float64],
     orthogonality: float,
     *,
     n_requested: int | None = None,
@@ -117,7 +117,7 @@ def certification_line(
         In descending order of magnitude.
     residual_norms : ndarray of shape (k,)
         True residuals ||A v - lambda v||, absolute.
-    bounds : ndarray of shape (k,)
+    residual_tolerances : ndarray of shape (k,)
         Largest allowed residual of each pair.
     orthogonality : float
         Norm of V'V - I.
@@ -142,8 +142,11 @@ def certification_line(
     values, residuals = np.abs(eigenvalues), np.asarray(residual_norms)
     wanted = values.size if n_requested is None else n_requested
     largest = float(values.max(initial=0.0))
-    # Not "residuals > bounds": a residual of NaN is unconverged.
-    unconverged = [*np.flatnonzero(~(residuals <= bounds)) + 1, *range(values.size + 1, wanted + 1)]
+    # Not "residuals > residual_tolerances": a residual of NaN is unconverged.
+    unconverged = [
+        *np.flatnonzero(~(residuals <= residual_tolerances)) + 1,
+        *range(values.size + 1, wanted + 1),
+    ]
     skipped = [i + 1 for i in exceeded]
     certified = wanted - len({*unconverged, *skipped})
     parts = [f"{'NOT ' if certified < wanted else ''}certified: {certified} of {wanted} eigenpairs"]
@@ -172,7 +175,7 @@ def _listed(pairs: Sequence[int]) -> str:
 
 
 def few_rows_warning(n_train: int, n_test: int, validation_fraction: float, margin: float) -> str:
-    """Warn if one row is worth more than the margin; empty otherwise.
+    """Warn if one row corresponds to more than the margin; empty otherwise.
 
     Accuracies of n rows are multiples of 1 / n.
 
@@ -187,7 +190,7 @@ def few_rows_warning(n_train: int, n_test: int, validation_fraction: float, marg
     held_out = max(1, round(validation_fraction * n_train))
     few = [
         (f"each of {n:,} {name} rows" if n > 1 else f"the only {name} row")
-        + f" is worth {100 / n:.3g} points"
+        + f" corresponds to {100 / n:.3g} points"
         for n, name in ((held_out, "held-out"), (n_test, "test"))
         if n * margin < 1.0
     ]

@@ -155,7 +155,7 @@ def _train(
     recipe, trials = study.training, trials_of(study, data.n_features)
     names = {trial: data.digest(trial, recipe) for trial in trials}
     pending = [trial for trial in trials if names[trial] not in finished]
-    job.log(f"{len(trials)} networks, {len(trials) - len(pending)} of them trained already")
+    job.log(f"{len(trials)} trials, {len(trials) - len(pending)} of them finished")
     if report_only:
         if len(pending) == len(trials):
             raise ConfigError(NOTHING_FINISHED.format(job.out))

@@ -20,6 +20,7 @@ from hpcembed.jobs.report.run_folder import RunFolder, json_bytes
 from hpcembed.jobs.study.trials import TrialResult
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import OutputError, OutputExistsError
+from hpcembed.runtime.output import output_error
 
 __all__ = ["append_results", "load_results", "open_folder", "read_results"]
 
@@ -113,8 +114,7 @@ def append_results(folder: Path, rank: int, results: Sequence[TrialResult]) -> N
                     text = b"\n" + text
             file.write(text)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path}: cannot write: {reason}; free space there") from error
+        raise output_error(path, error) from error
 
 
 def _parse(line: bytes) -> TrialResult | None:

@@ -165,7 +165,7 @@ def image_shape(study: StudyConfig, n_features: int) -> tuple[int, ...]:
         right = len(given) == 2 or (len(given) == 3 and given[0] == 3)
         if not right or math.prod(given) != n_features:
             raise ConfigError(
-                f"study.image_shape = {list(given)} is no image of {n_features} features: give "
+                f"study.image_shape = {list(given)} is not an image of {n_features} features: give "
                 "[height, width] or [3, height, width]"
             )
         return given

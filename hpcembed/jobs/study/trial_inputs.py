@@ -1,9 +1,9 @@
 """Input rows of the trials of a study, on every rank.
 
-The coordinates of the largest k serve every smaller one, whose inputs are their leading columns.
-So does one random projection: the columns of a Gaussian or a sparse random matrix (Achlioptas 2003,
-Li et al. 2006; scikit-learn's) are independent, and their common factor is removed where the inputs
-are scaled. Each seed has its own random projections.
+A smaller k uses the leading columns of the largest k. This also holds for a random projection,
+because the columns of a Gaussian or a sparse random matrix (Achlioptas 2003, Li et al. 2006;
+scikit-learn's) are independent, and their common factor is removed where the inputs are scaled.
+Each seed has its own random projections.
 """
 
 from __future__ import annotations

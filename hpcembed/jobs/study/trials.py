@@ -1,9 +1,9 @@
 """Trials of a study, and how they are grouped into batches that are trained together.
 
-A trial is one training: one network, one input, one seed. Its digest is a function of everything
-that determines its result: the data (settings and a fingerprint of the content), the input, the
-network, the seed and the recipe. Where, with which others and on how many ranks a trial is trained
-changes its result by rounding only and is not part of the digest. Batches depend on the trials, not
+A trial is one training run: one network, one input, one seed. Its digest is a function of
+everything that determines its result: the data (settings and a fingerprint of the content), the
+input, the network, the seed and the recipe. The rank, the batch and the number of ranks change the
+result of a trial by rounding only and are not part of the digest. Batches depend on the trials, not
 on the ranks, so that the results are the same on any number of ranks.
 """
 

@@ -3,13 +3,13 @@
 Each network is trained as it would be alone. Its seed decides its first weights, the rows held out
 for validation, the order of the rows in every epoch, and the units that dropout drops. Networks
 with the same seed and different numbers of inputs share the held-out rows, the order and the
-dropout: each of them is a valid training on its own, and common random numbers make the differences
-between them less noisy. Networks of different seeds share nothing, so a mean over seeds is one over
-independent trainings. The other networks of a batch change the result of a network by rounding
-only.
+dropout: each of them is a valid training run on its own, and common random numbers make the
+differences between them less noisy. Networks of different seeds share nothing, so a mean over seeds
+is one over independent training runs. The other networks of a batch change the result of a network
+by rounding only.
 
-The epoch that is kept, and the end of a training (`patience`), are decided on validation rows for
-each network by itself; the test rows are used once, after that.
+The epoch that is kept, and the end of a training run (`patience`), are decided on validation rows
+for each network by itself; the test rows are used once, after that.
 """
 
 from __future__ import annotations

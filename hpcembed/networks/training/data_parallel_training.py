@@ -236,7 +236,7 @@ class _Steps:
         return self.message[-1]
 
     def _seed_dropout(self) -> None:
-        """Let each rank drop units of its own, the same ones whenever the run is repeated."""
+        """Seed dropout differently on each rank, reproducibly."""
         if self.has_dropout:
             place = self.optimiser.done * self.group.size + self.group.rank
             torch.manual_seed(int(row_keys(self.order.seed, np.array([place]))[0]))

@@ -55,7 +55,7 @@ class InputScaling:
 
     @property
     def is_identity(self) -> bool:
-        """Whether it changes nothing."""
+        """Whether the scaling is the identity."""
         return not self.shift.any() and bool((self.scale == 1.0).all())
 
 

@@ -80,8 +80,9 @@ def process_group(
 ) -> Iterator[ProcessGroup]:
     """Connect the ranks of a communicator within the block.
 
-    Collective, and so is the end of the block. An :class:`~hpcembed.runtime.errors.HpcembedError`,
-    operating-system or memory error of one rank within the block is raised on all ranks.
+    Collective at the beginning and at the end of the block. An
+    :class:`~hpcembed.runtime.errors.HpcembedError`, operating-system or memory error of one rank
+    within the block is raised on all ranks.
 
     Parameters
     ----------

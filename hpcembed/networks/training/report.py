@@ -15,7 +15,7 @@ InputName = Literal["full", "embedded"]
 
 @dataclass(frozen=True, slots=True)
 class ClassifierReport:
-    """Figures of one training.
+    """Results of one training run.
 
     `train_seconds` counts preparation of the rows, all epochs and their validation; not the test.
     `best_epoch` is the epoch (from 1) whose weights were kept.

@@ -10,8 +10,8 @@ Networks may use the leading columns of the inputs only: `scale` is zero for the
 weights start at zero, have zero gradients, and stay zero.
 
 For each layer with input H, Z = H W + b, and the loss of one row l = -sum_c q_c log p_c with
-p = softmax(Z) of the last layer and smoothed truth q: dl/dZ = p - q, dl/dW = H' dl/dZ,
-dl/dH = dl/dZ W'.
+p = softmax(Z) of the last layer and smoothed target distribution q: dl/dZ = p - q,
+dl/dW = H' dl/dZ, dl/dH = dl/dZ W'.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def as_numbers(documents: Any, numbers: dict[str, int]) -> TokenDocuments:
     Raises
     ------
     InputError
-        If `documents` is no list of documents.
+        If `documents` is not a list of documents.
     """
     if isinstance(documents, TokenDocuments):
         return documents
@@ -208,7 +208,7 @@ def _holds_numbers(documents: Any) -> bool:
     """Return whether the first document that is not empty is an array of numbers."""
     if not isinstance(documents, Sequence):
         return False
-    # Items without a length are no documents; indexed_documents names their place.
+    # Items without a length are not documents; indexed_documents names their place.
     first = next((item for item in documents if not isinstance(item, Sized) or len(item)), None)
     if isinstance(first, str) or not isinstance(first, Sized):
         return False

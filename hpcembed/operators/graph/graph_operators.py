@@ -198,7 +198,8 @@ def graph_operator(
         total = float(comm.allreduce(degrees.sum()))
     if kind != "adjacency" and not np.isfinite(total):
         raise InputError(
-            f"{graph.name}: degrees add up beyond 1e308: divide all weights by one large number"
+            f"{graph.name}: the sum of the degrees exceeds 1e308: divide all weights by one large "
+            "number"
         )
     tau = _regularisation(tau, total / graph.n_nodes)
     if tau and not normal:

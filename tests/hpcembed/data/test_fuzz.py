@@ -155,5 +155,5 @@ def test_an_archive_with_wrong_contents(folder):
         archive.writestr("x.npy", bytes(10**7))
         archive.writestr("y.npy", _npy())
     config = DataSettings(format="npz", train=("a",))
-    with pytest.raises(HpcembedError, match="not a NPY array"):
+    with pytest.raises(HpcembedError, match="not an NPY array"):
         read_dataset(config, folder, MPI.COMM_SELF)

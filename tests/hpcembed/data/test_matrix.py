@@ -103,7 +103,7 @@ def test_storage_that_does_not_fit(comm, rows, keywords, message):
 
 def test_rows_beyond_a_precision_are_refused(comm):
     X = DataMatrix(np.full((2, 2), 1e40), np.zeros(2, int), comm)
-    with pytest.raises(InputError, match=r"a value of 1.0e\+40 is beyond float32"):
+    with pytest.raises(InputError, match=r"a value of 1.0e\+40 exceeds the range of float32"):
         X.dense_rows()
     np.testing.assert_array_equal(X.dense_rows(np.float64), 1e40)
 

@@ -163,7 +163,7 @@ def test_a_different_file_on_one_rank_is_an_error_on_all(comm, shared_tmp):
     config, other = shared_file(comm, shared_tmp, "npz", 8)
     if comm.size == 1:
         return
-    with pytest.raises(InputError, match="other contents than on rank 0"):
+    with pytest.raises(InputError, match="the contents differ from those on rank 0"):
         read_dataset(config, other if comm.rank == 1 else folder, comm)
 
 

@@ -169,7 +169,7 @@ def test_columns_that_cannot_be_streamed(tmp_path):
     with pytest.raises(InputError, match="stored by columns"):
         open_rows(tmp_path / "f.npy")
     np.save(tmp_path / "flat.npy", ROWS[0])
-    with pytest.raises(InputError, match="rows x features needed"):
+    with pytest.raises(InputError, match=r"shape \(rows, features\) is needed"):
         open_rows(tmp_path / "flat.npy")
     path = tmp_path / "x.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"a": [1.0, None], "b": ["x", "y"]}), path)

@@ -188,7 +188,7 @@ def test_a_space_that_single_precision_spoils_is_refined(comm, monkeypatch):
 def test_a_run_that_does_not_fit_is_refused_before_it_begins(comm, monkeypatch):
     monkeypatch.setattr(_covariance, "_CovarianceSearch", None)
     rows = np.ones((4, 3000))
-    with pytest.raises(MemoryLimitError, match="engine = block would fit"):
+    with pytest.raises(MemoryLimitError, match="set engine = block, which fits"):
         PCA(2, engine="assembled", memory_limit=2**25).fit(share(comm, rows), comm=comm)
     with pytest.raises(MemoryLimitError, match="more ranks"):
         PCA(2, memory_limit=1000).fit(share(comm, rows), comm=comm)

@@ -275,7 +275,7 @@ def test_other_solvers_find_the_same(comm, engine, name):
 
 def test_what_does_not_fit_is_refused_before_it_begins(comm):
     rows = share(comm, np.tile(ROWS, (40, 1)))
-    with pytest.raises(MemoryLimitError, match="engine = matrix_free would fit"):
+    with pytest.raises(MemoryLimitError, match="set engine = matrix_free, which fits"):
         KernelPCA(2, engine="lapack", memory_limit=2**25).fit(rows, comm=comm)
     with pytest.raises(MemoryLimitError, match="use more ranks, fewer rows, or an approximation"):
         KernelPCA(2, memory_limit=1000).fit(rows, comm=comm)

@@ -108,7 +108,7 @@ def test_what_singular_vectors_are_called(rows):
 
 
 @pytest.mark.parametrize("method", ON_ROWS)
-def test_an_answer_that_is_kept_says_what_missed(rows, method):
+def test_a_kept_answer_names_its_unconverged_pairs(rows, method):
     job = job_of(method, reference=False, tol=1e-14, max_it=1, ncv=8)
     embedding = make_embedding(job, MACHINE).fit(rows)
     assert not embedding.certified_

@@ -181,7 +181,7 @@ def test_dry_run_refuses_the_same_as_the_run(launched):
 def test_a_foreign_launcher_is_named(run_mpi, tmp_path):
     done = run_mpi(0, *RUN, write_small(tmp_path, rows=7), "--out", "out", env={"PMI_SIZE": "4"})
     assert done.status == 2
-    assert "alone in its MPI world" in done.err
+    assert "is a separate MPI job" in done.err
 
 
 # ------------------------------------------------------------- errors of one rank, and its death

@@ -114,7 +114,7 @@ def test_from_the_file_to_the_network(comm, folder, method):
     assert "components" not in arrays
     assert not (out / "model").exists()
     if comm.rank == 0 and run["classifiers"]:
-        with pytest.raises(ConfigError, match=f"the {method} embedding is no projection"):
+        with pytest.raises(ConfigError, match=f"the {method} embedding is not a projection"):
             export_run(out, folder / "model", None)
 
 

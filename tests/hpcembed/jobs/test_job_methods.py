@@ -1,4 +1,4 @@
-"""Jobs, studies and searches on other embeddings than principal components, on every rank count."""
+"""Jobs, studies and searches on embeddings other than principal components, on every rank count."""
 
 import csv
 import json
@@ -237,7 +237,7 @@ def test_an_embedding_that_is_not_linear_trains_and_exports_nothing(
     assert (out / "figures" / "spectrum.png").stat().st_size > 1000
     assert "share" not in (out / "eigenvalues.csv").read_text()
     assert not (out / "model").exists()
-    reason = "the svd embedding is no projection of the features, so no model holds it"
+    reason = "the svd embedding is not a projection of the features, so no model holds it"
     assert len(warned) == (comm.rank == 0)
     if comm.rank == 0:
         assert reason in str(warned[0][1])
@@ -298,7 +298,7 @@ def test_a_study_takes_over_what_does_not_depend_on_the_embedding(comm, folder, 
     for method, finished in (("pca", 0), ("svd", 6), ("svd", 10)):
         assert run_study(path, [f"embedding.method={method}"], None, out, comm) == 0
         comm.Barrier()
-        assert f"10 networks, {finished} of them trained already" in said
+        assert f"10 trials, {finished} of them finished" in said
         found[method] = rows_of(out)
         about = json.loads((out / "study.json").read_text())["embedding"]
         assert about["method"] == method
@@ -380,6 +380,6 @@ def test_a_search_on_an_embedding_that_is_not_linear(comm, folder, bent, monkeyp
     comm.Barrier()
     found = json.loads((out / "compress.json").read_text())
     assert found["explained_variance_ratio"] is None
-    assert "without the embedding, which is no projection" in (out / "compress.md").read_text()
+    assert "without the embedding, which is not a projection" in (out / "compress.md").read_text()
     assert len(warned) == (comm.rank == 0)
     assert not (out / "model").exists()

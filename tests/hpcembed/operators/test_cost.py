@@ -75,13 +75,13 @@ def test_square_that_does_not_fit():
     assert free.engine == "assembled"
     tight = plan(200_000, 2_000, 400, available_bytes=free.bytes - 1)
     assert tight.engine != "assembled"
-    assert "fastest that fits: assembled does not" in tight.reason
+    assert "fastest engine that fits; assembled needs more memory" in tight.reason
 
 
 def test_what_is_asked_for_is_done_or_refused():
     assert plan(60_000, 784, engine="matrix_free").engine == "matrix_free"
     assert plan(2_000, 10_000, engine="assembled").reason == "as requested"
-    with pytest.raises(MemoryLimitError, match="engine = matrix_free would fit"):
+    with pytest.raises(MemoryLimitError, match="set engine = matrix_free, which fits"):
         plan(2_000, 10_000, engine="assembled", available_bytes=2**25)
     with pytest.raises(MemoryLimitError, match="more ranks"):
         plan(2_000, 10_000_000, available_bytes=2**20)

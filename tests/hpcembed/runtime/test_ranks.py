@@ -117,7 +117,7 @@ def test_error_of_root_reaches_all(comm):
 def test_foreign_launcher_is_named(comm, monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "4")
     if comm.size == 1:
-        with pytest.raises(LaunchError, match=r"4 processes .* alone in its MPI world"):
+        with pytest.raises(LaunchError, match=r"4 processes .* is a separate MPI job"):
             check_launcher(comm)
     else:
         check_launcher(comm)

@@ -1,9 +1,9 @@
 """Style of all figures: colours, markers, axes, and how a figure becomes a file.
 
 Figures are figure objects of matplotlib, which need no display and leave its global state
-unchanged. The colours are from Okabe and Ito (2008), and remain distinct in every kind of colour
-vision. No colour alone carries a meaning: labels, markers or line styles repeat it, so figures also
-read well when a page inverts them for a dark screen.
+unchanged. Colours are those of Okabe and Ito (2008), which remain distinct in every kind of colour
+vision. Colour is never the only distinction: labels, markers or line styles repeat it, so figures
+also read well when a page inverts them for a dark screen.
 """
 
 from __future__ import annotations

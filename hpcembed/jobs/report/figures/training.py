@@ -1,4 +1,4 @@
-"""Figures of trainings: loss and accuracy over the epochs, and seconds over the dimensions."""
+"""Figures of training runs: loss and accuracy over the epochs, and seconds over the dimensions."""
 
 from __future__ import annotations
 

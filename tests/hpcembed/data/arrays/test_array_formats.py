@@ -337,7 +337,7 @@ def test_npz_member_that_declares_more_than_the_archive_holds(tmp_path, comm, me
 
 def test_npz_damaged(tmp_path, comm):
     (tmp_path / "a.npz").write_bytes(b"PK\3\4 no archive")
-    refused(DataSettings(train=("a.npz",)), tmp_path, comm, "a.npz", "not a NPZ archive")
+    refused(DataSettings(train=("a.npz",)), tmp_path, comm, "a.npz", "not an NPZ archive")
     rows, labels = rows_and_labels(400, 50)
     np.savez_compressed(tmp_path / "a.npz", x=rows, y=labels)
     content = bytearray((tmp_path / "a.npz").read_bytes())
@@ -379,7 +379,7 @@ def test_npy_refusals(tmp_path, comm):
     cases = [
         (good[:-3], "truncated"),
         (good[:20], "truncated inside its NPY header"),
-        (b"nothing of the kind", "not a NPY array"),
+        (b"nothing of the kind", "not an NPY array"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "NPY header of 4294967295 bytes"),
         (good.replace(b"'descr'", b"'Descr'"), "lacks type, order or shape"),
         (good.replace(b"'<f4'", b"'|V4'"), "not read"),
@@ -470,7 +470,7 @@ def test_digits(comm, tmp_path):
         (DataSettings(train=("a.npz",), test_labels="y"), "data.test_labels without data.test"),
         (DataSettings(train=("x.what",)), "set data.format"),
         (DataSettings(train=("a-idx3-ubyte",)), "set data.train_labels"),
-        (DataSettings(train=("a.npz",), train_labels="y"), "leave data.train_labels"),
+        (DataSettings(train=("a.npz",), train_labels="y"), "remove data.train_labels"),
         (DataSettings(split="own"), "needs data.test"),
         (DataSettings(split="random", train=("a.npz",), test=("a.npz",)), "contradict"),
     ],

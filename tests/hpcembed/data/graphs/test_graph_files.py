@@ -117,7 +117,9 @@ def test_duplicates_directions_and_loops(tmp_path, options, expected):
 
 def test_infinite_sums_of_weights_are_refused(tmp_path):
     text = "0 1 1e308\n0 1 1e308\n"
-    with pytest.raises(InputError, match=r"g.txt: weights of one edge add up beyond 1e308"):
+    with pytest.raises(
+        InputError, match=r"g.txt: the sum of the weights of one edge exceeds 1e308"
+    ):
         read(tmp_path, text)
     assert read(tmp_path, text, duplicates="once").rows.data.tolist() == [1e308, 1e308]
 

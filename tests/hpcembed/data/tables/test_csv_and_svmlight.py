@@ -205,7 +205,7 @@ def test_csv_header_refusals(tmp_path, comm):
     path.write_text("a,kind\n")
     refused(job("a.csv"), tmp_path, comm, "no data rows")
     path.write_text("\n\n")
-    refused(job("a.csv"), tmp_path, comm, "line 1 is no header")
+    refused(job("a.csv"), tmp_path, comm, "line 1 is not a header")
     path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
     refused(job("a.csv"), tmp_path, comm, "line 1", "data.format")
     path.write_text("a,kind\n1,2\n")

@@ -78,13 +78,13 @@ COORDINATE = "%%MatrixMarket matrix coordinate real general\n"
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("hello\nworld\n", ("line 1", "no line of 3 sizes")),
+        ("hello\nworld\n", ("line 1", "is not a line of 3 sizes")),
         ("%%MatrixMarket matrix coordinate complex general\n", ("'complex' is not read",)),
         ("%%MatrixMarket matrix coordinate real hermitian\n", ("'hermitian' is not read",)),
         ("%%MatrixMarket tensor coordinate real general\n", ("a banner is",)),
         (COORDINATE, ("truncated", "sizes")),
-        (COORDINATE + "2 2\n1 1 1\n", ("line 2", "no line of 3 sizes")),
-        (COORDINATE + "2 -2 1\n1 1 1\n", ("line 2", "no line of 3 sizes")),
+        (COORDINATE + "2 2\n1 1 1\n", ("line 2", "is not a line of 3 sizes")),
+        (COORDINATE + "2 -2 1\n1 1 1\n", ("line 2", "is not a line of 3 sizes")),
         (COORDINATE + "0 2 0\n", ("zero rows or columns",)),
         (COORDINATE + "2 2 2\n1 1 1\n2 2 1.00000\n\n1 2 1\n", ("more entries than the 2",)),
         (COORDINATE + "2 2 2\n1 1 1.00000000000000\n", ("truncated: fewer entries than the 2",)),

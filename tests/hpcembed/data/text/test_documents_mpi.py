@@ -209,7 +209,9 @@ def test_cleaning_reaches_all(comm, shared_tmp, caplog):
     with caplog.at_level(logging.WARNING, "hpcembed"):
         read = read_text(root, comm, headers="remove", quoting="remove")
     assert {text.strip() for text in whole(read)[0]} == {"na\ufffdve"}
-    assert ("5 places in 5 documents are not utf-8" in caplog.text) == (comm.rank == 0)
+    assert ("5 byte sequences in 5 documents are not valid utf-8" in caplog.text) == (
+        comm.rank == 0
+    )
     read = read_text(root, comm, encoding="latin-1")
     assert whole(read)[0][0] == "Subject: 0\n\nnaïve\n> quoted\n"
 

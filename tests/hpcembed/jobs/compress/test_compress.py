@@ -1,4 +1,4 @@
-"""The search for the smallest k: few trainings, the right answer, and whole searches."""
+"""The search for the smallest k: few trials, the right answer, and whole searches."""
 
 import json
 import math
@@ -173,7 +173,7 @@ def test_a_data_file(launched):
     done = launched.done
     assert done.status in (0, 4), done.err
     assert "on all 6 features" in done.out
-    assert done.out.count("warning: each of 24 held-out rows is worth 4.17 points, more") == 1
+    assert done.out.count("warning: each of 24 held-out rows corresponds to 4.17 points, more") == 1
     assert (launched.folder / "out" / "compress.md").exists()
 
 

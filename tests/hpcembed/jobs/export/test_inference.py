@@ -130,7 +130,7 @@ def test_names_of_columns(model, X):
     one = model(feature_names=names)
     np.testing.assert_array_equal(one.feature_names_in_, np.array(names, dtype=object))
     np.testing.assert_array_equal(one.predict(Frame(X, list(names))), one.predict(X))
-    with pytest.raises(InputError, match="columns in another order"):
+    with pytest.raises(InputError, match="the columns are not in the order of the model"):
         one.predict(Frame(X, names[::-1]))
     with pytest.raises(InputError, match="features are missing: f0, f1"):
         one.predict(Frame(X, [f"g{name[1:]}" for name in names]))
@@ -148,10 +148,10 @@ def put(X, row, value, column=2):
         (lambda X: X[0], r"rows of shape \(30,\)"),
         (lambda X: X.astype(complex), "rows of type complex128"),
         (lambda X: X.astype(str), "rows of type <U"),
-        (lambda X: put(X.astype(object), 1, "x"), "rows that are no numbers"),
-        (lambda X: put(X, 1, np.nan), "row 2 contains NaN, infinity, or a value"),
-        (lambda X: put(X, 3, 1e300), "row 4 contains NaN, infinity, or a value"),
-        (lambda X: put(X, 3, 3e38, slice(None)), "row 4 lies so far off"),
+        (lambda X: put(X.astype(object), 1, "x"), "rows are not numbers"),
+        (lambda X: put(X, 1, np.nan), "row 2: NaN, infinity, or a value"),
+        (lambda X: put(X, 3, 1e300), "row 4: NaN, infinity, or a value"),
+        (lambda X: put(X, 3, 3e38, slice(None)), "row 4: the logits overflow float32"),
         (lambda X: scipy.sparse.csr_array(X[:, 1:]), "rows of 29 features"),
     ],
 )

@@ -150,7 +150,10 @@ def test_more_ranks_than_rows(comm, model, rows, shared_tmp):
     ("spoil", "words"),
     [
         (lambda X: X[:, :29], "29 features where the model takes 30"),
-        (lambda X: np.where(np.arange(N)[:, None] == 250, 1e300, X), "rows.npy: row 251 contains"),
+        (
+            lambda X: np.where(np.arange(N)[:, None] == 250, 1e300, X),
+            "rows.npy: row 251: NaN, infinity",
+        ),
         (lambda X: np.where(np.arange(N)[:, None] == 250, np.nan, X), "rows.npy: row 251"),
     ],
 )
@@ -213,7 +216,7 @@ def test_labels_of_other_kinds(model, rows, tmp_path, capsys):
     np.save(labels, np.where(np.arange(N) < 100, 9, predicted))
     assert run(folder, tmp_path / "rows.npy", tmp_path / "b.csv", labels=labels) == 1.0
     shown = capsys.readouterr().out
-    assert "of 200 rows (100 more have labels outside the classes of the model)" in shown
+    assert "of 200 rows (100 more rows have labels that are not classes of the model)" in shown
     np.save(labels, np.full(N, 9))
     assert run(folder, tmp_path / "rows.npy", tmp_path / "c.csv", labels=labels) is None
     assert "no accuracy: no label is one of the classes of the model" in capsys.readouterr().out

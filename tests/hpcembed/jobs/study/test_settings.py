@@ -111,5 +111,5 @@ def test_the_shape_of_images(study):
     assert image_shape(given, 60) == (3, 4, 5)
     for shape, n_features in (("[4, 5]", 21), ("[60]", 60), ("[2, 5, 6]", 60)):
         wrong = load_study(study(f"[study]\nimage_shape = {shape}\n"))
-        with pytest.raises(ConfigError, match=f"is no image of {n_features} features"):
+        with pytest.raises(ConfigError, match=f"is not an image of {n_features} features"):
             image_shape(wrong, n_features)

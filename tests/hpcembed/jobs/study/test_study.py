@@ -61,7 +61,7 @@ def test_same_results_on_any_number_of_ranks(launched):
         assert done.status == 0, done.err
         found.append(trials(launched.folder / str(ranks)))
         assert len(found[-1]) == 2 * (2 * 2 + 1)
-        assert "10 networks, 0 of them trained already" in done.err
+        assert "10 trials, 0 of them finished" in done.err
     for other in found[1:]:
         assert other.keys() == found[0].keys()
         for key, trial in found[0].items():
@@ -133,7 +133,7 @@ def test_results_and_resumption(run_mpi, run_each, tmp_path):
     path.write_bytes(path.read_bytes() + b'{"digest": "cut o')
     again = run_mpi(1, *RUN, small, "--out", out)
     assert again.status == 0, again.err
-    assert "10 networks, 10 of them trained already" in again.err
+    assert "10 trials, 10 of them finished" in again.err
     assert trials(out) == before
 
     wider = ["--set", "study.dimensions=[2,4,6,8]", "--report-only"]
@@ -147,7 +147,7 @@ def test_results_and_resumption(run_mpi, run_each, tmp_path):
         ],
     )
     assert more.status == 0, more.err
-    assert "14 networks, 10 of them trained already" in more.err
+    assert "14 trials, 10 of them finished" in more.err
     after = trials(out, "after.csv")
     assert len(after) == 14
     for key, trial in before.items():
@@ -156,7 +156,7 @@ def test_results_and_resumption(run_mpi, run_each, tmp_path):
 
     # A study that is not finished reports its results so far.
     assert part.status == 0, part.err
-    assert "18 networks, 14 of them trained already" in part.err
+    assert "18 trials, 14 of them finished" in part.err
     assert trials(out) == after
     assert none.status == 2
     assert "no network of this study is finished there" in none.err

@@ -29,12 +29,15 @@ def summary(**facts):
 def test_rows_that_are_too_few_for_the_margin_are_told():
     text = summary_text(summary(n_rows=(1437, 360)))
     (line,) = [one for one in text.splitlines() if one.startswith("warning")]
-    assert "each of 144 held-out rows is worth 0.694 points and each of 360 test rows" in line
-    assert "is worth 0.278 points, more than the margin of 0.2, so" in line
+    assert "each of 144 held-out rows corresponds to 0.694 points and each of 360 test rows" in line
+    assert "corresponds to 0.278 points, more than the margin of 0.2, so" in line
     assert "warning" not in summary_text(summary(n_rows=(5000, 500)))
-    assert few_rows_warning(5000, 499, 0.1, 0.002).startswith("warning: each of 499 test rows is")
+    assert few_rows_warning(5000, 499, 0.1, 0.002).startswith("warning: each of 499 test rows c")
     line = few_rows_warning(4, 1, 0.1, 0.005)
-    assert "the only held-out row is worth 100 points and the only test row is worth 100" in line
+    assert (
+        "the only held-out row corresponds to 100 points and the only test row corresponds to 100"
+        in line
+    )
     assert few_rows_warning(4, 1, 0.1, 0.0) == ""
 
 
