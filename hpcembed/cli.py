@@ -210,6 +210,8 @@ def _start_petsc(options: str) -> None:
     import petsc4py
     import slepc4py
 
+    if words and not words[0].startswith("-"):
+        raise ConfigError(f"--petsc {options!r}: {words[0]} is not an option: options begin with -")
     # The signal handler of PETSc turns every signal, even a closed pipe, into an abort.
     words = ["hpcembed", "-no_signal_handler", *words]
     petsc4py.init(words)

@@ -61,7 +61,7 @@ def file_size(path: Path) -> int:
     try:
         if not path.is_file():
             what = "is not a regular file" if path.exists() else "no such file"
-            raise InputError(f"{path}: {what}: those in [data] of a job are relative to --data-dir")
+            raise InputError(f"{path}: {what}; paths in [data] of a job are relative to --data-dir")
         size = path.stat().st_size
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):

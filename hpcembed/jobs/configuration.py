@@ -188,9 +188,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> JobConfig:
     """
     table = read_table(path, overrides)
     if "study" in table:
-        raise ConfigError(
-            f"{path}: unknown key study: it is one of study files, which hpcembed study takes"
-        )
+        raise ConfigError(f"{path}: this is a study file: use hpcembed study")
     job = build(JobConfig, table, str(path))
     check_job(job, str(path))
     return job

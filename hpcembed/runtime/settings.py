@@ -174,7 +174,7 @@ def _convert(expected: Any, value: Any, source: str, name: str, root: type) -> A
         fields, prefix = _fields(expected), f"{name}." if name else ""
         for key in value:
             if key not in fields:
-                hint = _nearest(key, fields, root)
+                hint = _nearest(key, prefix, fields, root)
                 raise ConfigError(f"{source}: unknown key {prefix}{key}{hint}")
         return expected(
             **{k: _convert(fields[k], item, source, prefix + k, root) for k, item in value.items()}
@@ -202,9 +202,10 @@ def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {one.name: one.type for one in msgspec.structs.fields(kind)}
 
 
-def _nearest(key: str, known: Mapping[str, Any], root: type) -> str:
+def _nearest(key: str, prefix: str, known: Mapping[str, Any], root: type) -> str:
     """Return the hint for an unknown key: a similar key, or the same key of another section."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    close = [prefix + name for name in close]
     for section, kind in _fields(root).items():
         if _is_struct(kind) and key in _fields(kind):
             close.append(f"{section}.{key}")

@@ -170,7 +170,7 @@ class FolderDocuments(_FileDocuments):
             if not path.is_dir():
                 what = "is a file, not a folder" if path.exists() else "no such folder"
                 raise InputError(
-                    f"{path}: {what}: paths in [data] of a job are relative to --data-dir"
+                    f"{path}: {what}; paths in [data] of a job are relative to --data-dir"
                 )
 
     def files(self) -> tuple[list[_File], int]:

@@ -91,8 +91,8 @@ class SmallestDimension:
     Attributes
     ----------
     point, baseline : StudyPoint
-        The network at that k, or at the k of least loss if every k has one; the network on all
-        features.
+        The network at that k (if every k has a loss, at the k with the highest lower end of the
+        interval); the network on all features.
     holds : bool
         Whether there is a k without loss.
     confirmed : bool
@@ -247,7 +247,7 @@ class Compression:
         Between the model and that baseline, which may have other hidden layers.
     holds : bool
         Whether the model is without loss on validation rows; otherwise every model has a loss, and
-        this is the one of least loss.
+        this is the one with the highest lower end of the interval.
     """
 
     point: StudyPoint

@@ -113,7 +113,7 @@ def compression_heading(one: Compression) -> str:
     point = one.point
     model = "the smallest model without loss"
     if not one.holds:
-        model = "no model without loss; the nearest one"
+        model = "no model without loss; the nearest one by the lower end of its interval"
     return (
         f"{model}, compared with the best baseline: {point.input}, k = {point.n_inputs}, "
         f"{network_name(point.hidden)}"

@@ -52,10 +52,13 @@ def test_resolved_job_reads_back_the_same(job_file):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[data]\nlabl_column = 'x'", "unknown key data.labl_column; did you mean label_column?"),
+        (
+            "[data]\nlabl_column = 'x'",
+            "unknown key data.labl_column; did you mean data.label_column?",
+        ),
         ("[classifer]\n", "unknown key classifer; did you mean classifier?"),
-        ("[study]\n", "unknown key study: it is one of study files, which hpcembed study takes"),
-        ("[training]\nepoch = 3", "unknown key training.epoch; did you mean epochs?"),
+        ("[study]\n", "this is a study file: use hpcembed study"),
+        ("[training]\nepoch = 3", "unknown key training.epoch; did you mean training.epochs?"),
         ("[classifier]\nepochs = 3", "classifier.epochs; did you mean training.epochs?"),
         ("[training]\nn_components = 3", "did you mean embedding.n_components?"),
         ("zzz = 1", "unknown key zzz; known keys: data, embedding"),

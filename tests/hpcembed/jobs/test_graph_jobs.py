@@ -215,7 +215,7 @@ epochs = 3
         ("graph.tau=high", "graph.tau must be a number"),
         ("graph.attribute_components=4", "attribute_components must be less than"),
         ("graph.smoothing=-1", "graph.smoothing must lie"),
-        ("graph.operatr=laplacian", "did you mean operator"),
+        ("graph.operatr=laplacian", "did you mean graph.operator"),
         ("data.split=own", "a graph has no test nodes of its own"),
     ],
 )

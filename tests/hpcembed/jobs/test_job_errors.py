@@ -114,7 +114,7 @@ def unknown_key(folder):
 @pytest.mark.launch(unknown_key, ranks=3)
 def test_an_unknown_key_is_reported_once(launched):
     assert launched.done.status == 2
-    assert launched.done.err.count("did you mean tol?") == 1
+    assert launched.done.err.count("did you mean solver.tol?") == 1
 
 
 def unknown_command():

@@ -71,7 +71,7 @@ def test_the_embedding_is_handed_on(study, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[study]\nseed = 3\n", "unknown key study.seed; did you mean study.seeds|seeds"),
+        ("[study]\nseed = 3\n", "unknown key study.seed; did you mean study.seeds"),
         ("[study]\nseeds = 0\n", "study.seeds must lie between 1 and 10000"),
         ("[study]\ndimensions = [0]\n", r"study.dimensions must lie between 1 and 2\^20, got 0"),
         ("[study]\nnetworks = []\n", "study.networks must not be empty"),
