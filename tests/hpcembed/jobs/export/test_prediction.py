@@ -240,7 +240,7 @@ def test_how_a_file_is_read(model, rows, tmp_path):
         run(folder, tmp_path / "rows.npz", overrides=[keys[0], "data.labels_key=u"])
     with pytest.raises(ConfigError, match="only keys of data"):
         run(folder, tmp_path / "rows.npz", overrides=["solver.tol=1"])
-    with pytest.raises(ConfigError, match="did you mean data.format"):
+    with pytest.raises(ConfigError, match=r"did you mean data\.format"):
         run(folder, tmp_path / "rows.npz", overrides=["data.formt=npz"])
     (tmp_path / "rows.npz").rename(tmp_path / "rows.xyz")
     with pytest.raises(ConfigError, match=r"the ending of .*rows.xyz is unknown"):
