@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -47,6 +48,17 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         if rank:
             sys.stderr.write(f"[rank {rank}] {report.nodeid}\n{report.longreprtext}\n")
             sys.stderr.flush()
+
+
+@pytest.fixture(autouse=True)
+def restored_loggers():
+    """Undo what the command line does to the loggers: its stream ends with the test."""
+    loggers = [logging.getLogger(name) for name in ("hpcembed", "miramns")]
+    before = [(each.handlers, each.level, each.propagate) for each in loggers]
+    yield
+    for each, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        each.handlers, each.propagate = handlers, propagate
+        each.setLevel(level)
 
 
 @pytest.fixture
