@@ -129,7 +129,7 @@ def test_refusals(comm, folder):
     refused("no training row has: east", test=("alien",))
     refused("not one word", train=("symbols",))
     refused("none of 60 words", min_df=80)
-    refused("labels in the file", ConfigError, train_labels="lines")
+    refused("contain the labels", ConfigError, train_labels="lines")
     csv_of = {"format": "text_csv", "train": ("table.csv",)}
     refused("label_column", text_column="text", **csv_of)
     refused("text_column", ConfigError, label_column="kind", **csv_of)
