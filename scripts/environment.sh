@@ -34,7 +34,8 @@ stamp_now() {
     {
         printf '%s\n' "$root"
         cat "$root/pyproject.toml" "$root"/scripts/setup*.sh "$root"/scripts/environment.sh \
-            "$root"/scripts/requirements.py
+            "$root"/scripts/requirements.py "$root"/hatch_build.py \
+            "$root"/hpcembed/operators/native/*.[ch]
     } | cksum
 }
 

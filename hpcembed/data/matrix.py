@@ -203,6 +203,13 @@ class DataMatrix:
         """Type of the stored numbers."""
         return np.dtype(self._rows.dtype)
 
+    @property
+    def stored_rows(
+        self,
+    ) -> tuple[Any, NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """This rank's rows as they are stored, and the shift and the factor still to be applied."""
+        return self._rows, self._shift, self._factor
+
     def blocks(
         self, dtype: type[np.floating[Any]] = np.float64, block_bytes: int | None = None
     ) -> Iterator[tuple[int, Any]]:

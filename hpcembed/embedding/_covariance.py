@@ -14,7 +14,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from hpcembed.data.matrix import RowSource
+from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.embedding._eigensolver import LAPACK_DIMENSION, Eigensolver
 from hpcembed.embedding._estimator import timed
 from hpcembed.embedding._linear import LinearEmbedding
@@ -26,6 +26,7 @@ from hpcembed.operators.cost import (
     Shape,
     expected_products,
 )
+from hpcembed.operators.covariance.byte_covariance import byte_triangle, has_bytes
 from hpcembed.operators.covariance.covariance import shifted_triangle, symmetric_mat
 from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
 from hpcembed.operators.covariance.covariance_plan import (
@@ -169,8 +170,10 @@ class _CovarianceSearch:
         X, moments, solver = self.X, self.moments, self.solver
         d, exact, lower = X.n_features, None, None
         with timed(self.comm, self.seconds, "operator", within="solve"):
+            if isinstance(X, DataMatrix) and has_bytes(X, centred=moments.centred):
+                lower = byte_triangle(X, moments)
             # few features: the square in double costs less than the pass that would certify it
-            if self.plan.single and self.single == np.float32 and d > LAPACK_DIMENSION:
+            elif self.plan.single and self.single == np.float32 and d > LAPACK_DIMENSION:
                 lower = shifted_triangle(X, moments, np.float32)
                 exact = self.shell(np.float64)
             if lower is None or not np.isfinite(lower).all():  # perhaps beyond single precision

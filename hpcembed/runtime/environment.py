@@ -13,6 +13,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 import hpcembed
+from hpcembed.runtime.native_library import instruction_set
 
 __all__ = ["describe_environment"]
 
@@ -35,6 +36,7 @@ _VARIABLES = (
     "OPENBLAS_THREAD_TIMEOUT",
     "MKL_NUM_THREADS",
     "PETSC_OPTIONS",
+    "HPCEMBED_NATIVE",
 )
 
 
@@ -47,6 +49,11 @@ def describe_environment(comm: MPI.Comm, threads: int) -> dict[str, object]:
     ----------
     threads : int
         BLAS threads per rank.
+
+    Returns
+    -------
+    environment : dict
+        Among others "products": the instruction set of the compiled products, or "numpy".
     """
     hosts = sorted(set(comm.allgather(socket.gethostname())))
     return {
@@ -59,6 +66,7 @@ def describe_environment(comm: MPI.Comm, threads: int) -> dict[str, object]:
         "slepc": ".".join(map(str, SLEPc.Sys.getVersion())),
         "petsc_scalar": str(PETSc.ScalarType.__name__),
         "petsc_index": str(PETSc.IntType.__name__),
+        "products": instruction_set() or "numpy",
         "ranks": comm.size,
         "threads_per_rank": threads,
         "hosts": hosts,

@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 from hpcembed.data.matrix import DataMatrix, RowSource, reading
 from hpcembed.operators.block_shell import BlockProducts, gather_block, scatter_block_sum
 from hpcembed.operators.covariance.moments import column_moments
+from hpcembed.operators.native.dense_pass import STORED_TYPES, PassSums, dense_pass
+from hpcembed.runtime.native_library import instruction_set
 from hpcembed.runtime.ranks import sum_over_ranks
 
 __all__ = ["CovariancePasses", "Moments"]
@@ -145,6 +147,22 @@ class _Sums:
                 squares = rows.data.astype(np.float64) ** 2
                 self._squares += np.bincount(rows.indices, squares, minlength=rows.shape[1])
 
+    @property
+    def measures(self) -> bool:
+        """Whether the pass adds up the moments of the features."""
+        return self._sums is not None or self._squares is not None
+
+    def add_pass(self, found: PassSums) -> None:
+        """Add the sums of a compiled pass."""
+        self.cross += found.cross.T
+        self.columns += found.columns
+        if self._sums is not None:
+            assert found.features is not None  # asked for by `measures`
+            self._sums += found.features
+        if self._squares is not None:
+            assert found.squares is not None
+            self._squares += found.squares
+
     def complete(self, comm: MPI.Comm, moments: Moments, shift: NDArray[np.float64] | None) -> None:
         """Complete `moments` by the sums of this pass. Collective if it has any."""
         n, origin = moments.n_rows, 0.0 if shift is None else shift
@@ -168,7 +186,7 @@ class CovariancePasses(BlockProducts):
     dtype : {float64, float32}
         Precision of the products within a block.
     threads : int
-        Threads for the products of sparse rows, which BLAS does not share out.
+        Threads for compiled products and for those of sparse rows; BLAS has its own.
 
     Attributes
     ----------
@@ -193,6 +211,7 @@ class CovariancePasses(BlockProducts):
         # numbers of features per rank, as PETSc distributes them
         self._owned = share + (np.arange(X.comm.size) < rest)
         self._sparse = X.is_sparse
+        self._stored = _stored_rows(X) if instruction_set() is not None else None
         self._moments = moments
         self._dtype = np.dtype(dtype)
         self._threads = threads
@@ -217,6 +236,8 @@ class CovariancePasses(BlockProducts):
         with self._reading():
             if self._sparse:
                 self._sparse_pass(V, offset, sums)
+            elif self._stored is not None:
+                self._native_pass(V, offset, shift, sums)
             elif self._columns is not None:
                 self._wide_pass(V, offset, shift, sums)
             else:
@@ -230,6 +251,31 @@ class CovariancePasses(BlockProducts):
             sums.cross -= np.outer(sums.columns, rest)
         sums.cross /= max(moments.n_rows - 1, 1)
         return sums.cross.T
+
+    def _native_pass(
+        self,
+        V: NDArray[Any],
+        offset: NDArray[Any],
+        shift: NDArray[np.float64] | None,
+        sums: _Sums,
+    ) -> None:
+        """Multiply the rows as they are stored by the compiled pass."""
+        assert self._stored is not None  # checked by the caller
+        rows, stored_shift, factor = self._stored
+        if shift is not None and factor is not None:
+            shift = shift / factor
+        if shift is not None and stored_shift is not None:
+            shift = shift + stored_shift
+        found = dense_pass(
+            rows,
+            V,
+            offset if self._moments.centred else None,
+            shift=stored_shift if shift is None else shift,
+            factor=factor,
+            moments=sums.measures,
+            threads=self._threads,
+        )
+        sums.add_pass(found)
 
     def _dense_pass(
         self,
@@ -311,3 +357,15 @@ class CovariancePasses(BlockProducts):
         with ThreadPoolExecutor(self._threads) as pool:
             for future in [pool.submit(work) for _ in range(self._threads)]:
                 future.result()
+
+
+def _stored_rows(
+    X: RowSource,
+) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.float64] | None] | None:
+    """Return rows in memory with their scaling, if the compiled pass can read them."""
+    if not isinstance(X, DataMatrix) or X.is_sparse:
+        return None
+    rows, shift, factor = X.stored_rows
+    if rows.dtype not in STORED_TYPES or (factor is not None and not factor.all()):
+        return None
+    return rows, shift, factor

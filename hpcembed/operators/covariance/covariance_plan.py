@@ -16,8 +16,8 @@ gram
     twice per pass.
 
 In single precision every engine ends with one pass in double precision for the certificate, with k
-columns. A tolerance below the reach of single precision adds one pass in double precision per
-digit.
+columns; the square of bytes is exact and needs none. A tolerance below the reach of single
+precision adds one pass in double precision per digit.
 """
 
 from __future__ import annotations
@@ -131,6 +131,12 @@ class _CovarianceCost:
         return self.tol >= SINGLE_TOLERANCE
 
     @property
+    def _has_bytes(self) -> bool:
+        """Whether the square is exact (:mod:`hpcembed.operators.covariance.byte_covariance`)."""
+        shape = self.shape
+        return shape.item_bytes == 1 and shape.n_nonzeros is None and not shape.is_streamed
+
+    @property
     def _rows(self) -> int:
         return -(-self.shape.n_train // self.machine.ranks)
 
@@ -169,16 +175,16 @@ class _CovarianceCost:
 
     def assembled(self) -> EngineCost:
         d, ranks, threads = self.shape.n_features, self.machine.ranks, self.machine.threads
-        square, single = 8 * d**2, self.suits_single
-        rate = threads * Rates.update[4 if single else 8]
+        square, single, exact = 8 * d**2, self.suits_single, self._has_bytes
+        rate = threads * Rates.update[4 if single or exact else 8]
         seconds = self._rows * d * d / 2 / rate + self._reading()
         seconds += square / Rates.network if ranks > 1 else 0.0
         products = expected_products(self.k) + self.n_reference
         seconds += products * square / (ranks * Rates.read)
-        seconds += self._certificate() if single else 0.0
+        seconds += self._certificate() if single and not exact else 0.0
         # the accumulated square, its packed triangle for the reduction, and this rank's rows
         needed = square + (square // 2 + square // ranks if ranks > 1 else square)
-        needed += square // 2 if single else 0
+        needed += square if exact else square // 2 if single else 0
         return EngineCost("assembled", seconds, needed + self._basis(2 * self.k + 40))
 
     def matrix_free(self) -> EngineCost:

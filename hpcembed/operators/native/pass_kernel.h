@@ -1,0 +1,175 @@
+/* One pass over rows in precision REAL: cross += X'(X V - 1 a'), with X = (rows - shift) * factor.
+ *
+ * passes.c includes this file once for each precision. Vectors are GCC's vector extensions, so that
+ * one source serves every instruction set; VECTOR_BYTES and TILE_ROWS are chosen for each.
+ *
+ * Rows are taken in blocks of BLOCK_ROWS, and columns in panels of PANEL features. A panel is
+ * converted to REAL, shifted and scaled once, into memory whose row stride spreads over all cache
+ * sets. Both products use one tile: TILE_ROWS x (2 vectors) sums that stay in registers.
+ */
+
+#define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(REAL)))
+/* Columns of a tile: V, Y and the sums are stored in groups of so many columns. */
+#define GROUP (2 * LANES)
+/* Row stride of a packed panel: not a multiple of 512 bytes. */
+#define PACKED_STRIDE (PANEL + 32 / (ptrdiff_t)sizeof(REAL))
+
+typedef REAL NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
+
+/* sums[i][:] = sum over p of x[i * row_step + p * step] * y[p][:], for TILE_ROWS values of i. */
+static inline void NAME(tile)(const REAL *restrict x, ptrdiff_t row_step, ptrdiff_t step,
+                              const REAL *restrict y, ptrdiff_t length, REAL *restrict sums)
+{
+    NAME(vector) total[TILE_ROWS][2];
+    for (int i = 0; i < TILE_ROWS; i++) {
+        total[i][0] = (NAME(vector)){0};
+        total[i][1] = (NAME(vector)){0};
+    }
+    for (ptrdiff_t p = 0; p < length; p++) {
+        const NAME(vector) left = ((const NAME(vector) *)(y + p * GROUP))[0];
+        const NAME(vector) right = ((const NAME(vector) *)(y + p * GROUP))[1];
+#pragma GCC unroll 16
+        for (int i = 0; i < TILE_ROWS; i++) {
+            const REAL value = x[i * row_step + p * step];
+            total[i][0] += value * left;
+            total[i][1] += value * right;
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < TILE_ROWS; i++) {
+        ((NAME(vector) *)(sums + i * GROUP))[0] += total[i][0];
+        ((NAME(vector) *)(sums + i * GROUP))[1] += total[i][1];
+    }
+}
+
+/* Convert `width` features of `n` rows, from feature `first`, into a packed panel. */
+static void NAME(pack)(const struct rows *rows, ptrdiff_t row, ptrdiff_t n, ptrdiff_t first,
+                       ptrdiff_t width, REAL *restrict panel)
+{
+#define PACK(TYPE)                                                                                 \
+    for (ptrdiff_t i = 0; i < n; i++) {                                                            \
+        const char *source =                                                                       \
+            (const char *)rows->data + (row + i) * rows->row_stride + first * rows->column_stride; \
+        REAL *restrict target = panel + i * PACKED_STRIDE;                                         \
+        if (rows->column_stride == (ptrdiff_t)sizeof(TYPE)) {                                      \
+            const TYPE *restrict values = (const TYPE *)source;                                    \
+            for (ptrdiff_t p = 0; p < width; p++) target[p] = (REAL)values[p];                     \
+        } else {                                                                                   \
+            for (ptrdiff_t p = 0; p < width; p++)                                                  \
+                target[p] = (REAL) * (const TYPE *)(source + p * rows->column_stride);             \
+        }                                                                                          \
+    }                                                                                              \
+    break
+    switch (rows->type) {
+    case 'f': PACK(float);
+    case 'd': PACK(double);
+    case 'B': PACK(uint8_t);
+    case 'b': PACK(int8_t);
+    case 'H': PACK(uint16_t);
+    case 'h': PACK(int16_t);
+    }
+#undef PACK
+    for (ptrdiff_t i = 0; i < n; i++) {
+        REAL *restrict target = panel + i * PACKED_STRIDE;
+        if (rows->shift)
+            for (ptrdiff_t p = 0; p < width; p++)
+                target[p] = (REAL)(target[p] - rows->shift[first + p]);
+        if (rows->factor)
+            for (ptrdiff_t p = 0; p < width; p++)
+                target[p] = (REAL)(target[p] * rows->factor[first + p]);
+        for (ptrdiff_t p = width; p < PANEL; p++) target[p] = 0;
+    }
+    for (ptrdiff_t i = n; i < BLOCK_ROWS; i++)
+        memset(panel + i * PACKED_STRIDE, 0, PANEL * sizeof(REAL));
+}
+
+/* Add a block's sums and sums of squares of the features of a packed panel. */
+static void NAME(add_moments)(const REAL *panel, ptrdiff_t n, ptrdiff_t width, double *sums,
+                              double *squares)
+{
+    REAL sum[PANEL] = {0}, square[PANEL] = {0};
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL *restrict values = panel + i * PACKED_STRIDE;
+        for (ptrdiff_t p = 0; p < PANEL; p++) sum[p] += values[p];
+        if (squares)
+            for (ptrdiff_t p = 0; p < PANEL; p++) square[p] += values[p] * values[p];
+    }
+    for (ptrdiff_t p = 0; p < width; p++) {
+        sums[p] += sum[p];
+        if (squares) squares[p] += square[p];
+    }
+}
+
+int NAME(pass)(const struct rows *rows, const REAL *V, ptrdiff_t m, const REAL *offset,
+               double *cross, double *columns, double *sums, double *squares)
+{
+    const ptrdiff_t d = rows->n_features, panels = (d + PANEL - 1) / PANEL;
+    const ptrdiff_t groups = (m + GROUP - 1) / GROUP, padded = panels * PANEL;
+    const ptrdiff_t panel_size = BLOCK_ROWS * PACKED_STRIDE;
+    /* Groups of columns of V and of the pending sums: [group][feature][column]; Y: [group][row]. */
+    REAL *packed_v = NAME(allocate)(groups * padded * GROUP);
+    REAL *pending = NAME(allocate)(groups * padded * GROUP);
+    REAL *packed_x = NAME(allocate)(panels * panel_size);
+    REAL *y = NAME(allocate)(groups * BLOCK_ROWS * GROUP);
+    const int failed = !packed_v || !pending || !packed_x || !y;
+    if (failed) goto end;
+
+    memset(packed_v, 0, groups * padded * GROUP * sizeof(REAL));
+    memset(pending, 0, groups * padded * GROUP * sizeof(REAL));
+    for (ptrdiff_t p = 0; p < d; p++)
+        for (ptrdiff_t j = 0; j < m; j++)
+            packed_v[((j / GROUP) * padded + p) * GROUP + j % GROUP] = V[p * m + j];
+
+    ptrdiff_t rows_pending = 0;
+    for (ptrdiff_t row = 0; row < rows->n; row += BLOCK_ROWS) {
+        const ptrdiff_t n = rows->n - row < BLOCK_ROWS ? rows->n - row : BLOCK_ROWS;
+        memset(y, 0, groups * BLOCK_ROWS * GROUP * sizeof(REAL));
+        for (ptrdiff_t panel = 0; panel < panels; panel++) {
+            const ptrdiff_t first = panel * PANEL, width = d - first < PANEL ? d - first : PANEL;
+            REAL *x = packed_x + panel * panel_size;
+            NAME(pack)(rows, row, n, first, width, x);
+            if (sums)
+                NAME(add_moments)(x, n, width, sums + first, squares ? squares + first : NULL);
+            for (ptrdiff_t g = 0; g < groups; g++)
+                for (ptrdiff_t i = 0; i < n; i += TILE_ROWS)
+                    NAME(tile)(x + i * PACKED_STRIDE, PACKED_STRIDE, 1,
+                               packed_v + (g * padded + first) * GROUP, width,
+                               y + (g * BLOCK_ROWS + i) * GROUP);
+        }
+        for (ptrdiff_t j = 0; j < m; j++) {
+            REAL *column = y + (j / GROUP) * BLOCK_ROWS * GROUP + j % GROUP;
+            double total = 0.0;
+            for (ptrdiff_t i = 0; i < n; i++) {
+                if (offset) column[i * GROUP] -= offset[j];
+                total += column[i * GROUP];
+            }
+            columns[j] += total;
+        }
+        for (ptrdiff_t panel = 0; panel < panels; panel++) {
+            const ptrdiff_t first = panel * PANEL, width = d - first < PANEL ? d - first : PANEL;
+            for (ptrdiff_t g = 0; g < groups; g++)
+                for (ptrdiff_t p = 0; p < width; p += TILE_ROWS)
+                    NAME(tile)(packed_x + panel * panel_size + p, 1, PACKED_STRIDE,
+                               y + g * BLOCK_ROWS * GROUP, n,
+                               pending + (g * padded + first + p) * GROUP);
+        }
+        rows_pending += n;
+        if (rows_pending >= PENDING_ROWS || row + n == rows->n) {
+            for (ptrdiff_t p = 0; p < d; p++)
+                for (ptrdiff_t j = 0; j < m; j++)
+                    cross[p * m + j] += pending[((j / GROUP) * padded + p) * GROUP + j % GROUP];
+            memset(pending, 0, groups * padded * GROUP * sizeof(REAL));
+            rows_pending = 0;
+        }
+    }
+end:
+    free(packed_v);
+    free(pending);
+    free(packed_x);
+    free(y);
+    return failed;
+}
+
+#undef LANES
+#undef GROUP
+#undef PACKED_STRIDE

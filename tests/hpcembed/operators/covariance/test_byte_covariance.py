@@ -1,0 +1,103 @@
+"""The exact covariance of bytes, against arithmetic in integers and fractions."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from hpcembed.data.matrix import DataMatrix
+from hpcembed.embedding import PCA
+from hpcembed.operators.covariance.byte_covariance import byte_triangle, has_bytes
+from hpcembed.operators.covariance.covariance_passes import Moments
+
+pytestmark = pytest.mark.mpi
+
+
+def share(comm, n):
+    """Uneven rows per rank; the second of three ranks has none."""
+    cuts = {1: [0, n], 2: [0, n // 3, n], 3: [0, n // 2, n // 2, n]}[comm.size]
+    return slice(cuts[comm.rank], cuts[comm.rank + 1])
+
+
+def bytes_of(dtype, n, d, seed=0):
+    limits = np.iinfo(dtype)
+    rows = np.random.default_rng(seed).integers(
+        limits.min, limits.max, (n, d), dtype=dtype, endpoint=True
+    )
+    rows[:, 2] = 7  # constant
+    rows[:, 4] = limits.max  # the largest products
+    rows[0, 4] = limits.min
+    return rows
+
+
+def data_matrix(comm, rows, **scaling):
+    mine = rows[share(comm, len(rows))]
+    return DataMatrix(mine, np.zeros(len(mine), int), comm, storage="shell", **scaling)
+
+
+def exact_covariance(rows, *, centred):
+    """Each entry rounded once."""
+    n, d = rows.shape
+    wide = rows.astype(object)
+    squares, sums = wide.T @ wide, wide.sum(axis=0)
+    result = np.empty((d, d))
+    for i in range(d):
+        for j in range(d):
+            if centred:
+                result[i, j] = Fraction(int(n * squares[i, j] - sums[i] * sums[j]), n * (n - 1))
+            else:
+                result[i, j] = Fraction(int(squares[i, j]), n - 1)
+    return result
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("n", [2, 5, 1008, 2500])
+def test_exact_on_any_number_of_ranks(comm, dtype, centred, n):
+    rows = bytes_of(dtype, n, 6)
+    moments = Moments(data_matrix(comm, rows), centred=centred)
+    lower = byte_triangle(data_matrix(comm, rows), moments)
+    exact = exact_covariance(rows, centred=centred)
+    assert np.array_equal(np.tril(lower), np.tril(exact))
+    if centred:
+        assert np.array_equal(moments.variances, exact.diagonal())
+        np.testing.assert_allclose(moments.mean, rows.mean(axis=0), rtol=1e-14, atol=1e-14)
+
+
+def test_scaled_rows(comm):
+    rows = bytes_of(np.uint8, 300, 6)
+    scaling = {"shift": np.linspace(-3.0, 90.0, 6), "factor": np.linspace(0.01, 2.0, 6)}
+    X = data_matrix(comm, rows, **scaling)
+    assert has_bytes(X, centred=True)
+    assert not has_bytes(X, centred=False)
+    moments = Moments(X)
+    lower = byte_triangle(X, moments)
+    scaled = (rows - scaling["shift"]) * scaling["factor"]
+    exact = np.cov(scaled.T)
+    np.testing.assert_allclose(np.tril(lower), np.tril(exact), atol=1e-13 * exact.max())
+    np.testing.assert_allclose(moments.mean, scaled.mean(axis=0), rtol=1e-13)
+
+
+def test_constant_rows(comm):
+    rows = np.full((10, 3), 200, dtype=np.uint8)
+    moments = Moments(data_matrix(comm, rows))
+    assert not byte_triangle(data_matrix(comm, rows), moments).any()
+    assert moments.mean.tolist() == [200.0, 200.0, 200.0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_components_need_no_pass_over_the_rows(comm, monkeypatch, dtype):
+    """Residuals come from the exact matrix, also where passes in single precision were planned."""
+    from hpcembed.embedding import _covariance
+
+    monkeypatch.setattr(_covariance, "CovariancePasses", None)
+    rows = bytes_of(dtype, 900, 40)
+    pca = PCA(5, engine="assembled").fit(rows[share(comm, 900)], comm=comm)
+    values = np.linalg.eigvalsh(exact_covariance(rows[:, :40], centred=True))[::-1]
+    np.testing.assert_allclose(pca.explained_variance_, values[:5], rtol=1e-12)
+    assert pca.certified_
+
+
+def test_int16_rows_take_the_other_way(comm):
+    rows = np.arange(12, dtype=np.int16).reshape(4, 3)
+    assert not has_bytes(data_matrix(comm, rows), centred=True)
