@@ -30,7 +30,7 @@ SOURCES = [
     for folder in ("hpcembed", "solvers", "tests", "benchmarks", "scripts", "jobs", "docs", ".ci")
     for path in (ROOT / folder).rglob("*")
     if "__pycache__" not in path.parts
-]
+] + [path.name for path in ROOT.iterdir() if path.is_file()]
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
