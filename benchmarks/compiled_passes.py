@@ -1,7 +1,9 @@
 """Rate of the compiled pass X'(X V), compared with numpy and with the symmetric update of BLAS.
 
-    python benchmarks/compiled_passes.py [--shapes 20000x3072 60000x784] [--columns 8 16 32 64]
-                                         [--threads 2] [--repeats 5]
+    OPENBLAS_THREAD_TIMEOUT=20 python benchmarks/compiled_passes.py
+        [--shapes 20000x3072 60000x784] [--columns 8 16 32 64] [--threads 2] [--repeats 5]
+
+Without the variable, waiting threads of OpenBLAS take the cores of the compiled pass.
 
 For each shape, type of the stored rows, precision and number of columns: the GFLOP/s of the
 compiled pass, of the same pass by numpy, and of the update X'X (ssyrk, dsyrk; one triangle is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from wheels import build_wheel
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = "hpcembed/operators/native/passes.so"
@@ -33,20 +34,9 @@ def tree(tmp_path_factory) -> Path:
     return folder
 
 
-def build(tree, tmp_path, **environment):
-    # what `pip wheel .` calls, without an isolated environment to download
-    command = "import sys, hatchling.build as b; print(b.build_wheel(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", command, str(tmp_path)],
-        cwd=tree, env={**os.environ, **environment}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return tmp_path / done.stdout.split()[-1], done.stdout + done.stderr
-
-
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_the_wheel_holds_a_library_that_works(tree, tmp_path):
-    wheel, _ = build(tree, tmp_path)
+    wheel, _ = build_wheel(tree, tmp_path)
     assert wheel.name.startswith("hpcembed-")
     assert "-py3-none-" in wheel.name
     assert not wheel.name.endswith("-any.whl")
@@ -61,7 +51,7 @@ def test_the_wheel_holds_a_library_that_works(tree, tmp_path):
 
 
 def test_a_failing_compiler_leaves_a_wheel_of_python(tree, tmp_path):
-    wheel, output = build(tree, tmp_path, CC="/nonexistent/cc")
+    wheel, output = build_wheel(tree, tmp_path, CC="/nonexistent/cc")
     assert wheel.name.endswith("-py3-none-any.whl")
     assert "hpcembed is built without native passes" in output
     with zipfile.ZipFile(wheel) as archive:

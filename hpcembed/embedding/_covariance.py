@@ -16,7 +16,6 @@ from petsc4py import PETSc
 
 from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.embedding._eigensolver import LAPACK_DIMENSION, Eigensolver
-from hpcembed.embedding._estimator import timed
 from hpcembed.embedding._linear import LinearEmbedding
 from hpcembed.operators.block_shell import BlockProducts, block_shell
 from hpcembed.operators.cost import (
@@ -38,7 +37,7 @@ from hpcembed.operators.covariance.gram import GramPasses
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.runtime.arguments import check_choice
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import ownership_range
+from hpcembed.runtime.ranks import ownership_range, timed
 from miramns import EigenResult
 
 __all__ = ["CovarianceEmbedding", "CovariancePairs"]

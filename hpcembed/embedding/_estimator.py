@@ -41,7 +41,6 @@ from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.memory import available_per_rank
-from hpcembed.runtime.ranks import timed
 from hpcembed.runtime.threads import available_cores
 from miramns import EigenResult
 
@@ -54,7 +53,7 @@ except ImportError:  # in releases before 1.6 it is a method of estimators
         return estimator._validate_data(X, **settings)
 
 
-__all__ = ["CertifiedEstimator", "RowEstimator", "timed", "validated", "wrapped"]
+__all__ = ["CertifiedEstimator", "RowEstimator", "validated", "wrapped"]
 
 #: Parameters that may differ between ranks.
 _PER_RANK = ("memory_limit", "n_threads", "random_state", "buffer_bytes")

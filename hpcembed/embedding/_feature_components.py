@@ -18,7 +18,6 @@ from hpcembed.data.matrix import RowSource
 from hpcembed.data.row_validation import assign
 from hpcembed.embedding._eigen_results import column_signs
 from hpcembed.embedding._eigensolver import Eigensolver
-from hpcembed.embedding._estimator import timed
 from hpcembed.embedding._kernel import KernelEmbedding, check_rows
 from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, shape_of
@@ -29,7 +28,7 @@ from hpcembed.operators.kernel.kernel_functions import tiles
 from hpcembed.operators.kernel.row_panels import broadcast_array
 from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import allgather_rows, ownership_range
+from hpcembed.runtime.ranks import allgather_rows, ownership_range, timed
 from miramns import EigenResult
 
 __all__ = ["NOT_FINITE", "FeatureComponents"]

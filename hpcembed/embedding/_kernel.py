@@ -12,7 +12,7 @@ from petsc4py import PETSc
 
 from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.embedding._eigensolver import Eigensolver
-from hpcembed.embedding._estimator import RowEstimator, timed
+from hpcembed.embedding._estimator import RowEstimator
 from hpcembed.embedding.protocol import Spectrum
 from hpcembed.operators.block_shell import block_shell
 from hpcembed.operators.cost import EnginePlan
@@ -24,7 +24,7 @@ from hpcembed.operators.kernel.sampled_rows import sampled_rows
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.arguments import check_choice, is_number
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import gather_rows
+from hpcembed.runtime.ranks import gather_rows, timed
 from miramns import EigenResult
 
 __all__ = ["Gamma", "KernelEmbedding", "KernelSearch", "check_rows"]

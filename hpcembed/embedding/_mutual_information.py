@@ -14,7 +14,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.embedding._eigensolver import Eigensolver
-from hpcembed.embedding._estimator import CertifiedEstimator, timed
+from hpcembed.embedding._estimator import CertifiedEstimator
 from hpcembed.operators.cooccurrence.cooccurrence_matrix import CooccurrenceMatrix
 from hpcembed.operators.cooccurrence.mutual_information import (
     check_information,
@@ -22,7 +22,7 @@ from hpcembed.operators.cooccurrence.mutual_information import (
 )
 from hpcembed.runtime.arguments import check_count, is_number
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.ranks import allgather_rows
+from hpcembed.runtime.ranks import allgather_rows, timed
 
 __all__ = ["InformationEmbedding"]
 

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from hpcembed.data.matrix import DataMatrix, RowStream
 from hpcembed.data.row_validation import assign
 from hpcembed.embedding._eigensolver import Eigensolver
-from hpcembed.embedding._estimator import timed, wrapped
+from hpcembed.embedding._estimator import wrapped
 from hpcembed.embedding._kernel import Gamma, KernelEmbedding, KernelSearch, check_rows
 from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, shape_of
@@ -36,7 +36,7 @@ from hpcembed.operators.kernel.row_panels import RowsOfAll, kernel_coordinates
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.arguments import check_choice, check_count
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import sum_over_ranks
+from hpcembed.runtime.ranks import sum_over_ranks, timed
 from miramns import EigenResult
 
 __all__ = ["KernelPCA"]

@@ -33,7 +33,7 @@ from hpcembed.embedding._affinity import (
 )
 from hpcembed.embedding._eigen_results import column_signs, joined
 from hpcembed.embedding._eigensolver import Eigensolver
-from hpcembed.embedding._estimator import CertifiedEstimator, timed, validated
+from hpcembed.embedding._estimator import CertifiedEstimator, validated
 from hpcembed.embedding.protocol import Machine, Shape
 from hpcembed.operators.graph.component_eigenvectors import component_eigenvectors
 from hpcembed.operators.graph.graph_operators import (
@@ -46,6 +46,7 @@ from hpcembed.operators.graph.graph_plan import GraphPlan, plan_graph
 from hpcembed.operators.graph.node_extension import NodeExtension
 from hpcembed.runtime.arguments import check_choice, check_count
 from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ranks import timed
 from miramns import EigenResult
 
 __all__ = ["SpectralEmbedding"]

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from hpcembed.data.matrix import RowSource
 from hpcembed.embedding._covariance import CovarianceEmbedding, CovariancePairs
-from hpcembed.embedding._estimator import timed
 from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, Spectrum, shape_of
 from hpcembed.operators.cost import EnginePlan
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.runtime.arguments import check_count
-from hpcembed.runtime.ranks import allgather_rows
+from hpcembed.runtime.ranks import allgather_rows, timed
 
 __all__ = ["TruncatedSVD"]
 

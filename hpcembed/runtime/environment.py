@@ -13,6 +13,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 import hpcembed
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.native_library import instruction_set
 
 __all__ = ["describe_environment"]
@@ -55,6 +56,8 @@ def describe_environment(comm: MPI.Comm, threads: int) -> dict[str, object]:
     environment : dict
         Among others "products": the instruction set of the compiled products, or "numpy".
     """
+    with agreement(comm):
+        products = instruction_set() or "numpy"
     hosts = sorted(set(comm.allgather(socket.gethostname())))
     return {
         "hpcembed": hpcembed.__version__,
@@ -66,7 +69,7 @@ def describe_environment(comm: MPI.Comm, threads: int) -> dict[str, object]:
         "slepc": ".".join(map(str, SLEPc.Sys.getVersion())),
         "petsc_scalar": str(PETSc.ScalarType.__name__),
         "petsc_index": str(PETSc.IntType.__name__),
-        "products": instruction_set() or "numpy",
+        "products": products,
         "ranks": comm.size,
         "threads_per_rank": threads,
         "hosts": hosts,

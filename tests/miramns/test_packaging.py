@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import miramns
+from wheels import build_wheel
 
 SOLVERS = Path(miramns.__file__).parents[1]
 
@@ -42,13 +43,7 @@ print(json.dumps(sorted(name for name in sys.modules if "hpcembed" in name)))
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    # what `pip install ./solvers` calls, without an isolated environment to download
-    build = "import sys, hatchling.build as b; print(b.build_wheel(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", build, str(folder)], cwd=SOLVERS, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return folder / done.stdout.split()[-1]
+    return build_wheel(SOLVERS, folder)[0]
 
 
 def test_the_wheel_holds_miramns_alone(wheel):

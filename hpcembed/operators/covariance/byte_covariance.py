@@ -15,7 +15,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix, RowSource
+from hpcembed.operators.covariance.covariance import reduce_triangle
 from hpcembed.operators.covariance.covariance_passes import Moments
+from hpcembed.runtime.ranks import sum_over_ranks
 
 __all__ = ["byte_triangle", "has_bytes"]
 
@@ -29,11 +31,15 @@ _MIDDLE = {np.dtype(np.uint8): 128, np.dtype(np.int8): 0}
 
 
 def has_bytes(X: RowSource, *, centred: bool) -> bool:
-    """Return whether :func:`byte_triangle` takes the rows: dense bytes in memory."""
+    """Return whether :func:`byte_triangle` takes the rows: dense bytes in memory.
+
+    Collective: the rows of all ranks must have one type.
+    """
     if not isinstance(X, DataMatrix) or X.is_sparse or X.n_rows > _MOST_ROWS:
         return False
     rows, shift, _ = X.stored_rows
-    return rows.dtype in _MIDDLE and (centred or shift is None)
+    types = set(X.comm.allgather(rows.dtype))
+    return len(types) == 1 and rows.dtype in _MIDDLE and (centred or shift is None)
 
 
 def byte_triangle(X: DataMatrix, moments: Moments) -> NDArray[np.float64]:
@@ -58,9 +64,10 @@ def byte_triangle(X: DataMatrix, moments: Moments) -> NDArray[np.float64]:
     least, largest = _ranges(X.comm, rows)
     # A constant column has no covariance: its products are not needed.
     kept = np.flatnonzero(least < largest) if moments.centred else np.arange(d)
-    squares, sums = _integer_sums(rows, kept, middle)
-    X.comm.Allreduce(MPI.IN_PLACE, squares)
-    X.comm.Allreduce(MPI.IN_PLACE, sums)
+    total, column_sums = _integer_sums(rows, kept, middle)
+    reduce_triangle(X.comm, total)
+    squares = total.astype(np.int64)
+    sums = sum_over_ranks(X.comm, column_sums).astype(np.int64)
     if moments.centred:
         # integers below 2**63: n (n - 1) times the covariance
         operator = (n * squares - np.outer(sums, sums)) / (n * max(n - 1, 1))
@@ -95,11 +102,14 @@ def _ranges(comm: MPI.Comm, rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDAr
 
 def _integer_sums(
     rows: NDArray[Any], kept: NDArray[np.intp], middle: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return ``Z'Z`` and the sums of Z, the columns `kept` of this rank's rows minus `middle`."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ``Z'Z`` and the sums of Z, the columns `kept` of this rank's rows minus `middle`.
+
+    They are integers, exact in double precision up to 2**53, so for 2**39 rows.
+    """
     d = len(kept)
     total, part = np.zeros((d, d)), np.empty((d, d), dtype=np.float32)
-    sums = np.zeros(d, dtype=np.int64)
+    sums = np.zeros(d)
     buffer = np.empty((min(len(rows), _BLOCK_ROWS), d), dtype=np.float32)
     ones = np.ones(len(buffer), dtype=np.float32)
     for first in range(0, len(rows), _BLOCK_ROWS):
@@ -110,6 +120,5 @@ def _integer_sums(
         # numpy calls the symmetric update, with the threads of BLAS
         np.matmul(Z.T, Z, out=part)
         total += part
-        sums += (ones[: len(block)] @ Z).astype(np.int64)
-    # Z'Z is exact in double precision up to 2**53, so for 2**39 rows
-    return total.astype(np.int64), sums
+        sums += ones[: len(block)] @ Z
+    return total, sums

@@ -30,6 +30,7 @@ __all__ = [
     "CovarianceOperator",
     "covariance",
     "covariance_triangle",
+    "reduce_triangle",
     "shifted_triangle",
     "symmetric_mat",
 ]
@@ -180,8 +181,7 @@ def shifted_triangle(
 
 
 def _averaged(X: RowSource, lower: NDArray[np.float64]) -> NDArray[np.float64]:
-    if X.comm.size > 1:
-        _reduce_triangle(X.comm, lower)
+    reduce_triangle(X.comm, lower)
     lower /= max(X.n_rows - 1, 1)
     return lower
 
@@ -211,8 +211,10 @@ def _dense_parts(block: Any) -> Iterator[NDArray[Any]]:
         yield block[first : first + _DENSE_ROWS].toarray()
 
 
-def _reduce_triangle(comm: MPI.Comm, lower: NDArray[np.float64]) -> None:
+def reduce_triangle(comm: MPI.Comm, lower: NDArray[np.float64]) -> None:
     """Sum the lower triangles of all ranks in place. Collective: d (d + 1) / 2 numbers."""
+    if comm.size == 1:
+        return
     d = lower.shape[0]
     packed = np.empty(d * (d + 1) // 2)
     offset = 0

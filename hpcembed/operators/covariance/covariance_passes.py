@@ -32,6 +32,7 @@ from hpcembed.data.matrix import DataMatrix, RowSource, reading
 from hpcembed.operators.block_shell import BlockProducts, gather_block, scatter_block_sum
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.operators.native.dense_pass import STORED_TYPES, PassSums, dense_pass
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.native_library import instruction_set
 from hpcembed.runtime.ranks import sum_over_ranks
 
@@ -211,7 +212,9 @@ class CovariancePasses(BlockProducts):
         # numbers of features per rank, as PETSc distributes them
         self._owned = share + (np.arange(X.comm.size) < rest)
         self._sparse = X.is_sparse
-        self._stored = _stored_rows(X) if instruction_set() is not None else None
+        with agreement(self.comm):
+            is_compiled = instruction_set() is not None
+        self._stored = _stored_rows(X) if is_compiled else None
         self._moments = moments
         self._dtype = np.dtype(dtype)
         self._threads = threads

@@ -120,7 +120,11 @@ def test_any_number_of_ranks_finds_the_same(comm, engine):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ["plain", "huge means", "sorted"])
 @pytest.mark.parametrize("long_row", [10, 20_000])
-def test_passes_are_products_with_the_covariance(comm, monkeypatch, dtype, name, long_row):
+@pytest.mark.parametrize("products", ["", "none"], ids=["best", "numpy"])
+def test_passes_are_products_with_the_covariance(
+    comm, monkeypatch, dtype, name, long_row, products
+):
+    monkeypatch.setenv("HPCEMBED_NATIVE", products)
     monkeypatch.setattr(covariance_passes, "_LONG_ROW", long_row)
     monkeypatch.setattr(matrix, "_BLOCK_BYTES", 1)  # several blocks
     rows = hard(name)

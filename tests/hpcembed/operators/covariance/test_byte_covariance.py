@@ -101,3 +101,13 @@ def test_components_need_no_pass_over_the_rows(comm, monkeypatch, dtype):
 def test_int16_rows_take_the_other_way(comm):
     rows = np.arange(12, dtype=np.int16).reshape(4, 3)
     assert not has_bytes(data_matrix(comm, rows), centred=True)
+
+
+def test_rows_of_two_types_take_the_other_way_on_all_ranks(comm):
+    rows = bytes_of(np.uint8, 300, 6)[share(comm, 300)]
+    mine = rows.astype(np.float32) if comm.rank == 1 else rows
+    X = DataMatrix(mine, np.zeros(len(mine), int), comm, storage="shell")
+    assert has_bytes(X, centred=True) == (comm.size == 1)
+    fitted = PCA(3, engine="assembled").fit(mine, comm=comm)
+    exact = np.linalg.eigvalsh(np.cov(bytes_of(np.uint8, 300, 6).T.astype(float)))[::-1]
+    np.testing.assert_allclose(fitted.explained_variance_, exact[:3], rtol=1e-6)
