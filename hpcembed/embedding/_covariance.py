@@ -6,8 +6,10 @@ Each engine ends with a certificate: true residuals from products in double prec
 
 from __future__ import annotations
 
+import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mpi4py import MPI
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from hpcembed.data.matrix import DataMatrix, RowSource
-from hpcembed.embedding._eigensolver import LAPACK_DIMENSION, Eigensolver
+from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._linear import LinearEmbedding
 from hpcembed.operators.block_shell import BlockProducts, block_shell
 from hpcembed.operators.cost import (
@@ -25,22 +27,36 @@ from hpcembed.operators.cost import (
     Shape,
     expected_products,
 )
-from hpcembed.operators.covariance.byte_covariance import byte_triangle, has_bytes
 from hpcembed.operators.covariance.covariance import shifted_triangle, symmetric_mat
-from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
+from hpcembed.operators.covariance.covariance_passes import (
+    CovariancePasses,
+    Moments,
+    PassLimitError,
+)
 from hpcembed.operators.covariance.covariance_plan import (
+    CERTIFICATE_SAMPLES,
     COVARIANCE_BLOCKS,
     COVARIANCE_ENGINES,
+    block_width,
     plan_covariance,
 )
+from hpcembed.operators.covariance.flatness import is_flat
 from hpcembed.operators.covariance.gram import GramPasses
+from hpcembed.operators.covariance.integer_covariance import has_integers, integer_triangle
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.runtime.arguments import check_choice
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range, timed
+from hpcembed.runtime.threads import one_blas_thread
 from miramns import EigenResult
 
 __all__ = ["CovarianceEmbedding", "CovariancePairs"]
+
+
+#: Rows per component and rank from which orthogonalisation takes a small part of a pass.
+_TALL = 60
+
+Certificate = Literal["exact", "double", "sampled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,8 @@ class CovariancePairs:
     reference : EigenResult or None
     mean, variances : ndarray of shape (d,)
         Moments of the features, on every rank; the mean is zero where rows were not centred.
+    certificate : {"exact", "double", "sampled"}
+        Origin of the residuals.
     """
 
     solver: Eigensolver
@@ -62,6 +80,7 @@ class CovariancePairs:
     reference: EigenResult | None
     mean: NDArray[np.float64]
     variances: NDArray[np.float64]
+    certificate: Certificate
 
 
 class CovarianceEmbedding(LinearEmbedding):
@@ -75,9 +94,12 @@ class CovarianceEmbedding(LinearEmbedding):
 
     n_components: Any
     engine: str
+    certify: str
     plan_: EnginePlan
+    certificate_: Certificate
 
     def _check_parameters(self) -> None:
+        check_choice("certify", self.certify, ("auto", "double"))
         check_choice("engine", self.engine, ("auto", *COVARIANCE_ENGINES))
         super()._check_parameters()
 
@@ -101,14 +123,20 @@ class CovarianceEmbedding(LinearEmbedding):
         self, X: RowSource, shape: Shape, machine: Machine, k: int, seed: int
     ) -> CovariancePairs:
         """Find k components by the engine of the plan. Collective."""
-        self.plan_ = self._plan(shape, machine, k)
+        plan = self._plan(shape, machine, k)
+        other = plan.instead("assembled", machine) if self.engine == "auto" else None
+        if other is not None and is_flat(X):
+            plan, other = replace(other, reason="flat spectrum"), None
         tol, memory = self._tolerance(shape.item_bytes), machine.available_bytes
         solver = Eigensolver(k, tol, seed, self._settings, memory, blocks=COVARIANCE_BLOCKS)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
         moments = Moments(X, centred=self._centred)
-        return _CovarianceSearch(
-            X, self.plan_, solver, moments, machine.threads, self.seconds_
-        ).run()
+        search = _CovarianceSearch(
+            X, plan, other, solver, moments, machine.threads, self.seconds_, self.certify
+        )
+        found = search.run()
+        self.plan_, self.certificate_ = search.plan, found.certificate
+        return found
 
     @property
     def operator_(self) -> str:
@@ -118,14 +146,20 @@ class CovarianceEmbedding(LinearEmbedding):
 
 @dataclass
 class _CovarianceSearch:
-    """Search by the engine of a plan; ``mats`` are destroyed at its end."""
+    """Search by the engine of a plan; ``mats`` are destroyed at its end.
+
+    ``other`` replaces the plan if more passes than it is worth do not lead to convergence.
+    """
 
     X: RowSource
     plan: EnginePlan
+    other: EnginePlan | None
     solver: Eigensolver
     moments: Moments
     threads: int
     seconds: dict[str, float]
+    certificate: str
+    is_exact: bool = False
     mats: list[PETSc.Mat] = field(default_factory=list)
 
     @property
@@ -149,11 +183,14 @@ class _CovarianceSearch:
         mean, variances = self.moments.mean, self.moments.variances
         if mean is None or variances is None:
             mean, variances = column_moments(self.X)
-        return CovariancePairs(self.solver, result, reference, mean, variances)
+        certificate: Certificate = "exact" if self.is_exact else "double"
+        if result.failure_probability > 0:
+            certificate = "sampled"
+        return CovariancePairs(self.solver, result, reference, mean, variances, certificate)
 
-    def shell(self, dtype: type[np.floating[Any]]) -> PETSc.Mat:
-        """Return the covariance by passes over the rows."""
-        return self.kept(CovariancePasses(self.X, self.moments, dtype, self.threads))
+    def shell(self, dtype: type[np.floating[Any]], most: int | None = None) -> PETSc.Mat:
+        """Return the covariance by passes over the rows, at most so many."""
+        return self.kept(CovariancePasses(self.X, self.moments, dtype, self.threads, most))
 
     def kept(self, products: BlockProducts | NDArray[np.float64]) -> PETSc.Mat:
         """Return the matrix of products or of a triangle; it is destroyed at the end."""
@@ -165,36 +202,47 @@ class _CovarianceSearch:
         return mat
 
     def assembled(self) -> tuple[EigenResult, PETSc.Mat]:
-        """Form the covariance; in single precision, a pass in double precision certifies."""
-        X, moments, solver = self.X, self.moments, self.solver
-        d, exact, lower = X.n_features, None, None
+        """Form the covariance; one in single precision is certified by a pass in double."""
+        solver, d = self.solver, self.X.n_features
         with timed(self.comm, self.seconds, "operator", within="solve"):
-            if isinstance(X, DataMatrix) and has_bytes(X, centred=moments.centred):
-                lower = byte_triangle(X, moments)
-            # few features: the square in double costs less than the pass that would certify it
-            elif self.plan.single and self.single == np.float32 and d > LAPACK_DIMENSION:
-                lower = shifted_triangle(X, moments, np.float32)
-                exact = self.shell(np.float64)
-            if lower is None or not np.isfinite(lower).all():  # perhaps beyond single precision
-                exact = None
-                lower = shifted_triangle(X, moments, np.float64)
+            lower, is_single = self._square()
+            mat = self.kept(lower)
+        if solver.suits_lapack(d):
+            vectors = solver.lapack_vectors(self.comm, lower, d, ownership_range(d, self.comm))
+            del lower
+            found = solver.certify(mat, vectors, "LAPACK")
+        elif is_single or not self.solver.settings.needs_single_vectors:
+            del lower
+            width = block_width(solver.k, d)
+            found = solver.solve_by_blocks(mat, width, loose=is_single)
+        else:
+            del lower
+            found = solver.solve(mat)
+        if not is_single:
+            return found, mat
+        exact = self.shell(np.float64)
+        n_samples = CERTIFICATE_SAMPLES if self.certificate == "auto" else 0
+        return solver.certified(found, exact, n_samples=n_samples), exact
+
+    def _square(self) -> tuple[NDArray[np.float64], bool]:
+        """Return the lower triangle, and whether it is in single precision. Collective."""
+        X, moments = self.X, self.moments
+        if isinstance(X, DataMatrix) and has_integers(X, centred=moments.centred):
+            self.is_exact = True
+            lower = integer_triangle(X, moments, self.threads)
+        elif self.plan.single and self.single == np.float32:
+            lower = shifted_triangle(X, moments, np.float32, self.threads)
+            if np.isfinite(lower).all():
+                return lower, True
+            # perhaps beyond the range of single precision
+        if not self.is_exact:
+            lower = shifted_triangle(X, moments, np.float64, self.threads)
         if not np.isfinite(lower).all():
             raise InputError(
                 f"the {self.plan.operator} has entries that are not finite: check the data for NaN "
                 "or Inf"
             )
-        if solver.suits_lapack(d):
-            vectors = solver.lapack_vectors(self.comm, lower, d, ownership_range(d, self.comm))
-            with timed(self.comm, self.seconds, "operator", within="solve"):
-                mat = self.kept(lower) if exact is None else exact
-            result = solver.certify(mat, vectors, "LAPACK")
-            return (result if exact is None else solver.refined(result, exact)), mat
-        with timed(self.comm, self.seconds, "operator", within="solve"):
-            mat = self.kept(lower)
-        del lower
-        if exact is None:
-            return solver.solve(mat), mat
-        return solver.solve_in_single(mat, exact), exact
+        return lower, False
 
     def matrix_free(self) -> tuple[EigenResult, PETSc.Mat]:
         """Multiply with single vectors in double precision, for any solver."""
@@ -205,11 +253,31 @@ class _CovarianceSearch:
 
     def block(self) -> tuple[EigenResult, PETSc.Mat]:
         """Multiply with blocks of vectors: in single precision, certified in double precision."""
-        exact = self.shell(np.float64)
+        # idle threads of BLAS take the cores of compiled passes
+        is_tall = self.X.n_rows > _TALL * self.solver.k * self.comm.size
+        try:
+            with one_blas_thread() if is_tall and not self.X.is_sparse else nullcontext():
+                return self._by_passes()
+        except PassLimitError as limit:
+            assert self.other is not None  # else there is no limit
+            reason = f"no convergence in {limit.passes} block passes"
+            self.plan = replace(self.other, reason=reason)
+            return self.assembled()
+
+    def _by_passes(self) -> tuple[EigenResult, PETSc.Mat]:
+        width, most = self.plan.width, self._most_passes()
         if self.single == np.float64:
-            return self.solver.solve_by_blocks(exact, self.plan.width), exact
-        approximation = self.shell(np.float32)
-        return self.solver.solve_in_single(approximation, exact, self.plan.width), exact
+            exact = self.shell(np.float64, most)
+            return self.solver.solve_by_blocks(exact, width), exact
+        exact, approximation = self.shell(np.float64), self.shell(np.float32, most)
+        return self.solver.solve_in_single(approximation, exact, width), exact
+
+    def _most_passes(self) -> int | None:
+        """Return the allowed passes: twice those expected, or as many as the other plan takes."""
+        if self.other is None:
+            return None
+        expected = COVARIANCE_BLOCKS.passes(self.solver.k, self.plan.width)
+        return math.ceil(expected * max(2.0, self.other.cost.seconds / self.plan.cost.seconds))
 
     def gram(self) -> tuple[EigenResult, PETSc.Mat]:
         """The same on the side of the rows, whose vectors are short for wide data."""
@@ -221,17 +289,9 @@ class _CovarianceSearch:
         Q = _orthonormal(last.transposed(np.asarray(found.eigenvectors)))
         exact = self.shell(np.float64)
         first, end = ownership_range(X.n_features, self.comm)
-        result = solver.certify(exact, Q[first:end], f"{found.solver} of the Gram matrix")
-        result = replace(
-            result,
-            n_matvec=found.n_matvec,
-            n_reductions=found.n_reductions,
-            n_restarts=found.n_restarts,
-            history=found.history,
-            decisions=found.decisions,
-            n_certificate_matvec=found.n_certificate_matvec + result.n_certificate_matvec,
-        )
-        return solver.refined(result, exact), exact
+        solver_name = f"{found.solver} of the Gram matrix"
+        found = replace(found, eigenvectors=Q[first:end], solver=solver_name)
+        return solver.certified(found, exact), exact
 
 
 def _orthonormal(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ refined in double from the vectors found so far.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -23,15 +23,15 @@ from petsc4py import PETSc
 
 import miramns
 from hpcembed.embedding._parameters import SolverSettings
-from hpcembed.operators.cost import SINGLE_TOLERANCE, BlockRule
+from hpcembed.operators.cost import SINGLE_TOLERANCE, BlockRule, suits_lapack
 from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.threads import one_blas_thread
 from miramns import EigenResult
 
-__all__ = ["LAPACK_DIMENSION", "Eigensolver"]
+__all__ = ["Eigensolver"]
 
-#: Dimension up to which an assembled operator goes to LAPACK, and the share of pairs from which.
-LAPACK_DIMENSION = 300
-_LAPACK_SHARE = 0.2
+#: Dimension up to which LAPACK gains little from several threads.
+_ONE_THREAD_DIMENSION = 1000
 
 
 @contextmanager
@@ -161,10 +161,39 @@ class Eigensolver:
             decisions=(*found.decisions, "continued in double precision", *result.decisions),
         )
 
+    @_translated_errors()
+    def certified(self, found: EigenResult, exact: PETSc.Mat, *, n_samples: int = 0) -> EigenResult:
+        """Return pairs of an approximation with true residuals in double precision.
+
+        Collective. Pairs that miss their tolerance are refined.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of random combinations of the pairs that bound their residuals. For 0, or if the
+            bound exceeds a tolerance, there is a product for every pair.
+        """
+        if 0 < n_samples < len(found.eigenvalues):
+            bounded = miramns.certify_by_samples(
+                exact,
+                np.asarray(found.eigenvalues),
+                np.asarray(found.eigenvectors),
+                tol=self.tol,
+                criterion=self.settings.convergence_criterion,
+                solver=found.solver,
+                n_samples=n_samples,
+                seed=self.seed,
+            )
+            found = _continued(found, bounded)
+            if bounded.converged:
+                return found
+        vectors = np.asarray(found.eigenvectors)
+        return self.refined(_continued(found, self.certify(exact, vectors, found.solver)), exact)
+
     def suits_lapack(self, dimension: int) -> bool:
         """Return whether LAPACK solves the assembled operator of this dimension."""
-        is_small = dimension <= LAPACK_DIMENSION or self.k > _LAPACK_SHARE * dimension
-        return self.settings.name == "lapack" or (self.settings.allows_lapack and is_small)
+        suits = suits_lapack(dimension, self.k)
+        return self.settings.name == "lapack" or (self.settings.allows_lapack and suits)
 
     def lapack_vectors(
         self,
@@ -189,7 +218,8 @@ class Eigensolver:
         n, k = dimension, self.k
         vectors = np.empty((n, k))
         if comm.rank == 0:
-            _, found = scipy.linalg.eigh(lower, lower=True, subset_by_index=(n - k, n - 1))
+            with one_blas_thread() if n <= _ONE_THREAD_DIMENSION else nullcontext():
+                _, found = scipy.linalg.eigh(lower, lower=True, subset_by_index=(n - k, n - 1))
             vectors[:] = found[:, ::-1]
         comm.Bcast(vectors, root=0)
         return vectors[rows[0] : rows[1]]
@@ -268,3 +298,20 @@ class Eigensolver:
             monitor=settings.monitor,
             options=miramns.Options(**options),
         )
+
+
+def _continued(found: EigenResult, certified: EigenResult) -> EigenResult:
+    """Return the certified pairs with the work and the history of the solver that found them."""
+    return replace(
+        certified,
+        n_matvec=found.n_matvec,
+        n_reductions=found.n_reductions,
+        n_restarts=found.n_restarts,
+        history=found.history,
+        decisions=found.decisions,
+        n_certificate_matvec=found.n_certificate_matvec + certified.n_certificate_matvec,
+        seconds=found.seconds + certified.seconds,
+        tie_at_cut=found.tie_at_cut,
+        multiplicity_checked=found.multiplicity_checked,
+        n_found_missing=found.n_found_missing,
+    )

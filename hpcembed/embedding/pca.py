@@ -2,7 +2,7 @@
 
 The names and the contract are scikit-learn's. A written cost model chooses the engine, and a
 certificate follows: ``residual_norms_`` are ``||C v - lambda v||`` from products in double
-precision made for this purpose.
+precision made for this purpose, or a bound of them.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ class PCA(CovarianceEmbedding, GaussianModel):
     tol : float, optional
         Largest true residual, relative to the largest eigenvalue. Default: 1e-6 for rows in
         single precision or short integers, 1e-10 for double.
+    certify : {"auto", "double"}, default="auto"
+        Origin of the residuals of an assembled covariance in single precision. auto: a bound from a
+        few random combinations of the components, multiplied in double precision, which fails with
+        a probability of 1e-8; double: a product for every component.
     random_state : int, RandomState or None, default=None
         Seed of the start vectors; None is 0, so that results repeat.
     memory_limit : int, optional
@@ -75,7 +79,10 @@ class PCA(CovarianceEmbedding, GaussianModel):
     n_components_, n_requested_, n_features_in_, n_samples_ : int
         Components found, and requested: fewer are found where the solver stopped early.
     residual_norms_ : ndarray of shape (k,)
-        ``||C v - lambda v||`` in double precision.
+        ``||C v - lambda v||`` in double precision, or their bound.
+    certificate_ : {"exact", "double", "sampled"}
+        Origin of `residual_norms_`: the covariance of short integers, which is exact; products in
+        double precision; or a bound from random combinations of the components.
     negligible_ : ndarray of bool, shape (k,)
         Components whose eigenvalue is not known to be positive.
     converged_reason_ : str
@@ -129,6 +136,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
     whiten: bool = False
     eigenvalue_threshold: float | None = None
     engine: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
+    certify: Literal["auto", "double"] = "auto"
     memory_limit: int | None = None
     n_threads: int | None = None
 

@@ -41,7 +41,7 @@ class TruncatedSVD(CovarianceEmbedding):
         Default: 1e-6 for rows in single precision or short integers, 1e-10 for double.
     random_state : int, RandomState or None, default=None
         Seed of the start vectors; None is 0, so that results repeat.
-    memory_limit, n_threads, solver
+    certify, memory_limit, n_threads, solver
         As for :class:`~hpcembed.embedding.PCA`.
 
     Attributes
@@ -57,7 +57,9 @@ class TruncatedSVD(CovarianceEmbedding):
         Zero.
     feature_means_, feature_variances_ : ndarray of shape (d,)
     residual_norms_ : ndarray of shape (k,)
-        ``||X'X v - sigma^2 v||`` in double precision.
+        ``||X'X v - sigma^2 v||`` in double precision, or their bound.
+    certificate_ : {"exact", "double", "sampled"}
+        Origin of `residual_norms_`, as for :class:`~hpcembed.embedding.PCA`.
     converged_reason_ : str
     certified_ : bool
         Whether every pair meets its tolerance, and no reference has a larger eigenvalue at the
@@ -90,6 +92,7 @@ class TruncatedSVD(CovarianceEmbedding):
     n_components: int = 2
     _: KW_ONLY
     engine: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
+    certify: Literal["auto", "double"] = "auto"
     memory_limit: int | None = None
     n_threads: int | None = None
 

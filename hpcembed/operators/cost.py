@@ -8,14 +8,15 @@ plans (``kernel/feature_plan``, ``graph/graph_plan``, ``cooccurrence/cooccurrenc
 engine.
 
 The rates are constants, not measurements of the moment: the same job makes the same choice every
-time. They were measured on two cores of an EPYC 9004 with OpenBLAS 0.3.
+time. They were measured on two cores of an EPYC 9004 with OpenBLAS 0.3 and compiled products
+(:mod:`hpcembed.operators.native`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from hpcembed.runtime.memory import check_fits, format_bytes
@@ -30,10 +31,16 @@ __all__ = [
     "Shape",
     "choose_engine",
     "expected_products",
+    "suits_lapack",
 ]
 
 #: Least tolerance, relative to the largest eigenvalue, that passes in single precision reach.
 SINGLE_TOLERANCE = 2e-7
+
+
+#: Dimension up to which an assembled operator goes to LAPACK, and the share of pairs from which.
+_LAPACK_DIMENSION = 1000
+_LAPACK_SHARE = 0.2
 
 
 class Rates:
@@ -46,8 +53,13 @@ class Rates:
         and of a matrix product, by bytes per number.
     function : mapping of int to float
         Values of a function such as exp, per rank, by bytes per number.
-    convert : float
-        Entries converted to another precision.
+    square, square_entry : mapping of int to float
+        Multiply-adds of the square of rows (counted as for `update`), and entries of the rows read,
+        converted and added up for it, by bytes per number of the square.
+    pass_product, pass_entry : mapping of int to float
+        The same of a pass X'(X V): multiply-adds of both products, and entries read.
+    pass_columns : mapping of int to int
+        Columns that a pass computes at once: fewer take the same time.
     vector_pass : float
         Entries of dense rows multiplied with a single vector.
     sparse, sparse_block : float
@@ -62,14 +74,18 @@ class Rates:
         Seconds that a pass takes on the smallest data.
     """
 
-    update: Mapping[int, float] = MappingProxyType({4: 5.0e10, 8: 2.1e10})
+    update: Mapping[int, float] = MappingProxyType({4: 8.0e10, 8: 4.5e10})
     product: Mapping[int, float] = MappingProxyType({4: 3.5e10, 8: 2.2e10})
     function: Mapping[int, float] = MappingProxyType({4: 1.2e9, 8: 3.0e8})
-    convert = 1.5e9
+    square: Mapping[int, float] = MappingProxyType({4: 1.0e11, 8: 5.5e10})
+    square_entry: Mapping[int, float] = MappingProxyType({4: 8.5e8, 8: 4.8e8})
+    pass_product: Mapping[int, float] = MappingProxyType({4: 5.4e10, 8: 2.5e10})
+    pass_entry: Mapping[int, float] = MappingProxyType({4: 2.0e9, 8: 2.0e9})
+    pass_columns: Mapping[int, int] = MappingProxyType({4: 16, 8: 8})
     vector_pass = 3.0e8
     sparse = 2.5e8
     sparse_block = 8.0e8
-    lapack = 4.0e9
+    lapack = 2.0e10
     memory = 6.0e9
     read = 8.0e9
     file = 1.0e9
@@ -156,6 +172,8 @@ class EnginePlan:
         Costs of every engine that suits the data.
     operator : str
         The operator: "covariance", "X'X" where rows are not centred, "kernel".
+    in_single : tuple of str
+        Engines that make their passes in single precision.
     """
 
     engine: str
@@ -163,6 +181,7 @@ class EnginePlan:
     reason: str
     costs: tuple[EngineCost, ...]
     operator: str
+    in_single: tuple[str, ...] = ()
 
     @property
     def cost(self) -> EngineCost:
@@ -183,6 +202,13 @@ class EnginePlan:
     def width(self) -> int:
         """Vectors that the chosen engine multiplies at once."""
         return self.cost.width
+
+    def instead(self, engine: str, machine: Machine) -> EnginePlan | None:
+        """Return the plan with another engine; None if it is the same, or does not fit."""
+        other = next((cost for cost in self.costs if cost.engine == engine), self.cost)
+        if other.engine == self.engine or other.bytes > machine.available_bytes:
+            return None
+        return replace(self, engine=engine, single=engine in self.in_single)
 
     def describe(self) -> str:
         """Return the plan as one line of text."""
@@ -232,6 +258,11 @@ def expected_products(k: int) -> int:
     return 3 * k + 40
 
 
+def suits_lapack(dimension: int, k: int) -> bool:
+    """Return whether LAPACK finds k pairs of an assembled matrix faster than an iteration."""
+    return dimension <= _LAPACK_DIMENSION or k > _LAPACK_SHARE * dimension
+
+
 def choose_engine(
     costs: Sequence[EngineCost],
     machine: Machine,
@@ -274,4 +305,5 @@ def choose_engine(
             remedy = f"set engine = {other.engine}, which fits"
     what = f"the {chosen.name} {operator} of {extent}"
     check_fits(chosen.bytes, machine.available_bytes, what, remedy)
-    return EnginePlan(chosen.engine, chosen.engine in single, reason, tuple(costs), operator)
+    is_single = chosen.engine in single
+    return EnginePlan(chosen.engine, is_single, reason, tuple(costs), operator, tuple(single))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
+from typing import Any
 
 from mpi4py import MPI
+from threadpoolctl import ThreadpoolController
 
 from hpcembed.runtime.ranks import compute_node
 
-__all__ = ["available_cores", "threads_per_rank"]
+__all__ = ["available_cores", "one_blas_thread", "threads_per_rank"]
 
 
 def threads_per_rank(comm: MPI.Comm, requested: int = 0) -> int:
@@ -34,3 +37,13 @@ def available_cores() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Return a context in which BLAS and LAPACK use one thread.
+
+    Threads of OpenBLAS wait for work by spinning. They take the cores of other threads, and where
+    other processes run, small problems take many times longer on several threads than on one.
+    """
+    context: AbstractContextManager[Any] = ThreadpoolController().limit(limits=1, user_api="blas")
+    return context

@@ -13,7 +13,7 @@ Examples
 (True, 10)
 """
 
-from miramns.certify import certify
+from miramns.certify import certify, certify_by_samples
 from miramns.errors import MiramnsError, OperatorError
 from miramns.interfaces.eps import MIRAMns
 from miramns.interfaces.scipy import NoConvergence, eigs, eigsh
@@ -35,6 +35,7 @@ __all__ = [
     "Options",
     "__version__",
     "certify",
+    "certify_by_samples",
     "eigs",
     "eigsh",
     "largest_size",

@@ -1,14 +1,22 @@
-"""Rayleigh-Ritz and true residuals for given vectors.
+"""True residuals of given vectors or pairs.
 
-The vectors may come from a direct solver, an approximation, a file, or an earlier run. The subspace
-is kept, the pairs are the best in it, and products with the operator give the residuals.
+The vectors may come from a direct solver, an approximation, a file, or an earlier run.
+
+:func:`certify` keeps the subspace, computes the best pairs in it, and takes one product per vector
+for their residuals. :func:`certify_by_samples` keeps the pairs, and takes a fixed number of
+products with random combinations of them for a bound of their residuals.
+
+Reference of the bound: N. Halko, P.-G. Martinsson, J. A. Tropp, "Finding structure with
+randomness", SIAM Review 53 (2011), lemma 4.1, here with the exact distribution of a normal number.
 """
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
+import scipy.special
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
@@ -17,6 +25,7 @@ from miramns.errors import MiramnsError
 from miramns.factorization.orthogonalize import NOT_ORTHONORMAL, orthogonality, orthonormalize
 from miramns.norms import EPSILON
 from miramns.products import apply_columns
+from miramns.random_vectors import seeded_normal
 from miramns.residuals import (
     Criterion,
     fix_signs,
@@ -26,6 +35,9 @@ from miramns.residuals import (
 )
 from miramns.result import ConvergedReason, EigenResult
 from miramns.selection import Order
+
+#: Stream of the random numbers of combinations.
+_STREAM = 2**41
 
 
 def certify(
@@ -107,4 +119,101 @@ def certify(
         n_certificate_matvec=vectors.shape[1],
         seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
         solver=solver,
+    )
+
+
+def certify_by_samples(
+    A: PETSc.Mat,
+    values: NDArray[np.float64],
+    X: NDArray[np.float64],
+    *,
+    tol: float = 1e-8,
+    criterion: Criterion = "relative",
+    solver: str = "given pairs",
+    n_samples: int = 16,
+    failure_probability: float = 1e-8,
+    seed: int = 0,
+) -> EigenResult:
+    """Bound the residuals of given eigenpairs of a symmetric operator by random combinations.
+
+    Collective on ``A.comm``: `n_samples` products and some reductions.
+
+    For ``R = A X - X diag(values)`` and a standard normal vector w, ``||R w||`` is at least
+    ``||R||_2 |g|`` with a standard normal number g. So ``max_i ||R w_i|| / t`` bounds every
+    residual except with probability ``P(|g| < t) ** n_samples``, which defines t.
+
+    Parameters
+    ----------
+    A : PETSc.Mat
+        Symmetric.
+    values : ndarray of shape (k,)
+        The same on every rank.
+    X : ndarray of shape (n_local, k)
+        This rank's rows of the vectors, orthonormal to 1e-3 at least.
+    tol, criterion
+        As for :func:`miramns.solve` and :class:`miramns.Options`.
+    solver : str
+        Origin of the pairs, for ``EigenResult.solver``.
+    n_samples : int
+        Number of random combinations. The bound exceeds ``||R||_F`` by a factor of about 10 with 8
+        of them, and 3 with 16.
+    failure_probability : float
+        Probability with which a residual may exceed the bound.
+    seed : int
+        Seed of the combinations.
+
+    Returns
+    -------
+    EigenResult
+        All ``residual_norms`` are the bound. The reason is ``DIVERGED_STAGNATED`` if the bound
+        exceeds a tolerance, in which case the pairs may still be good.
+
+    Raises
+    ------
+    MiramnsError
+        On all ranks, if the columns are far from orthonormal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import miramns
+    >>> from petsc4py import PETSc
+    >>> A = PETSc.Mat().createDense((40, 40), array=np.diag(np.arange(40.0)), comm=PETSc.COMM_SELF)
+    >>> A.assemble()
+    >>> values, X = np.arange(39.0, 19.0, -1), np.eye(40)[:, :19:-1]
+    >>> miramns.certify_by_samples(A, values, X).converged
+    True
+    >>> values[7] += 1e-3
+    >>> result = miramns.certify_by_samples(A, values, X)
+    >>> result.converged, bool(1e-3 <= result.residual_norms[0] <= 0.1)
+    (False, True)
+    """
+    began = time.perf_counter()
+    comm: MPI.Comm = A.getComm().tompi4py()
+    loss = orthogonality(comm, X)
+    if not loss <= NOT_ORTHONORMAL:
+        raise MiramnsError(f"vectors to certify must be orthonormal, |X'X - I| is {loss:.1e}")
+    weights = seeded_normal(seed, 0, len(values) * n_samples, _STREAM).reshape(len(values), -1)
+    products = apply_columns(A, np.asfortranarray(X @ weights))
+    residuals = products - X @ (values[:, None] * weights)
+    squares = comm.allreduce(np.square(residuals).sum(axis=0))
+    least = math.sqrt(2.0) * scipy.special.erfinv(failure_probability ** (1 / n_samples))
+    bound = float(np.sqrt(squares.max())) / least
+    norm = float(np.max(np.abs(values), initial=0.0))
+    tolerances = residual_tolerances(values, tol, norm, criterion)
+    passed = bound <= tolerances.min()
+    return EigenResult(
+        eigenvalues=values,
+        eigenvectors=X,
+        ownership_range=A.getOwnershipRange(),
+        residual_norms=np.full(len(values), bound),
+        residual_tolerances=tolerances,
+        error_bounds=np.full(len(values), max(bound, EPSILON * norm)),
+        operator_norm=norm,
+        orthogonality=loss,
+        reason=(ConvergedReason.CONVERGED_TOL if passed else ConvergedReason.DIVERGED_STAGNATED),
+        n_certificate_matvec=n_samples,
+        seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
+        solver=solver,
+        failure_probability=failure_probability,
     )

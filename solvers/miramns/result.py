@@ -183,6 +183,10 @@ class EigenResult:
         orthogonalised one.
     n_orthogonality_losses : int
         Number of times that this basis lost its orthogonality and was shortened.
+    failure_probability : float
+        0 if the residual norms are computed for every pair. Else they are bounds from random
+        combinations of the pairs (:func:`miramns.certify_by_samples`), and one of them is exceeded
+        with at most this probability.
 
     Examples
     --------
@@ -223,6 +227,7 @@ class EigenResult:
     decisions: tuple[str, ...] = ()
     orthogonality_level: float = 0.0
     n_orthogonality_losses: int = 0
+    failure_probability: float = 0.0
 
     @property
     def converged(self) -> bool:

@@ -23,6 +23,9 @@ from hpcembed.data.matrix import RowSource, reading
 from hpcembed.operators.block_shell import block_shell
 from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
 from hpcembed.operators.covariance.moments import column_moments
+from hpcembed.operators.native.dense_square import LARGEST_SQUARE, dense_square
+from hpcembed.operators.native.stored_rows import compiled_rows
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import sum_over_ranks
 
@@ -143,34 +146,30 @@ def covariance_triangle(X: RowSource, mean: NDArray[np.float64]) -> NDArray[np.f
 
 
 def shifted_triangle(
-    X: RowSource, moments: Moments, dtype: type[np.floating[Any]]
+    X: RowSource, moments: Moments, dtype: type[np.floating[Any]], threads: int = 1
 ) -> NDArray[np.float64]:
     """Return the lower triangle in one pass, rows shifted by `moments.shift` where that is large.
 
-    Collective: two reductions. Products of a few thousand rows are computed in the given
+    Collective: two reductions. Products of a few hundred or thousand rows are computed in the given
     precision and added in double precision. Completes `moments`: the mean, and the variances in
     double precision.
+
+    Parameters
+    ----------
+    threads : int
+        Threads of the compiled square.
     """
-    d, kind = X.n_features, np.dtype(dtype)
-    lower = np.zeros((d, d), order="F")
-    shift = moments.shift.astype(kind) if moments.is_offset(kind) else np.zeros(d, kind)
-    sums = np.zeros(d)
-    part: NDArray[Any] = np.empty((d, d), dtype=kind)
-    # rows that are used in place need no buffer
-    in_place = X.stored_type == kind and not (shift.any() or X.is_streamed)
-    block_bytes = _MOST_ROWS[kind] * kind.itemsize * d
-    with reading(X):
-        for _, block in X.blocks(dtype, block_bytes if in_place else min(_BUFFER, block_bytes)):
-            for rows in _dense_parts(block):
-                rows = rows - shift if shift.any() else rows
-                # numpy calls the symmetric update, with the threads of the other products
-                np.matmul(rows.T, rows, out=part)
-                lower += part
-                sums += np.ones(len(rows), dtype=kind) @ rows
-    del part
+    kind = np.dtype(dtype)
+    shift = moments.shift if moments.is_offset(kind, square=True) else None
+    with agreement(X.comm):
+        stored = compiled_rows(X) if X.n_features <= LARGEST_SQUARE else None
+    if stored is None:
+        lower, sums = _numpy_square(X, shift, kind)
+    else:
+        lower, sums = dense_square(stored.shifted(shift), dtype, threads=threads)
     offset = sum_over_ranks(X.comm, sums) / X.n_rows
     if moments.centred:
-        moments.mean = offset + shift
+        moments.mean = offset if shift is None else offset + shift
         # each rank subtracts its share: one reduction serves both terms
         weight = -X.n_local
         lower = dsyr(weight, offset, a=lower, lower=1, overwrite_a=1)
@@ -178,6 +177,27 @@ def shifted_triangle(
     if kind == np.float64:
         moments.variances = np.maximum(lower.diagonal(), 0.0)
     return lower
+
+
+def _numpy_square(
+    X: RowSource, shift: NDArray[np.float64] | None, kind: np.dtype[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the square of this rank's shifted rows, and the sums of their columns."""
+    d = X.n_features
+    lower, sums = np.zeros((d, d), order="F"), np.zeros(d)
+    part: NDArray[Any] = np.empty((d, d), dtype=kind)
+    # rows that are used in place need no buffer
+    in_place = X.stored_type == kind and not (shift is not None or X.is_streamed)
+    block_bytes = _MOST_ROWS[kind] * kind.itemsize * d
+    with reading(X):
+        for _, block in X.blocks(kind.type, block_bytes if in_place else min(_BUFFER, block_bytes)):
+            for rows in _dense_parts(block):
+                rows = rows if shift is None else rows - shift.astype(kind)
+                # numpy calls the symmetric update, with the threads of the other products
+                np.matmul(rows.T, rows, out=part)
+                lower += part
+                sums += rows.sum(axis=0, dtype=np.float64)
+    return lower, sums
 
 
 def _averaged(X: RowSource, lower: NDArray[np.float64]) -> NDArray[np.float64]:

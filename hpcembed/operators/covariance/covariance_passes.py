@@ -31,16 +31,20 @@ from numpy.typing import NDArray
 from hpcembed.data.matrix import DataMatrix, RowSource, reading
 from hpcembed.operators.block_shell import BlockProducts, gather_block, scatter_block_sum
 from hpcembed.operators.covariance.moments import column_moments
-from hpcembed.operators.native.dense_pass import STORED_TYPES, PassSums, dense_pass
+from hpcembed.operators.native.dense_pass import PassSums, dense_pass
+from hpcembed.operators.native.sparse_pass import compiled_csr, sparse_pass
+from hpcembed.operators.native.stored_rows import compiled_rows
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.native_library import instruction_set
 from hpcembed.runtime.ranks import sum_over_ranks
 
-__all__ = ["CovariancePasses", "Moments"]
+__all__ = ["CovariancePasses", "Moments", "PassLimitError"]
 
 #: Mean over deviation beyond which rows are shifted in cache: of all features together in single
 #: precision, of any in double precision, where squares are added up for the variances.
 _LARGEST_OFFSET = {np.dtype(np.float32): 4.0, np.dtype(np.float64): 30.0}
+
+#: The same in single precision for squares.
+_LARGEST_OFFSET_SQUARE = 1.5
 
 #: Entries whose squares, added up, neither overflow nor vanish in single precision.
 _SMALLEST, _LARGEST = 1e-12, 1e12
@@ -99,9 +103,17 @@ class Moments:
         largest = max(float(np.max(np.abs(self.shift), initial=0.0)), float(np.max(self.spread)))
         return largest == 0.0 or _SMALLEST < largest < _LARGEST
 
-    def is_offset(self, dtype: np.dtype[Any]) -> bool:
-        """Return whether means are so large that rows are shifted before they are multiplied."""
+    def is_offset(self, dtype: np.dtype[Any], *, square: bool = False) -> bool:
+        """Return whether means are so large that rows are shifted before they are multiplied.
+
+        Parameters
+        ----------
+        square : bool
+            The mean is subtracted from a square of the rows, where it costs digits.
+        """
         limit, shift = _LARGEST_OFFSET[dtype], np.abs(self.shift)
+        if square and dtype == np.float32:
+            limit = _LARGEST_OFFSET_SQUARE
         if dtype == np.float64:
             return bool((shift > limit * self.spread).any())
         return bool(np.linalg.norm(shift) > limit * np.linalg.norm(self.spread))
@@ -114,7 +126,8 @@ def _sample(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     with reading(X):
         if X.comm.rank == owner:
             _, block = next(iter(X.blocks(block_bytes=_BLOCK_BYTES)))
-            found[0] = block.mean(axis=0)
+            # constant features exactly: they are zero once their value is subtracted
+            found[0] = np.where((block == block[0]).all(axis=0), block[0], block.mean(axis=0))
             found[1] = (block - found[0]).std(axis=0)
     X.comm.Bcast(found, root=owner)
     return found[0], found[1]
@@ -175,6 +188,14 @@ class _Sums:
             moments.variances = np.maximum(squares, 0.0) / max(n - 1, 1)
 
 
+class PassLimitError(Exception):
+    """More passes were requested than are allowed; on all ranks."""
+
+    def __init__(self, passes: int) -> None:
+        super().__init__(f"no convergence in {passes} passes")
+        self.passes = passes
+
+
 class CovariancePasses(BlockProducts):
     """Context of the shell matrix of shape (d, d): each product is one pass over the rows.
 
@@ -188,6 +209,8 @@ class CovariancePasses(BlockProducts):
         Precision of the products within a block.
     threads : int
         Threads for compiled products and for those of sparse rows; BLAS has its own.
+    most : int, optional
+        Allowed number of passes; the next one raises PassLimitError.
 
     Attributes
     ----------
@@ -200,8 +223,10 @@ class CovariancePasses(BlockProducts):
         moments: Moments,
         dtype: type[np.floating[Any]] = np.float64,
         threads: int = 1,
+        most: int | None = None,
     ) -> None:
         self.comm, self.layout = X.comm, (None, X.n_features)
+        self._most = most
         self._blocks = X.blocks
         self._columns = None
         if isinstance(X, DataMatrix) and not X.is_sparse and X.n_features >= _LONG_ROW:
@@ -213,8 +238,8 @@ class CovariancePasses(BlockProducts):
         self._owned = share + (np.arange(X.comm.size) < rest)
         self._sparse = X.is_sparse
         with agreement(self.comm):
-            is_compiled = instruction_set() is not None
-        self._stored = _stored_rows(X) if is_compiled else None
+            self._stored = compiled_rows(X)
+            self._csr = compiled_csr(X)
         self._moments = moments
         self._dtype = np.dtype(dtype)
         self._threads = threads
@@ -229,6 +254,8 @@ class CovariancePasses(BlockProducts):
 
     def whole_product(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return this rank's contribution to ``C V`` for the whole V. Collective."""
+        if self.n_passes == self._most:
+            raise PassLimitError(self.n_passes)
         moments = self._moments
         V = np.ascontiguousarray(V, dtype=self._dtype)
         shift = moments.shift if self._shifts else None
@@ -237,7 +264,12 @@ class CovariancePasses(BlockProducts):
         sums = _Sums(moments, V.shape[1], self._dtype)
         offset = offset.astype(self._dtype)
         with self._reading():
-            if self._sparse:
+            if self._csr is not None:
+                used = offset if moments.centred else None
+                cross, sums.columns = sparse_pass(self._csr, V, used, threads=self._threads)
+                sums.cross = cross.T
+                sums.add_columns(slice(None), self._csr)
+            elif self._sparse:
                 self._sparse_pass(V, offset, sums)
             elif self._stored is not None:
                 self._native_pass(V, offset, shift, sums)
@@ -264,17 +296,10 @@ class CovariancePasses(BlockProducts):
     ) -> None:
         """Multiply the rows as they are stored by the compiled pass."""
         assert self._stored is not None  # checked by the caller
-        rows, stored_shift, factor = self._stored
-        if shift is not None and factor is not None:
-            shift = shift / factor
-        if shift is not None and stored_shift is not None:
-            shift = shift + stored_shift
         found = dense_pass(
-            rows,
+            self._stored.shifted(shift),
             V,
             offset if self._moments.centred else None,
-            shift=stored_shift if shift is None else shift,
-            factor=factor,
             moments=sums.measures,
             threads=self._threads,
         )
@@ -360,15 +385,3 @@ class CovariancePasses(BlockProducts):
         with ThreadPoolExecutor(self._threads) as pool:
             for future in [pool.submit(work) for _ in range(self._threads)]:
                 future.result()
-
-
-def _stored_rows(
-    X: RowSource,
-) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.float64] | None] | None:
-    """Return rows in memory with their scaling, if the compiled pass can read them."""
-    if not isinstance(X, DataMatrix) or X.is_sparse:
-        return None
-    rows, shift, factor = X.stored_rows
-    if rows.dtype not in STORED_TYPES or (factor is not None and not factor.all()):
-        return None
-    return rows, shift, factor

@@ -4,19 +4,22 @@ n rows of d features on p ranks of t threads, k components. Work of one rank in 
 bytes, times of the slowest part:
 
 assembled
-    ``n/p d^2 / 2`` at the rate of a symmetric update, one reduction of ``d (d + 1) / 2`` numbers,
-    then ``8 d^2 / p`` bytes read for each of some ``3 k + 40`` products.
+    ``n/p d^2 / 2`` at the rate of a symmetric update, and ``n/p d`` to read and convert the rows;
+    one reduction of ``d (d + 1) / 2`` numbers; then LAPACK on one rank for small d or large k, else
+    products of the matrix with blocks of vectors, or with some ``3 k + 40`` single ones.
 matrix_free
     One pass over the rows for each product: bound by reading and converting them.
 block
-    ``2.6 k/b + 4`` passes with b columns, ``2 n/p d b`` each at the rate of a matrix product, but
+    ``2.6 k/b + 4`` passes with b columns, ``2 n/p d b`` each at the rate of a compiled pass, but
     not faster than the rows can be read; then ``4 d/p m^2`` to orthogonalise m columns.
 gram
     The same on the side of the rows, where columns have n entries instead of d; the rows are read
     twice per pass.
 
-In single precision every engine ends with one pass in double precision for the certificate, with k
-columns; the square of bytes is exact and needs none. A tolerance below the reach of single
+In single precision block and gram end with one pass in double precision for the certificate, with k
+columns. A square in single precision ends with a pass of a few random combinations of the
+components, and is chosen only where both together take less time than a square in double precision.
+The square of short integers is exact and needs no pass. A tolerance below the reach of single
 precision adds one pass in double precision per digit.
 """
 
@@ -35,16 +38,30 @@ from hpcembed.operators.cost import (
     Shape,
     choose_engine,
     expected_products,
+    suits_lapack,
 )
+from hpcembed.operators.native.dense_square import LARGEST_SQUARE, square_bytes
 from hpcembed.runtime.errors import ConfigError
 
-__all__ = ["COVARIANCE_BLOCKS", "COVARIANCE_ENGINES", "block_width", "plan_covariance"]
+__all__ = [
+    "CERTIFICATE_SAMPLES",
+    "COVARIANCE_BLOCKS",
+    "COVARIANCE_ENGINES",
+    "block_width",
+    "plan_covariance",
+]
 
 COVARIANCE_ENGINES = ("assembled", "matrix_free", "block", "gram")
 COVARIANCE_BLOCKS = BlockRule(2.6, 4.0, factor=2, spare=0)
 
+#: Random combinations of components that certify a square in single precision, and the most
+#: components for which their bound is expected to pass.
+CERTIFICATE_SAMPLES = 16
+MOST_SAMPLED = 128
+
 _BLOCK_BYTES = 6 * 2**20
 _LEAST_ROWS = 256
+_PASS_ROWS = 144
 
 
 def block_width(k: int, dimension: int) -> int:
@@ -105,7 +122,7 @@ def plan_covariance(
         costs,
         machine,
         engine=engine,
-        single=("block", "gram", *(("assembled",) if model.suits_single else ())),
+        single=("block", "gram", *(("assembled",) if model.squares_in_single else ())),
         operator=operator,
         extent=f"{shape.n_features} features",
         remedy="use more ranks",
@@ -131,10 +148,17 @@ class _CovarianceCost:
         return self.tol >= SINGLE_TOLERANCE
 
     @property
-    def _has_bytes(self) -> bool:
-        """Whether the square is exact (:mod:`hpcembed.operators.covariance.byte_covariance`)."""
+    def _has_integers(self) -> bool:
+        """Whether the square is exact (:mod:`hpcembed.operators.covariance.integer_covariance`)."""
         shape = self.shape
-        return shape.item_bytes == 1 and shape.n_nonzeros is None and not shape.is_streamed
+        return shape.item_bytes <= 2 and shape.n_nonzeros is None and not shape.is_streamed
+
+    @property
+    def squares_in_single(self) -> bool:
+        """Whether a square in single precision, with its certificate, takes less time."""
+        if not self.suits_single or self._has_integers:
+            return False
+        return self._square(4) + self._samples() < self._square(8)
 
     @property
     def _rows(self) -> int:
@@ -147,9 +171,10 @@ class _CovarianceCost:
             rate = threads * (Rates.sparse_block if columns > 1 else Rates.sparse)
             return Rates.pass_seconds + 2 * shape.n_nonzeros / self.machine.ranks * columns / rate
         entries = self._rows * shape.n_features
-        multiply = 2 * entries * columns / (threads * Rates.product[item])
-        convert = 0.0 if item == shape.item_bytes else entries / (threads * Rates.convert)
-        return Rates.pass_seconds + max(multiply, self._reading()) + convert
+        columns = -(-columns // Rates.pass_columns[item]) * Rates.pass_columns[item]
+        multiply = 2 * entries * columns / (threads * Rates.pass_product[item])
+        multiply += entries / (threads * Rates.pass_entry[item])
+        return Rates.pass_seconds + max(multiply, self._reading())
 
     def _reading(self) -> float:
         """Return the seconds in which the rows come from memory, or from their files."""
@@ -173,18 +198,49 @@ class _CovarianceCost:
     def _basis(self, columns: int) -> int:
         return 8 * columns * -(-self.shape.n_features // self.machine.ranks)
 
+    def _square(self, item: int) -> float:
+        """Return the seconds of the square of the rows."""
+        d, threads = self.shape.n_features, self.machine.threads
+        rate = Rates.square[item] if d <= LARGEST_SQUARE else Rates.update[item]
+        multiply = self._rows * d * d / (threads * rate)
+        multiply += self._rows * d / (threads * Rates.square_entry[item])
+        return max(multiply, self._reading())
+
+    def _samples(self) -> float:
+        """Return the seconds of the pass that certifies a square in single precision."""
+        few = self.k <= MOST_SAMPLED
+        return self._pass(min(self.k, CERTIFICATE_SAMPLES) if few else self.k, 8)
+
+    def _eigensolver(self) -> float:
+        """Return the seconds of the eigenproblem of an assembled matrix."""
+        k, d, ranks, threads = (
+            self.k,
+            self.shape.n_features,
+            self.machine.ranks,
+            self.machine.threads,
+        )
+        if self.tol == 0.0:
+            return (expected_products(k) + self.n_reference) * 8 * d**2 / (ranks * Rates.read)
+        if suits_lapack(d, k):
+            seconds = (4 / 3 * d**3 + 2 * d**2 * k) / Rates.lapack
+        else:
+            width = block_width(k, d)
+            columns = COVARIANCE_BLOCKS.passes(k, width) * width
+            rate = threads * Rates.product[8]
+            seconds = (d**2 * columns + 4 * d * columns**2) / (ranks * rate)
+        return seconds + self.n_reference * 8 * d**2 / (ranks * Rates.read)
+
     def assembled(self) -> EngineCost:
         d, ranks, threads = self.shape.n_features, self.machine.ranks, self.machine.threads
-        square, single, exact = 8 * d**2, self.suits_single, self._has_bytes
-        rate = threads * Rates.update[4 if single or exact else 8]
-        seconds = self._rows * d * d / 2 / rate + self._reading()
+        square, single, exact = 8 * d**2, self.squares_in_single, self._has_integers
+        item = (4 if self.shape.item_bytes == 1 else 8) if exact else 4 if single else 8
+        seconds = self._square(item) + self._eigensolver()
         seconds += square / Rates.network if ranks > 1 else 0.0
-        products = expected_products(self.k) + self.n_reference
-        seconds += products * square / (ranks * Rates.read)
-        seconds += self._certificate() if single and not exact else 0.0
+        seconds += self._samples() if single else 0.0
         # the accumulated square, its packed triangle for the reduction, and this rank's rows
         needed = square + (square // 2 + square // ranks if ranks > 1 else square)
         needed += square if exact else square // 2 if single else 0
+        needed += square_bytes(d, threads) if d <= LARGEST_SQUARE else 0
         return EngineCost("assembled", seconds, needed + self._basis(2 * self.k + 40))
 
     def matrix_free(self) -> EngineCost:
@@ -210,6 +266,9 @@ class _CovarianceCost:
         rate = self.machine.threads * Rates.product[8]
         seconds += 4 * local * (passes * width) ** 2 / rate
         seconds += self._single_vectors(self.n_reference)
-        buffers = 2 * max(_BLOCK_BYTES, 8 * _LEAST_ROWS * d)
-        needed = 8 * columns * local + 8 * 4 * max(width, k) * d + buffers
+        # of each thread: rows of a block in double, vectors, pending sums and sums
+        threads = self.machine.threads
+        buffers = max(2 * max(_BLOCK_BYTES, 8 * _LEAST_ROWS * d), threads * 8 * _PASS_ROWS * d)
+        buffers += threads * 8 * 3 * max(width, k) * d
+        needed = 8 * columns * local + 8 * 2 * max(width, k) * d + buffers
         return EngineCost(engine, seconds, needed, width)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.runtime.native_library import Rows, pass_function
+from hpcembed.operators.native.stored_rows import StoredRows, pointer
+from hpcembed.runtime.native_library import pass_function
 
-__all__ = ["STORED_TYPES", "PassSums", "dense_pass"]
-
-#: Types of rows that a compiled pass reads.
-STORED_TYPES = frozenset(np.dtype(kind) for kind in "fdBbHh")
-
-#: Rows of a thread: multiples of a block of ``passes.c``.
-_BLOCK_ROWS = 144
+__all__ = ["PassSums", "dense_pass"]
 
 
 class PassSums(NamedTuple):
@@ -30,30 +23,27 @@ class PassSums(NamedTuple):
 
 
 def dense_pass(
-    rows: NDArray[Any],
+    X: StoredRows,
     V: NDArray[Any],
     offset: NDArray[Any] | None = None,
     *,
-    shift: NDArray[np.float64] | None = None,
-    factor: NDArray[np.float64] | None = None,
     moments: bool = False,
     threads: int = 1,
 ) -> PassSums:
     """Return the sums of ``X'Y`` and of Y, for ``Y = X V - 1 a'``, by one pass over the rows.
 
-    The rows of X are ``(rows - shift) * factor``. Not collective. There must be an instruction set
-    in use (:func:`hpcembed.runtime.native_library.instruction_set`).
+    Not collective. There must be an instruction set in use
+    (:func:`hpcembed.runtime.native_library.instruction_set`).
 
     Parameters
     ----------
-    rows : ndarray of shape (n, d)
-        Of one of STORED_TYPES; any strides. Rows are read once, and not copied as a whole.
+    X : StoredRows
+        n rows of d features. They are read once, and not copied as a whole.
     V : ndarray of shape (d, m), of type float32 or float64
         Its type is the precision of the products. Contributions of 4,096 rows are added in this
         precision, and then in double.
     offset : ndarray of shape (m,), of the type of V, optional
         a
-    shift, factor : ndarray of shape (d,), optional
     moments : bool
         Whether to return the sums of the features and of their squares.
     threads : int
@@ -69,45 +59,24 @@ def dense_pass(
     MemoryError
         There is no memory for packed vectors and sums.
     """
-    function = pass_function(V.dtype)
     V = np.ascontiguousarray(V)
-    blocks = -(-len(rows) // _BLOCK_ROWS)
-    step = max(1, -(-blocks // threads)) * _BLOCK_ROWS
-    parts = [rows[first : first + step] for first in range(0, len(rows), step)]
+    d, m = V.shape
+    function = pass_function(V.dtype, m)
 
-    def work(part: NDArray[Any]) -> PassSums:
-        (d, m), (along_rows, along_columns) = V.shape, part.strides
+    def work(rows: Any) -> PassSums:
         sums = PassSums(
             np.zeros((d, m)),
             np.zeros(m),
             np.zeros(d) if moments else None,
             np.zeros(d) if moments else None,
         )
-        address = part.ctypes.data
-        argument = Rows(
-            address,
-            *part.shape,
-            along_rows,
-            along_columns,
-            _pointer(shift),
-            _pointer(factor),
-            ord(part.dtype.char),
-        )
-        pointers = [_pointer(array) for array in (offset, *sums)]
-        if function(ctypes.byref(argument), _pointer(V), m, *pointers):
+        if function(rows, pointer(V), m, *map(pointer, (offset, *sums))):
             raise MemoryError(f"a pass over rows of {d} features needs more memory than there is")
         return sums
 
-    if len(parts) <= 1:
-        return work(rows)
-    with ThreadPoolExecutor(len(parts)) as pool:
-        first, *others = pool.map(work, parts)
+    first, *others = X.on_threads(threads, work)
     for other in others:
         for total, addend in zip(first, other, strict=True):
             if total is not None and addend is not None:
                 total += addend
     return first
-
-
-def _pointer(array: NDArray[Any] | None) -> int | None:
-    return None if array is None else array.ctypes.data

@@ -13,6 +13,8 @@
 #define GROUP (2 * LANES)
 /* Row stride of a packed panel: not a multiple of 512 bytes. */
 #define PACKED_STRIDE (PANEL + 32 / (ptrdiff_t)sizeof(REAL))
+/* Features of a panel with those that fill its last tile. */
+#define PADDED(width) (((width) + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS)
 
 typedef REAL NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
 
@@ -42,15 +44,17 @@ static inline void NAME(tile)(const REAL *restrict x, ptrdiff_t row_step, ptrdif
     }
 }
 
-/* Convert `width` features of `n` rows, from feature `first`, into a packed panel. */
-static void NAME(pack)(const struct rows *rows, ptrdiff_t row, ptrdiff_t n, ptrdiff_t first,
-                       ptrdiff_t width, REAL *restrict panel)
+/* Convert `width` features of `n` rows, from feature `first`, into a packed panel whose rows are
+ * `stride` numbers apart, and set the numbers from `width` up to `padded` to zero. */
+static inline void NAME(pack)(const struct rows *rows, ptrdiff_t row, ptrdiff_t n, ptrdiff_t first,
+                              ptrdiff_t width, ptrdiff_t stride, ptrdiff_t padded,
+                              REAL *restrict panel)
 {
 #define PACK(TYPE)                                                                                 \
     for (ptrdiff_t i = 0; i < n; i++) {                                                            \
         const char *source =                                                                       \
             (const char *)rows->data + (row + i) * rows->row_stride + first * rows->column_stride; \
-        REAL *restrict target = panel + i * PACKED_STRIDE;                                         \
+        REAL *restrict target = panel + i * stride;                                                \
         if (rows->column_stride == (ptrdiff_t)sizeof(TYPE)) {                                      \
             const TYPE *restrict values = (const TYPE *)source;                                    \
             for (ptrdiff_t p = 0; p < width; p++) target[p] = (REAL)values[p];                     \
@@ -70,33 +74,37 @@ static void NAME(pack)(const struct rows *rows, ptrdiff_t row, ptrdiff_t n, ptrd
     }
 #undef PACK
     for (ptrdiff_t i = 0; i < n; i++) {
-        REAL *restrict target = panel + i * PACKED_STRIDE;
+        REAL *restrict target = panel + i * stride;
         if (rows->shift)
             for (ptrdiff_t p = 0; p < width; p++)
                 target[p] = (REAL)(target[p] - rows->shift[first + p]);
         if (rows->factor)
             for (ptrdiff_t p = 0; p < width; p++)
                 target[p] = (REAL)(target[p] * rows->factor[first + p]);
-        for (ptrdiff_t p = width; p < PANEL; p++) target[p] = 0;
+        for (ptrdiff_t p = width; p < padded; p++) target[p] = 0;
     }
     for (ptrdiff_t i = n; i < BLOCK_ROWS; i++)
-        memset(panel + i * PACKED_STRIDE, 0, PANEL * sizeof(REAL));
+        memset(panel + i * stride, 0, (size_t)padded * sizeof(REAL));
 }
 
-/* Add a block's sums and sums of squares of the features of a packed panel. */
-static void NAME(add_moments)(const REAL *panel, ptrdiff_t n, ptrdiff_t width, double *sums,
-                              double *squares)
+/* Add the sums, and the sums of squares unless that is NULL, of the features of a packed block. */
+static void NAME(add_moments)(const REAL *block, ptrdiff_t n, ptrdiff_t width, ptrdiff_t stride,
+                              double *sums, double *squares)
 {
-    REAL sum[PANEL] = {0}, square[PANEL] = {0};
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const REAL *restrict values = panel + i * PACKED_STRIDE;
-        for (ptrdiff_t p = 0; p < PANEL; p++) sum[p] += values[p];
-        if (squares)
-            for (ptrdiff_t p = 0; p < PANEL; p++) square[p] += values[p] * values[p];
-    }
-    for (ptrdiff_t p = 0; p < width; p++) {
-        sums[p] += sum[p];
-        if (squares) squares[p] += square[p];
+    for (ptrdiff_t first = 0; first < width; first += PANEL) {
+        const ptrdiff_t count = width - first < PANEL ? width - first : PANEL;
+        double sum[PANEL] = {0}, square[PANEL] = {0};
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const REAL *restrict values = block + i * stride + first;
+            for (ptrdiff_t p = 0; p < count; p++) sum[p] += values[p];
+            if (squares)
+                for (ptrdiff_t p = 0; p < count; p++)
+                    square[p] += (double)values[p] * values[p];
+        }
+        for (ptrdiff_t p = 0; p < count; p++) {
+            sums[first + p] += sum[p];
+            if (squares) squares[first + p] += square[p];
+        }
     }
 }
 
@@ -107,10 +115,10 @@ int NAME(pass)(const struct rows *rows, const REAL *V, ptrdiff_t m, const REAL *
     const ptrdiff_t groups = (m + GROUP - 1) / GROUP, padded = panels * PANEL;
     const ptrdiff_t panel_size = BLOCK_ROWS * PACKED_STRIDE;
     /* Groups of columns of V and of the pending sums: [group][feature][column]; Y: [group][row]. */
-    REAL *packed_v = NAME(allocate)(groups * padded * GROUP);
-    REAL *pending = NAME(allocate)(groups * padded * GROUP);
-    REAL *packed_x = NAME(allocate)(panels * panel_size);
-    REAL *y = NAME(allocate)(groups * BLOCK_ROWS * GROUP);
+    REAL *packed_v = allocate(groups * padded * GROUP, sizeof(REAL));
+    REAL *pending = allocate(groups * padded * GROUP, sizeof(REAL));
+    REAL *packed_x = allocate(panels * panel_size, sizeof(REAL));
+    REAL *y = allocate(groups * BLOCK_ROWS * GROUP, sizeof(REAL));
     const int failed = !packed_v || !pending || !packed_x || !y;
     if (failed) goto end;
 
@@ -127,9 +135,10 @@ int NAME(pass)(const struct rows *rows, const REAL *V, ptrdiff_t m, const REAL *
         for (ptrdiff_t panel = 0; panel < panels; panel++) {
             const ptrdiff_t first = panel * PANEL, width = d - first < PANEL ? d - first : PANEL;
             REAL *x = packed_x + panel * panel_size;
-            NAME(pack)(rows, row, n, first, width, x);
+            NAME(pack)(rows, row, n, first, width, PACKED_STRIDE, PADDED(width), x);
             if (sums)
-                NAME(add_moments)(x, n, width, sums + first, squares ? squares + first : NULL);
+                NAME(add_moments)(x, n, width, PACKED_STRIDE, sums + first,
+                                  squares ? squares + first : NULL);
             for (ptrdiff_t g = 0; g < groups; g++)
                 for (ptrdiff_t i = 0; i < n; i += TILE_ROWS)
                     NAME(tile)(x + i * PACKED_STRIDE, PACKED_STRIDE, 1,
@@ -173,3 +182,4 @@ end:
 #undef LANES
 #undef GROUP
 #undef PACKED_STRIDE
+#undef PADDED

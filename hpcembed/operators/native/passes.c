@@ -9,6 +9,10 @@
 #define BLOCK_ROWS 144
 #define PANEL 240
 #define PENDING_ROWS 4096
+/* The same for squares in REAL, and rows whose products are added in registers: sums of products of
+ * one sign lose digits in proportion to their length. */
+#define SQUARE_PENDING_ROWS 576
+#define CHAIN_ROWS 48
 
 struct rows {
     const void *data;
@@ -17,23 +21,35 @@ struct rows {
     int type;                                           /* character of numpy's dtype */
 };
 
+/* Rows in CSR form: the entries of row i are from starts[i] up to starts[i + 1]. */
+struct sparse_rows {
+    const void *values, *indices, *starts;
+    ptrdiff_t n, n_features;
+    int value_bytes, index_bytes; /* 4 or 8 */
+};
+
 #define JOIN_(a, b, c) a##_##b##_##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
 
+static void *allocate(ptrdiff_t count, size_t size)
+{
+    return aligned_alloc(64, ((size_t)count * size + 63) / 64 * 64);
+}
+
 #define REAL float
 #define NAME(x) JOIN(x, f32, SUFFIX)
-static float *NAME(allocate)(ptrdiff_t count)
-{
-    return aligned_alloc(64, ((size_t)count * sizeof(float) + 63) / 64 * 64);
-}
+typedef int32_t NAME(integer);
+typedef uint32_t NAME(bits);
 #include "pass_kernel.h"
+#include "square_kernel.h"
+#include "sparse_kernel.h"
 #undef REAL
 #undef NAME
 
 #define REAL double
 #define NAME(x) JOIN(x, f64, SUFFIX)
-static double *NAME(allocate)(ptrdiff_t count)
-{
-    return aligned_alloc(64, ((size_t)count * sizeof(double) + 63) / 64 * 64);
-}
+typedef int64_t NAME(integer);
+typedef uint64_t NAME(bits);
 #include "pass_kernel.h"
+#include "square_kernel.h"
+#include "sparse_kernel.h"

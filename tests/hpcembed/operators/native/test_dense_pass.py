@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from hpcembed.operators.native.dense_pass import STORED_TYPES, dense_pass
+from hpcembed.operators.native.dense_pass import dense_pass
+from hpcembed.operators.native.stored_rows import STORED_TYPES, StoredRows
 from hpcembed.runtime import native_library as library
 from hpcembed.runtime.errors import ConfigError
 
@@ -28,8 +29,8 @@ def sample(n, d, dtype, seed=0):
 
 def check(rows, V, offset=None, *, shift=None, factor=None, threads=1):
     """Compare all sums of a pass with numpy."""
-    scaling = {"shift": shift, "factor": factor}
-    sums = dense_pass(rows, V, offset, moments=True, threads=threads, **scaling)
+    stored = StoredRows(rows, shift, factor)
+    sums = dense_pass(stored, V, offset, moments=True, threads=threads)
     X = rows.astype(np.float64)
     X = X - (0 if shift is None else shift)
     X = X * (1 if factor is None else factor)
@@ -121,7 +122,7 @@ def test_threads(threads):
 
 @needs_library
 def test_rows_without_moments_have_no_sums_of_features():
-    sums = dense_pass(sample(9, 4, np.float32), sample(4, 2, np.float32, 1))
+    sums = dense_pass(StoredRows(sample(9, 4, np.float32)), sample(4, 2, np.float32, 1))
     assert sums.features is None
     assert sums.squares is None
 

@@ -1,16 +1,20 @@
-"""The exact covariance of bytes, against arithmetic in integers and fractions."""
+"""The exact covariance of short integers, against arithmetic in integers and fractions."""
 
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding import PCA
-from hpcembed.operators.covariance.byte_covariance import byte_triangle, has_bytes
+from hpcembed.operators.covariance import integer_covariance
 from hpcembed.operators.covariance.covariance_passes import Moments
+from hpcembed.operators.covariance.integer_covariance import has_integers, integer_triangle
 
 pytestmark = pytest.mark.mpi
+
+EPSILON = np.finfo(float).eps
 
 
 def share(comm, n):
@@ -19,7 +23,7 @@ def share(comm, n):
     return slice(cuts[comm.rank], cuts[comm.rank + 1])
 
 
-def bytes_of(dtype, n, d, seed=0):
+def integers_of(dtype, n, d, seed=0):
     limits = np.iinfo(dtype)
     rows = np.random.default_rng(seed).integers(
         limits.min, limits.max, (n, d), dtype=dtype, endpoint=True
@@ -50,28 +54,37 @@ def exact_covariance(rows, *, centred):
     return result
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("native", ["", "none"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16])
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("n", [2, 5, 1008, 2500])
-def test_exact_on_any_number_of_ranks(comm, dtype, centred, n):
-    rows = bytes_of(dtype, n, 6)
+def test_exact_on_any_number_of_ranks(comm, monkeypatch, native, dtype, centred, n):
+    monkeypatch.setenv("HPCEMBED_NATIVE", native)
+    rows = integers_of(dtype, n, 6)
     moments = Moments(data_matrix(comm, rows), centred=centred)
-    lower = byte_triangle(data_matrix(comm, rows), moments)
+    lower = integer_triangle(data_matrix(comm, rows), moments, threads=2)
     exact = exact_covariance(rows, centred=centred)
-    assert np.array_equal(np.tril(lower), np.tril(exact))
+    # three roundings, relative to the deviations
+    deviations = np.sqrt(exact.diagonal())
+    error = np.abs(np.tril(lower - exact))
+    assert (error <= 4 * EPSILON * np.outer(deviations, deviations)).all()
+    whole = DataMatrix(rows, np.zeros(n, int), MPI.COMM_SELF, storage="shell")
+    alone = integer_triangle(whole, Moments(whole, centred=centred))
+    assert np.array_equal(np.tril(lower), np.tril(alone))
     if centred:
-        assert np.array_equal(moments.variances, exact.diagonal())
+        assert np.array_equal(moments.variances, lower.diagonal())
+        assert moments.variances[2] == 0.0
         np.testing.assert_allclose(moments.mean, rows.mean(axis=0), rtol=1e-14, atol=1e-14)
 
 
 def test_scaled_rows(comm):
-    rows = bytes_of(np.uint8, 300, 6)
+    rows = integers_of(np.uint8, 300, 6)
     scaling = {"shift": np.linspace(-3.0, 90.0, 6), "factor": np.linspace(0.01, 2.0, 6)}
     X = data_matrix(comm, rows, **scaling)
-    assert has_bytes(X, centred=True)
-    assert not has_bytes(X, centred=False)
+    assert has_integers(X, centred=True)
+    assert not has_integers(X, centred=False)
     moments = Moments(X)
-    lower = byte_triangle(X, moments)
+    lower = integer_triangle(X, moments)
     scaled = (rows - scaling["shift"]) * scaling["factor"]
     exact = np.cov(scaled.T)
     np.testing.assert_allclose(np.tril(lower), np.tril(exact), atol=1e-13 * exact.max())
@@ -81,7 +94,7 @@ def test_scaled_rows(comm):
 def test_constant_rows(comm):
     rows = np.full((10, 3), 200, dtype=np.uint8)
     moments = Moments(data_matrix(comm, rows))
-    assert not byte_triangle(data_matrix(comm, rows), moments).any()
+    assert not integer_triangle(data_matrix(comm, rows), moments).any()
     assert moments.mean.tolist() == [200.0, 200.0, 200.0]
 
 
@@ -91,23 +104,41 @@ def test_components_need_no_pass_over_the_rows(comm, monkeypatch, dtype):
     from hpcembed.embedding import _covariance
 
     monkeypatch.setattr(_covariance, "CovariancePasses", None)
-    rows = bytes_of(dtype, 900, 40)
+    rows = integers_of(dtype, 900, 40)
     pca = PCA(5, engine="assembled").fit(rows[share(comm, 900)], comm=comm)
     values = np.linalg.eigvalsh(exact_covariance(rows[:, :40], centred=True))[::-1]
     np.testing.assert_allclose(pca.explained_variance_, values[:5], rtol=1e-12)
     assert pca.certified_
+    assert pca.certificate_ == "exact"
 
 
-def test_int16_rows_take_the_other_way(comm):
+def test_logical_rows_are_bytes(comm):
+    rows = np.random.default_rng(0).random((700, 12)) < np.linspace(0.0, 1.0, 12)
+    moments = Moments(data_matrix(comm, rows))
+    lower = integer_triangle(data_matrix(comm, rows), moments)
+    exact = np.cov(rows.T.astype(float))
+    np.testing.assert_allclose(np.tril(lower), np.tril(exact), rtol=1e-13, atol=1e-15)
+    fitted = PCA(3).fit(rows[share(comm, 700)], comm=comm)
+    assert fitted.certificate_ == "exact"
+
+
+def test_wide_integers_take_the_other_way(comm):
+    rows = np.arange(12, dtype=np.int32).reshape(4, 3)
+    assert not has_integers(data_matrix(comm, rows), centred=True)
+
+
+def test_more_rows_than_exact_sums_hold_take_the_other_way(comm, monkeypatch):
     rows = np.arange(12, dtype=np.int16).reshape(4, 3)
-    assert not has_bytes(data_matrix(comm, rows), centred=True)
+    assert has_integers(data_matrix(comm, rows), centred=True)
+    monkeypatch.setitem(integer_covariance._MOST_ROWS, 2, 3)
+    assert not has_integers(data_matrix(comm, rows), centred=True)
 
 
 def test_rows_of_two_types_take_the_other_way_on_all_ranks(comm):
-    rows = bytes_of(np.uint8, 300, 6)[share(comm, 300)]
+    rows = integers_of(np.uint8, 300, 6)[share(comm, 300)]
     mine = rows.astype(np.float32) if comm.rank == 1 else rows
     X = DataMatrix(mine, np.zeros(len(mine), int), comm, storage="shell")
-    assert has_bytes(X, centred=True) == (comm.size == 1)
+    assert has_integers(X, centred=True) == (comm.size == 1)
     fitted = PCA(3, engine="assembled").fit(mine, comm=comm)
-    exact = np.linalg.eigvalsh(np.cov(bytes_of(np.uint8, 300, 6).T.astype(float)))[::-1]
+    exact = np.linalg.eigvalsh(np.cov(integers_of(np.uint8, 300, 6).T.astype(float)))[::-1]
     np.testing.assert_allclose(fitted.explained_variance_, exact[:3], rtol=1e-6)

@@ -1,0 +1,102 @@
+"""Rows as they are stored, as arguments of the compiled library, divided among threads."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcembed.data.matrix import DataMatrix, RowSource
+from hpcembed.runtime.native_library import Rows, instruction_set
+
+__all__ = ["STORED_TYPES", "StoredRows", "as_numbers", "compiled_rows", "pointer"]
+
+#: Types of rows that the library reads.
+STORED_TYPES = frozenset(np.dtype(kind) for kind in "fdBbHh")
+
+#: Rows of a thread: multiples of a block of ``passes.c``.
+_BLOCK_ROWS = 144
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """This rank's dense rows ``(rows - shift) * factor``.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n, d)
+        Of a type that the library reads; any strides.
+    shift, factor : ndarray of shape (d,) or None
+    """
+
+    rows: NDArray[Any]
+    shift: NDArray[np.float64] | None = None
+    factor: NDArray[np.float64] | None = None
+
+    def shifted(self, shift: NDArray[np.float64] | None) -> StoredRows:
+        """Return the rows ``(rows - self.shift) * factor - shift``."""
+        if shift is None:
+            return self
+        if self.factor is not None:
+            shift = shift / self.factor
+        if self.shift is not None:
+            shift = shift + self.shift
+        return StoredRows(self.rows, np.ascontiguousarray(shift), self.factor)
+
+    def on_threads(self, threads: int, work: Callable[[Any], Result]) -> list[Result]:
+        """Call ``work(argument)`` for consecutive rows, at once, and return the results in order.
+
+        `argument` is a reference to the structure that the library takes.
+        """
+        blocks = -(-len(self.rows) // _BLOCK_ROWS)
+        step = max(1, -(-blocks // threads)) * _BLOCK_ROWS
+        starts = range(0, max(len(self.rows), 1), step)
+        arguments = [self._argument(self.rows[first : first + step]) for first in starts]
+        if len(arguments) == 1:
+            return [work(ctypes.byref(arguments[0]))]
+        with ThreadPoolExecutor(len(arguments)) as pool:
+            return list(pool.map(work, [ctypes.byref(argument) for argument in arguments]))
+
+    def _argument(self, part: NDArray[Any]) -> Rows:
+        return Rows(
+            part.ctypes.data,
+            *part.shape,
+            *part.strides,
+            pointer(self.shift),
+            pointer(self.factor),
+            ord(part.dtype.char),
+        )
+
+
+def compiled_rows(X: RowSource) -> StoredRows | None:
+    """Return this rank's rows if the compiled library is in use and reads them.
+
+    Raises
+    ------
+    ConfigError
+        HPCEMBED_NATIVE names an instruction set that is not available.
+    """
+    if instruction_set() is None or not isinstance(X, DataMatrix) or X.is_sparse:
+        return None
+    rows, shift, factor = X.stored_rows
+    rows = as_numbers(rows)
+    if rows.dtype not in STORED_TYPES or (factor is not None and not factor.all()):
+        return None
+    return StoredRows(rows, shift, factor)
+
+
+def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return logical values as bytes over the same memory; other rows unchanged."""
+    return rows.view(np.uint8) if rows.dtype == np.bool_ else rows
+
+
+def pointer(array: NDArray[Any] | None) -> int | None:
+    """Return the address of a contiguous array, or None."""
+    return None if array is None else array.ctypes.data

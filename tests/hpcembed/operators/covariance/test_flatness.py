@@ -1,0 +1,106 @@
+"""Participation ratio of a sample, and the choice of the engine by it."""
+
+import numpy as np
+import pytest
+
+from hpcembed.data.matrix import DataMatrix
+from hpcembed.embedding import PCA
+from hpcembed.operators.covariance.flatness import is_flat, participation_ratio
+
+pytestmark = pytest.mark.mpi
+
+
+def share(comm, n):
+    return slice(comm.rank * n // comm.size, (comm.rank + 1) * n // comm.size)
+
+
+def matrix(comm, rows, **scaling):
+    mine = rows[share(comm, len(rows))]
+    return DataMatrix(mine, np.zeros(len(mine), int), comm, storage="shell", **scaling)
+
+
+@pytest.mark.parametrize(
+    "deviations", [np.ones(400), np.linspace(1, 0.5, 400), np.geomspace(1, 1e-2, 400)]
+)
+def test_estimate_is_near_the_exact_ratio(comm, deviations):
+    rows = np.random.default_rng(0).normal(size=(3000, 400)) * deviations + 7.0
+    exact = np.sum(deviations**2) ** 2 / np.sum(deviations**4)
+    assert participation_ratio(matrix(comm, rows)) == pytest.approx(exact, rel=0.1)
+
+
+def test_scaling_is_applied(comm):
+    rows = np.random.default_rng(0).normal(size=(2000, 50)) * np.geomspace(1, 1e4, 50)
+    scaled = matrix(comm, rows, factor=1 / rows.std(axis=0))
+    assert is_flat(scaled)
+    assert not is_flat(matrix(comm, rows))
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_few_rows(comm, n):
+    assert participation_ratio(matrix(comm, np.random.default_rng(0).normal(size=(n, 9)))) >= 1.0
+
+
+def test_constant_rows(comm):
+    assert participation_ratio(matrix(comm, np.ones((9, 3)))) == 1.0
+
+
+def planned(monkeypatch):
+    """Make blocks the engine of the plan."""
+    from hpcembed.operators import cost
+
+    rates = cost.Rates
+    monkeypatch.setattr(rates, "square", {4: 1e3, 8: 1e3})
+    monkeypatch.setattr(rates, "update", {4: 1e3, 8: 1e3})
+
+
+def test_flat_spectra_take_the_square(comm, monkeypatch):
+    planned(monkeypatch)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(900, 60)).astype(np.float32)
+    decaying = noise * np.geomspace(1, 1e-4, 60, dtype=np.float32)
+    assert PCA(3).fit(decaying[share(comm, 900)], comm=comm).plan_.engine == "block"
+    flat = PCA(3).fit(noise[share(comm, 900)], comm=comm)
+    assert (flat.plan_.engine, flat.plan_.reason) == ("assembled", "flat spectrum")
+    exact = np.linalg.eigvalsh(np.cov(noise.T.astype(float)))[::-1]
+    np.testing.assert_allclose(flat.explained_variance_, exact[:3], rtol=1e-6)
+    asked = PCA(3, engine="block").fit(noise[share(comm, 900)], comm=comm)
+    assert asked.plan_.engine == "block"
+
+
+def test_passes_that_do_not_converge_give_way_to_the_square_once(comm, monkeypatch):
+    from hpcembed.embedding import _covariance
+
+    planned(monkeypatch)
+    monkeypatch.setattr(_covariance, "is_flat", lambda X: False)
+    monkeypatch.setattr(_covariance._CovarianceSearch, "_most_passes", lambda self: 2)
+    rows = np.random.default_rng(0).normal(size=(900, 60)).astype(np.float32)
+    found = PCA(3).fit(rows[share(comm, 900)], comm=comm)
+    assert found.plan_.engine == "assembled"
+    assert found.plan_.reason == "no convergence in 2 block passes"
+    assert found.certified_
+    exact = np.linalg.eigvalsh(np.cov(rows.T.astype(float)))[::-1]
+    np.testing.assert_allclose(found.explained_variance_, exact[:3], rtol=1e-6)
+
+
+def test_number_of_allowed_passes(comm, monkeypatch):
+    """The time of the other plan, and at least twice the expected passes."""
+    from hpcembed.embedding import _covariance
+
+    planned(monkeypatch)
+    allowed = []
+    original = _covariance._CovarianceSearch._most_passes
+
+    def kept(self):
+        allowed.append((original(self), self.plan, self.other))
+        return allowed[-1][0]
+
+    monkeypatch.setattr(_covariance._CovarianceSearch, "_most_passes", kept)
+    rows = np.random.default_rng(0).normal(size=(900, 60)) * np.geomspace(1, 1e-4, 60)
+    rows = rows.astype(np.float32)[share(comm, 900)]
+    PCA(3).fit(rows, comm=comm)
+    PCA(3, engine="block").fit(rows, comm=comm)
+    (most, plan, other), (unlimited, _, none) = allowed
+    expected = _covariance.COVARIANCE_BLOCKS.passes(3, plan.width)
+    assert most == np.ceil(expected * max(2.0, other.cost.seconds / plan.cost.seconds))
+    assert unlimited is None
+    assert none is None
