@@ -56,6 +56,9 @@ __all__ = ["CovarianceEmbedding", "CovariancePairs"]
 #: Rows per component and rank from which orthogonalisation takes a small part of a pass.
 _TALL = 60
 
+#: Passes that a flat spectrum takes, relative to those expected.
+_FLAT_PASSES = 4.0
+
 Certificate = Literal["exact", "double", "sampled"]
 
 
@@ -125,7 +128,8 @@ class CovarianceEmbedding(LinearEmbedding):
         """Find k components by the engine of the plan. Collective."""
         plan = self._plan(shape, machine, k)
         other = plan.instead("assembled", machine) if self.engine == "auto" else None
-        if other is not None and is_flat(X):
+        flat_seconds = _FLAT_PASSES * plan.cost.seconds
+        if other is not None and other.cost.seconds < flat_seconds and is_flat(X):
             plan, other = replace(other, reason="flat spectrum"), None
         tol, memory = self._tolerance(shape.item_bytes), machine.available_bytes
         solver = Eigensolver(k, tol, seed, self._settings, memory, blocks=COVARIANCE_BLOCKS)
@@ -208,15 +212,11 @@ class _CovarianceSearch:
             lower, is_single = self._square()
             mat = self.kept(lower)
         if solver.suits_lapack(d):
-            vectors = solver.lapack_vectors(self.comm, lower, d, ownership_range(d, self.comm))
-            del lower
-            found = solver.certify(mat, vectors, "LAPACK")
+            found = solver.lapack(mat, lower)
         elif is_single or not self.solver.settings.needs_single_vectors:
-            del lower
             width = block_width(solver.k, d)
             found = solver.solve_by_blocks(mat, width, loose=is_single)
         else:
-            del lower
             found = solver.solve(mat)
         if not is_single:
             return found, mat

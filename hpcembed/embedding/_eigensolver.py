@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.linalg
-from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
@@ -195,34 +194,39 @@ class Eigensolver:
         suits = suits_lapack(dimension, self.k)
         return self.settings.name == "lapack" or (self.settings.allows_lapack and suits)
 
-    def lapack_vectors(
-        self,
-        comm: MPI.Comm,
-        lower: NDArray[np.float64] | None,
-        dimension: int,
-        rows: tuple[int, int],
-    ) -> NDArray[np.float64]:
-        """Return this rank's rows of the leading eigenvectors of a dense matrix.
+    @_translated_errors()
+    def lapack(self, mat: PETSc.Mat, lower: NDArray[np.float64] | None) -> EigenResult:
+        """Find the pairs of a dense matrix by LAPACK, with true residuals.
 
         Collective. One rank solves, so that all ranks hold the same bits.
 
         Parameters
         ----------
+        mat : PETSc.Mat
+            The matrix.
         lower : ndarray of shape (n, n)
-            Lower triangle, on rank 0.
-        dimension : int
-            n.
-        rows : tuple of int
-            Range of this rank's rows.
+            Its lower triangle, on rank 0.
         """
-        n, k = dimension, self.k
-        vectors = np.empty((n, k))
+        (n, _), k, comm = mat.getSize(), self.k, mat.getComm().tompi4py()
+        values, vectors = np.empty(k), np.empty((n, k))
         if comm.rank == 0:
+            # the method for some pairs takes longer than that for all if many are wanted
+            some = {"subset_by_index": (n - k, n - 1)} if k <= n // 3 else {"driver": "evd"}
             with one_blas_thread() if n <= _ONE_THREAD_DIMENSION else nullcontext():
-                _, found = scipy.linalg.eigh(lower, lower=True, subset_by_index=(n - k, n - 1))
-            vectors[:] = found[:, ::-1]
+                all_values, all_vectors = scipy.linalg.eigh(lower, lower=True, **some)
+            values[:] = all_values[: -k - 1 : -1]
+            vectors[:] = all_vectors[:, : -k - 1 : -1]
+        comm.Bcast(values, root=0)
         comm.Bcast(vectors, root=0)
-        return vectors[rows[0] : rows[1]]
+        first, last = mat.getOwnershipRange()
+        return miramns.certify(
+            mat,
+            vectors[first:last],
+            tol=self.tol,
+            criterion=self.settings.convergence_criterion,
+            solver="LAPACK",
+            values=values,
+        )
 
     @_translated_errors()
     def certify(self, mat: PETSc.Mat, vectors: NDArray[np.float64], solver: str) -> EigenResult:

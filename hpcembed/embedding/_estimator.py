@@ -25,7 +25,6 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_info
 
 from hpcembed.data.matrix import DataMatrix, RowSource, RowStream
 from hpcembed.embedding._eigen_results import compare
@@ -41,7 +40,7 @@ from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.memory import available_per_rank
-from hpcembed.runtime.threads import available_cores
+from hpcembed.runtime.threads import available_cores, blas_threads
 from miramns import EigenResult
 
 try:
@@ -151,8 +150,7 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
         held_bytes : int
             Memory that passes over the data will allocate.
         """
-        running = [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
-        threads = self.n_threads or max(running, default=len(available_cores()))
+        threads = self.n_threads or blas_threads() or len(available_cores())
         available = available_per_rank(comm, self.memory_limit or 0) - held_bytes
         return Machine(comm.size, int(comm.allreduce(threads, op=MPI.MIN)), available)
 

@@ -28,7 +28,7 @@ from hpcembed.operators.kernel.kernel_functions import tiles
 from hpcembed.operators.kernel.row_panels import broadcast_array
 from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import allgather_rows, ownership_range, timed
+from hpcembed.runtime.ranks import allgather_rows, timed
 from miramns import EigenResult
 
 __all__ = ["NOT_FINITE", "FeatureComponents"]
@@ -126,11 +126,7 @@ class FeatureComponents(KernelEmbedding):
         r, mat = len(lower), symmetric_mat(comm, lower)
         try:
             with timed(comm, self.seconds_, "solve"):
-                if solver.suits_lapack(r):
-                    vectors = solver.lapack_vectors(comm, lower, r, ownership_range(r, comm))
-                    result = solver.certify(mat, vectors, "LAPACK")
-                else:
-                    result = solver.solve(mat)
+                result = solver.lapack(mat, lower) if solver.suits_lapack(r) else solver.solve(mat)
             return result, solver.reference(mat)
         finally:
             mat.destroy()

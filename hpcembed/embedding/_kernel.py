@@ -237,13 +237,13 @@ class KernelSearch:
         """Find the pairs of the kernel in double precision. Collective."""
         if self.plan.engine == "lapack":
             assert isinstance(products, KernelRows)  # LAPACK needs them stored
-            return self.solver.certify(mat, self.lapack_vectors(products.stored), "LAPACK")
+            return self.solver.lapack(mat, self.whole_kernel(products.stored))
         if self.solver.settings.needs_single_vectors:
             return self.solver.solve(mat)
         return self.solver.solve_by_blocks(mat, self.plan.width)
 
-    def lapack_vectors(self, stored: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return this rank's rows of the leading vectors of the centred kernel. Collective."""
+    def whole_kernel(self, stored: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Return the centred kernel on rank 0, None on other ranks. Collective."""
         whole, is_finite = gather_rows(self.X.comm, stored), True
         if whole is not None and (is_finite := bool(np.isfinite(whole).all())):
             means = whole.mean(axis=0)
@@ -254,7 +254,7 @@ class KernelSearch:
                 f"the kernel ({self.kernel.text}) is not finite: scale the data, or lower "
                 "gamma, degree or coef0"
             )
-        return self.solver.lapack_vectors(self.X.comm, whole, self.X.n_rows, self.X.row_range)
+        return whole
 
 
 def check_rows(X: RowSource, kernel: str) -> None:

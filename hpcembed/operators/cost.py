@@ -62,8 +62,10 @@ class Rates:
         Columns that a pass computes at once: fewer take the same time.
     vector_pass : float
         Entries of dense rows multiplied with a single vector.
-    sparse, sparse_block : float
-        Stored entries multiplied with a single vector, and per column of a block.
+    sparse : float
+        Stored entries multiplied with a single vector.
+    sparse_block : mapping of int to float
+        Multiply-adds of a pass over sparse rows with a block of vectors, by bytes per number.
     lapack : float
         Multiply-adds of LAPACK's symmetric eigensolver, which memory limits; per rank.
     memory : float
@@ -84,7 +86,7 @@ class Rates:
     pass_columns: Mapping[int, int] = MappingProxyType({4: 16, 8: 8})
     vector_pass = 3.0e8
     sparse = 2.5e8
-    sparse_block = 8.0e8
+    sparse_block: Mapping[int, float] = MappingProxyType({4: 4.0e9, 8: 2.5e9})
     lapack = 2.0e10
     memory = 6.0e9
     read = 8.0e9

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
+import scipy.linalg  # noqa: F401  its BLAS must be loaded before libraries are searched
 from mpi4py import MPI
 from threadpoolctl import ThreadpoolController
 
 from hpcembed.runtime.ranks import compute_node
 
-__all__ = ["available_cores", "one_blas_thread", "threads_per_rank"]
+__all__ = ["available_cores", "blas_threads", "one_blas_thread", "threads_per_rank"]
 
 
 def threads_per_rank(comm: MPI.Comm, requested: int = 0) -> int:
@@ -45,5 +47,17 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     Threads of OpenBLAS wait for work by spinning. They take the cores of other threads, and where
     other processes run, small problems take many times longer on several threads than on one.
     """
-    context: AbstractContextManager[Any] = ThreadpoolController().limit(limits=1, user_api="blas")
+    context: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
     return context
+
+
+def blas_threads() -> int | None:
+    """Return the largest number of threads of a BLAS in use, or None if none is known."""
+    running = [info["num_threads"] for info in _libraries().info() if info["user_api"] == "blas"]
+    return max(running, default=None)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Return the libraries of numpy and SciPy: to find them takes milliseconds."""
+    return ThreadpoolController()

@@ -48,6 +48,7 @@ def certify(
     tol: float = 1e-8,
     criterion: Criterion = "relative",
     solver: str = "given vectors",
+    values: NDArray[np.float64] | None = None,
 ) -> EigenResult:
     """Compute the eigenpairs of a symmetric operator in a given subspace, with true residuals.
 
@@ -63,6 +64,8 @@ def certify(
         As for :func:`miramns.solve` and :class:`miramns.Options`; `which` gives the order.
     solver : str
         Origin of the vectors, for ``EigenResult.solver``.
+    values : ndarray of shape (k,), optional
+        Eigenvalues of the columns, the same on every rank. The pairs are kept as they are.
 
     Returns
     -------
@@ -94,10 +97,12 @@ def certify(
     began = time.perf_counter()
     comm: MPI.Comm = A.getComm().tompi4py()
     vectors = np.array(X, dtype=np.float64, order="F")
-    loss = orthonormalize(comm, vectors)
+    loss = orthonormalize(comm, vectors) if values is None else orthogonality(comm, vectors)
     if not loss <= NOT_ORTHONORMAL:
         raise MiramnsError(f"vectors to certify must be orthonormal, |X'X - I| is {loss:.1e}")
-    values, vectors, products = rayleigh_ritz(comm, vectors, apply_columns(A, vectors), which)
+    products, is_rotated = apply_columns(A, vectors), values is None
+    if values is None:
+        values, vectors, products = rayleigh_ritz(comm, vectors, products, which)
     residuals = residual_norms(comm, values, vectors, products)
     norm = float(np.max(np.abs(values), initial=0.0))
     tolerances = residual_tolerances(values, tol, norm, criterion)
@@ -112,7 +117,7 @@ def certify(
         residual_tolerances=tolerances,
         error_bounds=np.maximum(residuals, EPSILON * norm),
         operator_norm=norm,
-        orthogonality=orthogonality(comm, vectors),
+        orthogonality=orthogonality(comm, vectors) if is_rotated else loss,
         reason=(
             ConvergedReason.CONVERGED_TOL if passed.all() else ConvergedReason.DIVERGED_STAGNATED
         ),

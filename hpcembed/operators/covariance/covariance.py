@@ -44,8 +44,9 @@ _MOST_ROWS = {np.dtype(np.float32): 4096, np.dtype(np.float64): 2**15}
 #: Size of the buffer of converted blocks.
 _BUFFER = 24 * 2**20
 
-#: Sparse rows made dense at a time when a sparse table's covariance is assembled.
+#: Sparse rows made dense at a time: at least so many rows, or so many entries.
 _DENSE_ROWS = 256
+_DENSE_ENTRIES = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ def _numpy_square(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the square of this rank's shifted rows, and the sums of their columns."""
     d = X.n_features
-    lower, sums = np.zeros((d, d), order="F"), np.zeros(d)
+    total, sums = np.zeros((d, d)), np.zeros(d)
     part: NDArray[Any] = np.empty((d, d), dtype=kind)
     # rows that are used in place need no buffer
     in_place = X.stored_type == kind and not (shift is not None or X.is_streamed)
@@ -195,9 +196,10 @@ def _numpy_square(
                 rows = rows if shift is None else rows - shift.astype(kind)
                 # numpy calls the symmetric update, with the threads of the other products
                 np.matmul(rows.T, rows, out=part)
-                lower += part
+                total += part
                 sums += rows.sum(axis=0, dtype=np.float64)
-    return lower, sums
+    # the whole square is symmetric
+    return total.T, sums
 
 
 def _averaged(X: RowSource, lower: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -227,8 +229,9 @@ def _dense_parts(block: Any) -> Iterator[NDArray[Any]]:
     if isinstance(block, np.ndarray):
         yield block
         return
-    for first in range(0, block.shape[0], _DENSE_ROWS):
-        yield block[first : first + _DENSE_ROWS].toarray()
+    step = max(_DENSE_ROWS, _DENSE_ENTRIES // block.shape[1])
+    for first in range(0, block.shape[0], step):
+        yield block[first : first + step].toarray()
 
 
 def reduce_triangle(comm: MPI.Comm, lower: NDArray[np.float64]) -> None:

@@ -168,7 +168,7 @@ class _CovarianceCost:
         """Return the seconds of one pass."""
         shape, threads = self.shape, self.machine.threads
         if shape.n_nonzeros is not None:
-            rate = threads * (Rates.sparse_block if columns > 1 else Rates.sparse)
+            rate = threads * (Rates.sparse_block[item] if columns > 1 else Rates.sparse)
             return Rates.pass_seconds + 2 * shape.n_nonzeros / self.machine.ranks * columns / rate
         entries = self._rows * shape.n_features
         columns = -(-columns // Rates.pass_columns[item]) * Rates.pass_columns[item]
@@ -201,9 +201,13 @@ class _CovarianceCost:
     def _square(self, item: int) -> float:
         """Return the seconds of the square of the rows."""
         d, threads = self.shape.n_features, self.machine.threads
-        rate = Rates.square[item] if d <= LARGEST_SQUARE else Rates.update[item]
+        is_compiled = d <= LARGEST_SQUARE and self.shape.n_nonzeros is None
+        rate = Rates.square[item] if is_compiled else Rates.update[item]
         multiply = self._rows * d * d / (threads * rate)
         multiply += self._rows * d / (threads * Rates.square_entry[item])
+        if self.shape.n_nonzeros is not None:
+            # blocks of dense rows are filled and read
+            multiply += self._rows * d * 16 / Rates.memory
         return max(multiply, self._reading())
 
     def _samples(self) -> float:

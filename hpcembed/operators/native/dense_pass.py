@@ -74,7 +74,7 @@ def dense_pass(
             raise MemoryError(f"a pass over rows of {d} features needs more memory than there is")
         return sums
 
-    first, *others = X.on_threads(threads, work)
+    first, *others = X.on_threads(threads, 2 * d * m, work)
     for other in others:
         for total, addend in zip(first, other, strict=True):
             if total is not None and addend is not None:

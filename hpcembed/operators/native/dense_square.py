@@ -64,7 +64,7 @@ def dense_square(
             raise MemoryError(f"the square of {d} features needs more memory than there is")
         return upper, sums
 
-    (upper, sums), *others = X.on_threads(threads, work)
+    (upper, sums), *others = X.on_threads(threads, d * d // 2, work)
     for other_upper, other_sums in others:
         upper += other_upper
         sums += other_sums

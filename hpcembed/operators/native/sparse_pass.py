@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix, RowSource
-from hpcembed.operators.native.stored_rows import pointer
+from hpcembed.operators.native.stored_rows import pointer, useful_threads
 from hpcembed.runtime.native_library import SparseRows, instruction_set, sparse_pass_function
 
 __all__ = ["compiled_csr", "sparse_pass"]
@@ -80,7 +80,7 @@ def sparse_pass(
             raise MemoryError(f"a pass over rows of {d} features needs more memory than there is")
         return cross, columns
 
-    parts = list(_parts(X, threads))
+    parts = list(_parts(X, useful_threads(threads, 2 * X.nnz * m)))
     if len(parts) == 1:
         return work(parts[0])
     with ThreadPoolExecutor(len(parts)) as pool:

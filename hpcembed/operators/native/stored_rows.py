@@ -14,13 +14,23 @@ from numpy.typing import NDArray
 from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.runtime.native_library import Rows, instruction_set
 
-__all__ = ["STORED_TYPES", "StoredRows", "as_numbers", "compiled_rows", "pointer"]
+__all__ = [
+    "STORED_TYPES",
+    "StoredRows",
+    "as_numbers",
+    "compiled_rows",
+    "pointer",
+    "useful_threads",
+]
 
 #: Types of rows that the library reads.
 STORED_TYPES = frozenset(np.dtype(kind) for kind in "fdBbHh")
 
 #: Rows of a thread: multiples of a block of ``passes.c``.
 _BLOCK_ROWS = 144
+
+#: Least multiply-adds of a thread: less work takes less time than its start.
+_THREAD_WORK = 2**23
 
 Result = TypeVar("Result")
 
@@ -50,11 +60,15 @@ class StoredRows:
             shift = shift + self.shift
         return StoredRows(self.rows, np.ascontiguousarray(shift), self.factor)
 
-    def on_threads(self, threads: int, work: Callable[[Any], Result]) -> list[Result]:
+    def on_threads(
+        self, threads: int, row_work: int, work: Callable[[Any], Result]
+    ) -> list[Result]:
         """Call ``work(argument)`` for consecutive rows, at once, and return the results in order.
 
-        `argument` is a reference to the structure that the library takes.
+        `argument` is a reference to the structure that the library takes. There are fewer threads
+        for little work: a row takes `row_work` multiply-adds.
         """
+        threads = useful_threads(threads, len(self.rows) * row_work)
         blocks = -(-len(self.rows) // _BLOCK_ROWS)
         step = max(1, -(-blocks // threads)) * _BLOCK_ROWS
         starts = range(0, max(len(self.rows), 1), step)
@@ -90,6 +104,11 @@ def compiled_rows(X: RowSource) -> StoredRows | None:
     if rows.dtype not in STORED_TYPES or (factor is not None and not factor.all()):
         return None
     return StoredRows(rows, shift, factor)
+
+
+def useful_threads(threads: int, work: int) -> int:
+    """Return the number of threads for so many multiply-adds, at most `threads`."""
+    return max(1, min(threads, work // _THREAD_WORK))
 
 
 def as_numbers(rows: NDArray[Any]) -> NDArray[Any]:

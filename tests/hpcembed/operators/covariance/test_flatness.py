@@ -1,11 +1,12 @@
-"""Participation ratio of a sample, and the choice of the engine by it."""
+"""Largest eigenvalue of a sample, and the choice of the engine by it."""
 
 import numpy as np
 import pytest
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding import PCA
-from hpcembed.operators.covariance.flatness import is_flat, participation_ratio
+from hpcembed.operators.cost import Rates
+from hpcembed.operators.covariance.flatness import is_flat, leading_excess
 
 pytestmark = pytest.mark.mpi
 
@@ -19,13 +20,26 @@ def matrix(comm, rows, **scaling):
     return DataMatrix(mine, np.zeros(len(mine), int), comm, storage="shell", **scaling)
 
 
+@pytest.mark.parametrize("d", [20, 100, 400, 3000])
+def test_flat_spectra_are_near_the_edge(comm, d):
+    rows = np.random.default_rng(0).normal(size=(3000, d)) * 5.0 + 7.0
+    assert 0.85 < leading_excess(matrix(comm, rows)) < 1.1
+
+
 @pytest.mark.parametrize(
-    "deviations", [np.ones(400), np.linspace(1, 0.5, 400), np.geomspace(1, 1e-2, 400)]
+    "deviations",
+    [np.geomspace(1, 1e-2, 400), np.arange(1, 401) ** -0.25, np.r_[[5.0] * 3, np.ones(397)]],
+    ids=["geometric", "slow", "spikes"],
 )
-def test_estimate_is_near_the_exact_ratio(comm, deviations):
-    rows = np.random.default_rng(0).normal(size=(3000, 400)) * deviations + 7.0
-    exact = np.sum(deviations**2) ** 2 / np.sum(deviations**4)
-    assert participation_ratio(matrix(comm, rows)) == pytest.approx(exact, rel=0.1)
+def test_leading_eigenvalues_stand_out(comm, deviations):
+    rows = np.random.default_rng(0).normal(size=(3000, 400)) * deviations
+    assert leading_excess(matrix(comm, rows)) > 1.9
+    assert not is_flat(matrix(comm, rows))
+
+
+def test_mild_decay_is_flat(comm):
+    rows = np.random.default_rng(0).normal(size=(3000, 400)) * np.linspace(1, 0.7, 400)
+    assert is_flat(matrix(comm, rows))
 
 
 def test_scaling_is_applied(comm):
@@ -37,20 +51,20 @@ def test_scaling_is_applied(comm):
 
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_few_rows(comm, n):
-    assert participation_ratio(matrix(comm, np.random.default_rng(0).normal(size=(n, 9)))) >= 1.0
+    rows = np.random.default_rng(0).normal(size=(n, 9))
+    assert np.isfinite(leading_excess(matrix(comm, rows)))
 
 
 def test_constant_rows(comm):
-    assert participation_ratio(matrix(comm, np.ones((9, 3)))) == 1.0
+    assert leading_excess(matrix(comm, np.ones((9, 3)))) == 0.0
 
 
 def planned(monkeypatch):
     """Make blocks the engine of the plan."""
-    from hpcembed.operators import cost
+    from hpcembed.embedding import _covariance
 
-    rates = cost.Rates
-    monkeypatch.setattr(rates, "square", {4: 1e3, 8: 1e3})
-    monkeypatch.setattr(rates, "update", {4: 1e3, 8: 1e3})
+    monkeypatch.setattr(Rates, "square", {4: 1e3, 8: 1e3})
+    monkeypatch.setattr(_covariance, "_FLAT_PASSES", np.inf)
 
 
 def test_flat_spectra_take_the_square(comm, monkeypatch):
@@ -65,6 +79,15 @@ def test_flat_spectra_take_the_square(comm, monkeypatch):
     np.testing.assert_allclose(flat.explained_variance_, exact[:3], rtol=1e-6)
     asked = PCA(3, engine="block").fit(noise[share(comm, 900)], comm=comm)
     assert asked.plan_.engine == "block"
+
+
+def test_a_square_that_takes_too_long_is_no_alternative(comm, monkeypatch):
+    from hpcembed.embedding import _covariance
+
+    planned(monkeypatch)
+    monkeypatch.setattr(_covariance, "_FLAT_PASSES", 4.0)
+    noise = np.random.default_rng(0).normal(size=(900, 60)).astype(np.float32)
+    assert PCA(3).fit(noise[share(comm, 900)], comm=comm).plan_.engine == "block"
 
 
 def test_passes_that_do_not_converge_give_way_to_the_square_once(comm, monkeypatch):

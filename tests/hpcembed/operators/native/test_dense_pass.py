@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from hpcembed.operators.native import stored_rows
 from hpcembed.operators.native.dense_pass import dense_pass
 from hpcembed.operators.native.stored_rows import STORED_TYPES, StoredRows
 from hpcembed.runtime import native_library as library
@@ -116,7 +117,8 @@ def test_shift_and_factor(scaled):
 
 @needs_library
 @pytest.mark.parametrize("threads", [2, 3, 50])
-def test_threads(threads):
+def test_threads(monkeypatch, threads):
+    monkeypatch.setattr(stored_rows, "_THREAD_WORK", 1)
     check(sample(1000, 50, np.float32), sample(50, 10, np.float32, 1), threads=threads)
 
 

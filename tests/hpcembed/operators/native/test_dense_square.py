@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hpcembed.operators.native import stored_rows
 from hpcembed.operators.native.dense_square import dense_square, square_bytes
 from hpcembed.operators.native.stored_rows import STORED_TYPES, StoredRows
 from hpcembed.runtime import native_library as library
@@ -116,7 +117,8 @@ def test_shift_and_factor(scaled):
 
 
 @pytest.mark.parametrize("threads", [2, 3, 50])
-def test_threads(threads):
+def test_threads(monkeypatch, threads):
+    monkeypatch.setattr(stored_rows, "_THREAD_WORK", 1)
     check(sample(1000, 50, np.float32), np.float32, threads=threads)
 
 
@@ -143,3 +145,9 @@ def test_shifted_rows_combine_with_their_own_scaling():
     assert plain.factor is None
     np.testing.assert_array_equal(plain.shift, more)
     assert StoredRows(rows).shifted(None).shift is None
+
+
+def test_little_work_takes_one_thread():
+    assert stored_rows.useful_threads(8, 0) == 1
+    assert stored_rows.useful_threads(8, 3 * 2**23) == 3
+    assert stored_rows.useful_threads(2, 2**40) == 2

@@ -8,6 +8,7 @@ from mpi4py import MPI
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
 from hpcembed.operators.native import sparse_pass as module
+from hpcembed.operators.native import stored_rows
 from hpcembed.operators.native.sparse_pass import compiled_csr, sparse_pass
 from hpcembed.runtime import native_library as library
 
@@ -74,7 +75,8 @@ def test_empty_rows_subtract_the_offset():
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 50])
-def test_threads(threads):
+def test_threads(monkeypatch, threads):
+    monkeypatch.setattr(stored_rows, "_THREAD_WORK", 1)
     rows = sample(1000, 50)
     rows = scipy.sparse.vstack([rows, scipy.sparse.csr_array((200, 50), dtype="f")], format="csr")
     check(rows, vectors(50, 10, np.float32), vectors(1, 10, np.float32)[0], threads=threads)
