@@ -117,7 +117,9 @@ int NAME(pass)(const struct rows *rows, const REAL *V, ptrdiff_t m, const REAL *
     /* Groups of columns of V and of the pending sums: [group][feature][column]; Y: [group][row]. */
     REAL *packed_v = allocate(groups * padded * GROUP, sizeof(REAL));
     REAL *pending = allocate(groups * padded * GROUP, sizeof(REAL));
-    REAL *packed_x = allocate(panels * panel_size, sizeof(REAL));
+    /* Long rows are converted once for each product: a block of them would not stay in cache. */
+    const int keeps = panels * panel_size * (ptrdiff_t)sizeof(REAL) <= KEPT_BYTES;
+    REAL *packed_x = allocate((keeps ? panels : 1) * panel_size, sizeof(REAL));
     REAL *y = allocate(groups * BLOCK_ROWS * GROUP, sizeof(REAL));
     const int failed = !packed_v || !pending || !packed_x || !y;
     if (failed) goto end;
@@ -134,7 +136,7 @@ int NAME(pass)(const struct rows *rows, const REAL *V, ptrdiff_t m, const REAL *
         memset(y, 0, groups * BLOCK_ROWS * GROUP * sizeof(REAL));
         for (ptrdiff_t panel = 0; panel < panels; panel++) {
             const ptrdiff_t first = panel * PANEL, width = d - first < PANEL ? d - first : PANEL;
-            REAL *x = packed_x + panel * panel_size;
+            REAL *x = packed_x + (keeps ? panel : 0) * panel_size;
             NAME(pack)(rows, row, n, first, width, PACKED_STRIDE, PADDED(width), x);
             if (sums)
                 NAME(add_moments)(x, n, width, PACKED_STRIDE, sums + first,
@@ -156,9 +158,12 @@ int NAME(pass)(const struct rows *rows, const REAL *V, ptrdiff_t m, const REAL *
         }
         for (ptrdiff_t panel = 0; panel < panels; panel++) {
             const ptrdiff_t first = panel * PANEL, width = d - first < PANEL ? d - first : PANEL;
+            REAL *x = packed_x + (keeps ? panel : 0) * panel_size;
+            if (!keeps)
+                NAME(pack)(rows, row, n, first, width, PACKED_STRIDE, PADDED(width), x);
             for (ptrdiff_t g = 0; g < groups; g++)
                 for (ptrdiff_t p = 0; p < width; p += TILE_ROWS)
-                    NAME(tile)(packed_x + panel * panel_size + p, 1, PACKED_STRIDE,
+                    NAME(tile)(x + p, 1, PACKED_STRIDE,
                                y + g * BLOCK_ROWS * GROUP, n,
                                pending + (g * padded + first + p) * GROUP);
         }

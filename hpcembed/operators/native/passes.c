@@ -9,6 +9,8 @@
 #define BLOCK_ROWS 144
 #define PANEL 240
 #define PENDING_ROWS 4096
+/* Largest block of converted rows that is kept for the second product. */
+#define KEPT_BYTES (4 << 20)
 /* The same for squares in REAL, and rows whose products are added in registers: sums of products of
  * one sign lose digits in proportion to their length. */
 #define SQUARE_PENDING_ROWS 576
