@@ -19,12 +19,13 @@ from miramns.norms import EPSILON
 from miramns.products import apply_columns
 from miramns.residuals import (
     Criterion,
+    converged_reason,
     fix_signs,
     rayleigh_ritz,
     residual_norms,
     residual_tolerances,
 )
-from miramns.result import ConvergedReason, EigenResult
+from miramns.result import EigenResult
 from miramns.selection import Order
 
 
@@ -89,9 +90,9 @@ def certify(
     residuals = residual_norms(comm, values, vectors, products)
     norm = float(np.max(np.abs(values), initial=0.0))
     tolerances = residual_tolerances(values, tol, norm, criterion)
+    requested = residual_tolerances(values, tol, norm, criterion, rounding=False)
     rows = A.getOwnershipRange()
     fix_signs(comm, rows[0], vectors)
-    passed = residuals <= tolerances
     return EigenResult(
         eigenvalues=values,
         eigenvectors=vectors,
@@ -101,9 +102,7 @@ def certify(
         error_bounds=np.maximum(residuals, EPSILON * norm),
         operator_norm=norm,
         orthogonality=orthogonality(comm, vectors),
-        reason=(
-            ConvergedReason.CONVERGED_TOL if passed.all() else ConvergedReason.DIVERGED_STAGNATED
-        ),
+        reason=converged_reason(residuals, tolerances, requested),
         n_certificate_matvec=vectors.shape[1],
         seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
         solver=solver,

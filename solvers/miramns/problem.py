@@ -138,11 +138,12 @@ class Problem:
     norm: float
 
     def tolerances(
-        self, values: NDArray[Any], norm: float, scale: float = 0.0
+        self, values: NDArray[Any], norm: float, scale: float = 0.0, *, rounding: bool = True
     ) -> NDArray[np.float64]:
         """Return the tolerances of pairs: :func:`~miramns.residuals.residual_tolerances`."""
-        criterion = self.options.criterion
-        return residual_tolerances(values, self.tol, norm, criterion, scale=scale)
+        return residual_tolerances(
+            values, self.tol, norm, self.options.criterion, scale=scale, rounding=rounding
+        )
 
 
 def check_problem(

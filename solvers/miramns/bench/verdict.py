@@ -68,7 +68,8 @@ def measure(A: PETSc.Mat, answer: Answer, hermitian: bool, tol: float) -> Measur
     residuals = true_residuals(A, values, X)
     moduli = np.abs(values)
     largest = float(moduli.max())
-    bounds = np.maximum(residual_tolerances(values, tol, largest), np.finfo(np.float64).tiny)
+    bounds = residual_tolerances(values, tol, largest, rounding=hermitian)
+    bounds = np.maximum(bounds, np.finfo(np.float64).tiny)
     if hermitian:
         deviation = orthogonality(comm, X)
     else:

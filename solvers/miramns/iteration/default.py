@@ -87,6 +87,7 @@ def _iterate(
         sizes = FixedSizes(p.k, p.sizes)
     # estimates have to meet `trust` times the tolerance; an approximate operator has its own error
     trust = 1.0 if p.options.exact is None else 0.9
+    condition = 1.0
     n_restarts = n_certificate_matvec = 0
     while True:
         # 1. expand
@@ -102,7 +103,8 @@ def _iterate(
         seconds = time.perf_counter() - began
 
         # 3. check
-        check = check_estimates(p, f, ritz, ritz.whole_pairs(p.k), trust=trust)
+        count = ritz.whole_pairs(p.k)
+        check = check_estimates(p, f, ritz, count, trust=trust, condition=condition)
         ready = bool(check.passed.all())
         measure = p.tol * check.largest_ratio()
         history.add(check.record(p, f, size, n_restarts, measure, chosen=ready))
@@ -111,10 +113,12 @@ def _iterate(
         if ready and (explored or nothing_better_outside(p, f, check.values)):
             pairs = _verify(p, f, ritz)
             n_certificate_matvec += pairs.n_matvec
-            trust *= 0.1
             if pairs.passed:
-                reason = ConvergedReason.CONVERGED_TOL
+                reason = pairs.reason
                 break
+            if (pairs.residual_norms > check.tolerances).any():
+                trust *= 0.1
+            condition = pairs.worst_condition
             if trust < _LEAST_TRUST or p.options.exact is not None:
                 reason = ConvergedReason.DIVERGED_STAGNATED
                 break
@@ -248,7 +252,7 @@ def restart_thick(
 def reason_at_end(problem: Problem, pairs: Eigenpairs, n_restarts: int) -> ConvergedReason:
     """Return the reason of an iteration that spans the whole space or has used its restarts."""
     if pairs.passed:
-        return ConvergedReason.CONVERGED_TOL
+        return pairs.reason
     if n_restarts == problem.max_it:
         return ConvergedReason.DIVERGED_ITS
     return ConvergedReason.DIVERGED_STAGNATED

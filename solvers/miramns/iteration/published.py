@@ -96,7 +96,7 @@ def _iterate(
             pairs = eigenpairs(p, f, best.ritz, projection, scale)
             n_certificate_matvec += pairs.n_matvec
             if pairs.passed:
-                reason = ConvergedReason.CONVERGED_TOL
+                reason = pairs.reason
                 break
             trust *= 0.1
             if trust < _LEAST_TRUST:

@@ -248,6 +248,14 @@ def test_settings_are_returned(comm, operators, solver):
     other.destroy()
 
 
+def test_reason_of_residuals_at_rounding(operators, solver):
+    E = solver(operators(np.diag(np.r_[3.0, 2.0, np.zeros(30)])), nev=4)
+    E.solve()
+    assert E.result.reason is ConvergedReason.CONVERGED_ROUNDING
+    assert E.getConvergedReason() == EPS.ConvergedReason.CONVERGED_TOL
+    assert E.getConverged() == 4
+
+
 def test_results(operators, symmetric, gather, solver):
     M = symmetric(np.r_[10.0, 8.0, 7.0, np.linspace(0, 1, 37)])
     A = operators(M)
