@@ -17,16 +17,10 @@ from miramns.errors import MiramnsError
 from miramns.factorization.orthogonalize import NOT_ORTHONORMAL, orthogonality, orthonormalize
 from miramns.norms import EPSILON
 from miramns.products import apply_columns
-from miramns.residuals import (
-    Criterion,
-    converged_reason,
-    fix_signs,
-    rayleigh_ritz,
-    residual_norms,
-    residual_tolerances,
-)
+from miramns.residuals import fix_signs, rayleigh_ritz, residual_norms
 from miramns.result import EigenResult
 from miramns.selection import Order
+from miramns.tolerances import Criterion, converged_reason, residual_tolerances
 
 
 def certify(

@@ -39,9 +39,10 @@ from miramns.problem import Problem
 from miramns.products import apply_columns
 from miramns.projected import RitzPairs
 from miramns.random_vectors import seeded_normal
-from miramns.residuals import converged_reason, rayleigh_ritz, residual_norms
+from miramns.residuals import rayleigh_ritz, residual_norms
 from miramns.result import EigenResult
 from miramns.selection import displaces, ties_at
+from miramns.tolerances import converged_reason
 
 #: Products of "auto": this share of those of the iteration, or this number if that is more (on long
 #: vectors, where products take time, the second number).

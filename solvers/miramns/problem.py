@@ -18,8 +18,8 @@ from miramns.iteration.subspace_size import nested_sizes
 from miramns.norms import norm_along
 from miramns.products import is_shell
 from miramns.random_vectors import seeded_normal
-from miramns.residuals import Criterion, residual_tolerances
 from miramns.selection import Order, Which
+from miramns.tolerances import Criterion, residual_tolerances
 
 Variant = Literal["default", "published", "block"]
 Orthogonalization = Literal["auto", "full", "partial", "dcgs2"]
@@ -140,7 +140,7 @@ class Problem:
     def tolerances(
         self, values: NDArray[Any], norm: float, scale: float = 0.0, *, rounding: bool = True
     ) -> NDArray[np.float64]:
-        """Return the tolerances of pairs: :func:`~miramns.residuals.residual_tolerances`."""
+        """Return the tolerances of pairs: :func:`~miramns.tolerances.residual_tolerances`."""
         return residual_tolerances(
             values, self.tol, norm, self.options.criterion, scale=scale, rounding=rounding
         )

@@ -48,9 +48,10 @@ _REMEDIES = {
         "the limit of restarts was reached: raise max_it or ncv, or loosen tol"
     ),
     ConvergedReason.DIVERGED_STAGNATED: (
-        "the residual estimates pass but the true residuals do not: the operator is not the same "
-        "at every call, is not Hermitian as declared, or tol is below the accuracy to which "
-        "rounding determines its eigenvalues (rescale or balance a badly scaled one)"
+        "the residuals do not fall, or their estimates pass but the true residuals do not: the "
+        "operator is not the same at every call, is not Hermitian as declared, or tol is below "
+        "the accuracy to which rounding determines its eigenvalues (rescale or balance a badly "
+        "scaled one)"
     ),
 }
 

@@ -156,6 +156,11 @@ class ArnoldiFactorization:
         return max(self.norm, self.known_norm)
 
     @property
+    def locked_columns(self) -> NDArray[np.float64]:
+        """This rank's rows of the locked columns, orthonormal."""
+        return self._columns[:, : self.n_locked]
+
+    @property
     def dimension(self) -> int:
         """Dimension of the complement of the locked columns."""
         return self.n - self.n_locked

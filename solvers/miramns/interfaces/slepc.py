@@ -17,9 +17,10 @@ from miramns.norms import norm_along
 from miramns.problem import require_real_scalars
 from miramns.products import CountedProducts, apply_to_pairs, shell_like, vector_like
 from miramns.random_vectors import seeded_normal
-from miramns.residuals import converged_reason, fix_signs, residual_norms, residual_tolerances
+from miramns.residuals import fix_signs, residual_norms
 from miramns.result import ConvergedReason, EigenResult
 from miramns.selection import Which, ties_at
+from miramns.tolerances import converged_reason, residual_tolerances
 
 #: SLEPc tests estimates: the run counts as converged up to this multiple of the tolerance.
 _SLACK = 5.0

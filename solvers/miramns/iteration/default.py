@@ -32,6 +32,7 @@ from miramns.factorization.block import BlockFactorization
 from miramns.factorization.dcgs2 import DCGS2Factorization
 from miramns.factorization.lanczos import LanczosFactorization
 from miramns.factorization.orthogonalize import NOT_ORTHONORMAL
+from miramns.iteration.stagnation import Stagnation
 from miramns.iteration.subspace_size import FixedSizes, MeasuredSizes
 from miramns.norms import ROUNDING
 from miramns.problem import Problem
@@ -88,6 +89,7 @@ def _iterate(
     # estimates have to meet `trust` times the tolerance; an approximate operator has its own error
     trust = 1.0 if p.options.exact is None else 0.9
     condition = 1.0
+    stagnation = Stagnation(f)
     n_restarts = n_certificate_matvec = 0
     while True:
         # 1. expand
@@ -116,14 +118,15 @@ def _iterate(
             if pairs.passed:
                 reason = pairs.reason
                 break
-            if (pairs.residual_norms > check.tolerances).any():
-                trust *= 0.1
             condition = pairs.worst_condition
-            if trust < _LEAST_TRUST or p.options.exact is not None:
+            if (pairs.residual_norms > check.tolerances[: len(pairs.values)]).any():
+                trust *= 0.1
+            hopeless = trust < _LEAST_TRUST or p.options.exact is not None
+            if f.size < size and not hopeless:
+                continue  # columns that had lost their orthogonality were dropped
+            if hopeless or stagnation.contradicts(check.tolerances):
                 reason = ConvergedReason.DIVERGED_STAGNATED
                 break
-            if f.size < size:
-                continue  # columns that had lost their orthogonality were dropped
 
         if size == f.dimension or (full and n_restarts == p.max_it):
             pairs = eigenpairs(p, f, *_orthonormal(p, f, ritz))
@@ -138,12 +141,18 @@ def _iterate(
             keep = max(p.k, (p.k + size) // 2)
         if keep and n_restarts < p.max_it:
             ritz, projection = _orthonormal(p, f, ritz)
+            if stagnation.at_restart(measure, check.estimates, check.tolerances):
+                pairs = eigenpairs(p, f, ritz, projection)
+                n_certificate_matvec += pairs.n_matvec
+                reason = reason_at_end(p, pairs, n_restarts)
+                break
             history.choose(projection.size)
             n_restarts += 1
             restart_thick(p, f, ritz, projection, min(keep, projection.size - 1), n_restarts)
     return eigen_result(
         pairs, reason, f, history, solver=solver_name(p, history), n_restarts=n_restarts,
-        n_certificate_matvec=n_certificate_matvec, decisions=sizes.decisions(),
+        n_certificate_matvec=n_certificate_matvec + stagnation.n_matvec,
+        decisions=sizes.decisions() + stagnation.decisions,
     )  # fmt: skip
 
 

@@ -41,16 +41,11 @@ from miramns.norms import ROUNDING, matrix_norm, mean_eigenvalue
 from miramns.problem import Options
 from miramns.products import apply_to_pairs, shell_like
 from miramns.projected import on_root
-from miramns.residuals import (
-    Criterion,
-    accepted_tolerances,
-    converged_reason,
-    fix_signs,
-    residual_norms,
-)
+from miramns.residuals import fix_signs, residual_norms
 from miramns.result import ConvergedReason, EigenResult, IterationRecord
 from miramns.selection import Order, wanted_order
 from miramns.solve import solve
+from miramns.tolerances import Criterion, accepted_tolerances, converged_reason
 from miramns.transform.spectral import (
     Transformation,
     create_st,
