@@ -23,6 +23,14 @@ class DiagonalShell:
             out[:] = self.values[first:last] * x.getArray(readonly=1)
 
 
+@pytest.fixture(autouse=True)
+def iteration_alone(request, monkeypatch) -> None:
+    """Small matrices are solved by the iteration, except in tests marked ``lapack``."""
+    if "lapack" not in request.keywords:
+        for name in ("LARGEST", "LARGEST_NONSYMMETRIC"):
+            monkeypatch.setattr(f"miramns.direct.{name}", 0)
+
+
 @pytest.fixture
 def keep() -> Iterator[Callable[[PETSc.Object], PETSc.Object]]:
     """``keep(A)`` returns a PETSc object and destroys it after the test."""
