@@ -85,7 +85,7 @@ def _iterate(
     if isinstance(f, LanczosFactorization) and not p.sizes:
         sizes = MeasuredSizes(p.k, p.capacity, p.longest, f)
     else:
-        sizes = FixedSizes(p.k, p.sizes)
+        sizes = FixedSizes(p.k, p.sizes, p.first_cycle)
     # estimates have to meet `trust` times the tolerance; an approximate operator has its own error
     trust = 1.0 if p.options.exact is None else 0.9
     condition = 1.0

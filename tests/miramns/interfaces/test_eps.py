@@ -622,7 +622,7 @@ def test_views(comm, operators, solver, shared_tmp):
 
 
 def test_views_after_the_solve_by_options(operators, solver, options, capfd, comm):
-    E = solver(operators(np.diag(np.arange(1.0, 31))))
+    E = solver(operators(np.diag(np.arange(1.0, 31) / 100)))
     options(eps_view="", eps_view_values="", miramns_converged_reason="")
     options(eps_error_relative="::ascii_info_detail", eps_error_absolute="", eps_view_vectors="")
     E.solve()
@@ -632,7 +632,7 @@ def test_views_after_the_solve_by_options(operators, solver, options, capfd, com
             "type: miramns",
             "MIRAMns default",
             "Eigenvalues =",
-            "converged (2 eigenpairs) due to CONVERGED_TOL; iterations 1",
+            "converged (2 eigenpairs) due to CONVERGED_TOL; iterations ",
             "||Ax-kx||/||kx||",
             "All requested",
             "Vec Object",
