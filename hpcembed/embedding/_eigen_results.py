@@ -158,10 +158,11 @@ def joined(first: EigenResult, second: EigenResult, *, same_operator: bool) -> E
     if same_operator:
         vectors = np.hstack([first.eigenvectors, second.eigenvectors])
         fields["eigenvectors"] = np.asfortranarray(vectors)
+    reasons = first.reason, second.reason
     return replace(
         second,
         orthogonality=max(first.orthogonality, second.orthogonality),
-        reason=second.reason if first.converged else first.reason,
+        reason=max(reasons) if min(reasons) > 0 else next(one for one in reasons if one < 0),
         solver=f"{first.solver}; {second.solver}",
         **fields,
     )

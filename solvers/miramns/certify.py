@@ -26,15 +26,10 @@ from miramns.factorization.orthogonalize import NOT_ORTHONORMAL, orthogonality, 
 from miramns.norms import EPSILON
 from miramns.products import apply_columns
 from miramns.random_vectors import seeded_normal
-from miramns.residuals import (
-    Criterion,
-    fix_signs,
-    rayleigh_ritz,
-    residual_norms,
-    residual_tolerances,
-)
-from miramns.result import ConvergedReason, EigenResult
+from miramns.residuals import fix_signs, rayleigh_ritz, residual_norms
+from miramns.result import EigenResult
 from miramns.selection import Order
+from miramns.tolerances import Criterion, converged_reason, residual_tolerances
 
 #: Stream of the random numbers of combinations.
 _STREAM = 2**41
@@ -106,9 +101,9 @@ def certify(
     residuals = residual_norms(comm, values, vectors, products)
     norm = float(np.max(np.abs(values), initial=0.0))
     tolerances = residual_tolerances(values, tol, norm, criterion)
+    requested = residual_tolerances(values, tol, norm, criterion, rounding=False)
     rows = A.getOwnershipRange()
     fix_signs(comm, rows[0], vectors)
-    passed = residuals <= tolerances
     return EigenResult(
         eigenvalues=values,
         eigenvectors=vectors,
@@ -118,9 +113,7 @@ def certify(
         error_bounds=np.maximum(residuals, EPSILON * norm),
         operator_norm=norm,
         orthogonality=orthogonality(comm, vectors) if is_rotated else loss,
-        reason=(
-            ConvergedReason.CONVERGED_TOL if passed.all() else ConvergedReason.DIVERGED_STAGNATED
-        ),
+        reason=converged_reason(residuals, tolerances, requested),
         n_certificate_matvec=vectors.shape[1],
         seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
         solver=solver,
@@ -206,17 +199,18 @@ def certify_by_samples(
     bound = float(np.sqrt(squares.max())) / least
     norm = float(np.max(np.abs(values), initial=0.0))
     tolerances = residual_tolerances(values, tol, norm, criterion)
-    passed = bound <= tolerances.min()
+    requested = residual_tolerances(values, tol, norm, criterion, rounding=False)
+    bounds = np.full(len(values), bound)
     return EigenResult(
         eigenvalues=values,
         eigenvectors=X,
         ownership_range=A.getOwnershipRange(),
-        residual_norms=np.full(len(values), bound),
+        residual_norms=bounds,
         residual_tolerances=tolerances,
         error_bounds=np.full(len(values), max(bound, EPSILON * norm)),
         operator_norm=norm,
         orthogonality=loss,
-        reason=(ConvergedReason.CONVERGED_TOL if passed else ConvergedReason.DIVERGED_STAGNATED),
+        reason=converged_reason(bounds, tolerances, requested),
         n_certificate_matvec=n_samples,
         seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
         solver=solver,

@@ -33,5 +33,5 @@ class OperatorError(MiramnsError):
     ...     miramns.solve(A, k=1)
     ... except miramns.OperatorError as error:
     ...     print(error)
-    product 1 with the operator has entries that are not finite: check the data for NaN or Inf
+    the matrix has entries that are not finite: check the data for NaN or Inf
     """

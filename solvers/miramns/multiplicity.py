@@ -40,8 +40,9 @@ from miramns.products import apply_columns
 from miramns.projected import RitzPairs
 from miramns.random_vectors import seeded_normal
 from miramns.residuals import rayleigh_ritz, residual_norms
-from miramns.result import ConvergedReason, EigenResult
+from miramns.result import EigenResult
 from miramns.selection import displaces, ties_at
+from miramns.tolerances import converged_reason
 
 #: Products of "auto": this share of those of the iteration, or this number if that is more (on long
 #: vectors, where products take time, the second number).
@@ -228,7 +229,7 @@ def _add_missing(
     residuals = residual_norms(comm, values, together, products)[:k]
     vectors = np.asfortranarray(together[:, :k])
     tolerances = problem.tolerances(values[:k], result.operator_norm)
-    passed = residuals <= tolerances
+    requested = problem.tolerances(values[:k], result.operator_norm, rounding=False)
     answer = replace(
         result,
         eigenvalues=values[:k],
@@ -237,7 +238,7 @@ def _add_missing(
         residual_tolerances=tolerances,
         error_bounds=np.maximum(residuals, EPSILON * result.operator_norm),
         orthogonality=orthogonality(comm, vectors),
-        reason=result.reason if passed.all() else ConvergedReason.DIVERGED_STAGNATED,
+        reason=converged_reason(residuals, tolerances, requested),
         tie_at_cut=ties_at(values, problem.which, k),
     )
     n_matvec = extra.n_matvec + extra.n_certificate_matvec + together.shape[1]

@@ -14,12 +14,12 @@ from petsc4py import PETSc
 
 from miramns.errors import MiramnsError
 from miramns.factorization.block import chosen_width
-from miramns.iteration.subspace_size import nested_sizes
+from miramns.iteration.subspace_size import first_cycle, nested_sizes
 from miramns.norms import norm_along
 from miramns.products import is_shell
 from miramns.random_vectors import seeded_normal
-from miramns.residuals import Criterion, residual_tolerances
 from miramns.selection import Order, Which
+from miramns.tolerances import Criterion, residual_tolerances
 
 Variant = Literal["default", "published", "block"]
 Orthogonalization = Literal["auto", "full", "partial", "dcgs2"]
@@ -109,6 +109,8 @@ class Problem:
         Nested sizes; empty if they are chosen during the iteration.
     capacity : int
         Largest subspace.
+    first_cycle : int
+        Largest subspace of the first cycle; 0 for `capacity`.
     width : int
         Columns of a block; 1 for the single-vector variants.
     longest : int
@@ -132,17 +134,19 @@ class Problem:
     locked: NDArray[np.float64] | None
     sizes: tuple[int, ...]
     capacity: int
+    first_cycle: int
     width: int
     longest: int
     scale: float
     norm: float
 
     def tolerances(
-        self, values: NDArray[Any], norm: float, scale: float = 0.0
+        self, values: NDArray[Any], norm: float, scale: float = 0.0, *, rounding: bool = True
     ) -> NDArray[np.float64]:
-        """Return the tolerances of pairs: :func:`~miramns.residuals.residual_tolerances`."""
-        criterion = self.options.criterion
-        return residual_tolerances(values, self.tol, norm, criterion, scale=scale)
+        """Return the tolerances of pairs: :func:`~miramns.tolerances.residual_tolerances`."""
+        return residual_tolerances(
+            values, self.tol, norm, self.options.criterion, scale=scale, rounding=rounding
+        )
 
 
 def check_problem(
@@ -206,10 +210,11 @@ def check_problem(
         width = min(options.block_size or chosen_width(A, k, dimension), dimension)
         sizes = tuple(sorted({min(-(-size // width) * width, dimension) for size in sizes}))
         capacity = sizes[-1]
+    is_chosen = ncv is not None or options.nested_sizes is not None
     has_scale = variant == "published" and not is_shell(A)
     return Problem(
         A, k, n, which, hermitian, tol, max_it, variant, seed, options, locked, sizes, capacity,
-        width, longest,
+        0 if is_chosen or variant != "default" else first_cycle(k), width, longest,
         scale=float(A.norm(PETSc.NormType.FROBENIUS)) if has_scale else 0.0,
         norm=0.0 if locked is None else norm_along(A, locked),
     )  # fmt: skip

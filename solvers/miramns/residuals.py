@@ -1,10 +1,7 @@
-"""True residuals of eigenpairs, and the tolerances that they have to meet.
+"""True residuals of eigenpairs.
 
-A pair converges when its residual norm ``||A x - theta x||`` is at most ``tol`` times the modulus
-of its value. A residual cannot fall below the rounding of one product, so the tolerance is at least
-``ROUNDING * ||A||``: without this floor the zero eigenvalues of a rank-deficient matrix would never
-converge. The estimates of the projected problem decide when the vectors are formed; the true
-residuals, from products with these vectors, decide convergence. The iterations
+The estimates of the projected problem decide when the vectors are formed; the true residuals, from
+products with these vectors, decide convergence (:mod:`miramns.tolerances`). The iterations
 (:mod:`miramns.iteration.default`, steps 3 and 4) call :func:`check_estimates` and
 :func:`eigenpairs` here, and end as soon as all pairs pass.
 """
@@ -13,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mpi4py import MPI
@@ -22,7 +19,6 @@ from petsc4py import PETSc
 
 from miramns.errors import OperatorError
 from miramns.factorization.orthogonalize import orthogonality, orthonormalize
-from miramns.norms import ROUNDING
 from miramns.products import apply_columns, apply_to_pairs
 from miramns.projected import (
     OrthonormalProjection,
@@ -31,16 +27,14 @@ from miramns.projected import (
     refined_pairs,
     ritz_pairs,
 )
-from miramns.result import IterationRecord
+from miramns.result import ConvergedReason, IterationRecord
 from miramns.selection import Order, ties_at, wanted_order
+from miramns.tolerances import accepted_tolerances, converged_reason
 
 if TYPE_CHECKING:
     from miramns.factorization.arnoldi import ArnoldiFactorization
     from miramns.problem import Problem
 
-
-#: Quantity by which a residual norm is divided: the modulus of the eigenvalue, 1, or ||A||.
-Criterion = Literal["relative", "absolute", "norm"]
 
 #: Entries within this fraction of the largest count as equal when a sign is chosen, so that
 #: rounding does not choose another one on another number of ranks.
@@ -60,6 +54,8 @@ class Eigenpairs:
     vectors : ndarray of shape (n_local, k)
     residual_norms, tolerances : ndarray of shape (k,)
         True residual norms, and the largest ones with which the pairs pass.
+    requested : ndarray of shape (k,)
+        The tolerances without allowance for rounding.
     orthogonality : float
         As in :class:`~miramns.EigenResult`.
     tie_at_cut : bool
@@ -68,49 +64,38 @@ class Eigenpairs:
         Number of products made for the residuals.
     loss : float
         Largest entry of ``|X'X - I|`` before the vectors were orthonormalised.
+    condition_numbers : ndarray of shape (k,) or None
+        As in :class:`~miramns.EigenResult`.
     """
 
     values: NDArray[Any]
     vectors: NDArray[Any]
     residual_norms: NDArray[np.float64]
     tolerances: NDArray[np.float64]
+    requested: NDArray[np.float64]
     orthogonality: float
     tie_at_cut: bool
     n_matvec: int
     loss: float = 0.0
+    condition_numbers: NDArray[np.float64] | None = None
 
     @property
     def passed(self) -> bool:
         """Whether all residuals pass."""
-        return bool((self.residual_norms <= self.tolerances).all())
+        return self.reason > 0
 
+    @property
+    def worst_condition(self) -> float:
+        """Largest condition number of an eigenvalue whose residual does not pass; at least 1."""
+        if self.condition_numbers is None:
+            return 1.0
+        unconverged = self.condition_numbers[self.residual_norms > self.tolerances]
+        return float(np.max(unconverged, initial=1.0))
 
-def residual_tolerances(
-    values: NDArray[Any],
-    tol: float,
-    norm: float,
-    criterion: Criterion = "relative",
-    *,
-    scale: float = 0.0,
-) -> NDArray[np.float64]:
-    """Return the largest residual norm with which each pair passes.
-
-    Parameters
-    ----------
-    values : ndarray of shape (k,)
-        Ritz values.
-    tol : float
-    norm : float
-        Lower bound of ||A||, raised to the largest modulus among `values`.
-    criterion : {"relative", "absolute", "norm"}
-        `tol` is relative to the modulus of the value, to 1, or to `norm`.
-    scale : float
-        If positive, "relative" refers to it instead: ||A||_F for the published variant.
-    """
-    norm = max(norm, float(np.max(np.abs(values), initial=0.0)))
-    scale = {"relative": scale, "absolute": 1.0, "norm": norm}[criterion]
-    relative_to = np.full(values.shape, scale) if scale > 0 else np.abs(values)
-    return np.asarray(np.maximum(tol * relative_to, ROUNDING * norm), dtype=np.float64)
+    @property
+    def reason(self) -> ConvergedReason:
+        """The reason of an iteration that ends with these pairs."""
+        return converged_reason(self.residual_norms, self.tolerances, self.requested)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +147,21 @@ def check_estimates(
     *,
     trust: float = 1.0,
     scale: float = 0.0,
+    condition: float = 1.0,
 ) -> EstimateCheck:
-    """Compare the estimates of the first k Ritz pairs with `trust` times their tolerances."""
+    """Compare the estimates of the first k Ritz pairs with `trust` times their tolerances.
+
+    Parameters
+    ----------
+    condition : float
+        Condition number by which the allowance for rounding is divided.
+    """
     p, values, estimates = problem, ritz.values[:k], ritz.estimates[:k]
-    tolerances = p.tolerances(values, factorization.operator_norm, scale)
+    norm = factorization.operator_norm
+    tolerances = p.tolerances(values, norm, scale)
+    if condition > 1.0:
+        requested = p.tolerances(values, norm, scale, rounding=False)
+        tolerances = np.maximum(requested, tolerances / condition)
     return EstimateCheck(values, estimates, tolerances, estimates <= trust * tolerances)
 
 
@@ -185,15 +181,17 @@ def eigenpairs(
     ritz : RitzPairs
         Of `projection`.
     scale : float
-        As for :func:`residual_tolerances`.
+        As for :func:`~miramns.tolerances.residual_tolerances`.
     """
     p, f = problem, factorization
     count = min(ritz.whole_pairs(p.k), projection.size)
     values, Y = ritz.values[:count], ritz.vectors[:, :count]
     tie_at_cut = _ties_at(p, f, ritz, count, scale)
     basis = f.basis[:, : projection.size]
+    conditions = None
     if not p.hermitian:
-        values, Y = on_root(f.comm, partial(refined_pairs, projection.hessenberg, values, Y))
+        refine = partial(refined_pairs, projection.hessenberg, values, Y)
+        values, Y, conditions = on_root(f.comm, refine)
     vectors = np.asfortranarray(basis @ projection.coordinates(Y))
     loss = 0.0
     if p.hermitian and p.options.inner is None:
@@ -206,15 +204,21 @@ def eigenpairs(
     else:
         residuals = true_residuals(f.operator, values, vectors)
     tolerances = p.tolerances(values, f.operator_norm, scale)
+    requested = p.tolerances(values, f.operator_norm, scale, rounding=False)
+    tolerances = accepted_tolerances(residuals, tolerances, requested, conditions)
     # values that differ by less than their residuals tie
     order = wanted_order(values, p.which, np.minimum(residuals, tolerances))
     if (order != np.arange(len(order))).any():
         values, vectors = values[order], np.asfortranarray(vectors[:, order])
-        residuals, tolerances = residuals[order], tolerances[order]
+        residuals, tolerances, requested = residuals[order], tolerances[order], requested[order]
+        conditions = None if conditions is None else conditions[order]
     measured = orthogonality(
         f.comm, vectors if p.hermitian else basis, p.options.inner if p.hermitian else None
     )
-    return Eigenpairs(values, vectors, residuals, tolerances, measured, tie_at_cut, count, loss)
+    return Eigenpairs(
+        values, vectors, residuals, tolerances, requested, measured, tie_at_cut, count, loss,
+        conditions,
+    )  # fmt: skip
 
 
 def _ties_at(

@@ -28,6 +28,7 @@ class ConvergedReason(IntEnum):
     """
 
     CONVERGED_TOL = 1
+    CONVERGED_ROUNDING = 2
     DIVERGED_ITS = -1
     DIVERGED_STAGNATED = -2
 
@@ -39,12 +40,18 @@ class ConvergedReason(IntEnum):
 
 _REMEDIES = {
     ConvergedReason.CONVERGED_TOL: "all requested pairs have true residuals below the tolerance",
+    ConvergedReason.CONVERGED_ROUNDING: (
+        "true residuals are below the tolerance or, for eigenvalues that are small beside the norm "
+        "of the operator, at its rounding: these eigenvalues have an absolute accuracy only"
+    ),
     ConvergedReason.DIVERGED_ITS: (
         "the limit of restarts was reached: raise max_it or ncv, or loosen tol"
     ),
     ConvergedReason.DIVERGED_STAGNATED: (
-        "the residual estimates pass but the true residuals do not: the operator is not the same "
-        "at every call, is not Hermitian as declared, or tol is below its rounding"
+        "the residuals do not fall, or their estimates pass but the true residuals do not: the "
+        "operator is not the same at every call, is not Hermitian as declared, or tol is below "
+        "the accuracy to which rounding determines its eigenvalues (rescale or balance a badly "
+        "scaled one)"
     ),
 }
 
@@ -145,7 +152,8 @@ class EigenResult:
     residual_norms : ndarray of shape (k,)
         True residual norms ``||A x - theta x||``, from products made for this purpose.
     residual_tolerances : ndarray of shape (k,)
-        Largest residual norm with which each pair counts as converged.
+        Largest residual norm with which each pair counts as converged: the tolerance requested, or
+        the rounding of one product if that is more and determines the eigenvalue.
     error_bounds : ndarray of shape (k,)
         For Hermitian operators, an eigenvalue lies within this distance of each value: the residual
         norm, but at least rounding. For others, the residual norm bounds the backward error only.
@@ -170,6 +178,10 @@ class EigenResult:
         returned: another copy of it, -a beside a for "LM", a complex value with the same real part
         for "LR". The order of ties is the same as in :func:`miramns.solve`. Another subspace of the
         same dimension would have been as good.
+    condition_numbers : ndarray of shape (k,) or None
+        For nonsymmetric operators, estimates from the projected problem: a perturbation of A of
+        norm e moves an eigenvalue by this times e. None for Hermitian operators, whose condition
+        numbers are 1, and for SLEPc's solvers.
     multiplicity_checked : bool
         Whether the complement of the answer was searched to the end for missing wanted pairs.
         Always False for nonsymmetric operators and SLEPc's solvers.
@@ -228,6 +240,7 @@ class EigenResult:
     orthogonality_level: float = 0.0
     n_orthogonality_losses: int = 0
     failure_probability: float = 0.0
+    condition_numbers: NDArray[np.float64] | None = None
 
     @property
     def converged(self) -> bool:
@@ -304,4 +317,5 @@ def eigen_result(
         decisions=tuple(decisions),
         orthogonality_level=f.orthogonality_level,
         n_orthogonality_losses=f.n_orthogonality_losses,
+        condition_numbers=pairs.condition_numbers,
     )

@@ -14,6 +14,9 @@ Method. One Arnoldi factorisation contains all nested subspaces m_1 < ... < m_l.
 * ``variant="published"``: the method as its authors published it, with its deviations
   (:mod:`miramns.iteration.published`).
 
+Small assembled matrices are solved by LAPACK (:mod:`miramns.direct`) unless an argument of the
+iteration is given: `ncv`, `start`, `monitor`, sizes or a kind of orthogonalisation.
+
 All variants end with true residuals, from products with the returned vectors.
 
 References: Shahzadeh Fazeli, Emad, Liu, "A key to choose subspace size in implicitly restarted
@@ -30,6 +33,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from miramns.direct import direct_result, suits_lapack
 from miramns.iteration.default import default_iteration
 from miramns.iteration.published import published_iteration
 from miramns.multiplicity import complete
@@ -152,8 +156,12 @@ def solve(
         A, k, which=which, hermitian=hermitian, tol=tol, max_it=max_it, ncv=ncv, variant=variant,
         seed=seed, options=options,
     )  # fmt: skip
-    iterate = published_iteration if variant == "published" else default_iteration
-    result = complete(problem, iterate(problem, start_vector(problem, start), monitor))
+    is_open = ncv is None and start is None and monitor is None and options.nested_sizes is None
+    if is_open and options.orthogonalization == "auto" and suits_lapack(problem):
+        result = direct_result(problem)
+    else:
+        iterate = published_iteration if variant == "published" else default_iteration
+        result = complete(problem, iterate(problem, start_vector(problem, start), monitor))
     comm: MPI.Comm = A.getComm().tompi4py()
     fix_signs(comm, result.ownership_range[0], result.eigenvectors)
     return replace(result, seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)))

@@ -23,6 +23,14 @@ class DiagonalShell:
             out[:] = self.values[first:last] * x.getArray(readonly=1)
 
 
+@pytest.fixture(autouse=True)
+def iteration_alone(request, monkeypatch) -> None:
+    """Small matrices are solved by the iteration, except in tests marked ``lapack``."""
+    if "lapack" not in request.keywords:
+        for name in ("LARGEST", "LARGEST_NONSYMMETRIC"):
+            monkeypatch.setattr(f"miramns.direct.{name}", 0)
+
+
 @pytest.fixture
 def keep() -> Iterator[Callable[[PETSc.Object], PETSc.Object]]:
     """``keep(A)`` returns a PETSc object and destroys it after the test."""
@@ -115,7 +123,7 @@ def check_result(gather) -> Callable[..., None]:
         assert (result.residual_norms <= result.residual_tolerances).all()
         assert result.unconverged == ()
         assert result.n_converged == k
-        assert result.reason is ConvergedReason.CONVERGED_TOL
+        assert result.reason in (ConvergedReason.CONVERGED_TOL, ConvergedReason.CONVERGED_ROUNDING)
         assert result.converged
         assert result.n_certificate_matvec >= k
         assert result.seconds > 0

@@ -22,6 +22,7 @@ MODULES = [
 ]
 
 
+@pytest.mark.lapack
 @pytest.mark.parametrize("name", ["miramns", *MODULES])
 def test_examples(name):
     # functions of the package have the names of their modules: miramns.solve is one

@@ -46,13 +46,13 @@ def test_copies_coupled_by_rounding_get_vectors_of_their_own():
     H[:2, 2:] = [[-1.5e-18, 9e-19], [-4e-17, 3e-17]]
     ritz = ritz_pairs(OrthonormalProjection(H, 0.0), "LM", hermitian=False)
     assert np.linalg.svd(ritz.vectors)[1][-1] < 1e-10, "nothing is shown"
-    values, Y = refined_pairs(H, ritz.values, ritz.vectors)
+    values, Y, _ = refined_pairs(H, ritz.values, ritz.vectors)
     assert np.linalg.svd(Y)[1][-1] > 0.5
     np.testing.assert_allclose(H @ Y, Y * values, atol=1e-15)
     pairs = scipy.linalg.block_diag(ROTATION, ROTATION)
     pairs[0, 2] = pairs[1, 3] = 1e-16
     ritz = ritz_pairs(OrthonormalProjection(pairs, 0.0), "LM", hermitian=False)
-    values, Y = refined_pairs(pairs, ritz.values, ritz.vectors)
+    values, Y, _ = refined_pairs(pairs, ritz.values, ritz.vectors)
     assert np.linalg.svd(Y)[1][-1] > 0.5
     np.testing.assert_allclose(pairs @ Y, Y * values, atol=1e-14)
     np.testing.assert_array_equal(Y[:, 1::2], Y[:, ::2].conj())
@@ -61,9 +61,28 @@ def test_copies_coupled_by_rounding_get_vectors_of_their_own():
 def test_a_defective_eigenvalue_keeps_its_vector():
     H = np.array([[1.0, 1.0], [0.0, 1.0]])
     ritz = ritz_pairs(OrthonormalProjection(H, 0.0), "LM", hermitian=False)
-    values, Y = refined_pairs(H, ritz.values, ritz.vectors)
+    values, Y, _ = refined_pairs(H, ritz.values, ritz.vectors)
     np.testing.assert_allclose(np.abs(Y), [[1, 1], [0, 0]], atol=1e-15)
     np.testing.assert_allclose(values, 1.0)
+
+
+def test_condition_numbers_of_eigenvalues():
+    """From left and right vectors; copies of one eigenvalue have that of their projector."""
+    H = np.random.default_rng(0).standard_normal((30, 30))
+    values, left, right = scipy.linalg.eig(H, left=True)
+    ritz = ritz_pairs(OrthonormalProjection(H, 0.0), "LM", hermitian=False)
+    conditions = refined_pairs(H, ritz.values, ritz.vectors)[2]
+    places = [np.argmin(np.abs(values - value)) for value in ritz.values]
+    expected = 1 / np.abs(np.sum(left.conj() * right, axis=0))[places]
+    np.testing.assert_allclose(conditions, expected, rtol=1e-10)
+    for matrix, expected in (
+        (np.diag([2.0, 1.0, 1.0, 0.0]), 1.0),
+        (2 * np.eye(3), 1.0),
+        (np.array([[2.0, 1e6], [0.0, 1.0]]), 1e6),
+    ):
+        ritz = ritz_pairs(OrthonormalProjection(matrix, 0.0), "LM", hermitian=False)
+        conditions = refined_pairs(matrix, ritz.values, ritz.vectors)[2]
+        np.testing.assert_allclose(conditions, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("which", ["LM", "LR", "SR"])

@@ -16,7 +16,8 @@ from petsc4py import PETSc
 from miramns.bench.answer import Answer
 from miramns.bench.reference import SLACK
 from miramns.factorization.orthogonalize import orthogonality
-from miramns.residuals import residual_tolerances, true_residuals
+from miramns.residuals import true_residuals
+from miramns.tolerances import residual_tolerances
 
 #: Largest inner product of two vectors of a right answer, enough for residuals of 1e-8.
 _ORTHOGONALITY = 1e-6
@@ -68,7 +69,8 @@ def measure(A: PETSc.Mat, answer: Answer, hermitian: bool, tol: float) -> Measur
     residuals = true_residuals(A, values, X)
     moduli = np.abs(values)
     largest = float(moduli.max())
-    bounds = np.maximum(residual_tolerances(values, tol, largest), np.finfo(np.float64).tiny)
+    bounds = residual_tolerances(values, tol, largest, rounding=hermitian)
+    bounds = np.maximum(bounds, np.finfo(np.float64).tiny)
     if hermitian:
         deviation = orthogonality(comm, X)
     else:

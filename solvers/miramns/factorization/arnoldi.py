@@ -7,9 +7,9 @@ number of vectors.
 Orthogonalisation is classical Gram-Schmidt with one reduction per pass: the coefficients and the
 squared norm are summed together, and Pythagoras gives the norm after the pass. A pass that leaves
 less than half of the squared norm is followed by another. For Hermitian operators the known
-coupling to the previous column is subtracted first, which makes one pass enough. If nothing is left
-of a product, the subspace is invariant (a breakdown): the factorisation continues with a random
-direction, and the coupling is exactly zero.
+coupling to the previous column, and a guess of the diagonal, are subtracted first, which mostly
+makes one pass enough. If nothing is left of a product, the subspace is invariant (a breakdown): the
+factorisation continues with a random direction, and the coupling is exactly zero.
 
 Locked columns stand before the basis. Every column is orthogonal to them, and the factorisation is
 that of the operator projected on their complement. With a matrix B, orthogonality refers to the
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.errors import MiramnsError, OperatorError
-from miramns.factorization.orthogonalize import change_of_basis, recombine, subtract
+from miramns.factorization.orthogonalize import change_of_basis, dot_columns, recombine, subtract
 from miramns.norms import ROUNDING
 from miramns.products import multiply, require_norm
 from miramns.projected import OrthonormalProjection
@@ -156,6 +156,11 @@ class ArnoldiFactorization:
         return max(self.norm, self.known_norm)
 
     @property
+    def locked_columns(self) -> NDArray[np.float64]:
+        """This rank's rows of the locked columns, orthonormal."""
+        return self._columns[:, : self.n_locked]
+
+    @property
     def dimension(self) -> int:
         """Dimension of the complement of the locked columns."""
         return self.n - self.n_locked
@@ -222,12 +227,15 @@ class ArnoldiFactorization:
         """Orthogonalise the product in the next column, and add it to the factorisation."""
         j = self.size
         w = self.basis[:, j + 1]
-        coupling = self.hessenberg[j, j - 1] if self.hermitian and j > self.n_kept else 0.0
+        H, new = self.hessenberg, j - self.n_kept
+        coupling = H[j, j - 1] if self.hermitian and new > 0 else 0.0
+        # the diagonal, which changes little from column to column, is guessed
+        known = np.array([coupling, H[j - 1, j - 1] if new > 1 else 0.0])
         if coupling:
-            w -= coupling * self.basis[:, j - 1]
+            subtract(self.basis[:, j - 1 : j + 1], known, w)
         coefficients, beta = self._orthogonalize(j + 1)
         if coupling:
-            coefficients[j - 1] += coupling
+            coefficients[j - 1 :] += known
         self._add_column(coefficients, beta)
 
     def _add_column(
@@ -288,9 +296,8 @@ class ArnoldiFactorization:
             if self.inner is not None:
                 z = np.empty_like(w)
                 multiply(self.inner, self._source, self._target, w, z)
-            with np.errstate(over="ignore", invalid="ignore"):
-                sums[:-1] = V.T @ z
-                sums[-1] = w @ z
+            sums[:-1] = dot_columns(V, z)
+            sums[-1:] = dot_columns(w[:, None], z)
             self._reduce(sums)
             correction, squared = sums[:-1], float(sums[-1])
             if squared < 0:

@@ -30,6 +30,17 @@ _DEPENDENT = 1e-13
 _PANEL_ENTRIES = 2**18
 
 
+def dot_columns(V: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return V'w of this rank's rows. BLAS does not warn of an overflow, as numpy does.
+
+    Parameters
+    ----------
+    V : ndarray of shape (n_local, j)
+        Column-major; may be empty.
+    """
+    return np.asarray(dgemv(1.0, V, w, trans=1)) if V.size else np.zeros(V.shape[1])
+
+
 def subtract(
     V: NDArray[np.float64], coefficients: NDArray[np.float64], w: NDArray[np.float64]
 ) -> None:

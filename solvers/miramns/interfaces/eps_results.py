@@ -18,6 +18,7 @@ from miramns.result import ConvergedReason, EigenResult
 #: EPS.ConvergedReason for each reason of a result.
 REASONS = {
     ConvergedReason.CONVERGED_TOL: SLEPc.EPS.ConvergedReason.CONVERGED_TOL,
+    ConvergedReason.CONVERGED_ROUNDING: SLEPc.EPS.ConvergedReason.CONVERGED_TOL,
     ConvergedReason.DIVERGED_ITS: SLEPc.EPS.ConvergedReason.DIVERGED_ITS,
     ConvergedReason.DIVERGED_STAGNATED: SLEPc.EPS.ConvergedReason.DIVERGED_BREAKDOWN,
 }

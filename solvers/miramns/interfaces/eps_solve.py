@@ -14,9 +14,9 @@ from slepc4py import SLEPc
 from miramns.errors import MiramnsError
 from miramns.interfaces.eps_selection import order_of_which, transformed_order
 from miramns.problem import Options, Variant
-from miramns.residuals import Criterion
 from miramns.result import EigenResult, IterationRecord
 from miramns.solve import solve
+from miramns.tolerances import Criterion
 from miramns.transform.pencil import pencil_of_st, solve_pencil
 from miramns.transform.spectral import Transformation
 

@@ -7,8 +7,6 @@ from typing import Any
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
-from miramns.result import ConvergedReason
-
 _EPS = SLEPc.EPS
 _WHICH = {value: name for name, value in vars(_EPS.Which).items() if name.isupper()}
 _PROBLEM = {
@@ -137,7 +135,7 @@ def view_from_options(eps: Any) -> None:
         _print(eps, None, eps.result.view())
     if requested("converged_reason") is not None:
         reason = eps.result.reason
-        verb = "converged" if reason == ConvergedReason.CONVERGED_TOL else "did not converge"
+        verb = "converged" if reason > 0 else "did not converge"
         text = f" Linear eigensolve {verb} ({eps.getConverged()} eigenpairs) due to {reason.name}"
         _print(eps, None, f"{text}; iterations {eps.getIterationNumber()}")
     for name, etype in _ERRORS.items():

@@ -17,9 +17,10 @@ from miramns.norms import norm_along
 from miramns.problem import require_real_scalars
 from miramns.products import CountedProducts, apply_to_pairs, shell_like, vector_like
 from miramns.random_vectors import seeded_normal
-from miramns.residuals import fix_signs, residual_norms, residual_tolerances
+from miramns.residuals import fix_signs, residual_norms
 from miramns.result import ConvergedReason, EigenResult
 from miramns.selection import Which, ties_at
+from miramns.tolerances import converged_reason, residual_tolerances
 
 #: SLEPc tests estimates: the run counts as converged up to this multiple of the tolerance.
 _SLACK = 5.0
@@ -171,13 +172,14 @@ def _collected(
     fix_signs(comm, rows[0], X)
     largest = float(np.max(np.abs(values), initial=norm))
     lengths = residual_norms(comm, np.zeros(found), BX, BX)
-    tolerances = residual_tolerances(values, tol, largest) * lengths
+    requested = residual_tolerances(values, tol, largest, rounding=False) * lengths
+    tolerances = requested
+    if hermitian:
+        tolerances = residual_tolerances(values, tol, largest) * lengths
     if eps.getConverged() < k:
         reason = ConvergedReason.DIVERGED_ITS
-    elif (residuals <= _SLACK * tolerances).all():
-        reason = ConvergedReason.CONVERGED_TOL
     else:
-        reason = ConvergedReason.DIVERGED_STAGNATED
+        reason = converged_reason(residuals, _SLACK * tolerances, _SLACK * requested)
     gram_of = X if hermitian else np.empty((X.shape[0], 0))
     return EigenResult(
         eigenvalues=values,

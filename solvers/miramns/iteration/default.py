@@ -32,6 +32,7 @@ from miramns.factorization.block import BlockFactorization
 from miramns.factorization.dcgs2 import DCGS2Factorization
 from miramns.factorization.lanczos import LanczosFactorization
 from miramns.factorization.orthogonalize import NOT_ORTHONORMAL
+from miramns.iteration.stagnation import Stagnation
 from miramns.iteration.subspace_size import FixedSizes, MeasuredSizes
 from miramns.norms import ROUNDING
 from miramns.problem import Problem
@@ -84,9 +85,11 @@ def _iterate(
     if isinstance(f, LanczosFactorization) and not p.sizes:
         sizes = MeasuredSizes(p.k, p.capacity, p.longest, f)
     else:
-        sizes = FixedSizes(p.k, p.sizes)
+        sizes = FixedSizes(p.k, p.sizes, p.first_cycle)
     # estimates have to meet `trust` times the tolerance; an approximate operator has its own error
     trust = 1.0 if p.options.exact is None else 0.9
+    condition = 1.0
+    stagnation = Stagnation(f)
     n_restarts = n_certificate_matvec = 0
     while True:
         # 1. expand
@@ -102,7 +105,8 @@ def _iterate(
         seconds = time.perf_counter() - began
 
         # 3. check
-        check = check_estimates(p, f, ritz, ritz.whole_pairs(p.k), trust=trust)
+        count = ritz.whole_pairs(p.k)
+        check = check_estimates(p, f, ritz, count, trust=trust, condition=condition)
         ready = bool(check.passed.all())
         measure = p.tol * check.largest_ratio()
         history.add(check.record(p, f, size, n_restarts, measure, chosen=ready))
@@ -111,15 +115,18 @@ def _iterate(
         if ready and (explored or nothing_better_outside(p, f, check.values)):
             pairs = _verify(p, f, ritz)
             n_certificate_matvec += pairs.n_matvec
-            trust *= 0.1
             if pairs.passed:
-                reason = ConvergedReason.CONVERGED_TOL
+                reason = pairs.reason
                 break
-            if trust < _LEAST_TRUST or p.options.exact is not None:
+            condition = pairs.worst_condition
+            if (pairs.residual_norms > check.tolerances[: len(pairs.values)]).any():
+                trust *= 0.1
+            hopeless = trust < _LEAST_TRUST or p.options.exact is not None
+            if f.size < size and not hopeless:
+                continue  # columns that had lost their orthogonality were dropped
+            if hopeless or stagnation.contradicts(check.tolerances):
                 reason = ConvergedReason.DIVERGED_STAGNATED
                 break
-            if f.size < size:
-                continue  # columns that had lost their orthogonality were dropped
 
         if size == f.dimension or (full and n_restarts == p.max_it):
             pairs = eigenpairs(p, f, *_orthonormal(p, f, ritz))
@@ -134,12 +141,18 @@ def _iterate(
             keep = max(p.k, (p.k + size) // 2)
         if keep and n_restarts < p.max_it:
             ritz, projection = _orthonormal(p, f, ritz)
+            if stagnation.at_restart(measure, check.estimates, check.tolerances):
+                pairs = eigenpairs(p, f, ritz, projection)
+                n_certificate_matvec += pairs.n_matvec
+                reason = reason_at_end(p, pairs, n_restarts)
+                break
             history.choose(projection.size)
             n_restarts += 1
             restart_thick(p, f, ritz, projection, min(keep, projection.size - 1), n_restarts)
     return eigen_result(
         pairs, reason, f, history, solver=solver_name(p, history), n_restarts=n_restarts,
-        n_certificate_matvec=n_certificate_matvec, decisions=sizes.decisions(),
+        n_certificate_matvec=n_certificate_matvec + stagnation.n_matvec,
+        decisions=sizes.decisions() + stagnation.decisions,
     )  # fmt: skip
 
 
@@ -248,7 +261,7 @@ def restart_thick(
 def reason_at_end(problem: Problem, pairs: Eigenpairs, n_restarts: int) -> ConvergedReason:
     """Return the reason of an iteration that spans the whole space or has used its restarts."""
     if pairs.passed:
-        return ConvergedReason.CONVERGED_TOL
+        return pairs.reason
     if n_restarts == problem.max_it:
         return ConvergedReason.DIVERGED_ITS
     return ConvergedReason.DIVERGED_STAGNATED

@@ -49,6 +49,7 @@ from miramns.iteration.default import (
     restart_thick,
     solver_name,
 )
+from miramns.iteration.stagnation import Stagnation
 from miramns.norms import ROUNDING
 from miramns.problem import Problem
 from miramns.projected import RitzPairs, on_root
@@ -80,6 +81,7 @@ def _iterate(
     p, f = problem, factorization
     scale = p.scale
     trust = 1.0
+    stagnation = Stagnation(f)
     n_restarts = n_certificate_matvec = 0
     while True:
         f.extend(p.sizes[-1])
@@ -92,17 +94,19 @@ def _iterate(
         projection = f.projection(best.size)
         explored = f.is_explored(COLUMNS_AFTER_BREAKDOWN) or best.size == f.dimension
         wanted = best.ritz.values[: p.k]
+        allowed = p.tolerances(wanted, f.operator_norm, scale)
         if best.measure < p.tol and (explored or nothing_better_outside(p, f, wanted)):
             pairs = eigenpairs(p, f, best.ritz, projection, scale)
             n_certificate_matvec += pairs.n_matvec
             if pairs.passed:
-                reason = ConvergedReason.CONVERGED_TOL
+                reason = pairs.reason
                 break
             trust *= 0.1
-            if trust < _LEAST_TRUST:
+            if trust < _LEAST_TRUST or stagnation.contradicts(pairs.tolerances):
                 reason = ConvergedReason.DIVERGED_STAGNATED
                 break
-        if best.size == f.dimension or n_restarts == p.max_it:
+        stagnated = stagnation.at_restart(best.measure, best.ritz.estimates[: p.k], allowed)
+        if best.size == f.dimension or n_restarts == p.max_it or stagnated:
             pairs = eigenpairs(p, f, best.ritz, projection, scale)
             n_certificate_matvec += pairs.n_matvec
             reason = reason_at_end(p, pairs, n_restarts)
@@ -118,7 +122,8 @@ def _iterate(
             restart_thick(p, f, best.ritz, projection, k, n_restarts)
     return eigen_result(
         pairs, reason, f, history, solver=solver_name(p, history), n_restarts=n_restarts,
-        n_certificate_matvec=n_certificate_matvec,
+        n_certificate_matvec=n_certificate_matvec + stagnation.n_matvec,
+        decisions=stagnation.decisions,
     )  # fmt: skip
 
 

@@ -5,9 +5,10 @@ Arnoldi factorisation: testing a smaller one costs a small dense problem but no 
 is best depends on the operator, k and the machine: a larger subspace needs fewer products, and more
 memory and orthogonalisation, which grows with its square.
 
-* ``FixedSizes`` tests at given sizes (checkpoints) and restarts at the last of them, keeping the
-  wanted directions and half of the others. It depends on numbers alone, so runs repeat exactly. It
-  is used for short vectors, and for sizes given by the caller.
+* ``FixedSizes`` tests at given sizes (checkpoints) and restarts at the last of them (in the first
+  cycles at smaller ones), keeping the wanted directions and half of the others. It depends on
+  numbers alone, so runs repeat exactly. It is used for short vectors, and for sizes given by the
+  caller.
 * ``MeasuredSizes`` decides during the iteration, from measured seconds of a column, of its
   reorthogonalisation and of a restart. Restarts at size m increase the number of products by
 
@@ -67,6 +68,11 @@ _RESTARTS = 25
 
 #: Shares of the unwanted directions that ``MeasuredSizes`` may keep.
 _SHARES = np.array([0.1, 0.15, 0.2, 0.25, 1 / 3])
+
+#: Growth of the largest size from one cycle to the next. Small first cycles take the same number of
+#: products, with less orthogonalisation and smaller projected problems; hard spectra reach the
+#: largest size after some restarts.
+_CYCLE_GROWTH = 1.25
 
 #: Ratio of the sizes that ``MeasuredSizes`` considers.
 _STEP = 1.1
@@ -155,6 +161,11 @@ def largest_size(k: int, n: int, basis_columns: int, *, hermitian: bool = True) 
     return max(min(wanted, basis_columns - 1, n), min(k + 2, n))
 
 
+def first_cycle(k: int) -> int:
+    """Return the largest subspace of the first cycle of the default variant."""
+    return k + k // 2 + 15
+
+
 def checkpoints(k: int, largest: int) -> tuple[int, ...]:
     """Return the nested sizes of the default variant."""
     sizes = []
@@ -182,7 +193,7 @@ def kept_size(k: int, m: int) -> int:
 
 
 class FixedSizes:
-    """Given sizes, with a restart at the last.
+    """Given sizes, with a restart at the last, or at smaller ones in the first cycles.
 
     A checkpoint is left out if the last two checkpoints, or after two restarts the last two
     restarts, predict that the answer is far.
@@ -192,11 +203,15 @@ class FixedSizes:
     k : int
     sizes : tuple of int
         Increasing.
+    first : int
+        Largest size of the first cycle; each restart raises it by a quarter. 0 for the last size.
     """
 
-    def __init__(self, k: int, sizes: tuple[int, ...]) -> None:
+    def __init__(self, k: int, sizes: tuple[int, ...], first: int = 0) -> None:
         self.k = k
         self.sizes = sizes
+        self._limit = float(first or sizes[-1])
+        self._last = self._largest_below(self._limit)
         self._rate = _ConvergenceRate()
         self._ahead = 0.0
         self._at_restarts: list[float] = []
@@ -205,12 +220,14 @@ class FixedSizes:
         """Return the next of the sizes that is worth a test."""
         most = max(_MOST_AHEAD * size, self._certainly_ahead(size))
         wanted = size + max(1.0, min(_SHARE_AHEAD * self._ahead, most))
-        return next((m for m in self.sizes if m >= wanted), self.sizes[-1])
+        # after a breakdown, or at the limit of restarts, a cycle goes beyond its largest size
+        last = self._last if size < self._last else self.sizes[-1]
+        return next((m for m in self.sizes if wanted <= m <= last), last)
 
     def keep(self, size: int, to_go: float, seconds: float) -> int:
         """Return the number of directions to keep in a restart now; 0 for no restart.
 
-        k and half of the other directions, at the last size.
+        k and half of the other directions, at the largest size of this cycle.
 
         Parameters
         ----------
@@ -220,9 +237,11 @@ class FixedSizes:
             Time of the solution of the projected problem.
         """
         self._ahead = self._rate.columns_to_go(size, to_go)
-        if size < self.sizes[-1]:
+        if size < self._last:
             return 0
         kept = kept_size(self.k, size)
+        self._limit *= _CYCLE_GROWTH
+        self._last = self._largest_below(self._limit)
         self._rate.restart(kept)
         self._at_restarts = [*self._at_restarts[-1:], to_go]
         return kept
@@ -238,9 +257,12 @@ class FixedSizes:
         before, now = self._at_restarts
         if now >= before:
             return np.inf
-        kept = kept_size(self.k, self.sizes[-1])
+        kept = kept_size(self.k, self._last)
         cycles = now / (before - now) / _ACCELERATION
-        return cycles * (self.sizes[-1] - kept) - (size - kept)
+        return cycles * (self._last - kept) - (size - kept)
+
+    def _largest_below(self, limit: float) -> int:
+        return max((m for m in self.sizes if m <= limit), default=self.sizes[0])
 
 
 class MeasuredSizes:

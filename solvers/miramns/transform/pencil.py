@@ -41,10 +41,11 @@ from miramns.norms import ROUNDING, matrix_norm, mean_eigenvalue
 from miramns.problem import Options
 from miramns.products import apply_to_pairs, shell_like
 from miramns.projected import on_root
-from miramns.residuals import Criterion, fix_signs, residual_norms
+from miramns.residuals import fix_signs, residual_norms
 from miramns.result import ConvergedReason, EigenResult, IterationRecord
 from miramns.selection import Order, wanted_order
 from miramns.solve import solve
+from miramns.tolerances import Criterion, accepted_tolerances, converged_reason
 from miramns.transform.spectral import (
     Transformation,
     create_st,
@@ -181,7 +182,7 @@ def solve_pencil(
                 options=standard, **settings,
             )  # fmt: skip
             answer = _refined(pencil, found, which)
-            tolerances = _tolerances(answer, tol, options.criterion, norms)
+            tolerances, requested = _tolerances(answer, tol, options.criterion, norms)
             n_matvec += found.n_matvec
             n_certificate_matvec += found.n_certificate_matvec + answer.n_products
             history += found.history
@@ -199,8 +200,9 @@ def solve_pencil(
         if refined is not None:
             refined.operator.destroy()
     fix_signs(comm, found.ownership_range[0], answer.X)
-    passed = bool((answer.residuals <= tolerances).all())
-    reason = found.reason if found.reason < 0 else ConvergedReason.DIVERGED_STAGNATED
+    reason = converged_reason(answer.residuals, tolerances, requested)
+    if reason < 0 and found.reason < 0:
+        reason = found.reason
     return replace(
         found,
         eigenvalues=answer.values,
@@ -209,8 +211,9 @@ def solve_pencil(
         residual_tolerances=tolerances,
         error_bounds=answer.residuals.copy(),
         orthogonality=found.orthogonality if answer.orthogonality is None else answer.orthogonality,
-        reason=ConvergedReason.CONVERGED_TOL if passed else reason,
+        reason=reason,
         operator_norm=norms[0],
+        condition_numbers=answer.condition_numbers,
         n_matvec=n_matvec,
         n_certificate_matvec=n_certificate_matvec,
         history=history,
@@ -239,6 +242,7 @@ class _Answer:
     metric_lengths: NDArray[np.float64]
     n_products: int
     orthogonality: float | None
+    condition_numbers: NDArray[np.float64] | None
 
 
 def _refined(pencil: Pencil, found: EigenResult, which: Order) -> _Answer:
@@ -264,9 +268,12 @@ def _refined(pencil: Pencil, found: EigenResult, which: Order) -> _Answer:
     values, order = _positive_first(values[order], order)
     X, AX, BX = (np.asfortranarray(block[:, order]) for block in (X, AX, BX))
     residuals = residual_norms(comm, np.ones(len(values)), BX * values, AX)
+    conditions = found.condition_numbers
     return _Answer(
-        values, X, BX, residuals, _lengths(comm, X), _lengths(comm, BX), n_products, orthogonality
-    )
+        values, X, BX, residuals, _lengths(comm, X), _lengths(comm, BX), n_products, orthogonality,
+        # the members of a conjugate pair, which may be swapped, have the same
+        None if conditions is None else conditions[order],
+    )  # fmt: skip
 
 
 def _positive_first(
@@ -318,8 +325,8 @@ def _least_residual_values(
 
 def _tolerances(
     answer: _Answer, tol: float, criterion: Criterion, norms: tuple[float, float]
-) -> NDArray[np.float64]:
-    """Return the largest residual norm with which each pair passes; rounding always passes."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the largest residual norm with which each pair passes, with and without rounding."""
     moduli = np.abs(answer.values)
     sizes = (norms[0] + moduli * norms[1]) * answer.lengths
     relative_to = {
@@ -327,7 +334,10 @@ def _tolerances(
         "absolute": answer.lengths,
         "norm": sizes,
     }[criterion]
-    return np.asarray(np.maximum(tol * relative_to, ROUNDING * sizes))
+    requested = np.asarray(tol * relative_to)
+    tolerances = np.maximum(requested, ROUNDING * sizes)
+    conditions = answer.condition_numbers
+    return accepted_tolerances(answer.residuals, tolerances, requested, conditions), requested
 
 
 def _lengths(comm: MPI.Comm, X: NDArray[Any]) -> NDArray[np.float64]:

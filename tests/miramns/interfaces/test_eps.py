@@ -248,6 +248,14 @@ def test_settings_are_returned(comm, operators, solver):
     other.destroy()
 
 
+def test_reason_of_residuals_at_rounding(operators, solver):
+    E = solver(operators(np.diag(np.r_[3.0, 2.0, np.zeros(30)])), nev=4)
+    E.solve()
+    assert E.result.reason is ConvergedReason.CONVERGED_ROUNDING
+    assert E.getConvergedReason() == EPS.ConvergedReason.CONVERGED_TOL
+    assert E.getConverged() == 4
+
+
 def test_results(operators, symmetric, gather, solver):
     M = symmetric(np.r_[10.0, 8.0, 7.0, np.linspace(0, 1, 37)])
     A = operators(M)
@@ -614,7 +622,7 @@ def test_views(comm, operators, solver, shared_tmp):
 
 
 def test_views_after_the_solve_by_options(operators, solver, options, capfd, comm):
-    E = solver(operators(np.diag(np.arange(1.0, 31))))
+    E = solver(operators(np.diag(np.arange(1.0, 31) / 100)))
     options(eps_view="", eps_view_values="", miramns_converged_reason="")
     options(eps_error_relative="::ascii_info_detail", eps_error_absolute="", eps_view_vectors="")
     E.solve()
@@ -624,7 +632,7 @@ def test_views_after_the_solve_by_options(operators, solver, options, capfd, com
             "type: miramns",
             "MIRAMns default",
             "Eigenvalues =",
-            "converged (2 eigenpairs) due to CONVERGED_TOL; iterations 1",
+            "converged (2 eigenpairs) due to CONVERGED_TOL; iterations ",
             "||Ax-kx||/||kx||",
             "All requested",
             "Vec Object",

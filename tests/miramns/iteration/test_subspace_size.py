@@ -5,7 +5,9 @@ import itertools
 import pytest
 
 from miramns.iteration.subspace_size import (
+    FixedSizes,
     checkpoints,
+    first_cycle,
     kept_size,
     largest_size,
     published_sizes,
@@ -42,3 +44,23 @@ def test_published_sizes_are_every_integer_from_twice_k():
 @pytest.mark.parametrize(("k", "m", "kept"), [(5, 25, 15), (5, 7, 6), (1, 3, 2), (3, 4, 3)])
 def test_kept_size_leaves_room(k, m, kept):
     assert kept_size(k, m) == kept < m
+
+
+def test_first_cycles_are_small():
+    """Each restart raises the largest size, and a cycle without one goes beyond it."""
+    sizes = FixedSizes(5, checkpoints(5, 120), first_cycle(5))
+    ends = []
+    size = sizes.next_checkpoint(0)
+    for _step in range(200):
+        kept = sizes.keep(size, 10.0, 0.0)
+        if kept:
+            ends.append(size)
+            size = kept
+        size = sizes.next_checkpoint(size)
+    assert ends[0] <= first_cycle(5) == 22
+    assert ends[-1] == 120
+    assert ends == sorted(ends)
+    sizes = FixedSizes(5, checkpoints(5, 120), first_cycle(5))
+    sizes.keep(21, 10.0, 0.0)
+    assert FixedSizes(5, checkpoints(5, 120), first_cycle(5)).next_checkpoint(21) > 21
+    assert FixedSizes(5, checkpoints(5, 120)).keep(21, 10.0, 0.0) == 0
