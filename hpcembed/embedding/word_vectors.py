@@ -113,11 +113,12 @@ class WordVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Information
     Examples
     --------
     >>> from hpcembed import WordVectors
-    >>> model = WordVectors(2).fit([["cat", "dog"], ["dog", "cat"], ["sun", "moon"]] * 4)
+    >>> animals, skies = [["cat", "dog", "pet"], ["dog", "pet", "cat"]], [["sun", "moon", "sky"]]
+    >>> model = WordVectors(2).fit((animals + skies) * 4)
     >>> model.vectors_.shape, model.certified_
-    ((4, 2), True)
-    >>> model.nearest("cat", 1)[0][0]
-    'dog'
+    ((6, 2), True)
+    >>> sorted(word for word, _ in model.nearest("cat", 2))
+    ['dog', 'pet']
     >>> model.transform([["cat", "dog", "fish"]]).shape
     (1, 2)
     """
