@@ -53,11 +53,15 @@ from miramns import EigenResult
 __all__ = ["CovarianceEmbedding", "CovariancePairs"]
 
 
-#: Rows per component and rank from which orthogonalisation takes a small part of a pass.
-_TALL = 60
+#: Multiply-adds of the orthogonalisation, per pass, up to which one thread of BLAS loses less time
+#: than compiled passes lose to its waiting threads.
+_LIGHT = 1e8
 
-#: Passes that a flat spectrum takes, relative to those expected.
-_FLAT_PASSES = 4.0
+#: Tolerance of an iteration with a matrix in single precision, whose products are exact.
+_TIGHT = 1e-8
+
+#: Dimension of an assembled covariance up to which its eigenproblem gains little from threads.
+_SMALL_SQUARE = 1500
 
 Certificate = Literal["exact", "double", "sampled"]
 
@@ -106,7 +110,7 @@ class CovarianceEmbedding(LinearEmbedding):
         check_choice("engine", self.engine, ("auto", *COVARIANCE_ENGINES))
         super()._check_parameters()
 
-    def _plan(self, shape: Shape, machine: Machine, k: int) -> EnginePlan:
+    def _plan(self, shape: Shape, machine: Machine, k: int, *, flat: bool = False) -> EnginePlan:
         """Return the plan for k components."""
         settings, engine, k = self._settings, self.engine, min(k, shape.n_features)
         if settings.name == "lapack" and engine == "auto":
@@ -120,6 +124,7 @@ class CovarianceEmbedding(LinearEmbedding):
             single_vector=settings.needs_single_vectors,
             engine=engine,
             operator=self.operator_name,
+            flat=flat,
         )
 
     def _find(
@@ -127,10 +132,11 @@ class CovarianceEmbedding(LinearEmbedding):
     ) -> CovariancePairs:
         """Find k components by the engine of the plan. Collective."""
         plan = self._plan(shape, machine, k)
-        other = plan.instead("assembled", machine) if self.engine == "auto" else None
-        flat_seconds = _FLAT_PASSES * plan.cost.seconds
-        if other is not None and other.cost.seconds < flat_seconds and is_flat(X):
-            plan, other = replace(other, reason="flat spectrum"), None
+        is_free = self.engine == "auto" and plan.engine in ("block", "gram")
+        if is_free and is_flat(X):
+            plan = self._plan(shape, machine, k, flat=True)
+            plan = replace(plan, reason=f"{plan.reason}, for a flat spectrum")
+        other = plan.instead("assembled", machine) if is_free else None
         tol, memory = self._tolerance(shape.item_bytes), machine.available_bytes
         solver = Eigensolver(k, tol, seed, self._settings, memory, blocks=COVARIANCE_BLOCKS)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
@@ -211,18 +217,21 @@ class _CovarianceSearch:
         with timed(self.comm, self.seconds, "operator", within="solve"):
             lower, is_single = self._square()
             mat = self.kept(lower)
-        if solver.suits_lapack(d):
-            found = solver.lapack(mat, lower)
-        elif is_single or not self.solver.settings.needs_single_vectors:
-            width = block_width(solver.k, d)
-            found = solver.solve_by_blocks(mat, width, loose=is_single)
-        else:
-            found = solver.solve(mat)
-        if not is_single:
-            return found, mat
-        exact = self.shell(np.float64)
-        n_samples = CERTIFICATE_SAMPLES if self.certificate == "auto" else 0
-        return solver.certified(found, exact, n_samples=n_samples), exact
+        # what remains is little work, and idle threads of BLAS take the cores of compiled passes
+        with one_blas_thread() if d <= _SMALL_SQUARE else nullcontext():
+            if solver.suits_lapack(d):
+                found = solver.lapack(mat, lower)
+            elif is_single or not solver.settings.needs_single_vectors:
+                width = block_width(solver.k, d)
+                tol = max(_TIGHT, solver.tol / 10) if is_single else None
+                found = solver.solve_by_blocks(mat, width, tol=tol)
+            else:
+                found = solver.solve(mat)
+            if not is_single:
+                return found, mat
+            exact = self.shell(np.float64)
+            n_samples = CERTIFICATE_SAMPLES if self.certificate == "auto" else 0
+            return solver.certified(found, exact, n_samples=n_samples), exact
 
     def _square(self) -> tuple[NDArray[np.float64], bool]:
         """Return the lower triangle, and whether it is in single precision. Collective."""
@@ -254,9 +263,11 @@ class _CovarianceSearch:
     def block(self) -> tuple[EigenResult, PETSc.Mat]:
         """Multiply with blocks of vectors: in single precision, certified in double precision."""
         # idle threads of BLAS take the cores of compiled passes
-        is_tall = self.X.n_rows > _TALL * self.solver.k * self.comm.size
+        width = self.plan.width
+        columns = COVARIANCE_BLOCKS.passes(self.solver.k, width) * width
+        is_light = self.X.n_features / self.comm.size * columns * width < _LIGHT
         try:
-            with one_blas_thread() if is_tall and not self.X.is_sparse else nullcontext():
+            with one_blas_thread() if is_light else nullcontext():
                 return self._by_passes()
         except PassLimitError as limit:
             assert self.other is not None  # else there is no limit
@@ -285,7 +296,7 @@ class _CovarianceSearch:
         products = GramPasses(X, moments, self.single)
         is_loose = solver.tol >= SINGLE_TOLERANCE
         last = products if is_loose else GramPasses(X, moments, np.float64)
-        found = solver.solve_by_blocks(self.kept(products), self.plan.width, loose=True)
+        found = solver.solve_by_blocks(self.kept(products), self.plan.width, tol=solver.loose_tol)
         Q = _orthonormal(last.transposed(np.asarray(found.eigenvectors)))
         exact = self.shell(np.float64)
         first, end = ownership_range(X.n_features, self.comm)

@@ -99,7 +99,9 @@ class Eigensolver:
         return self._miramns(mat, deflation=deflation)
 
     @_translated_errors()
-    def solve_by_blocks(self, mat: PETSc.Mat, width: int, *, loose: bool = False) -> EigenResult:
+    def solve_by_blocks(
+        self, mat: PETSc.Mat, width: int, *, tol: float | None = None
+    ) -> EigenResult:
         """Find the pairs by products with blocks of vectors.
 
         Collective.
@@ -108,10 +110,10 @@ class Eigensolver:
         ----------
         width : int
             Vectors in a block.
-        loose : bool
-            Stop at the tolerance that single precision reaches.
+        tol : float, optional
+            Another tolerance than that of the pairs.
         """
-        return self._miramns(mat, width=width, tol=self._loose_tol if loose else self.tol)
+        return self._miramns(mat, width=width, tol=tol)
 
     @_translated_errors()
     def solve_in_single(
@@ -131,7 +133,7 @@ class Eigensolver:
             Vectors in a block; 0 for single vectors.
         """
         try:
-            found = self._miramns(approximation, width=width, exact=exact, tol=self._loose_tol)
+            found = self._miramns(approximation, width=width, exact=exact, tol=self.loose_tol)
         except miramns.OperatorError:
             # beyond the range of single precision, or not finite in double precision either
             return self._miramns(exact, width=width)
@@ -246,7 +248,8 @@ class Eigensolver:
         return self._krylov_schur(mat, deflation=deflation)
 
     @property
-    def _loose_tol(self) -> float:
+    def loose_tol(self) -> float:
+        """The tolerance, or that which single precision reaches if it is larger."""
         return max(self.tol, SINGLE_TOLERANCE)
 
     def _krylov_schur(self, mat: PETSc.Mat, **settings: Any) -> EigenResult:

@@ -81,7 +81,7 @@ class Rates:
     function: Mapping[int, float] = MappingProxyType({4: 1.2e9, 8: 3.0e8})
     square: Mapping[int, float] = MappingProxyType({4: 1.0e11, 8: 5.5e10})
     square_entry: Mapping[int, float] = MappingProxyType({4: 8.5e8, 8: 4.8e8})
-    pass_product: Mapping[int, float] = MappingProxyType({4: 5.4e10, 8: 2.5e10})
+    pass_product: Mapping[int, float] = MappingProxyType({4: 4.5e10, 8: 2.5e10})
     pass_entry: Mapping[int, float] = MappingProxyType({4: 2.0e9, 8: 2.0e9})
     pass_columns: Mapping[int, int] = MappingProxyType({4: 16, 8: 8})
     vector_pass = 3.0e8

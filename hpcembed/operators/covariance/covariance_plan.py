@@ -59,9 +59,13 @@ COVARIANCE_BLOCKS = BlockRule(2.6, 4.0, factor=2, spare=0)
 CERTIFICATE_SAMPLES = 16
 MOST_SAMPLED = 128
 
+#: Passes that a flat spectrum takes, relative to those of a decaying one.
+_FLAT_PASSES = 5.0
+
 _BLOCK_BYTES = 6 * 2**20
 _LEAST_ROWS = 256
 _PASS_ROWS = 144
+_KEPT_BYTES = 4 * 2**20
 
 
 def block_width(k: int, dimension: int) -> int:
@@ -80,6 +84,7 @@ def plan_covariance(
     single_vector: bool = False,
     engine: str = "auto",
     operator: str = "covariance",
+    flat: bool = False,
 ) -> EnginePlan:
     """Choose the engine for k components of rows.
 
@@ -96,6 +101,8 @@ def plan_covariance(
     engine : {"auto", "assembled", "matrix_free", "block", "gram"}
     operator : str
         Name of the operator in messages.
+    flat : bool
+        Whether the spectrum is known to be flat, so that iterations take many passes.
 
     Raises
     ------
@@ -105,7 +112,8 @@ def plan_covariance(
         If the requested engine does not suit the data or the solver.
     """
     n = shape.n_train
-    model = _CovarianceCost(shape, k, machine, 0.0 if single_vector else tol, n_reference)
+    passes = _FLAT_PASSES if flat else 1.0
+    model = _CovarianceCost(shape, k, machine, 0.0 if single_vector else tol, n_reference, passes)
     costs = [model.assembled(), model.matrix_free()]
     if not single_vector:
         costs.append(model.block())
@@ -133,7 +141,8 @@ def plan_covariance(
 class _CovarianceCost:
     """Terms of the model.
 
-    ``tol`` is 0 where only single vectors in double precision are wanted.
+    ``tol`` is 0 where only single vectors in double precision are wanted. Blocks take `factor`
+    times the passes of a decaying spectrum.
     """
 
     shape: Shape
@@ -141,6 +150,11 @@ class _CovarianceCost:
     machine: Machine
     tol: float
     n_reference: int
+    factor: float
+
+    def _passes(self, width: int) -> int:
+        """Return the expected number of passes with blocks of `width` vectors."""
+        return math.ceil(self.factor * COVARIANCE_BLOCKS.passes(self.k, width))
 
     @property
     def suits_single(self) -> bool:
@@ -173,7 +187,9 @@ class _CovarianceCost:
         entries = self._rows * shape.n_features
         columns = -(-columns // Rates.pass_columns[item]) * Rates.pass_columns[item]
         multiply = 2 * entries * columns / (threads * Rates.pass_product[item])
-        multiply += entries / (threads * Rates.pass_entry[item])
+        # a block of long rows leaves the cache between both products
+        reads = 3 if _PASS_ROWS * shape.n_features * item > _KEPT_BYTES else 1
+        multiply += reads * entries / (threads * Rates.pass_entry[item])
         return Rates.pass_seconds + max(multiply, self._reading())
 
     def _reading(self) -> float:
@@ -229,9 +245,10 @@ class _CovarianceCost:
             seconds = (4 / 3 * d**3 + 2 * d**2 * k) / Rates.lapack
         else:
             width = block_width(k, d)
-            columns = COVARIANCE_BLOCKS.passes(k, width) * width
+            columns = self._passes(width) * width
             rate = threads * Rates.product[8]
-            seconds = (d**2 * columns + 4 * d * columns**2) / (ranks * rate)
+            longest = min(columns, COVARIANCE_BLOCKS.sizes(k, width, d)[-1])
+            seconds = (d**2 + 4 * d * longest) * columns / (ranks * rate)
         return seconds + self.n_reference * 8 * d**2 / (ranks * Rates.read)
 
     def assembled(self) -> EngineCost:
@@ -248,7 +265,8 @@ class _CovarianceCost:
         return EngineCost("assembled", seconds, needed + self._basis(2 * self.k + 40))
 
     def matrix_free(self) -> EngineCost:
-        seconds = self._single_vectors(expected_products(self.k) + self.n_reference)
+        products = math.ceil(self.factor * expected_products(self.k))
+        seconds = self._single_vectors(products + self.n_reference)
         needed = self._basis(2 * self.k + 40) + 8 * 4 * self.shape.n_features + 2 * _BLOCK_BYTES
         return EngineCost("matrix_free", seconds, needed)
 
@@ -263,12 +281,13 @@ class _CovarianceCost:
         """Return the cost of blocks of columns with `local` entries on each rank."""
         k, d = self.k, self.shape.n_features
         width = block_width(k, dimension)
-        passes = COVARIANCE_BLOCKS.passes(k, width)
+        passes = self._passes(width)
         columns = COVARIANCE_BLOCKS.sizes(k, width, dimension)[-1] + 2 * width
         twice = engine == "gram"
         seconds = (passes + 2 * twice) * self._pass(width, 4) + (1 + twice) * self._certificate()
         rate = self.machine.threads * Rates.product[8]
-        seconds += 4 * local * (passes * width) ** 2 / rate
+        # a restart shortens the basis
+        seconds += 4 * local * passes * width * min(passes * width, columns) / rate
         seconds += self._single_vectors(self.n_reference)
         # of each thread: rows of a block in double, vectors, pending sums and sums
         threads = self.machine.threads

@@ -6,6 +6,7 @@ import pytest
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding import PCA
 from hpcembed.operators.cost import Rates
+from hpcembed.operators.covariance import covariance_plan
 from hpcembed.operators.covariance.flatness import is_flat, leading_excess
 
 pytestmark = pytest.mark.mpi
@@ -59,41 +60,36 @@ def test_constant_rows(comm):
     assert leading_excess(matrix(comm, np.ones((9, 3)))) == 0.0
 
 
+@pytest.fixture
 def planned(monkeypatch):
-    """Make blocks the engine of the plan."""
-    from hpcembed.embedding import _covariance
-
-    monkeypatch.setattr(Rates, "square", {4: 1e3, 8: 1e3})
-    monkeypatch.setattr(_covariance, "_FLAT_PASSES", np.inf)
+    """Make blocks the engine of the plan, and squares that of flat spectra."""
+    monkeypatch.setattr(Rates, "square", {4: 1e6, 8: 1e6})
+    monkeypatch.setattr(covariance_plan, "_FLAT_PASSES", 1e6)
 
 
-def test_flat_spectra_take_the_square(comm, monkeypatch):
-    planned(monkeypatch)
+def test_flat_spectra_take_the_square(comm, planned):
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(900, 60)).astype(np.float32)
     decaying = noise * np.geomspace(1, 1e-4, 60, dtype=np.float32)
     assert PCA(3).fit(decaying[share(comm, 900)], comm=comm).plan_.engine == "block"
     flat = PCA(3).fit(noise[share(comm, 900)], comm=comm)
-    assert (flat.plan_.engine, flat.plan_.reason) == ("assembled", "flat spectrum")
+    assert flat.plan_.engine == "assembled"
+    assert flat.plan_.reason == "fastest, for a flat spectrum"
     exact = np.linalg.eigvalsh(np.cov(noise.T.astype(float)))[::-1]
     np.testing.assert_allclose(flat.explained_variance_, exact[:3], rtol=1e-6)
     asked = PCA(3, engine="block").fit(noise[share(comm, 900)], comm=comm)
-    assert asked.plan_.engine == "block"
+    assert (asked.plan_.engine, asked.plan_.reason) == ("block", "as requested")
 
 
-def test_a_square_that_takes_too_long_is_no_alternative(comm, monkeypatch):
-    from hpcembed.embedding import _covariance
-
-    planned(monkeypatch)
-    monkeypatch.setattr(_covariance, "_FLAT_PASSES", 4.0)
+def test_a_square_that_takes_too_long_is_no_alternative(comm, planned, monkeypatch):
+    monkeypatch.setattr(covariance_plan, "_FLAT_PASSES", 5.0)
     noise = np.random.default_rng(0).normal(size=(900, 60)).astype(np.float32)
     assert PCA(3).fit(noise[share(comm, 900)], comm=comm).plan_.engine == "block"
 
 
-def test_passes_that_do_not_converge_give_way_to_the_square_once(comm, monkeypatch):
+def test_passes_that_do_not_converge_give_way_to_the_square_once(comm, planned, monkeypatch):
     from hpcembed.embedding import _covariance
 
-    planned(monkeypatch)
     monkeypatch.setattr(_covariance, "is_flat", lambda X: False)
     monkeypatch.setattr(_covariance._CovarianceSearch, "_most_passes", lambda self: 2)
     rows = np.random.default_rng(0).normal(size=(900, 60)).astype(np.float32)
@@ -105,11 +101,10 @@ def test_passes_that_do_not_converge_give_way_to_the_square_once(comm, monkeypat
     np.testing.assert_allclose(found.explained_variance_, exact[:3], rtol=1e-6)
 
 
-def test_number_of_allowed_passes(comm, monkeypatch):
+def test_number_of_allowed_passes(comm, planned, monkeypatch):
     """The time of the other plan, and at least twice the expected passes."""
     from hpcembed.embedding import _covariance
 
-    planned(monkeypatch)
     allowed = []
     original = _covariance._CovarianceSearch._most_passes
 
@@ -127,3 +122,24 @@ def test_number_of_allowed_passes(comm, monkeypatch):
     assert most == np.ceil(expected * max(2.0, other.cost.seconds / plan.cost.seconds))
     assert unlimited is None
     assert none is None
+
+
+@pytest.mark.parametrize(("n", "d"), [(50_000, 3_000), (1_000, 20_000)])
+def test_plan_of_flat_spectra_has_more_passes(n, d):
+    from hpcembed.operators.cost import Machine, Shape
+
+    shape, machine = Shape(n, 0, d, None, 4 * d, 4), Machine(1, 2, 2**40)
+    for_decay, for_flat = (
+        {
+            cost.engine: cost.seconds
+            for cost in covariance_plan.plan_covariance(
+                shape, 10, machine, tol=1e-6, flat=flat
+            ).costs
+        }
+        for flat in (False, True)
+    )
+    assert for_flat["block"] > 3 * for_decay["block"]
+    assert for_flat["matrix_free"] > 3 * for_decay["matrix_free"]
+    if n < d:
+        assert for_flat["gram"] > 3 * for_decay["gram"]
+        assert for_flat["gram"] < for_flat["block"]
