@@ -1,6 +1,7 @@
-"""Engine that PCA chooses, compared with every other engine and with scikit-learn, on 60 shapes.
+"""Engine that PCA chooses, compared with every other engine and with scikit-learn, on 62 shapes.
 
-    python benchmarks/engine_grid.py [--repeats 3] [--only TEXT] [--threads 2]
+    OPENBLAS_THREAD_TIMEOUT=20 python benchmarks/engine_grid.py
+        [--repeats 3] [--only TEXT] [--threads 2]
 
 For each shape, type, spectrum and number of components: seconds of ``PCA(k).fit``, of the same with
 each engine requested, and of those solvers of scikit-learn that are exact and suit the shape

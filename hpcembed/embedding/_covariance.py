@@ -103,7 +103,6 @@ class CovarianceEmbedding(LinearEmbedding):
     engine: str
     certify: str
     plan_: EnginePlan
-    certificate_: Certificate
 
     def _check_parameters(self) -> None:
         check_choice("certify", self.certify, ("auto", "double"))

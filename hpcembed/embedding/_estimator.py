@@ -17,7 +17,7 @@ Parameters are checked on all ranks before the first step that could fail on one
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
@@ -101,6 +101,9 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
 
     #: Whether LAPACK can solve the eigenproblem.
     _has_dense_operator = True
+
+    #: Origin of the residuals.
+    certificate_: Literal["exact", "double", "sampled"] = "double"
 
     comm_: MPI.Intracomm
     n_features_in_: int

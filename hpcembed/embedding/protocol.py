@@ -147,6 +147,9 @@ class Embedding(Protocol):
     reference_ : EigenResult or None
         Result of the reference solver, if one is requested.
     comparison_ : ReferenceComparison or None
+    certificate_ : {"exact", "double", "sampled"}
+        Origin of the residuals of ``result_``: an exact operator, products in double precision, or
+        a bound from random combinations of the pairs.
     certified_ : bool
     seconds_ : mapping of str to float
         Wall time of ``operator`` and ``solve`` on the slowest rank.
@@ -180,6 +183,9 @@ class Embedding(Protocol):
     def reference_(self) -> EigenResult | None: ...  # noqa: D102
     @property
     def comparison_(self) -> ReferenceComparison | None: ...  # noqa: D102
+    @property
+    def certificate_(self) -> str: ...  # noqa: D102
+
     @property
     def certified_(self) -> bool: ...  # noqa: D102
     @property

@@ -166,6 +166,8 @@ def embedding_record(job: Job, embedding: Embedding, k: int | None = None) -> Em
         components=embedding.components_name,
         eigenvalue_meaning=spectrum.meaning,
         is_linear=embedding.linear_map_ is not None,
+        certificate=embedding.certificate_,
+        failure_probability=result.failure_probability,
     )
 
 
@@ -275,6 +277,7 @@ def _text(
             reference_sin_angle=None if comparison is None else comparison.sin_angle,
             n_compared=None if comparison is None else comparison.n_pairs,
             exceeded=() if comparison is None else comparison.exceeded,
+            failure_probability=result.failure_probability,
         )
     )
     return "\n".join(parts)

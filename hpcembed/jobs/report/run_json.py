@@ -89,6 +89,11 @@ class EmbeddingRecord(msgspec.Struct, frozen=True):
         Quantity that an eigenvalue measures.
     is_linear : bool
         Whether coordinates are affine functions of the features.
+    certificate : str
+        Origin of the residual norms: ``"exact"`` operator of short integers, products in
+        ``"double"`` precision, or a ``"sampled"`` bound.
+    failure_probability : float
+        Probability with which a sampled bound is exceeded; 0 for computed residual norms.
     """
 
     n_components: int
@@ -107,6 +112,8 @@ class EmbeddingRecord(msgspec.Struct, frozen=True):
     components: str = "principal components"
     eigenvalue_meaning: str = "variance"
     is_linear: bool = True
+    certificate: str = "double"
+    failure_probability: Number = 0.0
 
 
 class ClassifierRecord(msgspec.Struct, frozen=True):

@@ -108,6 +108,7 @@ def certification_line(
     reference_sin_angle: float | None = None,
     n_compared: int | None = None,
     exceeded: Sequence[int] = (),
+    failure_probability: float = 0.0,
 ) -> str:
     """State in one line whether every requested eigenpair is certified, with its residuals.
 
@@ -132,6 +133,8 @@ def certification_line(
     exceeded : sequence of int
         Positions, from 0, at which the reference solver has a larger eigenvalue, so that the run
         skipped one.
+    failure_probability : float
+        Probability with which a residual exceeds its bound, if the norms are bounds.
 
     Returns
     -------
@@ -153,7 +156,11 @@ def certification_line(
     if residuals.size:
         worst = float(residuals.max()) / largest if largest > 0 else float(residuals.max())
         unit = " of lambda_1" if largest > 0 else ""
-        parts.append(f"largest true residual {worst:.1e}{unit}")
+        if failure_probability > 0:
+            bound = f"residuals at most {worst:.1e}{unit}"
+            parts.append(f"{bound} (sampled, fails with probability {failure_probability:.0e})")
+        else:
+            parts.append(f"largest true residual {worst:.1e}{unit}")
         parts.append(f"|V'V-I| {orthogonality:.0e}")
     if n_compared == 0:
         parts.append(f"{reference_solver} found no pair to compare with")

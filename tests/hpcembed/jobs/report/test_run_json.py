@@ -81,6 +81,8 @@ EXPECTED = {
         "components": "principal components",
         "eigenvalue_meaning": "variance",
         "is_linear": True,
+        "certificate": "double",
+        "failure_probability": 0.0,
     },
     "classifiers": [
         {

@@ -9,6 +9,16 @@ import numpy as np
 from hpcembed.jobs.report.wording import certification_line, percent, points, seconds_line
 
 
+def test_sampled_bounds_are_named():
+    line = certification_line(
+        np.array([4.0, 1.0]), np.full(2, 4e-8), np.ones(2), 1e-15, failure_probability=1e-8
+    )
+    assert line == (
+        "certified: 2 of 2 eigenpairs, residuals at most 1.0e-08 of lambda_1 "
+        "(sampled, fails with probability 1e-08), |V'V-I| 1e-15"
+    )
+
+
 def test_a_certified_run():
     line = certification_line(
         np.array([2.0, 1.0]), np.array([6.2e-11, 1e-12]), np.full(2, 1e-10), 2.2e-15,

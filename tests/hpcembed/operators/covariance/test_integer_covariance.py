@@ -142,3 +142,11 @@ def test_rows_of_two_types_take_the_other_way_on_all_ranks(comm):
     fitted = PCA(3, engine="assembled").fit(mine, comm=comm)
     exact = np.linalg.eigvalsh(np.cov(integers_of(np.uint8, 300, 6).T.astype(float)))[::-1]
     np.testing.assert_allclose(fitted.explained_variance_, exact[:3], rtol=1e-6)
+
+
+def test_components_of_bytes_have_the_same_bits_on_any_number_of_ranks(comm):
+    rows = integers_of(np.uint8, 900, 40)
+    shared = PCA(5).fit(rows[share(comm, 900)], comm=comm)
+    alone = PCA(5).fit(rows)
+    for name in ("components_", "explained_variance_", "mean_", "feature_variances_"):
+        assert np.array_equal(getattr(shared, name), getattr(alone, name))
