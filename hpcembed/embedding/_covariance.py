@@ -40,7 +40,7 @@ from hpcembed.operators.covariance.covariance_plan import (
     block_width,
     plan_covariance,
 )
-from hpcembed.operators.covariance.flatness import is_flat
+from hpcembed.operators.covariance.flatness import pass_factor
 from hpcembed.operators.covariance.gram import GramPasses
 from hpcembed.operators.covariance.integer_covariance import has_integers, integer_triangle
 from hpcembed.operators.covariance.moments import column_moments
@@ -109,7 +109,9 @@ class CovarianceEmbedding(LinearEmbedding):
         check_choice("engine", self.engine, ("auto", *COVARIANCE_ENGINES))
         super()._check_parameters()
 
-    def _plan(self, shape: Shape, machine: Machine, k: int, *, flat: bool = False) -> EnginePlan:
+    def _plan(
+        self, shape: Shape, machine: Machine, k: int, *, pass_factor: float = 1.0
+    ) -> EnginePlan:
         """Return the plan for k components."""
         settings, engine, k = self._settings, self.engine, min(k, shape.n_features)
         if settings.name == "lapack" and engine == "auto":
@@ -123,7 +125,7 @@ class CovarianceEmbedding(LinearEmbedding):
             single_vector=settings.needs_single_vectors,
             engine=engine,
             operator=self.operator_name,
-            flat=flat,
+            pass_factor=pass_factor,
         )
 
     def _find(
@@ -132,10 +134,11 @@ class CovarianceEmbedding(LinearEmbedding):
         """Find k components by the engine of the plan. Collective."""
         plan = self._plan(shape, machine, k)
         is_free = self.engine == "auto" and plan.engine in ("block", "gram")
-        if is_free and is_flat(X):
-            plan = self._plan(shape, machine, k, flat=True)
-            plan = replace(plan, reason=f"{plan.reason}, for a flat spectrum")
         other = plan.instead("assembled", machine) if is_free else None
+        factor, spectrum = pass_factor(X) if is_free else (1.0, "")
+        if factor > 1:
+            plan, other = self._plan(shape, machine, k, pass_factor=factor), None
+            plan = replace(plan, reason=f"{plan.reason}, for a {spectrum} spectrum")
         tol, memory = self._tolerance(shape.item_bytes), machine.available_bytes
         solver = Eigensolver(k, tol, seed, self._settings, memory, blocks=COVARIANCE_BLOCKS)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}

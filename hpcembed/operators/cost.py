@@ -79,7 +79,7 @@ class Rates:
     update: Mapping[int, float] = MappingProxyType({4: 8.0e10, 8: 4.5e10})
     product: Mapping[int, float] = MappingProxyType({4: 3.5e10, 8: 2.2e10})
     function: Mapping[int, float] = MappingProxyType({4: 1.2e9, 8: 3.0e8})
-    square: Mapping[int, float] = MappingProxyType({4: 1.0e11, 8: 5.5e10})
+    square: Mapping[int, float] = MappingProxyType({4: 9.0e10, 8: 5.0e10})
     square_entry: Mapping[int, float] = MappingProxyType({4: 8.5e8, 8: 4.8e8})
     pass_product: Mapping[int, float] = MappingProxyType({4: 4.5e10, 8: 2.5e10})
     pass_entry: Mapping[int, float] = MappingProxyType({4: 2.0e9, 8: 2.0e9})

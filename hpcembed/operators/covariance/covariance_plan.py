@@ -59,9 +59,6 @@ COVARIANCE_BLOCKS = BlockRule(2.6, 4.0, factor=2, spare=0)
 CERTIFICATE_SAMPLES = 16
 MOST_SAMPLED = 128
 
-#: Passes that a flat spectrum takes, relative to those of a decaying one.
-_FLAT_PASSES = 5.0
-
 _BLOCK_BYTES = 6 * 2**20
 _LEAST_ROWS = 256
 _PASS_ROWS = 144
@@ -84,7 +81,7 @@ def plan_covariance(
     single_vector: bool = False,
     engine: str = "auto",
     operator: str = "covariance",
-    flat: bool = False,
+    pass_factor: float = 1.0,
 ) -> EnginePlan:
     """Choose the engine for k components of rows.
 
@@ -101,8 +98,8 @@ def plan_covariance(
     engine : {"auto", "assembled", "matrix_free", "block", "gram"}
     operator : str
         Name of the operator in messages.
-    flat : bool
-        Whether the spectrum is known to be flat, so that iterations take many passes.
+    pass_factor : float
+        Passes of an iteration for the spectrum at hand, relative to those for a decaying one.
 
     Raises
     ------
@@ -112,8 +109,8 @@ def plan_covariance(
         If the requested engine does not suit the data or the solver.
     """
     n = shape.n_train
-    passes = _FLAT_PASSES if flat else 1.0
-    model = _CovarianceCost(shape, k, machine, 0.0 if single_vector else tol, n_reference, passes)
+    tol = 0.0 if single_vector else tol
+    model = _CovarianceCost(shape, k, machine, tol, n_reference, pass_factor)
     costs = [model.assembled(), model.matrix_free()]
     if not single_vector:
         costs.append(model.block())
@@ -141,8 +138,8 @@ def plan_covariance(
 class _CovarianceCost:
     """Terms of the model.
 
-    ``tol`` is 0 where only single vectors in double precision are wanted. Blocks take `factor`
-    times the passes of a decaying spectrum.
+    ``tol`` is 0 where only single vectors in double precision are wanted. Iterations take
+    `factor` times the passes of a decaying spectrum.
     """
 
     shape: Shape

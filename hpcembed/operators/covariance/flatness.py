@@ -18,21 +18,28 @@ from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.runtime.ranks import allgather_rows
 from hpcembed.runtime.threads import one_blas_thread
 
-__all__ = ["is_flat", "leading_excess"]
+__all__ = ["SLOW", "leading_excess", "pass_factor"]
 
 #: Rows of the sample, of all ranks together, and the largest number of its entries.
 _SAMPLE = 384
-_ENTRIES = 2**22
+_ENTRIES = 2**20
 
-#: Excess of the largest eigenvalue up to which a spectrum counts as flat.
-_FLAT = 1.4
+#: Spectra by the excess of their largest eigenvalue up to a limit, with the passes that they take
+#: relative to a decaying spectrum, as measured.
+SLOW = ((1.4, 7.0, "flat"), (4.5, 2.0, "slowly decaying"))
 
 
-def is_flat(X: RowSource) -> bool:
-    """Return whether the covariance of dense rows in memory has a flat spectrum. Collective."""
-    if not isinstance(X, DataMatrix) or X.is_sparse:
-        return False
-    return leading_excess(X) < _FLAT
+def pass_factor(X: RowSource) -> tuple[float, str]:
+    """Return the passes of an iteration, relative to a decaying spectrum, and the spectrum's name.
+
+    Collective. 1 and "" for sparse rows and rows in files.
+    """
+    if isinstance(X, DataMatrix) and not X.is_sparse:
+        excess = leading_excess(X)
+        for limit, factor, name in SLOW:
+            if excess < limit:
+                return factor, name
+    return 1.0, ""
 
 
 def leading_excess(X: DataMatrix) -> float:
@@ -40,7 +47,7 @@ def leading_excess(X: DataMatrix) -> float:
 
     Collective: one gather of a few hundred rows. Near 1 for a flat spectrum; 0 for constant rows.
     """
-    share = max(2, min(_SAMPLE, _ENTRIES // X.n_features) // X.comm.size)
+    share = max(64, min(_SAMPLE, _ENTRIES // X.n_features)) // X.comm.size + 1
     positions = np.unique(np.linspace(0, max(X.n_local - 1, 0), share).astype(int))
     rows, shift, factor = X.stored_rows
     mine = np.asarray(rows[positions[: X.n_local]], dtype=np.float64)

@@ -6,8 +6,8 @@ import pytest
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.embedding import PCA
 from hpcembed.operators.cost import Rates
-from hpcembed.operators.covariance import covariance_plan
-from hpcembed.operators.covariance.flatness import is_flat, leading_excess
+from hpcembed.operators.covariance import covariance_plan, flatness
+from hpcembed.operators.covariance.flatness import leading_excess, pass_factor
 
 pytestmark = pytest.mark.mpi
 
@@ -28,26 +28,30 @@ def test_flat_spectra_are_near_the_edge(comm, d):
 
 
 @pytest.mark.parametrize(
-    "deviations",
-    [np.geomspace(1, 1e-2, 400), np.arange(1, 401) ** -0.25, np.r_[[5.0] * 3, np.ones(397)]],
+    ("deviations", "expected"),
+    [
+        (np.geomspace(1, 1e-2, 400), (1.0, "")),
+        (np.arange(1, 401) ** -0.25, (2.0, "slowly decaying")),
+        (np.r_[[5.0] * 3, np.ones(397)], (1.0, "")),
+    ],
     ids=["geometric", "slow", "spikes"],
 )
-def test_leading_eigenvalues_stand_out(comm, deviations):
+def test_leading_eigenvalues_stand_out(comm, deviations, expected):
     rows = np.random.default_rng(0).normal(size=(3000, 400)) * deviations
     assert leading_excess(matrix(comm, rows)) > 1.9
-    assert not is_flat(matrix(comm, rows))
+    assert pass_factor(matrix(comm, rows)) == expected
 
 
 def test_mild_decay_is_flat(comm):
     rows = np.random.default_rng(0).normal(size=(3000, 400)) * np.linspace(1, 0.7, 400)
-    assert is_flat(matrix(comm, rows))
+    assert pass_factor(matrix(comm, rows)) == (7.0, "flat")
 
 
 def test_scaling_is_applied(comm):
     rows = np.random.default_rng(0).normal(size=(2000, 50)) * np.geomspace(1, 1e4, 50)
     scaled = matrix(comm, rows, factor=1 / rows.std(axis=0))
-    assert is_flat(scaled)
-    assert not is_flat(matrix(comm, rows))
+    assert pass_factor(scaled) == (7.0, "flat")
+    assert pass_factor(matrix(comm, rows)) == (1.0, "")
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
@@ -64,7 +68,7 @@ def test_constant_rows(comm):
 def planned(monkeypatch):
     """Make blocks the engine of the plan, and squares that of flat spectra."""
     monkeypatch.setattr(Rates, "square", {4: 1e6, 8: 1e6})
-    monkeypatch.setattr(covariance_plan, "_FLAT_PASSES", 1e6)
+    monkeypatch.setattr(flatness, "SLOW", ((1.4, 1e6, "flat"),))
 
 
 def test_flat_spectra_take_the_square(comm, planned):
@@ -82,7 +86,7 @@ def test_flat_spectra_take_the_square(comm, planned):
 
 
 def test_a_square_that_takes_too_long_is_no_alternative(comm, planned, monkeypatch):
-    monkeypatch.setattr(covariance_plan, "_FLAT_PASSES", 5.0)
+    monkeypatch.setattr(flatness, "SLOW", ((1.4, 7.0, "flat"),))
     noise = np.random.default_rng(0).normal(size=(900, 60)).astype(np.float32)
     assert PCA(3).fit(noise[share(comm, 900)], comm=comm).plan_.engine == "block"
 
@@ -90,7 +94,7 @@ def test_a_square_that_takes_too_long_is_no_alternative(comm, planned, monkeypat
 def test_passes_that_do_not_converge_give_way_to_the_square_once(comm, planned, monkeypatch):
     from hpcembed.embedding import _covariance
 
-    monkeypatch.setattr(_covariance, "is_flat", lambda X: False)
+    monkeypatch.setattr(_covariance, "pass_factor", lambda X: (1.0, ""))
     monkeypatch.setattr(_covariance._CovarianceSearch, "_most_passes", lambda self: 2)
     rows = np.random.default_rng(0).normal(size=(900, 60)).astype(np.float32)
     found = PCA(3).fit(rows[share(comm, 900)], comm=comm)
@@ -133,10 +137,10 @@ def test_plan_of_flat_spectra_has_more_passes(n, d):
         {
             cost.engine: cost.seconds
             for cost in covariance_plan.plan_covariance(
-                shape, 10, machine, tol=1e-6, flat=flat
+                shape, 10, machine, tol=1e-6, pass_factor=factor
             ).costs
         }
-        for flat in (False, True)
+        for factor in (1.0, 7.0)
     )
     assert for_flat["block"] > 3 * for_decay["block"]
     assert for_flat["matrix_free"] > 3 * for_decay["matrix_free"]
