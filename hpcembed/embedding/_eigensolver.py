@@ -29,6 +29,9 @@ from miramns import EigenResult
 
 __all__ = ["Eigensolver"]
 
+#: Probability with which a bound from random combinations is exceeded.
+_FAILURE = 1e-6
+
 #: Dimension up to which LAPACK gains little from several threads.
 _ONE_THREAD_DIMENSION = 1000
 
@@ -183,6 +186,7 @@ class Eigensolver:
                 criterion=self.settings.convergence_criterion,
                 solver=found.solver,
                 n_samples=n_samples,
+                failure_probability=_FAILURE,
                 seed=self.seed,
             )
             found = _continued(found, bounded)

@@ -56,7 +56,7 @@ class PCA(CovarianceEmbedding, GaussianModel):
     certify : {"auto", "double"}, default="auto"
         Origin of the residuals of an assembled covariance in single precision. auto: a bound from a
         few random combinations of the components, multiplied in double precision, which fails with
-        a probability of 1e-8; double: a product for every component.
+        a probability of 1e-6; double: a product for every component.
     random_state : int, RandomState or None, default=None
         Seed of the start vectors; None is 0, so that results repeat.
     memory_limit : int, optional

@@ -56,7 +56,7 @@ COVARIANCE_BLOCKS = BlockRule(2.6, 4.0, factor=2, spare=0)
 
 #: Random combinations of components that certify a square in single precision, and the most
 #: components for which their bound is expected to pass.
-CERTIFICATE_SAMPLES = 16
+CERTIFICATE_SAMPLES = 8
 MOST_SAMPLED = 128
 
 _BLOCK_BYTES = 6 * 2**20

@@ -14,37 +14,44 @@
 
 typedef NAME(integer) NAME(integers) __attribute__((vector_size(VECTOR_BYTES)));
 
-/* sums[i][:] += sum over p of x[i + p * step] * y[p][:], for TILE_ROWS values of i. */
-static inline void NAME(square_tile)(const REAL *restrict x, ptrdiff_t step,
-                                     const REAL *restrict y, ptrdiff_t length, int exact,
-                                     void *restrict sums)
+/* sums[i][:] += sum over p of x[i + p * step] * y[p][:], for TILE_ROWS values of i, and the first one
+ * or two vectors of y. */
+static inline __attribute__((always_inline)) void
+NAME(square_tile)(const REAL *restrict x, ptrdiff_t step, const REAL *restrict y, ptrdiff_t length,
+                  int vectors, int exact, void *restrict sums)
 {
     NAME(vector) total[TILE_ROWS][2];
-    for (int i = 0; i < TILE_ROWS; i++) {
-        total[i][0] = (NAME(vector)){0};
-        total[i][1] = (NAME(vector)){0};
-    }
+    for (int i = 0; i < TILE_ROWS; i++)
+        for (int j = 0; j < vectors; j++) total[i][j] = (NAME(vector)){0};
     for (ptrdiff_t p = 0; p < length; p++) {
-        const NAME(vector) left = ((const NAME(vector) *)(y + p * GROUP))[0];
-        const NAME(vector) right = ((const NAME(vector) *)(y + p * GROUP))[1];
+        const NAME(vector) *values = (const NAME(vector) *)(y + p * GROUP);
 #pragma GCC unroll 16
-        for (int i = 0; i < TILE_ROWS; i++) {
-            const REAL value = x[i + p * step];
-            total[i][0] += value * left;
-            total[i][1] += value * right;
-        }
+        for (int i = 0; i < TILE_ROWS; i++)
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++) total[i][j] += x[i + p * step] * values[j];
     }
 #pragma GCC unroll 16
     for (int i = 0; i < TILE_ROWS; i++)
 #pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
+        for (int j = 0; j < vectors; j++) {
             if (exact) {
-                NAME(integers) *target = (NAME(integers) *)sums + 2 * i + half;
-                *target += __builtin_convertvector(total[i][half], NAME(integers));
+                NAME(integers) *target = (NAME(integers) *)sums + 2 * i + j;
+                *target += __builtin_convertvector(total[i][j], NAME(integers));
             } else {
-                ((NAME(vector) *)sums)[2 * i + half] += total[i][half];
+                ((NAME(vector) *)sums)[2 * i + j] += total[i][j];
             }
         }
+}
+
+/* The tile for all rows of a block: sums of CHAIN_ROWS of them in registers, or of all if exact. */
+static inline __attribute__((always_inline)) void
+NAME(add_tile)(const REAL *restrict x, ptrdiff_t step, const REAL *restrict y, ptrdiff_t n,
+               int vectors, int exact, REAL *restrict sums)
+{
+    const ptrdiff_t chain = exact ? n : CHAIN_ROWS;
+    for (ptrdiff_t i = 0; i < n; i += chain)
+        NAME(square_tile)(x + i * step, step, y + i * GROUP, n - i < chain ? n - i : chain, vectors,
+                          exact, sums);
 }
 
 /* Mark the columns of a packed block that are not zero throughout. */
@@ -115,13 +122,16 @@ int NAME(square)(const struct rows *rows, int exact, double *square, double *sum
             for (ptrdiff_t p = g * GROUP / TILE_ROWS * TILE_ROWS; p < d; p += TILE_ROWS) {
                 if (!NAME(any)(found + p, TILE_ROWS)) continue;
                 REAL *target = pending + (g * stride + p) * GROUP;
-                if (exact) {
-                    NAME(square_tile)(block + p, stride, y, n, 1, target);
-                    continue;
-                }
-                for (ptrdiff_t i = 0; i < n; i += CHAIN_ROWS)
-                    NAME(square_tile)(block + i * stride + p, stride, y + i * GROUP,
-                                      n - i < CHAIN_ROWS ? n - i : CHAIN_ROWS, 0, target);
+                /* the second vector is above the diagonal, or beyond the last column */
+                const int narrow = p + TILE_ROWS <= g * GROUP + LANES || d <= g * GROUP + LANES;
+                if (exact && narrow)
+                    NAME(add_tile)(block + p, stride, y, n, 1, 1, target);
+                else if (exact)
+                    NAME(add_tile)(block + p, stride, y, n, 2, 1, target);
+                else if (narrow)
+                    NAME(add_tile)(block + p, stride, y, n, 1, 0, target);
+                else
+                    NAME(add_tile)(block + p, stride, y, n, 2, 0, target);
             }
         }
         rows_pending += n;

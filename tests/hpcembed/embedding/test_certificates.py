@@ -44,7 +44,7 @@ def test_sampled_bound_is_above_the_residuals(comm, rows, in_single, estimator):
     assert found.plan_.single
     assert found.certificate_ == "sampled"
     assert found.certified_
-    assert found.result_.failure_probability == 1e-8
+    assert found.result_.failure_probability == 1e-6
     scale = 1 if estimator is PCA else len(rows) - 1
     bound = found.residual_norms_ / scale
     assert (bound == bound[0]).all()
@@ -61,7 +61,7 @@ def test_double_makes_a_product_for_every_component(comm, rows, in_single):
 
 
 def test_few_components_have_products_of_their_own(comm, rows, in_single):
-    assert PCA(16).fit(share(comm, rows), comm=comm).certificate_ == "double"
+    assert PCA(8).fit(share(comm, rows), comm=comm).certificate_ == "double"
 
 
 def test_a_bound_above_the_tolerance_is_followed_by_all_products(
