@@ -46,7 +46,7 @@ def test_digits_end_to_end(run_mpi, tmp_path):
     embedding = run["embedding"]
     assert embedding["n_components"] == 20
     assert embedding["operator"] == "covariance, assembled"
-    assert embedding["solver"].startswith("MIRAMns default")
+    assert embedding["solver"].startswith("MIRAMns block")
     assert len(embedding["eigenvalues"]) == 20
     assert embedding["eigenvalues"] == sorted(embedding["eigenvalues"], reverse=True)
     assert len(embedding["explained_variance_ratio"]) == 20
