@@ -64,7 +64,7 @@ def open_rows(
     ------
     InputError
         On all ranks: there are no files or no columns, or files are missing, damaged, of an unknown
-        format, or do not match each other.
+        format, do not match each other, or differ between ranks.
 
     Examples
     --------
@@ -90,7 +90,27 @@ def open_rows(
             # The columns of the first file are selected by name in the other files.
             names = names or getattr(arrays[0], "feature_names", None) or None
         stream = RowStream(arrays, comm)
+    _check_same_on_all_ranks(listed, arrays, comm)
     return stream
+
+
+def _check_same_on_all_ranks(
+    paths: Sequence[str | Path], arrays: Sequence[RowBlocks], comm: MPI.Intracomm
+) -> None:
+    """Raise an error unless all ranks list the same files, perhaps in other folders. Collective."""
+    names = [Path(path).name for path in paths]
+    contents = [
+        (array.shape, array.dtype.str, getattr(array, "feature_names", None)) for array in arrays
+    ]
+    mine = names, contents
+    first: tuple[list[str], list[Any]] = comm.bcast(mine)
+    with agreement(comm):
+        if mine != first:
+            there = "other contents" if names == first[0] else ", ".join(first[0])
+            raise InputError(
+                f"{', '.join(map(str, paths))}: rank 0 has {there}: list all files on every rank, "
+                "in the same order; each rank then reads its part of the rows"
+            )
 
 
 def _open(path: Path, key: str, columns: Sequence[str] | None) -> RowBlocks:

@@ -8,8 +8,8 @@ Reference: Schoelkopf, Smola, Mueller, "Nonlinear component analysis as a kernel
 problem", Neural Computation 10 (1998).
 
 Deviations from scikit-learn: ``degree`` is a whole number; rows that the cosine does not accept are
-refused; there is no inverse map and no kernel by callable; eigenvalues that are not known to be
-positive have coordinates of zero.
+refused; there is no kernel by callable; eigenvalues that are not known to be positive have
+coordinates of zero.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import scipy.sparse
 from mpi4py import MPI
 from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from hpcembed.data.matrix import DataMatrix, RowStream
@@ -31,10 +32,11 @@ from hpcembed.embedding._kernel import Gamma, KernelEmbedding, KernelSearch, che
 from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, shape_of
 from hpcembed.operators.cost import EnginePlan
+from hpcembed.operators.kernel.inverse_map import inverse_coefficients
 from hpcembed.operators.kernel.kernel_plan import KERNEL_BLOCKS, KERNEL_ENGINES, plan_kernel
 from hpcembed.operators.kernel.row_panels import RowsOfAll, kernel_coordinates
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.arguments import check_choice, check_count
+from hpcembed.runtime.arguments import check_choice, check_count, is_number
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import sum_over_ranks, timed
 from miramns import EigenResult
@@ -70,6 +72,13 @@ class KernelPCA(KernelEmbedding):
     tol : float, optional
         Largest true residual, relative to the largest eigenvalue. Default: 1e-6 for rows in
         single precision or short integers, 1e-10 for double.
+    alpha : float, default=1.0
+        Ridge of the regression that inverts the coordinates.
+    fit_inverse_transform : bool, default=False
+        Fit that regression, for :meth:`inverse_transform`: rank 0 solves a dense system of all
+        rows, which takes ``8 n^2`` bytes.
+    copy_X : bool, default=True
+        Copy an array, so that it may be changed after :meth:`fit`. A DataMatrix is never copied.
     remove_zero_eig : bool, default=False
         Drop components whose eigenvalue is zero, as for ``n_components=None``.
     random_state : int, RandomState or None, default=None
@@ -135,7 +144,10 @@ class KernelPCA(KernelEmbedding):
     degree: int = 3
     coef0: float = 1
     engine: Literal["auto", "matrix_free", "assembled", "lapack"] = "auto"
+    alpha: float = 1.0
+    fit_inverse_transform: bool = False
     remove_zero_eig: bool = False
+    copy_X: bool = True  # noqa: N815 - scikit-learn's name
     memory_limit: int | None = None
     n_threads: int | None = None
 
@@ -161,7 +173,7 @@ class KernelPCA(KernelEmbedding):
         )
 
     def fit(self: Self, X: Any, y: Any = None, *, comm: MPI.Intracomm | None = None) -> Self:
-        """Find the components of the rows of `X`, which are kept, not copied, for transforms.
+        """Find the components of the rows of `X`, which are kept for transforms.
 
         Collective on `comm`, or on the communicator of a DataMatrix.
 
@@ -201,13 +213,23 @@ class KernelPCA(KernelEmbedding):
         result, reference = search.run()
         self._keep(data, result, search.row_means)
         self.n_passes_, self.trace_ = search.n_passes, search.trace
+        if self.fit_inverse_transform:
+            self._dual_coefficients = inverse_coefficients(
+                data, self._training_coordinates(), self.kernel_, self.alpha, memory
+            )
         self._finish(data, solver, result, reference, k)
         return self
 
     def _check_parameters(self) -> None:
         check_count("n_components", self.n_components, optional=True)
         check_choice("engine", self.engine, ("auto", *KERNEL_ENGINES))
+        if not (is_number(self.alpha) and self.alpha >= 0):
+            raise ConfigError(f"alpha must be a number of at least 0, got {self.alpha!r}")
         super()._check_parameters()
+
+    def _checked(self, X: Any, **settings: Any) -> Any:
+        copy = self.copy_X and settings["reset"]
+        return super()._checked(X, copy=copy, **settings)
 
     @property
     def operator_(self) -> str:
@@ -282,6 +304,40 @@ class KernelPCA(KernelEmbedding):
         with agreement(self.comm_):
             assign(embedded, coordinates)
         return embedded
+
+    def inverse_transform(self, X: Any) -> NDArray[np.float64]:
+        """Return rows whose coordinates are about those given, by kernel ridge regression.
+
+        Collective where the training rows are distributed, as :meth:`transform`.
+
+        Parameters
+        ----------
+        X : array of shape (n_local, k)
+            Coordinates, possibly none.
+
+        Returns
+        -------
+        ndarray of shape (n_local, d)
+
+        Raises
+        ------
+        NotFittedError
+            If ``fit_inverse_transform`` was False.
+        InputError
+            Coordinates of another shape, or not finite.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "_dual_coefficients"):
+            raise NotFittedError(
+                "the inverse was not fitted: set fit_inverse_transform = True before fit"
+            )
+        points, k = np.asarray(X, dtype=np.float64), len(self.eigenvalues_)
+        with agreement(self.comm_):
+            if points.ndim != 2 or points.shape[1] != k or not np.isfinite(points).all():
+                raise InputError(f"finite coordinates of shape (n, {k}) are needed")
+        train = wrapped(self._training_coordinates(), self.comm_)
+        of_all = RowsOfAll(train, self.kernel_, None, np.float64)
+        return kernel_coordinates(of_all, self._dual_coefficients, wrapped(points, MPI.COMM_SELF))
 
     def _given_rows(self, X: Any) -> DataMatrix:
         """Return rows to transform; refused on all ranks or none. Collective if distributed."""

@@ -21,6 +21,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from miramns.agreement import forget_failures, same_on_all_ranks
 from miramns.errors import MiramnsError
 from miramns.factorization.orthogonalize import NOT_ORTHONORMAL, orthogonality, orthonormalize
 from miramns.norms import EPSILON
@@ -91,6 +92,11 @@ def certify(
     """
     began = time.perf_counter()
     comm: MPI.Comm = A.getComm().tompi4py()
+    same_on_all_ranks(
+        comm, which=which, tol=tol, criterion=criterion, columns=np.shape(X)[1:],
+        has_values=values is not None,
+    )  # fmt: skip
+    forget_failures()
     vectors = np.array(X, dtype=np.float64, order="F")
     loss = orthonormalize(comm, vectors) if values is None else orthogonality(comm, vectors)
     if not loss <= NOT_ORTHONORMAL:
@@ -188,6 +194,11 @@ def certify_by_samples(
     """
     began = time.perf_counter()
     comm: MPI.Comm = A.getComm().tompi4py()
+    same_on_all_ranks(
+        comm, tol=tol, criterion=criterion, columns=np.shape(X)[1:], n_samples=n_samples,
+        failure_probability=failure_probability, seed=seed,
+    )  # fmt: skip
+    forget_failures()
     loss = orthogonality(comm, X)
     if not loss <= NOT_ORTHONORMAL:
         raise MiramnsError(f"vectors to certify must be orthonormal, |X'X - I| is {loss:.1e}")

@@ -11,6 +11,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from miramns.agreement import held_failure, keep_failure, raise_failure
 from miramns.errors import OperatorError
 
 #: The square of a smaller norm has too few digits.
@@ -29,16 +30,30 @@ class _Function:
 
 
 class CountedProducts:
-    """The product with A, for :func:`shell_like`, and the number of its calls."""
+    """The product with A, for :func:`shell_like`, and the number of its calls.
+
+    A product that raises an exception is zero, because SLEPc's objects cannot be destroyed after an
+    exception. Call :func:`~miramns.agreement.raise_failure` after SLEPc.
+    """
 
     def __init__(self, A: PETSc.Mat) -> None:
         self.A = A
         self.count = 0
+        self._source: PETSc.Vec | None = None
 
     def __call__(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """Compute y = A x. Collective."""
         self.count += 1
-        self.A.mult(x, y)
+        # the source stays locked after an exception, and SLEPc would fail on this rank alone
+        self._source = self._source or self.A.createVecRight()
+        self._source.placeArray(x.getArray(readonly=1).copy())
+        try:
+            self.A.mult(self._source, y)
+        except Exception as error:
+            with y as entries:
+                keep_failure(error, entries, 0.0)
+        finally:
+            self._source.resetArray()
 
 
 def shell_like(A: PETSc.Mat, apply: Callable[[PETSc.Vec, PETSc.Vec], None]) -> PETSc.Mat:
@@ -72,6 +87,8 @@ def multiply(
 ) -> None:
     """Multiply this rank's rows `x` by A, into `y`. Collective.
 
+    If the product raises an exception, `y` is NaN, and :func:`require_norm` raises it.
+
     Parameters
     ----------
     source, target : PETSc.Vec
@@ -81,6 +98,9 @@ def multiply(
     target.placeArray(y)
     try:
         A.mult(source, target)
+    except Exception as error:
+        if not held_failure(A, error, y):
+            raise
     finally:
         target.resetArray()
         source.resetArray()
@@ -102,7 +122,11 @@ def apply_block(A: PETSc.Mat, X: NDArray[np.float64], Y: NDArray[np.float64]) ->
     if X.shape[1] > 1 and kind == "python":
         context = A.getPythonContext()
         if hasattr(context, "mult_block"):
-            context.mult_block(X, Y)
+            try:
+                context.mult_block(X, Y)
+            except Exception as error:
+                if not held_failure(A, error, Y):
+                    raise
             return
     if X.shape[1] > 1 and ("dense" in kind or "aij" in kind):
         _multiply_at_once(A, X, Y)
@@ -135,9 +159,14 @@ def _multiply_one_by_one(A: PETSc.Mat, X: NDArray[np.float64], Y: NDArray[np.flo
 
 
 def apply_columns(A: PETSc.Mat, X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Multiply the columns of `X` by the operator, into a new array. Collective."""
+    """Multiply the columns of `X` by the operator, into a new array.
+
+    Collective. An exception in a product on one rank is raised on all of them.
+    """
     Y = np.empty(X.shape, order="F")
     apply_block(A, X, Y)
+    if A.getComm().getSize() > 1:
+        raise_failure(A.getComm().tompi4py())
     return Y
 
 
@@ -186,13 +215,14 @@ def require_norm(
     Raises
     ------
     OperatorError
-        On all ranks.
+        On all ranks; an exception that a product raised, on its rank.
     """
     usable = math.isfinite(squared)
     if usable and max(math.sqrt(squared), operator_norm) >= _LEAST_NORM:
         return
     # a maximum over ranks may lose a NaN
     if not comm.allreduce(bool(np.isfinite(w).all()), op=MPI.LAND):
+        raise_failure(comm)
         raise OperatorError(
             f"product {number} with the operator has entries that are not finite: "
             "check the data for NaN or Inf"

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from miramns.problem import Problem
 
 
+_NOT_FINITE = (
+    "a product made for a true residual has entries that are not finite: check the data for NaN or "
+    "Inf"
+)
+
 #: Entries within this fraction of the largest count as equal when a sign is chosen, so that
 #: rounding does not choose another one on another number of ranks.
 _SIGN_TIE = 1e-8
@@ -258,10 +263,7 @@ def residual_norms(
         R = AX - X * values
     # a maximum over ranks may lose a NaN
     if not comm.allreduce(bool(np.isfinite(R).all()), op=MPI.LAND):
-        raise OperatorError(
-            "a product made for a true residual has entries that are not finite: check the data "
-            "for NaN or Inf"
-        )
+        raise OperatorError(_NOT_FINITE)
     largest = np.max(np.abs(R), axis=0, initial=0.0)
     comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
     # scaled, so that no square overflows or vanishes
@@ -290,8 +292,11 @@ def rayleigh_ritz(
     vectors, products : ndarray of shape (n_local, m)
         Column-major.
     """
-    projected = np.ascontiguousarray(X.T @ AX)
+    with np.errstate(invalid="ignore", over="ignore"):
+        projected = np.ascontiguousarray(X.T @ AX)
     comm.Allreduce(MPI.IN_PLACE, projected)
+    if not np.isfinite(projected).all():
+        raise OperatorError(_NOT_FINITE)
     ritz = on_root(
         comm, lambda: ritz_pairs(OrthonormalProjection(projected, 0.0), which, hermitian=True)
     )

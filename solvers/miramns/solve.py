@@ -27,12 +27,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from miramns.agreement import agreed_monitor, forget_failures, same_on_all_ranks
 from miramns.direct import direct_result, suits_lapack
 from miramns.iteration.default import default_iteration
 from miramns.iteration.published import published_iteration
@@ -44,6 +46,12 @@ from miramns.selection import Order
 
 #: The options by default.
 _DEFAULTS = Options()
+
+#: Options that must be the same on all ranks, and those that all ranks or none must give.
+_COMPARED = (
+    "criterion", "nested_sizes", "orthogonalization", "block_size", "multiplicity_check",
+)  # fmt: skip
+_PRESENT = ("deflation", "inner", "exact")
 
 
 def solve(
@@ -103,7 +111,7 @@ def solve(
         This rank's part of another start vector, or of up to ``options.block_size`` vectors for the
         block variant.
     monitor : callable, optional
-        Called on every rank with each :class:`~miramns.IterationRecord`.
+        Called on every rank that gives it with each :class:`~miramns.IterationRecord`.
     options : Options
         Further settings.
 
@@ -115,9 +123,10 @@ def solve(
     Raises
     ------
     MiramnsError
-        If the arguments do not fit together.
+        If the arguments do not fit together, or differ between ranks.
     OperatorError
-        If a product is not finite.
+        If a product is not finite. If a product or a monitor raises an exception, its rank raises
+        it again, and the other ranks raise an error that names the rank.
 
     Examples
     --------
@@ -145,6 +154,12 @@ def solve(
     3
     """
     began = time.perf_counter()
+    comm: MPI.Comm = A.getComm().tompi4py()
+    _check_agreement(
+        comm, options, k=k, has_B=B is not None, which=which, hermitian=hermitian, tol=tol,
+        max_it=max_it, ncv=ncv, variant=variant, seed=seed, has_start=start is not None,
+    )  # fmt: skip
+    monitor = agreed_monitor(comm, monitor)
     if B is not None:
         from miramns.transform.pencil import solve_generalized
 
@@ -162,6 +177,13 @@ def solve(
     else:
         iterate = published_iteration if variant == "published" else default_iteration
         result = complete(problem, iterate(problem, start_vector(problem, start), monitor))
-    comm: MPI.Comm = A.getComm().tompi4py()
     fix_signs(comm, result.ownership_range[0], result.eigenvectors)
     return replace(result, seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)))
+
+
+def _check_agreement(comm: MPI.Comm, options: Options, **arguments: Any) -> None:
+    """Raise an error if arguments differ between ranks; forget exceptions of earlier solves."""
+    forget_failures()
+    given = {name: getattr(options, name) for name in _COMPARED}
+    given |= {f"has_{name}": getattr(options, name) is not None for name in _PRESENT}
+    same_on_all_ranks(comm, **arguments, **given)

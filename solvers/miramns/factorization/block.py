@@ -28,6 +28,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from miramns.agreement import raise_failure
 from miramns.factorization.arnoldi import ArnoldiFactorization
 from miramns.factorization.orthogonalize import gram_factors
 from miramns.norms import ROUNDING
@@ -217,11 +218,13 @@ def chosen_width(A: PETSc.Mat, k: int, n: int) -> int:
     seconds = np.empty(2)
     # the first product may include a set-up
     apply_block(A, X[:, :1], Y[:, :1])
+    raise_failure(comm)
     for index, width in enumerate((1, _TRIAL_WIDTH)):
         comm.Barrier()
         began = time.perf_counter()
         apply_block(A, X[:, :width], Y[:, :width])
         seconds[index] = time.perf_counter() - began
+        raise_failure(comm)
     comm.Bcast(seconds, root=0)
     each = max((seconds[1] - seconds[0]) / (_TRIAL_WIDTH - 1), 1e-3 * seconds[1] / _TRIAL_WIDTH)
     fixed = max(seconds[0] - each, 0.0)

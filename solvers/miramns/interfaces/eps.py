@@ -35,6 +35,7 @@ from miramns.interfaces.eps_refusals import (
     PROBLEM_TYPES,
     TWO_SIDED,
     USER_TEST,
+    ExistingEPS,
     check_supported,
     refuse,
     refused,
@@ -54,7 +55,7 @@ _TOL, _MAX_IT = 1e-8, 500
 _Callback = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
-class MIRAMns(SLEPc.EPS):
+class MIRAMns(ExistingEPS):
     """Eigensolver object with the methods of ``slepc4py.SLEPc.EPS``.
 
     Methods that are not listed here are inherited from EPS. Settings without a method in EPS are
@@ -268,6 +269,7 @@ class MIRAMns(SLEPc.EPS):
         if resolved != kind:
             self.setProblemType(resolved)
         check_supported(self)
+        eps_solve.check_agreement(self)
         st = self.getST()
         # a Krylov space does not depend on a shift
         is_plain = st.getType() in (None, "shift") and not self.isGeneralized()

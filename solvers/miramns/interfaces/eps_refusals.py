@@ -1,4 +1,4 @@
-"""Features of EPS that MIRAMns does not support: each is refused with one line."""
+"""Features of EPS that MIRAMns does not support, and misuse: each is refused with one line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from miramns.errors import MiramnsError
 
 _TYPES = SLEPc.EPS.ProblemType
 
+#: Methods that need no object in SLEPc.
+_WITHOUT_OBJECT = ("create", "destroy")
+
 #: The problem types that MIRAMns solves.
 PROBLEM_TYPES = (_TYPES.HEP, _TYPES.NHEP, _TYPES.GHEP, _TYPES.GNHEP)
 
@@ -18,6 +21,20 @@ PROBLEM_TYPES = (_TYPES.HEP, _TYPES.NHEP, _TYPES.GHEP, _TYPES.GNHEP)
 ALL_EIGENVALUES = "Which.ALL (all eigenvalues in an interval)"
 TWO_SIDED = "the two-sided variant"
 USER_TEST = "a convergence test of the user"
+REGION = "a region of eigenvalues (RG)"
+
+
+class ExistingEPS(SLEPc.EPS):
+    """EPS whose methods raise an error before ``create`` and after ``destroy``, not a crash."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute; refuse methods of an object that does not exist in SLEPc."""
+        value = super().__getattribute__(name)
+        if name.startswith("_") or name in _WITHOUT_OBJECT or super().__getattribute__("handle"):
+            return value
+        if callable(value) and not isinstance(value, type):
+            raise MiramnsError(f"{name}: call create() first, also after destroy()")
+        return value
 
 
 def refuse(feature: str) -> NoReturn:
@@ -48,6 +65,8 @@ def check_supported(eps: SLEPc.EPS) -> None:
         "an extraction other than Rayleigh-Ritz": extraction and extraction != base.Extraction.RITZ,
         "balancing": base.getBalance(eps)[0] != base.Balance.NONE,
         USER_TEST: base.getConvergenceTest(eps) == base.Conv.USER,
+        # without a type, no region is set
+        REGION: base.getRG(eps).getType() and not base.getRG(eps).isTrivial(),
         f"problem type {kind}": kind and kind not in PROBLEM_TYPES,
     }
     for feature, is_set in unsupported.items():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
+from miramns.agreement import same_on_all_ranks
 from miramns.errors import MiramnsError
 from miramns.interfaces.eps_selection import order_of_which, transformed_order
 from miramns.problem import Options, Variant
@@ -88,6 +89,21 @@ def resolved_problem_type(kind: int, generalized: bool, B: PETSc.Mat | None) -> 
     if B is not None and kind and not generalized:
         raise MiramnsError("two matrices were given: the problem type must be GHEP or GNHEP")
     return kind or int(_PROBLEM.GNHEP)
+
+
+def check_agreement(eps: SLEPc.EPS) -> None:
+    """Raise an error if settings differ between ranks. Collective."""
+    st = eps.getST()
+    same_on_all_ranks(
+        eps.getComm().tompi4py(),
+        problem_type=eps.getProblemType(),
+        which=eps.getWhichEigenpairs(),
+        target=eps.getTarget(),
+        dimensions=SLEPc.EPS.getDimensions(eps),
+        tolerances=eps.getTolerances(),
+        transformation=st.getType(),
+        shift=st.getShift(),
+    )
 
 
 def solve_with(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 from scipy.sparse.linalg import ArpackNoConvergence
 
+from miramns.agreement import same_on_all_ranks
 from miramns.errors import MiramnsError
 from miramns.interfaces.matrices import MatrixLike, as_petsc
 from miramns.interfaces.scipy_arguments import ScipyArguments, pencil_of
@@ -136,6 +137,10 @@ def eigsh(
     >>> eigsh(A, k=2, sigma=0, return_eigenvectors=False).round(6)
     array([0.000967, 0.003869])
     """
+    _check_agreement(
+        A, comm, k=k, M=M is not None, sigma=sigma, which=which, has_v0=v0 is not None, ncv=ncv,
+        maxiter=maxiter, tol=tol, Minv=Minv is not None, OPinv=OPinv is not None, mode=mode,
+    )  # fmt: skip
     if which not in _HERMITIAN_WHICH:
         raise MiramnsError(f"which must be one of {' '.join(_HERMITIAN_WHICH)}, got {which!r}")
     if mode not in ("normal", "cayley"):
@@ -173,7 +178,8 @@ def eigs(
     Collective on `comm`, or on the communicator of a PETSc matrix.
 
     Parameters are the same as for :func:`eigsh`, with `which` one of LM, SM, LR, SR, LI, SI and
-    k + 1 < ncv <= n; `OPpart` concerns complex `sigma` and is not supported.
+    k + 1 < ncv <= n. `OPpart` selects a part of ``(A - sigma M)^-1``; `sigma` is real, so only the
+    real part "r" exists.
 
     Returns
     -------
@@ -199,10 +205,16 @@ def eigs(
     >>> w.round(6), v.shape
     (array([3.+1.j, 3.-1.j]), (50, 2))
     """
+    _check_agreement(
+        A, comm, k=k, M=M is not None, sigma=sigma, which=which, has_v0=v0 is not None, ncv=ncv,
+        maxiter=maxiter, tol=tol, Minv=Minv is not None, OPinv=OPinv is not None, OPpart=OPpart,
+    )  # fmt: skip
     if which not in _GENERAL_WHICH:
         raise MiramnsError(f"which must be one of {' '.join(_GENERAL_WHICH)}, got {which!r}")
-    if OPpart is not None:
-        raise MiramnsError("OPpart is for complex sigma, which is not supported")
+    if OPpart is not None and (sigma is None or str(OPpart).lower() != "r"):
+        raise MiramnsError(
+            f"OPpart={OPpart!r}: with a real sigma it can be 'r', without sigma it must be None"
+        )
     arguments = ScipyArguments(
         False, sigma, which, v0, ncv, maxiter, tol, Minv, OPinv, "normal", rng
     )
@@ -213,6 +225,14 @@ def eigs(
     return (w, np.asfortranarray(result.eigenvectors[:, :k])) if return_eigenvectors else w
 
 
+def _check_agreement(A: MatrixLike, comm: MPI.Comm | None, **arguments: Any) -> None:
+    """Raise an error if arguments differ between ranks. Collective."""
+    if isinstance(A, PETSc.Mat):
+        comm = A.getComm().tompi4py()
+    if comm is not None:
+        same_on_all_ranks(comm, **arguments)
+
+
 def _takes_all(
     A: MatrixLike, M: MatrixLike, k: int, comm: MPI.Comm | None, *, margin: int, dense: str
 ) -> bool:
@@ -220,10 +240,12 @@ def _takes_all(
     if k <= 0:
         raise MiramnsError(f"need k > 0, got {k}")
     shape = A.getSize() if isinstance(A, PETSc.Mat) else getattr(A, "shape", np.shape(A))
-    if len(shape) != 2 or k < shape[1] - margin:
+    parallel = comm is not None and comm.size > 1
+    # the rows of all ranks are counted later
+    is_square = len(shape) == 2 and (parallel or shape[0] == shape[1])
+    if not is_square or k < shape[1] - margin:
         return False
     bound = "k >= n" + (f" - {margin}" if margin else "")
-    parallel = comm is not None and comm.size > 1
     for matrix in (A, M):
         known = matrix is None or isinstance(matrix, np.ndarray | list | tuple)
         if not known or parallel:

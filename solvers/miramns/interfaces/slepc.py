@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
+from miramns.agreement import forget_failures, raise_failure, same_on_all_ranks
 from miramns.errors import MiramnsError
 from miramns.factorization.orthogonalize import orthogonality
 from miramns.norms import norm_along
@@ -78,6 +79,12 @@ def slepc(
     """
     began = time.perf_counter()
     comm: MPI.Comm = A.getComm().tompi4py()
+    same_on_all_ranks(
+        comm, k=k, eps_type=eps_type, which=which, hermitian=hermitian, tol=tol, max_it=max_it,
+        ncv=ncv, seed=seed, has_start=start is not None, has_B=B is not None,
+        has_deflation=deflation is not None,
+    )  # fmt: skip
+    forget_failures()
     require_real_scalars()
     n = A.getSize()[0]
     if not 1 <= k <= n:
@@ -105,6 +112,7 @@ def slepc(
             eps.setOptionsPrefix(options_prefix)
         eps.setFromOptions()
         eps.solve()
+        raise_failure(comm)
         norm = 0.0 if deflation is None or B is not None else norm_along(A, deflation)
         result = _collected(A, B, eps, k, which, hermitian, tol, norm)
         seconds = float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX))

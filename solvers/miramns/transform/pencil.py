@@ -52,6 +52,7 @@ from miramns.transform.spectral import (
     inverse_of,
     operator_of,
     refined_operator,
+    release,
     set_up,
 )
 
@@ -122,7 +123,10 @@ def pencil_of_st(
     B: PETSc.Mat | None,
     hermitian: bool,
 ) -> Iterator[Pencil]:
-    """Provide the problem whose operator applies an ST that is set up. Collective."""
+    """Provide the problem whose operator applies an ST that is set up. Collective.
+
+    A factorisation that :func:`~miramns.transform.spectral.set_up` chose is released in the end.
+    """
     shells = [operator_of(st, A)]
     if transformation.kind != "shift":
         shells.append(inverse_of(st, A))
@@ -131,6 +135,7 @@ def pencil_of_st(
     finally:
         for shell in shells:
             shell.destroy()
+        release(st)
 
 
 def solve_pencil(

@@ -15,7 +15,9 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from miramns.errors import MiramnsError
+from miramns.norms import EPSILON
 from miramns.products import is_shell, shell_like
+from miramns.transform.pivoting import PivotedFactorization
 
 #: Packages that factorise distributed sparse matrices.
 _PARALLEL_PACKAGES = ("mumps", "superlu_dist", "pastix", "mkl_cpardiso")
@@ -95,8 +97,9 @@ def create_st(A: PETSc.Mat, B: PETSc.Mat | None, kind: Kind, sigma: float = 0.0)
 def set_up(st: SLEPc.ST) -> Transformation:
     """Set up an ST that has its matrices, and return its transformation.
 
-    Collective. In parallel, if the ST needs a factorisation and no parallel package is available,
-    every rank factorises the whole matrix (PETSc's ``redundant``), unless ``-st_pc_type`` is set.
+    Collective. Unless ``-st_pc_type`` is set, every rank factorises the whole matrix if no parallel
+    package is available (PETSc's ``redundant``), and if the matrix has zeros on its diagonal
+    (:class:`~miramns.transform.pivoting.PivotedFactorization`).
 
     Raises
     ------
@@ -111,7 +114,7 @@ def set_up(st: SLEPc.ST) -> Transformation:
         raise MiramnsError(f"ST type {kind!r} is not supported: use shift, sinvert or cayley")
     # without this, an ST of type cayley without an EPS crashes
     st.setTransform(True)
-    _factorize_in_parallel(st, kind)
+    _choose_factorization(st, kind)
     hermitian = [matrix for matrix in st.getMatrices() if all(matrix.isHermitianKnown())]
     try:
         st.setUp()
@@ -127,19 +130,59 @@ def set_up(st: SLEPc.ST) -> Transformation:
     return Transformation(kind, sigma, antishift)
 
 
-def _factorize_in_parallel(st: SLEPc.ST, kind: str) -> None:
-    solves = kind != "shift" or len(st.getMatrices()) > 1
-    if st.getComm().getSize() == 1 or not solves:
+def _choose_factorization(st: SLEPc.ST, kind: str) -> None:
+    """Choose a factorisation where PETSc's own does not do, unless the user has chosen. Collective.
+
+    PETSc's works on one rank, and does not pivot: it needs a diagonal without zeros.
+    """
+    matrices = st.getMatrices()
+    if kind == "shift" and len(matrices) == 1:
         return
     ksp = st.getKSP()
     pc = ksp.getPC()
     chosen = PETSc.Options(st.getOptionsPrefix()).hasName("st_pc_type")
     factorizes = ksp.getType() in (None, "preonly") and pc.getType() in (None, "lu", "cholesky")
-    sparse = "aij" in st.getMatrices()[0].getType()
-    able = sparse and any(PETSc.Sys.hasExternalPackage(name) for name in _PARALLEL_PACKAGES)
-    if factorizes and not chosen and not able:
+    if chosen or not factorizes:
+        return
+    is_sparse = all("aij" in matrix.getType() for matrix in matrices)
+    if is_sparse and _has_zero_on_diagonal(st, kind):
+        ksp.setType("preonly")
+        pc.setType("python")
+        pc.setPythonContext(PivotedFactorization())
+        return
+    able = is_sparse and any(PETSc.Sys.hasExternalPackage(name) for name in _PARALLEL_PACKAGES)
+    if st.getComm().getSize() > 1 and not able:
         ksp.setType("preonly")
         pc.setType("redundant")
+
+
+def release(st: SLEPc.ST) -> None:
+    """Release a factorisation by scipy. Collective.
+
+    PETSc cannot destroy it when it is finalised, after Python.
+    """
+    pc = st.getKSP().getPC()
+    if pc.getType() == "python" and isinstance(pc.getPythonContext(), PivotedFactorization):
+        pc.setType("lu")
+
+
+def _has_zero_on_diagonal(st: SLEPc.ST, kind: str) -> bool:
+    """Return whether the matrix to be factorised has a zero on its diagonal. Collective."""
+    matrices = st.getMatrices()
+    diagonal = matrices[-1].getDiagonal()
+    if kind != "shift":
+        sigma = st.getShift()
+        if len(matrices) == 1:
+            diagonal.shift(-sigma)
+        else:
+            diagonal.scale(-sigma)
+            first = matrices[0].getDiagonal()
+            diagonal.axpy(1.0, first)
+            first.destroy()
+    diagonal.abs()
+    largest, least = diagonal.max()[1], diagonal.min()[1]
+    diagonal.destroy()
+    return bool(least <= EPSILON * largest)
 
 
 def operator_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:

@@ -111,6 +111,24 @@ def test_wide_files_by_their_rows(comm, make):
     )
 
 
+@pytest.mark.mpi
+def test_other_files_on_another_rank(comm, shared_tmp):
+    """The same rows in another folder are the same; another name or other contents are not."""
+    if comm.size == 1:
+        pytest.skip("needs two ranks")
+    is_last = comm.rank == comm.size - 1
+    folder = shared_tmp / f"of-{comm.rank}"
+    folder.mkdir()
+    np.save(folder / "rows.npy", ROWS)
+    np.save(folder / "part.npy", ROWS[: 20 + is_last])
+    np.save(folder / f"{comm.rank}.npy", ROWS)
+    pca = PCA(3).fit(open_rows(folder / "rows.npy", comm))
+    assert pca.n_samples_ == len(ROWS)
+    for name, there in (("part.npy", "other contents"), (f"{comm.rank}.npy", r"0\.npy")):
+        with pytest.raises(InputError, match=f"rank 0 has {there}: list all files on every rank"):
+            open_rows(folder / name, comm)
+
+
 def test_names_memory_and_columns(tmp_path):
     path = write(tmp_path, "parquet")
     assert open_rows(path, columns="c3").feature_names == ("c3",)

@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse
+from sklearn.decomposition import KernelPCA as SklearnKernelPCA
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics.pairwise import pairwise_kernels
 
 import hpcembed
@@ -13,6 +15,7 @@ from hpcembed.embedding import KernelPCA, Nystroem, RandomFourierFeatures, Solve
 from hpcembed.operators.block_shell import block_shell
 from hpcembed.operators.kernel import kernel_functions, row_panels
 from hpcembed.operators.kernel.centred_kernel import KernelPasses, KernelRows
+from hpcembed.operators.kernel.inverse_map import inverse_coefficients
 from hpcembed.operators.kernel.kernel_functions import Kernel
 from hpcembed.operators.kernel.row_panels import RowsOfAll
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError, MemoryLimitError
@@ -356,3 +359,58 @@ def test_a_model_on_several_ranks_is_not_copied(comm):
     else:
         with pytest.raises(ConfigError, match="are distributed over several ranks"):
             pickle.dumps(model)
+
+
+@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_rows_that_change_after_the_fit(comm, copy, sparse):
+    rows = share(comm, ROWS * (ROWS > 0)).copy()
+    rows = scipy.sparse.csr_array(rows) if sparse else rows
+    entries = rows.data if sparse else rows
+    model = KernelPCA(3, kernel="rbf", gamma=0.1, copy_X=copy).fit(rows, comm=comm)
+    before = model.transform(OTHERS)
+    entries[:] = 7.0
+    after = model.transform(OTHERS)
+    # the values of sparse rows are converted, and so copied, in any case
+    assert np.array_equal(before, after) == (copy or sparse)
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "poly", "cosine", "linear"])
+def test_inverse_is_scikit_learns(comm, kernel):
+    settings = {"kernel": kernel, "gamma": 0.05, "alpha": 0.3, "fit_inverse_transform": True}
+    model = KernelPCA(4, **settings).fit(share(comm, ROWS), comm=comm)
+    peer = SklearnKernelPCA(4, **settings, eigen_solver="dense").fit(ROWS)
+    coordinates = model.transform(share(comm, OTHERS))
+    expected = peer.inverse_transform(peer.transform(OTHERS))
+    found = allgather_rows(comm, model.inverse_transform(coordinates))
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+    # the map needs no rows on every rank
+    mine = coordinates if comm.rank == 0 else coordinates[:0]
+    count = len(share(comm, OTHERS)) if comm.rank == 0 else 0
+    assert model.inverse_transform(mine).shape == (count, 6)
+    if comm.size == 1:
+        copied = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(copied.inverse_transform(coordinates), found)
+
+
+def test_inverse_of_sparse_rows_and_refusals(comm):
+    rows = scipy.sparse.csr_array(share(comm, ROWS * (ROWS > 0)))
+    model = KernelPCA(4, kernel="rbf", gamma=0.05, fit_inverse_transform=True).fit(rows, comm=comm)
+    whole = KernelPCA(4, kernel="rbf", gamma=0.05, fit_inverse_transform=True)
+    expected = whole.fit(ROWS * (ROWS > 0)).inverse_transform(np.eye(4))
+    np.testing.assert_allclose(model.inverse_transform(np.eye(4)), expected, atol=1e-8)
+    for points in (np.eye(3), np.ones(4), np.full((1, 4), np.nan)):
+        with pytest.raises(InputError, match=r"finite coordinates of shape \(n, 4\)"):
+            model.inverse_transform(points)
+    with pytest.raises(NotFittedError, match="set fit_inverse_transform = True"):
+        KernelPCA(2).fit(rows, comm=comm).inverse_transform(np.eye(2))
+    with pytest.raises(ConfigError, match="alpha must be"):
+        KernelPCA(2, alpha=-1.0).fit(rows, comm=comm)
+    with pytest.raises(MemoryLimitError, match="leave fit_inverse_transform at False"):
+        inverse_coefficients(
+            DataMatrix(share(comm, ROWS), np.zeros(len(share(comm, ROWS)), np.int64), comm),
+            np.zeros((len(share(comm, ROWS)), 2)), Kernel("linear"), 1.0, 1000,
+        )  # fmt: skip
+    negative = KernelPCA(2, kernel="poly", coef0=-9.0, alpha=0.0, fit_inverse_transform=True)
+    with pytest.raises(ConfigError, match="raise alpha"):
+        negative.fit(share(comm, ROWS), comm=comm)

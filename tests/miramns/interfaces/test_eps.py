@@ -55,6 +55,11 @@ def shell(sizes, mult, comm):
     return A
 
 
+def interval_region(rg):
+    rg.setType("interval")
+    rg.setIntervalEndpoints(3.0, 7.0, -1.0, 1.0)
+
+
 def report(E, A, nev):
     """The calls that a script makes after the solve."""
     xr, xi = A.createVecs()
@@ -654,6 +659,7 @@ def test_views_after_the_solve_by_options(operators, solver, options, capfd, com
         (lambda E: E.setLeftInitialSpace([]), "left initial space"),
         (lambda E: E.getLeftEigenvector(0), "left eigenvector"),
         (lambda E: (E.setBalance(EPS.Balance.ONESIDE), E.solve()), "balancing"),
+        (lambda E: (interval_region(E.getRG()), E.solve()), "region of eigenvalues"),
         (lambda E: (E.setExtraction(EPS.Extraction.HARMONIC), E.solve()), "extraction"),
         (lambda E: (E.setWhichEigenpairs(EPS.Which.USER), E.solve()), "setEigenvalueComparison"),
         (
@@ -676,6 +682,25 @@ def test_options_that_are_not_supported_are_refused(operators, solver, options):
     E.setFromOptions()
     with pytest.raises(MiramnsError, match=r"Which\.ALL"):
         E.solve()
+
+
+@pytest.mark.parametrize("destroyed", [False, True])
+def test_methods_without_an_object_are_refused(operators, solver, destroyed):
+    """SLEPc crashes there."""
+    A = operators(np.diag(np.arange(1.0, 11)))
+    E = MIRAMns()
+    if destroyed:
+        E = solver(A)
+        E.destroy()
+    for call in (
+        lambda: E.setOperators(A),
+        lambda: E.setDimensions(2),
+        lambda: E.solve(),
+        lambda: E.getST(),
+    ):
+        with pytest.raises(MiramnsError, match=r"call create\(\) first"):
+            call()
+    E.destroy()
 
 
 def test_harmless_calls_of_scripts_for_slepc(operators, solver):

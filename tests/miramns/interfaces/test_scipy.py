@@ -247,12 +247,15 @@ def test_all_pairs_are_left_to_lapack():
         (eigsh, {"maxiter": 0}, "maxiter > 0"),
         (eigsh, {"tol": 2.0}, "tol < 1"),
         (eigs, {"sigma": 1j}, "sigma must be real"),
-        (eigs, {"OPpart": "r"}, "OPpart"),
+        (eigs, {"OPpart": "r"}, "without sigma it must be None"),
+        (eigs, {"OPpart": "i", "sigma": 1.0}, "with a real sigma it can be 'r'"),
         (eigsh, {"OPinv": np.eye(N)}, "give sigma"),
         (eigsh, {"Minv": np.eye(N)}, "Minv is for M"),
         (eigsh, {"M": np.eye(N), "Minv": np.eye(N), "sigma": 1.0}, "without sigma"),
         (eigsh, {"M": np.eye(4)}, "M must be distributed as A"),
         (eigsh, {"A": np.ones((3, N))}, "A must be square"),
+        (eigsh, {"A": np.ones((5, 3))}, "A must be square"),
+        (eigs, {"A": sp.csr_array(np.ones((5, 3)))}, "A must be square"),
         (eigsh, {"A": np.ones(N)}, "A must be square"),
         (eigsh, {"A": np.eye(N) * 1j}, "A must be real"),
         (eigsh, {"M": sp.eye_array(N) * 1j}, "M must be real"),
@@ -266,6 +269,28 @@ def test_arguments_that_do_not_fit(function, arguments, message):
         function(**({"A": symmetric_matrix()} | arguments))
     assert isinstance(refusal.value, MiramnsError)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("part", [None, "r", "R"])
+def test_real_part_of_a_real_shift(part):
+    A = np.diag(np.arange(float(N)))
+    A[:2, :2] = [[3.0, -1.0], [1.0, 3.0]]
+    w = eigs(A, 3, sigma=10.2, OPpart=part, return_eigenvectors=False)
+    np.testing.assert_allclose(w, [10, 11, 9], atol=1e-9)
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("function", [eigsh, eigs])
+def test_shift_zero_of_a_zero_diagonal(function, explicit):
+    """SuperLU pivots where PETSc's own factorisation ends at the first zero."""
+    T = sp.diags_array([np.ones(N - 1), np.ones(N - 1)], offsets=[1, -1]).tocsr()
+    if explicit:
+        T = T + sp.eye_array(N)
+        T.data[T.tocoo().row == T.tocoo().col] = 0.0
+    exact = 2 * np.cos(np.pi * np.arange(1, N + 1) / (N + 1))
+    exact = exact[np.argsort(np.abs(exact))[:4]]
+    w = function(T, 4, sigma=0, return_eigenvectors=False)
+    np.testing.assert_allclose(np.sort(w.real), np.sort(exact), atol=1e-12)
 
 
 def test_complex_build_is_refused(monkeypatch):

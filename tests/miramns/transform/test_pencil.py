@@ -89,6 +89,30 @@ def test_smallest_of_a_graph_laplacian_beside_the_constants(sparse, gather, solv
     assert "shift-and-invert at -0.001" in E.result.solver
 
 
+@pytest.mark.parametrize("kind", ["sinvert", "cayley"])
+@pytest.mark.parametrize(("diagonal", "target"), [(None, 0.0), (1.0, 1.0), (None, 0.3)])
+def test_zero_on_the_shifted_diagonal(comm, keep, gather, solver, kind, diagonal, target):
+    """The diagonal is not stored, or is zero after the shift."""
+    n = 60
+    T = np.eye(n, k=1) + np.eye(n, k=-1) + (diagonal or 0.0) * np.eye(n)
+    A = keep(PETSc.Mat()).createAIJ((n, n), nnz=3, comm=comm)
+    for i in range(*A.getOwnershipRange()):
+        for j in np.flatnonzero(T[i]):
+            A[i, j] = T[i, j]
+    A.assemble()
+    E = solver(A, None, HEP, 4, kind, target)
+    E.getST().setShift(target)
+    if kind == "cayley":
+        E.getST().setCayleyAntishift(1.0)
+    exact = np.linalg.eigvalsh(T)
+    exact = np.sort(exact[np.argsort(np.abs(exact - target), kind="stable")[:4]])
+    for _ in range(2):
+        E.solve()
+        values = np.sort([E.getEigenvalue(i) for i in range(4)])
+        np.testing.assert_allclose(values, exact, atol=1e-9)
+        assert E.getOperators()[0] == A
+
+
 def test_double_eigenvalues_of_a_square_grid(sparse, gather, solver):
     L = laplacian(10, 10)
     E = solver(sparse(L), None, HEP, 6, "sinvert", -0.01)

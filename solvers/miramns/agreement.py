@@ -1,0 +1,148 @@
+"""Agreement of ranks on arguments and on failures, so that no rank waits for another.
+
+Every rank must take part in every reduction. So arguments that differ between ranks are refused on
+all of them, and an exception on one rank ends the solve on all: a product that raises an exception
+gives NaN, which the next reduction spreads, and the test of this reduction then asks for its cause.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from miramns.errors import MiramnsError, OperatorError
+
+if TYPE_CHECKING:
+    from miramns.result import IterationRecord, Monitor
+
+#: The exception of this rank's last product, until all ranks know of it.
+_failures: list[BaseException] = []
+
+
+def same_on_all_ranks(comm: MPI.Comm, **arguments: Any) -> None:
+    """Raise an error on all ranks if an argument differs between them.
+
+    Collective. Functions are compared by name.
+
+    Raises
+    ------
+    MiramnsError
+        With the name of the argument and its values.
+    """
+    if comm.size == 1:
+        return
+    of_ranks = comm.allgather([_comparable(value) for value in arguments.values()])
+    for name, values in zip(arguments, zip(*of_ranks, strict=True), strict=True):
+        if any(not _equal(value, values[0]) for value in values):
+            texts = ", ".join(dict.fromkeys(str(value) for value in values))
+            raise MiramnsError(
+                f"{name} differs between ranks: {texts}: give all ranks the same value"
+            )
+
+
+def _comparable(value: Any) -> Any:
+    """Return a value that can be sent to other ranks and compared there."""
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    if isinstance(value, list | np.ndarray):
+        return tuple(value)
+    return value
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return bool(a == b) or (a != a and b != b)  # NaN is refused later, on all ranks
+
+
+def held_failure(A: PETSc.Mat, error: Exception, product: NDArray[np.float64]) -> bool:
+    """Keep the exception of a product for :func:`raise_failure`, and fill the product with NaN.
+
+    Returns False, and keeps nothing, on one rank: the exception can be raised at once.
+    """
+    if A.getComm().getSize() == 1:
+        return False
+    keep_failure(error, product, np.nan)
+    return True
+
+
+def keep_failure(error: Exception, product: NDArray[np.float64], fill: float) -> None:
+    """Keep the exception of a product for :func:`raise_failure`, and fill the product.
+
+    Its traceback becomes text: the frames hold PETSc's vectors, and these, alive on one rank alone,
+    keep a communicator whose loss on other ranks would make the next collective call hang.
+    """
+    # newer bindings of PETSc wrap the exception of a product
+    is_wrapped = isinstance(error, PETSc.Error | SystemError) and error.__cause__ is not None
+    cause: BaseException = error.__cause__ if is_wrapped else error  # type: ignore[assignment]
+    where = "".join(["In the product:\n", *traceback.format_tb(cause.__traceback__)])
+    if hasattr(cause, "add_note"):  # Python 3.11
+        cause.add_note(where)
+    cause.__cause__ = cause.__context__ = None
+    _failures.append(cause.with_traceback(None))
+    product[:] = fill
+
+
+def forget_failures() -> None:
+    """Forget exceptions of earlier solves."""
+    _failures.clear()
+
+
+def raise_failure(comm: MPI.Comm) -> None:
+    """Raise the exception of a product on the rank that had it, and an error on other ranks.
+
+    Collective. Returns if no product raised an exception.
+
+    Raises
+    ------
+    OperatorError
+        On ranks without an exception of their own.
+    """
+    first = _failures[:1]
+    _failures.clear()
+    _raise_together(comm, first, "a product with the operator", OperatorError)
+
+
+def _raise_together(
+    comm: MPI.Comm, errors: list[BaseException], what: str, kind: type[MiramnsError]
+) -> None:
+    """Raise the error in the list of this rank, if there is one, else that of another rank."""
+    texts = comm.allgather(_last_line(errors[0]) if errors else None)
+    if errors:
+        # no variable keeps the error: it would keep the frames of its traceback, and their objects
+        raise errors.pop()
+    for rank, text in enumerate(texts):
+        if text is not None:
+            raise kind(f"[rank {rank}] {what} raised {text}")
+
+
+def _last_line(error: BaseException) -> str:
+    """Return the type of an error and the last line of its text."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[-1]}"
+
+
+class AgreedMonitor:
+    """A monitor for all ranks; an exception on one rank is raised on all of them."""
+
+    def __init__(self, comm: MPI.Comm, monitor: Monitor | None) -> None:
+        self._comm, self._monitor = comm, monitor
+
+    def __call__(self, record: IterationRecord) -> None:
+        """Call the monitor of this rank, if it has one. Collective."""
+        errors: list[BaseException] = []
+        try:
+            if self._monitor is not None:
+                self._monitor(record)
+        except Exception as error:
+            errors.append(error)
+        _raise_together(self._comm, errors, "the monitor", MiramnsError)
+
+
+def agreed_monitor(comm: MPI.Comm, monitor: Monitor | None) -> Monitor | None:
+    """Return a monitor whose exceptions all ranks raise; None if no rank has one. Collective."""
+    if comm.size == 1 or not comm.allreduce(monitor is not None, op=MPI.LOR):
+        return monitor
+    return AgreedMonitor(comm, monitor)
