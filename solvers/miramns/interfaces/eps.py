@@ -275,10 +275,8 @@ class MIRAMns(ExistingEPS):
         is_plain = st.getType() in (None, "shift") and not self.isGeneralized()
         self._transformation = Transformation("shift") if is_plain else set_up(st)
         if not self.getWhichEigenpairs():
-            inverted = self._transformation.kind != "shift"
-            self.setWhichEigenpairs(
-                _WHICH.TARGET_MAGNITUDE if inverted else _WHICH.LARGEST_MAGNITUDE
-            )
+            defaults = _WHICH.LARGEST_MAGNITUDE, _WHICH.TARGET_MAGNITUDE
+            self.setWhichEigenpairs(defaults[self._transformation.kind != "shift"])
 
     def solve(self) -> None:
         """Find the eigenpairs; ``result`` has all of them with their residuals. Collective."""
