@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import scipy.linalg
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
@@ -62,6 +63,9 @@ _TIGHT = 1e-8
 
 #: Dimension of an assembled covariance up to which its eigenproblem gains little from threads.
 _SMALL_SQUARE = 1500
+
+#: Largest entry of ``|Q'Q - I|`` up to which Cholesky's factor of Q'Q gives an orthonormal basis.
+_NEARLY_ORTHONORMAL = 1e-3
 
 Certificate = Literal["exact", "double", "sampled"]
 
@@ -295,9 +299,9 @@ class _CovarianceSearch:
     def gram(self) -> tuple[EigenResult, PETSc.Mat]:
         """The same on the side of the rows, whose vectors are short for wide data."""
         X, moments, solver = self.X, self.moments, self.solver
-        products = GramPasses(X, moments, self.single)
+        products = GramPasses(X, moments, self.single, self.threads)
         is_loose = solver.tol >= SINGLE_TOLERANCE
-        last = products if is_loose else GramPasses(X, moments, np.float64)
+        last = products if is_loose else GramPasses(X, moments, np.float64, self.threads)
         found = solver.solve_by_blocks(self.kept(products), self.plan.width, tol=solver.loose_tol)
         Q = _orthonormal(last.transposed(np.asarray(found.eigenvectors)))
         exact = self.shell(np.float64)
@@ -310,4 +314,10 @@ class _CovarianceSearch:
 def _orthonormal(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return an orthonormal basis, the same on every rank."""
     norms = np.linalg.norm(vectors, axis=0)
-    return np.asarray(np.linalg.qr(vectors / np.where(norms > 0, norms, 1.0))[0])
+    Q = vectors / np.where(norms > 0, norms, 1.0)
+    gram = Q.T @ Q
+    if np.abs(gram - np.eye(len(gram))).max() <= _NEARLY_ORTHONORMAL:
+        # Cholesky's factor of their products is then as accurate as a QR factorisation
+        L = np.linalg.cholesky(gram)
+        return np.asarray(scipy.linalg.solve_triangular(L, Q.T, lower=True).T)
+    return np.asarray(np.linalg.qr(Q)[0])

@@ -45,6 +45,7 @@ class Rows(ctypes.Structure):
         ("shift", ctypes.c_void_p),
         ("factor", ctypes.c_void_p),
         ("type", ctypes.c_int),
+        ("by_rows", ctypes.c_int),
     )
 
 

@@ -1,11 +1,13 @@
-"""Cores of a process and BLAS threads of a rank."""
+"""Cores of a process, BLAS threads of a rank, and threads for compiled products."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import scipy.linalg  # noqa: F401  its BLAS must be loaded before libraries are searched
 from mpi4py import MPI
@@ -13,7 +15,10 @@ from threadpoolctl import ThreadpoolController
 
 from hpcembed.runtime.ranks import compute_node
 
-__all__ = ["available_cores", "blas_threads", "one_blas_thread", "threads_per_rank"]
+__all__ = ["available_cores", "blas_threads", "on_threads", "one_blas_thread", "threads_per_rank"]
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 def threads_per_rank(comm: MPI.Comm, requested: int = 0) -> int:
@@ -55,6 +60,37 @@ def blas_threads() -> int | None:
     """Return the largest number of threads of a BLAS in use, or None if none is known."""
     running = [info["num_threads"] for info in _libraries().info() if info["user_api"] == "blas"]
     return max(running, default=None)
+
+
+def on_threads(work: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:
+    """Call a function for each argument, at once, and return the results in order.
+
+    The function must release the GIL to gain from it. This thread takes the first argument; the
+    others wait between calls, because to start one takes a millisecond where threads of BLAS spin.
+
+    Examples
+    --------
+    >>> on_threads(abs, [1, -2, 3])
+    [1, 2, 3]
+    """
+    if len(arguments) == 1:
+        return [work(arguments[0])]
+    others = [_pool(len(arguments)).submit(work, argument) for argument in arguments[1:]]
+    try:
+        first = work(arguments[0])
+    finally:
+        wait(others)
+    return [first, *(other.result() for other in others)]
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix="products")
+
+
+if hasattr(os, "register_at_fork"):
+    # a forked process has none of the threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 @cache

@@ -18,7 +18,6 @@ precision.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from threading import Lock
@@ -36,6 +35,7 @@ from hpcembed.operators.native.sparse_pass import compiled_csr, sparse_pass
 from hpcembed.operators.native.stored_rows import compiled_rows
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.ranks import sum_over_ranks
+from hpcembed.runtime.threads import on_threads
 
 __all__ = ["CovariancePasses", "Moments", "PassLimitError"]
 
@@ -382,6 +382,4 @@ class CovariancePasses(BlockProducts):
             with lock:
                 sums.cross += total.T
 
-        with ThreadPoolExecutor(self._threads) as pool:
-            for future in [pool.submit(work) for _ in range(self._threads)]:
-                future.result()
+        on_threads(lambda _: work(), range(self._threads))

@@ -13,8 +13,8 @@ block
     ``2.6 k/b + 4`` passes with b columns, ``2 n/p d b`` each at the rate of a compiled pass, but
     not faster than the rows can be read; then ``4 d/p m^2`` to orthogonalise m columns.
 gram
-    The same on the side of the rows, where columns have n entries instead of d; the rows are read
-    twice per pass.
+    The same on the side of the rows, where columns have n entries instead of d; several ranks read
+    the rows twice per pass.
 
 In single precision block and gram end with one pass in double precision for the certificate, with k
 columns. A square in single precision ends with a pass of a few random combinations of the
@@ -175,8 +175,18 @@ class _CovarianceCost:
     def _rows(self) -> int:
         return -(-self.shape.n_train // self.machine.ranks)
 
-    def _pass(self, columns: int, item: int) -> float:
-        """Return the seconds of one pass."""
+    def _gram_pass(self, columns: int, item: int) -> float:
+        """Return the seconds of one product with the Gram matrix."""
+        if self.machine.ranks > 1 or self.shape.is_streamed:
+            # the rows are read twice, and BLAS multiplies
+            multiply = 2.0 * self._rows * self.shape.n_features * columns
+            multiply /= self.machine.threads * Rates.product[item]
+            return Rates.pass_seconds + max(multiply, 2 * self._reading())
+        return self._pass(columns, item, length=self._rows)
+
+    def _pass(self, columns: int, item: int, length: int = 0) -> float:
+        """Return the seconds of one pass over rows of this length."""
+        length = length or self.shape.n_features
         shape, threads = self.shape, self.machine.threads
         if shape.n_nonzeros is not None:
             rate = threads * (Rates.sparse_block[item] if columns > 1 else Rates.sparse)
@@ -185,7 +195,7 @@ class _CovarianceCost:
         columns = -(-columns // Rates.pass_columns[item]) * Rates.pass_columns[item]
         multiply = 2 * entries * columns / (threads * Rates.pass_product[item])
         # a block of long rows leaves the cache between both products
-        reads = 3 if _PASS_ROWS * shape.n_features * item > _KEPT_BYTES else 1
+        reads = 3 if _PASS_ROWS * length * item > _KEPT_BYTES else 1
         multiply += reads * entries / (threads * Rates.pass_entry[item])
         return Rates.pass_seconds + max(multiply, self._reading())
 
@@ -280,8 +290,13 @@ class _CovarianceCost:
         width = block_width(k, dimension)
         passes = self._passes(width)
         columns = COVARIANCE_BLOCKS.sizes(k, width, dimension)[-1] + 2 * width
-        twice = engine == "gram"
-        seconds = (passes + 2 * twice) * self._pass(width, 4) + (1 + twice) * self._certificate()
+        if engine == "gram":
+            seconds = passes * self._gram_pass(width, 4)
+            # components from vectors of the rows, in about half a pass
+            seconds += self._gram_pass(k, 4 if self.suits_single else 8) / 2
+        else:
+            seconds = passes * self._pass(width, 4)
+        seconds += self._certificate()
         rate = self.machine.threads * Rates.product[8]
         # a restart shortens the basis
         seconds += 4 * local * passes * width * min(passes * width, columns) / rate

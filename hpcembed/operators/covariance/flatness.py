@@ -20,9 +20,11 @@ from hpcembed.runtime.threads import one_blas_thread
 
 __all__ = ["SLOW", "leading_excess", "pass_factor"]
 
-#: Rows of the sample, of all ranks together, and the largest number of its entries.
+#: Rows of the sample, of all ranks together, the largest number of its entries, and its largest
+#: share of all entries; but at least 64 rows.
 _SAMPLE = 384
 _ENTRIES = 2**20
+_SHARE = 1 / 16
 
 #: Spectra by the excess of their largest eigenvalue up to a limit, with the passes that they take
 #: relative to a decaying spectrum, as measured.
@@ -47,7 +49,8 @@ def leading_excess(X: DataMatrix) -> float:
 
     Collective: one gather of a few hundred rows. Near 1 for a flat spectrum; 0 for constant rows.
     """
-    share = max(64, min(_SAMPLE, _ENTRIES // X.n_features)) // X.comm.size + 1
+    most = min(_ENTRIES // X.n_features, int(_SHARE * X.n_rows))
+    share = max(64, min(_SAMPLE, most)) // X.comm.size + 1
     positions = np.unique(np.linspace(0, max(X.n_local - 1, 0), share).astype(int))
     rows, shift, factor = X.stored_rows
     mine = np.asarray(rows[positions[: X.n_local]], dtype=np.float64)

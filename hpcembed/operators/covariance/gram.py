@@ -4,8 +4,8 @@ Its eigenvalues are those of the covariance, where ``(X - 1 m')'u`` is an eigenv
 fewer rows than features, columns have n numbers instead of d.
 
 With ``P = X'U - m (1'U)`` the product is ``X P - 1 (m'P)``. One rank reads the rows once per
-product, by blocks of columns; several ranks read them twice, as P is summed over the ranks in
-between.
+product: a compiled pass over the transposed rows, or blocks of columns. Several ranks read them
+twice, as P is summed over the ranks in between.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from hpcembed.data.matrix import DataMatrix, RowSource, reading
 from hpcembed.operators.block_shell import BlockProducts
 from hpcembed.operators.covariance.covariance_passes import Moments
 from hpcembed.operators.covariance.moments import column_moments
+from hpcembed.operators.native.dense_pass import dense_pass
+from hpcembed.operators.native.stored_rows import compiled_rows
 from hpcembed.runtime.ranks import sum_over_ranks
 
 __all__ = ["GramPasses"]
@@ -38,10 +40,16 @@ class GramPasses(BlockProducts):
         Its mean is completed here if it is missing.
     dtype : {float64, float32}
         Precision of the products.
+    threads : int
+        Threads for compiled products; BLAS has its own.
     """
 
     def __init__(
-        self, X: RowSource, moments: Moments, dtype: type[np.floating[Any]] = np.float64
+        self,
+        X: RowSource,
+        moments: Moments,
+        dtype: type[np.floating[Any]] = np.float64,
+        threads: int = 1,
     ) -> None:
         self._mean = _mean(X, moments, np.dtype(dtype))
         self._centred = moments.centred
@@ -54,6 +62,10 @@ class GramPasses(BlockProducts):
         self._rows = X.blocks
         self._columns = X.columns if isinstance(X, DataMatrix) else None
         self._once = X.comm.size == 1 and self._columns is not None
+        self._threads = threads
+        stored = compiled_rows(X) if self._once else None
+        # a row for each feature, less its mean
+        self._stored = None if stored is None else stored.shifted(self._mean).transposed
         self.n_passes = 0
 
     def mult_block(self, U: NDArray[np.float64], product: NDArray[np.float64]) -> None:
@@ -89,6 +101,8 @@ class GramPasses(BlockProducts):
         return block - self._mean[columns].astype(self._dtype) if self._shifts else block
 
     def _read_once(self, U: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._stored is not None:
+            return dense_pass(self._stored, U.astype(self._dtype), threads=self._threads).cross
         total, offset = np.zeros(U.shape), np.zeros(U.shape[1])
         sums = U.sum(axis=0)
         U = np.ascontiguousarray(U, dtype=self._dtype)

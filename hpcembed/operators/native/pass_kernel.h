@@ -13,6 +13,9 @@
 #define GROUP (2 * LANES)
 /* Row stride of a packed panel: not a multiple of 512 bytes. */
 #define PACKED_STRIDE (PANEL + 32 / (ptrdiff_t)sizeof(REAL))
+/* The same for the features of a panel of transposed rows, and features that are read ahead. */
+#define AHEAD 8
+#define COLUMN_STRIDE (BLOCK_ROWS + 32 / (ptrdiff_t)sizeof(REAL))
 /* Features of a panel with those that fill its last tile. */
 #define PADDED(width) (((width) + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS)
 
@@ -87,11 +90,75 @@ static inline void NAME(pack)(const struct rows *rows, ptrdiff_t row, ptrdiff_t 
         memset(panel + i * stride, 0, (size_t)padded * sizeof(REAL));
 }
 
-/* Add the sums, and the sums of squares unless that is NULL, of the features of a packed block. */
-static void NAME(add_moments)(const REAL *block, ptrdiff_t n, ptrdiff_t width, ptrdiff_t stride,
-                              double *sums, double *squares)
+/* Whether the rows are columns of a row-major array. */
+static inline int NAME(is_transposed)(const struct rows *rows)
 {
-    for (ptrdiff_t first = 0; first < width; first += PANEL) {
+    const ptrdiff_t size = rows->type == 'd'                         ? 8
+                           : rows->type == 'f'                       ? 4
+                           : rows->type == 'H' || rows->type == 'h' ? 2
+                                                                     : 1;
+    return rows->row_stride == size && rows->column_stride != size;
+}
+
+/* The same for such rows, into a panel of which a feature, not a row, is contiguous, and features
+ * are COLUMN_STRIDE numbers apart. */
+static inline void NAME(pack_columns)(const struct rows *rows, ptrdiff_t row, ptrdiff_t n,
+                                      ptrdiff_t first, ptrdiff_t width, ptrdiff_t padded,
+                                      REAL *restrict panel)
+{
+    for (ptrdiff_t p = 0; p < width; p++) {
+        const char *source = (const char *)rows->data + row * rows->row_stride +
+                             (first + p) * rows->column_stride;
+        REAL *restrict target = panel + p * COLUMN_STRIDE;
+        /* The next features are on other pages of memory, where the processor does not look ahead. */
+        if (first + p + AHEAD < rows->n_features)
+            for (ptrdiff_t i = 0; i < n * rows->row_stride; i += 64)
+                __builtin_prefetch(source + AHEAD * rows->column_stride + i);
+#define PACK(TYPE)                                                                                 \
+    for (ptrdiff_t i = 0; i < n; i++) target[i] = (REAL)((const TYPE *)source)[i];                 \
+    break
+        switch (rows->type) {
+        case 'f': PACK(float);
+        case 'd': PACK(double);
+        case 'B': PACK(uint8_t);
+        case 'b': PACK(int8_t);
+        case 'H': PACK(uint16_t);
+        case 'h': PACK(int16_t);
+        }
+#undef PACK
+        if (rows->by_rows) {
+            if (rows->shift)
+                for (ptrdiff_t i = 0; i < n; i++) target[i] = (REAL)(target[i] - rows->shift[row + i]);
+            if (rows->factor)
+                for (ptrdiff_t i = 0; i < n; i++) target[i] = (REAL)(target[i] * rows->factor[row + i]);
+        } else {
+            const double shift = rows->shift ? rows->shift[first + p] : 0.0;
+            const double factor = rows->factor ? rows->factor[first + p] : 1.0;
+            if (rows->shift || rows->factor)
+                for (ptrdiff_t i = 0; i < n; i++) target[i] = (REAL)((REAL)(target[i] - shift) * factor);
+        }
+        for (ptrdiff_t i = n; i < BLOCK_ROWS; i++) target[i] = 0;
+    }
+    for (ptrdiff_t p = width; p < padded; p++)
+        memset(panel + p * COLUMN_STRIDE, 0, BLOCK_ROWS * sizeof(REAL));
+}
+
+/* Add the sums, and the sums of squares unless that is NULL, of the features of a packed block: rows
+ * are `stride` numbers apart and features one; or rows one and features `step`. */
+static void NAME(add_moments)(const REAL *block, ptrdiff_t n, ptrdiff_t width, ptrdiff_t stride,
+                              ptrdiff_t step, double *sums, double *squares)
+{
+    for (ptrdiff_t p = 0; step > 1 && p < width; p++) {
+        double sum = 0, square = 0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const double value = block[p * step + i];
+            sum += value;
+            square += value * value;
+        }
+        sums[p] += sum;
+        if (squares) squares[p] += square;
+    }
+    for (ptrdiff_t first = 0; step == 1 && first < width; first += PANEL) {
         const ptrdiff_t count = width - first < PANEL ? width - first : PANEL;
         double sum[PANEL] = {0}, square[PANEL] = {0};
         for (ptrdiff_t i = 0; i < n; i++) {
@@ -108,12 +175,23 @@ static void NAME(add_moments)(const REAL *block, ptrdiff_t n, ptrdiff_t width, p
     }
 }
 
+static inline void NAME(pack_panel)(const struct rows *rows, int transposed, ptrdiff_t row,
+                                    ptrdiff_t n, ptrdiff_t first, ptrdiff_t width, REAL *panel)
+{
+    if (transposed)
+        NAME(pack_columns)(rows, row, n, first, width, PADDED(width), panel);
+    else
+        NAME(pack)(rows, row, n, first, width, PACKED_STRIDE, PADDED(width), panel);
+}
+
 int NAME(pass)(const struct rows *rows, const REAL *V, ptrdiff_t m, const REAL *offset,
                double *cross, double *columns, double *sums, double *squares)
 {
     const ptrdiff_t d = rows->n_features, panels = (d + PANEL - 1) / PANEL;
     const ptrdiff_t groups = (m + GROUP - 1) / GROUP, padded = panels * PANEL;
-    const ptrdiff_t panel_size = BLOCK_ROWS * PACKED_STRIDE;
+    const int transposed = NAME(is_transposed)(rows);
+    const ptrdiff_t panel_size = transposed ? PANEL * COLUMN_STRIDE : BLOCK_ROWS * PACKED_STRIDE;
+    const ptrdiff_t row_step = transposed ? 1 : PACKED_STRIDE, step = transposed ? COLUMN_STRIDE : 1;
     /* Groups of columns of V and of the pending sums: [group][feature][column]; Y: [group][row]. */
     REAL *packed_v = allocate(groups * padded * GROUP, sizeof(REAL));
     REAL *pending = allocate(groups * padded * GROUP, sizeof(REAL));
@@ -137,13 +215,13 @@ int NAME(pass)(const struct rows *rows, const REAL *V, ptrdiff_t m, const REAL *
         for (ptrdiff_t panel = 0; panel < panels; panel++) {
             const ptrdiff_t first = panel * PANEL, width = d - first < PANEL ? d - first : PANEL;
             REAL *x = packed_x + (keeps ? panel : 0) * panel_size;
-            NAME(pack)(rows, row, n, first, width, PACKED_STRIDE, PADDED(width), x);
+            NAME(pack_panel)(rows, transposed, row, n, first, width, x);
             if (sums)
-                NAME(add_moments)(x, n, width, PACKED_STRIDE, sums + first,
+                NAME(add_moments)(x, n, width, row_step, step, sums + first,
                                   squares ? squares + first : NULL);
             for (ptrdiff_t g = 0; g < groups; g++)
                 for (ptrdiff_t i = 0; i < n; i += TILE_ROWS)
-                    NAME(tile)(x + i * PACKED_STRIDE, PACKED_STRIDE, 1,
+                    NAME(tile)(x + i * row_step, row_step, step,
                                packed_v + (g * padded + first) * GROUP, width,
                                y + (g * BLOCK_ROWS + i) * GROUP);
         }
@@ -160,10 +238,10 @@ int NAME(pass)(const struct rows *rows, const REAL *V, ptrdiff_t m, const REAL *
             const ptrdiff_t first = panel * PANEL, width = d - first < PANEL ? d - first : PANEL;
             REAL *x = packed_x + (keeps ? panel : 0) * panel_size;
             if (!keeps)
-                NAME(pack)(rows, row, n, first, width, PACKED_STRIDE, PADDED(width), x);
+                NAME(pack_panel)(rows, transposed, row, n, first, width, x);
             for (ptrdiff_t g = 0; g < groups; g++)
                 for (ptrdiff_t p = 0; p < width; p += TILE_ROWS)
-                    NAME(tile)(x + p, 1, PACKED_STRIDE,
+                    NAME(tile)(x + p * step, step, row_step,
                                y + g * BLOCK_ROWS * GROUP, n,
                                pending + (g * padded + first + p) * GROUP);
         }
@@ -188,3 +266,5 @@ end:
 #undef GROUP
 #undef PACKED_STRIDE
 #undef PADDED
+#undef COLUMN_STRIDE
+#undef AHEAD

@@ -19,8 +19,9 @@
 struct rows {
     const void *data;
     ptrdiff_t n, n_features, row_stride, column_stride; /* strides in bytes */
-    const double *shift, *factor;                       /* of each feature, or NULL */
-    int type;                                           /* character of numpy's dtype */
+    const double *shift, *factor; /* of each feature, or NULL */
+    int type;                     /* character of numpy's dtype */
+    int by_rows;                  /* shift and factor are of each row instead */
 };
 
 /* Rows in CSR form: the entries of row i are from starts[i] up to starts[i + 1]. */

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import itertools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.operators.native.stored_rows import pointer, useful_threads
 from hpcembed.runtime.native_library import SparseRows, instruction_set, sparse_pass_function
+from hpcembed.runtime.threads import on_threads
 
 __all__ = ["compiled_csr", "sparse_pass"]
 
@@ -81,10 +81,7 @@ def sparse_pass(
         return cross, columns
 
     parts = list(_parts(X, useful_threads(threads, 2 * X.nnz * m)))
-    if len(parts) == 1:
-        return work(parts[0])
-    with ThreadPoolExecutor(len(parts)) as pool:
-        (cross, columns), *others = pool.map(work, parts)
+    (cross, columns), *others = on_threads(work, parts)
     for other_cross, other_columns in others:
         cross += other_cross
         columns += other_columns

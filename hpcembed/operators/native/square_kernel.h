@@ -113,7 +113,7 @@ int NAME(square)(const struct rows *rows, int exact, double *square, double *sum
     for (ptrdiff_t row = 0; row < rows->n; row += BLOCK_ROWS) {
         const ptrdiff_t n = rows->n - row < BLOCK_ROWS ? rows->n - row : BLOCK_ROWS;
         NAME(pack)(rows, row, n, 0, d, stride, stride, block);
-        NAME(add_moments)(block, n, d, stride, sums, NULL);
+        NAME(add_moments)(block, n, d, stride, 1, sums, NULL);
         NAME(find_nonzero)(block, n, stride, stride, found);
         for (ptrdiff_t g = 0; g < groups; g++) {
             if (!NAME(any)(found + g * GROUP, GROUP)) continue;

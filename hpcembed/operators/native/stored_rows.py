@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.runtime.native_library import Rows, instruction_set
+from hpcembed.runtime.threads import on_threads
 
 __all__ = [
     "STORED_TYPES",
@@ -44,11 +44,19 @@ class StoredRows:
     rows : ndarray of shape (n, d)
         Of a type that the library reads; any strides.
     shift, factor : ndarray of shape (d,) or None
+    by_rows : bool
+        Whether shift and factor, of shape (n,), are those of rows, as in a transposed array.
     """
 
     rows: NDArray[Any]
     shift: NDArray[np.float64] | None = None
     factor: NDArray[np.float64] | None = None
+    by_rows: bool = False
+
+    @property
+    def transposed(self) -> StoredRows:
+        """The transpose, over the same memory: a row for each feature."""
+        return StoredRows(self.rows.T, self.shift, self.factor, not self.by_rows)
 
     def shifted(self, shift: NDArray[np.float64] | None) -> StoredRows:
         """Return the rows ``(rows - self.shift) * factor - shift``."""
@@ -58,7 +66,7 @@ class StoredRows:
             shift = shift / self.factor
         if self.shift is not None:
             shift = shift + self.shift
-        return StoredRows(self.rows, np.ascontiguousarray(shift), self.factor)
+        return StoredRows(self.rows, np.ascontiguousarray(shift), self.factor, self.by_rows)
 
     def on_threads(
         self, threads: int, row_work: int, work: Callable[[Any], Result]
@@ -72,20 +80,23 @@ class StoredRows:
         blocks = -(-len(self.rows) // _BLOCK_ROWS)
         step = max(1, -(-blocks // threads)) * _BLOCK_ROWS
         starts = range(0, max(len(self.rows), 1), step)
-        arguments = [self._argument(self.rows[first : first + step]) for first in starts]
-        if len(arguments) == 1:
-            return [work(ctypes.byref(arguments[0]))]
-        with ThreadPoolExecutor(len(arguments)) as pool:
-            return list(pool.map(work, [ctypes.byref(argument) for argument in arguments]))
+        arguments = [self._argument(slice(first, first + step)) for first in starts]
+        return on_threads(work, [ctypes.byref(argument) for argument in arguments])
 
-    def _argument(self, part: NDArray[Any]) -> Rows:
+    def _argument(self, part: slice) -> Rows:
+        rows = self.rows[part]
+        # the numbers of these rows, views whose memory this object keeps
+        each = [
+            array[part] if self.by_rows and array is not None else array
+            for array in (self.shift, self.factor)
+        ]
         return Rows(
-            part.ctypes.data,
-            *part.shape,
-            *part.strides,
-            pointer(self.shift),
-            pointer(self.factor),
-            ord(part.dtype.char),
+            rows.ctypes.data,
+            *rows.shape,
+            *rows.strides,
+            *map(pointer, each),
+            ord(rows.dtype.char),
+            self.by_rows,
         )
 
 

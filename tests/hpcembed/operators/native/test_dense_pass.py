@@ -31,10 +31,14 @@ def sample(n, d, dtype, seed=0):
 def check(rows, V, offset=None, *, shift=None, factor=None, threads=1):
     """Compare all sums of a pass with numpy."""
     stored = StoredRows(rows, shift, factor)
-    sums = dense_pass(stored, V, offset, moments=True, threads=threads)
     X = rows.astype(np.float64)
     X = X - (0 if shift is None else shift)
     X = X * (1 if factor is None else factor)
+    check_sums(stored, X, V, offset, threads)
+
+
+def check_sums(stored, X, V, offset=None, threads=1):
+    sums = dense_pass(stored, V, offset, moments=True, threads=threads)
     Y = X @ V.astype(np.float64) - (0 if offset is None else offset)
     moduli = np.abs(X) @ np.abs(V) + (0 if offset is None else np.abs(offset))
     expected = (
@@ -104,6 +108,47 @@ def test_edges_of_blocks_and_panels(monkeypatch, name, shape):
 def test_strides(precision, view):
     rows = view(sample(300, 100, precision))
     check(rows, sample(rows.shape[1], 6, precision, 1))
+
+
+@needs_library
+@pytest.mark.parametrize("name", SUPPORTED)
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+@pytest.mark.parametrize("stored", ["f", "d", "B", "h"])
+@pytest.mark.parametrize("shape", [(1, 5), (13, 143), (257, 145), (500, 12), (700, 300)])
+def test_a_transposed_array(monkeypatch, name, precision, stored, shape):
+    """Its rows are features, each with its own shift and factor."""
+    monkeypatch.setenv("HPCEMBED_NATIVE", name)
+    n, d = shape
+    rows = sample(n, d, stored)
+    shift, factor = rows[0].astype(np.float64), np.linspace(0.5, 2, d)
+    V, offset = sample(n, 9, precision, 1), sample(1, 9, precision, 2)[0]
+    X = rows.astype(np.float64)
+    for a, b, scaled in (
+        (None, None, X),
+        (shift, None, X - shift),
+        (None, factor, X * factor),
+        (shift, factor, (X - shift) * factor),
+    ):
+        transposed = StoredRows(rows, a, b).transposed
+        # each rounding of an entry is relative to the entry as it is stored
+        if a is None or precision == np.float64:
+            check_sums(transposed, scaled.T, V, offset, threads=2)
+        back = transposed.transposed
+        assert not back.by_rows
+        assert back.rows.shape == shape
+    # the features of a column-major array
+    exact_shift = None if stored == "d" and precision == np.float32 else shift
+    V = sample(d, 9, precision, 3)
+    check(np.asfortranarray(rows), V, shift=exact_shift, factor=factor)
+
+
+@needs_library
+def test_threads_of_a_transposed_array_have_their_own_numbers(monkeypatch):
+    monkeypatch.setattr(stored_rows, "_THREAD_WORK", 1)
+    rows = sample(40, 1000, np.float64)
+    shift = np.arange(1000.0)
+    transposed = StoredRows(rows, shift).transposed
+    check_sums(transposed, (rows - shift).T, sample(40, 4, np.float64), threads=3)
 
 
 @needs_library
