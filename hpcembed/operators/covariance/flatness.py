@@ -24,7 +24,7 @@ __all__ = ["SLOW", "leading_excess", "pass_factor"]
 #: share of all entries; but at least 64 rows.
 _SAMPLE = 384
 _ENTRIES = 2**20
-_SHARE = 1 / 16
+_SHARE = 1 / 4
 
 #: Spectra by the excess of their largest eigenvalue up to a limit, with the passes that they take
 #: relative to a decaying spectrum, as measured.
