@@ -83,7 +83,8 @@ mpi_command() {
 
 mpi_threads() {
     local share=$(($(mpi_cores) / $1))
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((share > 1 ? share : 1))}
-    export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-$OMP_NUM_THREADS}
-    export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
+    share=${OMP_NUM_THREADS:-$((share > 1 ? share : 1))}
+    # OMP_NUM_THREADS would also limit the training on rank 0, while the other ranks sleep
+    export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-$share}
+    export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$share}
 }

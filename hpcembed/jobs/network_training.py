@@ -13,7 +13,7 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.agreement import idle_while_root
 from hpcembed.runtime.logging import Progress
-from hpcembed.runtime.threads import available_cores
+from hpcembed.runtime.threads import training_threads
 
 if TYPE_CHECKING:
     from hpcembed.networks.training.epochs import Epoch
@@ -80,10 +80,11 @@ def _train(
                 "device": job.config.classifier.device,
                 "on_epoch": on_epoch if job.comm.rank == 0 else None,
             }
+            threads = training_threads(job.config.resources.threads)
             arguments = (train, test, n_classes, hidden, job.config.training)
             if name in inputs.local:
                 return train_data_parallel(*arguments, job.comm, threads=job.threads, **settings)
-            return train_classifier(*arguments, threads=len(available_cores()), **settings)
+            return train_classifier(*arguments, threads=threads, **settings)
 
     return trained() if name in inputs.local else idle_while_root(job.comm, trained)
 

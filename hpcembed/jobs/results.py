@@ -26,7 +26,6 @@ from hpcembed.jobs.report.run_json import (
 )
 from hpcembed.jobs.report.tables import network_table
 from hpcembed.jobs.report.wording import certification_line, network_name, seconds_line
-from hpcembed.jobs.run_figures import draw_run
 from hpcembed.runtime.errors import HpcembedError
 
 if TYPE_CHECKING:
@@ -88,6 +87,9 @@ def write_results(
     write_networks(folder, dataset, trained)
     _write_model(folder, trained)
     if job.config.output.figures:
+        # rank 0 alone imports matplotlib, at the end
+        from hpcembed.jobs.run_figures import draw_run
+
         draw_run(folder, job.config.solver.tol, embedding, trained, dataset.train.class_names)
     return _text(embedding, job.seconds, trained)
 

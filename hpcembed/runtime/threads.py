@@ -15,7 +15,14 @@ from threadpoolctl import ThreadpoolController
 
 from hpcembed.runtime.ranks import compute_node
 
-__all__ = ["available_cores", "blas_threads", "on_threads", "one_blas_thread", "threads_per_rank"]
+__all__ = [
+    "available_cores",
+    "blas_threads",
+    "on_threads",
+    "one_blas_thread",
+    "threads_per_rank",
+    "training_threads",
+]
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -27,16 +34,28 @@ def threads_per_rank(comm: MPI.Comm, requested: int = 0) -> int:
     Collective. The first of these that is set: `requested`; OMP_NUM_THREADS; an equal share of the
     cores on which the ranks of this compute node may run.
     """
-    if requested > 0:
-        return requested
-    variable = os.environ.get("OMP_NUM_THREADS", "")
-    if variable.isdigit() and int(variable) > 0:
-        return int(variable)
+    chosen = _chosen(requested)
+    if chosen:
+        return chosen
     node = compute_node(comm)
     cores = set().union(*node.allgather(available_cores()))
     share = max(1, len(cores) // node.size)
     node.Free()
     return share
+
+
+def training_threads(requested: int = 0) -> int:
+    """Return the number of threads of a training on this rank, while other ranks sleep.
+
+    The first of these that is set: `requested`; OMP_NUM_THREADS; the cores of this process.
+    """
+    return _chosen(requested) or len(available_cores())
+
+
+def _chosen(requested: int) -> int:
+    """Return the number that the job or OMP_NUM_THREADS states, or 0."""
+    variable = os.environ.get("OMP_NUM_THREADS", "")
+    return requested or (int(variable) if variable.isdigit() else 0)
 
 
 def available_cores() -> set[int]:

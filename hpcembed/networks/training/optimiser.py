@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from functools import cache
+from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from hpcembed.networks.training.recipe import Recipe
 
@@ -58,23 +60,71 @@ class ScheduledOptimiser:
     ) -> None:
         self.peak, self.learning_rate, self.done = recipe.peak_rate(hidden), 0.0, 0
         self._schedule, self._n_steps = recipe.schedule, n_steps
-        settings: dict[str, Any] = {"lr": self.peak, "weight_decay": recipe.weight_decay}
-        parameters = list(parameters)
-        try:
-            self._adamw = torch.optim.AdamW(parameters, fused=True, **settings)
-        except RuntimeError:  # before PyTorch 2.4 only on CUDA
-            self._adamw = torch.optim.AdamW(parameters, **settings)
+        self._weight_decay = recipe.weight_decay
+        self._parameters: list[Tensor] = list(parameters)
+        self._means = [torch.zeros_like(one) for one in self._parameters]
+        self._squares = [torch.zeros_like(one) for one in self._parameters]
+        self._fused = _has_fused_step(self._parameters[0].device)
+        # as in the class: without the fused step, the numbers of steps are on the CPU
+        place = self._parameters[0].device if self._fused else torch.device("cpu")
+        self._steps = [torch.zeros((), device=place) for _ in self._parameters]
 
     def zero_grad(self) -> None:
         """Clear the gradients."""
-        self._adamw.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
 
+    @torch.no_grad()
     def step(self) -> None:
         """Take the next step."""
         self.learning_rate = learning_rate_at(self.done, self._n_steps, self.peak, self._schedule)
-        self._adamw.param_groups[0]["lr"] = self.learning_rate
         self.done += 1
-        self._adamw.step()
+        _adamw_step(
+            self._parameters,
+            [one.grad for one in self._parameters if one.grad is not None],
+            self._means,
+            self._squares,
+            self._steps,
+            fused=self._fused,
+            lr=self.learning_rate,
+            weight_decay=self._weight_decay,
+        )
+
+
+def _adamw_step(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    steps: list[Tensor],
+    *,
+    fused: bool,
+    lr: float,
+    weight_decay: float,
+) -> None:
+    """Take a step of torch.optim.AdamW, with the defaults of this class.
+
+    To create the class imports PyTorch's compiler, which takes a second.
+    """
+    adamw(
+        parameters, gradients, means, squares, [], steps, fused=fused, lr=lr, beta1=0.9,
+        beta2=0.999, eps=1e-8, weight_decay=weight_decay, amsgrad=False, maximize=False,
+    )  # fmt: skip
+
+
+@cache
+def _has_fused_step(device: torch.device) -> bool:
+    """Return whether this PyTorch takes the fused step: before 2.4 only on CUDA."""
+    parameters, gradients, means, squares = ([torch.zeros(1, device=device)] for _ in range(4))
+    steps = [torch.zeros((), device=device)]
+    try:
+        with torch.no_grad():
+            _adamw_step(
+                parameters, gradients, means, squares, steps, fused=True, lr=0.0, weight_decay=0.0
+            )
+    except RuntimeError:
+        return False
+    return True
 
 
 def learning_rate_at(

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from hpcembed.runtime import threads
-from hpcembed.runtime.threads import on_threads, threads_per_rank
+from hpcembed.runtime.threads import on_threads, threads_per_rank, training_threads
 
 pytestmark = pytest.mark.mpi
 
@@ -18,6 +18,17 @@ def test_threads(comm, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(threads, "available_cores", lambda: {0, 1, 2, 3, 4, 5})
     assert threads_per_rank(comm) == 6 // comm.size
+
+
+def test_threads_of_a_training(monkeypatch):
+    monkeypatch.setattr(threads, "available_cores", lambda: {0, 1, 2})
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert training_threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert training_threads() == 2
+    assert training_threads(5) == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert training_threads() == 3
 
 
 def test_arguments_at_once_and_results_in_order():
