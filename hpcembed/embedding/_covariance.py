@@ -223,8 +223,9 @@ class _CovarianceSearch:
         with timed(self.comm, self.seconds, "operator", within="solve"):
             lower, is_single = self._square()
             mat = self.kept(lower)
-        # what remains is little work, and idle threads of BLAS take the cores of compiled passes
-        with one_blas_thread() if d <= _SMALL_SQUARE else nullcontext():
+        # idle threads of BLAS take the cores of compiled passes, which certify a single square
+        one = d <= _SMALL_SQUARE and (is_single or not solver.suits_lapack(d))
+        with one_blas_thread() if one else nullcontext():
             if solver.suits_lapack(d):
                 found = solver.lapack(mat, lower)
             elif is_single or not solver.settings.needs_single_vectors:

@@ -32,8 +32,8 @@ __all__ = ["Eigensolver"]
 #: Probability with which a bound from random combinations is exceeded.
 _FAILURE = 1e-6
 
-#: Dimension up to which LAPACK gains little from several threads.
-_ONE_THREAD_DIMENSION = 1000
+#: Dimension up to which LAPACK gains nothing from several threads.
+_ONE_THREAD_DIMENSION = 256
 
 
 @contextmanager
