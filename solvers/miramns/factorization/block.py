@@ -30,7 +30,7 @@ from petsc4py import PETSc
 
 from miramns.agreement import raise_failure
 from miramns.factorization.arnoldi import ArnoldiFactorization
-from miramns.factorization.orthogonalize import gram_factors
+from miramns.factorization.orthogonalize import gram_factors, subtract
 from miramns.norms import ROUNDING
 from miramns.products import apply_block
 from miramns.projected import OrthonormalProjection, on_root
@@ -47,6 +47,10 @@ _TRIAL_WIDTH = 8
 
 #: Loss of orthonormality up to which a block counts as orthonormal.
 _ORTHONORMAL = 1e-14
+
+#: Overlaps with preceding columns that one subtraction removes, and loss of orthonormality that one
+#: change of the basis removes, both to the level of rounding.
+_SMALL_OVERLAP, _NEARLY_ORTHONORMAL = 1e-8, 1e-3
 
 #: Largest number of rounds of orthonormalisation.
 _MAX_ROUNDS = 6
@@ -172,21 +176,25 @@ class BlockFactorization(ArnoldiFactorization):
         for the next round: without a direction that depends to half of the digits, the relation
         would miss a part.
         """
-        before, d = self._columns[:, : self.n_locked + first], self.n_locked
+        d = self.n_locked
+        before, both = self._columns[:, : d + first], self._columns[:, : d + first + width]
         W = self.basis[:, first : first + width]
         coefficients, factor = np.zeros((d + first, width)), np.eye(width)
         may_vanish = True
         for sweep in range(_MAX_ROUNDS):
             with np.errstate(over="ignore", invalid="ignore"):
-                sums = np.vstack([before.T @ W, W.T @ W])
+                sums = both.T @ W
             self._reduce(sums)
             sums, squares = sums[:-width], sums[-width:]
             self._require_norm(float(np.max(squares.diagonal())), W)
-            W -= before @ sums
+            subtract(before, sums, W)
             gram = self._reduce(W.T @ W)
             coefficients += sums @ factor
-            done = sweep > 0 and np.max(np.abs(gram - np.eye(width))) <= _ORTHONORMAL
-            if done and np.max(np.abs(sums), initial=0.0) <= _ORTHONORMAL:
+            # small overlaps, now subtracted, leave overlaps of the size of rounding
+            is_last = sweep > 0 and np.max(np.abs(sums), initial=0.0) <= _SMALL_OVERLAP
+            loss = np.max(np.abs(gram - np.eye(width)))
+            is_last = is_last and loss <= _NEARLY_ORTHONORMAL
+            if is_last and loss <= _ORTHONORMAL:
                 break
             floor = ROUNDING * max(scale, float(np.max(np.abs(coefficients), initial=0.0)))
             share = np.sqrt(np.maximum(gram.diagonal(), 0.0)) * np.linalg.norm(factor, axis=1)
@@ -202,6 +210,8 @@ class BlockFactorization(ArnoldiFactorization):
             right, step, may_vanish = on_root(self.comm, partial(gram_factors, gram))
             W[:] = W @ right
             factor = step @ factor
+            if is_last and not lost.size:
+                break
         return coefficients[d:], factor
 
 

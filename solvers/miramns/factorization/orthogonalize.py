@@ -10,7 +10,7 @@ import scipy.linalg
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
-from scipy.linalg.blas import dgemv
+from scipy.linalg.blas import dgemm, dgemv
 
 from miramns.products import apply_columns
 from miramns.projected import on_root
@@ -50,9 +50,17 @@ def subtract(
     ----------
     V : ndarray of shape (n_local, j)
         Column-major; may be empty.
+    coefficients : ndarray of shape (j,) or (j, b)
+    w : ndarray of shape (n_local,), or (n_local, b) and column-major
     """
-    if V.size:
+    if not V.size:
+        return
+    if w.ndim == 1:
         dgemv(-1.0, V, coefficients, beta=1.0, y=w, overwrite_y=1)
+    else:
+        # a third of the time of numpy's, which makes the product first; BLAS would copy another order
+        assert w.flags.f_contiguous
+        dgemm(-1.0, V, coefficients, beta=1.0, c=w, overwrite_c=1)
 
 
 def panels(n_rows: int, size: int) -> list[slice]:
