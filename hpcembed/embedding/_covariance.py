@@ -300,10 +300,13 @@ class _CovarianceSearch:
     def gram(self) -> tuple[EigenResult, PETSc.Mat]:
         """The same on the side of the rows, whose vectors are short for wide data."""
         X, moments, solver = self.X, self.moments, self.solver
-        products = GramPasses(X, moments, self.single, self.threads)
-        is_loose = solver.tol >= SINGLE_TOLERANCE
-        last = products if is_loose else GramPasses(X, moments, np.float64, self.threads)
-        found = solver.solve_by_blocks(self.kept(products), self.plan.width, tol=solver.loose_tol)
+        width, last = self.plan.width, GramPasses(X, moments, self.single, self.threads)
+        if solver.tol >= SINGLE_TOLERANCE or self.single == np.float64:
+            found = solver.solve_by_blocks(self.kept(last), width)
+        else:
+            approximation = self.kept(last)
+            last = GramPasses(X, moments, np.float64, self.threads)
+            found = solver.solve_in_single(approximation, self.kept(last), width)
         Q = _orthonormal(last.transposed(np.asarray(found.eigenvectors)))
         exact = self.shell(np.float64)
         first, end = ownership_range(X.n_features, self.comm)

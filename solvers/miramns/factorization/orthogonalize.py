@@ -58,7 +58,7 @@ def subtract(
     if w.ndim == 1:
         dgemv(-1.0, V, coefficients, beta=1.0, y=w, overwrite_y=1)
     else:
-        # a third of the time of numpy's, which makes the product first; BLAS would copy another order
+        # a third of the time of numpy's, which makes the product first; another order is copied
         assert w.flags.f_contiguous
         dgemm(-1.0, V, coefficients, beta=1.0, c=w, overwrite_c=1)
 
