@@ -213,6 +213,7 @@ class KernelPCA(KernelEmbedding):
         result, reference = search.run()
         self._keep(data, result, search.row_means)
         self.n_passes_, self.trace_ = search.n_passes, search.trace
+        self.__dict__.pop("_dual_coefficients", None)
         if self.fit_inverse_transform:
             self._dual_coefficients = inverse_coefficients(
                 data, self._training_coordinates(), self.kernel_, self.alpha, memory
@@ -331,8 +332,12 @@ class KernelPCA(KernelEmbedding):
             raise NotFittedError(
                 "the inverse was not fitted: set fit_inverse_transform = True before fit"
             )
-        points, k = np.asarray(X, dtype=np.float64), len(self.eigenvalues_)
+        k = len(self.eigenvalues_)
         with agreement(self.comm_):
+            try:
+                points = np.asarray(X, dtype=np.float64)
+            except (ValueError, TypeError) as error:
+                raise InputError(f"coordinates must be numbers: {error}") from error
             if points.ndim != 2 or points.shape[1] != k or not np.isfinite(points).all():
                 raise InputError(f"finite coordinates of shape (n, {k}) are needed")
         train = wrapped(self._training_coordinates(), self.comm_)

@@ -402,8 +402,11 @@ def test_inverse_of_sparse_rows_and_refusals(comm):
     for points in (np.eye(3), np.ones(4), np.full((1, 4), np.nan)):
         with pytest.raises(InputError, match=r"finite coordinates of shape \(n, 4\)"):
             model.inverse_transform(points)
+    with pytest.raises(InputError, match="coordinates must be numbers"):
+        model.inverse_transform([["a", "b", "c", "d"]])
+    again = model.set_params(fit_inverse_transform=False).fit(rows, comm=comm)
     with pytest.raises(NotFittedError, match="set fit_inverse_transform = True"):
-        KernelPCA(2).fit(rows, comm=comm).inverse_transform(np.eye(2))
+        again.inverse_transform(np.eye(4))
     with pytest.raises(ConfigError, match="alpha must be"):
         KernelPCA(2, alpha=-1.0).fit(rows, comm=comm)
     with pytest.raises(MemoryLimitError, match="leave fit_inverse_transform at False"):
