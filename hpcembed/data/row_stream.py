@@ -80,13 +80,17 @@ def open_rows(
     (3, 2, 15.0)
     """
     comm = MPI.COMM_SELF if comm is None else comm
-    listed = [paths] if isinstance(paths, str | Path) else list(paths)
     with agreement(comm):
+        try:
+            given = [paths] if isinstance(paths, str | Path) else paths
+            listed = [Path(path) for path in given]
+        except TypeError as error:
+            raise InputError(f"paths must be a path or a sequence of paths: {error}") from error
         if not listed:
             raise InputError("no files to stream: give at least one path")
         names, arrays = named_columns(columns), []
         for path in listed:
-            arrays.append(_open(Path(path), key, names))
+            arrays.append(_open(path, key, names))
             # The columns of the first file are selected by name in the other files.
             names = names or getattr(arrays[0], "feature_names", None) or None
         stream = RowStream(arrays, comm)
@@ -95,10 +99,10 @@ def open_rows(
 
 
 def _check_same_on_all_ranks(
-    paths: Sequence[str | Path], arrays: Sequence[RowBlocks], comm: MPI.Intracomm
+    paths: Sequence[Path], arrays: Sequence[RowBlocks], comm: MPI.Intracomm
 ) -> None:
     """Raise an error unless all ranks list the same files, perhaps in other folders. Collective."""
-    names = [Path(path).name for path in paths]
+    names = [path.name for path in paths]
     contents = [
         (array.shape, array.dtype.str, getattr(array, "feature_names", None)) for array in arrays
     ]

@@ -92,8 +92,8 @@ def on_threads(work: Callable[[Argument], Result], arguments: Sequence[Argument]
     >>> on_threads(abs, [1, -2, 3])
     [1, 2, 3]
     """
-    if len(arguments) == 1:
-        return [work(arguments[0])]
+    if len(arguments) < 2:
+        return [work(argument) for argument in arguments]
     others = [_pool(len(arguments)).submit(work, argument) for argument in arguments[1:]]
     try:
         first = work(arguments[0])

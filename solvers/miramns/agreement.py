@@ -20,6 +20,9 @@ from miramns.errors import MiramnsError, OperatorError
 if TYPE_CHECKING:
     from miramns.result import IterationRecord, Monitor
 
+#: Longest text of an exception that other ranks show.
+_LONGEST = 400
+
 #: The exception of this rank's last product, until all ranks know of it.
 _failures: list[BaseException] = []
 
@@ -39,7 +42,7 @@ def same_on_all_ranks(comm: MPI.Comm, **arguments: Any) -> None:
     of_ranks = comm.allgather([_comparable(value) for value in arguments.values()])
     for name, values in zip(arguments, zip(*of_ranks, strict=True), strict=True):
         if any(not _equal(value, values[0]) for value in values):
-            texts = ", ".join(dict.fromkeys(str(value) for value in values))
+            texts = ", ".join(dict.fromkeys(map(repr, values)))
             raise MiramnsError(
                 f"{name} differs between ranks: {texts}: give all ranks the same value"
             )
@@ -49,9 +52,12 @@ def _comparable(value: Any) -> Any:
     """Return a value that can be sent to other ranks and compared there."""
     if callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)
-    if isinstance(value, list | np.ndarray):
-        return tuple(value)
-    return value
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | range):
+        return tuple(map(_comparable, value))
+    # what is neither None nor a number nor a text is refused later, on all ranks
+    return value if isinstance(value, str | float | int | tuple | None) else repr(value)
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -110,7 +116,7 @@ def _raise_together(
     comm: MPI.Comm, errors: list[BaseException], what: str, kind: type[MiramnsError]
 ) -> None:
     """Raise the error in the list of this rank, if there is one, else that of another rank."""
-    texts = comm.allgather(_last_line(errors[0]) if errors else None)
+    texts = comm.allgather(_one_line(errors[0]) if errors else None)
     if errors:
         # no variable keeps the error: it would keep the frames of its traceback, and their objects
         raise errors.pop()
@@ -119,9 +125,13 @@ def _raise_together(
             raise kind(f"[rank {rank}] {what} raised {text}")
 
 
-def _last_line(error: BaseException) -> str:
-    """Return the type of an error and the last line of its text."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[-1]}"
+def _one_line(error: BaseException) -> str:
+    """Return the type and the text of an error, as one line."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "an error without a text"
+    return f"{type(error).__name__}: {text[:_LONGEST]}"
 
 
 class AgreedMonitor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -92,11 +93,7 @@ def certify(
     """
     began = time.perf_counter()
     comm: MPI.Comm = A.getComm().tompi4py()
-    same_on_all_ranks(
-        comm, which=which, tol=tol, criterion=criterion, columns=np.shape(X)[1:],
-        has_values=values is not None,
-    )  # fmt: skip
-    forget_failures()
+    _check_pairs(A, X, values, which=which, tol=tol, criterion=criterion)
     vectors = np.array(X, dtype=np.float64, order="F")
     loss = orthonormalize(comm, vectors) if values is None else orthogonality(comm, vectors)
     if not loss <= NOT_ORTHONORMAL:
@@ -194,11 +191,10 @@ def certify_by_samples(
     """
     began = time.perf_counter()
     comm: MPI.Comm = A.getComm().tompi4py()
-    same_on_all_ranks(
-        comm, tol=tol, criterion=criterion, columns=np.shape(X)[1:], n_samples=n_samples,
-        failure_probability=failure_probability, seed=seed,
+    _check_pairs(
+        A, X, values, tol=tol, criterion=criterion, n_samples=n_samples, seed=seed,
+        failure_probability=failure_probability,
     )  # fmt: skip
-    forget_failures()
     loss = orthogonality(comm, X)
     if not loss <= NOT_ORTHONORMAL:
         raise MiramnsError(f"vectors to certify must be orthonormal, |X'X - I| is {loss:.1e}")
@@ -227,3 +223,19 @@ def certify_by_samples(
         solver=solver,
         failure_probability=failure_probability,
     )
+
+
+def _check_pairs(
+    A: PETSc.Mat, X: NDArray[np.float64], values: NDArray[np.float64] | None, **settings: Any
+) -> None:
+    """Raise an error on all ranks if settings or values differ, or do not fit the vectors."""
+    comm, shape = A.getComm().tompi4py(), np.shape(X)
+    same_on_all_ranks(comm, columns=shape[1:], values=values, **settings)
+    forget_failures()
+    fits = len(shape) == 2 and shape[0] == A.getLocalSize()[0]
+    fits = fits and (values is None or np.shape(values) == shape[1:])
+    if not comm.allreduce(fits, op=MPI.LAND):
+        raise MiramnsError(
+            "X must hold this rank's rows of k columns, and values k numbers: shape (n_local, k) "
+            f"with n_local = {A.getLocalSize()[0]}, got {shape}"
+        )

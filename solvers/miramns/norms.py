@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from miramns.agreement import raise_failure
 from miramns.errors import MiramnsError
-from miramns.products import is_shell
+from miramns.products import apply_columns, is_shell
 from miramns.random_vectors import seeded_normal
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -35,6 +36,7 @@ def mean_eigenvalue(B: PETSc.Mat) -> float:
     mean = float(y.dot(z)) / float(z.dot(z))
     z.destroy()
     y.destroy()
+    raise_failure(B.getComm().tompi4py())
     if not mean > 0:
         raise MiramnsError("B is not positive: a Hermitian problem needs x'Bx > 0")
     return mean
@@ -45,12 +47,10 @@ def norm_along(A: PETSc.Mat, columns: NDArray[np.float64]) -> float:
 
     Collective: one product. Meant for columns that are known to have large products.
     """
-    x, y = A.createVecs()
-    x.setArray(columns.sum(axis=1))
-    A.mult(x, y)
-    length, norm = float(x.norm()), float(y.norm())
-    x.destroy()
-    y.destroy()
+    x = columns.sum(axis=1)
+    y = apply_columns(A, x[:, None])[:, 0]
+    squares = A.getComm().tompi4py().allreduce(np.array([x @ x, y @ y]))
+    length, norm = np.sqrt(squares).tolist()
     return norm / length if length > 0 and np.isfinite(norm) else 0.0
 
 
@@ -75,4 +75,5 @@ def matrix_norm(M: PETSc.Mat) -> float:
         x, y = y, x
     x.destroy()
     y.destroy()
+    raise_failure(M.getComm().tompi4py())
     return norm

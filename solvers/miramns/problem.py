@@ -286,7 +286,8 @@ def _orthogonalization(
 def _affordable_columns(comm: MPI.Comm, longest: int, options: Options) -> int:
     """Return the number of columns of the basis that memory allows. Collective."""
     memory = options.memory_bytes
-    columns = int((_free_memory(comm) if memory is None else memory) // (8 * max(longest, 1)))
+    least = comm.allreduce(_free_memory(comm) if memory is None else memory, op=MPI.MIN)
+    columns = int(least // (8 * max(longest, 1)))
     # DCGS2 is one product ahead of its columns
     return columns - (options.orthogonalization == "dcgs2")
 

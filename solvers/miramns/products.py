@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,14 @@ class _Function:
 class CountedProducts:
     """The product with A, for :func:`shell_like`, and the number of its calls.
 
-    A product that raises an exception is zero, because SLEPc's objects cannot be destroyed after an
-    exception. Call :func:`~miramns.agreement.raise_failure` after SLEPc.
+    A product that raises an exception is `fill`: zero for SLEPc, whose objects cannot be destroyed
+    after an exception or NaN. Call :func:`~miramns.agreement.raise_failure` afterwards.
     """
 
-    def __init__(self, A: PETSc.Mat) -> None:
+    def __init__(self, A: PETSc.Mat, fill: float = 0.0) -> None:
         self.A = A
         self.count = 0
+        self._fill = fill
         self._source: PETSc.Vec | None = None
 
     def __call__(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
@@ -51,7 +53,7 @@ class CountedProducts:
             self.A.mult(self._source, y)
         except Exception as error:
             with y as entries:
-                keep_failure(error, entries, 0.0)
+                keep_failure(error, entries, self._fill)
         finally:
             self._source.resetArray()
 
@@ -64,6 +66,22 @@ def shell_like(A: PETSc.Mat, apply: Callable[[PETSc.Vec, PETSc.Vec], None]) -> P
     shell = PETSc.Mat().createPython(A.getSizes(), _Function(apply), comm=A.getComm())
     shell.setUp()
     return shell
+
+
+@contextmanager
+def guarded(A: PETSc.Mat) -> Iterator[PETSc.Mat]:
+    """Provide a matrix-free A on several ranks without exceptions in products, which are NaN.
+
+    Collective. For products that PETSc's solvers make. Other matrices are provided as they are.
+    """
+    if not is_shell(A) or A.getComm().getSize() == 1:
+        yield A
+        return
+    shell = shell_like(A, CountedProducts(A, np.nan))
+    try:
+        yield shell
+    finally:
+        shell.destroy()
 
 
 def vector_like(A: PETSc.Mat, column: NDArray[np.float64]) -> PETSc.Vec:
@@ -220,9 +238,9 @@ def require_norm(
     usable = math.isfinite(squared)
     if usable and max(math.sqrt(squared), operator_norm) >= _LEAST_NORM:
         return
+    raise_failure(comm)
     # a maximum over ranks may lose a NaN
     if not comm.allreduce(bool(np.isfinite(w).all()), op=MPI.LAND):
-        raise_failure(comm)
         raise OperatorError(
             f"product {number} with the operator has entries that are not finite: "
             "check the data for NaN or Inf"

@@ -27,6 +27,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrsen, ztrsen
 
+from miramns.errors import MiramnsError
 from miramns.selection import Order, cuts_pair, wanted_order
 
 #: Coupling of the columns to the residual: the norm of the residual of the last column, or a matrix
@@ -103,6 +104,10 @@ def on_root(comm: MPI.Comm, compute: Callable[[], T]) -> T:
             answer = compute()
         except (np.linalg.LinAlgError, ValueError) as error:
             answer = error
+        except Exception as error:
+            # perhaps of a function of the user, and of a type that cannot be sent
+            comm.bcast(MiramnsError(f"[rank 0] {type(error).__name__}: {error}"), root=0)
+            raise
     answer = comm.bcast(answer, root=0)
     if isinstance(answer, Exception):
         raise answer

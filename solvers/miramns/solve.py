@@ -51,7 +51,7 @@ _DEFAULTS = Options()
 _COMPARED = (
     "criterion", "nested_sizes", "orthogonalization", "block_size", "multiplicity_check",
 )  # fmt: skip
-_PRESENT = ("deflation", "inner", "exact")
+_PRESENT = ("deflation", "inner", "exact", "memory_bytes")
 
 
 def solve(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from petsc4py import PETSc
 
 import miramns
@@ -164,3 +165,87 @@ def test_equal_values_of_different_types_are_the_same(comm, failing):
         return -np.abs(values)
 
     assert miramns.solve(failing(), 3, which=which, hermitian=True).converged
+
+
+PENCILS = {
+    "B": lambda A, B: miramns.solve(A, 3, B=B, hermitian=True, tol=1e-6),
+    "B, nonsymmetric": lambda A, B: miramns.solve(A, 3, B=B, hermitian=False, tol=1e-6),
+    "M": lambda A, B: miramns.eigsh(A, 3, M=B, tol=1e-6),
+    "sigma": lambda A, B: miramns.eigsh(A, 3, sigma=0.4, tol=1e-6),
+    "inner": lambda A, B: miramns.solve(A, 3, hermitian=True, options=Options(inner=B)),
+}
+
+
+@pytest.mark.parametrize("at", [1, 2, 7])
+@pytest.mark.parametrize(("name", "failing_one"), [
+    ("B", "A"), ("B", "B"), ("B, nonsymmetric", "B"), ("M", "B"), ("sigma", "A"), ("inner", "B"),
+])  # fmt: skip
+def test_matrices_of_a_pencil_that_fail_on_one_rank(comm, failing, name, failing_one, at):
+    """Also in the iterative solves of PETSc, which know of no other rank."""
+    if comm.size == 1:
+        pytest.skip("PETSc's solver cannot be ended by an exception on one rank")
+    A, B = failing(at if failing_one == "A" else 0), failing(at if failing_one == "B" else 0)
+    fails(comm, lambda: PENCILS[name](A, B), RuntimeError, "disk is full")
+
+
+def test_errors_without_and_with_several_lines_of_text(comm, failing):
+    if comm.size == 1:
+        pytest.skip("needs two ranks")
+
+    class SilentError(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    for error, text in (
+        (RuntimeError("disk\nis full"), "disk is full"),
+        (SilentError(), "without"),
+    ):
+
+        def monitor(record, error=error):
+            if comm.rank == comm.size - 1:
+                raise error
+
+        with pytest.raises((MiramnsError, type(error))) as caught:
+            miramns.solve(failing(), 3, hermitian=True, monitor=monitor)
+        if comm.rank != comm.size - 1:
+            assert text in str(caught.value)
+
+
+def test_a_selection_that_fails_on_rank_0(comm, failing):
+    def which(values):
+        raise KeyError("no key")
+
+    with pytest.raises((KeyError, MiramnsError), match="no key"):
+        miramns.solve(failing(), 3, which=which, hermitian=True)
+
+
+def test_pairs_to_certify_that_differ_or_do_not_fit(comm, failing):
+    A = failing()
+    first, last = A.getOwnershipRange()
+    X, values = np.eye(N, 4)[first:last], 1 / np.arange(1.0, 5)
+    with pytest.raises(MiramnsError, match="X must hold this rank's rows"):
+        miramns.certify(A, X[:, 0])
+    short = X[1:] if comm.rank == comm.size - 1 else X
+    for certify in (miramns.certify, lambda A, X: miramns.certify_by_samples(A, values, X)):
+        with pytest.raises(MiramnsError, match="X must hold this rank's rows"):
+            certify(A, short)
+    if comm.size == 1:
+        pytest.skip("needs two ranks")
+    for other in (values + (comm.rank == 1), values[: 4 - (comm.rank == 1)]):
+        with pytest.raises(MiramnsError, match="values differs between ranks"):
+            miramns.certify(A, X, values=other)
+        with pytest.raises(MiramnsError, match="values differs between ranks"):
+            miramns.certify_by_samples(A, other, X)
+
+
+def test_kinds_of_rows_and_memory_that_differ(comm, failing):
+    if comm.size == 1:
+        pytest.skip("needs two ranks")
+    rows = np.eye(N)[slice(*failing().getOwnershipRange())]
+    mixed = scipy.sparse.csr_array(rows) if comm.rank else rows
+    with pytest.raises(MiramnsError, match="the kind of A differs between ranks"):
+        miramns.eigsh(mixed, 3, comm=comm)
+    options = Options(memory_bytes=10**6 if comm.rank else None)
+    with pytest.raises(MiramnsError, match="has_memory_bytes differs between ranks"):
+        miramns.solve(failing(), 3, options=options)
+    assert miramns.solve(failing(), 3, options=Options(memory_bytes=10**6 + comm.rank)).converged

@@ -78,6 +78,15 @@ static inline void NAME(pack)(const struct rows *rows, ptrdiff_t row, ptrdiff_t 
 #undef PACK
     for (ptrdiff_t i = 0; i < n; i++) {
         REAL *restrict target = panel + i * stride;
+        if (rows->by_rows) {
+            const double shift = rows->shift ? rows->shift[row + i] : 0.0;
+            const double factor = rows->factor ? rows->factor[row + i] : 1.0;
+            if (rows->shift || rows->factor)
+                for (ptrdiff_t p = 0; p < width; p++)
+                    target[p] = (REAL)((REAL)(target[p] - shift) * factor);
+            for (ptrdiff_t p = width; p < padded; p++) target[p] = 0;
+            continue;
+        }
         if (rows->shift)
             for (ptrdiff_t p = 0; p < width; p++)
                 target[p] = (REAL)(target[p] - rows->shift[first + p]);

@@ -11,6 +11,7 @@ import scipy.sparse
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from miramns.agreement import same_on_all_ranks
 from miramns.errors import MiramnsError
 from miramns.products import shell_like
 
@@ -54,6 +55,8 @@ def _converted(A: MatrixLike, comm: MPI.Comm, name: str) -> PETSc.Mat:
     has_products = hasattr(A, "matvec") and not scipy.sparse.issparse(A)
     if not has_products and not scipy.sparse.issparse(A):
         A = np.asarray(A)
+    kind = "sparse" if scipy.sparse.issparse(A) else "LinearOperator" if has_products else "dense"
+    same_on_all_ranks(comm, **{f"the kind of {name}": kind})
     problem = _problem(A, comm, has_products)
     problems = [text for text in comm.allgather(problem) if text]
     if problems:

@@ -30,6 +30,7 @@ from miramns.errors import MiramnsError
 from miramns.interfaces.matrices import MatrixLike, as_petsc
 from miramns.interfaces.scipy_arguments import ScipyArguments, pencil_of
 from miramns.problem import require_real_scalars
+from miramns.products import guarded
 from miramns.result import EigenResult
 from miramns.solve import solve
 from miramns.transform.pencil import solve_pencil
@@ -272,6 +273,8 @@ def _solve(
         if B is None and arguments.sigma is None:
             result = solve(matrix, k, hermitian=arguments.hermitian, **settings)
         else:
+            matrix = stack.enter_context(guarded(matrix))
+            B = None if B is None else stack.enter_context(guarded(B))
             pencil = pencil_of(matrix, B, comm, arguments, stack)
             result = solve_pencil(pencil, k, **settings)
     if not result.converged:

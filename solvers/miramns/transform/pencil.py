@@ -39,7 +39,7 @@ from slepc4py import SLEPc
 from miramns.errors import MiramnsError
 from miramns.norms import ROUNDING, matrix_norm, mean_eigenvalue
 from miramns.problem import Options
-from miramns.products import apply_to_pairs, shell_like
+from miramns.products import apply_to_pairs, guarded, shell_like
 from miramns.projected import on_root
 from miramns.residuals import fix_signs, residual_norms
 from miramns.result import ConvergedReason, EigenResult, IterationRecord
@@ -107,12 +107,13 @@ def solve_generalized(
         raise MiramnsError(f"B must be distributed as A: {B.getSizes()}, {A.getSizes()}")
     if hermitian is None:
         hermitian = all(all(matrix.isHermitianKnown()) for matrix in (A, B))
-    st = create_st(A, B, "shift")
-    try:
-        with pencil_of_st(st, set_up(st), A, B, hermitian) as pencil:
-            return solve_pencil(pencil, k, **settings)
-    finally:
-        st.destroy()
+    with guarded(A) as safe_A, guarded(B) as safe_B:
+        st = create_st(safe_A, safe_B, "shift")
+        try:
+            with pencil_of_st(st, set_up(st), safe_A, safe_B, hermitian) as pencil:
+                return solve_pencil(pencil, k, **settings)
+        finally:
+            st.destroy()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ provide the back-transformation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -194,11 +195,39 @@ def operator_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
     add = float(st.getShift()) if st.getType() == "shift" else 0.0
 
     def apply(x: PETSc.Vec, y: PETSc.Vec) -> None:
-        st.apply(x, y)
+        _solve_with(st, st.apply, x, y)
         if add:
             y.axpy(add, x)
 
     return shell_like(A, apply)
+
+
+def _solve_with(
+    st: SLEPc.ST, apply: Callable[[PETSc.Vec, PETSc.Vec], None], x: PETSc.Vec, y: PETSc.Vec
+) -> None:
+    """Apply the solver of an ST. Collective.
+
+    Raises
+    ------
+    MiramnsError
+        If a factorisation failed: PETSc raises an error, or notes it in the solver alone.
+    """
+    ksp = st.getKSP()
+    cause: Exception | None = None
+    try:
+        apply(x, y)
+    except (PETSc.Error, SystemError) as error:
+        if ksp.getType() != "preonly":
+            raise
+        cause = error
+    if cause is None and not (ksp.getType() == "preonly" and ksp.getConvergedReason() < 0):
+        return
+    raise MiramnsError(
+        f"A - sigma B cannot be factorised at sigma = {st.getShift():g}: if it is singular, sigma "
+        "is an eigenvalue: choose another one"
+        if st.getType() != "shift"
+        else "B cannot be factorised: it may be singular"
+    ) from cause
 
 
 def inverse_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
@@ -206,7 +235,11 @@ def inverse_of(st: SLEPc.ST, A: PETSc.Mat) -> PETSc.Mat:
 
     Collective. The caller destroys it.
     """
-    return shell_like(A, lambda x, y: st.getKSP().solve(x, y))
+
+    def apply(x: PETSc.Vec, y: PETSc.Vec) -> None:
+        _solve_with(st, st.getKSP().solve, x, y)
+
+    return shell_like(A, apply)
 
 
 def refined_operator(

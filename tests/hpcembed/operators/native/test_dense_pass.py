@@ -143,6 +143,25 @@ def test_a_transposed_array(monkeypatch, name, precision, stored, shape):
 
 
 @needs_library
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(60, 300), (300, 60)])
+@pytest.mark.parametrize(
+    "view",
+    [
+        np.asfortranarray,
+        lambda rows: np.repeat(rows, 2, axis=1)[:, ::2],
+        lambda rows: rows[:, ::-1],
+    ],
+    ids=["fortran", "columns", "reversed columns"],
+)
+def test_the_transpose_of_any_array(precision, shape, view):
+    rows = view(sample(*shape, precision) + precision(3))
+    shift, factor = rows[0].astype(np.float64), np.linspace(0.5, 2, shape[1])
+    X = (rows.astype(np.float64) - shift) * factor
+    check_sums(StoredRows(rows, shift, factor).transposed, X.T, sample(shape[0], 5, precision, 1))
+
+
+@needs_library
 def test_threads_of_a_transposed_array_have_their_own_numbers(monkeypatch):
     monkeypatch.setattr(stored_rows, "_THREAD_WORK", 1)
     rows = sample(40, 1000, np.float64)
