@@ -8,7 +8,8 @@ gives NaN, which the next reduction spreads, and the test of this reduction then
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 from mpi4py import MPI
@@ -17,8 +18,8 @@ from petsc4py import PETSc
 
 from miramns.errors import MiramnsError, OperatorError
 
-if TYPE_CHECKING:
-    from miramns.result import IterationRecord, Monitor
+#: :data:`miramns.result.Monitor`, without its module.
+_Monitor: TypeAlias = Callable[[Any], None]
 
 #: Longest text of an exception that other ranks show.
 _LONGEST = 400
@@ -137,10 +138,10 @@ def _one_line(error: BaseException) -> str:
 class AgreedMonitor:
     """A monitor for all ranks; an exception on one rank is raised on all of them."""
 
-    def __init__(self, comm: MPI.Comm, monitor: Monitor | None) -> None:
+    def __init__(self, comm: MPI.Comm, monitor: _Monitor | None) -> None:
         self._comm, self._monitor = comm, monitor
 
-    def __call__(self, record: IterationRecord) -> None:
+    def __call__(self, record: Any) -> None:
         """Call the monitor of this rank, if it has one. Collective."""
         errors: list[BaseException] = []
         try:
@@ -151,7 +152,7 @@ class AgreedMonitor:
         _raise_together(self._comm, errors, "the monitor", MiramnsError)
 
 
-def agreed_monitor(comm: MPI.Comm, monitor: Monitor | None) -> Monitor | None:
+def agreed_monitor(comm: MPI.Comm, monitor: _Monitor | None) -> _Monitor | None:
     """Return a monitor whose exceptions all ranks raise; None if no rank has one. Collective."""
     if comm.size == 1 or not comm.allreduce(monitor is not None, op=MPI.LOR):
         return monitor

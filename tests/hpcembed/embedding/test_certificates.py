@@ -7,6 +7,7 @@ import miramns
 from hpcembed.embedding import PCA, TruncatedSVD
 from hpcembed.operators.cost import Rates
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.native_library import instruction_set
 
 pytestmark = pytest.mark.mpi
 
@@ -42,6 +43,10 @@ def test_sampled_bound_is_above_the_residuals(comm, rows, in_single, estimator):
     found = estimator(20).fit(share(comm, rows), comm=comm)
     assert found.plan_.engine == "assembled"
     assert found.plan_.single
+    if instruction_set() is None:
+        # BLAS adds all rows in single precision: the bound is larger, and a full pass may follow
+        assert found.certificate_ in ("sampled", "double")
+        return
     assert found.certificate_ == "sampled"
     assert found.certified_
     assert found.result_.failure_probability == 1e-6
