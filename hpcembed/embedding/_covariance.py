@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-import scipy.linalg
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
@@ -64,8 +63,8 @@ _TIGHT = 1e-8
 #: Dimension of an assembled covariance up to which its eigenproblem gains little from threads.
 _SMALL_SQUARE = 1500
 
-#: Largest entry of ``|Q'Q - I|`` up to which Cholesky's factor of Q'Q gives an orthonormal basis.
-_NEARLY_ORTHONORMAL = 1e-3
+#: Largest entry of ``|Q'Q - I|`` with which the certificate makes a basis orthonormal itself.
+_NEARLY_ORTHONORMAL = 1e-4
 
 Certificate = Literal["exact", "double", "sampled"]
 
@@ -316,12 +315,9 @@ class _CovarianceSearch:
 
 
 def _orthonormal(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return an orthonormal basis, the same on every rank."""
+    """Return a basis that is orthonormal or nearly so, the same on every rank."""
     norms = np.linalg.norm(vectors, axis=0)
     Q = vectors / np.where(norms > 0, norms, 1.0)
-    gram = Q.T @ Q
-    if np.abs(gram - np.eye(len(gram))).max() <= _NEARLY_ORTHONORMAL:
-        # Cholesky's factor of their products is then as accurate as a QR factorisation
-        L = np.linalg.cholesky(gram)
-        return np.asarray(scipy.linalg.solve_triangular(L, Q.T, lower=True).T)
+    if np.abs(Q.T @ Q - np.eye(Q.shape[1])).max() <= _NEARLY_ORTHONORMAL:
+        return Q
     return np.asarray(np.linalg.qr(Q)[0])

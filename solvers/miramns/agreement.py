@@ -117,7 +117,7 @@ def _raise_together(
     comm: MPI.Comm, errors: list[BaseException], what: str, kind: type[MiramnsError]
 ) -> None:
     """Raise the error in the list of this rank, if there is one, else that of another rank."""
-    texts = comm.allgather(_one_line(errors[0]) if errors else None)
+    texts = comm.allgather(one_line(errors[0]) if errors else None)
     if errors:
         # no variable keeps the error: it would keep the frames of its traceback, and their objects
         raise errors.pop()
@@ -126,7 +126,7 @@ def _raise_together(
             raise kind(f"[rank {rank}] {what} raised {text}")
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return the type and the text of an error, as one line."""
     try:
         text = " ".join(str(error).split())

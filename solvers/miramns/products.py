@@ -12,7 +12,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from miramns.agreement import held_failure, keep_failure, raise_failure
+from miramns.agreement import forget_failures, held_failure, keep_failure, raise_failure
 from miramns.errors import OperatorError
 
 #: The square of a smaller norm has too few digits.
@@ -31,31 +31,56 @@ class _Function:
 
 
 class CountedProducts:
-    """The product with A, for :func:`shell_like`, and the number of its calls.
+    """The product with A, for :func:`shell_like`, and the number of its calls."""
 
-    A product that raises an exception is `fill`: zero for SLEPc, whose objects cannot be destroyed
-    after an exception or NaN. Call :func:`~miramns.agreement.raise_failure` afterwards.
-    """
-
-    def __init__(self, A: PETSc.Mat, fill: float = 0.0) -> None:
+    def __init__(self, A: PETSc.Mat) -> None:
         self.A = A
         self.count = 0
-        self._fill = fill
-        self._source: PETSc.Vec | None = None
 
     def __call__(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """Compute y = A x. Collective."""
         self.count += 1
-        # the source stays locked after an exception, and SLEPc would fail on this rank alone
-        self._source = self._source or self.A.createVecRight()
-        self._source.placeArray(x.getArray(readonly=1).copy())
+        self.A.mult(x, y)
+
+
+class GuardedProducts(CountedProducts):
+    """The same without exceptions, for solvers of PETSc and SLEPc. The caller destroys it.
+
+    A product that raises an exception, and every later one, is `fill`: zero for SLEPc, whose
+    objects cannot be destroyed after an exception or NaN. Products are still made, because other
+    ranks may take part in them. End the solver if one ``failed``, and call
+    :func:`~miramns.agreement.raise_failure` after it.
+    """
+
+    def __init__(self, A: PETSc.Mat, fill: float) -> None:
+        super().__init__(A)
+        self._fill = fill
+        self.failed = False
+        # a vector stays locked after an exception in its product, and a solver that writes to it
+        # would fail, on this rank alone
+        self._source = A.createVecRight()
+
+    def __call__(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """Compute y = A x. Collective."""
+        self._source.placeArray(x.getArray(readonly=1))
         try:
-            self.A.mult(self._source, y)
+            super().__call__(self._source, y)
         except Exception as error:
+            self.failed = True
             with y as entries:
                 keep_failure(error, entries, self._fill)
+        else:
+            if self.failed:
+                # VecSet would keep a norm, on this rank alone
+                with y as entries:
+                    entries[:] = self._fill
         finally:
             self._source.resetArray()
+
+    def destroy(self) -> None:
+        """Destroy the vector that this object holds, and forget exceptions. Collective."""
+        self._source.destroy()
+        forget_failures()
 
 
 def shell_like(A: PETSc.Mat, apply: Callable[[PETSc.Vec, PETSc.Vec], None]) -> PETSc.Mat:
@@ -77,11 +102,13 @@ def guarded(A: PETSc.Mat) -> Iterator[PETSc.Mat]:
     if not is_shell(A) or A.getComm().getSize() == 1:
         yield A
         return
-    shell = shell_like(A, CountedProducts(A, np.nan))
+    products = GuardedProducts(A, np.nan)
+    shell = shell_like(A, products)
     try:
         yield shell
     finally:
         shell.destroy()
+        products.destroy()
 
 
 def vector_like(A: PETSc.Mat, column: NDArray[np.float64]) -> PETSc.Vec:

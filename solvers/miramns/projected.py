@@ -27,6 +27,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrsen, ztrsen
 
+from miramns.agreement import one_line
 from miramns.errors import MiramnsError
 from miramns.selection import Order, cuts_pair, wanted_order
 
@@ -106,7 +107,7 @@ def on_root(comm: MPI.Comm, compute: Callable[[], T]) -> T:
             answer = error
         except Exception as error:
             # perhaps of a function of the user, and of a type that cannot be sent
-            comm.bcast(MiramnsError(f"[rank 0] {type(error).__name__}: {error}"), root=0)
+            comm.bcast(MiramnsError(f"[rank 0] {one_line(error)}"), root=0)
             raise
     answer = comm.bcast(answer, root=0)
     if isinstance(answer, Exception):

@@ -249,3 +249,15 @@ def test_kinds_of_rows_and_memory_that_differ(comm, failing):
     with pytest.raises(MiramnsError, match="has_memory_bytes differs between ranks"):
         miramns.solve(failing(), 3, options=options)
     assert miramns.solve(failing(), 3, options=Options(memory_bytes=10**6 + comm.rank)).converged
+
+
+@pytest.mark.parametrize("eps_type", ["krylovschur", "gd"])
+def test_slepc_ends_after_an_exception(comm, failing, eps_type):
+    """Not after the largest number of restarts."""
+    A = failing(30)
+
+    def run():
+        miramns.slepc(A, 3, eps_type=eps_type, hermitian=True, tol=1e-15, max_it=10**6, ncv=10)
+
+    fails(comm, run, RuntimeError, "disk is full")
+    assert A.getPythonContext().count < 500

@@ -67,14 +67,7 @@ static inline void NAME(pack)(const struct rows *rows, ptrdiff_t row, ptrdiff_t 
         }                                                                                          \
     }                                                                                              \
     break
-    switch (rows->type) {
-    case 'f': PACK(float);
-    case 'd': PACK(double);
-    case 'B': PACK(uint8_t);
-    case 'b': PACK(int8_t);
-    case 'H': PACK(uint16_t);
-    case 'h': PACK(int16_t);
-    }
+    FOR_TYPE(rows->type, PACK)
 #undef PACK
     for (ptrdiff_t i = 0; i < n; i++) {
         REAL *restrict target = panel + i * stride;
@@ -102,10 +95,10 @@ static inline void NAME(pack)(const struct rows *rows, ptrdiff_t row, ptrdiff_t 
 /* Whether the rows are columns of a row-major array. */
 static inline int NAME(is_transposed)(const struct rows *rows)
 {
-    const ptrdiff_t size = rows->type == 'd'                         ? 8
-                           : rows->type == 'f'                       ? 4
-                           : rows->type == 'H' || rows->type == 'h' ? 2
-                                                                     : 1;
+    ptrdiff_t size = 0;
+#define SIZE(TYPE) size = sizeof(TYPE); break
+    FOR_TYPE(rows->type, SIZE)
+#undef SIZE
     return rows->row_stride == size && rows->column_stride != size;
 }
 
@@ -126,14 +119,7 @@ static inline void NAME(pack_columns)(const struct rows *rows, ptrdiff_t row, pt
 #define PACK(TYPE)                                                                                 \
     for (ptrdiff_t i = 0; i < n; i++) target[i] = (REAL)((const TYPE *)source)[i];                 \
     break
-        switch (rows->type) {
-        case 'f': PACK(float);
-        case 'd': PACK(double);
-        case 'B': PACK(uint8_t);
-        case 'b': PACK(int8_t);
-        case 'H': PACK(uint16_t);
-        case 'h': PACK(int16_t);
-        }
+        FOR_TYPE(rows->type, PACK)
 #undef PACK
         if (rows->by_rows) {
             if (rows->shift)

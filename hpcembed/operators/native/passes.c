@@ -34,6 +34,17 @@ struct sparse_rows {
 #define JOIN_(a, b, c) a##_##b##_##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
 
+/* DO(TYPE) for the C type of a character of numpy's dtype; DO ends with break. */
+#define FOR_TYPE(type, DO)                                                                         \
+    switch (type) {                                                                                \
+    case 'f': DO(float);                                                                           \
+    case 'd': DO(double);                                                                          \
+    case 'B': DO(uint8_t);                                                                         \
+    case 'b': DO(int8_t);                                                                          \
+    case 'H': DO(uint16_t);                                                                        \
+    case 'h': DO(int16_t);                                                                         \
+    }
+
 static void *allocate(ptrdiff_t count, size_t size)
 {
     return aligned_alloc(64, ((size_t)count * size + 63) / 64 * 64);

@@ -8,7 +8,8 @@ import time
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from miramns.products import CountedProducts, shell_like
+from miramns.agreement import raise_failure
+from miramns.products import GuardedProducts, shell_like
 
 #: Batches of products that are timed, and seconds of each.
 _BATCHES = 5
@@ -41,12 +42,16 @@ def product_seconds(A: PETSc.Mat) -> float:
 
 
 def pass_on_seconds(A: PETSc.Mat) -> float:
-    """Return the seconds that the shell matrix that counts products adds to one of them.
+    """Return the seconds that the shell matrix of :func:`miramns.slepc` adds to a product.
 
     Collective on ``A.comm``.
     """
-    shell = shell_like(A, CountedProducts(A))
+    products = GuardedProducts(A, 0.0)
+    shell = shell_like(A, products)
     try:
-        return max(0.0, product_seconds(shell) - product_seconds(A))
+        added = product_seconds(shell) - product_seconds(A)
+        raise_failure(A.getComm().tompi4py())
+        return max(0.0, added)
     finally:
         shell.destroy()
+        products.destroy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from mpi4py import MPI
@@ -16,12 +17,15 @@ from miramns.errors import MiramnsError
 from miramns.factorization.orthogonalize import orthogonality
 from miramns.norms import norm_along
 from miramns.problem import require_real_scalars
-from miramns.products import CountedProducts, apply_to_pairs, shell_like, vector_like
+from miramns.products import GuardedProducts, apply_to_pairs, shell_like, vector_like
 from miramns.random_vectors import seeded_normal
 from miramns.residuals import fix_signs, residual_norms
 from miramns.result import ConvergedReason, EigenResult
 from miramns.selection import Which, ties_at
 from miramns.tolerances import converged_reason, residual_tolerances
+
+#: Solvers that take another stopping test than their own.
+_STOPPABLE = ("krylovschur", "arnoldi", "lanczos", "gd", "jd")
 
 #: SLEPc tests estimates: the run counts as converged up to this multiple of the tolerance.
 _SLACK = 5.0
@@ -91,7 +95,7 @@ def slepc(
         raise MiramnsError(f"need 1 <= k <= n, got k={k}, n={n}")
     if hermitian is None:
         hermitian = all(A.isHermitianKnown())
-    counted = CountedProducts(A)
+    counted = GuardedProducts(A, 0.0)
     shell = shell_like(A, counted)
     eps = SLEPc.EPS().create(comm=A.getComm())
     rows = A.getOwnershipRange()
@@ -105,13 +109,20 @@ def slepc(
         eps.setDimensions(k, ncv if ncv else None)
         eps.setTolerances(tol, max_it if max_it else None)
         eps.setWhichEigenpairs(which_eigenpairs(which))
+        if eps_type in _STOPPABLE:
+            eps.setStoppingTest(partial(_stop, comm, counted))
         eps.setInitialSpace(vectors[0])
         if vectors[1:]:
             eps.setDeflationSpace(vectors[1:])
         if options_prefix:
             eps.setOptionsPrefix(options_prefix)
         eps.setFromOptions()
-        eps.solve()
+        try:
+            eps.solve()
+        except (PETSc.Error, SystemError):
+            # perhaps for products that are zero after an exception
+            raise_failure(comm)
+            raise
         raise_failure(comm)
         norm = 0.0 if deflation is None or B is not None else norm_along(A, deflation)
         result = _collected(A, B, eps, k, which, hermitian, tol, norm)
@@ -122,6 +133,20 @@ def slepc(
             vector.destroy()
         eps.destroy()
         shell.destroy()
+        counted.destroy()
+
+
+def _stop(
+    comm: MPI.Comm, products: GuardedProducts, _eps: SLEPc.EPS, its: int, max_it: int, nconv: int,
+    nev: int,
+) -> int:  # fmt: skip
+    """Return the reason to end: SLEPc's own, or an exception in a product on any rank."""
+    reasons = SLEPc.EPS.ConvergedReason
+    if comm.allreduce(products.failed, op=MPI.LOR):
+        return int(reasons.CONVERGED_USER)
+    if nconv >= nev:
+        return int(reasons.CONVERGED_TOL)
+    return int(reasons.DIVERGED_ITS if its >= max_it else reasons.CONVERGED_ITERATING)
 
 
 def problem_type(hermitian: bool, *, generalized: bool) -> int:

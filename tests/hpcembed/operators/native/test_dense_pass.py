@@ -10,6 +10,7 @@ from hpcembed.operators.native.dense_pass import dense_pass
 from hpcembed.operators.native.stored_rows import STORED_TYPES, StoredRows
 from hpcembed.runtime import native_library as library
 from hpcembed.runtime.errors import ConfigError
+from stored_samples import sample
 
 SUPPORTED = library.supported_sets()
 
@@ -17,15 +18,6 @@ needs_library = pytest.mark.skipif(not SUPPORTED, reason="built without a C comp
 
 #: Error of sums in float32 and float64, relative to the sums of the moduli: 180 roundings.
 TOLERANCES = {np.dtype(np.float32): 180 * 2.0**-24, np.dtype(np.float64): 180 * 2.0**-53}
-
-
-def sample(n, d, dtype, seed=0):
-    rng = np.random.default_rng(seed)
-    dtype = np.dtype(dtype)
-    if dtype.kind == "f":
-        return rng.normal(size=(n, d)).astype(dtype)
-    limits = np.iinfo(dtype)
-    return rng.integers(limits.min, limits.max, (n, d), dtype=dtype, endpoint=True)
 
 
 def check(rows, V, offset=None, *, shift=None, factor=None, threads=1):

@@ -7,6 +7,7 @@ from hpcembed.operators.native import stored_rows
 from hpcembed.operators.native.dense_square import dense_square, square_bytes
 from hpcembed.operators.native.stored_rows import STORED_TYPES, StoredRows
 from hpcembed.runtime import native_library as library
+from stored_samples import sample
 
 SUPPORTED = library.supported_sets()
 
@@ -14,15 +15,6 @@ pytestmark = pytest.mark.skipif(not SUPPORTED, reason="built without a C compile
 
 #: Error of sums in float32 and float64, relative to the sums of the moduli: 48 and 12 roundings.
 TOLERANCES = {np.float32: 70 * 2.0**-24, np.float64: 180 * 2.0**-53}
-
-
-def sample(n, d, dtype, seed=0):
-    rng = np.random.default_rng(seed)
-    dtype = np.dtype(dtype)
-    if dtype.kind == "f":
-        return rng.normal(size=(n, d)).astype(dtype)
-    limits = np.iinfo(dtype)
-    return rng.integers(limits.min, limits.max, (n, d), dtype=dtype, endpoint=True)
 
 
 def check(rows, precision, *, shift=None, factor=None, threads=1):
