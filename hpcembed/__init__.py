@@ -11,10 +11,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "DataMatrix": "hpcembed.data.matrix",
     "Documents": "hpcembed.data.text.documents",
+    "FastJohnsonLindenstrauss": "hpcembed.embedding",
+    "GaussianProjection": "hpcembed.embedding",
     "KernelPCA": "hpcembed.embedding",
     "Nystroem": "hpcembed.embedding",
     "RandomFourierFeatures": "hpcembed.embedding",
     "PCA": "hpcembed.embedding",
+    "SparseProjection": "hpcembed.embedding",
     "SpectralEmbedding": "hpcembed.embedding",
     "TruncatedSVD": "hpcembed.embedding",
     "Vocabulary": "hpcembed.data.text.vocabulary",
@@ -25,6 +28,10 @@ _PUBLIC = {
     "load": "hpcembed.jobs.export",
     "open_rows": "hpcembed.data.row_stream",
     "read_text": "hpcembed.data.text.reading",
+    "ModelCompression": "hpcembed.networks.compression",
+    "compress_model": "hpcembed.networks.compression",
+    "complete_table": "hpcembed.networks.deep_linear",
+    "study_heads": "hpcembed.networks.heads",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

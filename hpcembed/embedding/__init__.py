@@ -8,6 +8,11 @@ from hpcembed.embedding.cooccurrence import CooccurrenceEmbedding
 from hpcembed.embedding.kernel_pca import KernelPCA
 from hpcembed.embedding.nystroem import Nystroem, RandomFourierFeatures
 from hpcembed.embedding.pca import PCA, estimate_memory
+from hpcembed.embedding.projections import (
+    FastJohnsonLindenstrauss,
+    GaussianProjection,
+    SparseProjection,
+)
 from hpcembed.embedding.protocol import (
     Embedding,
     LinearMap,
@@ -26,6 +31,8 @@ __all__ = [
     "PCA",
     "CooccurrenceEmbedding",
     "Embedding",
+    "FastJohnsonLindenstrauss",
+    "GaussianProjection",
     "KernelPCA",
     "LinearMap",
     "Machine",
@@ -35,6 +42,7 @@ __all__ = [
     "RandomFourierFeatures",
     "Shape",
     "SolverSettings",
+    "SparseProjection",
     "SpectralEmbedding",
     "Spectrum",
     "TruncatedSVD",

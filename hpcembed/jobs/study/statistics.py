@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from hpcembed.jobs.study.trials import INPUT_KINDS, InputKind, TrialResult
+from hpcembed.networks.paired_intervals import Difference, paired
 
 __all__ = [
     "Compression",
@@ -37,19 +37,6 @@ __all__ = [
 ]
 
 _Group = tuple[InputKind, tuple[int, ...], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Mean of paired differences of accuracies with its interval; 0.01 is one point."""
-
-    mean: float
-    low: float
-    high: float
-
-    def within(self, margin: float) -> bool:
-        """Whether the lower end of the interval is above ``-margin``."""
-        return self.low > -margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,32 +90,6 @@ class SmallestDimension:
     baseline: StudyPoint
     holds: bool
     confirmed: bool
-
-
-def paired(
-    values: Sequence[float], baseline: Sequence[float], confidence: float
-) -> Difference | None:
-    """Compute the mean difference of pairs and its Student-t interval.
-
-    Returns
-    -------
-    Difference or None
-        None for fewer than two pairs and for values that are not finite.
-
-    Examples
-    --------
-    >>> found = paired([0.90, 0.92, 0.91], [0.91, 0.92, 0.93], confidence=0.95)
-    >>> f"{found.mean:.3f} in [{found.low:.3f}, {found.high:.3f}]"
-    '-0.010 in [-0.035, 0.015]'
-    """
-    difference = np.asarray(values) - np.asarray(baseline)
-    n = difference.size
-    if n < 2 or not np.isfinite(difference).all():
-        return None
-    mean = float(difference.mean())
-    quantile = float(special.stdtrit(n - 1, 0.5 + 0.5 * confidence))
-    half = quantile * float(difference.std(ddof=1)) / math.sqrt(n)
-    return Difference(mean, mean - half, mean + half)
 
 
 def compare(

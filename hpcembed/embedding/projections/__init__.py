@@ -1,0 +1,14 @@
+"""Random projections, which preserve distances without any training data."""
+
+from hpcembed.embedding.projections.bounds import distortion_probability, least_components
+from hpcembed.embedding.projections.fast import FastJohnsonLindenstrauss
+from hpcembed.embedding.projections.gaussian import GaussianProjection
+from hpcembed.embedding.projections.sparse import SparseProjection
+
+__all__ = [
+    "FastJohnsonLindenstrauss",
+    "GaussianProjection",
+    "SparseProjection",
+    "distortion_probability",
+    "least_components",
+]

@@ -1,0 +1,183 @@
+"""Batches of a user, in any of the usual forms, as calls of the model.
+
+A batch is a tensor (the only argument), a dictionary (keyword arguments; ``labels`` apart), or a
+pair ``(inputs, labels)``, where inputs is a tensor, a tuple of positional arguments or a
+dictionary. The first dimension counts samples. A dictionary with ``attention_mask`` says which
+positions of a sequence are padding: they do not enter covariances.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mpi4py import MPI
+from torch import Tensor, nn
+
+from hpcembed.runtime.errors import ConfigError, InputError
+
+__all__ = ["Batch", "Batches", "call", "output_tensor"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One call of the model.
+
+    Attributes
+    ----------
+    positional : tuple
+    named : dict
+    labels : Tensor or None
+    number : int
+        Position in the iterable, for messages.
+    """
+
+    positional: tuple[Any, ...]
+    named: Mapping[str, Any]
+    labels: Tensor | None
+    number: int
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        first = self._first()
+        return int(first.shape[0]) if first.ndim else 1
+
+    @property
+    def mask(self) -> Tensor | None:
+        """True for positions that are not padding, or None if all count."""
+        mask = self.named.get("attention_mask")
+        return mask.bool() if isinstance(mask, Tensor) else None
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(
+            tuple(_move(value, device) for value in self.positional),
+            {name: _move(value, device) for name, value in self.named.items()},
+            _move(self.labels, device),
+            self.number,
+        )
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield the input tensors, in a fixed order."""
+        for value in (*self.positional, *(self.named[name] for name in sorted(self.named))):
+            if isinstance(value, Tensor):
+                yield value
+
+    def _first(self) -> Tensor:
+        for tensor in self.tensors():
+            return tensor
+        raise InputError(f"batch {self.number}: it has no tensor")
+
+
+class Batches:
+    """Batches that can be read several times.
+
+    An iterable that can be iterated again (a list, a DataLoader) is not copied; an iterator is read
+    once into memory.
+
+    Parameters
+    ----------
+    source : iterable
+    name : str
+        Name of the argument, for messages.
+    """
+
+    def __init__(self, source: Iterable[Any], name: str) -> None:
+        if isinstance(source, Tensor):
+            raise ConfigError(
+                f"{name}: a tensor is one batch, not an iterable of batches; use [tensor] or "
+                "tensor.split(256)"
+            )
+        try:
+            iterator = iter(source)
+        except TypeError as error:
+            raise ConfigError(
+                f"{name}: an iterable of batches is needed, not {type(source).__name__}"
+            ) from error
+        self._source = list(iterator) if iterator is source else source
+        self.name = name
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number, batch in enumerate(self._source):
+            yield _read(batch, number, self.name)
+
+    def digest(self, comm: MPI.Comm) -> str:
+        """Return the SHA-256 hash of all input tensors.
+
+        Collective. With several ranks it is the hash of their hashes, in rank order.
+        """
+        digest = hashlib.sha256()
+        for batch in self:
+            for tensor in batch.tensors():
+                digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        if comm.size == 1:
+            return digest.hexdigest()
+        return hashlib.sha256("".join(comm.allgather(digest.hexdigest())).encode()).hexdigest()
+
+
+def call(model: nn.Module, batch: Batch, name: str) -> Any:
+    """Call the model, and raise an InputError that names the batch where it refuses it."""
+    try:
+        return model(*batch.positional, **batch.named)
+    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch.tensors())
+        text = " ".join(str(error).split())
+        raise InputError(
+            f"{name}: the model does not take batch {batch.number} (shapes {shapes}): {text}"
+        ) from error
+
+
+def output_tensor(output: Any) -> Tensor:
+    """Return the tensor of a model's output: itself, ``.logits``, ``["logits"]``, or the first."""
+    if isinstance(output, Tensor):
+        return output
+    logits = getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    if isinstance(output, Mapping):
+        output = tuple(output[name] for name in sorted(output, key=lambda name: name != "logits"))
+    if isinstance(output, (tuple, list)):
+        for value in output:
+            if isinstance(value, Tensor):
+                return value
+    hidden = getattr(output, "last_hidden_state", None)
+    if isinstance(hidden, Tensor):
+        return hidden
+    raise InputError(f"the model returns {type(output).__name__}, which holds no tensor")
+
+
+def _read(batch: Any, number: int, name: str) -> Batch:
+    if isinstance(batch, (tuple, list)):
+        if len(batch) != 2:
+            raise InputError(
+                f"{name}: batch {number} has {len(batch)} parts; give a tensor, a dictionary or a "
+                "pair (inputs, labels), where inputs may be a tuple of several"
+            )
+        inputs, labels = batch
+    else:
+        inputs, labels = batch, None
+    if isinstance(inputs, Mapping):
+        named = dict(inputs)
+        labels = named.pop("labels", labels)
+        return Batch((), named, _tensor_or_none(labels), number)
+    positional = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    if not any(isinstance(value, Tensor) for value in positional):
+        raise InputError(
+            f"{name}: batch {number} is {type(inputs).__name__}; a torch tensor is needed"
+        )
+    return Batch(positional, {}, _tensor_or_none(labels), number)
+
+
+def _tensor_or_none(labels: Any) -> Tensor | None:
+    return None if labels is None else torch.as_tensor(labels)
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value

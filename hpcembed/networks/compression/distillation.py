@@ -1,0 +1,183 @@
+"""Repair of a compressed model by a few epochs of feature matching.
+
+The small model is trained to have the outputs of the layers, and of the whole, that the model
+itself has on the same batches: no labels. The batches are read anew in every epoch, so an iterable
+with random augmentation gives other samples each time. Under MPI the gradients of the ranks are
+averaged by numbers of samples.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from torch import Tensor, nn
+
+from hpcembed.networks.compression.batches import Batch, Batches, call, output_tensor
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import sum_over_ranks
+
+__all__ = ["distill"]
+
+logger = logging.getLogger(__name__)
+
+#: Share of the steps in which the learning rate rises.
+_WARM_UP = 0.05
+#: Largest norm of the gradient.
+_CLIP = 1.0
+
+
+def distill(
+    small: nn.Module,
+    teacher: nn.Module,
+    layers: Sequence[str],
+    batches: Batches,
+    comm: MPI.Comm,
+    *,
+    epochs: int,
+    learning_rate: float,
+    classes: bool,
+    feature_weight: float = 1.0,
+) -> list[float]:
+    """Train `small` in place; return the mean loss of each epoch.
+
+    Collective.
+
+    Parameters
+    ----------
+    small, teacher : nn.Module
+        In evaluation mode: statistics of normalisations and dropout stay as they are.
+    layers : sequence of str
+        Modules whose outputs are matched; they have these names in both models.
+    classes : bool
+        The outputs are logits, compared by their divergence; else features, by mean squares.
+    """
+    parameters = [p for p in small.parameters() if p.is_floating_point()]
+    wanted_gradients = [p.requires_grad for p in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+    steps = max(1, epochs * _agreed_steps(batches, comm))
+    losses, step = [], 0
+    with _Outputs(small, layers) as own, _Outputs(teacher, layers) as wanted:
+        for _ in range(epochs):
+            total = np.zeros(2)
+            for batch in _padded(batches, comm):
+                for group in optimiser.param_groups:
+                    group["lr"] = learning_rate * _schedule(step / steps)
+                optimiser.zero_grad(set_to_none=False)
+                size = 0
+                if batch is not None:
+                    loss = _loss(small, teacher, own, wanted, batch, classes, feature_weight)
+                    if not torch.isfinite(loss):
+                        raise InputError(
+                            f"repair: the loss of batch {batch.number} is not finite; use a "
+                            "smaller learning rate"
+                        )
+                    size = batch.size
+                    (loss * size).backward()
+                    total += (float(loss.detach()) * size, size)
+                _average_gradients(parameters, size, comm)
+                nn.utils.clip_grad_norm_(parameters, _CLIP)
+                optimiser.step()
+                step += 1
+            total = sum_over_ranks(comm, total)
+            losses.append(float(total[0] / max(total[1], 1)))
+            logger.info("repair: epoch %d of %d, loss %.4g", len(losses), epochs, losses[-1])
+    for parameter, wanted_gradient in zip(parameters, wanted_gradients, strict=True):
+        parameter.requires_grad_(wanted_gradient)
+        parameter.grad = None
+    return losses
+
+
+class _Outputs:
+    """Outputs of modules during a forward pass."""
+
+    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
+        self._model, self._layers = model, layers
+        self.tensors: dict[str, Tensor] = {}
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> _Outputs:
+        for name in self._layers:
+
+            def hook(_module: nn.Module, _inputs: Any, output: Tensor, own: str = name) -> None:
+                self.tensors[own] = output.clone()  # a module may change it in place
+
+            self._handles.append(self._model.get_submodule(name).register_forward_hook(hook))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+def _loss(
+    small: nn.Module, teacher: nn.Module, own: _Outputs, wanted: _Outputs, batch: Batch,
+    classes: bool, feature_weight: float,
+) -> Tensor:  # fmt: skip
+    device = next(small.parameters()).device
+    moved = batch.to(device)
+    with torch.no_grad():
+        target = output_tensor(call(teacher, moved, "calibration"))
+        features = dict(wanted.tensors)
+    output = output_tensor(call(small, moved, "calibration"))
+    if classes:
+        dimension = 1 if output.ndim == 4 else -1
+        log_p = torch.log_softmax(target.float(), dimension)
+        log_q = torch.log_softmax(output.float(), dimension)
+        loss = (log_p.exp() * (log_p - log_q)).sum(dimension).mean()
+    else:
+        loss = _relative(output, target)
+    if feature_weight and features:
+        parts = [_relative(own.tensors[name], features[name]) for name in features]
+        loss = loss + feature_weight * torch.stack(parts).mean()
+    return loss
+
+
+def _relative(output: Tensor, target: Tensor) -> Tensor:
+    difference = (output - target).float().square().mean()
+    return difference / target.float().var().clamp_min(1e-12)
+
+
+def _schedule(progress: float) -> float:
+    """Return the share of the learning rate: a linear rise, then half a cosine."""
+    if progress < _WARM_UP:
+        return max(progress / _WARM_UP, 0.02)
+    return 0.5 * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
+
+
+def _agreed_steps(batches: Batches, comm: MPI.Comm) -> int:
+    return int(comm.allreduce(sum(1 for _ in batches), op=MPI.MAX))
+
+
+def _padded(batches: Batches, comm: MPI.Comm) -> Iterator[Batch | None]:
+    """Yield this rank's batches, then None while another rank has more."""
+    iterator = iter(batches)
+    while True:
+        batch = next(iterator, None)
+        if not comm.allreduce(int(batch is not None)):
+            return
+        yield batch
+
+
+def _average_gradients(parameters: list[nn.Parameter], size: int, comm: MPI.Comm) -> None:
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    total = comm.allreduce(size)
+    if comm.size == 1:
+        for parameter in parameters:
+            assert parameter.grad is not None
+            parameter.grad /= total
+        return
+    for parameter in parameters:
+        assert parameter.grad is not None
+        summed = np.ascontiguousarray(parameter.grad.detach().double().cpu().numpy())
+        sum_over_ranks(comm, summed)
+        parameter.grad.copy_(torch.from_numpy(summed / total))

@@ -1,0 +1,139 @@
+"""What a compression is asked for, checked before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpcembed.networks.compression.layers import LayerSelection
+from hpcembed.networks.compression.metrics import METRICS, Metric
+from hpcembed.networks.compression.statistics import Gradients
+from hpcembed.runtime.errors import ConfigError
+
+__all__ = ["Request", "Settings"]
+
+_MEASURES = ("parameters", "macs", "seconds")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One of `max_loss`, `budget` and `ranks`, as in :func:`hpcembed.compress_model`."""
+
+    max_loss: float | None = None
+    budget: Mapping[str, float] | None = None
+    ranks: Mapping[str, int] | None = None
+    measure: str = "parameters"
+
+    @property
+    def needs_seconds(self) -> bool:
+        """Seconds of the layers must be measured."""
+        return "seconds" in (self.budget or {}) or (
+            self.max_loss is not None and self.measure == "seconds"
+        )
+
+    def check(self, has_validation: bool) -> None:
+        """Raise a ConfigError if the request cannot be carried out."""
+        given = [n for n in ("max_loss", "budget", "ranks") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ConfigError(
+                "give one of max_loss, budget and ranks"
+                + (f", not {' and '.join(given)}" if given else "")
+            )
+        if self.measure not in _MEASURES:
+            raise ConfigError(f"measure: {self.measure!r} is not one of {', '.join(_MEASURES)}")
+        if self.max_loss is not None:
+            if not (math.isfinite(self.max_loss) and self.max_loss >= 0):
+                raise ConfigError(f"max_loss: {self.max_loss} is not a number from 0 on")
+            if not has_validation:
+                raise ConfigError("max_loss: validation batches are needed to measure the loss")
+        if self.budget is not None:
+            if len(self.budget) != 1 or next(iter(self.budget)) not in _MEASURES:
+                raise ConfigError(
+                    f"budget: one of {', '.join(_MEASURES)} is needed, for example "
+                    '{"parameters": 0.5}'
+                )
+            share = next(iter(self.budget.values()))
+            if not 0 < share <= 1:
+                raise ConfigError(f"budget: {share} is not a share between 0 and 1")
+        for name, rank in (self.ranks or {}).items():
+            if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+                raise ConfigError(f"ranks: {name} has rank {rank!r}; a positive integer is needed")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a compression is done, as in :func:`hpcembed.compress_model`."""
+
+    metric: Metric = "accuracy"
+    layers: LayerSelection = "linear,conv"
+    side: str = "auto"
+    objective: str = "loss"
+    centre: bool = True
+    sequential: bool = True
+    sensitivity: bool | None = None
+    repair: str = "bias"
+    epochs: int = 1
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Sides of the layers that may be reduced."""
+        return ("output", "input") if self.side == "auto" else (self.side,)
+
+    @property
+    def weighted(self) -> bool:
+        """Errors are weighted by the second moments of gradients."""
+        return self.objective == "loss"
+
+    @property
+    def weighs_layers(self) -> bool:
+        """Predicted losses are weighted by the damage that each layer does alone."""
+        return not self.weighted if self.sensitivity is None else self.sensitivity
+
+    @property
+    def gradients(self) -> Gradients:
+        """Gradients that the error norm needs."""
+        if self.metric == "cosine":
+            return "features" if self.weighted else "none"
+        return "classes" if self.weighted else "none"
+
+    @property
+    def has_classes(self) -> bool:
+        """The outputs are logits, not features."""
+        return self.metric != "cosine"
+
+    def check(self) -> None:
+        """Raise a ConfigError that names the argument with a wrong value."""
+        for name, values in (
+            ("side", ("auto", "output", "input")),
+            ("objective", ("loss", "output")),
+            ("repair", ("none", "bias", "distill")),
+        ):
+            if getattr(self, name) not in values:
+                raise ConfigError(
+                    f"{name}: {getattr(self, name)!r} is not one of {', '.join(values)}"
+                )
+        if isinstance(self.metric, str) and self.metric not in METRICS:
+            raise ConfigError(
+                f"metric: {self.metric!r} is not one of {', '.join(METRICS)}, or a callable"
+            )
+        if self.epochs < 1:
+            raise ConfigError(f"epochs: {self.epochs} is not a positive number")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate: {self.learning_rate} is not a positive number")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings in types that JSON has."""
+        entries = dict(vars(self))
+        metric = self.metric
+        entries["metric"] = metric if isinstance(metric, str) else getattr(
+            metric, "__name__", "callable"
+        )  # fmt: skip
+        if not isinstance(self.layers, str):
+            entries["layers"] = (
+                "callable" if callable(self.layers) else [str(item) for item in self.layers]
+            )
+        return entries

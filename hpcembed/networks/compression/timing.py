@@ -1,0 +1,119 @@
+"""Seconds of layers, measured on the inputs that they receive in the model."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpcembed.networks.compression.batches import Batch, call
+from hpcembed.networks.compression.build import low_rank_layer
+from hpcembed.networks.low_rank.choice import Curve, RankProblem, Unit
+from hpcembed.networks.low_rank.layer_data import LayerData
+from hpcembed.networks.low_rank.problems import LayerProblem
+
+__all__ = ["layer_seconds", "model_seconds", "with_seconds"]
+
+_REPEATS = 5
+#: Ranks of a layer that are timed; seconds of the others are interpolated by multiply-adds.
+_TIMED_OPTIONS = 6
+
+
+@torch.no_grad()
+def model_seconds(model: nn.Module, batch: Batch, name: str) -> float:
+    """Return the median seconds of a forward pass."""
+    return _median(lambda: call(model, batch, name), model)
+
+
+@torch.no_grad()
+def layer_seconds(
+    model: nn.Module, batch: Batch, name: str, others: Mapping[str, list[nn.Module]]
+) -> dict[str, list[float]]:
+    """Return median seconds of each layer on a batch, followed by those of modules in its place.
+
+    Parameters
+    ----------
+    others : dict of str to list of nn.Module
+        Modules that take the same input as the layer of this name.
+    """
+    seconds: dict[str, list[float]] = {}
+    handles = []
+    for layer, modules in others.items():
+        own = model.get_submodule(layer)
+
+        def hook(
+            module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor, *,
+            key: str = layer, timed: tuple[nn.Module, ...] = (own, *modules),
+        ) -> None:  # fmt: skip
+            if key not in seconds:
+                x = inputs[0]
+                seconds[key] = [_median(partial(one.forward, x), module) for one in timed]
+
+        handles.append(own.register_forward_hook(hook))
+    try:
+        call(model, batch, name)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seconds
+
+
+def with_seconds(
+    ranks: RankProblem, model: nn.Module, layers: Mapping[str, LayerData],
+    problems: Mapping[str, LayerProblem], batch: Batch, name: str,
+) -> RankProblem:  # fmt: skip
+    """Return the problem with measured seconds of all options of each layer.
+
+    Layers that may share a reduction keep it out: torch computes it for each of them.
+    """
+    timed = {}
+    for unit in ranks.units:
+        for curve in unit.alternatives[0]:
+            order = np.argsort(curve.macs)
+            steps = np.unique(np.linspace(0, len(order) - 1, _TIMED_OPTIONS).astype(int))
+            timed[curve.layers[0]] = [int(at) for at in order[steps] if at > 0]
+    modules: dict[str, list[nn.Module]] = {}
+    for unit in ranks.units:
+        for curve in unit.alternatives[0]:
+            key = curve.layers[0]
+            modules[key] = [
+                low_rank_layer(
+                    model.get_submodule(key), layers[key], problems[key], curve.ranks(at)
+                )
+                for at in timed[key]
+            ]
+    seconds = layer_seconds(model, batch, name, modules)
+    whole = model_seconds(model, batch, name)
+
+    def measured(curve: Curve) -> Curve:
+        key = curve.layers[0]
+        macs = np.array([curve.macs[0], *(curve.macs[at] for at in timed[key])])
+        order = np.argsort(macs[1:]) + 1
+        estimate = np.interp(curve.macs, macs[order], np.array(seconds[key])[order])
+        estimate[0] = seconds[key][0]
+        return replace(curve, seconds=estimate)
+
+    units = [Unit((tuple(measured(c) for c in unit.alternatives[0]),)) for unit in ranks.units]
+    chosen = sum(seconds[key][0] for key in timed)
+    fixed = replace(ranks.fixed, seconds=max(whole - chosen, 0.0))
+    return replace(ranks, units=units, fixed=fixed)
+
+
+def _median(run: Callable[[], object], module: nn.Module) -> float:
+    on_gpu = next((p.is_cuda for p in module.parameters()), False)
+    times = []
+    for _ in range(_REPEATS + 1):
+        if on_gpu:
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        run()
+        if on_gpu:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])

@@ -1,0 +1,424 @@
+"""Whole models: budgets, losses, repair, what is returned, and bad input."""
+
+import copy
+import io
+
+import numpy as np
+import pytest
+import torch
+from mpi4py import MPI
+from sklearn.datasets import load_digits
+from torch import nn
+
+from hpcembed.networks.compression import ModelCompression, Request, compress_model
+from hpcembed.networks.compression.batches import Batches
+from hpcembed.networks.compression.metrics import Evaluator
+from hpcembed.runtime.errors import ConfigError, InputError
+
+
+class DigitNet(nn.Module):
+    """A small convolutional network with batch normalisation and a residual connection."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 16, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(16)
+        self.conv3 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc1 = nn.Linear(512, 64)
+        self.fc2 = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = x + self.relu(self.bn2(self.conv2(x)))
+        x = self.relu(self.conv3(x)).flatten(1)
+        return self.fc2(self.relu(self.fc1(x)))
+
+
+def digits():
+    data = load_digits()
+    images = torch.from_numpy(data.images.astype(np.float32) / 16).unsqueeze(1)
+    labels = torch.from_numpy(data.target)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    images, labels = images[order], labels[order]
+    return (images[:1000], labels[:1000]), (images[1000:1400], labels[1000:1400]), (
+        images[1400:], labels[1400:])  # fmt: skip
+
+
+def batches(part, size=100):
+    return list(zip(part[0].split(size), part[1].split(size), strict=True))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A network that is trained for a few epochs, and the three parts of the data."""
+    torch.manual_seed(0)
+    train, validation, test = digits()
+    model = DigitNet().train()
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(6):
+        for x, y in batches(train):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimiser.step()
+    return model.eval(), train, validation, test
+
+
+def divergence(model, small, x):
+    with torch.no_grad():
+        p, q = (torch.log_softmax(each(x), 1) for each in (model, small))
+    return float((p.exp() * (p - q)).sum(1).mean())
+
+
+def test_a_budget_is_met_and_the_model_is_not_changed(trained):
+    model, train, validation, test = trained
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    small, report = compress_model(
+        model, batches(train), budget={"parameters": 0.4}, validation=batches(validation),
+        test=batches(test),
+    )  # fmt: skip
+    after = model.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert {p.requires_grad for p in model.parameters()} == {True}
+    assert model.conv1.bias is None
+    count = sum(p.numel() for p in small.parameters())
+    assert count == report.after.parameters <= 0.4 * report.before.parameters
+    assert report.before.parameters == sum(p.numel() for p in model.parameters())
+    assert set(report.folded) == {"bn1", "bn2"}
+    assert {type(m) for m in small.modules()} <= {
+        DigitNet, nn.Sequential, nn.Conv2d, nn.Linear, nn.ReLU, nn.Identity,
+    }  # fmt: skip
+    assert report.loss < 3.0
+    assert report.full_score == pytest.approx(report.small_score + report.loss)
+    accuracy = [
+        100 * float((m(test[0]).argmax(1) == test[1]).float().mean()) for m in (model, small)
+    ]
+    assert report.test_scores == pytest.approx(tuple(accuracy))
+    assert report.samples == 1000
+    assert len(report.calibration_hash) == 64
+    assert report.macs_kept < 1
+    assert report.after.seconds > 0
+    assert report.settings["request"] == {"budget": {"parameters": 0.4}, "measure": "parameters"}
+    assert "layers cut" in str(report)
+
+
+def test_folding_alone_changes_nothing(trained):
+    model, train, _, _ = trained
+    small, report = compress_model(model, batches(train), budget={"parameters": 1.0})
+    assert report.ranks == {}
+    with torch.no_grad():
+        np.testing.assert_allclose(small(train[0][:50]), model(train[0][:50]), atol=1e-4)
+
+
+def test_a_normalisation_after_a_tensor_that_is_read_twice_is_not_folded():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 4, 3)
+            self.bn = nn.BatchNorm2d(4)
+            self.other, self.other_bn = nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8)
+
+        def forward(self, x):
+            x = self.conv(x)
+            return self.other_bn(self.other(self.bn(x) + x)).mean((2, 3))
+
+    torch.manual_seed(0)
+    model = Twice()
+    x = torch.randn(64, 2, 6, 6) + 1
+    for _ in range(20):
+        model(x)
+    model.eval()
+    small, report = compress_model(model, [x], ranks={"other": 2}, metric="cosine")
+    assert report.folded == ("other_bn",)
+    assert isinstance(small.bn, nn.BatchNorm2d)
+    assert isinstance(small.other_bn, nn.Identity)
+
+
+def test_the_loss_on_validation_holds(trained):
+    model, train, validation, _ = trained
+    small, report = compress_model(
+        model, batches(train), max_loss=1.0, validation=batches(validation)
+    )
+    full, cut = (
+        Evaluator(m, Batches(batches(validation), "v"), "accuracy", MPI.COMM_SELF).full.value
+        for m in (model, small)
+    )
+    assert full - cut <= 1.0
+    assert report.loss == pytest.approx(full - cut)
+    assert report.parameters_kept < 0.7
+    judged = [point for point in report.frontier if point.measured_loss is not None]
+    assert len(judged) >= 7
+    assert any(point.measured_loss > 1.0 for point in judged)
+
+
+def test_layers_fitted_one_after_the_other_are_better(trained):
+    model, train, validation, _ = trained
+    losses = {}
+    for name, options in {
+        "plain": {"sequential": False, "repair": "none"},
+        "bias": {"sequential": False, "repair": "bias"},
+        "fitted": {},
+    }.items():
+        small, _ = compress_model(model, batches(train), budget={"parameters": 0.25}, **options)
+        losses[name] = divergence(model, small, validation[0])
+    assert losses["fitted"] < losses["bias"] < losses["plain"]
+
+
+def test_repair_by_feature_matching_needs_no_labels_and_helps(trained):
+    model, train, validation, _ = trained
+    losses = []
+    for options in ({}, {"repair": "distill", "epochs": 10}):
+        small, report = compress_model(
+            model, train[0].split(100), budget={"parameters": 0.08}, **options
+        )
+        losses.append(divergence(model, small, validation[0]))
+    assert losses[1] < 0.5 * losses[0]
+    assert "repair" in report.seconds
+
+
+def test_one_set_of_eigenproblems_serves_every_budget(trained):
+    model, train, _, _ = trained
+    compression = ModelCompression(model, batches(train))
+    alone, _ = compress_model(model, batches(train), budget={"macs": 0.5})
+    compression.compress(Request(budget={"parameters": 0.3}))
+    small, report = compression.compress(Request(budget={"macs": 0.5}))
+    assert report.macs_kept <= 0.5
+    for one, other in zip(alone.parameters(), small.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_seconds_are_a_budget(trained):
+    model, train, _, _ = trained
+    compression = ModelCompression(model, batches(train))
+    timed = compression._with_seconds()
+    full = timed.full().cost.seconds
+    assert full > 0
+    choice = timed.within("seconds", 0.95 * full)
+    assert choice.cost.seconds <= 0.95 * full
+
+
+def test_the_result_loads_without_this_package_and_exports(trained):
+    model, train, _, _ = trained
+    small, _ = compress_model(model, batches(train), budget={"parameters": 0.4})
+    stored = io.BytesIO()
+    torch.save(small.state_dict(), stored)
+    stored.seek(0)
+    again = copy.deepcopy(small)
+    for parameter in again.parameters():
+        nn.init.zeros_(parameter)
+    again.load_state_dict(torch.load(stored, weights_only=True))
+    x = train[0][:20]
+    assert torch.equal(again(x), small(x))
+    exported = torch.export.export(small, (x,))
+    torch.testing.assert_close(exported.module()(x), small(x))
+
+
+def test_objective_and_sensitivity_change_the_ranks(trained):
+    model, train, _, _ = trained
+    ranks = [
+        compress_model(model, batches(train), budget={"parameters": 0.2}, **options)[1].ranks
+        for options in ({}, {"objective": "output"}, {"objective": "output", "sensitivity": False})
+    ]
+    assert ranks[0] != ranks[1] != ranks[2]
+
+
+class Words(nn.Module):
+    """A small language model that takes keyword arguments and returns an object with logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(11, 16)
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+        self.head = nn.Linear(16, 11)
+
+    def forward(self, input_ids, attention_mask=None):
+        x = self.embedding(input_ids)
+        return {"logits": self.head(x + self.down(torch.relu(self.up(x))))}
+
+
+def test_padding_does_not_enter_the_moments():
+    torch.manual_seed(0)
+    model = Words()
+    ids = torch.randint(0, 11, (40, 7))
+    mask = torch.ones_like(ids)
+    mask[:, 5:] = 0
+    padded = [{"input_ids": ids, "attention_mask": mask}]
+    changed = ids.clone()
+    changed[:, 5:] = 3
+    models = [
+        compress_model(model, batches, ranks={"up": 3}, objective="output", metric="divergence")[0]
+        for batches in (padded, [{"input_ids": changed, "attention_mask": mask}])
+    ]
+    for one, other in zip(*(m.parameters() for m in models), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_perplexity_is_that_of_the_next_tokens():
+    torch.manual_seed(0)
+    model = Words()
+    ids = torch.randint(0, 11, (6, 9))
+    logits = model(ids)["logits"].detach()
+    expected = float(
+        torch.exp(nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()))
+    )
+    for batch in ({"input_ids": ids}, {"input_ids": ids, "labels": ids}, ids):
+        found = Evaluator(model, Batches([batch], "validation"), "perplexity", MPI.COMM_SELF).full
+        assert found.value == pytest.approx(expected, rel=1e-5)
+        assert found.loss == 0
+        assert found.samples == 48
+    mask = torch.ones_like(ids)
+    mask[:, 6:] = 0
+    masked = Evaluator(
+        model, Batches([{"input_ids": ids, "attention_mask": mask}], "v"), "loss", MPI.COMM_SELF
+    ).full
+    expected = nn.functional.cross_entropy(logits[:, :5].flatten(0, 1), ids[:, 1:6].flatten())
+    assert masked.value == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_callable_metric_is_a_score_of_which_more_is_better(trained):
+    model, train, validation, _ = trained
+
+    def score(candidate):
+        return 7.0 - divergence(model, candidate, validation[0])
+
+    _, report = compress_model(
+        model, batches(train), budget={"parameters": 0.4}, validation=[], metric=score
+    )
+    assert report.full_score == pytest.approx(7.0)
+    assert report.loss == pytest.approx(7.0 - report.small_score)
+    assert report.metric == "score"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "give one of max_loss, budget and ranks"),
+        ({"budget": {"parameters": 0.5}, "max_loss": 1}, "not max_loss and budget"),
+        ({"budget": {"flops": 0.5}}, "budget: one of parameters, macs, seconds"),
+        ({"budget": {"macs": 50}}, "50 is not a share"),
+        ({"max_loss": 1}, "validation batches are needed"),
+        ({"ranks": {"fc1": 0}}, "fc1 has rank 0"),
+        ({"ranks": {"fc9": 3}}, "the model has no layer fc9"),
+        ({"ranks": {"fc1": 300}}, "fc1 cannot have rank 300: the largest useful one is"),
+        ({"budget": {"parameters": 0.001}}, "cannot be met; the least is 0.0"),
+        ({"budget": {"parameters": 0.5}, "side": "left"}, "side: 'left' is not one of"),
+        ({"budget": {"parameters": 0.5}, "metric": "f1"}, "metric: 'f1' is not one of"),
+        ({"budget": {"parameters": 0.5}, "objective": "x"}, "objective: 'x'"),
+        ({"budget": {"parameters": 0.5}, "repair": "x"}, "repair: 'x'"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(trained, arguments, message):
+    model, train, _, _ = trained
+    with pytest.raises(ConfigError, match=message):
+        compress_model(model, batches(train), **arguments)
+
+
+def test_bad_batches_are_named(trained):
+    model, train, _, _ = trained
+    budget = {"parameters": 0.5}
+    good = train[0][:50]
+    broken = good.clone()
+    broken[3, 0, 2, 2] = float("nan")
+    for calibration, message in (
+        ([good, good[:, :, :5]], r"does not take batch 1 \(shapes \(50, 1, 5, 8\)\)"),
+        ([good, broken], "layer conv1: outputs of batch 1 are not finite"),
+        ([], "calibration: there is no batch"),
+        ([(good, None, 3)], "batch 0 has 3 parts"),
+        (["text"], "batch 0 is str"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compress_model(model, calibration, budget=budget)
+    with pytest.raises(ConfigError, match="a tensor is one batch"):
+        compress_model(model, good, budget=budget)
+    with pytest.raises(InputError, match="batch 0 has no labels"):
+        compress_model(model, [good], max_loss=1, validation=[good])
+
+
+def test_an_iterator_of_batches_is_read_once(trained):
+    model, train, _, _ = trained
+    _, report = compress_model(model, (x for x in train[0].split(200)), budget={"parameters": 0.5})
+    assert report.samples == 1000
+    assert report.parameters_kept <= 0.5
+
+
+def test_a_model_without_values_or_on_two_devices_is_refused():
+    with pytest.raises(ConfigError, match="device meta"):
+        compress_model(nn.Linear(3, 3, device="meta"), [], budget={"macs": 0.5})
+    mixed = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3, device="meta"))
+    with pytest.raises(ConfigError, match="on cpu and meta; move it to one device"):
+        compress_model(mixed, [], budget={"macs": 0.5})
+
+
+def test_an_order_of_layers_that_depends_on_the_data_is_named():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x):
+            first, second = (self.a, self.b) if x[0, 0] > 0 else (self.b, self.a)
+            return second(torch.tanh(first(x)))
+
+    torch.manual_seed(0)
+    x = torch.randn(60, 6)
+    x[:30, 0], x[30:, 0] = 1.0, -1.0
+    with pytest.raises(InputError, match="the order of the layers depends on the data"):
+        compress_model(Branching(), x.split(30), ranks={"a": 2})
+    small, _ = compress_model(
+        Branching(), x.split(30), ranks={"a": 2}, sequential=False, repair="none"
+    )
+    assert small(x).shape == (60, 6)
+
+
+@pytest.mark.mpi
+def test_ranks_with_shares_of_the_batches_agree_with_one_rank(comm):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 24), nn.Tanh(), nn.Linear(24, 24), nn.Tanh(),
+                          nn.Linear(24, 5)).double()  # fmt: skip
+    for layer in model:
+        for parameter in layer.parameters():
+            parameter.data = torch.from_numpy(comm.bcast(parameter.detach().numpy()))
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((360, 16)))
+    options = {"budget": {"parameters": 0.5}, "objective": "output", "metric": "divergence"}
+    alone, one = compress_model(model, x.split(20), validation=[x[:60]], **options)
+    mine = x.split(20)[comm.rank :: comm.size]
+    valid = x[:60].split(20)[comm.rank :: comm.size]
+    small, report = compress_model(model, mine, validation=valid, comm=comm, **options)
+    assert report.samples == one.samples == 360
+    assert report.ranks == one.ranks
+    assert report.loss == pytest.approx(one.loss, rel=1e-6)
+    with torch.no_grad():
+        np.testing.assert_allclose(small(x), alone(x), atol=1e-8)
+    gathered = comm.allgather([p.detach().numpy() for p in small.parameters()])
+    for other in gathered:
+        for a, b in zip(other, gathered[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.mpi
+def test_a_bad_batch_on_one_rank_is_an_error_on_all(comm):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
+    x = torch.randn(40, 8)
+    if comm.rank == comm.size - 1:
+        x[5, 2] = float("inf")
+    with pytest.raises(InputError, match="layer 0: outputs of batch 0 are not finite"):
+        compress_model(model, [x], budget={"parameters": 0.5}, comm=comm)
+
+
+@pytest.mark.mpi
+def test_a_rank_without_batches_takes_part(comm):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 3))
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal((90, 12)).astype(np.float32))
+    mine = [x] if comm.rank == 0 else []
+    for repair in ("bias", "distill"):
+        small, report = compress_model(
+            model, mine, budget={"parameters": 0.6}, comm=comm, repair=repair
+        )
+        assert report.samples == 90
+        sums = comm.allgather(float(sum(p.detach().double().sum() for p in small.parameters())))
+        assert len(set(sums)) == 1
