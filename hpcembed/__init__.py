@@ -30,8 +30,10 @@ _PUBLIC = {
     "read_text": "hpcembed.data.text.reading",
     "ModelCompression": "hpcembed.networks.compression",
     "compress_model": "hpcembed.networks.compression",
+    "compress_onnx": "hpcembed.networks.onnx_compression",
     "complete_table": "hpcembed.networks.deep_linear",
     "study_heads": "hpcembed.networks.heads",
+    "write_compressed_model": "hpcembed.jobs.network_compression.model_folder",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

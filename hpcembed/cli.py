@@ -1,4 +1,4 @@
-"""The command line: ``hpcembed run``, ``study``, ``compress``, ``export``, ``predict``, ``bench``.
+"""The command line: ``hpcembed run``, ``study``, ``compress``, ``compress-model``, and others.
 
 Every rank runs :func:`main`. Exit status: 0 success, 1 a defect, 2 an error in the job, the data or
 the installation, 3 an unconverged eigenpair, 4 no network keeps the accuracy, 130 interrupted.
@@ -117,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     compress = add("compress", _compress, folders, text)
     _add_compress_options(compress)
 
+    text = "make a trained model of ONNX smaller by low-rank layers; needs onnxruntime"
+    _add_compress_model_options(add("compress-model", _compress_model, verbose, text))
+
     export = add("export", _export, verbose, "make a deployable model from a finished run")
     export.add_argument("run", type=Path, metavar="RUN_FOLDER")
     export.add_argument("--out", type=Path, required=True, help="folder for the model")
@@ -188,6 +191,54 @@ def _add_compress_options(compress: argparse.ArgumentParser) -> None:
         default="standard",
         choices=("none", "divide", "minmax", "standard"),
         help="scaling of a data file (default: standard)",
+    )
+
+
+def _add_compress_model_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", type=Path, metavar="MODEL.onnx")
+    rows = "ROWS.npy"
+    command.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar=rows,
+        help="calibration rows: .npy, .npz with one array for each input, IDX, or HDF5",
+    )
+    command.add_argument("--labels", type=Path, help="class numbers of the rows")
+    command.add_argument(
+        "--validation", type=Path, metavar=rows, help="default: a quarter of the rows, held out"
+    )
+    command.add_argument("--validation-labels", type=Path, metavar="LABELS.npy")
+    size = command.add_mutually_exclusive_group(required=True)
+    size.add_argument(
+        "--max-loss", type=float, metavar="LOSS", help="points of accuracy, or nats of divergence"
+    )
+    size.add_argument(
+        "--budget", default="", metavar="MEASURE=SHARE", help="parameters=0.5 or macs=0.5"
+    )
+    command.add_argument(
+        "--metric",
+        default="",
+        choices=("accuracy", "divergence", "cosine"),
+        help="default: accuracy with labels, divergence without",
+    )
+    command.add_argument(
+        "--measure",
+        default="parameters",
+        choices=("parameters", "macs"),
+        help="cost that --max-loss makes small (default: parameters)",
+    )
+    command.add_argument(
+        "--out", type=Path, help="file .onnx or folder (default: MODEL-compressed.onnx)"
+    )
+    command.add_argument("--side", default="auto", choices=("auto", "output", "input"))
+    command.add_argument(
+        "--layers", default="linear,conv", help="linear, conv, or patterns of names with *"
+    )
+    command.add_argument("--batch-size", type=int, default=64)
+    command.add_argument("--seed", type=int, default=0, help="of the rows that are held out")
+    command.add_argument(
+        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
     )
 
 
@@ -286,6 +337,28 @@ def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         overrides=tuple(arguments.overrides),
     )
     return run_compress(request, arguments.data_dir, arguments.out, comm)
+
+
+def _compress_model(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    _start_petsc(arguments.petsc)
+    from hpcembed.jobs.network_compression.command import CompressModelRequest, run_compress_model
+
+    request = CompressModelRequest(
+        arguments.model,
+        arguments.data,
+        labels=arguments.labels,
+        validation=arguments.validation,
+        validation_labels=arguments.validation_labels,
+        max_loss=arguments.max_loss,
+        budget=arguments.budget,
+        metric=arguments.metric,
+        measure=arguments.measure,
+        side=arguments.side,
+        layers=arguments.layers,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+    )
+    return run_compress_model(request, arguments.out, comm)
 
 
 def _bench(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

@@ -6,12 +6,8 @@ stories260K and SmolLM2 are tested if HPCEMBED_MODELS_DIR names the folder that 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import math
-import os
 import struct
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,24 +15,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmark_models import MODELS, needs_models, reference_models
 from hpcembed.runtime.errors import InputError
 
 pytest.importorskip("tokenizers")
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "reference_models"
-if "reference_models" not in sys.modules:
-    spec = importlib.util.spec_from_file_location(
-        "reference_models", FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)]
-    )
-    package = sys.modules["reference_models"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(package)
+reference_models()
 
 from reference_models import llama  # noqa: E402
 
-MODELS = Path(os.environ.get("HPCEMBED_MODELS_DIR", "/nonexistent"))
-needs_models = pytest.mark.skipif(
-    not (MODELS / "stories260K.bin").exists(), reason="HPCEMBED_MODELS_DIR names no models"
-)
 needs_smollm2 = pytest.mark.skipif(
     not any(True for _ in importlib.metadata.distributions(name=llama.PACKAGE)),
     reason=f"{llama.PACKAGE} is not installed",

@@ -8,36 +8,23 @@ from __future__ import annotations
 
 import gzip
 import importlib.metadata
-import importlib.util
-import os
 import struct
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from benchmark_models import MODELS, needs_models, reference_models
 from hpcembed.runtime.errors import InputError
 from real_data import DATA
 
 tokenizers = pytest.importorskip("tokenizers")
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "reference_models"
-if "reference_models" not in sys.modules:
-    spec = importlib.util.spec_from_file_location(
-        "reference_models", FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)]
-    )
-    package = sys.modules["reference_models"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(package)
+reference_models()
 
 from reference_models import lenet, llama, minilm, resnet  # noqa: E402
 
-MODELS = Path(os.environ.get("HPCEMBED_MODELS_DIR", "/nonexistent"))
-needs_models = pytest.mark.skipif(
-    not (MODELS / "stories260K.bin").exists(), reason="HPCEMBED_MODELS_DIR names no models"
-)
 needs_cifar = pytest.mark.skipif(
     not (DATA / "cifar10" / "test_batch.bin").exists(), reason="no CIFAR-10"
 )

@@ -2,8 +2,9 @@
 
 A batch is a tensor (the only argument), a dictionary (keyword arguments; ``labels`` apart), or a
 pair ``(inputs, labels)``, where inputs is a tensor, a tuple of positional arguments or a
-dictionary. The first dimension counts samples. A dictionary with ``attention_mask`` says which
-positions of a sequence are padding: they do not enter covariances.
+dictionary. The first dimension counts samples. The argument ``attention_mask`` or ``mask`` of a
+dictionary, of shape (samples, positions) and without fractions, marks the positions of sequences
+that are not padding: only those enter covariances.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ class Batch:
     @property
     def mask(self) -> Tensor | None:
         """True for positions that are not padding, or None if all count."""
-        mask = self.named.get("attention_mask")
-        return mask.bool() if isinstance(mask, Tensor) else None
+        for name in ("attention_mask", "mask"):
+            mask = self.named.get(name)
+            if isinstance(mask, Tensor) and mask.ndim == 2 and not mask.is_floating_point():
+                return mask.bool()
+        return None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""

@@ -22,7 +22,7 @@ from hpcembed.networks.compression.batches import Batches
 from hpcembed.networks.compression.batchnorm import fold_batchnorm
 from hpcembed.networks.compression.build import build, layer_data
 from hpcembed.networks.compression.distillation import distill
-from hpcembed.networks.compression.layers import LayerSelection, find_layers
+from hpcembed.networks.compression.layers import Layer, LayerSelection, find_layers
 from hpcembed.networks.compression.metrics import Evaluator, Metric, Score
 from hpcembed.networks.compression.repair import estimate_batchnorm
 from hpcembed.networks.compression.reporting import make_report
@@ -222,6 +222,8 @@ class ModelCompression:
         with self._timed("fold"):
             self.folded = self._fold()
         self.layers = find_layers(self.model, self.settings.layers)
+        if all(layer.reason for layer in self.layers):
+            raise ConfigError(_no_layer(self.layers))
         with self._timed("moments"):
             self.statistics = collect(
                 self.model, self.layers, self.calibration, self.comm,
@@ -236,16 +238,7 @@ class ModelCompression:
             if name in by_name
         }
         if not self.data:
-            raise ConfigError(
-                "layers: no layer can be compressed: "
-                + (
-                    "; ".join(
-                        f"{x.name}: {x.reason or 'not reached by the calibration batches'}"
-                        for x in self.layers[:5]
-                    )
-                    or "there is none"
-                )
-            )
+            raise ConfigError(_no_layer(self.layers))
         with self._timed("eigenproblems"):
             self.problems, self.shared = solve_problems(
                 self.data, self.statistics.groups, self.comm, sides=self.settings.sides,
@@ -365,6 +358,7 @@ class ModelCompression:
                 self.calibration,
                 self.comm,
                 weighted=self.settings.weighted,
+                centre=self.settings.centre,
                 bias_only=not self.settings.sequential,
             )  # fmt: skip
         else:
@@ -458,6 +452,15 @@ def _working_copy(model: nn.Module) -> nn.Module:
         raise ConfigError("model: it has no parameters")
     working = copy.deepcopy(model).eval()
     return working.requires_grad_(False)
+
+
+def _no_layer(layers: list[Layer]) -> str:
+    reasons = [
+        f"{layer.name or type(layer.module).__name__}: "
+        f"{layer.reason or 'not reached by the calibration batches'}"
+        for layer in layers[:5]
+    ]
+    return f"layers: no layer can be compressed: {'; '.join(reasons) or 'there is none'}"
 
 
 def _device(model: nn.Module) -> torch.device:

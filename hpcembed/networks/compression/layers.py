@@ -105,7 +105,7 @@ def find_layers(model: nn.Module, selection: LayerSelection) -> list[Layer]:
                     "Conv1D can be compressed"
                 )
             continue
-        reason = _reason(module, owners, inside)
+        reason = _reason(module, owners, inside) if name else "it is the model itself"
         if name in explicit and reason:
             raise ConfigError(f"layers: {name} cannot be compressed: {reason}")
         if not reason and name not in wanted:

@@ -65,7 +65,7 @@ def make_report(
     }
     return CompressionReport(
         layers=_layers(compression, choice, measured, seconds),
-        frontier=_frontier(compression),
+        frontier=_frontier(compression, choice, score),
         before=Cost(before.parameters, before.macs, whole[0]),
         after=Cost(float(sum(p.numel() for p in small.parameters())), macs, whole[1]),
         metric=compression.evaluator.name if compression.evaluator else "",
@@ -245,8 +245,12 @@ def _by_channel(y: Tensor, module: nn.Module) -> Tensor:
     return y.reshape(-1, y.shape[-1]).sum(dim=0)
 
 
-def _frontier(compression: ModelCompression) -> list[FrontierPoint]:
-    judged = compression.judged
+def _frontier(
+    compression: ModelCompression, chosen: Choice, score: Score | None
+) -> list[FrontierPoint]:
+    judged: list[tuple[Choice, float | None]] = list(compression.judged)
+    if score is None:
+        judged.append((chosen, None))
     points = [
         FrontierPoint(c.cost.parameters, c.cost.macs, c.loss, None, dict(c.ranks))
         for measure in ("parameters", "macs")

@@ -93,6 +93,7 @@ def build_sequentially(
     comm: MPI.Comm,
     *,
     weighted: bool,
+    centre: bool = True,
     bias_only: bool = False,
 ) -> nn.Module:
     """Return a copy of the model with the layers of a choice, each fitted to those before it.
@@ -103,6 +104,8 @@ def build_sequentially(
     ----------
     weighted : bool
         Use the second moments of gradients as norm of the errors.
+    centre : bool
+        Count deviations from the means, and keep the means by biases.
     bias_only : bool
         Keep the factors of the original network, and fit the biases alone.
     """
@@ -122,13 +125,23 @@ def build_sequentially(
     fits = {}
     with teachers.started() as first, students.started() as second:
         for name in order:
-            problem, module = problems[name], model.get_submodule(name)
+            problem = problems[name]
+            module: Any = model.get_submodule(name)
             with agreement(comm):
                 y, z = first.outputs(name), second.outputs(name)
                 sums = _sums(problem, module, y, z, mine)
             sums = sum_over_ranks(comm, sums)
             fit = comm.bcast(
-                _fit(problem, layers[name], choice.ranks[name], sums, weighted, bias_only)
+                _fit(
+                    problem,
+                    layers[name],
+                    choice.ranks[name],
+                    sums,
+                    weighted,
+                    bias_only,
+                    centre,
+                    module.bias is not None,
+                )
                 if comm.rank == 0
                 else None
             )
@@ -190,21 +203,25 @@ def _sums(
 
 def _fit(
     problem: LayerProblem, layer: LayerData, ranks: Ranks, sums: Matrix, weighted: bool,
-    bias_only: bool,
+    bias_only: bool, centre: bool, has_bias: bool,
 ) -> _Fit:  # fmt: skip
     shape = problem.shape
     m, width = shape.outputs, shape.group_outputs
     count = max(sums[0], 1.0)
     mean_y, mean_z = sums[1 : 1 + m] / count, sums[1 + m : 1 + 2 * m] / count
-    fit = _Fit(mean_z, mean_y)
+    # A layer that is not cut and has no bias gets none: deviations count from zero.
+    has_means = centre and (has_bias or ranks.side != "none")
+    bias = np.concatenate(layer.biases)
+    fit = _Fit(mean_z, mean_y) if has_means else _Fit(bias, bias)
     products = sums[1 + 2 * m :].reshape(2, shape.groups, width, -1) / count
     for group in range(shape.groups):
         part = slice(group * width, (group + 1) * width)
         if bias_only or not products.size:
             _keep_factors(fit, problem, ranks, group)
             continue
-        C_zz = products[0, group] - np.outer(mean_z[part], mean_z[part])
-        C_yz = products[1, group] - np.outer(mean_y[part], mean_z[part])
+        z, y, p, q = mean_z[part], mean_y[part], fit.origin[part], fit.target[part]
+        C_zz = products[0, group] - np.outer(z, p) - np.outer(p, z) + np.outer(p, p)
+        C_yz = products[1, group] - np.outer(y, p) - np.outer(q, z) + np.outer(q, p)
         shrinkage = _SHRINKAGE * max(float(np.trace(C_zz)) / width, 1e-30) * np.eye(width)
         B = scipy.linalg.solve(C_zz + shrinkage, (C_yz + shrinkage).T, assume_a="pos").T
         if not ranks.outputs:
@@ -275,5 +292,6 @@ def _single(module: Any, new: Any) -> nn.Module:
         weight if kept.weight.shape == weight.shape else weight.T.contiguous(),
         requires_grad=module.weight.requires_grad,
     )
-    kept.bias = nn.Parameter(new.bias.detach(), requires_grad=module.weight.requires_grad)
+    if module.bias is not None:
+        kept.bias = nn.Parameter(new.bias.detach(), requires_grad=module.weight.requires_grad)
     return kept

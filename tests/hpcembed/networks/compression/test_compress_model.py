@@ -167,6 +167,23 @@ def test_layers_fitted_one_after_the_other_are_better(trained):
     assert losses["fitted"] < losses["bias"] < losses["plain"]
 
 
+def test_layers_without_bias_that_are_not_cut_get_none():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 40, bias=False), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(),
+                          nn.Linear(40, 3, bias=False))  # fmt: skip
+    x = torch.randn(400, 8) + 1
+    small, report = compress_model(model, x.split(100), ranks={"2": 5})
+    assert small[0].bias is None
+    assert small[4].bias is None
+    assert report.after.parameters == 8 * 40 + 2 * 5 * 40 + 40 + 40 * 3
+    assert not torch.equal(small[4].weight, model[4].weight)
+    uncentred, _ = compress_model(model, x.split(100), ranks={"2": 5}, centre=False)
+    # About the bias, nothing but the weights changes.
+    torch.testing.assert_close(
+        uncentred[2](torch.zeros(1, 40))[0], model[2].bias.detach(), atol=1e-5, rtol=0
+    )
+
+
 def test_repair_by_feature_matching_needs_no_labels_and_helps(trained):
     model, train, validation, _ = trained
     losses = []

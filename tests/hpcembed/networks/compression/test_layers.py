@@ -249,6 +249,11 @@ def test_a_shared_module_is_replaced_under_every_name():
     assert report.layers[0].macs[0] == 200  # two calls of 10 x 10
 
 
+def test_a_model_that_is_one_layer_is_left_alone():
+    with pytest.raises(ConfigError, match="it is the model itself"):
+        compress_model(nn.Linear(9, 9), [torch.randn(90, 9)], budget={"macs": 0.5})
+
+
 def test_fewer_rows_than_the_rank_needs_say_how_many_would_do():
     model = nn.Sequential(nn.Linear(20, 20))
     with pytest.raises(InputError, match=r"layer 0: rank 8 needs more than 8 rows.*81 samples"):

@@ -1,0 +1,1 @@
+"""Compression of trained networks from the command line, and what it writes for people."""

@@ -1,0 +1,353 @@
+"""Compression of a model of ONNX by dominant eigenvectors of its layers, without torch.
+
+Steps: fold batch normalisations; passes over the calibration rows for the moments; the
+eigenproblems of all layers; the damage of each layer alone; ranks under a budget; the layers, each
+fitted to the compressed network before it; judgement on validation rows. The eigenproblems serve
+every budget: :class:`OnnxCompression` keeps them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import onnx
+from mpi4py import MPI
+
+import hpcembed
+from hpcembed.networks.low_rank.choice import Choice, RankProblem, Unit
+from hpcembed.networks.low_rank.problems import rank_problem, ranks_of, solve_problems
+from hpcembed.networks.low_rank.report import CompressionReport
+from hpcembed.networks.low_rank.shape import Cost, LayerShape, Ranks
+from hpcembed.networks.onnx_compression.build import Solved, replacements_of
+from hpcembed.networks.onnx_compression.folding import fold_normalisations
+from hpcembed.networks.onnx_compression.graph import Network
+from hpcembed.networks.onnx_compression.inference import require_onnxruntime
+from hpcembed.networks.onnx_compression.layers import find_layers, read_layer
+from hpcembed.networks.onnx_compression.metrics import Evaluator, Score
+from hpcembed.networks.onnx_compression.model_files import check_result, read_model
+from hpcembed.networks.onnx_compression.replacement import Replacement, replace_layers
+from hpcembed.networks.onnx_compression.reporting import (
+    batch_seconds,
+    frontier_points,
+    layer_reports,
+    measured_errors,
+    rows_digest,
+)
+from hpcembed.networks.onnx_compression.request import OnnxRequest, OnnxSettings
+from hpcembed.networks.onnx_compression.rows import RowData, make_rows
+from hpcembed.networks.onnx_compression.sensitivity import measure_weights
+from hpcembed.networks.onnx_compression.sequential import fitted_replacements
+from hpcembed.networks.onnx_compression.statistics import collect
+from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.threads import threads_per_rank
+
+__all__ = ["Model", "OnnxCompression", "Validation"]
+
+Model: TypeAlias = "onnx.ModelProto | str | os.PathLike[str]"
+#: Rows, or rows and class numbers.
+Validation: TypeAlias = "RowData | tuple[RowData, Any]"
+
+#: Steps of the bisection for `max_loss`; the last one changes the budget by less than a point.
+_SEARCH_STEPS = 7
+
+
+class OnnxCompression:
+    """Moments, eigenproblems and sensitivities of a model, which serve any number of budgets.
+
+    Collective if `comm` has several ranks.
+
+    Parameters
+    ----------
+    model, calibration, validation, test, comm
+        As in :func:`~hpcembed.networks.onnx_compression.compress.compress_onnx`.
+    settings : OnnxSettings, optional
+    named : tuple of str
+        Layers that must be there, for ranks by name.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        calibration: RowData,
+        *,
+        settings: OnnxSettings | None = None,
+        validation: Validation | None = None,
+        test: Validation | None = None,
+        comm: MPI.Comm | None = None,
+        named: tuple[str, ...] = (),
+    ) -> None:
+        require_onnxruntime()
+        self.settings = settings or OnnxSettings()
+        self.settings.check()
+        self.comm = comm if comm is not None else MPI.COMM_SELF
+        self.seconds: dict[str, float] = {}
+        self._threads = threads_per_rank(self.comm)
+        with agreement(self.comm):
+            self.original = Network.of(read_model(model))
+            self.calibration = self._rows(calibration, "calibration")
+            self._validation = self._rows(validation, "validation")
+            self._test = self._rows(test, "test")
+            if self._validation is not None and self.settings.metric == "accuracy":
+                self._check_labels(self._validation)
+        assert self.calibration is not None
+        with self._timed("fold"):
+            network, self.folded, self.warnings = fold_normalisations(
+                self.original, self.calibration, self.comm, self._threads
+            )
+        self.solved = self._solved(network, named)
+        self.ranks = self._rank_problem()
+        self.evaluator: Evaluator | None = None
+        if self._validation is not None:
+            with self._timed("validation"):
+                self.evaluator = Evaluator(
+                    network, self._validation, self.settings.metric, self.comm,
+                    threads=self._threads,
+                )  # fmt: skip
+        self._judged: list[tuple[Choice, float]] = []
+
+    def compress(self, request: OnnxRequest) -> tuple[onnx.ModelProto, CompressionReport]:
+        """Return the model of one request, and its report. Collective."""
+        request.check(has_validation=self.evaluator is not None)
+        if request.max_loss is not None:
+            choice = self._search(request)
+        elif request.budget is not None:
+            ((measure, share),) = request.budget.items()
+            choice = self.ranks.within(measure, share * self.cost.of(measure))
+        else:
+            wanted = {
+                name: ranks_of(self.solved.problems[name], rank)
+                for name, rank in (request.ranks or {}).items()
+            }
+            self._check_rows(wanted)
+            choice = self.ranks.of_ranks(wanted)
+        choice = self.comm.bcast(choice)
+        self._check_rows(choice.ranks)
+        with self._timed("layers"):
+            new = self.replacements(choice)
+            small = self._named(replace_layers(self.solved.network, new), choice)
+        score = self._score(small, choice)
+        model = small.proto()
+        check_result(model, self.original.source)
+        return model, self._report(request, choice, small, new, score)
+
+    def replacements(self, choice: Choice) -> dict[str, Replacement]:
+        """Return new weights of the layers of a choice. Collective."""
+        if all(ranks.side == "none" for ranks in choice.ranks.values()):
+            return {}
+        if not self.settings.sequential:
+            return replacements_of(self.solved, choice)
+        assert self.calibration is not None
+        return fitted_replacements(
+            self.solved, choice, self.calibration, self.comm,
+            row_bytes=self.statistics.row_bytes, threads=self._threads,
+        )  # fmt: skip
+
+    @property
+    def cost(self) -> Cost:
+        """Parameters of the model that was given, and multiply-adds of its layers."""
+        macs = sum(shape.cost().macs for shape in self.statistics.shapes.values())
+        return Cost(float(self.original.parameters()), macs)
+
+    def _solved(self, network: Network, named: tuple[str, ...]) -> Solved:
+        """Find the layers and solve their eigenproblems. Collective."""
+        self.layers = find_layers(network, self.settings.layers)
+        self._check_named(named)
+        chosen = [layer for layer in self.layers if not layer.reason]
+        if not chosen:
+            raise ConfigError(
+                "layers: no layer can be compressed: "
+                + ("; ".join(f"{x.name}: {x.reason}" for x in self.layers[:5]) or "there is none")
+            )
+        with self._timed("moments"):
+            assert self.calibration is not None
+            self.statistics = collect(
+                network, chosen, self.calibration, self.comm,
+                input_side="input" in self.settings.sides, threads=self._threads,
+            )  # fmt: skip
+        data = {
+            layer.name: read_layer(
+                network, layer, self.statistics.shapes[layer.name],
+                self.statistics.layers[layer.name],
+            )
+            for layer in chosen
+        }  # fmt: skip
+        with self._timed("eigenproblems"):
+            problems, shared = solve_problems(
+                data, self.statistics.groups, self.comm, sides=self.settings.sides,
+                weighted=False, centre=self.settings.centre,
+            )  # fmt: skip
+        return Solved(
+            network, {layer.name: layer for layer in chosen}, data, problems,
+            {group.names: group for group in shared},
+        )  # fmt: skip
+
+    def _rank_problem(self) -> RankProblem:
+        problem = rank_problem(
+            dict(self.solved.problems), list(self.solved.shared.values()), Cost(0.0, 0.0),
+            sides=self.settings.sides, weighted=False,
+        )  # fmt: skip
+        chosen = problem.full().cost
+        fixed = Cost(
+            self.solved.network.parameters() - chosen.parameters, self.cost.macs - chosen.macs
+        )
+        units = [_with_one_reduction(unit, self.statistics.shapes) for unit in problem.units]
+        problem = RankProblem(units, fixed)
+        if self.settings.sensitivity and len(self.solved.problems) > 1:
+            assert self.calibration is not None
+            metric = "cosine" if self.settings.metric == "cosine" else "divergence"
+            with self._timed("sensitivity"):
+                weights = measure_weights(
+                    self.solved, problem, self.calibration, metric, self.comm,
+                    threads=self._threads,
+                )  # fmt: skip
+            problem = replace(problem, weights=weights)
+        return problem
+
+    def _search(self, request: OnnxRequest) -> Choice:
+        """Return the smallest choice within the loss, by bisection on the budget."""
+        assert request.max_loss is not None
+        full = self.cost.of(request.measure)
+        least = self.ranks.frontier(request.measure)[-1].cost.of(request.measure) / full
+        low, high, best = least, 1.0, self.ranks.full()
+        with self._timed("search"):
+            for _ in range(_SEARCH_STEPS):
+                share = (low + high) / 2
+                choice = self.comm.bcast(self.ranks.within(request.measure, share * full))
+                network = replace_layers(self.solved.network, self.replacements(choice))
+                score = self._score(network, choice)
+                if score is not None and score.loss <= request.max_loss:
+                    best, high = choice, share
+                else:
+                    low = share
+        return best
+
+    def _score(self, network: Network, choice: Choice) -> Score | None:
+        if self.evaluator is None:
+            return None
+        score = self.evaluator.score(network)
+        self._judged.append((choice, score.loss))
+        return score
+
+    def _named(self, network: Network, choice: Choice) -> Network:
+        """Return the network with its ranks in the metadata."""
+        ranks = {
+            name: {"input": one.inputs, "output": one.outputs}
+            for name, one in choice.ranks.items()
+            if one.side != "none"
+        }
+        metadata = {"hpcembed.ranks": json.dumps(ranks), "hpcembed.version": hpcembed.__version__}
+        return replace(network, metadata=metadata)
+
+    def _report(
+        self, request: OnnxRequest, choice: Choice, small: Network,
+        new: Mapping[str, Replacement], score: Score | None,
+    ) -> CompressionReport:  # fmt: skip
+        assert self.calibration is not None
+        cut = {name: one for name, one in new.items() if choice.ranks[name].side != "none"}
+        with self._timed("errors"):
+            measured = measured_errors(self.solved, cut, self.calibration, self.comm, self._threads)
+        before, after = (
+            batch_seconds(network, self.calibration, self._threads)
+            for network in (self.original, small)
+        )
+        tests = None
+        if self._test is not None:
+            with self._timed("test"):
+                evaluator = Evaluator(
+                    self.solved.network, self._test, self.settings.metric, self.comm,
+                    threads=self._threads,
+                )  # fmt: skip
+                tests = evaluator.full.value, evaluator.score(small).value
+        cost = self.cost
+        warnings = [text for rows in (self.calibration, self._validation, self._test)
+                    if rows is not None for text in rows.warnings]  # fmt: skip
+        return CompressionReport(
+            layers=layer_reports(self.solved, self.layers, choice, measured),
+            frontier=frontier_points(self.ranks, self._judged),
+            before=Cost(cost.parameters, cost.macs, before),
+            after=Cost(float(small.parameters()), choice.cost.macs, after),
+            metric=self.evaluator.name if self.evaluator else "",
+            full_score=self.evaluator.full.value if self.evaluator else None,
+            small_score=score.value if score else None,
+            loss=score.loss if score else None,
+            test_scores=tests,
+            settings=self.settings.as_dict() | {"request": request.as_dict()},
+            samples=self.statistics.samples,
+            calibration_hash=rows_digest(self.calibration),
+            folded=tuple(self.folded),
+            seconds=dict(self.seconds),
+            warnings=(*dict.fromkeys(warnings), *self.warnings, *self._few_rows(choice)),
+        )
+
+    def _few_rows(self, choice: Choice) -> list[str]:
+        warnings = []
+        for name, ranks in choice.ranks.items():
+            moments = self.statistics.layers[name].all_moments()
+            rows, width = min(m.count for m in moments), max(m.total.size for m in moments)
+            if ranks.side != "none" and rows < 4 * width:
+                warnings.append(
+                    f"layer {name}: {rows} calibration rows for {width} channels; its factors may "
+                    "fit these rows better than others"
+                )
+        return warnings
+
+    def _rows(self, data: Any, name: str) -> Any:
+        if data is None:
+            return None
+        rows, labels = data if isinstance(data, tuple) else (data, None)
+        return make_rows(
+            rows, self.original, name, batch_size=self.settings.batch_size, labels=labels,
+            comm=self.comm,
+        )  # fmt: skip
+
+    def _check_labels(self, rows: Any) -> None:
+        if rows.labels is None:
+            raise InputError(
+                "validation: accuracy needs labels; give (rows, labels), or use "
+                "metric='divergence', which needs none"
+            )
+
+    def _check_named(self, named: tuple[str, ...]) -> None:
+        known = {layer.name: layer for layer in self.layers}
+        for name in named:
+            if name not in known:
+                raise ConfigError(f"ranks: the model has no layer {name}")
+            if known[name].reason:
+                raise ConfigError(f"ranks: {name} cannot be compressed: {known[name].reason}")
+
+    def _check_rows(self, of_layers: Mapping[str, Ranks]) -> None:
+        for name, ranks in of_layers.items():
+            rows = self.statistics.layers[name].rows
+            rank = max(ranks.inputs, ranks.outputs)
+            if rank and rows <= rank:
+                per_sample = max(rows / max(self.statistics.samples, 1), 1e-9)
+                raise InputError(
+                    f"layer {name}: rank {rank} needs more than {rank} rows, and the calibration "
+                    f"has {rows}; {int(10 * rank / per_sample) + 1} samples would do"
+                )
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
+
+
+def _with_one_reduction(unit: Unit, shapes: Mapping[str, LayerShape]) -> Unit:
+    """Count the multiply-adds of a shared reduction once: it is one node of the graph."""
+    alternatives = []
+    for curves in unit.alternatives:
+        new = []
+        for curve in curves:
+            shape = shapes[curve.layers[0]]
+            again = (len(curve.layers) - 1) * shape.inputs * shape.input_positions
+            new.append(replace(curve, macs=curve.macs - again * curve.r_in))
+        alternatives.append(tuple(new))
+    return Unit(tuple(alternatives))
