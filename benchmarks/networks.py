@@ -4,8 +4,8 @@
                                   [--seeds 5] [--json FILE]
 
 Every method gets the same calibration samples, the same folded normalisations and the same budget
-of parameters (of the whole network). Seeds draw other calibration samples. Nothing is fitted to test
-rows; they are read once per model. Intervals are of paired differences, ours less theirs
+of parameters (of the whole network). Seeds draw other calibration samples. Nothing is fitted to
+test rows; they are read once per model. Intervals are of paired differences, ours less theirs
 (Student t, 95 %).
 
 Methods

@@ -19,6 +19,13 @@ from pathlib import Path
 from mpi4py import MPI
 
 import hpcembed
+from hpcembed.cli_options import (
+    add_complete_options,
+    add_compress_model_options,
+    add_compress_options,
+    add_predict_options,
+    folder_options,
+)
 from hpcembed.runtime import logging as log
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.termination import exit_status
@@ -84,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     verbose = argparse.ArgumentParser(add_help=False)
     verbose.add_argument("--verbose", action="store_true", help="log more")
-    folders = _folder_options(verbose)
+    folders = folder_options(verbose)
 
     def add(
         name: str, command: Command, options: argparse.ArgumentParser, text: str
@@ -115,10 +122,13 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "find the smallest input and network that keep the accuracy"
     compress = add("compress", _compress, folders, text)
-    _add_compress_options(compress)
+    add_compress_options(compress)
 
     text = "make a trained model of ONNX smaller by low-rank layers; needs onnxruntime"
-    _add_compress_model_options(add("compress-model", _compress_model, verbose, text))
+    add_compress_model_options(add("compress-model", _compress_model, verbose, text))
+
+    text = "complete a table of users, items and ratings by a low-rank model, with its test error"
+    add_complete_options(add("complete", _complete, verbose, text))
 
     export = add("export", _export, verbose, "make a deployable model from a finished run")
     export.add_argument("run", type=Path, metavar="RUN_FOLDER")
@@ -131,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     predict = add("predict", _predict, verbose, "predict the class of every row of a file")
-    _add_predict_options(predict)
+    add_predict_options(predict)
 
     info = add("info", _info, verbose, "print versions, MPI library, PETSc build, threads")
     info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
@@ -148,108 +158,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     pca.set_defaults(command=_bench, harness="hpcembed.bench", verbose=False)
     return parser
-
-
-def _folder_options(verbose: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Return the options of every command that reads data and writes a folder."""
-    folders = argparse.ArgumentParser(add_help=False, parents=[verbose])
-    _add_overrides(folders, "SECTION.KEY=VALUE", "override one key of the file; may be repeated")
-    folders.add_argument(
-        "--data-dir",
-        type=Path,
-        help="folder that contains the data files (default: the folder of the TOML file)",
-    )
-    folders.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
-    folders.add_argument(
-        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
-    )
-    return folders
-
-
-def _add_overrides(command: argparse.ArgumentParser, form: str, text: str) -> None:
-    command.add_argument(
-        "--set", action="append", default=[], metavar=form, dest="overrides", help=text
-    )
-
-
-def _add_compress_options(compress: argparse.ArgumentParser) -> None:
-    compress.add_argument("source", type=Path, metavar="JOB.toml|DATA")
-    compress.add_argument(
-        "--max-loss",
-        type=float,
-        default=0.5,
-        metavar="POINTS",
-        help="largest loss of accuracy, in points (default: 0.5)",
-    )
-    compress.add_argument("--seeds", type=int, default=5, help="number of seeds per network")
-    compress.add_argument(
-        "--confidence", type=float, default=0.95, help="confidence level of the intervals"
-    )
-    compress.add_argument("--label-column", default="", help="label column of a data file")
-    compress.add_argument(
-        "--scaling",
-        default="standard",
-        choices=("none", "divide", "minmax", "standard"),
-        help="scaling of a data file (default: standard)",
-    )
-
-
-def _add_compress_model_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", type=Path, metavar="MODEL.onnx")
-    rows = "ROWS.npy"
-    command.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar=rows,
-        help="calibration rows: .npy, .npz with one array for each input, IDX, or HDF5",
-    )
-    command.add_argument("--labels", type=Path, help="class numbers of the rows")
-    command.add_argument(
-        "--validation", type=Path, metavar=rows, help="default: a quarter of the rows, held out"
-    )
-    command.add_argument("--validation-labels", type=Path, metavar="LABELS.npy")
-    size = command.add_mutually_exclusive_group(required=True)
-    size.add_argument(
-        "--max-loss", type=float, metavar="LOSS", help="points of accuracy, or nats of divergence"
-    )
-    size.add_argument(
-        "--budget", default="", metavar="MEASURE=SHARE", help="parameters=0.5 or macs=0.5"
-    )
-    command.add_argument(
-        "--metric",
-        default="",
-        choices=("accuracy", "divergence", "cosine"),
-        help="default: accuracy with labels, divergence without",
-    )
-    command.add_argument(
-        "--measure",
-        default="parameters",
-        choices=("parameters", "macs"),
-        help="cost that --max-loss makes small (default: parameters)",
-    )
-    command.add_argument(
-        "--out", type=Path, help="file .onnx or folder (default: MODEL-compressed.onnx)"
-    )
-    command.add_argument("--side", default="auto", choices=("auto", "output", "input"))
-    command.add_argument(
-        "--layers", default="linear,conv", help="linear, conv, or patterns of names with *"
-    )
-    command.add_argument("--batch-size", type=int, default=64)
-    command.add_argument("--seed", type=int, default=0, help="of the rows that are held out")
-    command.add_argument(
-        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
-    )
-
-
-def _add_predict_options(predict: argparse.ArgumentParser) -> None:
-    predict.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, or of a run")
-    predict.add_argument("file", type=Path, metavar="FILE")
-    predict.add_argument(
-        "--labels", type=Path, help="file with the labels of the rows; prints the accuracy"
-    )
-    _add_overrides(predict, "data.KEY=VALUE", "override a key of [data] for FILE; may be repeated")
-    predict.add_argument("--out", type=Path, help="CSV file (default: standard output)")
 
 
 def _start_petsc(options: str) -> None:
@@ -359,6 +267,16 @@ def _compress_model(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         seed=arguments.seed,
     )
     return run_compress_model(request, arguments.out, comm)
+
+
+def _complete(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    _start_petsc(arguments.petsc)
+    from hpcembed.jobs.table_completion import CompleteRequest, run_complete
+
+    request = CompleteRequest(
+        arguments.source, arguments.test, arguments.rank, arguments.ridge, arguments.seed
+    )
+    return run_complete(request, arguments.out, comm)
 
 
 def _bench(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

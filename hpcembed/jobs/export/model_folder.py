@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,8 @@ from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_from_json
 from hpcembed.data.text.vectoriser import Vectoriser
 from hpcembed.jobs.export.model import Model, Stage
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.output import check_free, output_error
+from hpcembed.runtime.output import check_free
+from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["read_model", "read_vectoriser", "write_model"]
 
@@ -98,19 +97,9 @@ def write_model(
         CARD: card.encode("utf-8"),
         **({} if text is None else {VECTORISER_FILE: text.encode("utf-8")}),
     }
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)  # of a killed run
-        partial.mkdir()
-        try:
-            for name, data in files.items():
-                (partial / name).write_bytes(data)
-            os.replace(partial, path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise output_error(path, error) from error
+    with whole_folder(path) as partial:
+        for name, data in files.items():
+            (partial / name).write_bytes(data)
 
 
 def read_model(path: Path) -> tuple[Model, dict[str, Any]]:

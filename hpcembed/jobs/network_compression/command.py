@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from hpcembed.data.splits import held_out_rows
 from hpcembed.jobs.network_compression.report import write_report
-from hpcembed.jobs.network_compression.whole_folder import whole_folder
 from hpcembed.jobs.network_compression.wording import (
     before_after,
     count_pair,
@@ -35,6 +34,7 @@ from hpcembed.runtime.errors import ConfigError, OutputExistsError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.output import check_free
 from hpcembed.runtime.ranks import ownership_range
+from hpcembed.runtime.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     import onnx

@@ -13,11 +13,11 @@ from mpi4py import MPI
 
 from hpcembed.jobs.network_compression.card import CardFacts, card_text
 from hpcembed.jobs.network_compression.report import write_report
-from hpcembed.jobs.network_compression.whole_folder import whole_folder
 from hpcembed.jobs.network_compression.wording import one_line
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.runtime.agreement import idle_while_root
+from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["write_compressed_model"]
 

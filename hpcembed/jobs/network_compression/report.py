@@ -11,7 +11,6 @@ from typing import Any
 from mpi4py import MPI
 
 from hpcembed.jobs.network_compression import figures
-from hpcembed.jobs.network_compression.whole_folder import whole_folder
 from hpcembed.jobs.network_compression.wording import (
     before_after,
     certification,
@@ -30,6 +29,7 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.runtime.agreement import idle_while_root
+from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["layer_table", "settings_rows", "write_report", "write_report_folder"]
 

@@ -1,6 +1,7 @@
 """Compression of trained torch models: low-rank layers of least error, ranks under a budget."""
 
-from hpcembed.networks.compression.compress import ModelCompression, compress_model
+from hpcembed.networks.compression.compress import compress_model
+from hpcembed.networks.compression.model_compression import ModelCompression
 from hpcembed.networks.compression.request import Request, Settings
 
 __all__ = ["ModelCompression", "Request", "Settings", "compress_model"]

@@ -23,7 +23,7 @@ from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.ranks import sum_over_ranks
 
 if TYPE_CHECKING:
-    from hpcembed.networks.compression.compress import ModelCompression
+    from hpcembed.networks.compression.model_compression import ModelCompression
 
 __all__ = ["make_report"]
 

@@ -1,0 +1,139 @@
+"""Options of the commands of :mod:`hpcembed.cli`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = [
+    "add_complete_options",
+    "add_compress_model_options",
+    "add_compress_options",
+    "add_overrides",
+    "add_predict_options",
+    "folder_options",
+]
+
+
+def folder_options(verbose: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Return the options of every command that reads data and writes a folder."""
+    folders = argparse.ArgumentParser(add_help=False, parents=[verbose])
+    add_overrides(folders, "SECTION.KEY=VALUE", "override one key of the file; may be repeated")
+    folders.add_argument(
+        "--data-dir",
+        type=Path,
+        help="folder that contains the data files (default: the folder of the TOML file)",
+    )
+    folders.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
+    folders.add_argument(
+        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
+    )
+    return folders
+
+
+def add_overrides(command: argparse.ArgumentParser, form: str, text: str) -> None:
+    """Add --set."""
+    command.add_argument(
+        "--set", action="append", default=[], metavar=form, dest="overrides", help=text
+    )
+
+
+def add_compress_options(compress: argparse.ArgumentParser) -> None:
+    """Add the options of ``hpcembed compress``."""
+    compress.add_argument("source", type=Path, metavar="JOB.toml|DATA")
+    compress.add_argument(
+        "--max-loss",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="largest loss of accuracy, in points (default: 0.5)",
+    )
+    compress.add_argument("--seeds", type=int, default=5, help="number of seeds per network")
+    compress.add_argument(
+        "--confidence", type=float, default=0.95, help="confidence level of the intervals"
+    )
+    compress.add_argument("--label-column", default="", help="label column of a data file")
+    compress.add_argument(
+        "--scaling",
+        default="standard",
+        choices=("none", "divide", "minmax", "standard"),
+        help="scaling of a data file (default: standard)",
+    )
+
+
+def add_compress_model_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``hpcembed compress-model``."""
+    command.add_argument("model", type=Path, metavar="MODEL.onnx")
+    rows = "ROWS.npy"
+    command.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar=rows,
+        help="calibration rows: .npy, .npz with one array for each input, IDX, or HDF5",
+    )
+    command.add_argument("--labels", type=Path, help="class numbers of the rows")
+    command.add_argument(
+        "--validation", type=Path, metavar=rows, help="default: a quarter of the rows, held out"
+    )
+    command.add_argument("--validation-labels", type=Path, metavar="LABELS.npy")
+    size = command.add_mutually_exclusive_group(required=True)
+    size.add_argument(
+        "--max-loss", type=float, metavar="LOSS", help="points of accuracy, or nats of divergence"
+    )
+    size.add_argument(
+        "--budget", default="", metavar="MEASURE=SHARE", help="parameters=0.5 or macs=0.5"
+    )
+    command.add_argument(
+        "--metric",
+        default="",
+        choices=("accuracy", "divergence", "cosine"),
+        help="default: accuracy with labels, divergence without",
+    )
+    command.add_argument(
+        "--measure",
+        default="parameters",
+        choices=("parameters", "macs"),
+        help="cost that --max-loss makes small (default: parameters)",
+    )
+    command.add_argument(
+        "--out", type=Path, help="file .onnx or folder (default: MODEL-compressed.onnx)"
+    )
+    command.add_argument("--side", default="auto", choices=("auto", "output", "input"))
+    command.add_argument(
+        "--layers", default="linear,conv", help="linear, conv, or patterns of names with *"
+    )
+    command.add_argument("--batch-size", type=int, default=64)
+    command.add_argument("--seed", type=int, default=0, help="of the rows that are held out")
+    command.add_argument(
+        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
+    )
+
+
+def add_complete_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``hpcembed complete``."""
+    command.add_argument(
+        "source", type=Path, metavar="RATINGS", help="lines of user, item and rating"
+    )
+    command.add_argument(
+        "--test", type=Path, help="test entries (default: a tenth, drawn at random)"
+    )
+    default = "(default: chosen on validation entries)"
+    command.add_argument("--rank", type=int, help=f"rank of the table {default}")
+    command.add_argument("--ridge", type=float, help=f"penalty of the factors {default}")
+    command.add_argument("--seed", type=int, default=0, help="of the entries that are held out")
+    command.add_argument("--out", type=Path, help="folder for the factors")
+    command.add_argument(
+        "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
+    )
+
+
+def add_predict_options(predict: argparse.ArgumentParser) -> None:
+    """Add the options of ``hpcembed predict``."""
+    predict.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, or of a run")
+    predict.add_argument("file", type=Path, metavar="FILE")
+    predict.add_argument(
+        "--labels", type=Path, help="file with the labels of the rows; prints the accuracy"
+    )
+    add_overrides(predict, "data.KEY=VALUE", "override a key of [data] for FILE; may be repeated")
+    predict.add_argument("--out", type=Path, help="CSV file (default: standard output)")
