@@ -10,7 +10,7 @@ that are not padding: only those enter covariances.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,12 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         for number, batch in enumerate(self._source):
             yield _read(batch, number, self.name)
+
+    def count(self) -> int:
+        """Return the number of batches; they are read only if their source has no length."""
+        if isinstance(self._source, Sized):
+            return len(self._source)
+        return sum(1 for _ in self._source)
 
     def digest(self, comm: MPI.Comm) -> str:
         """Return the SHA-256 hash of all input tensors.

@@ -153,7 +153,7 @@ def _schedule(progress: float) -> float:
 
 
 def _agreed_steps(batches: Batches, comm: MPI.Comm) -> int:
-    return int(comm.allreduce(sum(1 for _ in batches), op=MPI.MAX))
+    return int(comm.allreduce(batches.count(), op=MPI.MAX))
 
 
 def _padded(batches: Batches, comm: MPI.Comm) -> Iterator[Batch | None]:
