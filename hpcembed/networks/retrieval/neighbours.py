@@ -1,0 +1,61 @@
+"""Exact nearest neighbours by cosines, and the share of them that a reduction keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcembed.runtime.errors import InputError
+
+__all__ = ["nearest", "recall"]
+
+#: Cosines that are formed at a time.
+_BLOCK = 16 * 2**20
+
+
+def nearest(rows: NDArray[Any], queries: NDArray[Any], k: int) -> NDArray[np.int64]:
+    """Return the k rows with the largest cosines to each query, best first, shape (m, k).
+
+    Rows of equal cosine are in increasing order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> nearest(np.eye(3), np.array([[0.1, 1.0, 0.5]]), 2)
+    array([[1, 2]])
+    """
+    if not 1 <= k <= len(rows):
+        raise InputError(f"{k} neighbours are wanted of {len(rows)} rows")
+    table = _unit(rows)
+    found = np.empty((len(queries), k), dtype=np.int64)
+    step = max(1, _BLOCK // len(rows))
+    for start in range(0, len(queries), step):
+        cosines = _unit(queries[start : start + step]) @ table.T
+        best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+        best.sort(axis=1)
+        order = np.argsort(-np.take_along_axis(cosines, best, axis=1), axis=1, kind="stable")
+        found[start : start + step] = np.take_along_axis(best, order, axis=1)
+    return found
+
+
+def recall(exact: NDArray[np.int64], found: NDArray[np.int64]) -> float:
+    """Return the mean share of exact neighbours among those found, for arrays of shape (m, k).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> recall(np.array([[0, 1], [2, 3]]), np.array([[1, 0], [3, 7]]))
+    0.75
+    """
+    if exact.shape[0] != found.shape[0]:
+        raise InputError(f"{len(exact)} and {len(found)} queries are not the same")
+    hits = [len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]
+    return float(np.sum(hits) / exact.size)
+
+
+def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
+    rows = np.asarray(rows, dtype=np.float32)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1.0)

@@ -1,0 +1,99 @@
+"""Reduced embeddings: coordinates, bytes, neighbours, faiss, and the layer of torch."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from hpcembed.networks.compression.reduction_layer import reduction_layer
+from hpcembed.networks.retrieval import fit_reduction, nearest, recall, write_faiss_index
+from hpcembed.networks.retrieval.faiss_index import faiss_index
+from hpcembed.runtime.errors import InputError, OutputExistsError
+
+
+@pytest.fixture(scope="module")
+def embeddings():
+    """Rows of length 1 in clusters, of decaying variance."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((30, 48))
+    rows = centres[rng.integers(0, 30, 1200)] + 0.7 * rng.standard_normal((1200, 48))
+    rows *= 0.9 ** np.arange(48)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_neighbours_are_those_of_scikit_learn(embeddings):
+    found = nearest(embeddings, embeddings[:50], 10)
+    peer = NearestNeighbors(n_neighbors=10, metric="cosine", algorithm="brute").fit(embeddings)
+    assert recall(peer.kneighbors(embeddings[:50], return_distance=False), found) > 0.999
+    assert (found[:, 0] == np.arange(50)).all()
+    with pytest.raises(InputError, match="2000 neighbours are wanted of 1200 rows"):
+        nearest(embeddings, embeddings, 2000)
+
+
+def test_all_coordinates_keep_the_order_of_centred_cosines_and_fewer_keep_most(embeddings):
+    whole = fit_reduction(embeddings, 48)
+    centred = embeddings - embeddings.mean(axis=0)
+    exact = nearest(centred, centred[:100], 10)
+    full = whole.transform(embeddings)
+    assert recall(exact, nearest(full, full[:100], 10)) > 0.999
+    assert whole.captured == pytest.approx(1.0)
+    recalls = []
+    for k in (4, 12, 24):
+        z = fit_reduction(embeddings, k).transform(embeddings)
+        recalls.append(recall(exact, nearest(z, z[:100], 10)))
+    assert recalls == sorted(recalls)
+    assert recalls[-1] > 0.8
+
+
+def test_bytes_are_within_half_a_step_and_keep_the_neighbours(embeddings):
+    reduction = fit_reduction(embeddings, 24)
+    z = reduction.transform(embeddings)
+    codes = reduction.codes(embeddings)
+    assert codes.dtype == np.int8
+    assert np.abs(reduction.decode(codes) - z).max() <= 0.5 * reduction.steps.max() * (1 + 1e-5)
+    assert np.abs(codes).max(axis=0).min() == 127
+    exact = nearest(z, z[:100], 10)
+    decoded = reduction.decode(codes)
+    assert recall(exact, nearest(decoded, decoded[:100], 10)) > 0.95
+    assert reduction.bytes_per_row == (96, 24)
+    assert reduction.residual_norms.shape == (24,)
+
+
+@pytest.mark.parametrize(("storage", "least"), [("float32", 0.999), ("int8", 0.95)])
+def test_an_index_of_faiss_takes_whole_embeddings(embeddings, tmp_path, storage, least):
+    faiss = pytest.importorskip("faiss")
+    reduction = fit_reduction(embeddings, 24)
+    path = write_faiss_index(reduction, embeddings, tmp_path / "index.faiss", storage)
+    index = faiss.read_index(str(path))
+    assert (index.d, index.ntotal) == (48, 1200)
+    assert type(index).__name__ == "IndexPreTransform"
+    _, found = index.search(embeddings[:100], 10)
+    z = reduction.transform(embeddings)
+    assert recall(nearest(z, z[:100], 10), found) > least
+    assert faiss.downcast_index(index.index).sa_code_size() == {"float32": 96, "int8": 24}[storage]
+    with pytest.raises(OutputExistsError):
+        write_faiss_index(reduction, embeddings, path)
+    assert faiss_index(reduction, embeddings[:5], "float32").ntotal == 5
+
+
+def test_the_layer_gives_the_directions_of_the_reduction(embeddings):
+    reduction = fit_reduction(embeddings, 8)
+    layer = reduction_layer(reduction)
+    with torch.no_grad():
+        z = layer(torch.from_numpy(embeddings)).numpy()
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    np.testing.assert_allclose(z, reduction.transform(embeddings), atol=1e-5)
+
+
+def test_embeddings_of_another_width_are_refused(embeddings):
+    with pytest.raises(InputError, match=r"shape \(n, 48\) are needed, not \(1200, 40\)"):
+        fit_reduction(embeddings, 8).transform(embeddings[:, :40])
+
+
+@pytest.mark.mpi
+def test_ranks_fit_the_reduction_of_all_rows(comm):
+    rows = np.random.default_rng(3).standard_normal((300, 20)) * 0.8 ** np.arange(20)
+    alone = fit_reduction(rows, 5)
+    together = fit_reduction(rows[comm.rank :: comm.size], 5, comm=comm)
+    np.testing.assert_allclose(together.components, alone.components, atol=1e-8)
+    np.testing.assert_allclose(together.steps, alone.steps, rtol=1e-5)
