@@ -18,7 +18,7 @@ import torch
 from mpi4py import MPI
 from torch import Tensor, nn
 
-from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 
 __all__ = ["Batch", "Batches", "call", "output_tensor"]
 
@@ -107,7 +107,10 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         for number, batch in enumerate(self._source):
-            yield _read(batch, number, self.name)
+            read = _read(batch, number, self.name)
+            if not read.size:
+                raise InputError(f"{self.name}: batch {number} has no samples")
+            yield read
 
     def count(self) -> int:
         """Return the number of batches; they are read only if their source has no length."""
@@ -124,7 +127,8 @@ class Batches:
         for batch in self:
             for tensor in batch.tensors():
                 digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+                values = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(values.view(torch.uint8).numpy().tobytes())
         if comm.size == 1:
             return digest.hexdigest()
         return hashlib.sha256("".join(comm.allgather(digest.hexdigest())).encode()).hexdigest()
@@ -134,11 +138,11 @@ def call(model: nn.Module, batch: Batch, name: str) -> Any:
     """Call the model, and raise an InputError that names the batch where it refuses it."""
     try:
         return model(*batch.positional, **batch.named)
-    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
+    except HpcembedError:
+        raise
+    except Exception as error:  # of the user's code
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch.tensors())
-        text = " ".join(str(error).split())
+        text = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
             f"{name}: the model does not take batch {batch.number} (shapes {shapes}): {text}"
         ) from error

@@ -120,9 +120,13 @@ def _wanted(model: nn.Module, selection: LayerSelection) -> tuple[set[str], set[
     if callable(selection) and not isinstance(selection, type):
         return {name for name, module in modules.items() if selection(name, module)}, set()
     items: Any = selection.split(",") if isinstance(selection, str) else selection
+    if isinstance(items, type) or not isinstance(items, Iterable):
+        items = [items]
     wanted: set[str] = set()
     explicit: set[str] = set()
     for item in items:
+        if not isinstance(item, (str, type)):
+            raise ConfigError(f"layers: {item!r} is not a name, a pattern or a type of module")
         if isinstance(item, type):
             found = {name for name, module in modules.items() if isinstance(module, item)}
         elif item.strip() in _KINDS:

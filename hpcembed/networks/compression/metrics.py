@@ -94,7 +94,7 @@ class Evaluator:
     def score(self, model: nn.Module) -> Score:
         """Judge a model. Collective."""
         if not isinstance(self.metric, str):
-            value = float(self.metric(model))
+            value = _number(self.metric(model))
             full = self.full.value if model is not self._reference else value
             return Score(value, full - value, 0, np.zeros(0, bool))
         sums, correct = np.zeros(2), [np.zeros(0, bool)]
@@ -152,6 +152,13 @@ class Evaluator:
         return output
 
 
+def _number(score: Any) -> float:
+    try:
+        return float(score)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"metric: it returns {score!r}, which is not a number") from error
+
+
 def _device(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
@@ -198,6 +205,11 @@ def _targets(output: Tensor, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
     if len(targets) != len(logits):
         raise InputError(
             f"{name}: batch {batch.number} has {len(targets)} labels for {len(logits)} outputs"
+        )
+    if len(targets) and int(targets.max()) >= logits.shape[1]:
+        raise InputError(
+            f"{name}: batch {batch.number} has the label {int(targets.max())}; the model has "
+            f"{logits.shape[1]} classes, counted from 0"
         )
     counted = targets >= 0
     return logits[counted], targets[counted]

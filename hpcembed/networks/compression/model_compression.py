@@ -315,6 +315,13 @@ class ModelCompression:
 
 def _working_copy(model: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode whose parameters need no gradient."""
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model: a torch.nn.Module is needed, not {type(model).__name__}")
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ConfigError(
+                f"model: {name} is not initialised; call the model with a batch before"
+            )
     devices = sorted({str(p.device) for p in model.parameters()})
     if len(devices) > 1:
         raise ConfigError(

@@ -10,6 +10,7 @@ from typing import Any
 from hpcembed.networks.compression.layers import LayerSelection
 from hpcembed.networks.compression.metrics import METRICS, Metric
 from hpcembed.networks.compression.statistics import Gradients
+from hpcembed.runtime.arguments import is_integer, is_number
 from hpcembed.runtime.errors import ConfigError
 
 __all__ = ["Request", "Settings"]
@@ -44,21 +45,27 @@ class Request:
         if self.measure not in _MEASURES:
             raise ConfigError(f"measure: {self.measure!r} is not one of {', '.join(_MEASURES)}")
         if self.max_loss is not None:
-            if not (math.isfinite(self.max_loss) and self.max_loss >= 0):
+            if not (is_number(self.max_loss) and 0 <= self.max_loss < math.inf):
                 raise ConfigError(f"max_loss: {self.max_loss} is not a number from 0 on")
             if not has_validation:
                 raise ConfigError("max_loss: validation batches are needed to measure the loss")
         if self.budget is not None:
-            if len(self.budget) != 1 or next(iter(self.budget)) not in _MEASURES:
+            if (
+                not isinstance(self.budget, Mapping)
+                or len(self.budget) != 1
+                or next(iter(self.budget)) not in _MEASURES
+            ):
                 raise ConfigError(
                     f"budget: one of {', '.join(_MEASURES)} is needed, for example "
                     '{"parameters": 0.5}'
                 )
             share = next(iter(self.budget.values()))
-            if not 0 < share <= 1:
+            if not is_number(share) or not 0 < share <= 1:
                 raise ConfigError(f"budget: {share} is not a share between 0 and 1")
+        if self.ranks is not None and not isinstance(self.ranks, Mapping):
+            raise ConfigError('ranks: a dictionary is needed, for example {"fc1": 8}')
         for name, rank in (self.ranks or {}).items():
-            if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+            if not is_integer(rank) or rank < 1:
                 raise ConfigError(f"ranks: {name} has rank {rank!r}; a positive integer is needed")
 
 
@@ -116,14 +123,16 @@ class Settings:
                 raise ConfigError(
                     f"{name}: {getattr(self, name)!r} is not one of {', '.join(values)}"
                 )
-        if isinstance(self.metric, str) and self.metric not in METRICS:
+        if self.metric not in METRICS and not callable(self.metric):
             raise ConfigError(
                 f"metric: {self.metric!r} is not one of {', '.join(METRICS)}, or a callable"
             )
-        if self.epochs < 1:
-            raise ConfigError(f"epochs: {self.epochs} is not a positive number")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate: {self.learning_rate} is not a positive number")
+        if not is_integer(self.seed) or self.seed < 0:
+            raise ConfigError(f"seed: {self.seed!r} is not an integer from 0 on")
+        if not is_integer(self.epochs) or self.epochs < 1:
+            raise ConfigError(f"epochs: {self.epochs!r} is not a positive number")
+        if not is_number(self.learning_rate) or not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"learning_rate: {self.learning_rate!r} is not a positive number")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings in types that JSON has."""

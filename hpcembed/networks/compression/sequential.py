@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ Matrix = NDArray[np.float64]
 MAX_BATCHES = 64
 #: Shrinkage towards the identity, relative to the mean variance.
 _SHRINKAGE = 1e-2
+#: Variances below this share of the mean square are rounding errors.
+_ROUNDING = 1e-10
 #: Output channels of a group up to which a full map is fitted; above, the bias alone.
 _MAX_CHANNELS = 4096
 
@@ -131,20 +134,13 @@ def build_sequentially(
                 y, z = first.outputs(name), second.outputs(name)
                 sums = _sums(problem, module, y, z, mine)
             sums = sum_over_ranks(comm, sums)
-            fit = comm.bcast(
-                _fit(
-                    problem,
-                    layers[name],
-                    choice.ranks[name],
-                    sums,
-                    weighted,
-                    bias_only,
-                    centre,
-                    module.bias is not None,
-                )
-                if comm.rank == 0
-                else None
-            )
+            fit = _on_root(
+                comm,
+                partial(
+                    _fit, problem, layers[name], choice.ranks[name], sums, weighted, bias_only,
+                    centre, module.bias is not None,
+                ),
+            )  # fmt: skip
             second.replace([fit.apply(one, module) for one in z])
             fits[name] = fit
     for name, fit in fits.items():
@@ -157,6 +153,21 @@ def build_sequentially(
                 small, name, build(model, layers, problems, (), alone).get_submodule(name)
             )
     return small
+
+
+def _on_root(comm: MPI.Comm, compute: Callable[[], _Fit]) -> _Fit:
+    """Compute on rank 0 and send the result, or raise the error, on all ranks. Collective."""
+    outcome: _Fit | Exception | None = None
+    if comm.rank == 0:
+        try:
+            outcome = compute()
+        except Exception as error:  # raised below, on all ranks
+            outcome = error
+    outcome = comm.bcast(outcome)
+    if isinstance(outcome, Exception):
+        raise outcome
+    assert outcome is not None
+    return outcome
 
 
 def _run(model: nn.Module, batch: Batch, name: str) -> Callable[[], Any]:
@@ -222,7 +233,10 @@ def _fit(
         z, y, p, q = mean_z[part], mean_y[part], fit.origin[part], fit.target[part]
         C_zz = products[0, group] - np.outer(z, p) - np.outer(p, z) + np.outer(p, p)
         C_yz = products[1, group] - np.outer(y, p) - np.outer(q, z) + np.outer(q, p)
-        shrinkage = _SHRINKAGE * max(float(np.trace(C_zz)) / width, 1e-30) * np.eye(width)
+        # Differences of equal numbers are rounding errors, and no variance.
+        square = float(np.trace(products[0, group])) / width
+        variance = max(float(np.trace(C_zz)) / width, _ROUNDING * square)
+        shrinkage = (_SHRINKAGE * variance if variance > 0 else 1.0) * np.eye(width)
         B = scipy.linalg.solve(C_zz + shrinkage, (C_yz + shrinkage).T, assume_a="pos").T
         if not ranks.outputs:
             fit.left.append(None)

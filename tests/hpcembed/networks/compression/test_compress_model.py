@@ -2,6 +2,7 @@
 
 import copy
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -317,6 +318,16 @@ def test_a_callable_metric_is_a_score_of_which_more_is_better(trained):
         ({"budget": {"parameters": 0.5}, "max_loss": 1}, "not max_loss and budget"),
         ({"budget": {"flops": 0.5}}, "budget: one of parameters, macs, seconds"),
         ({"budget": {"macs": 50}}, "50 is not a share"),
+        ({"budget": 0.5}, "budget: one of parameters, macs, seconds"),
+        ({"budget": {"macs": "half"}}, "half is not a share"),
+        ({"max_loss": "a"}, "max_loss: a is not a number"),
+        ({"ranks": [3]}, "ranks: a dictionary is needed"),
+        ({"budget": {"macs": 0.5}, "layers": 3}, "layers: 3 is not a name"),
+        ({"budget": {"macs": 0.5}, "layers": [3]}, "layers: 3 is not a name"),
+        ({"budget": {"macs": 0.5}, "seed": "a"}, "seed: 'a' is not an integer"),
+        ({"budget": {"macs": 0.5}, "epochs": "a"}, "epochs: 'a' is not"),
+        ({"budget": {"macs": 0.5}, "learning_rate": "a"}, "learning_rate: 'a' is not"),
+        ({"budget": {"macs": 0.5}, "metric": 3}, "metric: 3 is not one of"),
         ({"max_loss": 1}, "validation batches are needed"),
         ({"ranks": {"fc1": 0}}, "fc1 has rank 0"),
         ({"ranks": {"fc9": 3}}, "the model has no layer fc9"),
@@ -344,6 +355,7 @@ def test_bad_batches_are_named(trained):
         ([good, good[:, :, :5]], r"does not take batch 1 \(shapes \(50, 1, 5, 8\)\)"),
         ([good, broken], "layer conv1: outputs of batch 1 are not finite"),
         ([], "calibration: there is no batch"),
+        ([good[:0]], "calibration: batch 0 has no samples"),
         ([(good, None, 3)], "batch 0 has 3 parts"),
         (["text"], "batch 0 is str"),
     ):
@@ -353,6 +365,60 @@ def test_bad_batches_are_named(trained):
         compress_model(model, good, budget=budget)
     with pytest.raises(InputError, match="batch 0 has no labels"):
         compress_model(model, [good], max_loss=1, validation=[good])
+
+
+def test_labels_outside_of_the_classes_and_scores_that_are_no_numbers_are_refused(trained):
+    model, train, validation, _ = trained
+    wrong = [(validation[0], validation[1] + 5)]
+    with pytest.raises(InputError, match="batch 0 has the label 14; the model has 10 classes"):
+        compress_model(model, batches(train), max_loss=1, validation=wrong)
+    with pytest.raises(ConfigError, match="metric: it returns 'good', which is not a number"):
+        compress_model(
+            model, batches(train), max_loss=1, validation=[], metric=lambda candidate: "good"
+        )
+
+
+def test_an_error_of_the_model_names_the_batch_and_leaves_no_thread():
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            if x[0, 0] > 100:
+                raise ZeroDivisionError("too large")
+            return self.head(torch.tanh(self.layer(x)))
+
+    x = torch.randn(60, 6)
+    x[40, 0] = 1000
+    with pytest.raises(InputError, match=r"batch 2 \(shapes \(20, 6\)\): ZeroDivisionError: too"):
+        compress_model(Late(), x.split(20), budget={"parameters": 0.8})
+    assert threading.active_count() == 1
+    with pytest.raises(ConfigError, match=r"a torch\.nn\.Module is needed, not builtin"):
+        compress_model(torch.relu, [x], budget={"macs": 0.5})
+    lazy = nn.Sequential(nn.LazyLinear(4))
+    with pytest.raises(ConfigError, match=r"0\.weight is not initialised; call the model"):
+        compress_model(lazy, [x], budget={"macs": 0.5})
+
+
+@pytest.mark.parametrize("rows", ["constant", "zero", "bfloat16"])
+def test_layers_without_variance_and_short_floats_are_compressed(rows):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(),
+                          nn.Linear(24, 3))  # fmt: skip
+    x = torch.randn(120, 8)
+    if rows == "constant":
+        x = torch.ones(120, 8)
+    elif rows == "zero":
+        x = torch.zeros(120, 8)
+    else:
+        model, x = model.bfloat16(), x.bfloat16()
+    small, report = compress_model(model, x.split(40), budget={"parameters": 0.7})
+    assert report.parameters_kept <= 0.7
+    assert {p.dtype for p in small.parameters()} == {x.dtype}
+    with torch.no_grad():
+        difference = (small(x) - model(x)).abs().max()
+    assert float(difference) < (0.1 if rows == "bfloat16" else 1e-4)
 
 
 def test_an_iterator_of_batches_is_read_once(trained):
