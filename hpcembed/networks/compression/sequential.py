@@ -35,7 +35,7 @@ from hpcembed.networks.compression.lockstep import LockstepPasses
 from hpcembed.networks.compression.replacement import replace_module, sequence_of
 from hpcembed.networks.compression.statistics import channel_rows
 from hpcembed.networks.low_rank.choice import Choice
-from hpcembed.networks.low_rank.factors import damped, output_factors
+from hpcembed.networks.low_rank.factors import Factors, damped, output_factors
 from hpcembed.networks.low_rank.layer_data import LayerData
 from hpcembed.networks.low_rank.problems import (
     GRADIENT_DAMPING,
@@ -249,16 +249,23 @@ def _fit(
             norm = damped(gradients.covariance(about=about), GRADIENT_DAMPING)
         predicted = B @ C_zz @ B.T
         factors = output_factors((predicted + predicted.T) / 2, norm, ranks.outputs)
-        fit.left.append(factors.left[:, : ranks.outputs])
-        fit.right.append(factors.right[: ranks.outputs] @ B)
+        left, right = _normalised(factors, ranks.outputs)
+        fit.left.append(left)
+        fit.right.append(right @ B)
     return fit
+
+
+def _normalised(factors: Factors, rank: int) -> tuple[Matrix, Matrix]:
+    """Return the factors of a map with columns of length 1 in the left one."""
+    scale = np.linalg.norm(factors.left[:, :rank], axis=0)
+    return factors.left[:, :rank] / scale, factors.right[:rank] * scale[:, None]
 
 
 def _keep_factors(fit: _Fit, problem: LayerProblem, ranks: Ranks, group: int) -> None:
     if ranks.outputs and problem.output is not None:
-        factors = problem.output.factors[group]
-        fit.left.append(factors.left[:, : ranks.outputs])
-        fit.right.append(factors.right[: ranks.outputs])
+        left, right = _normalised(problem.output.factors[group], ranks.outputs)
+        fit.left.append(left)
+        fit.right.append(right)
     else:
         fit.left.append(None)
         fit.right.append(np.eye(problem.shape.group_outputs))

@@ -197,6 +197,24 @@ def test_repair_by_feature_matching_needs_no_labels_and_helps(trained):
     assert "repair" in report.seconds
 
 
+@pytest.mark.parametrize("sequential", [True, False])
+@pytest.mark.parametrize("side", ["output", "input"])
+def test_factors_have_the_scale_of_usual_layers(trained, side, sequential):
+    """Gradients of any size: the factors of their norm do not enter the weights."""
+    model, train, _, _ = trained
+    small, report = compress_model(
+        model, batches(train), budget={"parameters": 0.6}, side=side, sequential=sequential
+    )
+    for layer in report.layers:
+        if layer.rank_in:
+            reduction = small.get_submodule(layer.name)[0].weight.detach().flatten(1)
+            torch.testing.assert_close(reduction.norm(dim=1), torch.ones(len(reduction)))
+        if layer.rank_out:
+            expansion = small.get_submodule(layer.name)[-1].weight.detach().flatten(1)
+            torch.testing.assert_close(expansion.norm(dim=0), torch.ones(expansion.shape[1]))
+    assert side in {layer.side for layer in report.layers}
+
+
 def test_one_set_of_eigenproblems_serves_every_budget(trained):
     model, train, _, _ = trained
     compression = ModelCompression(model, batches(train))
