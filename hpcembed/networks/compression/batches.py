@@ -71,6 +71,12 @@ class Batch:
             if isinstance(value, Tensor):
                 yield value
 
+    def key(self) -> str:
+        """Return a hash of the input tensors."""
+        digest = hashlib.sha256()
+        _add_tensors(digest, self)
+        return digest.hexdigest()
+
     def _first(self) -> Tensor:
         for tensor in self.tensors():
             return tensor
@@ -125,10 +131,7 @@ class Batches:
         """
         digest = hashlib.sha256()
         for batch in self:
-            for tensor in batch.tensors():
-                digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-                values = tensor.detach().cpu().contiguous().reshape(-1)
-                digest.update(values.view(torch.uint8).numpy().tobytes())
+            _add_tensors(digest, batch)
         if comm.size == 1:
             return digest.hexdigest()
         return hashlib.sha256("".join(comm.allgather(digest.hexdigest())).encode()).hexdigest()
@@ -165,6 +168,13 @@ def output_tensor(output: Any) -> Tensor:
     if isinstance(hidden, Tensor):
         return hidden
     raise InputError(f"the model returns {type(output).__name__}, which holds no tensor")
+
+
+def _add_tensors(digest: Any, batch: Batch) -> None:
+    for tensor in batch.tensors():
+        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(values.view(torch.uint8).numpy().tobytes())
 
 
 def _read(batch: Any, number: int, name: str) -> Batch:

@@ -22,8 +22,8 @@ from hpcembed.runtime.errors import InputError
 __all__ = ["LockstepPasses"]
 
 
-class _StoppedError(Exception):
-    """Raised in a pass that is not continued."""
+class _StoppedError(BaseException):
+    """Raised in a pass that is not continued; handlers of the user's code do not catch it."""
 
 
 class _Pass:
@@ -67,6 +67,8 @@ class _Pass:
 
     def arrive(self, layer: str, output: Tensor) -> Tensor | None:
         """Pause at a layer; return the output that replaces its own. Called in the thread."""
+        if self.stopping:
+            raise _StoppedError
         self.at, self.output, self.reply = layer, output, None
         self._paused.release()
         self._resume.acquire()
@@ -142,7 +144,8 @@ class LockstepPasses:
             if one.at != layer or one.output is None:
                 raise InputError(
                     f"{one.name} reaches {one.at or 'the end'} where others reach {layer}: the "
-                    "order of the layers depends on the data; use sequential=False"
+                    "order of the layers depends on the data; use sequential=False with "
+                    "repair='none'"
                 )
             found.append(one.output)
         return found

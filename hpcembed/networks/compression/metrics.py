@@ -82,7 +82,7 @@ class Evaluator:
         self._reference = reference
         self._batches = batches
         self._comm = comm
-        self._kept: dict[int, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
         self._entries = 0
         self.full = self.score(reference)
 
@@ -141,13 +141,14 @@ class Evaluator:
 
     def _before(self, batch: Batch, output: Tensor | None) -> Tensor:
         """Return the output of the reference model, from memory if it is there."""
+        key = batch.key()  # a shuffling iterable has other samples under the same number
         if output is None:
-            if batch.number in self._kept:
-                return self._kept[batch.number]
+            if key in self._kept:
+                return self._kept[key]
             moved = batch.to(_device(self._reference))
             output = output_tensor(call(self._reference, moved, self._batches.name)).float()
-        if batch.number not in self._kept and self._entries + output.numel() <= _KEPT_ENTRIES:
-            self._kept[batch.number] = output.cpu()
+        if key not in self._kept and self._entries + output.numel() <= _KEPT_ENTRIES:
+            self._kept[key] = output.cpu()
             self._entries += output.numel()
         return output
 

@@ -12,6 +12,7 @@ import copy
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from hpcembed.networks.compression.build import build, layer_data
 from hpcembed.networks.compression.distillation import distill
 from hpcembed.networks.compression.layers import Layer, find_layers
 from hpcembed.networks.compression.metrics import Evaluator, Score
-from hpcembed.networks.compression.repair import estimate_batchnorm
+from hpcembed.networks.compression.repair import correct_batchnorm
 from hpcembed.networks.compression.reporting import make_report
 from hpcembed.networks.compression.request import Request, Settings
 from hpcembed.networks.compression.sensitivity import measure_weights
@@ -35,6 +36,7 @@ from hpcembed.networks.low_rank.choice import Choice, RankProblem
 from hpcembed.networks.low_rank.problems import rank_problem, ranks_of, solve_problems
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.networks.low_rank.shape import Cost
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["ModelCompression"]
@@ -104,6 +106,7 @@ class ModelCompression:
                 gradients=self.settings.gradients, input_side="input" in self.settings.sides,
                 seed=self.settings.seed,
             )  # fmt: skip
+        self.layers = [self._with_influence(layer) for layer in self.layers]
         self._check_reached(named)
         by_name = {layer.name: layer for layer in self.layers if not layer.reason}
         self.data = {
@@ -155,9 +158,19 @@ class ModelCompression:
                     learning_rate=self.settings.learning_rate,
                     classes=self.settings.has_classes,
                 )  # fmt: skip
+        _restore_gradients(small, self._original)
         score = self._score(small, choice)
         report = make_report(self, request, choice, small, score, self._test_scores(small))
         return small, report
+
+    def _with_influence(self, layer: Layer) -> Layer:
+        """Return the layer, with a reason if no gradient reaches it."""
+        moments = self.statistics.layers.get(layer.name)
+        if layer.reason or moments is None or not moments.output_gradients:
+            return layer
+        if all(gradients.count for gradients in moments.output_gradients):
+            return layer
+        return replace(layer, reason="it does not influence the output")
 
     def _rank_problem(self) -> RankProblem:
         problem = rank_problem(
@@ -237,8 +250,8 @@ class ModelCompression:
             )  # fmt: skip
         else:
             small = build(self.model, self.data, self.problems, self.shared, choice)
-        if self.settings.repair == "bias":
-            estimate_batchnorm(small, self.calibration, self.comm)
+        if self.settings.repair == "bias" and any(r.side != "none" for r in choice.ranks.values()):
+            correct_batchnorm(small, self.model, self.calibration, self.comm)
         return small.eval()
 
     def _score(self, small: nn.Module, choice: Choice) -> Score | None:
@@ -262,7 +275,9 @@ class ModelCompression:
 
     def _fold(self) -> list[str]:
         """Fold on the first rank with a batch; the others take its weights. Collective."""
-        batch = next(iter(self.calibration), None)
+        batch = None
+        with agreement(self.comm):
+            batch = next(iter(self.calibration), None)
         owners = self.comm.allgather(batch is not None)
         if not any(owners):
             raise InputError("calibration: there is no batch")
@@ -333,6 +348,13 @@ def _working_copy(model: nn.Module) -> nn.Module:
         raise ConfigError("model: it has no parameters")
     working = copy.deepcopy(model).eval()
     return working.requires_grad_(False)
+
+
+def _restore_gradients(small: nn.Module, original: nn.Module) -> None:
+    """Let parameters be trained as those of the original model; new ones can be trained."""
+    wanted = {name: p.requires_grad for name, p in original.named_parameters()}
+    for name, parameter in small.named_parameters():
+        parameter.requires_grad_(wanted.get(name, True))
 
 
 def _no_layer(layers: list[Layer]) -> str:

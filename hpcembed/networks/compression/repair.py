@@ -1,47 +1,91 @@
-"""Statistics of batch normalisations that were not folded, estimated anew."""
+"""Statistics of batch normalisations that were not folded, corrected for a compressed model.
+
+The running mean and variance of a channel belong to the data on which the model was trained. They
+are moved by the difference of the means, and multiplied by the ratio of the variances, that the
+channel has in the compressed model and in the model itself on the same batches. A channel that does
+not change keeps its statistics, whatever the sizes and the order of the batches.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 from mpi4py import MPI
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from hpcembed.networks.compression.batches import Batches, call
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.ranks import sum_over_ranks
 
-__all__ = ["estimate_batchnorm"]
+__all__ = ["correct_batchnorm"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @torch.no_grad()
-def estimate_batchnorm(model: nn.Module, batches: Batches, comm: MPI.Comm) -> int:
-    """Replace running means and variances by those of the batches; return how many modules.
+def correct_batchnorm(
+    small: nn.Module, model: nn.Module, batches: Batches, comm: MPI.Comm
+) -> list[str]:
+    """Correct the running statistics of `small` in place; return the names of its normalisations.
 
-    Collective. The variances are means over batches, as in training.
+    Collective. Both models are in evaluation mode and have these modules under the same names.
     """
-    norms = [m for m in model.modules() if isinstance(m, _NORMS) and m.track_running_stats]
-    if not norms:
-        return 0
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean of all batches
-        norm.train()
-    count = 0
-    with agreement(comm):
-        device = next(model.parameters()).device
-        for batch in batches:
-            call(model, batch.to(device), batches.name)
-            count += 1
-    total = max(int(comm.allreduce(count)), 1)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        for running in (norm.running_mean, norm.running_var):
-            assert running is not None
-            share = running.double().cpu().numpy() * (count / total)
-            running.copy_(torch.from_numpy(sum_over_ranks(comm, np.ascontiguousarray(share))))
-        norm.momentum = momentum
-        norm.eval()
-    return len(norms)
+    names = [
+        name
+        for name, module in small.named_modules()
+        if isinstance(module, _NORMS) and module.track_running_stats
+    ]
+    if not names:
+        return []
+    before = _channel_sums(model, names, batches, comm)
+    after = _channel_sums(small, names, batches, comm)
+    for name in names:
+        count = after[name][0, 0]
+        if not count:
+            continue
+        (mean, variance), (old_mean, old_variance) = (
+            _mean_and_variance(sums[name]) for sums in (after, before)
+        )
+        norm: Any = small.get_submodule(name)
+        ratio = np.where(
+            old_variance > 0, variance / np.where(old_variance > 0, old_variance, 1), 1
+        )
+        norm.running_mean += torch.from_numpy(mean - old_mean).to(norm.running_mean)
+        norm.running_var *= torch.from_numpy(ratio).to(norm.running_var)
+    return names
+
+
+def _mean_and_variance(sums: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    mean = sums[1] / sums[0]
+    return mean, np.maximum(sums[2] / sums[0] - mean**2, 0.0)
+
+
+def _channel_sums(
+    model: nn.Module, names: list[str], batches: Batches, comm: MPI.Comm
+) -> dict[str, NDArray[np.float64]]:
+    """Return count, sum and sum of squares of the channels that enter each normalisation."""
+    sums = {}
+    handles = []
+    for name in names:
+        norm: Any = model.get_submodule(name)
+        sums[name] = np.zeros((3, norm.num_features))
+
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], own: str = name) -> None:
+            rows = inputs[0].detach().transpose(0, 1).reshape(inputs[0].shape[1], -1).double()
+            sums[own][0] += rows.shape[1]
+            sums[own][1] += rows.sum(dim=1).cpu().numpy()
+            sums[own][2] += rows.square().sum(dim=1).cpu().numpy()
+
+        handles.append(norm.register_forward_pre_hook(hook))
+    try:
+        with agreement(comm):
+            device = next(model.parameters()).device
+            for batch in batches:
+                call(model, batch.to(device), batches.name)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: sum_over_ranks(comm, each) for name, each in sums.items()}

@@ -52,9 +52,7 @@ def make_report(
         replaced = {name: [small.get_submodule(name)] for name in cut}
         seconds = layer_seconds(compression.model, batch, "calibration", replaced)
         whole = (
-            model_seconds(compression._original.eval(), batch, "calibration")
-            if not compression._original.training
-            else model_seconds(compression.model, batch, "calibration"),
+            model_seconds(compression.model, batch, "calibration"),
             model_seconds(small, batch, "calibration"),
         )
     before = compression.cost_of_all()

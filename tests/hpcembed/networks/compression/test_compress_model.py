@@ -439,6 +439,95 @@ def test_layers_without_variance_and_short_floats_are_compressed(rows):
     assert float(difference) < (0.1 if rows == "bfloat16" else 1e-4)
 
 
+@pytest.mark.parametrize("metric", ["divergence", "cosine"])
+def test_a_shuffling_validation_set_gives_the_loss_of_a_list(trained, metric):
+    model, train, validation, _ = trained
+    data = torch.utils.data.TensorDataset(*validation)
+    shuffled = torch.utils.data.DataLoader(data, 100, shuffle=True)
+    losses = [
+        compress_model(
+            model, batches(train), budget={"parameters": 0.3}, metric=metric, validation=given
+        )[1].loss
+        for given in (shuffled, batches(validation))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_training_flags_stay_and_the_small_model_can_be_trained(trained):
+    model, train, _, _ = trained
+    model = copy.deepcopy(model)
+    model.relu.train()
+    model.fc2.weight.requires_grad_(False)
+    small, _ = compress_model(model, batches(train), ranks={"fc1": 8})
+    assert model.relu.training
+    assert not small.fc2.weight.requires_grad
+    assert all(p.requires_grad for p in small.fc1.parameters())
+    small(train[0][:5]).sum().backward()
+    assert small.fc1[0].weight.grad is not None
+
+
+def test_layers_without_influence_on_the_output_are_left_alone():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.pooler = nn.Linear(8, 32), nn.Linear(32, 32), nn.Linear(32, 32)
+
+        def forward(self, x):
+            h = self.b(torch.relu(self.a(x)))
+            return h, self.pooler(h)
+
+    torch.manual_seed(0)
+    _, report = compress_model(
+        Pooled(), torch.randn(300, 8).split(100), budget={"parameters": 0.8}, metric="cosine"
+    )
+    by_name = {layer.name: layer for layer in report.layers}
+    assert by_name["pooler"].reason == "it does not influence the output"
+    assert by_name["b"].side == "output"
+
+
+def test_statistics_of_normalisations_do_not_depend_on_the_batches():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.BatchNorm1d(24), nn.Linear(24, 24),
+                          nn.ReLU(), nn.Linear(24, 3))  # fmt: skip
+    x = torch.randn(401, 8) + 1
+    for _ in range(50):
+        model(x)
+    model.eval()
+    norms = []
+    for calibration in (x.split(100), [x], x[x[:, 0].argsort()].split(40)):
+        small, report = compress_model(model, calibration, ranks={"0": 4}, objective="output")
+        assert report.folded == ()
+        norms.append(small[2].running_var)
+        assert small[2].running_mean.shape == (24,)
+    for other in norms[1:]:
+        torch.testing.assert_close(other, norms[0], rtol=1e-3, atol=1e-5)
+    small, _ = compress_model(model, x.split(100), ranks={"3": 8})
+    # Nothing is cut before it, so it is as it was.
+    torch.testing.assert_close(small[2].running_var, model[2].running_var, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_handles_exceptions_does_not_hang():
+    class Handles(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x):
+            first, second = (self.a, self.b) if x[0, 0] > 0 else (self.b, self.a)
+            try:
+                x = torch.tanh(first(x))
+            except Exception:
+                x = x * 0
+            return second(x)
+
+    torch.manual_seed(0)
+    x = torch.randn(60, 6)
+    x[:30, 0], x[30:, 0] = 1.0, -1.0
+    with pytest.raises(InputError, match="use sequential=False with repair='none'"):
+        compress_model(Handles(), x.split(30), ranks={"a": 2})
+    assert threading.active_count() == 1
+
+
 def test_an_iterator_of_batches_is_read_once(trained):
     model, train, _, _ = trained
     _, report = compress_model(model, (x for x in train[0].split(200)), budget={"parameters": 0.5})
@@ -509,6 +598,15 @@ def test_a_bad_batch_on_one_rank_is_an_error_on_all(comm):
         x[5, 2] = float("inf")
     with pytest.raises(InputError, match="layer 0: outputs of batch 0 are not finite"):
         compress_model(model, [x], budget={"parameters": 0.5}, comm=comm)
+
+
+@pytest.mark.mpi
+def test_a_first_batch_that_cannot_be_read_on_one_rank_is_an_error_on_all(comm):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
+    batch = "text" if comm.rank == comm.size - 1 else torch.randn(40, 8)
+    with pytest.raises(InputError, match="batch 0 is str"):
+        compress_model(model, [batch], budget={"parameters": 0.5}, comm=comm)
 
 
 @pytest.mark.mpi
