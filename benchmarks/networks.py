@@ -12,6 +12,7 @@ Methods
 -------
 ours             compress_model with its defaults
 ours, output     the same without gradients (objective="output")
+ours, ONNX       compress_onnx on the ONNX export, with its defaults
 weight SVD       truncated SVD of the weights, ranks by the energy of singular values per parameter
 Zhang            output covariance, centred, ranks by captured energy, one layer after the other
                  (asymmetric reconstruction; arXiv 1505.06798)
@@ -22,8 +23,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,8 @@ from hpcembed.networks.compression.sequential import build_sequentially
 from hpcembed.networks.low_rank.choice import RankProblem
 from hpcembed.networks.low_rank.factors import Factors
 from hpcembed.networks.low_rank.problems import Side, rank_problem
+from hpcembed.networks.low_rank.solved import SolvedLayers
+from hpcembed.networks.onnx_compression import OnnxCompression
 from hpcembed.networks.paired_intervals import paired
 from miramns.bench.harness.tables import markdown_table
 
@@ -74,12 +78,12 @@ def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> fl
 def weight_svd(compression: ModelCompression) -> dict[str, Any]:
     """Return problems with the singular vectors of the weights in place of eigenvectors."""
     problems = {}
-    for name, problem in compression.problems.items():
+    for name, problem in compression.solved.problems.items():
         factors = []
-        for W in compression.data[name].weights:
+        for W in compression.solved.data[name].weights:
             U, s, _ = np.linalg.svd(W.reshape(len(W), -1), full_matrices=False)
             factors.append(_factors(s**2, U))
-        points = tuple(compression.data[name].biases)
+        points = tuple(compression.solved.data[name].biases)
         problems[name] = replace(
             problem, output=Side(tuple(factors), points), variance=sum(f.trace for f in factors)
         )
@@ -89,8 +93,8 @@ def weight_svd(compression: ModelCompression) -> dict[str, Any]:
 def uncentred(compression: ModelCompression) -> dict[str, Any]:
     """Return problems with deviations from the bias: the whitened SVD of BALF and SVD-LLM."""
     problems = {}
-    for name, problem in compression.problems.items():
-        data, factors = compression.data[name], []
+    for name, problem in compression.solved.problems.items():
+        data, factors = compression.solved.data[name], []
         for moments, bias in zip(data.moments.outputs, data.biases, strict=True):
             values, U = np.linalg.eigh(moments.covariance(about=bias))
             factors.append(_factors(np.maximum(values[::-1], 0), U[:, ::-1]))
@@ -110,17 +114,38 @@ def rival(compression: ModelCompression, method: str, share: float) -> nn.Module
     problems = {
         "weight SVD": weight_svd,
         "BALF": uncentred,
-        "Zhang": lambda c: c.problems,
+        "Zhang": lambda c: dict(c.solved.problems),
     }[method](compression)
     ranks = rank_problem(problems, [], compression.ranks.fixed, sides=("output",), weighted=False)
-    limit = share * compression.cost_of_all().parameters
+    limit = share * compression.cost.parameters
     choice = RankProblem(ranks.units, ranks.fixed).within("parameters", limit, floor=False)
+    solved = SolvedLayers(compression.solved.data, problems, {})
     if method == "Zhang":
         return build_sequentially(
-            compression.model, compression.data, problems, (), choice, compression.calibration,
-            MPI.COMM_SELF, weighted=False,
+            compression.model, solved, choice, compression.calibration, MPI.COMM_SELF,
+            weighted=False,
         ).eval()  # fmt: skip
-    return build(compression.model, compression.data, problems, (), choice).eval()
+    return build(compression.model, solved, choice).eval()
+
+
+def onnx_accuracy(
+    model: nn.Module, calibration: torch.Tensor, test: tuple[torch.Tensor, torch.Tensor]
+) -> Iterator[tuple[float, float, float, float]]:
+    """Compress the ONNX export; yield share, parameters, multiply-adds and test accuracy."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        samples = torch.export.Dim("samples")
+        torch.onnx.export(
+            model, (calibration[:4],), path, dynamo=True, verbose=False,
+            dynamic_shapes=({0: samples},),
+        )  # fmt: skip
+        compression = OnnxCompression(
+            path, calibration.numpy(), test=(normalise(test[0]).numpy(), test[1].numpy())
+        )
+        for share in SHARES:
+            _, report = compression.compress(Request(budget={"parameters": share}))
+            assert report.test_scores is not None
+            yield share, report.after.parameters, report.after.macs, report.test_scores[1]
 
 
 def resnet_trials(arguments: argparse.Namespace) -> list[Trial]:
@@ -159,7 +184,21 @@ def resnet_trials(arguments: argparse.Namespace) -> list[Trial]:
                     trial = Trial(method, share, seed, kept, macs, accuracy(small, *test), seconds)
                     print(trial, flush=True)
                     trials.append(trial)
+        trials += onnx_trials(model, seed, torch.cat(calibration), test)
     return trials
+
+
+def onnx_trials(
+    model: nn.Module, seed: int, calibration: torch.Tensor, test: tuple[torch.Tensor, torch.Tensor]
+) -> list[Trial]:
+    """Return the networks of the ONNX export."""
+    began = time.perf_counter()
+    found = []
+    for share, parameters, macs, accurate in onnx_accuracy(model, calibration, test):
+        seconds = time.perf_counter() - began
+        found.append(Trial("ours, ONNX", share, seed, parameters, macs, accurate, seconds))
+        print(found[-1], flush=True)
+    return found
 
 
 def resnet20(arguments: argparse.Namespace) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ from hpcembed.networks.heads.logistic import select_head
 from hpcembed.networks.low_rank.factors import Factors
 from hpcembed.networks.low_rank.problems import LayerProblem, Side
 from hpcembed.networks.low_rank.shape import Ranks
+from hpcembed.networks.low_rank.solved import SolvedLayers
 from hpcembed.networks.paired_intervals import paired
 from miramns.bench.harness.tables import markdown_table
 
@@ -49,20 +50,21 @@ RATIOS = (0.1, 0.2, 0.3, 0.4)
 
 def uniform(compression: ModelCompression, removed: float, *, by_weight: bool) -> nn.Module:
     """Return the network with the same share of every layer's parameters removed."""
-    problems: dict[str, LayerProblem] = dict(compression.problems)
+    problems: dict[str, LayerProblem] = dict(compression.solved.problems)
     ranks = {}
     for name, problem in problems.items():
-        W = compression.data[name].weights[0]
+        W = compression.solved.data[name].weights[0]
         ranks[name] = Ranks(0, max(1, int((1 - removed) * W.size / sum(W.shape))))
         if by_weight:
             U, s, _ = np.linalg.svd(W, full_matrices=False)
             factors = Factors(
                 s**2, float(np.sum(s**2)), U, U.T, np.zeros(len(s)), 0.0, True, "lapack"
             )
-            side = Side((factors,), tuple(compression.data[name].biases))
+            side = Side((factors,), tuple(compression.solved.data[name].biases))
             problems[name] = replace(problem, output=side)
     choice = replace(compression.ranks.full(), ranks=ranks)
-    return build(compression.model, compression.data, problems, (), choice).eval()
+    solved = SolvedLayers(compression.solved.data, problems, {})
+    return build(compression.model, solved, choice).eval()
 
 
 def methods(
@@ -81,7 +83,7 @@ def methods(
         def of_share(removed: float) -> nn.Module:
             if not kept:
                 kept.append(of_settings(**options))
-            cut = sum(w.size for data in kept[0].data.values() for w in data.weights)
+            cut = sum(w.size for data in kept[0].solved.data.values() for w in data.weights)
             share = 1 - removed * cut / total
             return kept[0].compress(Request(budget={"parameters": share}))[0]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from mpi4py import MPI
 
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 
-__all__ = ["agree", "agreement", "idle_while_root", "same_on_all_ranks"]
+__all__ = ["agree", "agreement", "idle_while_root", "on_rank", "same_on_all_ranks"]
 
 T = TypeVar("T")
 
@@ -99,6 +99,30 @@ def same_on_all_ranks(comm: MPI.Comm, **settings: object) -> None:
             raise ConfigError(
                 f"{name} differs between ranks: {', '.join(values)}: give all ranks the same value"
             )
+
+
+def on_rank(comm: MPI.Comm, root: int, compute: Callable[[], T]) -> T:
+    """Compute on one rank, and return the result or raise the exception on all ranks.
+
+    Collective. Ranks wait in the broadcast; :func:`idle_while_root` is for long work.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI
+    >>> on_rank(MPI.COMM_SELF, 0, lambda: 2 + 3)
+    5
+    """
+    result: T | None = None
+    failure: Exception | None = None
+    if comm.rank == root:
+        try:
+            result = compute()
+        except Exception as caught:  # raised below, on all ranks
+            failure = caught
+    result, failure = comm.bcast((result, failure), root)
+    if failure is not None:
+        raise failure
+    return cast(T, result)
 
 
 def idle_while_root(comm: MPI.Comm, work: Callable[[], T]) -> T | None:

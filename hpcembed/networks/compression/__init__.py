@@ -2,6 +2,7 @@
 
 from hpcembed.networks.compression.compress import compress_model
 from hpcembed.networks.compression.model_compression import ModelCompression
-from hpcembed.networks.compression.request import Request, Settings
+from hpcembed.networks.compression.settings import Settings
+from hpcembed.networks.low_rank.request import Request
 
 __all__ = ["ModelCompression", "Request", "Settings", "compress_model"]

@@ -10,17 +10,16 @@ that are not padding: only those enter covariances.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mpi4py import MPI
 from torch import Tensor, nn
 
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 
-__all__ = ["Batch", "Batches", "call", "output_tensor"]
+__all__ = ["Batch", "Batches", "call", "output_tensor", "tensor_bytes"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ class Batch:
     def key(self) -> str:
         """Return a hash of the input tensors."""
         digest = hashlib.sha256()
-        _add_tensors(digest, self)
+        for tensor in self.tensors():
+            digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+            digest.update(tensor_bytes(tensor))
         return digest.hexdigest()
 
     def _first(self) -> Tensor:
@@ -118,23 +119,22 @@ class Batches:
                 raise InputError(f"{self.name}: batch {number} has no samples")
             yield read
 
+    def first(self, samples: int) -> Batches:
+        """Return the first batches, with at least `samples` samples if there are as many."""
+        kept, found = [], 0
+        for number, raw in enumerate(self._source):
+            kept.append(raw)
+            found += _read(raw, number, self.name).size
+            if found >= samples:
+                break
+        return Batches(kept, self.name)
+
     def count(self) -> int:
         """Return the number of batches; they are read only if their source has no length."""
-        if isinstance(self._source, Sized):
-            return len(self._source)
-        return sum(1 for _ in self._source)
-
-    def digest(self, comm: MPI.Comm) -> str:
-        """Return the SHA-256 hash of all input tensors.
-
-        Collective. With several ranks it is the hash of their hashes, in rank order.
-        """
-        digest = hashlib.sha256()
-        for batch in self:
-            _add_tensors(digest, batch)
-        if comm.size == 1:
-            return digest.hexdigest()
-        return hashlib.sha256("".join(comm.allgather(digest.hexdigest())).encode()).hexdigest()
+        try:
+            return len(self._source)  # type: ignore[arg-type]
+        except TypeError:
+            return sum(1 for _ in self._source)
 
 
 def call(model: nn.Module, batch: Batch, name: str) -> Any:
@@ -170,11 +170,9 @@ def output_tensor(output: Any) -> Tensor:
     raise InputError(f"the model returns {type(output).__name__}, which holds no tensor")
 
 
-def _add_tensors(digest: Any, batch: Batch) -> None:
-    for tensor in batch.tensors():
-        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-        values = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(values.view(torch.uint8).numpy().tobytes())
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """Return the values of a tensor as bytes, for hashes."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _read(batch: Any, number: int, name: str) -> Batch:

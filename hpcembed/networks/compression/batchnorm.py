@@ -10,16 +10,17 @@ undone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hpcembed.networks.compression.batches import Batch, call, output_tensor
+from hpcembed.networks.compression.hooks import observed
 from hpcembed.networks.compression.replacement import parent_and_attribute
 
-__all__ = ["fold_batchnorm"]
+__all__ = ["fold_batchnorm", "fold_pairs"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -28,8 +29,8 @@ _TOLERANCE = 1e-3
 
 
 @torch.no_grad()
-def fold_batchnorm(model: nn.Module, batch: Batch, name: str) -> list[str]:
-    """Fold the normalisations of `model` in place; return their names.
+def fold_batchnorm(model: nn.Module, batch: Batch, name: str) -> dict[str, str]:
+    """Fold the normalisations of `model` in place; return the layer of each.
 
     Parameters
     ----------
@@ -43,12 +44,12 @@ def fold_batchnorm(model: nn.Module, batch: Batch, name: str) -> list[str]:
     pairs, before = _pairs(model, batch, name)
     undo = [_fold_one(model, norm, layer) for norm, layer in pairs.items()]
     if not _differ(before, output_tensor(call(model, batch, name))):
-        return [norm for norm, one in zip(pairs, undo, strict=True) if one is not None]
+        return {pair[0]: pair[1] for pair, one in zip(pairs.items(), undo, strict=True) if one}
     # One pair or more must not be folded: find them one by one.
     for one in reversed(undo):
         if one is not None:
             one()
-    folded = []
+    folded = {}
     for norm, layer in pairs.items():
         revert = _fold_one(model, norm, layer)
         if revert is None:
@@ -56,8 +57,14 @@ def fold_batchnorm(model: nn.Module, batch: Batch, name: str) -> list[str]:
         if _differ(before, output_tensor(call(model, batch, name))):
             revert()
         else:
-            folded.append(norm)
+            folded[norm] = layer
     return folded
+
+
+def fold_pairs(model: nn.Module, pairs: Mapping[str, str]) -> None:
+    """Fold normalisations into given layers, in place and without a test."""
+    for norm, layer in pairs.items():
+        _fold_one(model, norm, layer)
 
 
 def _fold_one(model: nn.Module, norm_name: str, layer_name: str) -> Callable[[], None] | None:
@@ -80,33 +87,25 @@ def _fold_one(model: nn.Module, norm_name: str, layer_name: str) -> Callable[[],
 
 def _pairs(model: nn.Module, batch: Batch, name: str) -> tuple[dict[str, str], Tensor]:
     """Return the layer before each normalisation that follows one directly, and the output."""
+    seen = {
+        module_name: module
+        for module_name, module in model.named_modules()
+        if isinstance(module, _FOLDABLE)
+        or (isinstance(module, _NORMS) and module.track_running_stats)
+    }
     outputs: dict[int, tuple[str, Tensor]] = {}
-    calls: dict[str, int] = {}
+    calls = dict.fromkeys(seen, 0)
     pairs: dict[str, str] = {}
-    handles = []
-    for module_name, module in model.named_modules():
-        if isinstance(module, _FOLDABLE):
 
-            def left(
-                module: nn.Module, inputs: Any, output: Tensor, own: str = module_name
-            ) -> None:
-                outputs[id(output)] = own, output  # kept, so that the identity stays unique
-                calls[own] = calls.get(own, 0) + 1
+    def note(own: str, x: Tensor, y: Tensor) -> None:
+        calls[own] += 1
+        if isinstance(seen[own], _FOLDABLE):
+            outputs[id(y)] = own, y  # kept, so that the identity stays unique
+        elif id(x) in outputs:
+            pairs[own] = outputs[id(x)][0]
 
-            handles.append(module.register_forward_hook(left))
-        elif isinstance(module, _NORMS) and module.track_running_stats:
-
-            def entered(module: nn.Module, inputs: Any, own: str = module_name) -> None:
-                calls[own] = calls.get(own, 0) + 1
-                if id(inputs[0]) in outputs:
-                    pairs[own] = outputs[id(inputs[0])][0]
-
-            handles.append(module.register_forward_pre_hook(entered))
-    try:
+    with observed(seen, note):
         result = output_tensor(call(model, batch, name))
-    finally:
-        for handle in handles:
-            handle.remove()
     once = {norm: layer for norm, layer in pairs.items() if calls[norm] == calls[layer] == 1}
     return once, result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -14,11 +14,11 @@ from hpcembed.networks.compression.layers import Layer, weight_matrix
 from hpcembed.networks.compression.replacement import replace_module, sequence_of
 from hpcembed.networks.low_rank.choice import Choice
 from hpcembed.networks.low_rank.layer_data import LayerData, LayerMoments
-from hpcembed.networks.low_rank.parts import low_rank_parts
-from hpcembed.networks.low_rank.problems import LayerProblem, SharedProblem, Side
-from hpcembed.networks.low_rank.shape import LayerShape, Ranks
+from hpcembed.networks.low_rank.parts import Parts
+from hpcembed.networks.low_rank.shape import LayerShape
+from hpcembed.networks.low_rank.solved import SolvedLayers
 
-__all__ = ["build", "layer_data", "low_rank_layer"]
+__all__ = ["build", "layer_data", "low_rank_layer", "replace_layers"]
 
 
 def layer_data(layer: Layer, shape: LayerShape, moments: LayerMoments) -> LayerData:
@@ -34,43 +34,33 @@ def layer_data(layer: Layer, shape: LayerShape, moments: LayerMoments) -> LayerD
     )  # fmt: skip
 
 
-def build(
-    model: nn.Module,
-    layers: Mapping[str, LayerData],
-    problems: Mapping[str, LayerProblem],
-    shared: Sequence[SharedProblem],
-    choice: Choice,
-) -> nn.Module:
+def build(model: nn.Module, solved: SolvedLayers, choice: Choice) -> nn.Module:
     """Return a copy of the model with the layers of a choice replaced."""
     small = copy.deepcopy(model)
-    groups = {group.names: group for group in shared}
-    in_group = {name: groups[names] for names in choice.shared for name in names}
-    reductions: dict[tuple[str, ...], nn.Module] = {}
-    for name, ranks in choice.ranks.items():
-        if ranks.side == "none":
-            continue
-        group = in_group.get(name)
-        sequence = low_rank_layer(
-            model.get_submodule(name), layers[name], problems[name], ranks,
-            group.input if group else None,
-        )  # fmt: skip
-        if group:
-            sequence[0] = reductions.setdefault(group.names, sequence[0])
-        replace_module(small, name, sequence)
+    names = [name for name, ranks in choice.ranks.items() if ranks.side != "none"]
+    replace_layers(small, solved, choice, names)
     return small
 
 
-def low_rank_layer(
-    module: nn.Module, layer: LayerData, problem: LayerProblem, ranks: Ranks,
-    shared: Side | None = None,
-) -> nn.Sequential:  # fmt: skip
-    """Return the replacement of one layer."""
-    parts = low_rank_parts(layer, problem, ranks, shared)
-    bias = torch.from_numpy(parts.bias)
-    return sequence_of(
-        module, (_tensor(parts.reduction), _tensor(parts.kernel), _tensor(parts.expansion)), bias
-    )
+def replace_layers(
+    small: nn.Module, solved: SolvedLayers, choice: Choice, names: Iterable[str]
+) -> None:
+    """Replace some layers of a choice in place, by the factors of the original network."""
+    reductions: dict[tuple[str, ...], nn.Module] = {}
+    for name in names:
+        group = solved.group_of(name, choice)
+        parts = solved.parts(name, choice.ranks[name], choice)
+        sequence = low_rank_layer(small.get_submodule(name), parts)
+        if group:
+            sequence[0] = reductions.setdefault(group.names, sequence[0])
+        replace_module(small, name, sequence)
+
+
+def low_rank_layer(module: nn.Module, parts: Parts) -> nn.Sequential:
+    """Return the replacement of a layer: one, two or three modules."""
+    matrices = (_tensor(parts.reduction), _tensor(parts.kernel), _tensor(parts.expansion))
+    return sequence_of(module, matrices, torch.from_numpy(parts.bias))
 
 
 def _tensor(matrix: NDArray[np.float64] | None) -> Tensor | None:
-    return None if matrix is None else torch.from_numpy(matrix)
+    return None if matrix is None else torch.from_numpy(np.ascontiguousarray(matrix))

@@ -11,8 +11,10 @@ from torch import nn
 from hpcembed.networks.compression.layers import LayerSelection
 from hpcembed.networks.compression.metrics import Metric
 from hpcembed.networks.compression.model_compression import ModelCompression
-from hpcembed.networks.compression.request import Request, Settings
+from hpcembed.networks.compression.settings import Settings
 from hpcembed.networks.low_rank.report import CompressionReport
+from hpcembed.networks.low_rank.request import Request
+from hpcembed.runtime.agreement import agreement
 
 __all__ = ["compress_model"]
 
@@ -135,7 +137,9 @@ def compress_model(
         metric, layers, side, objective, centre, sequential, sensitivity, repair, epochs,
         learning_rate, seed,
     )  # fmt: skip
-    request.check(has_validation=validation is not None)
+    comm = comm if comm is not None else MPI.COMM_SELF
+    with agreement(comm):
+        request.check(has_validation=validation is not None)
     compression = ModelCompression(
         model, calibration, settings=settings, validation=validation, test=test,
         repair_batches=repair_batches, comm=comm, named=tuple(ranks or ()),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from mpi4py import MPI
 from torch import Tensor, nn
 
 from hpcembed.networks.compression.batches import Batch, Batches, call, output_tensor
+from hpcembed.networks.compression.hooks import observed
+from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import sum_over_ranks
 
@@ -64,7 +66,7 @@ def distill(
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
     steps = max(1, epochs * _agreed_steps(batches, comm))
     losses, step = [], 0
-    with _Outputs(small, layers) as own, _Outputs(teacher, layers) as wanted:
+    with _outputs(small, layers) as own, _outputs(teacher, layers) as wanted:
         for _ in range(epochs):
             total = np.zeros(2)
             for batch in _padded(batches, comm):
@@ -72,16 +74,20 @@ def distill(
                     group["lr"] = learning_rate * _schedule(step / steps)
                 optimiser.zero_grad(set_to_none=False)
                 size = 0
-                if batch is not None:
-                    loss = _loss(small, teacher, own, wanted, batch, classes, feature_weight)
-                    if not torch.isfinite(loss):
-                        raise InputError(
-                            f"repair: the loss of batch {batch.number} is not finite; use a "
-                            "smaller learning rate"
-                        )
-                    size = batch.size
-                    (loss * size).backward()
-                    total += (float(loss.detach()) * size, size)
+                with agreement(comm):
+                    if batch is not None:
+                        loss = _loss(
+                            small, teacher, own, wanted, batch, batches.name, classes,
+                            feature_weight,
+                        )  # fmt: skip
+                        if not torch.isfinite(loss):
+                            raise InputError(
+                                f"repair: the loss of batch {batch.number} is not finite; use a "
+                                "smaller learning rate"
+                            )
+                        size = batch.size
+                        (loss * size).backward()
+                        total += (float(loss.detach()) * size, size)
                 _average_gradients(parameters, size, comm)
                 nn.utils.clip_grad_norm_(parameters, _CLIP)
                 optimiser.step()
@@ -95,38 +101,27 @@ def distill(
     return losses
 
 
-class _Outputs:
-    """Outputs of modules during a forward pass."""
+@contextmanager
+def _outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Yield the outputs of modules in the latest forward pass."""
+    found: dict[str, Tensor] = {}
 
-    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
-        self._model, self._layers = model, layers
-        self.tensors: dict[str, Tensor] = {}
-        self._handles: list[Any] = []
+    def keep(name: str, _x: Tensor, y: Tensor) -> None:
+        found[name] = y.clone()  # a module may change it in place
 
-    def __enter__(self) -> _Outputs:
-        for name in self._layers:
-
-            def hook(_module: nn.Module, _inputs: Any, output: Tensor, own: str = name) -> None:
-                self.tensors[own] = output.clone()  # a module may change it in place
-
-            self._handles.append(self._model.get_submodule(name).register_forward_hook(hook))
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+    with observed({name: model.get_submodule(name) for name in layers}, keep):
+        yield found
 
 
 def _loss(
-    small: nn.Module, teacher: nn.Module, own: _Outputs, wanted: _Outputs, batch: Batch,
-    classes: bool, feature_weight: float,
+    small: nn.Module, teacher: nn.Module, own: dict[str, Tensor], wanted: dict[str, Tensor],
+    batch: Batch, name: str, classes: bool, feature_weight: float,
 ) -> Tensor:  # fmt: skip
     device = next(small.parameters()).device
     moved = batch.to(device)
     with torch.no_grad():
-        target = output_tensor(call(teacher, moved, "calibration"))
-        features = dict(wanted.tensors)
-    output = output_tensor(call(small, moved, "calibration"))
+        target = output_tensor(call(teacher, moved, name))
+    output = output_tensor(call(small, moved, name))
     if classes:
         dimension = 1 if output.ndim == 4 else -1
         log_p = torch.log_softmax(target.float(), dimension)
@@ -134,8 +129,8 @@ def _loss(
         loss = (log_p.exp() * (log_p - log_q)).sum(dimension).mean()
     else:
         loss = _relative(output, target)
-    if feature_weight and features:
-        parts = [_relative(own.tensors[name], features[name]) for name in features]
+    if feature_weight and wanted:
+        parts = [_relative(own[layer], wanted[layer]) for layer in wanted]
         loss = loss + feature_weight * torch.stack(parts).mean()
     return loss
 
@@ -153,14 +148,19 @@ def _schedule(progress: float) -> float:
 
 
 def _agreed_steps(batches: Batches, comm: MPI.Comm) -> int:
-    return int(comm.allreduce(batches.count(), op=MPI.MAX))
+    count = 0
+    with agreement(comm):
+        count = batches.count()
+    return int(comm.allreduce(count, op=MPI.MAX))
 
 
 def _padded(batches: Batches, comm: MPI.Comm) -> Iterator[Batch | None]:
     """Yield this rank's batches, then None while another rank has more."""
     iterator = iter(batches)
     while True:
-        batch = next(iterator, None)
+        batch = None
+        with agreement(comm):
+            batch = next(iterator, None)
         if not comm.allreduce(int(batch is not None)):
             return
         yield batch

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpcembed.networks.compression.hooks import observed
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["LockstepPasses"]
@@ -111,24 +112,21 @@ class LockstepPasses:
     @contextmanager
     def started(self) -> Iterator[LockstepPasses]:
         """Attach the hooks; end all passes and remove the hooks at the end."""
-        handles = []
-        for name in self._layers:
 
-            def hook(module: nn.Module, inputs: Any, output: Tensor, own: str = name) -> Any:
-                me = threading.get_ident()
-                for one in self._passes:
-                    if one.identity == me:
-                        return one.arrive(own, output)
-                return None
-
-            handles.append(self._model.get_submodule(name).register_forward_hook(hook))
-        try:
-            yield self
-        finally:
+        def arrive(name: str, _x: Tensor, y: Tensor) -> Tensor | None:
+            me = threading.get_ident()
             for one in self._passes:
-                one.stop()
-            for handle in handles:
-                handle.remove()
+                if one.identity == me:
+                    return one.arrive(name, y)
+            return None
+
+        modules = {name: self._model.get_submodule(name) for name in self._layers}
+        with observed(modules, arrive):
+            try:
+                yield self
+            finally:
+                for one in self._passes:
+                    one.stop()
 
     def outputs(self, layer: str) -> list[Tensor]:
         """Run every pass to a layer and return its outputs.

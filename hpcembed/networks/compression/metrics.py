@@ -1,4 +1,4 @@
-"""Judgement of a compressed model: accuracy, loss, perplexity, divergence, cosine, or a function.
+"""Metrics of a compressed model: accuracy, loss, perplexity, divergence, cosine, or a function.
 
 Every metric is turned into a loss, which is 0 for the model itself and grows with the damage:
 points of accuracy, nats of cross-entropy, perplexity, nats of the Kullback-Leibler divergence from
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from hpcembed.networks.compression.batches import Batch, Batches, call, output_tensor
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 from hpcembed.runtime.ranks import sum_over_ranks
 
 __all__ = ["METRICS", "Evaluator", "Metric", "Score"]
@@ -94,7 +94,7 @@ class Evaluator:
     def score(self, model: nn.Module) -> Score:
         """Judge a model. Collective."""
         if not isinstance(self.metric, str):
-            value = _number(self.metric(model))
+            value = self._called(model)
             full = self.full.value if model is not self._reference else value
             return Score(value, full - value, 0, np.zeros(0, bool))
         sums, correct = np.zeros(2), [np.zeros(0, bool)]
@@ -107,6 +107,21 @@ class Evaluator:
         if not sums[1]:
             raise InputError(f"{self._batches.name}: there is no batch")
         return self._score(sums, np.concatenate(correct), model)
+
+    def _called(self, model: nn.Module) -> float:
+        """Return the mean over the ranks of the score of a callable."""
+        assert callable(self.metric)
+        value = 0.0
+        with agreement(self._comm):
+            try:
+                found = self.metric(model)
+            except HpcembedError:
+                raise
+            except Exception as error:  # of the user's code
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                raise ConfigError(f"metric: it raises {text}") from error
+            value = _number(found)
+        return float(self._comm.allreduce(value)) / self._comm.size
 
     def _score(self, sums: NDArray[Any], correct: NDArray[Any], model: nn.Module) -> Score:
         mean, count = float(sums[0] / sums[1]), int(sums[1])
@@ -155,9 +170,12 @@ class Evaluator:
 
 def _number(score: Any) -> float:
     try:
-        return float(score)
+        value = float(score)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"metric: it returns {score!r}, which is not a number") from error
+    if not math.isfinite(value):
+        raise ConfigError(f"metric: it returns {score!r}, which is not a number")
+    return value
 
 
 def _device(model: nn.Module) -> torch.device:

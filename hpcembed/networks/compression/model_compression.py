@@ -9,40 +9,44 @@ validation batches.
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar, cast
 
 import torch
 from mpi4py import MPI
 from torch import nn
 
-from hpcembed.networks.compression.batches import Batches
-from hpcembed.networks.compression.batchnorm import fold_batchnorm
+from hpcembed.networks.compression.batches import Batch, Batches, tensor_bytes
+from hpcembed.networks.compression.batchnorm import fold_batchnorm, fold_pairs
 from hpcembed.networks.compression.build import build, layer_data
 from hpcembed.networks.compression.distillation import distill
 from hpcembed.networks.compression.layers import Layer, find_layers
 from hpcembed.networks.compression.metrics import Evaluator, Score
 from hpcembed.networks.compression.repair import correct_batchnorm
-from hpcembed.networks.compression.reporting import make_report
-from hpcembed.networks.compression.request import Request, Settings
-from hpcembed.networks.compression.sensitivity import measure_weights
+from hpcembed.networks.compression.reporting import NOT_REACHED, layer_reports, measured_errors
 from hpcembed.networks.compression.sequential import build_sequentially
+from hpcembed.networks.compression.settings import Settings
 from hpcembed.networks.compression.statistics import collect
-from hpcembed.networks.compression.timing import with_seconds
+from hpcembed.networks.compression.timing import layer_seconds, model_seconds, with_seconds
 from hpcembed.networks.low_rank.choice import Choice, RankProblem
+from hpcembed.networks.low_rank.layer_reports import check_rows, few_rows, frontier_points
+from hpcembed.networks.low_rank.layer_weights import WEIGHING_SAMPLES, measured_weights
 from hpcembed.networks.low_rank.problems import rank_problem, ranks_of, solve_problems
 from hpcembed.networks.low_rank.report import CompressionReport
+from hpcembed.networks.low_rank.request import Request, smallest_within
 from hpcembed.networks.low_rank.shape import Cost
-from hpcembed.runtime.agreement import agreement
+from hpcembed.networks.low_rank.solved import SolvedLayers
+from hpcembed.runtime.agreement import agreement, on_rank, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["ModelCompression"]
 
-#: Steps of the bisection for `max_loss`; the last one changes the budget by less than a point.
-_SEARCH_STEPS = 7
+Result = TypeVar("Result")
 
 
 class ModelCompression:
@@ -83,18 +87,25 @@ class ModelCompression:
         named: tuple[str, ...] = (),
     ) -> None:
         self.settings = settings or Settings()
-        self.settings.check()
         self.comm = comm if comm is not None else MPI.COMM_SELF
         self.seconds: dict[str, float] = {}
-        self.calibration = Batches(calibration, "calibration")
-        self.repair_batches = (
-            self.calibration
-            if repair_batches is None
-            else Batches(repair_batches, "repair_batches")
-        )
         self._original = model
-        self._test = None if test is None else Batches(test, "test")
-        self.model = _working_copy(model)
+        with agreement(self.comm):
+            self.settings.check()
+            self.model = _working_copy(model)
+            self.calibration = Batches(calibration, "calibration")
+            self._validation = None if validation is None else Batches(validation, "validation")
+            self._test = None if test is None else Batches(test, "test")
+            self._repair_batches = (
+                self.calibration
+                if repair_batches is None
+                else Batches(repair_batches, "repair_batches")
+            )
+        same_on_all_ranks(
+            self.comm, settings=self.settings.as_dict(), layers_in_ranks=named,
+            has_validation=validation is not None, has_test=test is not None,
+            model=_weights_hash(model),
+        )  # fmt: skip
         with self._timed("fold"):
             self.folded = self._fold()
         self.layers = find_layers(self.model, self.settings.layers)
@@ -108,60 +119,60 @@ class ModelCompression:
             )  # fmt: skip
         self.layers = [self._with_influence(layer) for layer in self.layers]
         self._check_reached(named)
+        self.solved = self._solve()
+        self.ranks = self._rank_problem()
+        self.evaluator: Evaluator | None = None
+        if self._validation is not None:
+            with self._timed("validation"):
+                self.evaluator = Evaluator(
+                    self.model, self._validation, self.settings.metric, self.comm
+                )
+        self._built: list[tuple[Choice, float | None]] = []
+
+    def compress(self, request: Request) -> tuple[nn.Module, CompressionReport]:
+        """Return the model of one request, and its report. Collective."""
+        with agreement(self.comm):
+            request.check(has_validation=self.evaluator is not None)
+        same_on_all_ranks(self.comm, request=request.as_dict())
+        problem = self._with_seconds() if request.needs_seconds else self.ranks
+        choice, built = self._chosen(problem, request)
+        check_rows(
+            self.statistics.layers, choice.ranks, self.statistics.samples,
+            "the calibration batches have",
+        )  # fmt: skip
+        if built is None:
+            with self._timed("layers"):
+                built = self._build(choice), None
+        small, score = built
+        if self.settings.repair == "distill":
+            score = None  # of the model before its repair
+            with self._timed("repair"):
+                distill(
+                    small, self.model, _cut(choice), self._repair_batches, self.comm,
+                    epochs=self.settings.epochs, learning_rate=self.settings.learning_rate,
+                    classes=self.settings.has_classes,
+                )  # fmt: skip
+        _restore_gradients(small, self._original)
+        if score is None:
+            score = self._score(small, choice)
+        return small, self._report(request, choice, small, score)
+
+    def _solve(self) -> SolvedLayers:
+        """Solve the eigenproblems of the layers that the batches reach. Collective."""
         by_name = {layer.name: layer for layer in self.layers if not layer.reason}
-        self.data = {
+        data = {
             name: layer_data(by_name[name], self.statistics.shapes[name], moments)
             for name, moments in self.statistics.layers.items()
             if name in by_name
         }
-        if not self.data:
+        if not data:
             raise ConfigError(_no_layer(self.layers))
         with self._timed("eigenproblems"):
-            self.problems, self.shared = solve_problems(
-                self.data, self.statistics.groups, self.comm, sides=self.settings.sides,
+            problems, shared = solve_problems(
+                data, self.statistics.groups, self.comm, sides=self.settings.sides,
                 weighted=self.settings.weighted, centre=self.settings.centre,
             )  # fmt: skip
-        self.ranks = self._rank_problem()
-        self.evaluator: Evaluator | None = None
-        if validation is not None:
-            with self._timed("validation"):
-                self.evaluator = Evaluator(
-                    self.model, Batches(validation, "validation"), self.settings.metric, self.comm
-                )
-        self._judged: list[tuple[Choice, float]] = []
-
-    def compress(self, request: Request) -> tuple[nn.Module, CompressionReport]:
-        """Return the model of one request, and its report. Collective."""
-        request.check(has_validation=self.evaluator is not None)
-        problem = self._with_seconds() if request.needs_seconds else self.ranks
-        if request.max_loss is not None:
-            choice = self._search(problem, request)
-        elif request.budget is not None:
-            ((measure, share),) = request.budget.items()
-            choice = problem.within(measure, share * self._full(problem).of(measure))
-        else:
-            assert request.ranks is not None
-            wanted = {
-                name: ranks_of(self.problems[name], rank)
-                for name, rank in request.ranks.items()
-                if name in self.problems
-            }
-            choice = problem.of_ranks(wanted)
-        self._check_rows(choice)
-        with self._timed("layers"):
-            small = self._build(choice)
-        if self.settings.repair == "distill":
-            with self._timed("repair"):
-                distill(
-                    small, self.model, [n for n, r in choice.ranks.items() if r.side != "none"],
-                    self.repair_batches, self.comm, epochs=self.settings.epochs,
-                    learning_rate=self.settings.learning_rate,
-                    classes=self.settings.has_classes,
-                )  # fmt: skip
-        _restore_gradients(small, self._original)
-        score = self._score(small, choice)
-        report = make_report(self, request, choice, small, score, self._test_scores(small))
-        return small, report
+        return SolvedLayers(data, problems, {group.names: group for group in shared})
 
     def _with_influence(self, layer: Layer) -> Layer:
         """Return the layer, with a reason if no gradient reaches it."""
@@ -174,131 +185,166 @@ class ModelCompression:
 
     def _rank_problem(self) -> RankProblem:
         problem = rank_problem(
-            self.problems, self.shared, Cost(0.0, 0.0), sides=self.settings.sides,
-            weighted=self.settings.weighted,
+            dict(self.solved.problems), list(self.solved.shared.values()), Cost(0.0, 0.0),
+            sides=self.settings.sides, weighted=self.settings.weighted,
         )  # fmt: skip
         chosen = problem.full().cost
-        everything = self.cost_of_all()
         folded = float(sum(p.numel() for p in self.model.parameters()))
-        fixed = Cost(folded - chosen.parameters, everything.macs - chosen.macs)
-        problem = RankProblem(problem.units, fixed)
-        if self.settings.weighs_layers and len(self.problems) > 1:
+        problem.fixed = Cost(folded - chosen.parameters, self.cost.macs - chosen.macs)
+        if self.settings.weighs_layers and len(self.solved.problems) > 1:
             with self._timed("sensitivity"):
                 metric = "divergence" if self.settings.has_classes else "cosine"
-                problem.weights = measure_weights(
-                    self.model,
-                    self.data,
-                    self.problems,
+                with agreement(self.comm):
+                    first = self.calibration.first(WEIGHING_SAMPLES)
+                evaluator = Evaluator(self.model, first, metric, self.comm)
+                problem.weights = measured_weights(
                     problem,
-                    self.calibration,
-                    metric,
-                    self.comm,
-                )
+                    lambda choice: evaluator.score(build(self.model, self.solved, choice)).loss,
+                    exponent=1.0, limit=4.0,
+                )  # fmt: skip
         return problem
 
-    def cost_of_all(self) -> Cost:
-        """Return parameters of the model that was given, and multiply-adds of its layers."""
+    @cached_property
+    def cost(self) -> Cost:
+        """Parameters of the model that was given, and multiply-adds of its layers."""
         parameters = float(sum(p.numel() for p in self._original.parameters()))
         macs = sum(shape.cost().macs for shape in self.statistics.shapes.values())
         return Cost(parameters, macs)
 
-    def _full(self, problem: RankProblem) -> Cost:
-        cost = self.cost_of_all()
-        return Cost(cost.parameters, cost.macs, problem.full().cost.seconds)
-
     def _with_seconds(self) -> RankProblem:
-        with self._timed("timing"):
-            batch = next(iter(self.calibration)).to(_device(self.model))
-            timed = with_seconds(
-                self.ranks, self.model, self.data, self.problems, batch, "calibration"
-            )
-        # One rank's measurement is used by all.
-        return self.comm.bcast(timed) if self.comm.size > 1 else timed
+        """Return the problem with seconds, which the first rank with a batch measures."""
 
-    def _search(self, problem: RankProblem, request: Request) -> Choice:
-        """Return the smallest choice within the loss, by bisection on the budget."""
-        assert self.evaluator is not None
-        assert request.max_loss is not None
-        full = self._full(problem).of(request.measure)
-        least = problem.frontier(request.measure)[-1].cost.of(request.measure) / full
-        low, high, best = least, 1.0, problem.full()
+        def measure(batch: Batch) -> RankProblem:
+            batch = batch.to(_device(self.model))
+            return with_seconds(self.ranks, self.model, self.solved, batch, "calibration")
+
+        with self._timed("timing"):
+            return self._on_first_batch(measure)
+
+    def _chosen(
+        self, problem: RankProblem, request: Request
+    ) -> tuple[Choice, tuple[nn.Module, Score | None] | None]:
+        """Return the choice of a request, with model and score if a search found it."""
+        full = replace(self.cost, seconds=problem.full().cost.seconds)
+        if request.budget is not None:
+            ((measure, share),) = request.budget.items()
+            return problem.within(measure, share * full.of(measure)), None
+        if request.ranks is not None:
+            wanted = {
+                name: ranks_of(self.solved.problems[name], rank)
+                for name, rank in request.ranks.items()
+            }
+            return problem.of_ranks(wanted), None
+        limit = request.max_loss
+        assert limit is not None
+
+        def build_and_score(choice: Choice) -> tuple[nn.Module, Score | None]:
+            small = self._build(choice)
+            return small, self._score(small, choice)
+
+        def accept(built: tuple[nn.Module, Score | None]) -> bool:
+            return built[1] is not None and built[1].loss <= limit
+
         with self._timed("search"):
-            for _ in range(_SEARCH_STEPS):
-                share = (low + high) / 2
-                choice = problem.within(request.measure, share * full)
-                loss = self._score(self._build(choice), choice)
-                if loss is not None and loss.loss <= request.max_loss:
-                    best, high = choice, share
-                else:
-                    low = share
-        return best
+            return smallest_within(
+                problem, request.measure, full.of(request.measure), build_and_score, accept
+            )
 
     def _build(self, choice: Choice) -> nn.Module:
-        fits = self.settings.sequential or self.settings.repair == "bias"
-        if fits and any(ranks.side != "none" for ranks in choice.ranks.values()):
+        """Return the model of a choice, before repair by training. Collective."""
+        if not _cut(choice):
+            return build(self.model, self.solved, choice)
+        if self.settings.sequential or self.settings.repair == "bias":
             small = build_sequentially(
-                self.model,
-                self.data,
-                self.problems,
-                self.shared,
-                choice,
-                self.calibration,
-                self.comm,
-                weighted=self.settings.weighted,
-                centre=self.settings.centre,
+                self.model, self.solved, choice, self.calibration, self.comm,
+                weighted=self.settings.weighted, centre=self.settings.centre,
                 bias_only=not self.settings.sequential,
             )  # fmt: skip
         else:
-            small = build(self.model, self.data, self.problems, self.shared, choice)
-        if self.settings.repair == "bias" and any(r.side != "none" for r in choice.ranks.values()):
+            small = build(self.model, self.solved, choice)
+        if self.settings.repair == "bias":
             correct_batchnorm(small, self.model, self.calibration, self.comm)
         return small.eval()
 
     def _score(self, small: nn.Module, choice: Choice) -> Score | None:
         if self.evaluator is None:
+            self._built.append((choice, None))
             return None
         score = self.evaluator.score(small)
-        self._judged.append((choice, score.loss))
+        self._built.append((choice, score.loss))
         return score
 
-    @property
-    def judged(self) -> list[tuple[Choice, float]]:
-        """Choices that were built, with their loss on the validation batches."""
-        return list(self._judged)
+    def _report(
+        self, request: Request, choice: Choice, small: nn.Module, score: Score | None
+    ) -> CompressionReport:
+        """Return the report. Collective."""
+        cut = _cut(choice)
+        channels = {name: self.solved.data[name].shape.outputs for name in cut}
+        measured = measured_errors(self.model, small, channels, self.calibration, self.comm)
+        tests = None
+        if self._test is not None:
+            with self._timed("test"):
+                evaluator = Evaluator(self.model, self._test, self.settings.metric, self.comm)
+                tests = evaluator.full.value, evaluator.score(small).value
 
-    def _test_scores(self, small: nn.Module) -> tuple[float, float] | None:
-        if self._test is None:
-            return None
-        with self._timed("test"):
-            evaluator = Evaluator(self.model, self._test, self.settings.metric, self.comm)
-            return evaluator.full.value, evaluator.score(small).value
+        def measure(batch: Batch) -> tuple[dict[str, list[float]], float, float]:
+            batch = batch.to(_device(self.model))
+            replaced = {name: [small.get_submodule(name)] for name in cut}
+            return (
+                layer_seconds(self.model, batch, "calibration", replaced),
+                model_seconds(self.model, batch, "calibration"),
+                model_seconds(small, batch, "calibration"),
+            )
+
+        seconds, before, after = self._on_first_batch(measure)
+        unreached = [
+            layer.name
+            for layer in self.layers
+            if not layer.reason and layer.name not in self.statistics.layers
+        ]
+        warnings = few_rows(self.statistics.layers, choice.ranks)
+        if unreached:
+            warnings.append(f"{NOT_REACHED}: {', '.join(unreached[:5])}")
+        return CompressionReport(
+            layers=layer_reports(
+                self.layers, self.statistics, self.solved, choice, measured, seconds
+            ),
+            frontier=frontier_points(self.ranks, self._built),
+            before=replace(self.cost, seconds=before),
+            after=Cost(float(sum(p.numel() for p in small.parameters())), choice.cost.macs, after),
+            metric=self.evaluator.name if self.evaluator else "",
+            full_score=self.evaluator.full.value if self.evaluator else None,
+            small_score=score.value if score else None,
+            loss=score.loss if score else None,
+            test_scores=tests,
+            settings=self.settings.as_dict() | {"request": request.as_dict()},
+            samples=self.statistics.samples,
+            calibration_hash=self.statistics.calibration_hash,
+            folded=tuple(self.folded),
+            seconds=dict(self.seconds),
+            warnings=tuple(warnings),
+        )
 
     def _fold(self) -> list[str]:
-        """Fold on the first rank with a batch; the others take its weights. Collective."""
+        """Fold the pairs that the first rank with a batch finds. Collective."""
+
+        def find(batch: Batch) -> dict[str, str]:
+            tried = copy.deepcopy(self.model)
+            return fold_batchnorm(tried, batch.to(_device(self.model)), "calibration")
+
+        pairs = self._on_first_batch(find)
+        fold_pairs(self.model, pairs)
+        return list(pairs)
+
+    def _on_first_batch(self, compute: Callable[[Batch], Result]) -> Result:
+        """Compute on the first rank with a batch; send the result or the error. Collective."""
         batch = None
         with agreement(self.comm):
             batch = next(iter(self.calibration), None)
         owners = self.comm.allgather(batch is not None)
         if not any(owners):
             raise InputError("calibration: there is no batch")
-        root = owners.index(True)
-        if self.comm.size == 1:
-            assert batch is not None
-            return fold_batchnorm(self.model, batch.to(_device(self.model)), "calibration")
-        folded, error, state = [], None, None
-        if self.comm.rank == root:
-            assert batch is not None
-            try:
-                folded = fold_batchnorm(self.model, batch.to(_device(self.model)), "calibration")
-            except InputError as caught:
-                error = caught
-        error, folded = self.comm.bcast((error, folded), root)
-        if error is not None:
-            raise error
-        if self.comm.rank == root:
-            state = copy.deepcopy(self.model)
-        self.model = self.comm.bcast(state, root)
-        return list(folded)
+        return on_rank(self.comm, owners.index(True), partial(compute, cast(Batch, batch)))
 
     def _check_reached(self, named: tuple[str, ...]) -> None:
         known = {layer.name: layer for layer in self.layers}
@@ -310,22 +356,24 @@ class ModelCompression:
             if name not in self.statistics.layers:
                 raise InputError(f"ranks: no calibration batch reaches the layer {name}")
 
-    def _check_rows(self, choice: Choice) -> None:
-        for name, ranks in choice.ranks.items():
-            rows = self.statistics.layers[name].rows
-            rank = max(ranks.inputs, ranks.outputs)
-            if rank and rows <= rank:
-                per_sample = max(rows / max(self.statistics.samples, 1), 1e-9)
-                raise InputError(
-                    f"layer {name}: rank {rank} needs more than {rank} rows, and the calibration "
-                    f"batches have {rows}; {int(10 * rank / per_sample) + 1} samples would do"
-                )
-
     @contextmanager
-    def _timed(self, step: str) -> Any:
+    def _timed(self, step: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
         self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
+
+
+def _cut(choice: Choice) -> list[str]:
+    return [name for name, ranks in choice.ranks.items() if ranks.side != "none"]
+
+
+def _weights_hash(model: nn.Module) -> str:
+    """Return a hash of the parameters, which must be the same on all ranks."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(name.encode())
+        digest.update(tensor_bytes(parameter))
+    return digest.hexdigest()
 
 
 def _working_copy(model: nn.Module) -> nn.Module:
@@ -359,8 +407,7 @@ def _restore_gradients(small: nn.Module, original: nn.Module) -> None:
 
 def _no_layer(layers: list[Layer]) -> str:
     reasons = [
-        f"{layer.name or type(layer.module).__name__}: "
-        f"{layer.reason or 'not reached by the calibration batches'}"
+        f"{layer.name or type(layer.module).__name__}: {layer.reason or NOT_REACHED}"
         for layer in layers[:5]
     ]
     return f"layers: no layer can be compressed: {'; '.join(reasons) or 'there is none'}"

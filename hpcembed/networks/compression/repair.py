@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hpcembed.networks.compression.batches import Batches, call
+from hpcembed.networks.compression.hooks import observed
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.ranks import sum_over_ranks
 
@@ -50,9 +51,7 @@ def correct_batchnorm(
             _mean_and_variance(sums[name]) for sums in (after, before)
         )
         norm: Any = small.get_submodule(name)
-        ratio = np.where(
-            old_variance > 0, variance / np.where(old_variance > 0, old_variance, 1), 1
-        )
+        ratio = np.divide(variance, old_variance, out=np.ones_like(mean), where=old_variance > 0)
         norm.running_mean += torch.from_numpy(mean - old_mean).to(norm.running_mean)
         norm.running_var *= torch.from_numpy(ratio).to(norm.running_var)
     return names
@@ -67,25 +66,17 @@ def _channel_sums(
     model: nn.Module, names: list[str], batches: Batches, comm: MPI.Comm
 ) -> dict[str, NDArray[np.float64]]:
     """Return count, sum and sum of squares of the channels that enter each normalisation."""
-    sums = {}
-    handles = []
-    for name in names:
-        norm: Any = model.get_submodule(name)
-        sums[name] = np.zeros((3, norm.num_features))
+    modules: dict[str, Any] = {name: model.get_submodule(name) for name in names}
+    sums = {name: np.zeros((3, module.num_features)) for name, module in modules.items()}
 
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], own: str = name) -> None:
-            rows = inputs[0].detach().transpose(0, 1).reshape(inputs[0].shape[1], -1).double()
-            sums[own][0] += rows.shape[1]
-            sums[own][1] += rows.sum(dim=1).cpu().numpy()
-            sums[own][2] += rows.square().sum(dim=1).cpu().numpy()
+    def add(name: str, x: Tensor, _y: Tensor) -> None:
+        rows = x.transpose(0, 1).reshape(x.shape[1], -1).double()
+        sums[name][0] += rows.shape[1]
+        sums[name][1] += rows.sum(dim=1).cpu().numpy()
+        sums[name][2] += rows.square().sum(dim=1).cpu().numpy()
 
-        handles.append(norm.register_forward_pre_hook(hook))
-    try:
-        with agreement(comm):
-            device = next(model.parameters()).device
-            for batch in batches:
-                call(model, batch.to(device), batches.name)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with agreement(comm), observed(modules, add):
+        device = next(model.parameters()).device
+        for batch in batches:
+            call(model, batch.to(device), batches.name)
     return {name: sum_over_ranks(comm, each) for name, each in sums.items()}

@@ -14,7 +14,7 @@ Under MPI each rank passes its own batches, and one reduction adds the moments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.grad import conv1d_input, conv2d_input
 
 from hpcembed.networks.compression.batches import Batch, Batches, call, output_tensor
+from hpcembed.networks.compression.hooks import observed
 from hpcembed.networks.compression.layers import Layer, is_convolution
 from hpcembed.networks.low_rank.layer_data import LayerMoments
 from hpcembed.networks.low_rank.moments import Moments
@@ -54,12 +55,15 @@ class Statistics:
         Layers that read the same tensor, two or more.
     samples : int
         On all ranks.
+    calibration_hash : str
+        SHA-256 of the hashes of the batches, in rank order.
     """
 
     layers: dict[str, LayerMoments]
     shapes: dict[str, LayerShape]
     groups: list[tuple[str, ...]]
     samples: int
+    calibration_hash: str
 
 
 def collect(
@@ -100,7 +104,8 @@ def collect(
     """
     recorder = _Recorder(layers, gradients, input_side)
     generator = torch.Generator().manual_seed(seed + 7919 * comm.rank)
-    with agreement(comm), recorder.attached():
+    modules = {layer.name: layer.module for layer in layers}
+    with agreement(comm), observed(modules, recorder.observe):
         for batch in batches:
             recorder.begin(batch)
             with torch.set_grad_enabled(gradients != "none"):
@@ -135,7 +140,7 @@ class _Recorder:
     """Hooks of all layers, and what they add up."""
 
     def __init__(self, layers: list[Layer], gradients: str, input_side: bool) -> None:
-        self._layers = layers
+        self._layers = {layer.name: layer for layer in layers}
         self._gradients = gradients != "none"
         self._input_side = input_side
         self._entries: dict[str, LayerMoments] = {}
@@ -145,24 +150,24 @@ class _Recorder:
         self._batch: Batch | None = None
         self._first = True
         self.samples = 0
+        self._digest = hashlib.sha256()
         weights = (layer.module.weight for layer in layers)
         self.device: torch.device = next(weights, torch.empty(0)).device
-
-    def attached(self) -> Any:
-        """Return a context with the hooks, and with parameters that need no gradient."""
-        return _Hooks(self._layers, self._hook)
 
     def begin(self, batch: Batch) -> None:
         """Note the batch that follows."""
         self._batch = batch
         self.samples += batch.size
+        self._digest.update(batch.key().encode())
 
     def end(self, batch: Batch) -> None:
         """Forget the tensors of the first batch, which identify shared inputs."""
         self._first = False
         self._kept.clear()
 
-    def _hook(self, layer: Layer, x: Tensor, y: Tensor) -> Tensor | None:
+    def observe(self, name: str, x: Tensor, y: Tensor) -> Tensor | None:
+        """Add the rows of one call of a layer."""
+        layer = self._layers[name]
         entry = self._entry(layer, x, y)
         if layer.reason:
             return None
@@ -259,7 +264,7 @@ class _Recorder:
             for other in orders:
                 if other and other != order:
                     raise InputError(f"{name}: the ranks reach the layers in different orders")
-        by_name = {layer.name: layer for layer in self._layers}
+        by_name = self._layers
         batches = int(comm.allreduce(self._batch.number + 1 if self._batch else 0))
         layers: dict[str, LayerMoments] = {}
         shapes: dict[str, LayerShape] = {}
@@ -274,34 +279,9 @@ class _Recorder:
             layers[layer_name] = entry
         shared = max(groups, key=len)
         distinct = [g for g in shared if len(g) > 1 and len(set(g)) == len(g)]
-        return Statistics(layers, shapes, distinct, samples)
-
-
-class _Hooks:
-    """Context with a forward hook on every layer and without gradients of parameters."""
-
-    def __init__(
-        self, layers: list[Layer], hook: Callable[[Layer, Tensor, Tensor], Tensor | None]
-    ) -> None:
-        self._layers = layers
-        self._hook = hook
-        self._handles: list[Any] = []
-
-    def __enter__(self) -> None:
-        for layer in self._layers:
-
-            def hook(
-                module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any],
-                output: Tensor, own: Layer = layer,
-            ) -> Tensor | None:  # fmt: skip
-                x = inputs[0] if inputs else next(iter(named.values()))
-                return self._hook(own, x, output)
-
-            self._handles.append(layer.module.register_forward_hook(hook, with_kwargs=True))
-
-    def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        hashes = "".join(comm.allgather(self._digest.hexdigest()))
+        whole = hashlib.sha256(hashes.encode()).hexdigest()
+        return Statistics(layers, shapes, distinct, samples, whole)
 
 
 def channel_rows(tensor: Tensor, module: Any, mask: Tensor | None) -> list[Tensor]:

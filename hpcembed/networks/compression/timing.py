@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from hpcembed.networks.compression.batches import Batch, call
 from hpcembed.networks.compression.build import low_rank_layer
+from hpcembed.networks.compression.hooks import observed
 from hpcembed.networks.low_rank.choice import Curve, RankProblem, Unit
-from hpcembed.networks.low_rank.layer_data import LayerData
-from hpcembed.networks.low_rank.problems import LayerProblem
+from hpcembed.networks.low_rank.solved import SolvedLayers
 
 __all__ = ["layer_seconds", "model_seconds", "with_seconds"]
 
@@ -42,54 +42,41 @@ def layer_seconds(
     others : dict of str to list of nn.Module
         Modules that take the same input as the layer of this name.
     """
+    own = {layer: model.get_submodule(layer) for layer in others}
     seconds: dict[str, list[float]] = {}
-    handles = []
-    for layer, modules in others.items():
-        own = model.get_submodule(layer)
 
-        def hook(
-            module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor, *,
-            key: str = layer, timed: tuple[nn.Module, ...] = (own, *modules),
-        ) -> None:  # fmt: skip
-            if key not in seconds:
-                x = inputs[0]
-                seconds[key] = [_median(partial(one.forward, x), module) for one in timed]
+    def measure(layer: str, x: Tensor, _y: Tensor) -> None:
+        if layer not in seconds:
+            timed = (own[layer], *others[layer])
+            # `forward` calls no hooks, so not this one again.
+            seconds[layer] = [_median(partial(one.forward, x), one) for one in timed]
 
-        handles.append(own.register_forward_hook(hook))
-    try:
+    with observed(own, measure):
         call(model, batch, name)
-    finally:
-        for handle in handles:
-            handle.remove()
     return seconds
 
 
 def with_seconds(
-    ranks: RankProblem, model: nn.Module, layers: Mapping[str, LayerData],
-    problems: Mapping[str, LayerProblem], batch: Batch, name: str,
-) -> RankProblem:  # fmt: skip
+    ranks: RankProblem, model: nn.Module, solved: SolvedLayers, batch: Batch, name: str
+) -> RankProblem:
     """Return the problem with measured seconds of all options of each layer.
 
     Layers that may share a reduction keep it out: torch computes it for each of them.
     """
-    timed = {}
-    for unit in ranks.units:
-        for curve in unit.alternatives[0]:
-            order = np.argsort(curve.macs)
-            steps = np.unique(np.linspace(0, len(order) - 1, _TIMED_OPTIONS).astype(int))
-            timed[curve.layers[0]] = [int(at) for at in order[steps] if at > 0]
+    whole = ranks.full()
+    timed: dict[str, list[int]] = {}
     modules: dict[str, list[nn.Module]] = {}
     for unit in ranks.units:
         for curve in unit.alternatives[0]:
             key = curve.layers[0]
-            modules[key] = [
-                low_rank_layer(
-                    model.get_submodule(key), layers[key], problems[key], curve.ranks(at)
-                )
-                for at in timed[key]
-            ]
+            order = np.argsort(curve.macs)
+            steps = np.unique(np.linspace(0, len(order) - 1, _TIMED_OPTIONS).astype(int))
+            timed[key] = [int(at) for at in order[steps] if at > 0]
+            layer = model.get_submodule(key)
+            parts = (solved.parts(key, curve.ranks(at), whole) for at in timed[key])
+            modules[key] = [low_rank_layer(layer, one) for one in parts]
     seconds = layer_seconds(model, batch, name, modules)
-    whole = model_seconds(model, batch, name)
+    seconds_of_all = model_seconds(model, batch, name)
 
     def measured(curve: Curve) -> Curve:
         key = curve.layers[0]
@@ -101,7 +88,7 @@ def with_seconds(
 
     units = [Unit((tuple(measured(c) for c in unit.alternatives[0]),)) for unit in ranks.units]
     chosen = sum(seconds[key][0] for key in timed)
-    fixed = replace(ranks.fixed, seconds=max(whole - chosen, 0.0))
+    fixed = replace(ranks.fixed, seconds=max(seconds_of_all - chosen, 0.0))
     return replace(ranks, units=units, fixed=fixed)
 
 

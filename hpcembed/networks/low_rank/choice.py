@@ -184,7 +184,7 @@ class RankProblem:
         low, high = prices[0], prices[-1]
         best = self._cheapest(measure, least_share)
         for _ in range(_PRICE_STEPS):
-            price = float(np.sqrt(low * high))
+            price = float(np.sqrt(low) * np.sqrt(high))
             picks = self._at(price, measure, least_share)
             if self._choice(picks).cost.of(measure) <= limit:
                 best, high = picks, price

@@ -91,6 +91,19 @@ class Factors:
         """Share of the trace that `rank` keeps, between 0 and 1."""
         return 1.0 if self.trace <= 0 else float(1.0 - self.errors[rank] / self.trace)
 
+    def normalised_left(self, rank: int) -> tuple[Matrix, Matrix]:
+        """Return factors of ``M_r`` with columns of length 1 in the left one.
+
+        Layers have the scale of usual weights then, which training and short floats need.
+        """
+        scale = np.linalg.norm(self.left[:, :rank], axis=0)
+        return self.left[:, :rank] / scale, self.right[:rank] * scale[:, None]
+
+    def normalised_right(self, rank: int) -> tuple[Matrix, Matrix]:
+        """Return factors of ``M_r`` with rows of length 1 in the right one."""
+        scale = np.linalg.norm(self.right[:rank], axis=1)
+        return self.left[:, :rank] * scale, self.right[:rank] / scale[:, None]
+
     def map(self, rank: int) -> Matrix:
         """Return ``M_r``, shape (m, m)."""
         return self.left[:, :rank] @ self.right[:rank]

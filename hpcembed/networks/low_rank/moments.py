@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from hpcembed.runtime.ranks import sum_over_ranks
 
-__all__ = ["Moments"]
+__all__ = ["ROUNDING", "Moments"]
 
 #: Entries of a block that is converted to double precision at a time.
 _BLOCK_ENTRIES = 4 * 2**20
+#: Variances below this share of the mean square are differences of equal numbers: they count as 0.
+ROUNDING = 1e-13
 
 
 class Moments:
@@ -88,11 +90,16 @@ class Moments:
         Parameters
         ----------
         about : ndarray of shape (d,), optional
-            The point; default the mean row. The divisor is the number of rows.
+            The point; default the mean row. The divisor is the number of rows. Columns whose
+            deviations are rounding errors of their values are 0.
         """
         mean = self.mean
+        point = mean if about is None else about
         product = self.second / max(self.count, 1)
-        if about is None:
-            return product - np.outer(mean, mean)
-        crossed = np.outer(about, mean)
-        return product - crossed - crossed.T + np.outer(about, about)
+        crossed = np.outer(point, mean)
+        covariance: NDArray[np.float64] = product - crossed - crossed.T + np.outer(point, point)
+        squares = np.diagonal(product) + point**2
+        constant = np.diagonal(covariance) <= ROUNDING * squares
+        covariance[constant] = 0.0
+        covariance[:, constant] = 0.0
+        return covariance

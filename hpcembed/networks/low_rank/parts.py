@@ -74,19 +74,14 @@ def _group_parts(
     if ranks.inputs:
         assert entering is not None
         factors, point = entering.factors[group], entering.points[group]
-        # Rows of length 1, as in a layer of usual scale: training and short floats need it.
-        scale = np.linalg.norm(factors.right[: ranks.inputs], axis=1)
-        left = factors.left[:, : ranks.inputs] * scale
-        reduction = factors.right[: ranks.inputs] / scale[:, None]
+        left, reduction = factors.normalised_right(ranks.inputs)
         lost = point - left @ (reduction @ point)
         bias = bias + W.reshape(*W.shape[:2], -1).sum(axis=2) @ lost
         W = np.moveaxis(np.tensordot(W, left, axes=(1, 0)), -1, 1)
     if ranks.outputs:
         assert problem.output is not None
         factors, point = problem.output.factors[group], problem.output.points[group]
-        scale = np.linalg.norm(factors.left[:, : ranks.outputs], axis=0)
-        expansion = factors.left[:, : ranks.outputs] / scale
-        right = factors.right[: ranks.outputs] * scale[:, None]
+        expansion, right = factors.normalised_left(ranks.outputs)
         bias = point + expansion @ (right @ (bias - point))
         W = np.tensordot(right, W, axes=(1, 0))
     return reduction, W, expansion, bias

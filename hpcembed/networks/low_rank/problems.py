@@ -26,10 +26,10 @@ from hpcembed.networks.low_rank.moments import Moments
 from hpcembed.networks.low_rank.shape import Cost, LayerShape, Ranks
 
 __all__ = [
-    "GRADIENT_DAMPING",
     "LayerProblem",
     "SharedProblem",
     "Side",
+    "gradient_norm",
     "rank_problem",
     "ranks_of",
     "solve_problems",
@@ -38,7 +38,7 @@ __all__ = [
 Matrix = NDArray[np.float64]
 
 #: Share of the mean diagonal entry that is added to second moments of gradients.
-GRADIENT_DAMPING = 1e-2
+_GRADIENT_DAMPING = 1e-2
 #: The same for weights that the layers behind a reduction induce.
 _WEIGHT_DAMPING = 1e-6
 #: Ranks of one side that are considered where both sides are reduced.
@@ -158,6 +158,11 @@ def _is_matrix(layers: Mapping[str, LayerData], name: str) -> bool:
     return name in layers and layers[name].shape.kernel == 1 and layers[name].shape.groups == 1
 
 
+def gradient_norm(gradients: Moments) -> Matrix:
+    """Return the damped second moment of gradients, the weight of errors."""
+    return damped(gradients.covariance(about=_zero(gradients)), _GRADIENT_DAMPING)
+
+
 def _zero(moments: Moments) -> Matrix:
     return np.zeros_like(moments.total)
 
@@ -168,10 +173,7 @@ def _solve_layer(
     shape, entry = layer.shape, layer.moments
     norms: list[Matrix | None] = [None] * shape.groups
     if weighted:
-        norms = [
-            damped(moments.covariance(about=_zero(moments)), GRADIENT_DAMPING)
-            for moments in entry.output_gradients
-        ]
+        norms = [gradient_norm(moments) for moments in entry.output_gradients]
     factors, points = [], []
     for group in range(shape.groups):
         W, G = layer.weights[group].reshape(shape.group_outputs, -1), norms[group]
@@ -206,8 +208,7 @@ def _input_side(
         moments, G = entry.inputs[group], norms[group]
         point = moments.mean if centre and not layer.padded else _zero(moments)
         if G is not None and entry.input_gradients:
-            gradients = entry.input_gradients[group]
-            norm = damped(gradients.covariance(about=_zero(gradients)), GRADIENT_DAMPING)
+            norm = gradient_norm(entry.input_gradients[group])
         else:
             by_channel = np.moveaxis(W, 1, -1).reshape(-1, W.shape[1])
             induced = by_channel.T @ (by_channel if G is None else G @ by_channel)
@@ -224,8 +225,8 @@ def _solve_shared(layers: list[LayerData], weighted: bool, centre: bool) -> Shar
     for layer in layers:
         W = layer.weights[0].reshape(layer.shape.outputs, -1)
         if weighted:
-            G = layer.moments.output_gradients[0].covariance(about=np.zeros(len(W)))
-            norm += layer.shape.positions * W.T @ damped(G, GRADIENT_DAMPING) @ W
+            G = gradient_norm(layer.moments.output_gradients[0])
+            norm += layer.shape.positions * W.T @ G @ W
         else:
             # Each layer's error counts relative to its own variance, as in the curves.
             trace = np.einsum("ij,jk,ik->", W, moments.covariance(about=point), W, optimize=True)

@@ -8,10 +8,17 @@ import onnx
 from mpi4py import MPI
 
 from hpcembed.networks.low_rank.report import CompressionReport
-from hpcembed.networks.onnx_compression.compression import Model, OnnxCompression, Validation
+from hpcembed.networks.low_rank.request import Request
+from hpcembed.networks.onnx_compression.compression import (
+    MEASURES,
+    Model,
+    OnnxCompression,
+    Validation,
+)
 from hpcembed.networks.onnx_compression.metrics import Metric
-from hpcembed.networks.onnx_compression.request import OnnxRequest, OnnxSettings
 from hpcembed.networks.onnx_compression.rows import RowData
+from hpcembed.networks.onnx_compression.settings import OnnxSettings
+from hpcembed.runtime.agreement import agreement
 
 __all__ = ["compress_onnx"]
 
@@ -115,8 +122,10 @@ def compress_onnx(
     >>> report.layers[0].error_measured < 1e-8
     True
     """
-    request = OnnxRequest(max_loss, budget, ranks, measure)
-    request.check(has_validation=validation is not None)
+    comm = comm if comm is not None else MPI.COMM_SELF
+    request = Request(max_loss, budget, ranks, measure)
+    with agreement(comm):
+        request.check(validation is not None, MEASURES, "rows")
     settings = OnnxSettings(metric, layers, side, centre, sequential, sensitivity, batch_size)
     compression = OnnxCompression(
         model, calibration, settings=settings, validation=validation, test=test, comm=comm,

@@ -2,7 +2,7 @@
 
 Steps: fold batch normalisations; passes over the calibration rows for the moments; the
 eigenproblems of all layers; the damage of each layer alone; ranks under a budget; the layers, each
-fitted to the compressed network before it; judgement on validation rows. The eigenproblems serve
+fitted to the compressed network before it; the metric on validation rows. The eigenproblems serve
 every budget: :class:`OnnxCompression` keeps them.
 """
 
@@ -21,10 +21,13 @@ from mpi4py import MPI
 
 import hpcembed
 from hpcembed.networks.low_rank.choice import Choice, RankProblem, Unit
+from hpcembed.networks.low_rank.layer_reports import check_rows, few_rows, frontier_points
+from hpcembed.networks.low_rank.layer_weights import WEIGHING_SAMPLES, measured_weights
 from hpcembed.networks.low_rank.problems import rank_problem, ranks_of, solve_problems
 from hpcembed.networks.low_rank.report import CompressionReport
-from hpcembed.networks.low_rank.shape import Cost, LayerShape, Ranks
-from hpcembed.networks.onnx_compression.build import Solved, replacements_of
+from hpcembed.networks.low_rank.request import Request, smallest_within
+from hpcembed.networks.low_rank.shape import Cost, LayerShape
+from hpcembed.networks.onnx_compression.build import Solved, build, replacements_of
 from hpcembed.networks.onnx_compression.folding import fold_normalisations
 from hpcembed.networks.onnx_compression.graph import Network
 from hpcembed.networks.onnx_compression.inference import require_onnxruntime
@@ -34,17 +37,15 @@ from hpcembed.networks.onnx_compression.model_files import check_result, read_mo
 from hpcembed.networks.onnx_compression.replacement import Replacement, replace_layers
 from hpcembed.networks.onnx_compression.reporting import (
     batch_seconds,
-    frontier_points,
     layer_reports,
     measured_errors,
     rows_digest,
 )
-from hpcembed.networks.onnx_compression.request import OnnxRequest, OnnxSettings
 from hpcembed.networks.onnx_compression.rows import RowData, make_rows
-from hpcembed.networks.onnx_compression.sensitivity import measure_weights
 from hpcembed.networks.onnx_compression.sequential import fitted_replacements
+from hpcembed.networks.onnx_compression.settings import OnnxSettings
 from hpcembed.networks.onnx_compression.statistics import collect
-from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.threads import threads_per_rank
 
@@ -53,9 +54,16 @@ __all__ = ["Model", "OnnxCompression", "Validation"]
 Model: TypeAlias = "onnx.ModelProto | str | os.PathLike[str]"
 #: Rows, or rows and class numbers.
 Validation: TypeAlias = "RowData | tuple[RowData, Any]"
+#: New layers, their network, and its score on validation rows.
+_Built: TypeAlias = "tuple[dict[str, Replacement], Network, Score | None]"
 
-#: Steps of the bisection for `max_loss`; the last one changes the budget by less than a point.
-_SEARCH_STEPS = 7
+#: Costs that can be a budget.
+MEASURES = ("parameters", "macs")
+
+#: Exponent of the ratio of measured to predicted damage, and largest logarithm of a weight. On
+#: ResNet-20 the exponents 0.5, 1 and 0 lose 8.7, 9.0 and 10.0 points of held-out training images at
+#: half of the parameters.
+_EXPONENT, _LIMIT = 0.5, 6.0
 
 
 class OnnxCompression:
@@ -85,8 +93,13 @@ class OnnxCompression:
     ) -> None:
         require_onnxruntime()
         self.settings = settings or OnnxSettings()
-        self.settings.check()
         self.comm = comm if comm is not None else MPI.COMM_SELF
+        with agreement(self.comm):
+            self.settings.check()
+        same_on_all_ranks(
+            self.comm, settings=self.settings.as_dict(), layers_in_ranks=named,
+            has_validation=validation is not None, has_test=test is not None,
+        )  # fmt: skip
         self.seconds: dict[str, float] = {}
         self._threads = threads_per_rank(self.comm)
         with agreement(self.comm):
@@ -110,32 +123,58 @@ class OnnxCompression:
                     network, self._validation, self.settings.metric, self.comm,
                     threads=self._threads,
                 )  # fmt: skip
-        self._judged: list[tuple[Choice, float]] = []
+        self._built: list[tuple[Choice, float | None]] = []
 
-    def compress(self, request: OnnxRequest) -> tuple[onnx.ModelProto, CompressionReport]:
+    def compress(self, request: Request) -> tuple[onnx.ModelProto, CompressionReport]:
         """Return the model of one request, and its report. Collective."""
-        request.check(has_validation=self.evaluator is not None)
-        if request.max_loss is not None:
-            choice = self._search(request)
-        elif request.budget is not None:
-            ((measure, share),) = request.budget.items()
-            choice = self.ranks.within(measure, share * self.cost.of(measure))
-        else:
-            wanted = {
-                name: ranks_of(self.solved.problems[name], rank)
-                for name, rank in (request.ranks or {}).items()
-            }
-            self._check_rows(wanted)
-            choice = self.ranks.of_ranks(wanted)
-        choice = self.comm.bcast(choice)
-        self._check_rows(choice.ranks)
-        with self._timed("layers"):
-            new = self.replacements(choice)
-            small = self._named(replace_layers(self.solved.network, new), choice)
-        score = self._score(small, choice)
+        with agreement(self.comm):
+            request.check(self.evaluator is not None, MEASURES, "rows")
+        same_on_all_ranks(self.comm, request=request.as_dict())
+        choice, built = self._chosen(request)
+        check_rows(
+            self.statistics.layers, choice.ranks, self.statistics.samples, "the calibration has"
+        )
+        if built is None:
+            with self._timed("layers"):
+                built = self._built_network(choice)
+        new, network, score = built
+        small = self._named(network, choice)
         model = small.proto()
         check_result(model, self.original.source)
         return model, self._report(request, choice, small, new, score)
+
+    def _chosen(self, request: Request) -> tuple[Choice, _Built | None]:
+        """Return the choice of a request, and its network if a search found it. Collective."""
+        if request.budget is not None:
+            ((measure, share),) = request.budget.items()
+            return self.comm.bcast(self.ranks.within(measure, share * self.cost.of(measure))), None
+        if request.ranks is not None:
+            wanted = {
+                name: ranks_of(self.solved.problems[name], rank)
+                for name, rank in request.ranks.items()
+            }
+            check_rows(
+                self.statistics.layers, wanted, self.statistics.samples, "the calibration has"
+            )
+            return self.ranks.of_ranks(wanted), None
+        limit = request.max_loss
+        assert limit is not None
+        with self._timed("search"):
+            return smallest_within(
+                self.ranks,
+                request.measure,
+                self.cost.of(request.measure),
+                self._built_network,
+                lambda built: built[2] is not None and built[2].loss <= limit,
+            )
+
+    def _built_network(self, choice: Choice) -> _Built:
+        """Return the new layers of a choice, its network and its score. Collective."""
+        new = self.replacements(choice)
+        network = replace_layers(self.solved.network, new)
+        score = None if self.evaluator is None else self.evaluator.score(network)
+        self._built.append((choice, score.loss if score else None))
+        return new, network, score
 
     def replacements(self, choice: Choice) -> dict[str, Replacement]:
         """Return new weights of the layers of a choice. Collective."""
@@ -147,6 +186,7 @@ class OnnxCompression:
         return fitted_replacements(
             self.solved, choice, self.calibration, self.comm,
             row_bytes=self.statistics.row_bytes, threads=self._threads,
+            centre=self.settings.centre,
         )  # fmt: skip
 
     @property
@@ -184,8 +224,8 @@ class OnnxCompression:
                 weighted=False, centre=self.settings.centre,
             )  # fmt: skip
         return Solved(
-            network, {layer.name: layer for layer in chosen}, data, problems,
-            {group.names: group for group in shared},
+            data, problems, {group.names: group for group in shared}, network,
+            {layer.name: layer for layer in chosen},
         )  # fmt: skip
 
     def _rank_problem(self) -> RankProblem:
@@ -203,37 +243,18 @@ class OnnxCompression:
             assert self.calibration is not None
             metric = "cosine" if self.settings.metric == "cosine" else "divergence"
             with self._timed("sensitivity"):
-                weights = measure_weights(
-                    self.solved, problem, self.calibration, metric, self.comm,
-                    threads=self._threads,
+                evaluator = Evaluator(
+                    self.solved.network, self.calibration, metric, self.comm,
+                    threads=self._threads, most=WEIGHING_SAMPLES,
                 )  # fmt: skip
+                weights = measured_weights(
+                    problem,
+                    lambda choice: evaluator.score(build(self.solved, choice)).loss,
+                    exponent=_EXPONENT,
+                    limit=_LIMIT,
+                )
             problem = replace(problem, weights=weights)
         return problem
-
-    def _search(self, request: OnnxRequest) -> Choice:
-        """Return the smallest choice within the loss, by bisection on the budget."""
-        assert request.max_loss is not None
-        full = self.cost.of(request.measure)
-        least = self.ranks.frontier(request.measure)[-1].cost.of(request.measure) / full
-        low, high, best = least, 1.0, self.ranks.full()
-        with self._timed("search"):
-            for _ in range(_SEARCH_STEPS):
-                share = (low + high) / 2
-                choice = self.comm.bcast(self.ranks.within(request.measure, share * full))
-                network = replace_layers(self.solved.network, self.replacements(choice))
-                score = self._score(network, choice)
-                if score is not None and score.loss <= request.max_loss:
-                    best, high = choice, share
-                else:
-                    low = share
-        return best
-
-    def _score(self, network: Network, choice: Choice) -> Score | None:
-        if self.evaluator is None:
-            return None
-        score = self.evaluator.score(network)
-        self._judged.append((choice, score.loss))
-        return score
 
     def _named(self, network: Network, choice: Choice) -> Network:
         """Return the network with its ranks in the metadata."""
@@ -246,7 +267,7 @@ class OnnxCompression:
         return replace(network, metadata=metadata)
 
     def _report(
-        self, request: OnnxRequest, choice: Choice, small: Network,
+        self, request: Request, choice: Choice, small: Network,
         new: Mapping[str, Replacement], score: Score | None,
     ) -> CompressionReport:  # fmt: skip
         assert self.calibration is not None
@@ -270,7 +291,7 @@ class OnnxCompression:
                     if rows is not None for text in rows.warnings]  # fmt: skip
         return CompressionReport(
             layers=layer_reports(self.solved, self.layers, choice, measured),
-            frontier=frontier_points(self.ranks, self._judged),
+            frontier=frontier_points(self.ranks, self._built),
             before=Cost(cost.parameters, cost.macs, before),
             after=Cost(float(small.parameters()), choice.cost.macs, after),
             metric=self.evaluator.name if self.evaluator else "",
@@ -283,20 +304,12 @@ class OnnxCompression:
             calibration_hash=rows_digest(self.calibration),
             folded=tuple(self.folded),
             seconds=dict(self.seconds),
-            warnings=(*dict.fromkeys(warnings), *self.warnings, *self._few_rows(choice)),
+            warnings=(
+                *dict.fromkeys(warnings),
+                *self.warnings,
+                *few_rows(self.statistics.layers, choice.ranks),
+            ),
         )
-
-    def _few_rows(self, choice: Choice) -> list[str]:
-        warnings = []
-        for name, ranks in choice.ranks.items():
-            moments = self.statistics.layers[name].all_moments()
-            rows, width = min(m.count for m in moments), max(m.total.size for m in moments)
-            if ranks.side != "none" and rows < 4 * width:
-                warnings.append(
-                    f"layer {name}: {rows} calibration rows for {width} channels; its factors may "
-                    "fit these rows better than others"
-                )
-        return warnings
 
     def _rows(self, data: Any, name: str) -> Any:
         if data is None:
@@ -321,17 +334,6 @@ class OnnxCompression:
                 raise ConfigError(f"ranks: the model has no layer {name}")
             if known[name].reason:
                 raise ConfigError(f"ranks: {name} cannot be compressed: {known[name].reason}")
-
-    def _check_rows(self, of_layers: Mapping[str, Ranks]) -> None:
-        for name, ranks in of_layers.items():
-            rows = self.statistics.layers[name].rows
-            rank = max(ranks.inputs, ranks.outputs)
-            if rank and rows <= rank:
-                per_sample = max(rows / max(self.statistics.samples, 1), 1e-9)
-                raise InputError(
-                    f"layer {name}: rank {rank} needs more than {rank} rows, and the calibration "
-                    f"has {rows}; {int(10 * rank / per_sample) + 1} samples would do"
-                )
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

@@ -62,7 +62,7 @@ def test_the_measured_error_equals_the_trace_formula(name, centre):
     )  # fmt: skip
     compression = ModelCompression(model, x.split(16), settings=settings)
     small, report = compression.compress(Request(ranks={"0": 2}))
-    found = compression.problems["0"].output
+    found = compression.solved.problems["0"].output
     with torch.no_grad():
         y, z = model(x), small(x)
     rows = (y - z).square().sum() / (y.numel() / report.layers[0].shape[0])
@@ -111,7 +111,7 @@ def test_channels_that_enter_a_kernel_are_reduced_about_zero_where_it_is_padded(
         model, x.split(16),
         settings=Settings(side="input", objective="output", metric="cosine", repair="none"),
     )  # fmt: skip
-    side = compression.problems["0"].input
+    side = compression.solved.problems["0"].input
     for group, factors in enumerate(side.factors):
         np.testing.assert_allclose(factors.map(factors.max_rank), np.eye(factors.max_rank),
                                    atol=1e-9)  # fmt: skip

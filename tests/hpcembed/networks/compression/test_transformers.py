@@ -57,7 +57,9 @@ def test_an_encoder_is_compressed_with_its_mask():
     batch = {"token_ids": ids, "mask": mask}
     settings = Settings(metric="cosine")
     compression = ModelCompression(model, [batch], settings=settings, validation=[batch])
-    rows = {m.count for entry in compression.data.values() for m in entry.moments.all_moments()}
+    rows = {
+        m.count for entry in compression.solved.data.values() for m in entry.moments.all_moments()
+    }
     assert rows == {int(mask.sum())}
     small, report = compression.compress(Request(budget={"macs": 0.8}))
     with torch.no_grad():
@@ -102,10 +104,10 @@ def small_by_weights(compression, share):
     import copy
 
     small = copy.deepcopy(compression.model)
-    total = compression.cost_of_all().parameters
-    cut = sum(w.size for data in compression.data.values() for w in data.weights)
+    total = compression.cost.parameters
+    cut = sum(w.size for data in compression.solved.data.values() for w in data.weights)
     keep = 1 - (1 - share) * total / cut
-    for name, data in compression.data.items():
+    for name, data in compression.solved.data.items():
         W = data.weights[0]
         rank = int(keep * W.size / sum(W.shape))
         U, s, V = np.linalg.svd(W, full_matrices=False)

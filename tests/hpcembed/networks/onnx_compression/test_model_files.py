@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+from hpcembed.networks.low_rank.request import Request
 from hpcembed.networks.onnx_compression import (
     OnnxCompression,
     compress_onnx,
@@ -16,7 +17,7 @@ from hpcembed.networks.onnx_compression import (
     read_model,
     write_model,
 )
-from hpcembed.networks.onnx_compression.request import OnnxRequest, OnnxSettings
+from hpcembed.networks.onnx_compression.settings import OnnxSettings
 from hpcembed.runtime.errors import OutputError
 from onnx_graphs import correlated_rows, mlp, run
 
@@ -87,14 +88,14 @@ def test_the_eigenproblems_serve_every_budget():
     )
     losses = []
     for share in (0.9, 0.6, 0.3):
-        _, report = compression.compress(OnnxRequest(budget={"parameters": share}))
+        _, report = compression.compress(Request(budget={"parameters": share}))
         assert report.parameters_kept <= share
         losses.append(report.loss)
     assert losses == sorted(losses)
-    _, report = compression.compress(OnnxRequest(max_loss=losses[1]))
+    _, report = compression.compress(Request(max_loss=losses[1]))
     assert report.loss <= losses[1]
     assert report.parameters_kept < 0.75
-    _, report = compression.compress(OnnxRequest(budget={"macs": 0.5}))
+    _, report = compression.compress(Request(budget={"macs": 0.5}))
     assert report.macs_kept <= 0.5
     frontier = [point for point in report.frontier if point.measured_loss is None]
     assert len(frontier) > 10

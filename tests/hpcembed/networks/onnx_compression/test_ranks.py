@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
+from hpcembed.networks.low_rank.request import Request
 from hpcembed.networks.onnx_compression import OnnxCompression, compress_onnx
-from hpcembed.networks.onnx_compression.request import OnnxRequest, OnnxSettings
+from hpcembed.networks.onnx_compression.settings import OnnxSettings
 from onnx_graphs import correlated_rows, mlp
 
 pytestmark = pytest.mark.mpi
@@ -43,7 +44,7 @@ def test_moments_ranks_fits_and_losses(comm, fits):
     results = []
     for rows, group in ((ROWS, None), (share(comm, ROWS), comm)):
         compression = OnnxCompression(mlp(), rows, settings=settings, validation=rows, comm=group)
-        results.append(compression.compress(OnnxRequest(budget={"parameters": 0.5})))
+        results.append(compression.compress(Request(budget={"parameters": 0.5})))
     (one, alone), (other, together) = results
     assert together.ranks == alone.ranks
     assert together.samples == alone.samples == 301

@@ -7,14 +7,15 @@ import pytest
 from mpi4py import MPI
 from onnx import TensorProto
 
-from hpcembed.networks.onnx_compression import OnnxCompression, sequential
+from hpcembed.networks.low_rank.request import Request
+from hpcembed.networks.onnx_compression import OnnxCompression, compress_onnx, sequential
 from hpcembed.networks.onnx_compression.graph import Network
 from hpcembed.networks.onnx_compression.inference import Session
 from hpcembed.networks.onnx_compression.layers import find_layers
 from hpcembed.networks.onnx_compression.replacement import replace_layers
-from hpcembed.networks.onnx_compression.request import OnnxRequest, OnnxSettings
 from hpcembed.networks.onnx_compression.rows import make_rows
 from hpcembed.networks.onnx_compression.segments import SegmentedPass
+from hpcembed.networks.onnx_compression.settings import OnnxSettings
 from hpcembed.networks.onnx_compression.statistics import collect
 from onnx_graphs import constant, correlated_rows, make_model, mlp, node
 
@@ -94,7 +95,7 @@ def test_the_fit_is_what_the_new_graph_computes(monkeypatch, side):
 
 def test_the_first_fit_is_the_optimal_projection_and_layers_before_it_stay():
     compression = OnnxCompression(mlp(), ROWS, settings=OnnxSettings(side="output"))
-    request = OnnxRequest(ranks={"product": 4})
+    request = Request(ranks={"product": 4})
     fitted, _ = compression.compress(request)
     compression.settings = replace(compression.settings, sequential=False)
     plain, _ = compression.compress(request)
@@ -115,7 +116,7 @@ def test_fitting_reduces_the_loss():
     for fits in (True, False):
         settings = OnnxSettings(metric="divergence", sequential=fits)
         compression = OnnxCompression(model, IMAGES, settings=settings, validation=held_out)
-        _, report = compression.compress(OnnxRequest(budget={"parameters": 0.4}))
+        _, report = compression.compress(Request(budget={"parameters": 0.4}))
         losses[fits] = report.loss
     assert losses[True] < 0.9 * losses[False]
 
@@ -151,3 +152,28 @@ def test_moments_do_not_depend_on_groups_of_layers(monkeypatch):
             assert np.allclose(a.second, b.second, rtol=1e-6)
     assert one.shapes == other.shapes
     assert one.shapes["c"].positions == 64
+
+
+@pytest.mark.parametrize("rows", [np.ones((80, 20)), np.zeros((80, 20))])
+def test_rows_without_variance_are_compressed(rows):
+    model = mlp()
+    small, report = compress_onnx(model, rows, budget={"parameters": 0.6}, sensitivity=False)
+    assert report.parameters_kept <= 0.6
+    given = Session(Network.of(model), ["y"]).run({"x": rows}, "")["y"]
+    found = Session(Network.of(small), ["y"]).run({"x": rows}, "")["y"]
+    np.testing.assert_allclose(found, given, atol=1e-6)
+
+
+def test_uncentred_fits_count_deviations_from_the_bias():
+    """A row of zeros gives the bias: the constants of uncentred fits are none of the data's."""
+    model = mlp()
+    first = find_layers(Network.of(model), "linear,conv")[0].name
+    small, _ = compress_onnx(model, ROWS, ranks={first: 3}, centre=False)
+    zeros = np.zeros((2, 20))
+    graph = Network.of(small)
+    tensor = [layer.y for layer in find_layers(graph, "linear,conv")][1]
+    found = Session(graph, [tensor]).run({"x": zeros}, "")[tensor]
+    original = Network.of(model)
+    tensor = find_layers(original, "linear,conv")[0].y
+    expected = Session(original, [tensor]).run({"x": zeros}, "")[tensor]
+    np.testing.assert_allclose(found, expected, atol=1e-8)

@@ -7,8 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from hpcembed.networks.low_rank.request import Request
 from hpcembed.networks.onnx_compression import OnnxCompression, compress_onnx
-from hpcembed.networks.onnx_compression.request import OnnxRequest, OnnxSettings
+from hpcembed.networks.onnx_compression.settings import OnnxSettings
 from onnx_graphs import constant, correlated_rows, make_model, mlp, node, run
 
 rng = np.random.default_rng(0)
@@ -145,7 +146,7 @@ def test_convolutions_of_nearly_full_rank_are_kept(attributes, groups, side):
     curve = compression.ranks.units[0].alternatives[0][0]
     errors = []
     for rank in sorted({1, int(max(curve.r_out.max(), curve.r_in.max()))}):
-        small, report = compression.compress(OnnxRequest(ranks={"y": rank}))
+        small, report = compression.compress(Request(ranks={"y": rank}))
         after = run(small, x=IMAGES)[0]
         assert after.shape == before.shape
         variance = ((before - before.mean(axis=(0, 2, 3), keepdims=True)) ** 2).sum()
@@ -200,7 +201,7 @@ def test_a_shared_reduction_is_one_node():
     settings = OnnxSettings(metric="cosine", side="input", sequential=False)
     compression = OnnxCompression(model, rows, settings=settings, validation=rows)
     assert compression.statistics.groups == [("q0", "k0", "v0")]
-    small, report = compression.compress(OnnxRequest(budget={"parameters": 0.5}))
+    small, report = compression.compress(Request(budget={"parameters": 0.5}))
     assert {layer.shared_with for layer in report.layers} == {
         ("k0", "v0"), ("q0", "v0"), ("q0", "k0"),
     }  # fmt: skip

@@ -1,9 +1,9 @@
-"""What a compression is asked for, checked before anything is computed."""
+"""Settings of a compression, checked before anything is computed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,60 +13,7 @@ from hpcembed.networks.compression.statistics import Gradients
 from hpcembed.runtime.arguments import is_integer, is_number
 from hpcembed.runtime.errors import ConfigError
 
-__all__ = ["Request", "Settings"]
-
-_MEASURES = ("parameters", "macs", "seconds")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One of `max_loss`, `budget` and `ranks`, as in :func:`hpcembed.compress_model`."""
-
-    max_loss: float | None = None
-    budget: Mapping[str, float] | None = None
-    ranks: Mapping[str, int] | None = None
-    measure: str = "parameters"
-
-    @property
-    def needs_seconds(self) -> bool:
-        """Seconds of the layers must be measured."""
-        return "seconds" in (self.budget or {}) or (
-            self.max_loss is not None and self.measure == "seconds"
-        )
-
-    def check(self, has_validation: bool) -> None:
-        """Raise a ConfigError if the request cannot be carried out."""
-        given = [n for n in ("max_loss", "budget", "ranks") if getattr(self, n) is not None]
-        if len(given) != 1:
-            raise ConfigError(
-                "give one of max_loss, budget and ranks"
-                + (f", not {' and '.join(given)}" if given else "")
-            )
-        if self.measure not in _MEASURES:
-            raise ConfigError(f"measure: {self.measure!r} is not one of {', '.join(_MEASURES)}")
-        if self.max_loss is not None:
-            if not (is_number(self.max_loss) and 0 <= self.max_loss < math.inf):
-                raise ConfigError(f"max_loss: {self.max_loss} is not a number from 0 on")
-            if not has_validation:
-                raise ConfigError("max_loss: validation batches are needed to measure the loss")
-        if self.budget is not None:
-            if (
-                not isinstance(self.budget, Mapping)
-                or len(self.budget) != 1
-                or next(iter(self.budget)) not in _MEASURES
-            ):
-                raise ConfigError(
-                    f"budget: one of {', '.join(_MEASURES)} is needed, for example "
-                    '{"parameters": 0.5}'
-                )
-            share = next(iter(self.budget.values()))
-            if not is_number(share) or not 0 < share <= 1:
-                raise ConfigError(f"budget: {share} is not a share between 0 and 1")
-        if self.ranks is not None and not isinstance(self.ranks, Mapping):
-            raise ConfigError('ranks: a dictionary is needed, for example {"fc1": 8}')
-        for name, rank in (self.ranks or {}).items():
-            if not is_integer(rank) or rank < 1:
-                raise ConfigError(f"ranks: {name} has rank {rank!r}; a positive integer is needed")
+__all__ = ["Settings"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +31,11 @@ class Settings:
     epochs: int = 1
     learning_rate: float = 1e-3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, (str, type)) and isinstance(self.layers, Iterable):
+            # An iterator could be read once only.
+            object.__setattr__(self, "layers", tuple(self.layers))
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -142,7 +94,8 @@ class Settings:
             metric, "__name__", "callable"
         )  # fmt: skip
         if not isinstance(self.layers, str):
+            items = self.layers if isinstance(self.layers, tuple) else (self.layers,)
             entries["layers"] = (
-                "callable" if callable(self.layers) else [str(item) for item in self.layers]
+                "callable" if callable(self.layers) else [str(item) for item in items]
             )
         return entries
