@@ -51,22 +51,21 @@ class AugmentedBatches:
     def __iter__(self) -> Iterator[Tensor]:
         order = torch.randperm(len(self._images), generator=self._generator)
         for rows in order.split(self._size)[: len(self)]:
-            x = self._normalise(self._images[rows])
-            shifts = torch.randint(
-                -self._shift, self._shift + 1, (2,), generator=self._generator
-            ).tolist()
-            # One shift for the batch: padded with the value of black pixels, then cut.
-            black = self._normalise(torch.zeros_like(self._images[:1]))
-            moved = black.expand_as(x).clone()
-            height, width = x.shape[2:]
-            a, b = shifts
-            moved[:, :, max(a, 0) : height + min(a, 0), max(b, 0) : width + min(b, 0)] = x[
-                :, :, max(-a, 0) : height + min(-a, 0), max(-b, 0) : width + min(-b, 0)
-            ]
+            moved = self._shifted(self._images[rows])
             if self._mirror:
                 flipped = torch.rand(len(rows), generator=self._generator) < 0.5
                 moved[flipped] = moved[flipped].flip(3)
-            yield moved
+            yield self._normalise(moved)
+
+    def _shifted(self, images: Tensor) -> Tensor:
+        """Shift each image by random numbers of pixels; black pixels enter."""
+        n, channels, height, width = images.shape
+        padded = nn.functional.pad(images, [self._shift] * 4)
+        starts = torch.randint(0, 2 * self._shift + 1, (2, n, 1), generator=self._generator)
+        rows = (starts[0] + torch.arange(height))[:, None, :, None]
+        columns = (starts[1] + torch.arange(width))[:, None, None, :]
+        return padded[torch.arange(n)[:, None, None, None],
+                      torch.arange(channels)[None, :, None, None], rows, columns]  # fmt: skip
 
 
 def task(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor, tuple[Tensor, Tensor], Any]:

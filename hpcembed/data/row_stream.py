@@ -26,7 +26,7 @@ from hpcembed.data.formats import FORMATS, format_of_name
 from hpcembed.data.tables.parquet import named_columns, open_parquet
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import ownership_range
+from hpcembed.runtime.ranks import communicator, ownership_range
 
 __all__ = ["RowStream", "open_rows"]
 
@@ -79,7 +79,7 @@ def open_rows(
     >>> stream.n_rows, stream.n_features, float(total)
     (3, 2, 15.0)
     """
-    comm = MPI.COMM_SELF if comm is None else comm
+    comm = communicator(comm)
     with agreement(comm):
         try:
             given = [paths] if isinstance(paths, str | Path) else paths

@@ -40,6 +40,7 @@ from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.memory import available_per_rank
+from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.threads import available_cores, blas_threads
 from miramns import EigenResult
 
@@ -246,7 +247,7 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CertifiedE
             if comm is not None and comm != X.comm:
                 raise ConfigError("these rows have a communicator of their own: omit comm")
             comm = X.comm
-        comm = MPI.COMM_SELF if comm is None else comm
+        comm = communicator(comm)
         seed = self._start(comm)
         self.comm_ = comm
         data = self._matrix(X)

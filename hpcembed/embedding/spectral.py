@@ -46,7 +46,7 @@ from hpcembed.operators.graph.graph_plan import GraphPlan, plan_graph
 from hpcembed.operators.graph.node_extension import NodeExtension
 from hpcembed.runtime.arguments import check_choice, check_count
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import timed
+from hpcembed.runtime.ranks import communicator, timed
 from miramns import EigenResult
 
 __all__ = ["SpectralEmbedding"]
@@ -184,7 +184,7 @@ class SpectralEmbedding(CertifiedEstimator):
             comm = X.getComm().tompi4py()
         elif isinstance(X, Graph):
             comm = X.comm
-        comm = MPI.COMM_SELF if comm is None else comm
+        comm = communicator(comm)
         seed = self._start(comm)
         self.comm_ = comm
         graph, own = self._graph(X)

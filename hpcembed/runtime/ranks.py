@@ -16,12 +16,13 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.runtime.errors import LaunchError
+from hpcembed.runtime.errors import ConfigError, LaunchError
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "allgather_rows",
     "check_launcher",
+    "communicator",
     "compute_node",
     "gather_rows",
     "ownership_range",
@@ -36,6 +37,21 @@ Number = TypeVar("Number", bound=np.generic)
 #: Largest single message or reduction, in bytes. Longer arrays are sent in pieces, so counts stay
 #: far below 2^31 elements, the limit of MPI-3 calls.
 MAX_MESSAGE_BYTES = 64 * 2**20
+
+
+def communicator(comm: MPI.Comm | None) -> MPI.Intracomm:
+    """Return the communicator of an argument `comm`; this rank alone for None.
+
+    Raises
+    ------
+    ConfigError
+        If it is no communicator of mpi4py.
+    """
+    if comm is None:
+        return MPI.COMM_SELF
+    if not isinstance(comm, MPI.Comm):
+        raise ConfigError(f"comm: a communicator of mpi4py is needed, not {comm!r}")
+    return cast(MPI.Intracomm, comm)
 
 
 def ownership_range(n: int, comm: MPI.Comm) -> tuple[int, int]:

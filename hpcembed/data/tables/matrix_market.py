@@ -27,7 +27,7 @@ from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
-from hpcembed.runtime.ranks import ownership_range
+from hpcembed.runtime.ranks import communicator, ownership_range
 
 __all__ = [
     "NO_ENTRIES",
@@ -121,7 +121,7 @@ def read_matrix(path: Path, comm: MPI.Comm | None = None) -> Any:
     array([[4., 0., 0.],
            [0., 0., 5.]])
     """
-    comm = MPI.COMM_SELF if comm is None else comm
+    comm = communicator(comm)
     available = available_per_rank(comm)
     with agreement(comm):
         header = read_matrix_header(Path(path))

@@ -17,6 +17,7 @@ from hpcembed.jobs.network_compression.wording import one_line
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.runtime.agreement import idle_while_root
+from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["write_compressed_model"]
@@ -95,7 +96,7 @@ def write_compressed_model(
             return _write(RunFolder(partial), small, report, example, model_name, data_name)
 
     # Rank 0 alone has warnings.
-    for text in idle_while_root(comm if comm is not None else MPI.COMM_SELF, write) or ():
+    for text in idle_while_root(communicator(comm), write) or ():
         warnings.warn(text, UserWarning, stacklevel=2)
     return path
 

@@ -29,6 +29,7 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.runtime.agreement import idle_while_root
+from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["layer_table", "settings_rows", "write_report", "write_report_folder"]
@@ -88,7 +89,7 @@ def write_report_folder(
         with whole_folder(path) as partial:
             write_report(RunFolder(partial), report, title)
 
-    idle_while_root(comm if comm is not None else MPI.COMM_SELF, write)
+    idle_while_root(communicator(comm), write)
     return path
 
 

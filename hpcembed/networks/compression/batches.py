@@ -2,9 +2,9 @@
 
 A batch is a tensor (the only argument), a dictionary (keyword arguments; ``labels`` apart), or a
 pair ``(inputs, labels)``, where inputs is a tensor, a tuple of positional arguments or a
-dictionary. The first dimension counts samples. The argument ``attention_mask`` or ``mask`` of a
-dictionary, of shape (samples, positions) and without fractions, marks the positions of sequences
-that are not padding: only those enter covariances.
+dictionary; a tuple of one part has no labels. The first dimension counts samples. The argument
+``attention_mask`` or ``mask`` of a dictionary, of shape (samples, positions) and without fractions,
+marks the positions of sequences that are not padding: only those enter covariances.
 """
 
 from __future__ import annotations
@@ -61,6 +61,20 @@ class Batch:
             tuple(_move(value, device) for value in self.positional),
             {name: _move(value, device) for name, value in self.named.items()},
             _move(self.labels, device),
+            self.number,
+        )
+
+    def float(self) -> Batch:
+        """Return the batch with float16 and bfloat16 inputs in float32."""
+
+        def converted(value: Any) -> Any:
+            is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+            return value.float() if is_half else value
+
+        return Batch(
+            tuple(converted(value) for value in self.positional),
+            {name: converted(value) for name, value in self.named.items()},
+            self.labels,
             self.number,
         )
 
@@ -146,6 +160,11 @@ def call(model: nn.Module, batch: Batch, name: str) -> Any:
     except Exception as error:  # of the user's code
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch.tensors())
         text = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, AttributeError) and "'Sequential' object" in text:
+            text += (
+                "; if it is an attribute of a layer that was replaced, leave that layer out "
+                "(layers=...)"
+            )
         raise InputError(
             f"{name}: the model does not take batch {batch.number} (shapes {shapes}): {text}"
         ) from error
@@ -177,12 +196,12 @@ def tensor_bytes(tensor: Tensor) -> bytes:
 
 def _read(batch: Any, number: int, name: str) -> Batch:
     if isinstance(batch, (tuple, list)):
-        if len(batch) != 2:
+        if len(batch) not in (1, 2):
             raise InputError(
                 f"{name}: batch {number} has {len(batch)} parts; give a tensor, a dictionary or a "
                 "pair (inputs, labels), where inputs may be a tuple of several"
             )
-        inputs, labels = batch
+        inputs, labels = batch if len(batch) == 2 else (batch[0], None)
     else:
         inputs, labels = batch, None
     if isinstance(inputs, Mapping):
@@ -202,4 +221,7 @@ def _tensor_or_none(labels: Any) -> Tensor | None:
 
 
 def _move(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    # A tensor of inference mode cannot take part in a graph of gradients; its copy can.
+    return value.to(device).clone() if value.is_inference() else value.to(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hpcembed.networks.compression.layers import Layer, weight_matrix
+from hpcembed.networks.compression.model_copies import copy_model
 from hpcembed.networks.compression.replacement import replace_module, sequence_of
 from hpcembed.networks.low_rank.choice import Choice
 from hpcembed.networks.low_rank.layer_data import LayerData, LayerMoments
@@ -36,7 +36,7 @@ def layer_data(layer: Layer, shape: LayerShape, moments: LayerMoments) -> LayerD
 
 def build(model: nn.Module, solved: SolvedLayers, choice: Choice) -> nn.Module:
     """Return a copy of the model with the layers of a choice replaced."""
-    small = copy.deepcopy(model)
+    small = copy_model(model)
     names = [name for name, ranks in choice.ranks.items() if ranks.side != "none"]
     replace_layers(small, solved, choice, names)
     return small

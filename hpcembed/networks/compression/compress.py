@@ -15,6 +15,7 @@ from hpcembed.networks.compression.settings import Settings
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.networks.low_rank.request import Request
 from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.ranks import communicator
 
 __all__ = ["compress_model"]
 
@@ -137,7 +138,7 @@ def compress_model(
         metric, layers, side, objective, centre, sequential, sensitivity, repair, epochs,
         learning_rate, seed,
     )  # fmt: skip
-    comm = comm if comm is not None else MPI.COMM_SELF
+    comm = communicator(comm)
     with agreement(comm):
         request.check(has_validation=validation is not None)
     compression = ModelCompression(

@@ -20,7 +20,14 @@ from torch.nn.utils import parametrize
 from hpcembed.networks.low_rank.shape import LayerShape
 from hpcembed.runtime.errors import ConfigError
 
-__all__ = ["Layer", "LayerSelection", "find_layers", "is_convolution", "weight_matrix"]
+__all__ = [
+    "Layer",
+    "LayerSelection",
+    "find_layers",
+    "has_code_of_its_own",
+    "is_convolution",
+    "weight_matrix",
+]
 
 #: Names (also patterns with *), types, or a predicate of name and module.
 LayerSelection: TypeAlias = (
@@ -73,6 +80,12 @@ def is_convolution(module: nn.Module) -> bool:
     return isinstance(module, (nn.Conv1d, nn.Conv2d))
 
 
+def has_code_of_its_own(module: nn.Module) -> bool:
+    """Return True if a call of this module runs more than the forward method of its type."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" in vars(module) or any(vars(module).get(name) for name in hooks)
+
+
 def weight_matrix(module: Any) -> Tensor:
     """Return the weight with outputs first, in double precision: (m, n) or (m, n, ...)."""
     weight: Tensor = module.weight.detach().double()
@@ -120,6 +133,8 @@ def _wanted(model: nn.Module, selection: LayerSelection) -> tuple[set[str], set[
     if callable(selection) and not isinstance(selection, type):
         return {name for name, module in modules.items() if selection(name, module)}, set()
     items: Any = selection.split(",") if isinstance(selection, str) else selection
+    if isinstance(selection, str) and not all(item.strip() for item in items):
+        raise ConfigError(f"layers: {selection!r} has an empty name")
     if isinstance(items, type) or not isinstance(items, Iterable):
         items = [items]
     wanted: set[str] = set()
@@ -194,6 +209,8 @@ def _reason(module: Any, owners: dict[int, list[str]], inside: dict[int, str]) -
         return f"its weight is tied: {', '.join(sharing)}"
     if id(module) in inside:
         return f"{inside[id(module)]} reads its weight directly"
+    if has_code_of_its_own(module):
+        return "it has hooks, or a forward method that was put in its place"
     groups = getattr(module, "groups", 1)
     if groups > 1 and (weight.shape[1] == 1 or module.out_channels == groups):
         return "depthwise"

@@ -113,6 +113,7 @@ class Evaluator:
         assert callable(self.metric)
         value = 0.0
         with agreement(self._comm):
+            modes = {module: module.training for module in model.modules()}
             try:
                 found = self.metric(model)
             except HpcembedError:
@@ -120,6 +121,9 @@ class Evaluator:
             except Exception as error:  # of the user's code
                 text = " ".join(f"{type(error).__name__}: {error}".split())
                 raise ConfigError(f"metric: it raises {text}") from error
+            finally:
+                for module, training in modes.items():
+                    module.training = training
             value = _number(found)
         return float(self._comm.allreduce(value)) / self._comm.size
 

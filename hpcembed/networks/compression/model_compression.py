@@ -8,8 +8,6 @@ validation batches.
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,13 +19,18 @@ import torch
 from mpi4py import MPI
 from torch import nn
 
-from hpcembed.networks.compression.batches import Batch, Batches, tensor_bytes
-from hpcembed.networks.compression.batchnorm import fold_batchnorm, fold_pairs
+from hpcembed.networks.compression.batches import Batch, Batches
+from hpcembed.networks.compression.batchnorm import correct_batchnorm, fold_batchnorm, fold_pairs
 from hpcembed.networks.compression.build import build, layer_data
 from hpcembed.networks.compression.distillation import distill
 from hpcembed.networks.compression.layers import Layer, find_layers
 from hpcembed.networks.compression.metrics import Evaluator, Score
-from hpcembed.networks.compression.repair import correct_batchnorm
+from hpcembed.networks.compression.model_copies import (
+    copy_model,
+    restore_gradients,
+    weights_hash,
+    working_copy,
+)
 from hpcembed.networks.compression.reporting import NOT_REACHED, layer_reports, measured_errors
 from hpcembed.networks.compression.sequential import build_sequentially
 from hpcembed.networks.compression.settings import Settings
@@ -43,6 +46,7 @@ from hpcembed.networks.low_rank.shape import Cost
 from hpcembed.networks.low_rank.solved import SolvedLayers
 from hpcembed.runtime.agreement import agreement, on_rank, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ranks import communicator
 
 __all__ = ["ModelCompression"]
 
@@ -74,6 +78,8 @@ class ModelCompression:
     True
     """
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def __init__(
         self,
         model: nn.Module,
@@ -87,12 +93,12 @@ class ModelCompression:
         named: tuple[str, ...] = (),
     ) -> None:
         self.settings = settings or Settings()
-        self.comm = comm if comm is not None else MPI.COMM_SELF
+        self.comm = communicator(comm)
         self.seconds: dict[str, float] = {}
         self._original = model
         with agreement(self.comm):
             self.settings.check()
-            self.model = _working_copy(model)
+            self.model = working_copy(model)
             self.calibration = Batches(calibration, "calibration")
             self._validation = None if validation is None else Batches(validation, "validation")
             self._test = None if test is None else Batches(test, "test")
@@ -104,7 +110,7 @@ class ModelCompression:
         same_on_all_ranks(
             self.comm, settings=self.settings.as_dict(), layers_in_ranks=named,
             has_validation=validation is not None, has_test=test is not None,
-            model=_weights_hash(model),
+            model=weights_hash(model),
         )  # fmt: skip
         with self._timed("fold"):
             self.folded = self._fold()
@@ -129,6 +135,8 @@ class ModelCompression:
                 )
         self._built: list[tuple[Choice, float | None]] = []
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def compress(self, request: Request) -> tuple[nn.Module, CompressionReport]:
         """Return the model of one request, and its report. Collective."""
         with agreement(self.comm):
@@ -152,7 +160,7 @@ class ModelCompression:
                     epochs=self.settings.epochs, learning_rate=self.settings.learning_rate,
                     classes=self.settings.has_classes,
                 )  # fmt: skip
-        _restore_gradients(small, self._original)
+        restore_gradients(small, self._original)
         if score is None:
             score = self._score(small, choice)
         return small, self._report(request, choice, small, score)
@@ -181,7 +189,7 @@ class ModelCompression:
             return layer
         if all(gradients.count for gradients in moments.output_gradients):
             return layer
-        return replace(layer, reason="it does not influence the output")
+        return replace(layer, reason="no gradient goes from the output to it")
 
     def _rank_problem(self) -> RankProblem:
         problem = rank_problem(
@@ -329,7 +337,7 @@ class ModelCompression:
         """Fold the pairs that the first rank with a batch finds. Collective."""
 
         def find(batch: Batch) -> dict[str, str]:
-            tried = copy.deepcopy(self.model)
+            tried = copy_model(self.model)
             return fold_batchnorm(tried, batch.to(_device(self.model)), "calibration")
 
         pairs = self._on_first_batch(find)
@@ -365,44 +373,6 @@ class ModelCompression:
 
 def _cut(choice: Choice) -> list[str]:
     return [name for name, ranks in choice.ranks.items() if ranks.side != "none"]
-
-
-def _weights_hash(model: nn.Module) -> str:
-    """Return a hash of the parameters, which must be the same on all ranks."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        digest.update(name.encode())
-        digest.update(tensor_bytes(parameter))
-    return digest.hexdigest()
-
-
-def _working_copy(model: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode whose parameters need no gradient."""
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"model: a torch.nn.Module is needed, not {type(model).__name__}")
-    for name, parameter in model.named_parameters():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise ConfigError(
-                f"model: {name} is not initialised; call the model with a batch before"
-            )
-    devices = sorted({str(p.device) for p in model.parameters()})
-    if len(devices) > 1:
-        raise ConfigError(
-            f"model: its parameters are on {' and '.join(devices)}; move it to one device"
-        )
-    if devices == ["meta"]:
-        raise ConfigError("model: its parameters have no values (device meta); load them first")
-    if not devices:
-        raise ConfigError("model: it has no parameters")
-    working = copy.deepcopy(model).eval()
-    return working.requires_grad_(False)
-
-
-def _restore_gradients(small: nn.Module, original: nn.Module) -> None:
-    """Let parameters be trained as those of the original model; new ones can be trained."""
-    wanted = {name: p.requires_grad for name, p in original.named_parameters()}
-    for name, parameter in small.named_parameters():
-        parameter.requires_grad_(wanted.get(name, True))
 
 
 def _no_layer(layers: list[Layer]) -> str:

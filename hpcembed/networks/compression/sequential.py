@@ -7,11 +7,10 @@ batches (:mod:`hpcembed.networks.compression.lockstep`).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from mpi4py import MPI
@@ -21,6 +20,11 @@ from hpcembed.networks.compression.batches import Batch, Batches, call
 from hpcembed.networks.compression.build import build, low_rank_layer, replace_layers
 from hpcembed.networks.compression.layers import is_convolution
 from hpcembed.networks.compression.lockstep import LockstepPasses
+from hpcembed.networks.compression.model_copies import (
+    copy_model,
+    keeps_tensors,
+    structure_copy,
+)
 from hpcembed.networks.compression.replacement import replace_module
 from hpcembed.networks.compression.statistics import channel_rows
 from hpcembed.networks.low_rank.choice import Choice
@@ -38,10 +42,10 @@ from hpcembed.runtime.agreement import agreement, on_rank
 
 __all__ = ["build_sequentially"]
 
-Result = TypeVar("Result")
-
-#: Batches that are in flight at a time.
+#: Batches of which the passes are at the same layer: so many, and more where the outputs of that
+#: layer are small: up to this number of values in all, and at most a thousand batches.
 MAX_BATCHES = 64
+_MOST_BATCHES, _MOST_VALUES = 1024, 2**27
 
 
 def build_sequentially(
@@ -75,14 +79,18 @@ def build_sequentially(
     small = build(model, solved, entering)
     once = [name for name, one in solved.data.items() if abs(one.moments.calls - 1.0) < 1e-9]
     with agreement(comm):
-        mine = _some(list(batches))
+        mine = _some(list(batches), solved)
     device = next(model.parameters()).device
-    teacher = copy.deepcopy(model)
+    # Passes of a model that keeps tensors as attributes must not overwrite each other's.
+    separate = keeps_tensors(model)
+
+    def run(which: nn.Module, batch: Batch) -> None:
+        own = structure_copy(which) if separate else which
+        call(own, batch.to(device), batches.name)
+
     first, second = (
-        LockstepPasses(
-            which, once, [partial(call, which, batch.to(device), batches.name) for batch in mine]
-        )
-        for which in (teacher, small)
+        LockstepPasses(which, once, [partial(run, which, batch) for batch in mine])
+        for which in (copy_model(model), small)
     )
     fits = {}
     with first.started(), second.started():
@@ -112,12 +120,16 @@ def build_sequentially(
     return small
 
 
-def _some(batches: list[Batch]) -> list[Batch]:
-    """Return at most :data:`MAX_BATCHES` batches, evenly spread."""
-    if len(batches) <= MAX_BATCHES:
+def _some(batches: list[Batch], solved: SolvedLayers) -> list[Batch]:
+    """Return as many batches as the passes take at a time, evenly spread."""
+    shapes = [layer.shape for layer in solved.data.values()]
+    values = max((shape.outputs * shape.positions for shape in shapes), default=1.0)
+    size = max((batch.size for batch in batches), default=1)
+    most = min(max(MAX_BATCHES, int(_MOST_VALUES / max(values * size, 1))), _MOST_BATCHES)
+    if len(batches) <= most:
         return batches
     last = len(batches) - 1
-    return [batches[position * last // (MAX_BATCHES - 1)] for position in range(MAX_BATCHES)]
+    return [batches[position * last // (most - 1)] for position in range(most)]
 
 
 def _add_rows(
@@ -164,7 +176,7 @@ def _put(small: nn.Module, name: str, module: Any, parts: Parts) -> None:
 
 def _same_kind(module: Any, new: Any) -> nn.Module:
     """Return a copy of a layer that is not replaced, with the fitted weight and bias."""
-    kept = copy.deepcopy(module)
+    kept: Any = copy_model(module)
     weight = new.weight.detach()
     with torch.no_grad():
         kept.weight.copy_(weight if kept.weight.shape == weight.shape else weight.T)

@@ -36,6 +36,9 @@ class Settings:
         if not isinstance(self.layers, (str, type)) and isinstance(self.layers, Iterable):
             # An iterator could be read once only.
             object.__setattr__(self, "layers", tuple(self.layers))
+        for name in ("seed", "epochs"):
+            if is_integer(getattr(self, name)):
+                object.__setattr__(self, name, int(getattr(self, name)))
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -79,8 +82,12 @@ class Settings:
             raise ConfigError(
                 f"metric: {self.metric!r} is not one of {', '.join(METRICS)}, or a callable"
             )
-        if not is_integer(self.seed) or self.seed < 0:
-            raise ConfigError(f"seed: {self.seed!r} is not an integer from 0 on")
+        for name in ("centre", "sequential", "sensitivity"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and (name != "sensitivity" or value is not None):
+                raise ConfigError(f"{name}: {value!r} is not True or False")
+        if not is_integer(self.seed) or not 0 <= self.seed < 2**63 - 2**32:
+            raise ConfigError(f"seed: {self.seed!r} is not an integer from 0 to 2**63 - 2**32")
         if not is_integer(self.epochs) or self.epochs < 1:
             raise ConfigError(f"epochs: {self.epochs!r} is not a positive number")
         if not is_number(self.learning_rate) or not 0 < self.learning_rate < math.inf:

@@ -118,7 +118,10 @@ def collect(
 
 def _backward(output: Tensor, gradients: str, batch: Batch, generator: torch.Generator) -> None:
     if not output.requires_grad:
-        raise InputError(f"batch {batch.number}: the output does not depend on any selected layer")
+        raise InputError(
+            f"batch {batch.number}: no gradient goes from the output to a selected layer; if the "
+            "model switches gradients off in its forward method, use objective='output'"
+        )
     if gradients == "features":
         noise = torch.randn(output.shape, generator=generator, dtype=output.dtype)
         (output * noise.to(output.device)).sum().backward()
@@ -168,6 +171,12 @@ class _Recorder:
     def observe(self, name: str, x: Tensor, y: Tensor) -> Tensor | None:
         """Add the rows of one call of a layer."""
         layer = self._layers[name]
+        if is_convolution(layer.module) and y.ndim != layer.module.weight.ndim:
+            assert self._batch is not None
+            raise InputError(
+                f"layer {name}: its input in batch {self._batch.number} has the shape "
+                f"{tuple(x.shape)}, without a dimension of samples; add one"
+            )
         entry = self._entry(layer, x, y)
         if layer.reason:
             return None
@@ -180,6 +189,8 @@ class _Recorder:
         if not y.requires_grad:
             # A leaf cannot be changed in place by the module that follows; its copy can.
             y = y.detach().requires_grad_().clone()
+        if not y.requires_grad:  # the model switches gradients off here
+            return None
         size = x.shape
         y.register_hook(lambda gradient: self._add_gradients(entry, layer, gradient, size))
         return y
@@ -297,8 +308,6 @@ def channel_rows(tensor: Tensor, module: Any, mask: Tensor | None) -> list[Tenso
     """
     tensor = tensor.detach()
     if is_convolution(module):
-        if tensor.ndim == module.weight.ndim - 1:  # no dimension of samples
-            tensor = tensor.unsqueeze(0)
         size = max(1, _BLOCK_ENTRIES // max(1, tensor[0].numel()))
         return [
             part.transpose(0, 1).reshape(part.shape[1], -1).double() for part in tensor.split(size)

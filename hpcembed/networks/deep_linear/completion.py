@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hpcembed.networks.deep_linear.problems import Matrix, Problem, Truth
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.ranks import place_rows, sum_over_ranks
+from hpcembed.runtime.ranks import communicator, place_rows, sum_over_ranks
 
 __all__ = ["Completion", "entries_of_product"]
 
@@ -78,7 +78,7 @@ class Completion(Problem):
         truth: Truth | None = None,
         storage: Literal["auto", "dense", "sparse"] = "auto",
     ) -> None:
-        self.comm = MPI.COMM_SELF if comm is None else comm
+        self.comm = communicator(comm)
         with agreement(self.comm):
             self.rows = _checked(seen)
             if storage == "dense" and self.comm.size > 1:

@@ -21,7 +21,7 @@ from hpcembed.networks.deep_linear.sensing import Sensing
 from hpcembed.runtime.arguments import check_count, is_number
 from hpcembed.runtime.counter_random import row_keys, uniform
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.ranks import ownership_range
+from hpcembed.runtime.ranks import communicator, ownership_range
 
 __all__ = ["completion_of", "published_target", "random_table", "sensing_of"]
 
@@ -133,7 +133,7 @@ def random_table(
     >>> problem.shape, held_out.shape
     ((50, 40), (50, 40))
     """
-    comm = MPI.COMM_SELF if comm is None else comm
+    comm = communicator(comm)
     for name, count in (("rank", rank), ("entries_per_row", entries_per_row)):
         check_count(name, count)
     m, n = shape

@@ -26,7 +26,7 @@ from hpcembed.networks.deep_linear.triplets import Separator, Triplets
 from hpcembed.runtime.agreement import same_on_all_ranks
 from hpcembed.runtime.arguments import check_count, is_integer, is_number
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import allgather_rows
+from hpcembed.runtime.ranks import allgather_rows, communicator
 
 __all__ = ["Candidate", "TableCompletion", "complete_table"]
 
@@ -181,7 +181,7 @@ def complete_table(
     >>> table.n_training, table.n_test, bool(table.test_rmse < 1e-3)
     (720, 80, True)
     """
-    comm = MPI.COMM_SELF if comm is None else comm
+    comm = communicator(comm)
     _check(rank, ridge, test_share, validation_share, ranks, ridges, max_iterations, seed)
     same_on_all_ranks(
         comm, rank=rank, ridge=ridge, offsets=offsets, test_share=test_share, seed=seed,

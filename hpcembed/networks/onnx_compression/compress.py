@@ -19,6 +19,7 @@ from hpcembed.networks.onnx_compression.metrics import Metric
 from hpcembed.networks.onnx_compression.rows import RowData
 from hpcembed.networks.onnx_compression.settings import OnnxSettings
 from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.ranks import communicator
 
 __all__ = ["compress_onnx"]
 
@@ -122,7 +123,7 @@ def compress_onnx(
     >>> report.layers[0].error_measured < 1e-8
     True
     """
-    comm = comm if comm is not None else MPI.COMM_SELF
+    comm = communicator(comm)
     request = Request(max_loss, budget, ranks, measure)
     with agreement(comm):
         request.check(validation is not None, MEASURES, "rows")

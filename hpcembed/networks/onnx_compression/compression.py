@@ -47,6 +47,7 @@ from hpcembed.networks.onnx_compression.settings import OnnxSettings
 from hpcembed.networks.onnx_compression.statistics import collect
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.threads import threads_per_rank
 
 __all__ = ["Model", "OnnxCompression", "Validation"]
@@ -93,7 +94,7 @@ class OnnxCompression:
     ) -> None:
         require_onnxruntime()
         self.settings = settings or OnnxSettings()
-        self.comm = comm if comm is not None else MPI.COMM_SELF
+        self.comm = communicator(comm)
         with agreement(self.comm):
             self.settings.check()
         same_on_all_ranks(

@@ -535,7 +535,7 @@ def test_layers_without_influence_on_the_output_are_left_alone():
         Pooled(), torch.randn(300, 8).split(100), budget={"parameters": 0.8}, metric="cosine"
     )
     by_name = {layer.name: layer for layer in report.layers}
-    assert by_name["pooler"].reason == "it does not influence the output"
+    assert by_name["pooler"].reason == "no gradient goes from the output to it"
     assert by_name["b"].side == "output"
 
 
