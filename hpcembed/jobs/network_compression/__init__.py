@@ -1,1 +1,1 @@
-"""Compression of trained networks from the command line, and what it writes for people."""
+"""Compression of trained networks from the command line: report page and model folder."""

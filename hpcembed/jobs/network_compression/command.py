@@ -136,7 +136,7 @@ class _Selected:
 
 
 def run_compress_model(request: CompressModelRequest, out: Path | None, comm: MPI.Intracomm) -> int:
-    """Compress a model, print what was done, and write the result.
+    """Compress a model, print the report, and write the result.
 
     Collective.
 

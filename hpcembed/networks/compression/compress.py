@@ -76,7 +76,7 @@ def compress_model(
         Depthwise and tied layers are left alone, and the report states the reason.
     side : {"auto", "output", "input"}
         Reduce the outputs of a layer (least error), its inputs (one reduction for all layers that
-        read the same tensor), or whichever loses least.
+        read the same tensor), or the side that loses less.
     objective : {"loss", "output"}
         Errors of a layer are weighted by the second moment of the gradients of the loss at its
         output, with labels drawn from the model's own predictions, or not weighted.
@@ -85,7 +85,7 @@ def compress_model(
     sequential : bool
         Fit each layer to the compressed network before it.
     sensitivity : bool, optional
-        Weigh layers by the damage that each does alone: one short evaluation per layer. Default:
+        Weight layers by the loss that each causes alone: one short evaluation per layer. Default:
         for ``objective="output"``; predicted losses of the other objective are comparable already.
     repair : {"none", "bias", "distill"}
         Biases and statistics of batch normalisations that were not folded are estimated anew; or

@@ -1,6 +1,6 @@
 """Metrics of a compressed model: accuracy, loss, perplexity, divergence, cosine, or a function.
 
-Every metric is turned into a loss, which is 0 for the model itself and grows with the damage:
+Every metric is turned into a loss, which is 0 for the model itself and grows with the deviation:
 points of accuracy, nats of cross-entropy, perplexity, nats of the Kullback-Leibler divergence from
 the model itself (needs no labels), 1 minus the mean cosine between the outputs, or the difference
 of the scores of a callable, for which larger is better.
@@ -43,9 +43,9 @@ class Score:
     value : float
         The metric: per cent, nats, perplexity, cosine, or the score of a callable.
     loss : float
-        Damage relative to the model that was given.
+        Loss relative to the model that was given.
     samples : int
-        Samples, or tokens of sequences, that were judged.
+        Samples, or tokens of sequences, that were evaluated.
     correct : ndarray of bool
         For accuracy, this rank's samples; else empty. For paired comparisons.
     """
@@ -59,7 +59,7 @@ class Score:
 class Evaluator:
     """Metric of models on the same batches, relative to one reference model.
 
-    Collective: every rank judges its own batches, and the sums are added.
+    Collective: every rank evaluates its own batches, and the sums are added.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class Evaluator:
         return self.metric if isinstance(self.metric, str) else "score"
 
     def score(self, model: nn.Module) -> Score:
-        """Judge a model. Collective."""
+        """Evaluate a model. Collective."""
         if not isinstance(self.metric, str):
             value = self._called(model)
             full = self.full.value if model is not self._reference else value

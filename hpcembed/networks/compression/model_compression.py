@@ -1,9 +1,9 @@
 """Moments, eigenproblems and sensitivities of a trained torch model, for any number of budgets.
 
 Steps: fold batch normalisations; one pass over the calibration batches for the moments; the
-eigenproblems of all layers; the damage of each layer alone, where errors are not weighted; ranks
-under a budget; the layers, each fitted to the compressed network before it; repair; judgement on
-validation batches.
+eigenproblems of all layers; the loss that each layer causes alone, where errors are not weighted;
+ranks under a budget; the layers, each fitted to the compressed network before it; repair; the
+metric on validation batches.
 """
 
 from __future__ import annotations

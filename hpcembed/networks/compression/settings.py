@@ -52,7 +52,7 @@ class Settings:
 
     @property
     def weighs_layers(self) -> bool:
-        """Predicted losses are weighted by the damage that each layer does alone."""
+        """Predicted losses are weighted by the loss that each layer causes alone."""
         return not self.weighted if self.sensitivity is None else self.sensitivity
 
     @property

@@ -140,7 +140,7 @@ def _backward(output: Tensor, gradients: str, batch: Batch, generator: torch.Gen
 
 
 class _Recorder:
-    """Hooks of all layers, and what they add up."""
+    """Hooks of all layers, with the sums that they form."""
 
     def __init__(self, layers: list[Layer], gradients: str, input_side: bool) -> None:
         self._layers = {layer.name: layer for layer in layers}

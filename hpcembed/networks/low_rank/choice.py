@@ -5,7 +5,7 @@ eigenvalues alone. Layers that read the same tensor may share one reduction; the
 choice is their group, with two alternatives: each layer by itself, or all with the shared one.
 
 Method. For a price ``p`` of one unit of cost, each unit takes the option of least
-``loss + p cost``; bisection on the price meets the budget, and what is left of it buys the options
+``loss + p cost``; bisection on the price meets the budget, and the rest of it buys the options
 that reduce the loss most. All prices together give the frontier of loss against cost.
 
 A floor keeps every rank above half of the uniform rank, the one that would meet the budget if all
@@ -195,7 +195,7 @@ class RankProblem:
     def _spend(
         self, picks: list[_Pick], measure: str, limit: float, least_share: float
     ) -> list[_Pick]:
-        """Use what is left of the budget for the option that reduces the loss most, repeatedly."""
+        """Use the rest of the budget for the option that reduces the loss most, repeatedly."""
         picks = list(picks)
         room = limit - self._choice(picks).cost.of(measure)
         while True:

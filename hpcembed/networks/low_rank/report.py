@@ -84,7 +84,7 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """What a compression did.
+    """Result of a compression: layers, costs, scores, frontier.
 
     Attributes
     ----------

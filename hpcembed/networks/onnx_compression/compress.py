@@ -74,13 +74,13 @@ def compress_onnx(
         ``"linear,conv"``, or patterns with ``*`` of names of nodes or weights.
     side : {"auto", "output", "input"}
         Reduce the outputs of a layer (least error), its inputs (one reduction for all layers that
-        read the same tensor), or whichever loses least.
+        read the same tensor), or the side that loses less.
     centre : bool
         Errors of deviations from the mean; the mean itself is kept by a bias.
     sequential : bool
         Fit each layer to the compressed network before it.
     sensitivity : bool
-        Weigh layers by the damage that each does alone: one short evaluation per layer.
+        Weight layers by the loss that each causes alone: one short evaluation per layer.
     batch_size : int
         Rows that ONNX Runtime gets at a time, unless the model fixes them.
     comm : MPI.Comm, optional

@@ -1,9 +1,9 @@
 """Compression of a model of ONNX by dominant eigenvectors of its layers, without torch.
 
 Steps: fold batch normalisations; passes over the calibration rows for the moments; the
-eigenproblems of all layers; the damage of each layer alone; ranks under a budget; the layers, each
-fitted to the compressed network before it; the metric on validation rows. The eigenproblems serve
-every budget: :class:`OnnxCompression` keeps them.
+eigenproblems of all layers; the loss that each layer causes alone; ranks under a budget; the
+layers, each fitted to the compressed network before it; the metric on validation rows. The
+eigenproblems serve every budget: :class:`OnnxCompression` keeps them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _Built: TypeAlias = "tuple[dict[str, Replacement], Network, Score | None]"
 #: Costs that can be a budget.
 MEASURES = ("parameters", "macs")
 
-#: Exponent of the ratio of measured to predicted damage, and largest logarithm of a weight. On
+#: Exponent of the ratio of measured to predicted loss, and largest logarithm of a weight. On
 #: ResNet-20 the exponents 0.5, 1 and 0 lose 8.7, 9.0 and 10.0 points of held-out training images at
 #: half of the parameters.
 _EXPONENT, _LIMIT = 0.5, 6.0

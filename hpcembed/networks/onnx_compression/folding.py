@@ -30,7 +30,7 @@ _ROWS = 8
 def fold_normalisations(
     network: Network, rows: Rows, comm: MPI.Comm, threads: int
 ) -> tuple[Network, list[str], list[str]]:
-    """Return the network, names of what was folded, and warnings.
+    """Return the network, names of folded normalisations, and warnings.
 
     Collective.
     """

@@ -1,8 +1,9 @@
 """Metrics of a network relative to another one, on the same rows.
 
-Every metric has a loss that is 0 for the reference and grows with the damage: points of accuracy,
-nats of the Kullback-Leibler divergence from the reference (no labels), 1 minus the mean cosine
-between the outputs, or the difference of the scores of a callable, for which larger is better.
+Every metric has a loss that is 0 for the reference and grows with the deviation: points of
+accuracy, nats of the Kullback-Leibler divergence from the reference (no labels), 1 minus the mean
+cosine between the outputs, or the difference of the scores of a callable, for which larger is
+better.
 """
 
 from __future__ import annotations
