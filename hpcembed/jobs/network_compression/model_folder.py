@@ -12,7 +12,7 @@ from typing import Any
 from mpi4py import MPI
 
 from hpcembed.jobs.network_compression.card import CardFacts, card_text
-from hpcembed.jobs.network_compression.report import write_report
+from hpcembed.jobs.network_compression.report import folder_for, write_report
 from hpcembed.jobs.network_compression.wording import one_line
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.networks.low_rank.report import CompressionReport
@@ -89,7 +89,7 @@ def write_compressed_model(
     ...     sorted(name for name in os.listdir(path) if name.startswith(("load", "model", "R")))
     ['README.md', 'load_model.py', 'model.safetensors']
     """
-    path = Path(folder)
+    path = folder_for(report, folder)
 
     def write() -> tuple[str, ...]:
         with whole_folder(path) as partial:

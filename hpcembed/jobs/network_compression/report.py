@@ -29,10 +29,11 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.runtime.agreement import idle_while_root
+from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.whole_folder import whole_folder
 
-__all__ = ["layer_table", "settings_rows", "write_report", "write_report_folder"]
+__all__ = ["folder_for", "layer_table", "settings_rows", "write_report", "write_report_folder"]
 
 TITLE = "Network compression"
 
@@ -65,6 +66,8 @@ def write_report_folder(
 
     Raises
     ------
+    ConfigError
+        The report is not one of a compression, or the folder is not a path.
     OutputExistsError
         The folder is not empty, or is a file.
     OutputError
@@ -83,7 +86,7 @@ def write_report_folder(
     ...     sorted(os.listdir(write_report_folder(report, os.path.join(parent, "report"))))
     ['figures', 'frontier.csv', 'layers.csv', 'report.html', 'report.json']
     """
-    path = Path(folder)
+    path = folder_for(report, folder)
 
     def write() -> None:
         with whole_folder(path) as partial:
@@ -91,6 +94,23 @@ def write_report_folder(
 
     idle_while_root(communicator(comm), write)
     return path
+
+
+def folder_for(report: Any, folder: Any) -> Path:
+    """Return the path of a new folder, after checks of the types of both arguments.
+
+    Raises
+    ------
+    ConfigError
+        The report is not one of a compression, or the folder is not a path.
+    """
+    if not isinstance(report, CompressionReport):
+        raise ConfigError(
+            f"report: the second result of compress_model is needed, not {type(report).__name__}"
+        )
+    if not isinstance(folder, (str, os.PathLike)):
+        raise ConfigError(f"folder: a path is needed, not {type(folder).__name__}")
+    return Path(folder)
 
 
 def write_report(folder: RunFolder, report: CompressionReport, title: str = "") -> None:

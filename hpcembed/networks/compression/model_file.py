@@ -103,6 +103,10 @@ def write_model_files(
     OutputError
         If the weights cannot be written.
     """
+    if not isinstance(small, nn.Module):
+        raise ConfigError(
+            f"small: the first result of compress_model is needed, not {type(small).__name__}"
+        )
     batch = None if example is None else next(iter(Batches([example], "example")))
     tensors, aliases, not_written = _tensors(small)
     layers = _layers(small, report)

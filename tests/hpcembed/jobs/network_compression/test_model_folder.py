@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hpcembed.jobs.network_compression.model_folder import write_compressed_model
+from hpcembed.jobs.network_compression.report import write_report_folder
 from hpcembed.networks.compression import compress_model
 from hpcembed.networks.compression.model_file import write_model_files
 from hpcembed.runtime.errors import ConfigError, InputError, OutputError, OutputExistsError
@@ -412,6 +413,20 @@ def test_folder_that_cannot_be_written(attention, tmp_path):
     with pytest.raises(OutputError, match="cannot write: "):
         write_compressed_model(small, report, "/proc/small")
     assert os.listdir(tmp_path) == ["full"]
+
+
+def test_arguments_in_the_wrong_order(attention, tmp_path):
+    small, report, _ = attention
+    path = tmp_path / "small"
+    with pytest.raises(ConfigError, match=r"report: the second result of compress_model is needed"):
+        write_compressed_model(report, small, path)
+    with pytest.raises(ConfigError, match="small: the first result of compress_model is needed"):
+        write_compressed_model({}, report, path)
+    with pytest.raises(ConfigError, match="folder: a path is needed, not int"):
+        write_compressed_model(small, report, 3)
+    with pytest.raises(ConfigError, match=r"report: the second result .*, not str"):
+        write_report_folder("small", path)
+    assert os.listdir(tmp_path) == []
 
 
 def test_weights_that_cannot_be_written(attention, tmp_path, monkeypatch):
