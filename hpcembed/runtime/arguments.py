@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcembed.runtime.errors import ConfigError
 
-__all__ = ["check_choice", "check_count", "is_integer", "is_number"]
+__all__ = ["check_choice", "check_count", "check_flag", "is_integer", "is_number"]
 
 
 def is_integer(value: Any) -> TypeGuard[int]:
@@ -28,6 +28,12 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise ConfigError unless a value is one of the choices."""
     if value not in choices:
         raise ConfigError(f"{name} = {value!r} is not one of {', '.join(choices)}")
+
+
+def check_flag(name: str, value: Any, *, optional: bool = False) -> None:
+    """Raise ConfigError unless a value is True or False, or None if it is optional."""
+    if not isinstance(value, bool | np.bool_) and not (value is None and optional):
+        raise ConfigError(f"{name}: {value!r} is not True or False")
 
 
 def check_count(name: str, value: Any, *, optional: bool = False) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from hpcembed.networks.compression.layers import LayerSelection
 from hpcembed.networks.compression.metrics import METRICS, Metric
 from hpcembed.networks.compression.statistics import Gradients
-from hpcembed.runtime.arguments import is_integer, is_number
+from hpcembed.runtime.arguments import check_flag, is_integer, is_number
 from hpcembed.runtime.errors import ConfigError
 
 __all__ = ["Settings"]
@@ -83,9 +83,7 @@ class Settings:
                 f"metric: {self.metric!r} is not one of {', '.join(METRICS)}, or a callable"
             )
         for name in ("centre", "sequential", "sensitivity"):
-            value = getattr(self, name)
-            if not isinstance(value, bool) and (name != "sensitivity" or value is not None):
-                raise ConfigError(f"{name}: {value!r} is not True or False")
+            check_flag(name, getattr(self, name), optional=name == "sensitivity")
         if not is_integer(self.seed) or not 0 <= self.seed < 2**63 - 2**32:
             raise ConfigError(f"seed: {self.seed!r} is not an integer from 0 to 2**63 - 2**32")
         if not is_integer(self.epochs) or self.epochs < 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcembed.networks.onnx_compression.metrics import METRICS, Metric
+from hpcembed.runtime.arguments import check_count, check_flag
 from hpcembed.runtime.errors import ConfigError
 
 __all__ = ["OnnxSettings"]
@@ -33,12 +34,16 @@ class OnnxSettings:
         """Raise a ConfigError that names the argument with a wrong value."""
         if self.side not in ("auto", "output", "input"):
             raise ConfigError(f"side: {self.side!r} is not one of auto, output, input")
-        if isinstance(self.metric, str) and self.metric not in METRICS:
+        if not callable(self.metric) and self.metric not in METRICS:
             raise ConfigError(
                 f"metric: {self.metric!r} is not one of {', '.join(METRICS)}, or a callable"
             )
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size: {self.batch_size} is not a positive number")
+        for name in ("centre", "sequential", "sensitivity"):
+            check_flag(name, getattr(self, name))
+        check_count("batch_size", self.batch_size)
+        names = [self.layers] if isinstance(self.layers, str) else self.layers
+        if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"layers: {self.layers!r} is not a name or a list of names")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings in types that JSON has."""

@@ -68,7 +68,15 @@ def test_too_few_rows_for_a_rank():
         (HALF | {"side": "left"}, "side: 'left' is not one of"),
         (HALF | {"measure": "seconds"}, "measure: 'seconds' is not one of"),
         (HALF | {"layers": "conv"}, "no layer can be compressed: first: not selected"),
-        (HALF | {"batch_size": 0}, "batch_size: 0 is not a positive number"),
+        (HALF | {"layers": 3}, "layers: 3 is not a name or a list of names"),
+        (HALF | {"layers": ["first", 3]}, "is not a name or a list of names"),
+        (HALF | {"metric": 3}, "metric: 3 is not one of accuracy, divergence, cosine"),
+        (HALF | {"centre": "no"}, "centre: 'no' is not True or False"),
+        (HALF | {"sequential": None}, "sequential: None is not True or False"),
+        (HALF | {"sensitivity": None}, "sensitivity: None is not True or False"),
+        (HALF | {"comm": "world"}, "comm: a communicator of mpi4py is needed, not 'world'"),
+        (HALF | {"batch_size": 0}, "batch_size must be a positive integer, got 0"),
+        (HALF | {"batch_size": 2.5}, "batch_size must be a positive integer, got 2.5"),
     ],
 )  # fmt: skip
 def test_arguments(options, message):
