@@ -23,11 +23,21 @@ __all__ = [
 
 
 def copy_model(model: nn.Module) -> nn.Module:
-    """Return a deep copy; tensors of a graph of gradients are copied by their values."""
+    """Return a deep copy; tensors of a graph of gradients are copied by their values.
+
+    Raises
+    ------
+    ConfigError
+        If ``copy.deepcopy`` refuses the model.
+    """
     memo: dict[int, Any] = {
         id(tensor): tensor.detach().clone() for tensor in _kept_tensors(model) if not tensor.is_leaf
     }
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # of the user's code
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"model: it cannot be copied by copy.deepcopy: {text}") from error
 
 
 def structure_copy(model: nn.Module) -> nn.Module:
@@ -87,12 +97,7 @@ def working_copy(model: nn.Module) -> nn.Module:
         raise ConfigError("model: its parameters have no values (device meta); load them first")
     if not devices:
         raise ConfigError("model: it has no parameters")
-    try:
-        working = copy_model(model)
-    except Exception as error:  # of the user's code
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"model: it cannot be copied by copy.deepcopy: {text}") from error
-    return working.eval().requires_grad_(False)
+    return copy_model(model).eval().requires_grad_(False)
 
 
 def restore_gradients(small: nn.Module, original: nn.Module) -> None:
