@@ -79,7 +79,10 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
     where = "" if same_everywhere or comm.size == 1 else f"[rank {rank}] "
     others = len({report for _, report in failing}) - 1
     more = f" (and {others} other message{'s' * (others > 1)} on other ranks)" if others else ""
-    raise kind(f"{where}{text}{more}") from error
+    message = f"{where}{text}{more}"
+    if error is not None and type(error) is kind and str(error) == message:
+        raise error  # without a second traceback
+    raise kind(message) from error
 
 
 def same_on_all_ranks(comm: MPI.Comm, **settings: object) -> None:

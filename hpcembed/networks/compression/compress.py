@@ -140,7 +140,7 @@ def compress_model(
     )  # fmt: skip
     comm = communicator(comm)
     with agreement(comm):
-        request.check(has_validation=validation is not None)
+        request.check(has_validation=validation is not None or callable(metric))
     compression = ModelCompression(
         model, calibration, settings=settings, validation=validation, test=test,
         repair_batches=repair_batches, comm=comm, named=tuple(ranks or ()),

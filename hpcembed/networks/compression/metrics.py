@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hpcembed.networks.compression.batches import Batch, Batches, call, output_tensor
+from hpcembed.networks.low_rank.callable_metric import mean_score
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
+from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import sum_over_ranks
 
 __all__ = ["METRICS", "Evaluator", "Metric", "Score"]
@@ -65,14 +66,15 @@ class Evaluator:
     ----------
     reference : nn.Module
         In evaluation mode.
-    batches : Batches
+    batches : Batches, optional
+        None for a callable, which has data of its own.
     metric : str or callable
         One of :data:`METRICS`, or a function of a model that returns a score.
     comm : MPI.Comm
     """
 
     def __init__(
-        self, reference: nn.Module, batches: Batches, metric: Metric, comm: MPI.Comm
+        self, reference: nn.Module, batches: Batches | None, metric: Metric, comm: MPI.Comm
     ) -> None:
         if isinstance(metric, str) and metric not in METRICS:
             raise ConfigError(
@@ -80,7 +82,7 @@ class Evaluator:
             )
         self.metric = metric
         self._reference = reference
-        self._batches = batches
+        self._batches = Batches([], "validation") if batches is None else batches
         self._comm = comm
         self._kept: dict[str, Tensor] = {}
         self._entries = 0
@@ -109,23 +111,14 @@ class Evaluator:
         return self._score(sums, np.concatenate(correct), model)
 
     def _called(self, model: nn.Module) -> float:
-        """Return the mean over the ranks of the score of a callable."""
+        """Return the score of a callable, which may change the mode of the model. Collective."""
         assert callable(self.metric)
-        value = 0.0
-        with agreement(self._comm):
-            modes = {module: module.training for module in model.modules()}
-            try:
-                found = self.metric(model)
-            except HpcembedError:
-                raise
-            except Exception as error:  # of the user's code
-                text = " ".join(f"{type(error).__name__}: {error}".split())
-                raise ConfigError(f"metric: it raises {text}") from error
-            finally:
-                for module, training in modes.items():
-                    module.training = training
-            value = _number(found)
-        return float(self._comm.allreduce(value)) / self._comm.size
+        modes = {module: module.training for module in model.modules()}
+        try:
+            return mean_score(self.metric, model, self._comm)
+        finally:
+            for module, training in modes.items():
+                module.training = training
 
     def _score(self, sums: NDArray[Any], correct: NDArray[Any], model: nn.Module) -> Score:
         mean, count = float(sums[0] / sums[1]), int(sums[1])
@@ -172,16 +165,6 @@ class Evaluator:
         return output
 
 
-def _number(score: Any) -> float:
-    try:
-        value = float(score)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"metric: it returns {score!r}, which is not a number") from error
-    if not math.isfinite(value):
-        raise ConfigError(f"metric: it returns {score!r}, which is not a number")
-    return value
-
-
 def _device(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
@@ -224,6 +207,11 @@ def _targets(output: Tensor, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
         )
     dimension = 1 if output.ndim == 4 else -1
     logits = output.movedim(dimension, -1).reshape(-1, output.shape[dimension])
+    if labels.is_floating_point():
+        raise InputError(
+            f"{name}: the labels of batch {batch.number} are {labels.dtype}; integers from 0 on "
+            "are needed, or a callable as metric for other targets"
+        )
     targets = labels.reshape(-1).to(logits.device).long()
     if len(targets) != len(logits):
         raise InputError(
@@ -232,7 +220,7 @@ def _targets(output: Tensor, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
     if len(targets) and int(targets.max()) >= logits.shape[1]:
         raise InputError(
             f"{name}: batch {batch.number} has the label {int(targets.max())}; the model has "
-            f"{logits.shape[1]} classes, counted from 0"
+            f"{logits.shape[1]} output{'s' * (logits.shape[1] > 1)}, one for each class from 0 on"
         )
     counted = targets >= 0
     return logits[counted], targets[counted]

@@ -128,12 +128,13 @@ class ModelCompression:
         self.solved = self._solve()
         self.ranks = self._rank_problem()
         self.evaluator: Evaluator | None = None
-        if self._validation is not None:
+        if self._validation is not None or callable(self.settings.metric):
             with self._timed("validation"):
                 self.evaluator = Evaluator(
                     self.model, self._validation, self.settings.metric, self.comm
                 )
         self._built: list[tuple[Choice, float | None]] = []
+        self._seconds_before = dict(self.seconds)
 
     @torch.inference_mode(False)
     @torch.enable_grad()
@@ -142,6 +143,7 @@ class ModelCompression:
         with agreement(self.comm):
             request.check(has_validation=self.evaluator is not None)
         same_on_all_ranks(self.comm, request=request.as_dict())
+        self.seconds = dict(self._seconds_before)
         problem = self._with_seconds() if request.needs_seconds else self.ranks
         choice, built = self._chosen(problem, request)
         check_rows(
@@ -288,23 +290,25 @@ class ModelCompression:
         """Return the report. Collective."""
         cut = _cut(choice)
         channels = {name: self.solved.data[name].shape.outputs for name in cut}
-        measured = measured_errors(self.model, small, channels, self.calibration, self.comm)
+        measured = measured_errors(
+            self.model, small, channels, self.calibration, self.comm,
+            own_inputs=not self.settings.sequential and self.settings.repair == "none",
+        )  # fmt: skip
         tests = None
         if self._test is not None:
             with self._timed("test"):
                 evaluator = Evaluator(self.model, self._test, self.settings.metric, self.comm)
                 tests = evaluator.full.value, evaluator.score(small).value
 
-        def measure(batch: Batch) -> tuple[dict[str, list[float]], float, float]:
+        def measure(batch: Batch) -> tuple[dict[str, list[float]], list[float]]:
             batch = batch.to(_device(self.model))
             replaced = {name: [small.get_submodule(name)] for name in cut}
             return (
                 layer_seconds(self.model, batch, "calibration", replaced),
-                model_seconds(self.model, batch, "calibration"),
-                model_seconds(small, batch, "calibration"),
+                model_seconds((self.model, small), batch, "calibration"),
             )
 
-        seconds, before, after = self._on_first_batch(measure)
+        seconds, (before, after) = self._on_first_batch(measure)
         unreached = [
             layer.name
             for layer in self.layers
@@ -313,9 +317,15 @@ class ModelCompression:
         warnings = few_rows(self.statistics.layers, choice.ranks)
         if unreached:
             warnings.append(f"{NOT_REACHED}: {', '.join(unreached[:5])}")
+        wanted = (request.budget or {}).get("seconds")
+        if wanted is not None and after > wanted * before:
+            warnings.append(
+                f"the network takes {after / before:.3g} of the seconds, more than {wanted:g}: "
+                "seconds of layers do not add up, or other programs are running"
+            )
         return CompressionReport(
             layers=layer_reports(
-                self.layers, self.statistics, self.solved, choice, measured, seconds
+                self.layers, self.statistics, self.solved, choice, measured, seconds, request
             ),
             frontier=frontier_points(self.ranks, self._built),
             before=replace(self.cost, seconds=before),

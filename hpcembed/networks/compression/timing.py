@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -26,9 +25,9 @@ _TIMED_OPTIONS = 6
 
 
 @torch.no_grad()
-def model_seconds(model: nn.Module, batch: Batch, name: str) -> float:
-    """Return the median seconds of a forward pass."""
-    return _median(lambda: call(model, batch, name), model)
+def model_seconds(models: Sequence[nn.Module], batch: Batch, name: str) -> list[float]:
+    """Return the median seconds of a forward pass of each model; they take turns."""
+    return _medians([partial(call, model, batch, name) for model in models], models[0])
 
 
 @torch.no_grad()
@@ -49,7 +48,7 @@ def layer_seconds(
         if layer not in seconds:
             timed = (own[layer], *others[layer])
             # `forward` calls no hooks, so not this one again.
-            seconds[layer] = [_median(partial(one.forward, x), one) for one in timed]
+            seconds[layer] = _medians([partial(one.forward, x) for one in timed], own[layer])
 
     with observed(own, measure):
         call(model, batch, name)
@@ -76,7 +75,7 @@ def with_seconds(
             parts = (solved.parts(key, curve.ranks(at), whole) for at in timed[key])
             modules[key] = [low_rank_layer(layer, one) for one in parts]
     seconds = layer_seconds(model, batch, name, modules)
-    seconds_of_all = model_seconds(model, batch, name)
+    (seconds_of_all,) = model_seconds([model], batch, name)
 
     def measured(curve: Curve) -> Curve:
         key = curve.layers[0]
@@ -92,15 +91,17 @@ def with_seconds(
     return replace(ranks, units=units, fixed=fixed)
 
 
-def _median(run: Callable[[], object], module: nn.Module) -> float:
+def _medians(runs: Sequence[Callable[[], object]], module: nn.Module) -> list[float]:
+    """Return the median seconds of functions that take turns; the first turn is dropped."""
     on_gpu = next((p.is_cuda for p in module.parameters()), False)
-    times = []
-    for _ in range(_REPEATS + 1):
-        if on_gpu:
-            torch.cuda.synchronize()
-        began = time.perf_counter()
-        run()
-        if on_gpu:
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
+    times = np.zeros((_REPEATS + 1, len(runs)))
+    for turn in times:
+        for position, run in enumerate(runs):
+            if on_gpu:
+                torch.cuda.synchronize()
+            began = time.perf_counter()
+            run()
+            if on_gpu:
+                torch.cuda.synchronize()
+            turn[position] = time.perf_counter() - began
+    return [float(seconds) for seconds in np.median(times[1:], axis=0)]

@@ -153,12 +153,18 @@ class RankProblem:
         """Return the choices of all prices, from the whole network to the smallest one."""
         found: dict[tuple[float, float], Choice] = {}
         for price in self._prices(measure, _FRONTIER_POINTS):
-            choice = self._choice(self._at(price, measure, 0.0))
+            limit = self._choice(self._at(price, measure, 0.0)).cost.of(measure)
+            # With the floor of :meth:`within`: the points are results of budgets.
+            floor = 0.5 * self._uniform_share(measure, limit)
+            choice = self._choice(self._at(price, measure, floor))
             found[(choice.cost.of(measure), choice.loss)] = choice
         return [found[key] for key in sorted(found, reverse=True)]
 
     def of_ranks(self, ranks: Mapping[str, Ranks]) -> Choice:
         """Return the choice with given ranks; layers that are not named stay as they are.
+
+        Layers that read the same tensor share a reduction if their inputs alone are reduced, all
+        to the same rank.
 
         Raises
         ------
@@ -167,15 +173,15 @@ class RankProblem:
         """
         picks: list[_Pick] = []
         for unit in self.units:
+            shared = _shared_pick(unit, ranks)
+            if shared is not None:
+                picks.append(shared)
+                continue
             for curve in unit.alternatives[0]:
                 wanted = ranks.get(curve.layers[0], Ranks())
                 at = np.flatnonzero((curve.r_in == wanted.inputs) & (curve.r_out == wanted.outputs))
                 if not at.size:
-                    raise ConfigError(
-                        f"ranks: {curve.layers[0]} cannot have rank "
-                        f"{wanted.outputs or wanted.inputs}: the largest useful one is "
-                        f"{max(int(curve.r_out.max()), int(curve.r_in.max()))}"
-                    )
+                    raise ConfigError(_no_option(curve, wanted))
                 picks.append((curve, int(at[0])))
         return self._choice(picks)
 
@@ -279,3 +285,37 @@ class RankProblem:
             if len(curve.layers) > 1 and at > 0:
                 shared.append(curve.layers)
         return Choice(ranks, tuple(shared), cost, loss)
+
+
+def _shared_pick(unit: Unit, ranks: Mapping[str, Ranks]) -> _Pick | None:
+    """Return the option of the shared reduction that has these ranks, or None."""
+    for curves in unit.alternatives[1:]:
+        (curve,) = curves
+        wanted = {ranks.get(name, Ranks()) for name in curve.layers}
+        if len(wanted) == 1:
+            (one,) = wanted
+            at = np.flatnonzero((curve.r_in == one.inputs) & (curve.r_out == one.outputs))
+            if one.side == "input" and at.size:
+                return curve, int(at[0])
+    return None
+
+
+def _no_option(curve: Curve, wanted: Ranks) -> str:
+    """Return the message for ranks that a layer cannot have."""
+    name, most_in, most_out = curve.layers[0], int(curve.r_in.max()), int(curve.r_out.max())
+    if not most_in and not most_out:
+        return f"ranks: {name} has no rank that saves parameters or multiply-adds"
+    if wanted.side == "both":
+        return (
+            f"ranks: {name} cannot have the ranks {wanted.inputs} (inputs) and {wanted.outputs} "
+            f"(outputs); the largest useful ones are {most_in} and {most_out}, or the grid of "
+            "ranks does not have this pair"
+        )
+    most = most_in if wanted.inputs else most_out
+    side = "inputs" if wanted.inputs else "outputs"
+    if not most:
+        return f"ranks: the {side} of {name} cannot be reduced; look at side"
+    return (
+        f"ranks: {name} cannot have rank {wanted.inputs or wanted.outputs}: the largest useful "
+        f"one is {most}"
+    )

@@ -12,6 +12,7 @@ from hpcembed.networks.low_rank.layer_data import LayerData, LayerMoments
 from hpcembed.networks.low_rank.moments import ROUNDING
 from hpcembed.networks.low_rank.problems import LayerProblem, SharedProblem
 from hpcembed.networks.low_rank.report import FrontierPoint, LayerReport
+from hpcembed.networks.low_rank.request import Request
 from hpcembed.networks.low_rank.shape import LayerShape, Ranks
 from hpcembed.runtime.errors import InputError
 
@@ -25,17 +26,29 @@ Matrix = NDArray[np.float64]
 _MAX_OUTPUTS = 8192
 
 
-def whole_layer(name: str, kind: str, shape: LayerShape, reason: str) -> LayerReport:
+def whole_layer(
+    name: str, kind: str, shape: LayerShape, reason: str, request: Request
+) -> LayerReport:
     """Return the record of a layer that stays as it is."""
     cost = shape.cost()
     return LayerReport(
         name,
         kind,
         _sizes(shape),
-        reason=reason or "a cut would cost more than it saves",
+        reason=reason or _whole_reason(shape, request),
         parameters=(cost.parameters, cost.parameters),
         macs=(cost.macs, cost.macs),
     )
+
+
+def _whole_reason(shape: LayerShape, request: Request) -> str:
+    """Return the reason for which a layer that could be cut is whole."""
+    smallest = shape.costs(np.array([1, 0]), np.array([0, 1]))
+    cost = shape.cost()
+    saves = (smallest[0] < cost.parameters) | (smallest[1] < cost.macs)
+    if not saves.any():
+        return "a cut would cost more than it saves"
+    return "cuts of other layers lose less" if request.ranks is None else "ranks has no rank for it"
 
 
 def cut_layer(
@@ -153,11 +166,12 @@ def frontier_points(
     predicted = [
         (choice, None) for measure in ("parameters", "macs") for choice in ranks.frontier(measure)
     ]
-    points = [
-        FrontierPoint(c.cost.parameters, c.cost.macs, c.loss, loss, dict(c.ranks))
-        for c, loss in (*predicted, *built)
-    ]
-    return sorted(points, key=lambda point: (-point.parameters, point.predicted_loss))
+    points: dict[tuple[float, ...], FrontierPoint] = {}
+    for c, loss in (*predicted, *built):
+        key = (c.cost.parameters, c.cost.macs, c.loss)
+        if key not in points or loss is not None:
+            points[key] = FrontierPoint(c.cost.parameters, c.cost.macs, c.loss, loss, dict(c.ranks))
+    return sorted(points.values(), key=lambda point: (-point.parameters, point.predicted_loss))
 
 
 def few_rows(moments: Mapping[str, LayerMoments], ranks: Mapping[str, Ranks]) -> list[str]:

@@ -325,6 +325,8 @@ def _steps(max_rank: int, full: int, kernel: int) -> NDArray[np.int64]:
     return np.arange(top + 1, dtype=np.int64)
 
 
-def ranks_of(problem: LayerProblem, rank: int) -> Ranks:
+def ranks_of(problem: LayerProblem, rank: int | Ranks) -> Ranks:
     """Return a rank of a user as ranks of the output side, or of the input side without one."""
+    if isinstance(rank, Ranks):
+        return rank
     return Ranks(0, rank) if problem.output else Ranks(rank, 0)

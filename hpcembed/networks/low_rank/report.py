@@ -28,8 +28,10 @@ class LayerReport:
     captured : float
         Share of the variance, in the error norm, that the ranks keep; 1 for a whole layer.
     error_predicted, error_measured : float
-        Mean square error of the output relative to its variance: from the factors, and from the
-        outputs on the calibration batches. NaN where it was not measured.
+        Mean square error of the output relative to its variance: from the factors, for the inputs
+        that the layer has in the model; and measured on the calibration batches. If layers are
+        fitted to the compressed network before them, the measured one is that of the output in
+        this network, and contains the errors of the layers before. NaN where it was not measured.
     max_residual : float
         Largest true residual of an eigenpair, relative to the largest eigenvalue.
     orthogonality : float
@@ -163,4 +165,6 @@ class CompressionReport:
         )
         if self.loss is not None:
             text += f"; {self.metric} on validation {self.full_score:.5g} -> {self.small_score:.5g}"
-        return text
+        if self.test_scores is not None:
+            text += ", on test {:.5g} -> {:.5g}".format(*self.test_scores)
+        return "\n".join([text, *(f"warning: {one}" for one in self.warnings)])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hpcembed.networks.low_rank.choice import Choice, RankProblem
+from hpcembed.networks.low_rank.shape import Ranks
 from hpcembed.runtime.arguments import is_integer, is_number
 from hpcembed.runtime.errors import ConfigError
 
@@ -25,7 +26,7 @@ class Request:
 
     max_loss: float | None = None
     budget: Mapping[str, float] | None = None
-    ranks: Mapping[str, int] | None = None
+    ranks: Mapping[str, int | Ranks] | None = None
     measure: str = "parameters"
 
     @property
@@ -87,12 +88,22 @@ class Request:
         if not isinstance(self.ranks, Mapping):
             raise ConfigError('ranks: a dictionary is needed, for example {"fc1": 8}')
         for name, rank in self.ranks.items():
-            if not is_integer(rank) or rank < 1:
-                raise ConfigError(f"ranks: {name} has rank {rank!r}; a positive integer is needed")
+            pair = (rank.inputs, rank.outputs) if isinstance(rank, Ranks) else (0, rank)
+            if not all(is_integer(each) and each >= 0 for each in pair) or not any(pair):
+                raise ConfigError(
+                    f"ranks: {name} has rank {rank!r}; a positive integer, or Ranks(inputs, "
+                    "outputs), is needed"
+                )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the arguments that are given."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        """Return the arguments that are given, in types that JSON has."""
+        entries = {name: value for name, value in vars(self).items() if value is not None}
+        if self.ranks is not None:
+            entries["ranks"] = {
+                name: [rank.inputs, rank.outputs] if isinstance(rank, Ranks) else int(rank)
+                for name, rank in self.ranks.items()
+            }
+        return entries
 
 
 def smallest_within(

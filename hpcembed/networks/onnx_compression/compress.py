@@ -126,7 +126,7 @@ def compress_onnx(
     comm = communicator(comm)
     request = Request(max_loss, budget, ranks, measure)
     with agreement(comm):
-        request.check(validation is not None, MEASURES, "rows")
+        request.check(validation is not None or callable(metric), MEASURES, "rows")
     settings = OnnxSettings(metric, layers, side, centre, sequential, sensitivity, batch_size)
     compression = OnnxCompression(
         model, calibration, settings=settings, validation=validation, test=test, comm=comm,

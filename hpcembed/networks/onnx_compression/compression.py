@@ -118,19 +118,21 @@ class OnnxCompression:
         self.solved = self._solved(network, named)
         self.ranks = self._rank_problem()
         self.evaluator: Evaluator | None = None
-        if self._validation is not None:
+        if self._validation is not None or callable(self.settings.metric):
             with self._timed("validation"):
                 self.evaluator = Evaluator(
                     network, self._validation, self.settings.metric, self.comm,
                     threads=self._threads,
                 )  # fmt: skip
         self._built: list[tuple[Choice, float | None]] = []
+        self._seconds_before = dict(self.seconds)
 
     def compress(self, request: Request) -> tuple[onnx.ModelProto, CompressionReport]:
         """Return the model of one request, and its report. Collective."""
         with agreement(self.comm):
             request.check(self.evaluator is not None, MEASURES, "rows")
         same_on_all_ranks(self.comm, request=request.as_dict())
+        self.seconds = dict(self._seconds_before)
         choice, built = self._chosen(request)
         check_rows(
             self.statistics.layers, choice.ranks, self.statistics.samples, "the calibration has"
@@ -209,7 +211,7 @@ class OnnxCompression:
         with self._timed("moments"):
             assert self.calibration is not None
             self.statistics = collect(
-                network, chosen, self.calibration, self.comm,
+                network, self.layers, self.calibration, self.comm,
                 input_side="input" in self.settings.sides, threads=self._threads,
             )  # fmt: skip
         data = {
@@ -274,11 +276,11 @@ class OnnxCompression:
         assert self.calibration is not None
         cut = {name: one for name, one in new.items() if choice.ranks[name].side != "none"}
         with self._timed("errors"):
-            measured = measured_errors(self.solved, cut, self.calibration, self.comm, self._threads)
-        before, after = (
-            batch_seconds(network, self.calibration, self._threads)
-            for network in (self.original, small)
-        )
+            measured = measured_errors(
+                self.solved, cut, small, self.calibration, self.comm, self._threads,
+                own_inputs=not self.settings.sequential,
+            )  # fmt: skip
+        before, after = batch_seconds((self.original, small), self.calibration, self._threads)
         tests = None
         if self._test is not None:
             with self._timed("test"):
@@ -291,7 +293,9 @@ class OnnxCompression:
         warnings = [text for rows in (self.calibration, self._validation, self._test)
                     if rows is not None for text in rows.warnings]  # fmt: skip
         return CompressionReport(
-            layers=layer_reports(self.solved, self.layers, choice, measured),
+            layers=layer_reports(
+                self.solved, self.layers, self.statistics.shapes, choice, measured, request
+            ),
             frontier=frontier_points(self.ranks, self._built),
             before=Cost(cost.parameters, cost.macs, before),
             after=Cost(float(small.parameters()), choice.cost.macs, after),

@@ -166,11 +166,13 @@ def _layer(network: Network, position: int, node: onnx.NodeProto) -> OnnxLayer |
         return _without_constant(network, position, node)
     array, names = found
     reason = _reason(network, node, array, names)
-    if reason:
+    if kind == "Conv" and array.ndim > 2:
+        layer = _convolution(network, position, node, array, names[0])
+    elif kind != "Conv" and array.ndim == 2:
+        layer = _matrix(network, position, node, array, names[0])
+    else:
         return _alone(node, position, reason, names[0])
-    if kind == "Conv":
-        return _convolution(network, position, node, array, names[0])
-    return _matrix(network, position, node, array, names[0])
+    return replace(layer, reason=reason)
 
 
 def _without_constant(network: Network, position: int, node: onnx.NodeProto) -> OnnxLayer | None:

@@ -18,6 +18,7 @@ import scipy.special
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from hpcembed.networks.low_rank.callable_metric import mean_score
 from hpcembed.networks.onnx_compression.graph import Network
 from hpcembed.networks.onnx_compression.inference import Session
 from hpcembed.networks.onnx_compression.rows import Batch, Rows
@@ -44,7 +45,7 @@ class Score:
     value : float
         Per cent, nats, cosine, or the score of a callable.
     loss : float
-        Damage relative to the reference.
+        Loss relative to the reference.
     samples : int
         Outputs that were compared, on all ranks.
     """
@@ -62,7 +63,8 @@ class Evaluator:
     Parameters
     ----------
     reference : Network
-    rows : Rows
+    rows : Rows, optional
+        None for a callable, which has data of its own.
     metric : str or callable
         One of :data:`METRICS`, or a function of a model that returns a score.
     comm : MPI.Comm
@@ -72,8 +74,8 @@ class Evaluator:
     """
 
     def __init__(
-        self, reference: Network, rows: Rows, metric: Metric, comm: MPI.Comm, *, threads: int = 1,
-        most: int | None = None,
+        self, reference: Network, rows: Rows | None, metric: Metric, comm: MPI.Comm, *,
+        threads: int = 1, most: int | None = None,
     ) -> None:  # fmt: skip
         self.metric = metric
         self._reference, self._rows, self._comm = reference, rows, comm
@@ -90,20 +92,25 @@ class Evaluator:
         """Name of the metric."""
         return self.metric if isinstance(self.metric, str) else "score"
 
+    @property
+    def _data(self) -> Rows:
+        assert self._rows is not None  # a metric that is no callable has rows
+        return self._rows
+
     def score(self, network: Network) -> Score:
         """Return the metric of a network with the same outputs. Collective."""
         return self._measured(network, is_reference=False)
 
     def _measured(self, network: Network, *, is_reference: bool) -> Score:
         if not isinstance(self.metric, str):
-            value = float(self.metric(network.pruned().proto()))
+            value = mean_score(self.metric, network.pruned().proto(), self._comm)
             return Score(value, 0.0 if is_reference else self.full.value - value, 0)
         sums = np.zeros(2)
         with agreement(self._comm):
             session = Session(network, threads=self._threads)
             if is_reference:
                 self._session = session
-            for number, batch in enumerate(self._rows.batches(self._most)):
+            for number, batch in enumerate(self._data.batches(self._most)):
                 outputs = session.run(batch.feeds, batch.name)
                 if is_reference:
                     self._keep(outputs, batch)
@@ -112,7 +119,7 @@ class Evaluator:
             self._has_probabilities = self._comm.allreduce(self._has_probabilities, op=MPI.LAND)
         sums = sum_over_ranks(self._comm, sums)
         if not sums[1]:
-            raise InputError(f"{self._rows.name}: there is no row")
+            raise InputError(f"{self._data.name}: there is no row")
         mean = float(sums[0] / sums[1])
         value = 100.0 * mean if self.metric == "accuracy" else mean
         base = value if is_reference else self.full.value
@@ -170,7 +177,7 @@ class Evaluator:
     def _targets(self, batch: Batch, count: int) -> NDArray[Any]:
         if batch.labels is None:
             raise InputError(
-                f"{self._rows.name}: accuracy needs labels; give them, or use "
+                f"{self._data.name}: accuracy needs labels; give them, or use "
                 "metric='divergence', which needs none"
             )
         targets = batch.labels.reshape(-1)

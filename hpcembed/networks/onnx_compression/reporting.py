@@ -12,7 +12,8 @@ from mpi4py import MPI
 from hpcembed.networks.low_rank.choice import Choice
 from hpcembed.networks.low_rank.layer_reports import cut_layer, relative_error, whole_layer
 from hpcembed.networks.low_rank.report import LayerReport
-from hpcembed.networks.low_rank.shape import Ranks
+from hpcembed.networks.low_rank.request import Request
+from hpcembed.networks.low_rank.shape import LayerShape, Ranks
 from hpcembed.networks.onnx_compression.build import Solved
 from hpcembed.networks.onnx_compression.graph import Network
 from hpcembed.networks.onnx_compression.inference import Session
@@ -29,29 +30,42 @@ _TIMED_RUNS = 5
 
 
 def measured_errors(
-    solved: Solved, new: Mapping[str, Replacement], rows: Rows, comm: MPI.Comm, threads: int
-) -> dict[str, float]:
-    """Return the mean square error of each new layer on its own inputs, relative to the variance.
+    solved: Solved, new: Mapping[str, Replacement], small: Network, rows: Rows, comm: MPI.Comm,
+    threads: int, *, own_inputs: bool,
+) -> dict[str, float]:  # fmt: skip
+    """Return the mean square error of each new layer, relative to the variance.
 
     Collective.
+
+    Parameters
+    ----------
+    small : Network
+        The network with the new layers.
+    own_inputs : bool
+        Each new layer receives the inputs that the layer has in the model. Otherwise it receives
+        those of the compressed network, with the errors of the layers before it.
     """
-    network, outputs = beside(solved.network, new)
+    if own_inputs:
+        network, outputs = beside(solved.network, new)
+    else:
+        network, outputs = small, {name: solved.layers[name].y for name in new}
     sums = {name: np.zeros(3 + solved.data[name].shape.outputs) for name in new}
     by_output = {outputs[name]: name for name in new}
     with agreement(comm):
         for group, size in tensor_groups(network, list(by_output), rows, threads):
             names = [by_output[tensor] for tensor in group]
-            pairs = [*group, *(solved.layers[name].y for name in names)]
-            session = Session(network, list(dict.fromkeys(pairs)), threads=threads)
+            wanted = list(dict.fromkeys(solved.layers[name].y for name in names))
+            before = Session(solved.network, wanted, threads=threads)
+            after = Session(network, group, threads=threads)
             for batch in rows.batches(size=max(1, size // 2)):
-                values = session.run(batch.feeds, batch.name)
+                found, given = (one.run(batch.feeds, batch.name) for one in (after, before))
                 for tensor, name in zip(group, names, strict=True):
                     layer = solved.layers[name]
                     y, z = (
-                        channel_rows(
-                            batch.valid(values[which]), layer.is_convolution, batch.mask
-                        ).astype(np.float64)
-                        for which in (layer.y, tensor)
+                        channel_rows(batch.valid(value), layer.is_convolution, batch.mask).astype(
+                            np.float64
+                        )
+                        for value in (given[layer.y], found[tensor])
                     )
                     sums[name][0] += len(y)
                     sums[name][1] += float(np.sum((y - z) ** 2))
@@ -61,15 +75,20 @@ def measured_errors(
 
 
 def layer_reports(
-    solved: Solved, layers: Sequence[OnnxLayer], choice: Choice, measured: Mapping[str, float]
+    solved: Solved,
+    layers: Sequence[OnnxLayer],
+    shapes: Mapping[str, LayerShape],
+    choice: Choice,
+    measured: Mapping[str, float],
+    request: Request,
 ) -> list[LayerReport]:
     """Return one record for each layer, in topological order."""
     reports = []
     for layer in layers:
         ranks = choice.ranks.get(layer.name, Ranks())
         if ranks.side == "none":
-            shape = solved.data[layer.name].shape if layer.name in solved.data else layer.shape
-            reports.append(whole_layer(layer.name, layer.kind, shape, layer.reason))
+            shape = shapes.get(layer.name, layer.shape)
+            reports.append(whole_layer(layer.name, layer.kind, shape, layer.reason, request))
             continue
         reports.append(
             cut_layer(
@@ -81,19 +100,19 @@ def layer_reports(
     return reports
 
 
-def batch_seconds(network: Network, rows: Rows, threads: int) -> float:
-    """Return the median seconds of one batch; 0 without rows."""
+def batch_seconds(networks: Sequence[Network], rows: Rows, threads: int) -> list[float]:
+    """Return the median seconds of one batch for each network, taken in turn; 0 without rows."""
     batch = next(rows.batches(), None)
     if batch is None:
-        return 0.0
-    session = Session(network, threads=threads)
-    session.run(batch.feeds, batch.name)
-    times = []
-    for _ in range(_TIMED_RUNS):
-        began = time.perf_counter()
-        session.run(batch.feeds, batch.name)
-        times.append(time.perf_counter() - began)
-    return float(np.median(times))
+        return [0.0] * len(networks)
+    sessions = [Session(network, threads=threads) for network in networks]
+    times = np.zeros((1 + _TIMED_RUNS, len(sessions)))
+    for run in times:
+        for position, session in enumerate(sessions):
+            began = time.perf_counter()
+            session.run(batch.feeds, batch.name)
+            run[position] = time.perf_counter() - began
+    return [float(seconds) for seconds in np.median(times[1:], axis=0)]
 
 
 def rows_digest(rows: Rows) -> str:

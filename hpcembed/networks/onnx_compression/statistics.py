@@ -41,14 +41,14 @@ _Key = tuple[str, bool, int]
 
 @dataclass
 class Statistics:
-    """Moments of all layers.
+    """Moments of the layers that may be compressed, and the shapes of all.
 
     Attributes
     ----------
     layers : dict of str to LayerMoments
         In topological order.
     shapes : dict of str to LayerShape
-        With the positions of one sample.
+        With the positions of one sample; also of layers that are left alone.
     groups : list of tuples of str
         Layers that read the same tensor, two or more.
     samples : int
@@ -80,7 +80,7 @@ def collect(
     Parameters
     ----------
     layers : sequence of OnnxLayer
-        Layers that may be compressed.
+        Layers with a reason to leave them alone are counted, without moments.
     input_side : bool
         Also moments for reductions of the channels that enter.
 
@@ -90,13 +90,15 @@ def collect(
         If the model does not take the rows, a value is not finite (layer and rows are named), or
         there is no row on any rank.
     """
+    layers = [layer for layer in layers if layer.shape.outputs]
+    counted, layers = layers, [layer for layer in layers if not layer.reason]
     wanted = {layer.name: _tensors(layer, input_side) for layer in layers}
     moments: dict[_Key, list[Moments]] = {}
     for layer in layers:
         for key, width in zip(wanted[layer.name], _widths(layer), strict=True):
             if key is not None and key not in moments:
                 moments[key] = [Moments(width) for _ in range(key[2])]
-    tensors = list(dict.fromkeys(name for layer in layers for name in (layer.x, layer.y)))
+    tensors = list(dict.fromkeys(name for layer in counted for name in (layer.x, layer.y)))
     samples = int(comm.allreduce(len(rows)))
     if not samples:
         raise InputError(f"{rows.name}: there is no row")
@@ -109,16 +111,20 @@ def collect(
             entry.reduce(comm)
     numbers, itemsizes = sizes.reshape(2, -1) / samples
     by_tensor = dict(zip(tensors, numbers, strict=True))
-    shapes, result = {}, {}
+    result = {}
     for layer in layers:
         leaving, entering = wanted[layer.name]
         result[layer.name] = LayerMoments(
             moments[leaving] if leaving else [], moments[entering] if entering else []
         )
-        shapes[layer.name] = replace(
-            layer.shape, positions=by_tensor[layer.y] / layer.shape.outputs,
+    shapes = {
+        layer.name: replace(
+            layer.shape,
+            positions=by_tensor[layer.y] / layer.shape.outputs,
             input_positions=by_tensor[layer.x] / layer.shape.inputs,
-        )  # fmt: skip
+        )
+        for layer in counted
+    }
     largest = int(max(numbers * itemsizes, default=0))
     return Statistics(result, shapes, _readers(network, layers), samples, largest)
 

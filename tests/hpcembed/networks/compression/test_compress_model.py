@@ -142,7 +142,7 @@ def test_the_report_states_every_layer(trained):
     assert cut.error_predicted == pytest.approx(relative, rel=1e-3)
     assert cut.captured == pytest.approx(1 - relative, rel=1e-4)
     assert (whole.side, whole.rank_in, whole.rank_out, whole.captured) == ("none", 0, 0, 1.0)
-    assert whole.reason == "a cut would cost more than it saves"
+    assert whole.reason == "ranks has no rank for it"
     assert whole.parameters == (512 * 64 + 64, 512 * 64 + 64)
     assert by_name["conv1"].reason == "not selected"
     assert report.warnings == ()
@@ -285,8 +285,9 @@ def test_seconds_are_a_budget(trained):
     timed = compression._with_seconds()
     full = timed.full().cost.seconds
     assert full > 0
-    choice = timed.within("seconds", 0.95 * full)
-    assert choice.cost.seconds <= 0.95 * full
+    least = timed.frontier("seconds")[-1].cost.seconds  # it may be that of the whole network
+    limit = (least + full) / 2
+    assert timed.within("seconds", limit).cost.seconds <= limit
 
 
 def test_the_result_loads_without_this_package_and_exports(trained):
@@ -441,7 +442,7 @@ def test_bad_batches_are_named(trained):
 def test_labels_outside_of_the_classes_and_scores_that_are_no_numbers_are_refused(trained):
     model, train, validation, _ = trained
     wrong = [(validation[0], validation[1] + 5)]
-    with pytest.raises(InputError, match="batch 0 has the label 14; the model has 10 classes"):
+    with pytest.raises(InputError, match="batch 0 has the label 14; the model has 10 outputs"):
         compress_model(model, batches(train), max_loss=1, validation=wrong)
     with pytest.raises(ConfigError, match="metric: it returns 'good', which is not a number"):
         compress_model(

@@ -60,7 +60,7 @@ def test_too_few_rows_for_a_rank():
         ({"budget": {"seconds": 0.5}}, "budget: one of parameters, macs is needed"),
         ({"budget": {"parameters": 2.0}}, "budget: 2.0 is not a share"),
         ({"budget": {"parameters": 0.01}}, "budget: 0.01 of the parameters cannot be met"),
-        ({"ranks": {"first": 0}}, "ranks: first has rank 0; a positive integer is needed"),
+        ({"ranks": {"first": 0}}, "ranks: first has rank 0; a positive integer, or Ranks"),
         ({"ranks": {"zeroth": 1}}, "ranks: the model has no layer zeroth"),
         ({"ranks": {"first": 1}, "layers": "conv"}, "first cannot be compressed: not selected"),
         ({"ranks": {"first": 31}, "side": "output"}, "first cannot have rank 31"),

@@ -285,3 +285,25 @@ def test_a_callable_metric_gets_models():
     assert report.metric == "score"
     assert 0 < report.loss <= 0.2
     assert report.loss == pytest.approx(-score(small))
+
+
+def test_layers_that_are_left_alone_count_with_their_positions():
+    """Multiply-adds by hand: a convolution, a depthwise one and a matrix, of 8 x 8 pixels."""
+    generator = np.random.default_rng(1)
+    weights = [
+        constant("c", generator.standard_normal((6, 3, 3, 3)), np.float32),
+        constant("d", generator.standard_normal((6, 1, 3, 3)), np.float32),
+        constant("w", generator.standard_normal((20, 6 * 36)), np.float32),
+    ]
+    nodes = [
+        node("Conv", "x c", "h", pads=[1, 1, 1, 1]), node("Conv", "h d", "g", group=6),
+        node("Flatten", "g", "f"), node("Gemm", "f w", "y", transB=1),
+    ]  # fmt: skip
+    model = make_model(nodes, weights, inputs={"x": ["n", 3, 8, 8]}, kind=TensorProto.FLOAT)
+    images = correlated_rows(300, 3, 8, 8).astype(np.float32)
+    expected = {"h": 64 * 6 * 27, "g": 36 * 6 * 9, "y": 20 * 216}
+    for layers in ("linear,conv", "linear"):
+        _, report = compress_onnx(model, images, layers=layers, ranks={"y": 5})
+        assert {layer.name: layer.macs[0] for layer in report.layers} == expected
+        assert report.before.macs == sum(expected.values())
+        assert report.after.macs == expected["h"] + expected["g"] + 5 * (20 + 216)
