@@ -32,7 +32,8 @@ from hpcembed.networks.paired_intervals import paired
 
 HELD_OUT = 5000
 CALIBRATION = 2000
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (3e-4, 5e-4, 1e-3)
+BATCH = 64
 
 
 class AugmentedBatches:
@@ -89,7 +90,7 @@ def repaired(
     training, held_out = images[order[HELD_OUT:]], images[order[:HELD_OUT]]
     batches = AugmentedBatches(
         training if epochs == arguments.epochs else training[: len(training) // 5],
-        module.normalise, size=128, shift=1 if arguments.network == "lenet" else 4,
+        module.normalise, size=BATCH, shift=1 if arguments.network == "lenet" else 4,
         mirror=arguments.network != "lenet", seed=seed,
     )  # fmt: skip
     compression = ModelCompression(

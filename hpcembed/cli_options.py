@@ -79,7 +79,10 @@ def add_compress_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--validation-labels", type=Path, metavar="LABELS.npy")
     size = command.add_mutually_exclusive_group(required=True)
     size.add_argument(
-        "--max-loss", type=float, metavar="LOSS", help="points of accuracy, or nats of divergence"
+        "--max-loss",
+        type=float,
+        metavar="LOSS",
+        help="in points of accuracy, nats of divergence, or units of 1 - cosine",
     )
     size.add_argument(
         "--budget", default="", metavar="MEASURE=SHARE", help="parameters=0.5 or macs=0.5"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import hpcembed
 from hpcembed.jobs.network_compression.report import settings_rows
@@ -13,6 +15,7 @@ from hpcembed.jobs.network_compression.wording import (
     before_after,
     certification,
     count_pair,
+    error_text,
     headline,
     layer_ranks,
     layer_size,
@@ -23,8 +26,14 @@ from hpcembed.jobs.network_compression.wording import (
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.networks.low_rank.report import CompressionReport
 
-__all__ = ["CardFacts", "card_text"]
+__all__ = ["CardFacts", "card_text", "file_sha256"]
 
+#: The weights of a folder for torch.
+TENSORS = "model.safetensors"
+_NUMBERS = (
+    "All numbers of the compression are in `report.json`, `layers.csv` and `frontier.csv`; "
+    "`report.html` shows them."
+)
 _PACKAGES = ("torch", "safetensors", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
@@ -39,9 +48,9 @@ class CardFacts:
     files : tuple of str
         Files of the model in the folder.
     sha256 : str
-        Hash of ``model.safetensors``.
+        Hash of ``model.safetensors``; of ``model.onnx`` in a folder without it.
     n_tensors, n_bytes : int
-        Tensors in ``model.safetensors``, and their bytes.
+        Tensors in that file, and their bytes.
     onnx_deviation : float or None
         Largest deviation of ``model.onnx`` from torch, relative to the largest output.
     warnings : tuple of str
@@ -51,10 +60,10 @@ class CardFacts:
     data_name: str
     files: tuple[str, ...]
     sha256: str
-    n_tensors: int
-    n_bytes: int
-    onnx_deviation: float | None
-    warnings: tuple[str, ...]
+    n_tensors: int = 0
+    n_bytes: int = 0
+    onnx_deviation: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def card_text(report: CompressionReport, facts: CardFacts) -> str:
@@ -84,7 +93,24 @@ def card_text(report: CompressionReport, facts: CardFacts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def _use(facts: CardFacts) -> list[str]:
+    if TENSORS not in facts.files:
+        files = " and ".join(f"`{name}`" for name in facts.files)
+        return [
+            f"{files} ({facts.n_bytes:,} bytes; SHA-256 of `model.onnx` {facts.sha256}) takes the "
+            "inputs of the model that was compressed, in any runtime of ONNX. Its metadata has the "
+            "ranks of the layers.",
+            _NUMBERS,
+        ]
     size = f"{facts.n_tensors} tensors, {facts.n_bytes:,} bytes"
     blocks = [
         "`load_model.py` needs torch and safetensors only. It takes the network before its "
@@ -104,11 +130,7 @@ def _use(facts: CardFacts) -> list[str]:
                 f"output: {number(facts.onnx_deviation)}."
             )
         blocks.append(text)
-    blocks.append(
-        "All numbers of the compression are in `report.json`, `layers.csv` and `frontier.csv`; "
-        "`report.html` shows them."
-    )
-    return blocks
+    return [*blocks, _NUMBERS]
 
 
 def _layers(report: CompressionReport) -> list[str]:
@@ -130,6 +152,7 @@ def _layers(report: CompressionReport) -> list[str]:
     folded = ", ".join(f"`{_plain(name)}`" for name in report.folded)
     return [
         _markdown(headings, rows, (0, 1, 2, 3)) if rows else "No layer was cut.",
+        f"Errors are those {error_text(report)}, relative to the variance." if rows else "",
         more,
         f"Batch normalisations folded into the layers before them: {folded}." if folded else "",
         certification(report),
@@ -140,7 +163,7 @@ def _data(report: CompressionReport, facts: CardFacts) -> list[str]:
     name = _plain(facts.data_name) or "no name was given"
     lines = [
         f"- Data: {name}.",
-        f"- Calibration: {report.samples:,} samples, without labels.",
+        f"- Calibration: {report.samples:,} samples; labels were not used.",
         f"- SHA-256 of the calibration batches: {report.calibration_hash or 'unknown'}.",
         f"- Seed: {report.settings.get('seed', 'unknown')}.",
     ]

@@ -13,6 +13,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.splits import held_out_rows
+from hpcembed.jobs.network_compression.card import CardFacts, card_text, file_sha256
 from hpcembed.jobs.network_compression.report import write_report
 from hpcembed.jobs.network_compression.wording import (
     before_after,
@@ -39,7 +40,7 @@ from hpcembed.runtime.whole_folder import whole_folder
 if TYPE_CHECKING:
     import onnx
 
-    from hpcembed.networks.low_rank.report import CompressionReport
+    from hpcembed.networks.low_rank.report import CompressionReport, LayerReport
 
 __all__ = ["CompressModelRequest", "run_compress_model"]
 
@@ -94,6 +95,11 @@ class CompressModelRequest:
             raise ConfigError(f"--max-loss {self.max_loss}: give a number from 0 on")
         if self.validation is None and self.validation_labels is not None:
             raise ConfigError("--validation-labels needs --validation")
+        if self.validation and self.labels and not self.validation_labels and not self.metric:
+            raise ConfigError(
+                "--labels are those of --data, and --validation has other rows: give "
+                "--validation-labels, or --metric divergence, which needs none"
+            )
         if self.metric == "accuracy" and not self._has_labels:
             option = "--validation-labels" if self.validation else "--labels"
             raise ConfigError(f"--metric accuracy needs labels: give {option}")
@@ -118,12 +124,13 @@ class CompressModelRequest:
         if not self.budget:
             return None
         measure, _, share = self.budget.partition("=")
+        message = f"--budget {self.budget}: write parameters=0.5 or macs=0.5"
+        if measure.strip() not in ("parameters", "macs"):
+            raise ConfigError(message)
         try:
             return {measure.strip(): float(share)}
         except ValueError as error:
-            raise ConfigError(
-                f"--budget {self.budget}: write parameters=0.5 or macs=0.5"
-            ) from error
+            raise ConfigError(message) from error
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ def run_compress_model(request: CompressModelRequest, out: Path | None, comm: MP
         show(terminal_table(report).plain())
         show(TextTable(("", "before", "after", "kept"), before_after(report)).plain())
         if saves:
-            _write(model, report, request.model.stem, target)
+            _write(model, report, request.model.stem, request.data.name, target)
             show(f"model written to {target}")
         elif request.max_loss is not None:
             show(f"no smaller model loses at most {request.max_loss:g} on the validation rows")
@@ -255,7 +262,7 @@ def terminal_table(report: CompressionReport) -> TextTable:
                 one_line(layer.name),
                 layer.kind,
                 layer_size(layer),
-                layer_ranks(layer) if is_cut else layer.reason,
+                _ranks_and_sharing(layer) if is_cut else layer.reason,
                 number(layer.error_measured) if is_cut else "-",
                 *count_pair(layer.parameters),
             )
@@ -264,10 +271,24 @@ def terminal_table(report: CompressionReport) -> TextTable:
     return TextTable(headings, rows, text_columns=(0, 1, 2, 3))
 
 
-def _write(model: onnx.ModelProto, report: CompressionReport, name: str, target: Path) -> None:
+def _ranks_and_sharing(layer: LayerReport) -> str:
+    """Return the ranks, and the layers that have the same reduction."""
+    shared = f", shared with {one_line(', '.join(layer.shared_with))}" if layer.shared_with else ""
+    return layer_ranks(layer) + shared
+
+
+def _write(
+    model: onnx.ModelProto, report: CompressionReport, name: str, data: str, target: Path
+) -> None:
     if target.suffix == ".onnx":
         write_model(model, target)
         return
     with whole_folder(target) as partial:
-        write_model(model, partial / "model.onnx")
-        write_report(RunFolder(partial), report, name)
+        path = partial / "model.onnx"
+        write_model(model, path)
+        folder = RunFolder(partial)
+        files = tuple(sorted(one.name for one in partial.iterdir()))
+        size = sum(one.stat().st_size for one in partial.iterdir())
+        facts = CardFacts(one_line(name), data, files, file_sha256(path), n_bytes=size)
+        folder.write_text("README.md", card_text(report, facts))
+        write_report(folder, report, name)

@@ -15,6 +15,7 @@ from hpcembed.jobs.network_compression.wording import (
     before_after,
     certification,
     count_pair,
+    error_text,
     headline,
     layer_ranks,
     layer_size,
@@ -22,6 +23,7 @@ from hpcembed.jobs.network_compression.wording import (
     number,
     one_line,
     percentage,
+    predicted_text,
 )
 from hpcembed.jobs.report.figures.style import FigureWriter
 from hpcembed.jobs.report.page import PageFigure, PageSection, PageTable, render_page
@@ -138,8 +140,8 @@ def _figures(writer: FigureWriter, report: CompressionReport) -> dict[str, list[
     drawn: dict[str, list[PageFigure]] = {"frontier": [], "layers": []}
     if report.frontier:
         caption = (
-            "Least predicted loss over the cost of the whole network, from one set of "
-            "eigenproblems; the star is the result."
+            "Least predicted loss at each cost of the network, from one set of eigenproblems, in "
+            f"units of the {predicted_text(report)}; the star is the result."
         )
         if any(point.measured_loss is not None for point in report.frontier):
             caption += " Below: losses that were measured on the validation batches."
@@ -166,7 +168,9 @@ def _page(report: CompressionReport, title: str, drawn: Mapping[str, list[PageFi
         PageSection("Warnings", report.warnings),
         PageSection("Before and after", [_overall_table(report)]),
         PageSection("Loss over size", [*drawn["frontier"], *_frontier_table(report)]),
-        PageSection("Layers", [*drawn["layers"], PageTable(layer_table(report), _LAYER_CAPTION)]),
+        PageSection(
+            "Layers", [*drawn["layers"], PageTable(layer_table(report), _layer_caption(report))]
+        ),
         PageSection("Calibration", _calibration(report)),
         PageSection("Settings", [_pairs(("setting", "value"), settings_rows(report.settings))]),
         PageSection("Seconds of the steps", _seconds(report)),
@@ -175,12 +179,15 @@ def _page(report: CompressionReport, title: str, drawn: Mapping[str, list[PageFi
     return render_page(name, [text for text in lead if text], sections)
 
 
-_LAYER_CAPTION = (
-    "Errors are mean square errors of the layer's outputs, relative to their variance: predicted "
-    "from the factors alone, and measured on the calibration batches, where the layers are also "
-    "fitted to the compressed network before them. Seconds are those of one batch. Parameters of a "
-    "shared reduction are counted at the first layer that has it."
-)
+def _layer_caption(report: CompressionReport) -> str:
+    return (
+        "Errors are mean square errors of the layer's outputs, relative to their variance: "
+        "predicted from the factors alone, for the inputs that the layer has in the whole model; "
+        f"and measured on the calibration batches: those {error_text(report)}. Multiply-adds are "
+        "those of one sample and of the layers in this table alone: products of activations, as "
+        "in attention, are not counted. Seconds are those of one batch. Parameters of a shared "
+        "reduction are counted at the first layer that has it."
+    )
 
 
 def layer_table(report: CompressionReport) -> TextTable:

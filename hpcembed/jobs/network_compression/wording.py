@@ -10,6 +10,7 @@ __all__ = [
     "before_after",
     "certification",
     "count_pair",
+    "error_text",
     "headline",
     "layer_ranks",
     "layer_size",
@@ -18,6 +19,7 @@ __all__ = [
     "number",
     "one_line",
     "percentage",
+    "predicted_text",
     "score_text",
 ]
 
@@ -162,6 +164,35 @@ def headline(report: CompressionReport) -> str:
         scores = [score_text(report.metric, value) for value in report.test_scores]
         text += f" On the test batches, which were read once: {scores[0]} -> {scores[1]}."
     return text
+
+
+def error_text(report: CompressionReport) -> str:
+    """Return the definition of the measured errors of layers, after "errors".
+
+    Examples
+    --------
+    >>> from hpcembed.networks.low_rank.shape import Cost
+    >>> report = CompressionReport([], [], Cost(1, 1), Cost(1, 1), "", None, None, None, None,
+    ...                            {"sequential": False}, 100, "", ())
+    >>> error_text(report)
+    'of each layer on the inputs that it has in the whole model'
+    """
+    fits = (
+        report.settings.get("sequential", True) or report.settings.get("repair", "none") != "none"
+    )
+    if fits:
+        return (
+            "of the layer's output in the compressed network, which contain those of the layers "
+            "before it"
+        )
+    return "of each layer on the inputs that it has in the whole model"
+
+
+def predicted_text(report: CompressionReport) -> str:
+    """Return the unit of predicted losses."""
+    if report.settings.get("objective") == "loss":
+        return "nats of the divergence per sample"
+    return "weighted sum of the layers' relative errors"
 
 
 def certification(report: CompressionReport) -> str:

@@ -48,7 +48,7 @@ def distill(
     epochs: int,
     learning_rate: float,
     classes: bool,
-    feature_weight: float = 1.0,
+    feature_weight: float = 0.3,
 ) -> list[float]:
     """Train `small` in place; return the mean loss of each epoch.
 

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from hpcembed.runtime import ranks
@@ -121,3 +122,15 @@ def test_foreign_launcher_is_named(comm, monkeypatch):
             check_launcher(comm)
     else:
         check_launcher(comm)
+
+
+def test_an_error_of_one_rank_alone_has_one_traceback():
+    """The exception itself is raised where no rank number and no other type is needed."""
+    error = InputError("row 3: not a number")
+    with pytest.raises(InputError) as caught, agreement(MPI.COMM_SELF):
+        raise error
+    assert caught.value is error
+    assert error.__cause__ is None
+    with pytest.raises(InputError, match="no such place") as caught, agreement(MPI.COMM_SELF):
+        raise OSError("no such place")
+    assert isinstance(caught.value.__cause__, OSError)

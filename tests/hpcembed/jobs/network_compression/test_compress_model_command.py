@@ -1,5 +1,6 @@
 """``hpcembed compress-model``: files in, a smaller model out, exit statuses, and messages."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -66,6 +67,12 @@ def test_labels_and_a_folder(folder, capsys):
     assert record["metric"] == "accuracy"
     assert record["samples"] == 300
     assert len((folder / "result" / "layers.csv").read_text().splitlines()) == 4
+    card = (folder / "result" / "README.md").read_text()
+    digest = hashlib.sha256((folder / "result" / "model.onnx").read_bytes()).hexdigest()
+    assert card.startswith("# model, compressed\n")
+    assert f"SHA-256 of `model.onnx` {digest}" in card
+    assert "- Data: rows.npy." in card
+    assert "load_model" not in card
 
 
 def test_validation_rows_of_their_own(folder, capsys):
@@ -111,6 +118,11 @@ def test_archives_bytes_and_the_rows_that_are_held_out(folder, capsys):
     [
         (["--max-loss", "-1"], "--max-loss -1.0: give a number from 0 on"),
         (["--budget", "half"], "--budget half: write parameters=0.5"),
+        (["--budget", "seconds=0.5"], "--budget seconds=0.5: write parameters=0.5 or macs=0.5"),
+        (
+            ["--max-loss", "1", "--labels", "labels.npy", "--validation", "rows.npy"],
+            "--labels are those of --data, and --validation has other rows: give --validation-lab",
+        ),
         (["--budget", "parameters=0.001"], "of the parameters cannot be met; the least is"),
         (["--budget", "parameters=0.5", "--metric", "accuracy"], "needs labels: give --labels"),
         (["--budget", "parameters=0.5", "--validation-labels", "labels.npy"], "needs --validation"),

@@ -271,7 +271,7 @@ def test_card(convolutions, convolution_folder):
     parameters = sum(p.numel() for p in small.parameters())
     assert f"3 of 4 layers were cut: {report.before.parameters:,.0f} -> {parameters:,}" in card
     assert r"- Data: random walks \| 8 x 8." in lines
-    assert "- Calibration: 240 samples, without labels." in lines
+    assert "- Calibration: 240 samples; labels were not used." in lines
     assert f"- SHA-256 of the calibration batches: {report.calibration_hash}." in lines
     assert "- Seed: 3." in lines
     weights = (convolution_folder / "model.safetensors").read_bytes()

@@ -188,3 +188,10 @@ def test_an_error_on_one_rank_is_raised_on_all(comm):
     with pytest.raises(InputError, match="row 5 has a value that is not finite"):
         compress_onnx(mlp(), rows, comm=comm, **HALF)
     assert comm.allreduce(1) == comm.size
+
+
+def test_scores_that_are_no_numbers():
+    with pytest.raises(ConfigError, match="metric: it returns 'good', which is not a number"):
+        compress_onnx(mlp(), ROWS, metric=lambda model: "good", max_loss=1.0)
+    with pytest.raises(ConfigError, match="metric: it raises KeyError: 'x'"):
+        compress_onnx(mlp(), ROWS, metric=lambda model: {}["x"], max_loss=1.0)

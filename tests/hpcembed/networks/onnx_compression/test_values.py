@@ -9,6 +9,9 @@ from onnx import TensorProto, numpy_helper
 
 from hpcembed.networks.low_rank.request import Request
 from hpcembed.networks.onnx_compression import OnnxCompression, compress_onnx
+from hpcembed.networks.onnx_compression.graph import Network
+from hpcembed.networks.onnx_compression.inference import Session
+from hpcembed.networks.onnx_compression.layers import find_layers
 from hpcembed.networks.onnx_compression.settings import OnnxSettings
 from onnx_graphs import constant, correlated_rows, make_model, mlp, node, run
 
@@ -307,3 +310,24 @@ def test_layers_that_are_left_alone_count_with_their_positions():
         assert {layer.name: layer.macs[0] for layer in report.layers} == expected
         assert report.before.macs == sum(expected.values())
         assert report.after.macs == expected["h"] + expected["g"] + 5 * (20 + 216)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_measured_errors_of_layers_behind_others(fits):
+    """With fits: the output in the compressed network. Without: the layer on its own inputs."""
+    model = mlp()
+    ranks = {"first": 6, "product": 6}
+    small, report = compress_onnx(model, ROWS, ranks=ranks, sequential=fits, side="output")
+    tensors = {layer.name: layer.y for layer in find_layers(Network.of(model), "linear,conv")}
+    before, after = (
+        Session(Network.of(one), [tensors[name] for name in ranks]).run({"x": ROWS}, "")
+        for one in (model, small)
+    )
+    y, z = before[tensors["product"]], after[tensors["product"]]
+    in_network = np.sum((y - z) ** 2) / np.sum((y - y.mean(axis=0)) ** 2)
+    measured = {layer.name: layer.error_measured for layer in report.layers}
+    if fits:
+        assert measured["product"] == pytest.approx(in_network, rel=1e-6)
+    else:
+        assert measured["product"] == pytest.approx(report.layers[1].error_predicted, rel=1e-9)
+        assert measured["product"] < 0.99 * in_network
