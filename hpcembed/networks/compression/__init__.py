@@ -4,5 +4,6 @@ from hpcembed.networks.compression.compress import compress_model
 from hpcembed.networks.compression.model_compression import ModelCompression
 from hpcembed.networks.compression.settings import Settings
 from hpcembed.networks.low_rank.request import Request
+from hpcembed.networks.low_rank.shape import Ranks
 
-__all__ = ["ModelCompression", "Request", "Settings", "compress_model"]
+__all__ = ["ModelCompression", "Ranks", "Request", "Settings", "compress_model"]

@@ -14,6 +14,7 @@ from hpcembed.networks.compression.model_compression import ModelCompression
 from hpcembed.networks.compression.settings import Settings
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.networks.low_rank.request import Request
+from hpcembed.networks.low_rank.shape import Ranks
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.ranks import communicator
 
@@ -26,7 +27,7 @@ def compress_model(
     *,
     max_loss: float | None = None,
     budget: Mapping[str, float] | None = None,
-    ranks: Mapping[str, int] | None = None,
+    ranks: Mapping[str, int | Ranks] | None = None,
     validation: Iterable[Any] | None = None,
     test: Iterable[Any] | None = None,
     metric: Metric = "accuracy",
@@ -56,15 +57,17 @@ def compress_model(
         A batch is a tensor, a dictionary of keyword arguments, or a pair ``(inputs, labels)``.
         Labels are not used. Some hundreds to thousands of samples.
     max_loss : float, optional
-        Largest loss in `metric` on `validation`: the smallest model within it is returned. One of
-        `max_loss`, `budget` and `ranks` is needed.
+        Largest loss in `metric` on `validation`. The budget is bisected in seven steps, and the
+        smallest model within the loss is returned; on few samples, where the loss is not monotone,
+        there may be smaller ones. One of `max_loss`, `budget` and `ranks` is needed.
     budget : dict, optional
         ``{"parameters": 0.5}``, ``{"macs": 0.5}`` or ``{"seconds": 0.5}``: share of the model's
         parameters, multiply-adds or measured seconds of one batch.
-    ranks : dict of str to int, optional
-        Rank of each layer by its name; the others stay as they are.
+    ranks : dict of str to int or Ranks, optional
+        Rank of each layer by its name (of its outputs, if `side` permits them), or
+        ``Ranks(inputs, outputs)`` as in ``report.ranks``; the others stay as they are.
     validation, test : iterable of batches, optional
-        The test batches are read once, at the end.
+        A callable metric needs no validation batches. The test batches are read once, at the end.
     metric : {"accuracy", "loss", "perplexity", "divergence", "cosine"} or callable
         Points of accuracy, nats of cross-entropy, perplexity, nats of the divergence from the model
         itself (no labels needed), or 1 minus the mean cosine between outputs, for models whose

@@ -9,6 +9,7 @@ from mpi4py import MPI
 
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.networks.low_rank.request import Request
+from hpcembed.networks.low_rank.shape import Ranks
 from hpcembed.networks.onnx_compression.compression import (
     MEASURES,
     Model,
@@ -30,7 +31,7 @@ def compress_onnx(
     *,
     max_loss: float | None = None,
     budget: Mapping[str, float] | None = None,
-    ranks: Mapping[str, int] | None = None,
+    ranks: Mapping[str, int | Ranks] | None = None,
     validation: Validation | None = None,
     test: Validation | None = None,
     metric: Metric = "accuracy",
@@ -60,7 +61,7 @@ def compress_onnx(
     budget : dict, optional
         ``{"parameters": 0.5}`` or ``{"macs": 0.5}``: share of the model's floating-point constants
         or multiply-adds.
-    ranks : dict of str to int, optional
+    ranks : dict of str to int or Ranks, optional
         Rank of each layer by its name; the others stay as they are.
     validation, test : rows, or pair (rows, class numbers), optional
         The test rows are read once, at the end.
