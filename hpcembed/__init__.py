@@ -32,7 +32,9 @@ _PUBLIC = {
     "compress_model": "hpcembed.networks.compression",
     "compress_onnx": "hpcembed.networks.onnx_compression",
     "complete_table": "hpcembed.networks.deep_linear",
+    "load_completion": "hpcembed.jobs.completion_folder",
     "study_heads": "hpcembed.networks.heads",
+    "write_completion": "hpcembed.jobs.completion_folder",
     "write_compressed_model": "hpcembed.jobs.network_compression.model_folder",
 }
 

@@ -116,7 +116,10 @@ def add_compress_model_options(command: argparse.ArgumentParser) -> None:
 def add_complete_options(command: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed complete``."""
     command.add_argument(
-        "source", type=Path, metavar="RATINGS", help="lines of user, item and rating"
+        "source",
+        type=Path,
+        metavar="RATINGS",
+        help="lines of user, item and rating, separated by , ; | :: tabs or blanks",
     )
     command.add_argument(
         "--test", type=Path, help="test entries (default: a tenth, drawn at random)"
@@ -125,7 +128,7 @@ def add_complete_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rank", type=int, help=f"rank of the table {default}")
     command.add_argument("--ridge", type=float, help=f"penalty of the factors {default}")
     command.add_argument("--seed", type=int, default=0, help="of the entries that are held out")
-    command.add_argument("--out", type=Path, help="folder for the factors")
+    command.add_argument("--out", type=Path, help="folder for hpcembed.load_completion")
     command.add_argument(
         "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
     )

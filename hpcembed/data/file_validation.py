@@ -26,6 +26,7 @@ from hpcembed.runtime.memory import format_bytes
 
 __all__ = [
     "BLOCK_BYTES",
+    "MissingFileError",
     "check_compression",
     "check_declared_size",
     "check_line_ends",
@@ -50,18 +51,25 @@ _OTHER_MAGIC = {
 _BZIP2_BLOCK = b"1AY&SY"
 
 
+class MissingFileError(InputError):
+    """A file or folder does not exist."""
+
+
 def file_size(path: Path) -> int:
     """Return the size of a regular file that is not empty, in bytes.
 
     Raises
     ------
+    MissingFileError
+        The file does not exist.
     InputError
-        The file is missing, not a regular file, or empty.
+        The file is not a regular file, or empty.
     """
     try:
         if not path.is_file():
-            what = "is not a regular file" if path.exists() else "no such file"
-            raise InputError(f"{path}: {what}; paths in [data] of a job are relative to --data-dir")
+            if path.exists():
+                raise InputError(f"{path}: is not a regular file")
+            raise MissingFileError(f"{path}: no such file")
         size = path.stat().st_size
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):

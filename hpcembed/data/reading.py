@@ -15,7 +15,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 from hpcembed.data.dataset import Dataset, make_dataset
-from hpcembed.data.file_validation import file_size
+from hpcembed.data.file_validation import MissingFileError, file_size
 from hpcembed.data.formats import format_of, open_source
 from hpcembed.data.graphs.node_table import open_graph
 from hpcembed.data.settings import GRAPH_FORMATS, DataSettings, GraphSettings
@@ -203,27 +203,34 @@ def _open(
     config: DataSettings, data_dir: Path, comm: MPI.Comm, graph: GraphSettings | None
 ) -> _Opened:
     with agreement(comm):
-        kind = format_of(config)
-        has_test_files = _has_test_files(config)
-        if kind in GRAPH_FORMATS:
-            table = open_graph(config, graph or GraphSettings(), data_dir)
-            return _Opened(kind, (table,), table.files)
-        parts = [(config.train, config.train_labels)]
-        if has_test_files:
-            parts.append((config.test, config.test_labels))
-        sources = tuple(
-            open_source(
-                kind,
-                tuple(data_dir / name for name in names),
-                data_dir / labels if labels else None,
-                config,
-            )
-            for names, labels in parts
+        try:
+            return _opened(config, data_dir, graph)
+        except MissingFileError as error:
+            raise InputError(
+                f"{error}; paths in [data] of a job are relative to --data-dir"
+            ) from error
+
+
+def _opened(config: DataSettings, data_dir: Path, graph: GraphSettings | None) -> _Opened:
+    kind = format_of(config)
+    has_test_files = _has_test_files(config)
+    if kind in GRAPH_FORMATS:
+        table = open_graph(config, graph or GraphSettings(), data_dir)
+        return _Opened(kind, (table,), table.files)
+    parts = [(config.train, config.train_labels)]
+    if has_test_files:
+        parts.append((config.test, config.test_labels))
+    sources = tuple(
+        open_source(
+            kind,
+            tuple(data_dir / name for name in names),
+            data_dir / labels if labels else None,
+            config,
         )
-        files = tuple(
-            data_dir / name for names, labels in parts for name in (*names, labels) if name
-        )
-        _check_widths([source.summary for source in sources], config)
+        for names, labels in parts
+    )
+    files = tuple(data_dir / name for names, labels in parts for name in (*names, labels) if name)
+    _check_widths([source.summary for source in sources], config)
     return _Opened(kind, sources, files)
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpi4py import MPI
-from safetensors.numpy import save_file
 
+from hpcembed.jobs.completion_folder import write_completion
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.networks.deep_linear import TableCompletion, complete_table
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.output import check_free
-from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["CompleteRequest", "run_complete"]
 
@@ -67,7 +63,8 @@ def run_complete(request: CompleteRequest, out: Path | None, comm: MPI.Intracomm
             show(line)
         if out is not None:
             write_completion(found, out)
-            show(f"factors written to {out}")
+            show(f"written to {out}; to predict in Python:")
+            show(f'  hpcembed.load_completion("{out}").predict(users, items)')
 
     idle_while_root(comm, finish)
     return 0
@@ -75,69 +72,10 @@ def run_complete(request: CompleteRequest, out: Path | None, comm: MPI.Intracomm
 
 def describe(found: TableCompletion) -> list[str]:
     """Return the lines that the command prints."""
-    counts = f"{found.n_training} training, {found.n_validation} validation, {found.n_test} test"
-    lines = [f"table: {len(found.users)} users, {len(found.items)} items; entries: {counts}"]
-    if found.duplicates:
-        lines.append(f"{found.duplicates} entries of a pair that occurs before were left out")
-    if found.candidates:
-        table = TextTable(
-            ("rank", "ridge", "validation RMSE"),
-            [(str(c.rank), f"{c.ridge:g}", f"{c.rmse:.4f}") for c in found.candidates],
-        )
-        lines.append(table.plain())
-    lines.append(
-        f"rank {found.rank}, ridge {found.ridge:g}: test RMSE {found.test_rmse:.4f}; offsets alone "
-        f"{found.offsets_rmse:.4f}; {found.parameters} parameters; "
-        f"{sum(found.seconds.values()):.2f} s"
+    if not found.candidates:
+        return [str(found)]
+    table = TextTable(
+        ("rank", "ridge", "validation RMSE"),
+        [(str(c.rank), f"{c.ridge:g}", f"{c.rmse:.4f}") for c in found.candidates],
     )
-    return lines
-
-
-def write_completion(found: TableCompletion, folder: Path) -> None:
-    """Write ``factors.safetensors``, the names of users and items, and ``completion.json``."""
-    with whole_folder(folder) as partial:
-        save_file(
-            {
-                "user_factors": found.user_factors,
-                "item_factors": found.item_factors,
-                "user_offsets": found.user_offsets,
-                "item_offsets": found.item_offsets,
-            },
-            partial / "factors.safetensors",
-        )
-        for name, entries in (("users.csv", found.users), ("items.csv", found.items)):
-            _write_names(partial / name, entries)
-        record = {
-            "mean": found.mean,
-            "limits": found.limits,
-            "rank": found.rank,
-            "ridge": found.ridge,
-            "entries": {
-                "training": found.n_training,
-                "validation": found.n_validation,
-                "test": found.n_test,
-                "left_out": found.duplicates,
-            },
-            "rmse": {
-                "training": found.training_rmse,
-                "validation": found.validation_rmse,
-                "test": found.test_rmse,
-                "offsets": found.offsets_rmse,
-            },
-            "candidates": [
-                {"rank": c.rank, "ridge": c.ridge, "validation_rmse": c.rmse}
-                for c in found.candidates
-            ],
-            "iterations": found.iterations,
-            "converged_reason": found.converged_reason,
-            "start_residual": found.start_residual,
-            "seconds": found.seconds,
-        }
-        (partial / "completion.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-
-
-def _write_names(path: Path, names: Sequence[str]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name"])
-        writer.writerows([name] for name in names)
+    return [table.plain(), str(found)]

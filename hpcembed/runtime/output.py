@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpcembed.runtime.errors import OutputError, OutputExistsError
 
-__all__ = ["check_free", "output_error", "whole_file", "write_whole"]
+__all__ = ["check_free", "give_usual_mode", "output_error", "whole_file", "write_whole"]
 
 
 def check_free(path: Path) -> None:
@@ -28,19 +28,26 @@ def check_free(path: Path) -> None:
     except FileNotFoundError:
         return
     except NotADirectoryError as error:
-        raise OutputExistsError(f"{path}: is a file; choose another --out") from error
+        raise OutputExistsError(f"{path}: is a file; choose another path or remove it") from error
     except OSError as error:
         raise output_error(path, error) from error
     if occupied:
-        raise OutputExistsError(f"{path}: not empty; choose another --out or remove it")
+        raise OutputExistsError(f"{path}: not empty; choose another folder or remove it")
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """Return the error of the operating system as an error that names the path."""
     reason = error.strerror or str(error) or type(error).__name__
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "free space there or choose another --out" if full else "choose another --out"
+    remedy = "free space there or choose another path" if full else "choose another path"
     return OutputError(f"{path}: cannot write: {reason}; {remedy}")
+
+
+def give_usual_mode(path: Path) -> None:
+    """Let a file have the permissions of a new one: some libraries let its owner alone read it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -70,6 +77,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        give_usual_mode(partial)
         os.replace(partial, path)
     except OSError as error:
         raise output_error(path, error) from error

@@ -45,7 +45,7 @@ def communicator(comm: MPI.Comm | None) -> MPI.Intracomm:
     Raises
     ------
     ConfigError
-        If it is no communicator of mpi4py.
+        If it is not a communicator of mpi4py.
     """
     if comm is None:
         return MPI.COMM_SELF

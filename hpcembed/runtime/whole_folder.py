@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hpcembed.runtime.errors import OutputError
-from hpcembed.runtime.output import check_free, output_error
+from hpcembed.runtime.output import check_free, give_usual_mode, output_error
 
 __all__ = ["whole_folder"]
 
@@ -44,6 +44,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.mkdir()
         try:
             yield partial
+            for file in partial.rglob("*"):
+                if file.is_file() and not file.is_symlink():
+                    give_usual_mode(file)
             os.replace(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

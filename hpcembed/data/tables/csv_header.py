@@ -12,7 +12,7 @@ from hpcembed.data.file_validation import file_size, named_errors, open_stream
 from hpcembed.data.line_ranges import TextFile
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["CsvHeader", "read_header", "read_headers"]
+__all__ = ["CsvHeader", "read_header", "read_headers", "split_fields", "split_widest"]
 
 _CANDIDATES = (",", ";", "\t", "|")
 _NAMED = {"tab": "\t", "blank": " "}
@@ -45,7 +45,7 @@ class CsvHeader:
 
     def split(self, line: str) -> list[str]:
         """Return the fields of one line."""
-        return _split(line, self.delimiter)
+        return split_fields(line, self.delimiter)
 
 
 def read_header(path: Path, label_column: str | None, delimiter: str) -> CsvHeader:
@@ -86,7 +86,7 @@ def read_header(path: Path, label_column: str | None, delimiter: str) -> CsvHead
     if not text.strip() or "\0" in text or "\r" in text or text.count('"') % 2:
         raise InputError(f"{path}: line 1 is not a header of column names: check data.format")
     separator = _separator(text, delimiter, path)
-    names = tuple(name.strip() for name in _split(text, separator))
+    names = tuple(name.strip() for name in split_fields(text, separator))
     label = None if label_column is None else _find_label(path, names, label_column)
     if len(names) < 2 and label is not None:
         raise InputError(f"{path}: no column besides the label: check data.delimiter")
@@ -122,12 +122,24 @@ def _separator(text: str, delimiter: str, path: Path) -> str:
                 f"data.delimiter: {delimiter!r}: give one character, tab, blank or auto ({path})"
             )
         return separator
-    counts = {candidate: len(_split(text, candidate)) for candidate in _CANDIDATES}
-    best = max(counts, key=lambda candidate: counts[candidate])
-    return best if counts[best] > 1 else " "
+    return split_widest(text)[0]
 
 
-def _split(line: str, delimiter: str) -> list[str]:
+def split_widest(line: str) -> tuple[str, list[str]]:
+    """Return the separator of a line that gives most fields, and the fields; else blanks.
+
+    Examples
+    --------
+    >>> split_widest("a;b,c;d")
+    (';', ['a', 'b,c', 'd'])
+    """
+    found = {candidate: split_fields(line, candidate) for candidate in _CANDIDATES}
+    best = max(found, key=lambda candidate: len(found[candidate]))
+    return (best, found[best]) if len(found[best]) > 1 else (" ", split_fields(line, " "))
+
+
+def split_fields(line: str, delimiter: str) -> list[str]:
+    """Return the fields of one line; a delimiter of one blank is any number of blanks."""
     if delimiter == " ":
         line = " ".join(line.split())
     try:

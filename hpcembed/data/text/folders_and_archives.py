@@ -27,7 +27,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.file_validation import check_compression, file_size, named_errors, open_stream
+from hpcembed.data.file_validation import (
+    MissingFileError,
+    check_compression,
+    file_size,
+    named_errors,
+    open_stream,
+)
 from hpcembed.data.labels import LocalLabels, labels_from_text, no_labels
 from hpcembed.data.text.cleaning import Cleaner
 from hpcembed.runtime.agreement import agreement
@@ -168,10 +174,9 @@ class FolderDocuments(_FileDocuments):
     def _check_paths(self) -> None:
         for path in self._paths:
             if not path.is_dir():
-                what = "is a file, not a folder" if path.exists() else "no such folder"
-                raise InputError(
-                    f"{path}: {what}; paths in [data] of a job are relative to --data-dir"
-                )
+                if path.exists():
+                    raise InputError(f"{path}: is a file, not a folder")
+                raise MissingFileError(f"{path}: no such folder")
 
     def files(self) -> tuple[list[_File], int]:
         """List all documents; count the links that were skipped. Not collective."""

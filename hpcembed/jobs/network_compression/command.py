@@ -196,7 +196,7 @@ def run_compress_model(request: CompressModelRequest, out: Path | None, comm: MP
 def _check_target(target: Path) -> None:
     if target.suffix == ".onnx":
         if target.exists():
-            raise OutputExistsError(f"{target}: exists; choose another --out or remove it")
+            raise OutputExistsError(f"{target}: exists; choose another file or remove it")
     else:
         check_free(target)
 

@@ -53,7 +53,9 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
-            raise OutputExistsError(f"{path}: is a file; choose another --out") from error
+            raise OutputExistsError(
+                f"{path}: is a file; choose another path or remove it"
+            ) from error
         except OSError as error:
             raise output_error(path, error) from error
         check_free(path)

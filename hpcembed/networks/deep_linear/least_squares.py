@@ -81,7 +81,7 @@ def fit_least_squares(
     Raises
     ------
     ConfigError
-        An argument is out of range, or the problem is no completion.
+        An argument is out of range, or the problem is not a completion.
     ConvergenceError
         A singular vector of the surrogate misses its tolerance.
 

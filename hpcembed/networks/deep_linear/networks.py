@@ -10,7 +10,7 @@ network need ``G right`` and ``G' left`` only: its cost is that of two thin prod
 be distributed.
 
 Deviations from the released code: the loss is tested in every iteration, not every 50; networks
-with two weights and inner order r-hat that is no multiple of r are allowed.
+with two weights and inner order r-hat that is not a multiple of r are allowed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hpcembed.networks.deep_linear.problems import Matrix, Problem
-from hpcembed.networks.deep_linear.record import ConvergedReason, Recovery, ends
+from hpcembed.networks.deep_linear.record import ConvergedReason, Recovery, ends, reason_at_limit
 from hpcembed.networks.deep_linear.surrogate_spectrum import SpectralStart, spectral_start
 from hpcembed.runtime.arguments import check_count, is_number
 from hpcembed.runtime.errors import ConfigError
@@ -53,6 +53,7 @@ def fit_full_network(
     width : int, optional
         Inner dimension. Default: the larger one of the matrix.
     learning_rate : float
+        Fits matrices with entries of variance about 1; see the notes.
     scale : float
         Factor of the orthogonal weights at the start.
     tol : float
@@ -69,6 +70,20 @@ def fit_full_network(
     ------
     ConfigError
         An argument is out of range, or the problem is distributed.
+
+    Notes
+    -----
+    The default rate and scale are the published ones, for an m x n matrix whose largest singular
+    value sigma is about ``sqrt(m) + sqrt(n)``, as of a matrix with entries of variance 1. For
+    factorisation and completion:
+
+    * steps are stable for a learning rate up to about ``2 m n / (depth sigma^(2 - 2/depth))``;
+      beyond it the reason is ``DIVERGED``;
+    * for depth 3, sigma is learned after about ``m n / (learning_rate sigma scale)`` iterations;
+      long before, the reason is ``NO_PROGRESS``.
+
+    Divide a matrix of another scale by a number, and multiply `left` by it; or give a learning rate
+    between both bounds.
 
     Examples
     --------
@@ -102,7 +117,7 @@ def fit_full_network(
         history.append(loss)
         ended = ends(loss, history[0], tol)
         if ended or len(history) > max_iterations:
-            reason = ended or reason
+            reason = ended or reason_at_limit(history)
             break
         gradients = []
         above_G = G
@@ -146,6 +161,7 @@ def fit_compressed_network(
     depth : int
         Number of weights L, at least 2.
     learning_rate : float
+        Fits matrices with entries of variance about 1; see the notes.
     alpha : float
         The outer weights learn at ``alpha * learning_rate``.
     scale, tol, max_iterations
@@ -167,6 +183,12 @@ def fit_compressed_network(
     ConvergenceError
         A singular vector of the surrogate misses its tolerance.
 
+    Notes
+    -----
+    The default rates and scale are the published ones, for matrices of the scale that the notes of
+    :func:`fit_full_network` state. Steps are stable for a learning rate up to about
+    ``2 m n / ((2 alpha + depth - 2) sigma^(2 - 2/depth))``.
+
     Examples
     --------
     >>> import numpy as np
@@ -186,7 +208,7 @@ def fit_compressed_network(
         if inner is None and rank is None:
             rank = len(spectral_start(problem, seed=seed).values)
         start = spectral_start(problem, inner or min(2 * (rank or 1), *problem.shape), seed=seed)
-    k = inner or (2 * rank if rank else len(start.values))
+    k = inner or (min(2 * rank, *problem.shape) if rank else len(start.values))
     start.check_count(k)
     weights = [scale * start.right[:, :k].T]
     weights += [scale * np.eye(k) for _ in range(depth - 2)]
@@ -201,7 +223,7 @@ def fit_compressed_network(
         history.append(loss)
         ended = ends(loss, history[0], tol)
         if ended or len(history) > max_iterations:
-            reason = ended or reason
+            reason = ended or reason_at_limit(history)
             break
         gradients = _compressed_gradients(problem, weights, inner_product, left_product)
         weights[0] -= alpha * learning_rate * right_product.T

@@ -35,7 +35,7 @@ __all__ = ["Factorisation", "Matrix", "Problem", "Truth", "finite_array"]
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Truth:
     """The true matrix ``left @ right.T``; `left` contains this rank's rows.
 
@@ -48,6 +48,9 @@ class Truth:
 
     left: Matrix
     right: Matrix
+
+    def __repr__(self) -> str:
+        return f"<Truth: {len(self.left)} x {len(self.right)}, rank {self.left.shape[1]}>"
 
     @classmethod
     def of(cls, matrix: Matrix) -> Truth:
@@ -88,6 +91,10 @@ class Problem(ABC):
     loss_factor: float
     surrogate_factor: float
     truth: Truth | None
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        return f"<{type(self).__name__}: {m} x {n}, {self.n_measurements:,} measurements>"
 
     @abstractmethod
     def measure(self, left: Matrix, right: Matrix) -> Matrix:
@@ -171,7 +178,7 @@ class Factorisation(Problem):
     Raises
     ------
     InputError
-        The target is no finite matrix.
+        The target is not a finite matrix.
 
     Examples
     --------

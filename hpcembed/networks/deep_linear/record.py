@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,21 @@ if TYPE_CHECKING:
 __all__ = ["ConvergedReason", "Recovery", "Stage"]
 
 
+#: Gradient descent made no progress if the loss changed by less than this share.
+_NO_PROGRESS = 0.01
+
+
 class ConvergedReason(Enum):
     """Why an iteration ended; the value is the text for people."""
 
     LOSS = "the loss reached its tolerance"
     STEP = "the loss no longer changes"
     ITERATIONS = "the limit of iterations was reached: raise max_iterations"
-    DIVERGED = "the loss is not finite or grew a millionfold: reduce the step"
+    NO_PROGRESS = (
+        "the loss changed by less than 1 % up to the limit of iterations: "
+        "raise learning_rate, scale or max_iterations"
+    )
+    DIVERGED = "the loss is not finite or grew a millionfold: reduce learning_rate or step"
 
     @property
     def converged(self) -> bool:
@@ -49,7 +57,7 @@ class Stage:
     iterations: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Recovery:
     """A recovered matrix ``left @ right.T``.
 
@@ -89,8 +97,21 @@ class Recovery:
     parameters: int
     reason: ConvergedReason
     start: SpectralStart | None = None
-    weights: tuple[NDArray[np.float64], ...] = field(default=(), repr=False)
+    weights: tuple[NDArray[np.float64], ...] = ()
     stages: tuple[Stage, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Recovery: {self.algorithm}, rank {self.rank}, loss {self.loss:.2e}>"
+
+    def __str__(self) -> str:
+        known = not math.isnan(self.recovery_error)
+        error = f"; recovery error {self.recovery_error:.2e}" if known else ""
+        return (
+            f"{self.problem} by {self.algorithm}: rank {self.rank}, "
+            f"{self.iterations:,} iterations, loss {self.loss:.2e}{error}; "
+            f"{self.parameters:,} parameters; {sum(self.seconds.values()):.2f} s; "
+            f"{self.reason.value}"
+        )
 
     @property
     def rank(self) -> int:
@@ -141,6 +162,12 @@ class Recovery:
             part = slice(first, first + step)
             np.einsum("ij,ij->i", self.left[rows[part]], self.right[columns[part]], out=found[part])
         return found
+
+
+def reason_at_limit(history: list[float]) -> ConvergedReason:
+    """Return the reason of gradient descent that reached its limit of iterations."""
+    flat = abs(history[-1] - history[0]) < _NO_PROGRESS * history[0]
+    return ConvergedReason.NO_PROGRESS if flat else ConvergedReason.ITERATIONS
 
 
 def ends(loss: float, first_loss: float, tol: float) -> ConvergedReason | None:

@@ -37,7 +37,7 @@ _ABOVE_EDGE = 1.1
 LARGEST_RANK = 50
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpectralStart:
     """Dominant singular triplets of a surrogate.
 
@@ -64,6 +64,13 @@ class SpectralStart:
     tol: float
     method: Literal["lapack", "miramns"]
     noise_edge: float
+
+    def __repr__(self) -> str:
+        return (
+            f"<SpectralStart: {len(self.values)} triplets by {self.method}, "
+            f"values {self.values[0]:.3g} to {self.values[-1]:.3g}, "
+            f"largest residual {self.residual_norms.max():.1e}>"
+        )
 
     @property
     def certified(self) -> bool:

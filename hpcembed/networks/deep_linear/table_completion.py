@@ -12,105 +12,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
 
-from hpcembed.networks.deep_linear.problems import Matrix
+from hpcembed.networks.deep_linear.completed_table import TableCompletion
 from hpcembed.networks.deep_linear.shared_triplets import Source, shared_triplets
 from hpcembed.networks.deep_linear.table_fits import Candidate, FinalFit, TableFits
 from hpcembed.networks.deep_linear.triplets import Separator, Triplets
 from hpcembed.runtime.agreement import same_on_all_ranks
 from hpcembed.runtime.arguments import check_count, is_integer, is_number
-from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.ranks import allgather_rows, communicator
 
-__all__ = ["Candidate", "TableCompletion", "complete_table"]
+__all__ = ["complete_table"]
 
 _RANKS = (2, 5, 10, 20)
 _RIDGES = (0.0, 0.02, 0.05, 0.1, 0.2)
-
-
-@dataclass(frozen=True, eq=False)
-class TableCompletion:
-    """A completed table. All fields are the same on every rank.
-
-    Attributes
-    ----------
-    users, items : tuple of str
-        Names.
-    mean : float
-    user_offsets, item_offsets : ndarray of shape (users,), (items,)
-        All three are zero without offsets.
-    user_factors, item_factors : ndarray of shape (users, rank), (items, rank)
-    limits : tuple of float
-        Smallest and largest training value; predictions are clipped to them.
-    rank : int
-    ridge : float
-    candidates : tuple of Candidate
-        Empty if rank and ridge were given.
-    n_training, n_validation, n_test, duplicates : int
-        Numbers of entries; validation entries are part of the final model's training entries, which
-        `n_training` does not count.
-    training_rmse, validation_rmse, test_rmse : float
-        Root mean square errors of the final model, the best candidate and the final model; NaN
-        without entries.
-    offsets_rmse : float
-        Test error of the offsets alone.
-    iterations : int
-    converged_reason : str
-    start_residual : float
-        Largest residual of the singular vectors of the final start.
-    parameters : int
-    seconds : dict of str to float
-        ``read``, ``choose``, ``fit``.
-    """
-
-    users: tuple[str, ...]
-    items: tuple[str, ...]
-    mean: float
-    user_offsets: NDArray[np.float64]
-    item_offsets: NDArray[np.float64]
-    user_factors: Matrix
-    item_factors: Matrix
-    limits: tuple[float, float]
-    rank: int
-    ridge: float
-    candidates: tuple[Candidate, ...]
-    n_training: int
-    n_validation: int
-    n_test: int
-    duplicates: int
-    training_rmse: float
-    validation_rmse: float
-    test_rmse: float
-    offsets_rmse: float
-    iterations: int
-    converged_reason: str
-    start_residual: float
-    parameters: int
-    seconds: dict[str, float] = field(repr=False)
-
-    def predict(self, users: Sequence[Any], items: Sequence[Any]) -> NDArray[np.float64]:
-        """Return predicted values of pairs; the offsets alone for unknown users or items.
-
-        Not collective.
-        """
-        if len(users) != len(items):
-            raise InputError(f"{len(users)} users and {len(items)} items: give one item each")
-        user_numbers = {name: number for number, name in enumerate(self.users)}
-        item_numbers = {name: number for number, name in enumerate(self.items)}
-        found = np.full(len(users), self.mean)
-        for k, (user, item) in enumerate(zip(users, items, strict=True)):
-            i, j = user_numbers.get(str(user)), item_numbers.get(str(item))
-            found[k] += 0.0 if i is None else self.user_offsets[i]
-            found[k] += 0.0 if j is None else self.item_offsets[j]
-            if i is not None and j is not None:
-                found[k] += self.user_factors[i] @ self.item_factors[j]
-        return np.clip(found, *self.limits)
 
 
 def complete_table(
@@ -140,7 +57,8 @@ def complete_table(
         File of triplets (:func:`~hpcembed.networks.deep_linear.triplets.read_triplets`), or users,
         items and values.
     rank, ridge : int, float, optional
-        Default: those of `ranks` and `ridges` with the least error on validation entries.
+        Default: those of `ranks` and `ridges` with the least error on validation entries. The rank
+        is at most the smaller of the numbers of users and items.
     offsets : bool, default=True
         Remove the mean, and offsets of users and items, before factors are fitted.
     test : path, or tuple of three arrays, optional
@@ -150,7 +68,7 @@ def complete_table(
         Shares of the entries; validation entries are a share of those that are not test entries,
         and are used only where rank or ridge is chosen.
     ranks, ridges : sequence
-        Candidates.
+        Candidates. Ranks above the smaller of the numbers of users and items are replaced by it.
     separator, header
         As for :func:`~hpcembed.networks.deep_linear.triplets.read_triplets`.
     max_iterations : int
@@ -169,7 +87,11 @@ def complete_table(
     InputError
         The entries cannot be used; the message names the file and the line.
     ConfigError
-        An argument is out of range.
+        An argument is out of range, or the rank exceeds a dimension of the table.
+
+    See Also
+    --------
+    hpcembed.write_completion, hpcembed.load_completion
 
     Examples
     --------
@@ -180,6 +102,8 @@ def complete_table(
     >>> table = complete_table((users, items, values), rank=1, ridge=0.0, offsets=False)
     >>> table.n_training, table.n_test, bool(table.test_rmse < 1e-3)
     (720, 80, True)
+    >>> table.predict([5, 5], [7, "unknown"]).shape
+    (2,)
     """
     comm = communicator(comm)
     _check(rank, ridge, test_share, validation_share, ranks, ridges, max_iterations, seed)
@@ -194,6 +118,11 @@ def complete_table(
     )
     read = time.perf_counter()
     fits = TableFits(entries, n_test, offsets, seed, comm)
+    if rank is not None and rank > min(fits.shape):
+        raise ConfigError(
+            f"rank = {rank} exceeds {min(fits.shape)}, the smaller dimension of the table: "
+            "reduce it"
+        )
     candidates: tuple[Candidate, ...] = ()
     if rank is None or ridge is None:
         candidates = fits.choose(
@@ -205,7 +134,8 @@ def complete_table(
     fit = fits.fit(rank, ridge, max_iterations)
     seconds = {"read": read - began, "choose": chosen - read, "fit": time.perf_counter() - chosen}
     n_validation = fits.n_validation(validation_share) if candidates else 0
-    return _completion(comm, entries, fit, ridge, candidates, (n_validation, n_test), seconds)
+    held_out = n_validation, n_test
+    return _completion(comm, entries, fit, ridge, candidates, held_out, offsets, seconds)
 
 
 def _completion(
@@ -215,6 +145,7 @@ def _completion(
     ridge: float,
     candidates: tuple[Candidate, ...],
     held_out: tuple[int, int],
+    offsets: bool,
     seconds: dict[str, float],
 ) -> TableCompletion:
     """Gather the result on every rank. Collective."""
@@ -243,7 +174,8 @@ def _completion(
         iterations=recovery.iterations,
         converged_reason=recovery.reason.value,
         start_residual=float(start.residual_norms.max()) if start else math.nan,
-        parameters=recovery.parameters,
+        parameters=recovery.parameters
+        + (len(entries.users) + len(entries.items) + 1 if offsets else 0),
         seconds=seconds,
     )
 

@@ -122,7 +122,7 @@ class TableFits:
     def choose(
         self, ranks: Sequence[int], ridges: Sequence[float], share: float
     ) -> tuple[Candidate, ...]:
-        """Return the candidates with their validation errors. Collective."""
+        """Return the candidates by rank and ridge, with their validation errors. Collective."""
         cut = self.known - self.n_validation(share)
         if cut < 2:
             raise InputError(f"{cut} training entries remain: give more, or a smaller share")
@@ -148,13 +148,12 @@ class TableFits:
         for rank in ranks:
             if (rank, best) not in found:
                 attempt(rank, best)
-        return tuple(found.values())
+        return tuple(found[key] for key in sorted(found))
 
     def fit(self, rank: int, ridge: float, max_iterations: int) -> FinalFit:
         """Fit all entries but the test entries, and measure the test error. Collective."""
         training, test = self.part(0, self.known), self.part(self.known, len(self.entries.values))
         problem, offsets = self.problem(training)
-        rank = min(rank, *self.shape)
         start = spectral_start(problem, rank, seed=self.seed)
         recovery = fit_least_squares(
             problem,

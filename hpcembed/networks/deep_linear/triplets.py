@@ -1,12 +1,12 @@
 """Tables of triplets in text files: user, item, rating; other columns are ignored.
 
-The formats of MovieLens: columns separated by tabs, commas or ``::``, with a header or without one,
-plain or gzipped. Names of users and items are texts, not numbers: they need not be consecutive.
+Columns are separated by tabs, commas or ``::``, as in the files of MovieLens, or by semicolons,
+bars or blanks, as in other CSV files; with a header or without one, plain or gzipped. Names of
+users and items are texts, not numbers: they need not be consecutive.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
@@ -24,15 +24,18 @@ from hpcembed.data.file_validation import (
     named_errors,
     open_stream,
 )
+from hpcembed.data.tables.csv_header import split_fields, split_widest
 from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["Triplets", "read_triplets", "triplets_from_arrays"]
 
-Separator = Literal["auto", "tab", "comma", "double-colon"]
-_SEPARATORS = {"tab": "\t", "comma": ",", "double-colon": "::"}
+Separator = Literal["auto", "tab", "comma", "double-colon", "semicolon", "bar", "blank"]
+_SEPARATORS = {
+    "tab": "\t", "comma": ",", "double-colon": "::", "semicolon": ";", "bar": "|", "blank": " ",
+}  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Triplets:
     """Entries of a table of users and items, one for each pair.
 
@@ -59,6 +62,12 @@ class Triplets:
     values: NDArray[np.float64]
     duplicates: int
 
+    def __repr__(self) -> str:
+        return (
+            f"<Triplets: {len(self.values):,} entries of {len(self.users):,} users and "
+            f"{len(self.items):,} items>"
+        )
+
 
 def read_triplets(
     path: str | Path, *, separator: Separator = "auto", header: bool | None = None
@@ -70,10 +79,11 @@ def read_triplets(
     Parameters
     ----------
     path : str or Path
-    separator : {"auto", "tab", "comma", "double-colon"}
-        auto: the first of ``::``, tab and comma that the first line contains.
+    separator : {"auto", "tab", "comma", "double-colon", "semicolon", "bar", "blank"}
+        auto: the separator that gives most columns in the first line; ``::`` is preferred, and
+        blanks separate columns only if no other separator occurs.
     header : bool, optional
-        Whether the first line is a header. Default: if its third column is no number.
+        Whether the first line is a header. Default: if its third column is not a number.
 
     Raises
     ------
@@ -123,7 +133,7 @@ def triplets_from_arrays(
     Raises
     ------
     InputError
-        Lengths differ, or a value is no finite number.
+        Lengths differ, or a value is not a finite number.
     """
     if not len(users) == len(items) == len(values):
         raise InputError(
@@ -133,7 +143,7 @@ def triplets_from_arrays(
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"values are no numbers ({error}): give one number each") from error
+        raise InputError(f"values are not numbers ({error}): give one number each") from error
     if not len(numbers):
         raise InputError("no triplet is given: give at least one")
     if not np.isfinite(numbers).all():
@@ -151,18 +161,14 @@ def _lines(path: Path, separator: Separator) -> Iterator[tuple[int, list[str]]]:
     number = 0
     with named_errors(path), io.TextIOWrapper(open_stream(path), encoding="utf-8-sig") as stream:
         try:
-            reader: Iterator[list[str]] | None = None
             mark = None if separator == "auto" else _SEPARATORS[separator]
             for number, line in enumerate(stream, 1):
                 if not line.strip():
                     continue
-                if mark is None:
-                    mark = _separator_of(line, path)
-                if mark == "," and '"' in line:
-                    reader = csv.reader([line])
-                    fields = next(reader)
-                else:
-                    fields = line.split(mark)
+                line = line.rstrip("\n")
+                mark = mark or _separator_of(line)
+                plain = mark == "::" or (mark != " " and '"' not in line)
+                fields = line.split(mark) if plain else split_fields(line, mark)
                 yield number, [field.strip() for field in fields[:3]]
         except UnicodeDecodeError as error:
             raise InputError(
@@ -170,13 +176,10 @@ def _lines(path: Path, separator: Separator) -> Iterator[tuple[int, list[str]]]:
             ) from error
 
 
-def _separator_of(line: str, path: Path) -> str:
-    for mark in ("::", "\t", ","):
-        if mark in line:
-            return mark
-    raise InputError(
-        f"{path}: line 1: no tab, comma or '::' between columns: give lines of user, item, rating"
-    )
+def _separator_of(line: str) -> str:
+    """Return the separator that gives most columns."""
+    separator, fields = split_widest(line)
+    return "::" if len(line.split("::")) >= max(2, len(fields)) else separator
 
 
 def _is_header(fields: list[str]) -> bool:
@@ -185,11 +188,12 @@ def _is_header(fields: list[str]) -> bool:
 
 def _problem(fields: list[str]) -> str:
     if len(fields) < 3:
-        return f"{len(fields)} column(s), where user, item and rating are needed"
+        columns = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
+        return f"{columns}, where user, item and rating are needed"
     for name, field in zip(("user", "item"), fields, strict=False):
         if not field:
             return f"the {name} is empty"
-    return f"the rating {fields[2][:40]!r} is no finite number"
+    return f"the rating {fields[2][:40]!r} is not a finite number"
 
 
 def _merged(

@@ -34,7 +34,7 @@ _MAX_ITERATIONS = 2000
 _GRADIENT = 1e-5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LogisticHead:
     """Linear classifier: the class with the largest logit ``weights @ x + bias``.
 
@@ -55,6 +55,11 @@ class LogisticHead:
     l2: float
     converged: bool
     iterations: int
+
+    def __repr__(self) -> str:
+        n_classes, k = self.weights.shape
+        state = "converged" if self.converged else "not converged"
+        return f"<LogisticHead: {k} features, {n_classes} classes, l2 {self.l2:g}, {state}>"
 
     def logits(self, features: Matrix) -> Matrix:
         """Return the logits of rows, shape (n, C)."""

@@ -49,7 +49,7 @@ _SPANNED = 1e-10
 _BOTTLENECK_ITERATIONS = 300
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Calibration:
     """Data from which a projection is computed.
 
@@ -67,8 +67,12 @@ class Calibration:
     n_classes: int
     head: LogisticHead
 
+    def __repr__(self) -> str:
+        n, d = self.features.shape
+        return f"<Calibration: {n:,} rows, {d} features, {self.n_classes} classes>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Projection:
     """A linear map of features.
 
@@ -84,6 +88,10 @@ class Projection:
     components: Matrix
     parameters: int
     head: LogisticHead | None = None
+
+    def __repr__(self) -> str:
+        k, d = self.components.shape
+        return f"<Projection: {d} -> {k} coordinates, {self.parameters:,} parameters>"
 
 
 #: Function of (data, components, seed). It raises InputError if there are not so many components.

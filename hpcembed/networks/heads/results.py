@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +91,7 @@ class HeadSummary:
     logit_error: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeadStudy:
     """All heads of a study.
 
@@ -106,6 +107,19 @@ class HeadStudy:
     results: tuple[HeadResult, ...]
     omitted: tuple[tuple[str, int, str], ...]
     confidence: float = 0.95
+
+    def __repr__(self) -> str:
+        projections = {one.projection for one in self.results} - {FULL}
+        seeds = {one.seed for one in self.results}
+        return (
+            f"<HeadStudy: {len(self.results)} heads, {len(projections)} projections, "
+            f"{len(seeds)} seeds>"
+        )
+
+    def __str__(self) -> str:
+        lines = [*_full_lines(self.results), *_table_lines(self.results)] or ["no heads"]
+        omitted = f"{len(self.omitted)} omitted: see omitted; " if self.omitted else ""
+        return "\n".join([*lines, f"{omitted}intervals and parameters: see summary()"])
 
     def select(
         self, projection: str, n_components: int | None = None, calibration_rows: int | None = None
@@ -166,3 +180,39 @@ class HeadStudy:
                 )
             )
         return found
+
+
+def _full_lines(results: Sequence[HeadResult]) -> list[str]:
+    """Return the line of the head on all features."""
+    full = [one for one in results if one.projection == FULL]
+    if not full:
+        return []
+    accuracy = 100 * float(np.mean([one.test_accuracy for one in full]))
+    parameters = max(one.projection_parameters + one.head_parameters for one in full)
+    seeds = "1 seed" if len(full) == 1 else f"{len(full)} seeds"
+    return [
+        f"all {full[0].n_components} features: test accuracy {accuracy:.2f} %, "
+        f"{parameters:,} parameters, {seeds}"
+    ]
+
+
+def _table_lines(results: Sequence[HeadResult]) -> list[str]:
+    """Return the mean test accuracies: a line for each projection, a column for each size."""
+    cells: dict[str, dict[int, list[float]]] = {}
+    for one in results:
+        if one.projection != FULL:
+            rows = "" if one.calibration_rows is None else f" ({one.calibration_rows:,} rows)"
+            row = cells.setdefault(one.projection + rows, {})
+            row.setdefault(one.n_components, []).append(one.test_accuracy)
+    if not cells:
+        return []
+    sizes = sorted({k for row in cells.values() for k in row}, reverse=True)
+    width = max(24, *map(len, cells))
+    lines = [
+        "mean test accuracy in % by number of components:",
+        f"{'projection':{width}}" + "".join(f"{k:8}" for k in sizes),
+    ]
+    for name, row in cells.items():
+        shown = (f"{100 * float(np.mean(row[k])):.2f}" if k in row else "-" for k in sizes)
+        lines.append(f"{name:{width}}" + "".join(f"{text:>8}" for text in shown))
+    return lines

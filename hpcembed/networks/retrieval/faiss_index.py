@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.networks.retrieval.reduction import EmbeddingReduction
+from hpcembed.runtime.arguments import check_choice
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.output import check_free, output_error
 
@@ -34,8 +35,9 @@ def faiss_index(
     Raises
     ------
     ConfigError
-        If faiss is not installed.
+        If faiss is not installed, or `storage` is unknown.
     """
+    check_choice("storage", storage, get_args(Storage))
     try:
         import faiss
     except ImportError as error:

@@ -20,12 +20,23 @@ def nearest(rows: NDArray[Any], queries: NDArray[Any], k: int) -> NDArray[np.int
 
     Rows of equal cosine are in increasing order.
 
+    Raises
+    ------
+    InputError
+        If rows and queries are not tables with the same number of columns, or `k` is larger than
+        the number of rows.
+
     Examples
     --------
     >>> import numpy as np
     >>> nearest(np.eye(3), np.array([[0.1, 1.0, 0.5]]), 2)
     array([[1, 2]])
     """
+    if np.ndim(rows) != 2 or np.ndim(queries) != 2 or np.shape(rows)[1] != np.shape(queries)[1]:
+        raise InputError(
+            f"rows of shape {np.shape(rows)} and queries of shape {np.shape(queries)}: give two "
+            "tables with the same number of columns"
+        )
     if not 1 <= k <= len(rows):
         raise InputError(f"{k} neighbours are wanted of {len(rows)} rows")
     table = _unit(rows)

@@ -6,6 +6,7 @@ a coordinate in steps of a 127th of the largest modulus that it has in the fitte
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,18 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.embedding import PCA
+from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.ranks import communicator
 
 __all__ = ["EmbeddingReduction", "fit_reduction"]
 
 _LEVELS = 127
+_BLOCK_ROWS = 65_536
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EmbeddingReduction:
     """A projection on k coordinates of length 1.
 
@@ -43,6 +48,13 @@ class EmbeddingReduction:
     steps: NDArray[np.float64]
     captured: float
     residual_norms: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        k, d = self.components.shape
+        return (
+            f"<EmbeddingReduction: {d} -> {k} coordinates, {self.captured:.1%} of the variance, "
+            f"{4 * k} or {k} bytes a row>"
+        )
 
     @property
     def bytes_per_row(self) -> tuple[int, int]:
@@ -73,18 +85,23 @@ class EmbeddingReduction:
 def fit_reduction(rows: Any, k: int, *, comm: MPI.Intracomm | None = None) -> EmbeddingReduction:
     """Find the k principal coordinates of embeddings.
 
-    Collective on `comm`, if it is given.
+    Collective on `comm`, or on the communicator of :func:`hpcembed.open_rows`.
 
     Parameters
     ----------
     rows : ndarray, or rows of :func:`hpcembed.open_rows`
         Embeddings, shape (n, d); with `comm` those of this rank.
     k : int
+        Number of coordinates, from 1 to d.
+    comm : MPI.Intracomm, optional
+        If `rows` is an array: the ranks that hold the other rows.
 
     Raises
     ------
     InputError
         If k is larger than d, or rows are not finite.
+    ConfigError
+        If k is not a positive integer.
     ConvergenceError
         If an eigenpair is unconverged.
 
@@ -96,6 +113,12 @@ def fit_reduction(rows: Any, k: int, *, comm: MPI.Intracomm | None = None) -> Em
     >>> reduction.codes(rows).shape, reduction.bytes_per_row
     ((200, 4), (16, 4))
     """
+    ranks = getattr(rows, "comm", None) or communicator(comm)
+    with agreement(ranks):
+        check_count("k", k)
+        d = _dimensions(rows)
+        if k > d:
+            raise InputError(f"k = {k} exceeds the {d} dimensions of the embeddings: reduce it")
     pca = PCA(k).fit(rows, comm=comm)
     captured = float(np.sum(pca.explained_variance_ratio_))
     found = EmbeddingReduction(
@@ -105,14 +128,27 @@ def fit_reduction(rows: Any, k: int, *, comm: MPI.Intracomm | None = None) -> Em
     largest = np.zeros(k)
     for block in _blocks(rows):
         largest = np.maximum(largest, np.abs(found.transform(block)).max(axis=0, initial=0.0))
-    if comm is not None:
-        comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
+    ranks.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
     steps = np.where(largest > 0, largest, 1.0) / _LEVELS
     return EmbeddingReduction(found.mean, found.components, steps, captured, found.residual_norms)
 
 
-def _blocks(rows: Any) -> Any:
+def _dimensions(rows: Any) -> int:
+    """Return the number of columns of rows of an array or of files."""
+    if hasattr(rows, "n_features"):
+        return int(rows.n_features)
+    shape = np.shape(rows)
+    if len(shape) != 2:
+        raise InputError(f"embeddings of shape {shape}: give an array of shape (n, d)")
+    return int(shape[1])
+
+
+def _blocks(rows: Any) -> Iterator[NDArray[Any]]:
+    """Yield the rows of an array or of files in blocks."""
     if hasattr(rows, "blocks"):
-        return rows.blocks()
-    size = 65_536
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+        for _, block in rows.blocks():
+            yield block
+        return
+    rows = np.asarray(rows)
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        yield rows[start : start + _BLOCK_ROWS]

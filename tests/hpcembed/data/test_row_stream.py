@@ -171,6 +171,7 @@ def test_files_that_change_are_named(tmp_path):
             "table.csv: cannot be streamed: give one of .npy, .npz, .h5, .*, .parquet$",
         ),
         (lambda folder: [], "no files to stream"),
+        (lambda folder: folder / "absent.npy", "absent.npy: no such file$"),  # without --data-dir
         (
             lambda folder: [write(folder, "npy"), write(folder, "hdf5", ROWS[:, :5])],
             "x.h5:x: 5 features of type float64, unlike",

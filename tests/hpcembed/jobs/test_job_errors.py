@@ -169,7 +169,7 @@ def refused_by_dry_run(folder):
 @pytest.mark.launch(refused_by_dry_run, ranks=2)
 def test_dry_run_refuses_the_same_as_the_run(launched):
     too_many = "n_components=4 with 3 features"
-    words_of_each = ("not empty; choose another --out", too_many, too_many)
+    words_of_each = ("not empty; choose another folder", too_many, too_many)
     for done, words in zip(launched.all, words_of_each, strict=True):
         assert done.status == 2
         assert words in done.err

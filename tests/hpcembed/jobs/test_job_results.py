@@ -97,7 +97,7 @@ def test_digits_end_to_end(run_mpi, tmp_path):
 
     again = run_mpi(1, *RUN, DIGITS, "--out", out)
     assert again.status == 2
-    assert "not empty; choose another --out" in again.err
+    assert "not empty; choose another folder" in again.err
 
 
 def digits_on(ranks):

@@ -1,13 +1,17 @@
 """``hpcembed complete``: a table of ratings as a new user has it."""
 
 import csv
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import hpcembed
 from hpcembed.cli import main
+from hpcembed.runtime.errors import InputError, OutputExistsError
 
 
 @pytest.fixture
@@ -30,6 +34,7 @@ def test_the_factors_are_written_and_give_the_test_error(ratings, tmp_path, caps
     text = capsys.readouterr().out
     record = json.loads((out / "completion.json").read_text())
     assert f"test RMSE {record['rmse']['test']:.4f}" in text
+    assert f'hpcembed.load_completion("{out}").predict(users, items)' in text
     assert record["rmse"]["test"] < 0.3 * record["rmse"]["offsets"]
     assert len(record["candidates"]) > 3
     factors = load_file(out / "factors.safetensors")
@@ -58,6 +63,57 @@ def test_rank_and_ridge_of_the_user_are_taken(ratings, capsys):
     assert "validation RMSE" not in text
 
 
+def test_a_folder_that_is_loaded_predicts_as_the_table_that_was_written(ratings, tmp_path):
+    table = hpcembed.complete_table(ratings, seed=4)
+    hpcembed.write_completion(table, tmp_path / "out")
+    loaded = hpcembed.load_completion(tmp_path / "out")
+    pairs = ["user1", "user2", "nobody"], ["item5", "unheard", "nothing"]
+    np.testing.assert_array_equal(loaded.predict(*pairs), table.predict(*pairs))
+    item = table.item_offsets[table.items.index("item7")]
+    assert loaded.predict(["nobody"], ["item7"])[0] == pytest.approx(table.mean + item)
+    for field in dataclasses.fields(table):
+        np.testing.assert_array_equal(getattr(loaded, field.name), getattr(table, field.name))
+    with pytest.raises(OutputExistsError, match="not empty; choose another folder or remove it"):
+        hpcembed.write_completion(table, tmp_path / "out")
+
+
+def test_names_and_values_that_are_not_known_survive_the_folder(tmp_path):
+    i, j = np.divmod(np.arange(60), 6)
+    users = np.array(["a,b", 'c"d', "e\nf", "", *"ghijkl"])[i]
+    table = hpcembed.complete_table((users, j, np.sin(i) * np.cos(j)), 1, ridge=0.1)
+    hpcembed.write_completion(table, tmp_path / "out")
+    loaded = hpcembed.load_completion(str(tmp_path / "out"))
+    assert loaded.users == table.users
+    assert np.isnan(loaded.validation_rmse)
+    assert "NaN" not in (tmp_path / "out" / "completion.json").read_text()  # is not JSON
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda out: shutil.rmtree(out), "out: no completed table"),
+        (lambda out: (out / "completion.json").write_text("{}"), "out: damaged"),
+        (lambda out: (out / "completion.json").write_text("["), "out: damaged"),
+        (lambda out: (out / "users.csv").write_text("name\nuser1\n"), "out: damaged"),
+        (lambda out: (out / "factors.safetensors").write_bytes(b"x"), "out: damaged"),
+    ],
+)
+def test_a_damaged_folder_is_refused(spoil, message, ratings, tmp_path):
+    out = tmp_path / "out"
+    hpcembed.write_completion(hpcembed.complete_table(ratings, 2, ridge=0.1), out)
+    spoil(out)
+    with pytest.raises(InputError, match=message) as caught:
+        hpcembed.load_completion(out)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rank_beyond_the_table_and_a_missing_file_are_refused(ratings, tmp_path, capsys):
+    assert main(["complete", str(ratings), "--rank", "500"]) == 2
+    assert "rank = 500 exceeds 40, the smaller dimension of the table" in capsys.readouterr().err
+    assert main(["complete", str(tmp_path / "none.csv")]) == 2
+    assert capsys.readouterr().err.strip().endswith("none.csv: no such file")
+
+
 def test_a_bad_line_and_a_folder_in_use_are_refused(ratings, tmp_path, capsys):
     with ratings.open("a") as file:
         file.write("user1\titem1\tgood\n")
@@ -67,3 +123,4 @@ def test_a_bad_line_and_a_folder_in_use_are_refused(ratings, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     assert main(["complete", str(ratings), "--out", str(tmp_path / "full")]) == 2
+    assert "full: not empty; choose another folder or remove it" in capsys.readouterr().err

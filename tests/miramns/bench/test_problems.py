@@ -107,7 +107,7 @@ def test_graphs_are_simple_and_have_the_degree_asked_for(comm):
     [
         ("nothing", "problem 'nothing' is not one of"),
         ("random-graph:m=3", "'m' is not one of n, degree, seed"),
-        ("random-graph:n=x", "n='x' is no int"),
+        ("random-graph:n=x", "n='x' is not of type int"),
         ("random-graph:n=0", "need n > 0"),
         ("random-graph:degree=nan", "need degree > 0"),
         ("random-walk:side=1", "need side >= 2"),

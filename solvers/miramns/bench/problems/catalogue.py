@@ -220,7 +220,9 @@ def generated(text: str) -> Problem:
         try:
             chosen[key] = kind(value)
         except ValueError:
-            raise BenchError(f"problem {text!r}: {key}={value!r} is no {kind.__name__}") from None
+            raise BenchError(
+                f"problem {text!r}: {key}={value!r} is not of type {kind.__name__}"
+            ) from None
         if not (np.isfinite(chosen[key]) and chosen[key] >= (0 if key == "seed" else 1e-300)):
             raise BenchError(f"problem {text!r}: need {key} > 0, got {value}")
     return generator(**chosen)

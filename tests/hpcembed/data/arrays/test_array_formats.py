@@ -176,6 +176,8 @@ def test_empty_and_missing_files(tmp_path, comm):
     refused(job, tmp_path, comm, job.train[0], "no such file", "--data-dir")
     (tmp_path / job.train[0]).mkdir()
     refused(job, tmp_path, comm, "not a regular file")
+    job = DataSettings(train=("absent",), format="text_folder")
+    refused(job, tmp_path, comm, "absent: no such folder", "--data-dir")
 
 
 def test_nan_is_named_with_its_row_and_column(tmp_path, comm):

@@ -271,7 +271,8 @@ def test_refusals(comm, shared_tmp):
     refused(comm, "a.txt no folder class", root / "flat")
     refused(comm, "flat.tar: zero: no folder class", root / "flat.tar")
     refused(comm, "blank no documents", root / "blank")
-    refused(comm, "absent no such folder", root / "absent", format="text_folder")
+    with pytest.raises(InputError, match=r"absent: no such folder$"):
+        read_text(root / "absent", comm, format="text_folder")
     refused(comm, "text a file, not a folder", root / "text", format="text_folder")
     refused(comm, "text not a whole tar archive", root / "text", format="text_tar")
     refused(comm, "not a whole tar archive", root / "cut.tar")

@@ -185,7 +185,7 @@ REFUSED = (
     (["job.toml", "--seeds", "1"], "--seeds 1: give 2 to 1000"),
     (["job.toml", "--confidence", "1"], "--confidence 1.0 must lie between 0 and 1"),
     (["job.toml", "--set", "classifier.hidden=[]"], "classifier.hidden names no network"),
-    (["job.toml", "--out", "."], "not empty; choose another --out"),
+    (["job.toml", "--out", "."], "not empty; choose another folder"),
 )
 
 

@@ -116,12 +116,12 @@ def test_weights_beyond_one_onnx_file_are_refused(make, monkeypatch):
 
 
 def test_nothing_is_written_over(make, tmp_path, folder):
-    with pytest.raises(OutputExistsError, match="not empty; choose another --out"):
+    with pytest.raises(OutputExistsError, match="not empty; choose another folder"):
         write_model(folder, make(), {}, "")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputExistsError, match="is a file"):
         write_model(tmp_path / "file", make(), {}, "")
-    with pytest.raises(OutputExistsError, match="choose another --out"):
+    with pytest.raises(OutputExistsError, match="choose another path"):
         write_model(tmp_path / "file" / "m", make(), {}, "")
     with pytest.raises(OutputError, match="name too long"):
         write_model(tmp_path / ("m" * 300), make(), {}, "")

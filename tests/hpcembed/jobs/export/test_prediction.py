@@ -341,4 +341,4 @@ def test_export_on_the_command_line(run_mpi, run_each, tmp_path, request):
         assert done.out == f"model written to {name}\n"
         assert load(tmp_path / name).description["network"] == "full-12"
     assert again.status == 2
-    assert again.err.count("m2: not empty; choose another --out or remove it\n") == 1
+    assert again.err.count("m2: not empty; choose another folder or remove it\n") == 1

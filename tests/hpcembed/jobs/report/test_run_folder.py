@@ -37,7 +37,7 @@ def test_an_empty_folder_is_taken(tmp_path):
 
 def test_a_folder_with_a_run_is_refused_in_one_line_with_the_remedy(tmp_path):
     (tmp_path / ".hidden").touch()
-    with pytest.raises(OutputExistsError, match="choose another --out or remove it") as caught:
+    with pytest.raises(OutputExistsError, match="choose another folder or remove it") as caught:
         RunFolder.create(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -199,7 +199,7 @@ REFUSED = {
         "training.learning_rate=1e30", "training.schedule=constant"
     ),
     "no such folder": ["--data-dir", "nowhere"],
-    "not empty; choose another --out": ["--out", "."],
+    "not empty; choose another folder": ["--out", "."],
 }
 
 

@@ -158,6 +158,14 @@ def test_truth_of_a_matrix():
     np.testing.assert_allclose(truth.left @ truth.right.T, np.outer([1, 2], [3, 4, 5]))
 
 
+def test_problems_and_truths_print_one_line():
+    truth = published_target(24, 2, seed=1)
+    assert repr(truth) == "<Truth: 24 x 24, rank 2>"
+    problem = Factorisation(np.ones((3, 2)))
+    assert repr(problem) == "<Factorisation: 3 x 2, 6 measurements>"
+    assert repr(completion("sparse")).startswith("<Completion: 6 x 5, ")
+
+
 def test_random_tables():
     problem, held_out = random_table((60, 50), 3, 10, held_out_per_row=4, seed=1)
     X = problem.truth.left @ problem.truth.right.T

@@ -17,6 +17,10 @@ FORMATS = {
     "double": "196::242::3::881250949\n186::302::3.5::891717742\n196::377::1::878887116\n",
     "header": "userId,movieId,rating,timestamp\n196,242,3.0,1\n186,302,3.5,1\n\n196,377,1.0,2\n",
     "bare": "\ufeff196,242,3\r\n186, 302 ,3.5\r\n196,377,1",
+    "semicolon": "userId;movieId;rating\n196;242;3\n186;302;3.5\n196;377;1\n",
+    "bar": "196|242|3|1\n186|302|3.5|2\n196|377|1|3\n",
+    "blank": "196 242 3\n186  302 3.5\n196 377 1\n",
+    "tags": "user,item,rating,tags\n196,242,3,x;y;z\n186,302,3.5,x\n196,377,1,\n",
     "quoted": 'user,item,rating,title\n"196",242,3,"a, b"\n186,"302",3.5,c\n196,377,1,d\n',
 }
 
@@ -38,6 +42,7 @@ def test_gzipped_file_and_given_separator(tmp_path):
     path = tmp_path / "ratings.gz"
     path.write_bytes(gzip.compress(b"a,b\tx\t1\nc\ty\t2\n"))
     assert read_triplets(path, separator="tab").users == ("a,b", "c")
+    assert read_triplets(path).users == ("a,b", "c")
 
 
 def test_header_of_numbers_is_skipped_on_request(tmp_path):
@@ -50,14 +55,14 @@ def test_header_of_numbers_is_skipped_on_request(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1\t2\t3\n1\t3\n", "line 2: 2 column.s., where user, item and rating are needed"),
-        ("1,2,3\n\n1,3,good\n", "line 3: the rating 'good' is no finite number"),
-        ("1::2::3\n1::3::nan\n", "line 2: the rating 'nan' is no finite number"),
+        ("1\t2\t3\n1\t3\n", "line 2: 2 columns, where user, item and rating are needed"),
+        ("1,2,3\n\n1,3,good\n", "line 3: the rating 'good' is not a finite number"),
+        ("1::2::3\n1::3::nan\n", "line 2: the rating 'nan' is not a finite number"),
         ("1,2,3\n,3,4\n", "line 2: the user is empty"),
         ("1,2,3\n1,,4\n", "line 2: the item is empty"),
-        ("1 2 3\n", "line 1: no tab, comma or '::'"),
+        ("123\n", "line 1: 1 column, where user, item and rating are needed"),
         ("user,item,rating\n", "no line has a rating"),
-        ("u,i,r\nu,i,r\n", "line 2: the rating 'r' is no finite number"),
+        ("u,i,r\nu,i,r\n", "line 2: the rating 'r' is not a finite number"),
         ("\n", "no line has a rating"),
     ],
 )
@@ -89,6 +94,7 @@ def test_repeated_pairs_have_their_mean():
     assert (table.rows.tolist(), table.columns.tolist()) == ([0, 1, 0], [0, 0, 1])
     assert table.values.tolist() == [2.5, 5.0, 3.0]
     assert table.duplicates == 1
+    assert repr(table) == "<Triplets: 3 entries of 2 users and 2 items>"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +102,7 @@ def test_repeated_pairs_have_their_mean():
     [
         (([1], [1, 2], [1.0]), "1 users, 2 items and 1 values"),
         (([1], [1], [np.inf]), "triplet 0: value inf is not finite"),
-        (([1], [1], ["x"]), "values are no numbers"),
+        (([1], [1], ["x"]), "values are not numbers"),
         (([], [], []), "no triplet is given"),
     ],
 )
@@ -138,6 +144,8 @@ def test_rank_and_ridge_by_validation():
     assert (best.rank, best.ridge, best.rmse) == (table.rank, table.ridge, table.validation_rmse)
     assert {one.ridge for one in table.candidates} == {0.0, 0.02, 0.05, 0.1, 0.2}
     assert {one.rank for one in table.candidates} == {2, 5, 10, 20}
+    pairs = [(one.rank, one.ridge) for one in table.candidates]
+    assert pairs == sorted(pairs)
     assert all(1 <= one.iterations <= 15 for one in table.candidates)
     assert table.training_rmse < table.test_rmse < 0.75 * table.offsets_rmse
     assert (len(table.users), len(table.items)) == (120, 90)
@@ -151,7 +159,7 @@ def test_rank_and_ridge_by_validation():
     assert 1 <= table.iterations <= 50
     assert table.converged_reason
     assert table.start_residual < 1e-6
-    assert table.parameters == table.rank * 210
+    assert table.parameters == table.rank * 210 + 211  # factors; offsets and mean
     assert set(table.seconds) == {"read", "choose", "fit"}
 
 
@@ -200,6 +208,7 @@ def test_without_offsets_and_noise_the_table_is_exact():
     assert table.mean == 0.0
     assert not table.user_offsets.any()
     assert table.test_rmse < 1e-4
+    assert table.parameters == 3 * 110
     assert table.converged_reason == "the loss reached its tolerance"
 
 
@@ -220,12 +229,43 @@ def test_the_division_depends_on_the_seed_only():
         ({"ranks": (0,)}, ConfigError, "each of ranks must be"),
         ({"ridges": (-1.0,)}, ConfigError, "each of ridges must be"),
         ({"seed": -1}, ConfigError, "seed must be"),
+        ({"rank": 500}, ConfigError, "rank = 500 exceeds 90, the smaller dimension of the table"),
+        ({"rank": 500, "ridge": 0.1}, ConfigError, "rank = 500 exceeds 90"),
         ({"rank": 2, "ridge": 0.1, "test_share": 0.9999}, InputError, "training entries remain"),
     ],
 )
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         complete_table(ratings(np.random.default_rng(6)), **arguments)
+
+
+def test_candidates_are_reduced_to_the_smaller_dimension():
+    rng = np.random.default_rng(7)
+    table = complete_table(
+        ratings(rng, users=30, items=12, share=0.7), ranks=(2, 40), ridges=(0.1,)
+    )
+    assert [one.rank for one in table.candidates] == [2, 12]
+
+
+def test_a_completed_table_prints_a_few_lines():
+    i, j, values = ratings(np.random.default_rng(8))
+    table = complete_table((np.r_[i, i[0]], np.r_[j, j[0]], np.r_[values, 1.0]), 2, ridge=0.1)
+    text = str(table)
+    assert text.count("\n") == 2
+    assert "120 users, 90 items" in text
+    assert "1 entry repeats an earlier pair of user and item" in text
+    assert f"rank 2, ridge 0.1: test RMSE {table.test_rmse:.4f}" in text
+    assert "631 parameters, offsets and mean included" in text
+    assert repr(table) == f"<TableCompletion: 120 x 90, rank 2, test RMSE {table.test_rmse:.4f}>"
+    table = complete_table((i, j, values), 2, ridge=0.1, test_share=0.0)
+    assert "ridge 0.1: no test entries;" in str(table)
+    assert "repeats" not in str(table)
+
+
+def test_one_name_in_place_of_a_sequence_is_refused():
+    table = complete_table(ratings(np.random.default_rng(9)), 2, ridge=0.1)
+    with pytest.raises(InputError, match="'12' is one name: give a sequence of users"):
+        table.predict("12", "34")
 
 
 def test_a_table_of_one_item_is_refused():

@@ -308,3 +308,38 @@ def test_a_summary_of_one_seed():
     (summary,) = HeadStudy((one,), ()).summary()
     assert math.isnan(summary.test_deviation)
     assert summary.difference is None
+
+
+def test_a_study_prints_a_short_table():
+    def result(projection, k, seed, accuracy, rows=None):
+        return HeadResult(
+            projection, k, seed, rows, 1e-3, True, 0.9, accuracy, 10, 650, math.nan, 1.0
+        )
+
+    study = HeadStudy(
+        (
+            result("full", 64, 0, 0.96), result("pca", 16, 0, 0.95), result("pca", 9, 0, 0.9),
+            result("lda", 9, 0, 0.93), result("pca", 9, 0, 0.8, 100),
+            result("full", 64, 1, 0.98), result("pca", 9, 1, 0.8),
+        ),
+        (("lda", 16, "16 components are more than 9"),),
+    )  # fmt: skip
+    assert str(study).splitlines() == [
+        "all 64 features: test accuracy 97.00 %, 660 parameters, 2 seeds",
+        "mean test accuracy in % by number of components:",
+        "projection                    16       9",
+        "pca                        95.00   85.00",
+        "lda                            -   93.00",
+        "pca (100 rows)                 -   80.00",
+        "1 omitted: see omitted; intervals and parameters: see summary()",
+    ]
+    assert repr(study) == "<HeadStudy: 7 heads, 2 projections, 2 seeds>"
+    assert str(HeadStudy((), ())).splitlines()[0] == "no heads"
+
+
+def test_heads_and_projections_print_one_line(data):
+    penalty = f"l2 {data.head.l2:g}"
+    assert repr(data.head) == f"<LogisticHead: 64 features, 10 classes, {penalty}, converged>"
+    assert repr(data) == "<Calibration: 1,200 rows, 64 features, 10 classes>"
+    projection = PROJECTIONS["pca"](data, 5, 0)
+    assert repr(projection) == "<Projection: 64 -> 5 coordinates, 320 parameters>"

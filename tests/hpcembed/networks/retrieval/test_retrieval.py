@@ -5,10 +5,11 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
+from hpcembed import open_rows
 from hpcembed.networks.compression.reduction_layer import reduction_layer
 from hpcembed.networks.retrieval import fit_reduction, nearest, recall, write_faiss_index
 from hpcembed.networks.retrieval.faiss_index import faiss_index
-from hpcembed.runtime.errors import InputError, OutputExistsError
+from hpcembed.runtime.errors import ConfigError, InputError, OutputExistsError
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,10 @@ def test_neighbours_are_those_of_scikit_learn(embeddings):
     assert (found[:, 0] == np.arange(50)).all()
     with pytest.raises(InputError, match="2000 neighbours are wanted of 1200 rows"):
         nearest(embeddings, embeddings, 2000)
+    with pytest.raises(
+        InputError, match=r"rows of shape \(1200, 48\) and queries of shape \(3, 40\)"
+    ):
+        nearest(embeddings, embeddings[:3, :40], 10)
 
 
 def test_all_coordinates_keep_the_order_of_centred_cosines_and_fewer_keep_most(embeddings):
@@ -90,6 +95,30 @@ def test_embeddings_of_another_width_are_refused(embeddings):
         fit_reduction(embeddings, 8).transform(embeddings[:, :40])
 
 
+def test_rows_of_a_file_give_the_reduction_of_the_array(embeddings, tmp_path):
+    np.save(tmp_path / "rows.npy", embeddings)
+    streamed = fit_reduction(open_rows(tmp_path / "rows.npy"), 12)
+    whole = fit_reduction(embeddings, 12)
+    np.testing.assert_allclose(streamed.components, whole.components, atol=1e-6)
+    np.testing.assert_allclose(streamed.steps, whole.steps, rtol=1e-5)
+
+
+def test_bad_arguments_are_named_as_the_caller_knows_them(embeddings, tmp_path):
+    with pytest.raises(InputError, match="k = 300 exceeds the 48 dimensions of the embeddings"):
+        fit_reduction(embeddings, 300)
+    with pytest.raises(ConfigError, match=r"k must be a positive integer, got 0\.5"):
+        fit_reduction(embeddings, 0.5)
+    with pytest.raises(ConfigError, match="storage = 'int4' is not one of"):
+        write_faiss_index(fit_reduction(embeddings, 8), embeddings, tmp_path / "i", "int4")
+
+
+def test_a_reduction_prints_one_line(embeddings):
+    reduction = fit_reduction(embeddings, 8)
+    assert repr(reduction) == str(reduction)
+    assert "48 -> 8 coordinates" in repr(reduction)
+    assert f"{reduction.captured:.1%} of the variance" in repr(reduction)
+
+
 @pytest.mark.mpi
 def test_ranks_fit_the_reduction_of_all_rows(comm):
     rows = np.random.default_rng(3).standard_normal((300, 20)) * 0.8 ** np.arange(20)
@@ -97,3 +126,13 @@ def test_ranks_fit_the_reduction_of_all_rows(comm):
     together = fit_reduction(rows[comm.rank :: comm.size], 5, comm=comm)
     np.testing.assert_allclose(together.components, alone.components, atol=1e-8)
     np.testing.assert_allclose(together.steps, alone.steps, rtol=1e-5)
+
+
+@pytest.mark.mpi
+def test_ranks_that_share_the_rows_of_a_file_have_the_same_steps(comm, shared_tmp):
+    rows = np.random.default_rng(3).standard_normal((300, 20)) * 0.8 ** np.arange(20)
+    if comm.rank == 0:
+        np.save(shared_tmp / "rows.npy", rows)
+    comm.barrier()
+    together = fit_reduction(open_rows(shared_tmp / "rows.npy", comm), 5)
+    np.testing.assert_allclose(together.steps, fit_reduction(rows, 5).steps, rtol=1e-5)
