@@ -24,7 +24,8 @@ def mean_score(metric: Callable[[Model], Any], model: Model, comm: MPI.Comm) -> 
     Raises
     ------
     ConfigError
-        On all ranks, if the function raises an exception or returns something else than a finite number on one.
+        On all ranks, if the function raises an exception on one of them, or does not return a
+        finite number.
 
     Examples
     --------
