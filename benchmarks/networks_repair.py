@@ -3,7 +3,7 @@
     python benchmarks/networks_repair.py resnet20 --data-dir DATA --models-dir MODELS
         [--budget parameters=0.5] [--epochs 3] [--seeds 5] [--json FILE]
     python benchmarks/networks_repair.py lenet --data-dir DATA --models-dir CACHE
-        --budget parameters=0.0302 --epochs 10
+        --budget parameters=0.0301 --epochs 10
 
 The network is compressed with 2,000 training images; the repair matches the outputs of the network
 itself on the training images, shifted and mirrored at random (LeNet5: shifted by one pixel),
