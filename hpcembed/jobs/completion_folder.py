@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from hpcembed.jobs.report.run_folder import json_bytes
 from hpcembed.networks.deep_linear import Candidate, TableCompletion
-from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.errors import InputError, error_text
 from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["load_completion", "write_completion"]
@@ -120,8 +120,9 @@ def load_completion(folder: str | Path) -> TableCompletion:
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from error
     except (KeyError, TypeError, ValueError, IndexError, csv.Error, SafetensorError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{folder}: damaged ({reason}): complete the table again") from error
+        raise InputError(
+            f"{folder}: damaged ({error_text(error)}): complete the table again"
+        ) from error
 
 
 def _record(found: TableCompletion) -> dict[str, Any]:

@@ -17,6 +17,7 @@ __all__ = [
     "MemoryLimitError",
     "OutputError",
     "OutputExistsError",
+    "error_text",
 ]
 
 
@@ -64,3 +65,14 @@ class ConvergenceError(HpcembedError, ArithmeticError):
     def __init__(self, message: str, result: object = None) -> None:
         super().__init__(message)
         self.result = result
+
+
+def error_text(error: Exception) -> str:
+    """Return type and message of an exception of other code, in one line.
+
+    Examples
+    --------
+    >>> error_text(ValueError("not  a number"))
+    'ValueError: not a number'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -30,6 +30,7 @@ __all__ = [
     "ranks_on_compute_node",
     "sum_over_ranks",
     "timed",
+    "timed_here",
 ]
 
 Number = TypeVar("Number", bound=np.generic)
@@ -187,6 +188,14 @@ def timed(
     seconds[step] = seconds.get(step, 0.0) + spent
     if within is not None:
         seconds[within] = seconds.get(within, 0.0) - spent
+
+
+@contextmanager
+def timed_here(seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Add the wall time of a step on this rank to ``seconds[step]``. Not collective."""
+    began = time.perf_counter()
+    yield
+    seconds[step] = seconds.get(step, 0.0) + time.perf_counter() - began
 
 
 def check_launcher(comm: MPI.Comm) -> None:

@@ -10,14 +10,15 @@ marks the positions of sequences that are not padding: only those enter covarian
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
+from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError, error_text
 
 __all__ = ["Batch", "Batches", "call", "output_tensor", "tensor_bytes"]
 
@@ -57,12 +58,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        return Batch(
-            tuple(_move(value, device) for value in self.positional),
-            {name: _move(value, device) for name, value in self.named.items()},
-            _move(self.labels, device),
-            self.number,
-        )
+        moved = self._mapped(partial(_move, device=device))
+        return replace(moved, labels=_move(self.labels, device))
 
     def float(self) -> Batch:
         """Return the batch with float16 and bfloat16 inputs in float32."""
@@ -71,11 +68,14 @@ class Batch:
             is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
             return value.float() if is_half else value
 
-        return Batch(
-            tuple(converted(value) for value in self.positional),
-            {name: converted(value) for name, value in self.named.items()},
-            self.labels,
-            self.number,
+        return self._mapped(converted)
+
+    def _mapped(self, function: Callable[[Any], Any]) -> Batch:
+        """Return the batch with a function of each input."""
+        return replace(
+            self,
+            positional=tuple(function(value) for value in self.positional),
+            named={name: function(value) for name, value in self.named.items()},
         )
 
     def tensors(self) -> Iterator[Tensor]:
@@ -159,7 +159,7 @@ def call(model: nn.Module, batch: Batch, name: str) -> Any:
         raise
     except Exception as error:  # of the user's code
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in batch.tensors())
-        text = " ".join(f"{type(error).__name__}: {error}".split())
+        text = error_text(error)
         if isinstance(error, AttributeError) and "'Sequential' object" in text:
             text += (
                 "; if it is an attribute of a layer that was replaced, leave that layer out "

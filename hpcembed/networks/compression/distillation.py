@@ -65,7 +65,8 @@ def distill(
     """
     halves = _to_single(small)
     if halves:
-        teacher = copy_model(teacher).float()
+        teacher = copy_model(teacher)
+        _to_single(teacher)
     parameters = [p for p in small.parameters() if p.is_floating_point()]
     wanted_gradients = [p.requires_grad for p in parameters]
     for parameter in parameters:
@@ -124,7 +125,9 @@ def _to_single(model: nn.Module) -> list[tuple[nn.Module, str, torch.dtype]]:
         for name, tensor in (*module._parameters.items(), *module._buffers.items())
         if tensor is not None and tensor.dtype in (torch.float16, torch.bfloat16)
     ]
-    model.float()
+    for module, name, _ in halves:
+        tensor = getattr(module, name)
+        tensor.data = tensor.data.float()
     return halves
 
 

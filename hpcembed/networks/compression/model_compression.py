@@ -8,9 +8,7 @@ metric on validation batches.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, TypeVar, cast
@@ -46,7 +44,7 @@ from hpcembed.networks.low_rank.shape import Cost
 from hpcembed.networks.low_rank.solved import SolvedLayers
 from hpcembed.runtime.agreement import agreement, on_rank, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import communicator
+from hpcembed.runtime.ranks import communicator, timed_here
 
 __all__ = ["ModelCompression"]
 
@@ -112,12 +110,12 @@ class ModelCompression:
             has_validation=validation is not None, has_test=test is not None,
             model=weights_hash(model),
         )  # fmt: skip
-        with self._timed("fold"):
+        with timed_here(self.seconds, "fold"):
             self.folded = self._fold()
         self.layers = find_layers(self.model, self.settings.layers)
         if all(layer.reason for layer in self.layers):
             raise ConfigError(_no_layer(self.layers))
-        with self._timed("moments"):
+        with timed_here(self.seconds, "moments"):
             self.statistics = collect(
                 self.model, self.layers, self.calibration, self.comm,
                 gradients=self.settings.gradients, input_side="input" in self.settings.sides,
@@ -129,7 +127,7 @@ class ModelCompression:
         self.ranks = self._rank_problem()
         self.evaluator: Evaluator | None = None
         if self._validation is not None or callable(self.settings.metric):
-            with self._timed("validation"):
+            with timed_here(self.seconds, "validation"):
                 self.evaluator = Evaluator(
                     self.model, self._validation, self.settings.metric, self.comm
                 )
@@ -151,12 +149,12 @@ class ModelCompression:
             "the calibration batches have",
         )  # fmt: skip
         if built is None:
-            with self._timed("layers"):
+            with timed_here(self.seconds, "layers"):
                 built = self._build(choice), None
         small, score = built
         if self.settings.repair == "distill":
             score = None  # of the model before its repair
-            with self._timed("repair"):
+            with timed_here(self.seconds, "repair"):
                 distill(
                     small, self.model, _cut(choice), self._repair_batches, self.comm,
                     epochs=self.settings.epochs, learning_rate=self.settings.learning_rate,
@@ -177,7 +175,7 @@ class ModelCompression:
         }
         if not data:
             raise ConfigError(_no_layer(self.layers))
-        with self._timed("eigenproblems"):
+        with timed_here(self.seconds, "eigenproblems"):
             problems, shared = solve_problems(
                 data, self.statistics.groups, self.comm, sides=self.settings.sides,
                 weighted=self.settings.weighted, centre=self.settings.centre,
@@ -202,7 +200,7 @@ class ModelCompression:
         folded = float(sum(p.numel() for p in self.model.parameters()))
         problem.fixed = Cost(folded - chosen.parameters, self.cost.macs - chosen.macs)
         if self.settings.weighs_layers and len(self.solved.problems) > 1:
-            with self._timed("sensitivity"):
+            with timed_here(self.seconds, "sensitivity"):
                 metric = "divergence" if self.settings.has_classes else "cosine"
                 with agreement(self.comm):
                     first = self.calibration.first(WEIGHING_SAMPLES)
@@ -228,7 +226,7 @@ class ModelCompression:
             batch = batch.to(_device(self.model))
             return with_seconds(self.ranks, self.model, self.solved, batch, "calibration")
 
-        with self._timed("timing"):
+        with timed_here(self.seconds, "timing"):
             return self._on_first_batch(measure)
 
     def _chosen(
@@ -255,7 +253,7 @@ class ModelCompression:
         def accept(built: tuple[nn.Module, Score | None]) -> bool:
             return built[1] is not None and built[1].loss <= limit
 
-        with self._timed("search"):
+        with timed_here(self.seconds, "search"):
             return smallest_within(
                 problem, request.measure, full.of(request.measure), build_and_score, accept
             )
@@ -296,7 +294,7 @@ class ModelCompression:
         )  # fmt: skip
         tests = None
         if self._test is not None:
-            with self._timed("test"):
+            with timed_here(self.seconds, "test"):
                 evaluator = Evaluator(self.model, self._test, self.settings.metric, self.comm)
                 tests = evaluator.full.value, evaluator.score(small).value
 
@@ -373,12 +371,6 @@ class ModelCompression:
                 raise ConfigError(f"ranks: {name} cannot be compressed: {known[name].reason}")
             if name not in self.statistics.layers:
                 raise InputError(f"ranks: no calibration batch reaches the layer {name}")
-
-    @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
 
 
 def _cut(choice: Choice) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hpcembed.networks.compression.batches import tensor_bytes
-from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.errors import ConfigError, error_text
 
 __all__ = [
     "copy_model", "keeps_tensors", "restore_gradients", "structure_copy", "weights_hash",
@@ -36,8 +36,9 @@ def copy_model(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:  # of the user's code
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"model: it cannot be copied by copy.deepcopy: {text}") from error
+        raise ConfigError(
+            f"model: it cannot be copied by copy.deepcopy: {error_text(error)}"
+        ) from error
 
 
 def structure_copy(model: nn.Module) -> nn.Module:

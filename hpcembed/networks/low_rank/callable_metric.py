@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from mpi4py import MPI
 
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.errors import ConfigError, HpcembedError
+from hpcembed.runtime.errors import ConfigError, HpcembedError, error_text
 
 __all__ = ["mean_score"]
 
@@ -39,8 +39,7 @@ def mean_score(metric: Callable[[Model], Any], model: Model, comm: MPI.Comm) -> 
         except HpcembedError:
             raise
         except Exception as error:  # of the user's code
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ConfigError(f"metric: it raises {text}") from error
+            raise ConfigError(f"metric: it raises {error_text(error)}") from error
         value = _number(score)
     return float(comm.allreduce(value)) / comm.size
 

@@ -65,6 +65,11 @@ class Curve:
         """Return the ranks of one option."""
         return Ranks(int(self.r_in[option]), int(self.r_out[option]))
 
+    def option(self, ranks: Ranks) -> int | None:
+        """Return the option with these ranks, or None."""
+        at = np.flatnonzero((self.r_in == ranks.inputs) & (self.r_out == ranks.outputs))
+        return int(at[0]) if at.size else None
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -179,10 +184,10 @@ class RankProblem:
                 continue
             for curve in unit.alternatives[0]:
                 wanted = ranks.get(curve.layers[0], Ranks())
-                at = np.flatnonzero((curve.r_in == wanted.inputs) & (curve.r_out == wanted.outputs))
-                if not at.size:
+                option = curve.option(wanted)
+                if option is None:
                     raise ConfigError(_no_option(curve, wanted))
-                picks.append((curve, int(at[0])))
+                picks.append((curve, option))
         return self._choice(picks)
 
     def _bisect(self, measure: str, limit: float, least_share: float) -> Choice:
@@ -294,9 +299,9 @@ def _shared_pick(unit: Unit, ranks: Mapping[str, Ranks]) -> _Pick | None:
         wanted = {ranks.get(name, Ranks()) for name in curve.layers}
         if len(wanted) == 1:
             (one,) = wanted
-            at = np.flatnonzero((curve.r_in == one.inputs) & (curve.r_out == one.outputs))
-            if one.side == "input" and at.size:
-                return curve, int(at[0])
+            option = curve.option(one)
+            if one.side == "input" and option is not None:
+                return curve, option
     return None
 
 

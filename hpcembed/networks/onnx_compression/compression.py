@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -47,7 +45,7 @@ from hpcembed.networks.onnx_compression.settings import OnnxSettings
 from hpcembed.networks.onnx_compression.statistics import collect
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.ranks import communicator
+from hpcembed.runtime.ranks import communicator, timed_here
 from hpcembed.runtime.threads import threads_per_rank
 
 __all__ = ["Model", "OnnxCompression", "Validation"]
@@ -111,7 +109,7 @@ class OnnxCompression:
             if self._validation is not None and self.settings.metric == "accuracy":
                 self._check_labels(self._validation)
         assert self.calibration is not None
-        with self._timed("fold"):
+        with timed_here(self.seconds, "fold"):
             network, self.folded, self.warnings = fold_normalisations(
                 self.original, self.calibration, self.comm, self._threads
             )
@@ -119,7 +117,7 @@ class OnnxCompression:
         self.ranks = self._rank_problem()
         self.evaluator: Evaluator | None = None
         if self._validation is not None or callable(self.settings.metric):
-            with self._timed("validation"):
+            with timed_here(self.seconds, "validation"):
                 self.evaluator = Evaluator(
                     network, self._validation, self.settings.metric, self.comm,
                     threads=self._threads,
@@ -138,7 +136,7 @@ class OnnxCompression:
             self.statistics.layers, choice.ranks, self.statistics.samples, "the calibration has"
         )
         if built is None:
-            with self._timed("layers"):
+            with timed_here(self.seconds, "layers"):
                 built = self._built_network(choice)
         new, network, score = built
         small = self._named(network, choice)
@@ -162,7 +160,7 @@ class OnnxCompression:
             return self.ranks.of_ranks(wanted), None
         limit = request.max_loss
         assert limit is not None
-        with self._timed("search"):
+        with timed_here(self.seconds, "search"):
             return smallest_within(
                 self.ranks,
                 request.measure,
@@ -208,7 +206,7 @@ class OnnxCompression:
                 "layers: no layer can be compressed: "
                 + ("; ".join(f"{x.name}: {x.reason}" for x in self.layers[:5]) or "there is none")
             )
-        with self._timed("moments"):
+        with timed_here(self.seconds, "moments"):
             assert self.calibration is not None
             self.statistics = collect(
                 network, self.layers, self.calibration, self.comm,
@@ -221,7 +219,7 @@ class OnnxCompression:
             )
             for layer in chosen
         }  # fmt: skip
-        with self._timed("eigenproblems"):
+        with timed_here(self.seconds, "eigenproblems"):
             problems, shared = solve_problems(
                 data, self.statistics.groups, self.comm, sides=self.settings.sides,
                 weighted=False, centre=self.settings.centre,
@@ -245,7 +243,7 @@ class OnnxCompression:
         if self.settings.sensitivity and len(self.solved.problems) > 1:
             assert self.calibration is not None
             metric = "cosine" if self.settings.metric == "cosine" else "divergence"
-            with self._timed("sensitivity"):
+            with timed_here(self.seconds, "sensitivity"):
                 evaluator = Evaluator(
                     self.solved.network, self.calibration, metric, self.comm,
                     threads=self._threads, most=WEIGHING_SAMPLES,
@@ -275,7 +273,7 @@ class OnnxCompression:
     ) -> CompressionReport:  # fmt: skip
         assert self.calibration is not None
         cut = {name: one for name, one in new.items() if choice.ranks[name].side != "none"}
-        with self._timed("errors"):
+        with timed_here(self.seconds, "errors"):
             measured = measured_errors(
                 self.solved, cut, small, self.calibration, self.comm, self._threads,
                 own_inputs=not self.settings.sequential,
@@ -283,7 +281,7 @@ class OnnxCompression:
         before, after = batch_seconds((self.original, small), self.calibration, self._threads)
         tests = None
         if self._test is not None:
-            with self._timed("test"):
+            with timed_here(self.seconds, "test"):
                 evaluator = Evaluator(
                     self.solved.network, self._test, self.settings.metric, self.comm,
                     threads=self._threads,
@@ -339,12 +337,6 @@ class OnnxCompression:
                 raise ConfigError(f"ranks: the model has no layer {name}")
             if known[name].reason:
                 raise ConfigError(f"ranks: {name} cannot be compressed: {known[name].reason}")
-
-    @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
 
 
 def _with_one_reduction(unit: Unit, shapes: Mapping[str, LayerShape]) -> Unit:

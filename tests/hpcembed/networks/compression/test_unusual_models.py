@@ -200,6 +200,12 @@ def test_training_of_a_model_of_16_bits_is_done_in_single_precision(kind):
     assert {parameter.dtype for parameter in teacher.parameters()} == {kind}
 
 
+def test_training_of_a_model_in_double_precision_keeps_it():
+    x = rows().double()
+    small, _ = compress_model(mlp().double(), x.split(40), budget=HALF, repair="distill")
+    assert {parameter.dtype for parameter in small.parameters()} == {torch.float64}
+
+
 def test_batches_of_one_part_have_no_labels():
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(rows()), 40)
     report = compress_model(mlp(), data, budget=HALF)[1]
