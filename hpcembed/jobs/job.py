@@ -134,7 +134,7 @@ def place(
         On all ranks.
     """
     with agreement(comm):
-        check_launcher(comm)
+        check_launcher(MPI.COMM_WORLD)  # `comm` may be this rank alone
         if data_dir is not None and not data_dir.is_dir():
             raise ConfigError(f"--data-dir {data_dir}: no such folder")
     stamp = comm.bcast(time.strftime("%Y%m%d-%H%M%S"))

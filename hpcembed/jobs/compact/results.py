@@ -94,7 +94,7 @@ class StudyResult:
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """Each network on each input over all seeds: one mapping a row, for ``pandas.DataFrame``."""
+        """Each network on each input over all seeds: one mapping a row, for pandas."""
         return list(self.content["points"])
 
     def save(self, folder: str | Path) -> Path:
