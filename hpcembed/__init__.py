@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 
 #: Public names and their modules, which are imported on first use because MPI starts on import.
 _PUBLIC = {
+    "CompactClassifier": "hpcembed.jobs.compact",
+    "CompactRegressor": "hpcembed.jobs.compact",
     "DataMatrix": "hpcembed.data.matrix",
     "Documents": "hpcembed.data.text.documents",
     "FastJohnsonLindenstrauss": "hpcembed.embedding",
@@ -29,6 +31,8 @@ _PUBLIC = {
     "open_rows": "hpcembed.data.row_stream",
     "read_text": "hpcembed.data.text.reading",
     "ModelCompression": "hpcembed.networks.compression",
+    "compress": "hpcembed.jobs.compact",
+    "study": "hpcembed.jobs.compact",
     "compress_model": "hpcembed.networks.compression",
     "compress_onnx": "hpcembed.networks.onnx_compression",
     "complete_table": "hpcembed.networks.deep_linear",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["assign", "check_finite", "checked_rows", "copied_bytes"]
+__all__ = ["assign", "canonical_csr", "check_finite", "checked_rows", "copied_bytes"]
 
 
 def checked_rows(rows: Any, labels: Any, comm: MPI.Comm) -> tuple[Any, NDArray[Any]]:
@@ -27,7 +27,7 @@ def checked_rows(rows: Any, labels: Any, comm: MPI.Comm) -> tuple[Any, NDArray[A
         or ranks have different numbers of features, or sparse and dense rows.
     """
     with agreement(comm):
-        rows = _canonical_csr(rows) if scipy.sparse.issparse(rows) else np.asarray(rows)
+        rows = canonical_csr(rows) if scipy.sparse.issparse(rows) else np.asarray(rows)
         if rows.ndim != 2:
             raise InputError(f"rows of shape {rows.shape}: give a table of shape (rows, features)")
         if rows.dtype.kind not in "biuf":
@@ -47,8 +47,8 @@ def checked_rows(rows: Any, labels: Any, comm: MPI.Comm) -> tuple[Any, NDArray[A
     return rows, labels
 
 
-def _canonical_csr(rows: Any) -> Any:
-    """CSR in the same memory if possible, without duplicate entries."""
+def canonical_csr(rows: Any) -> Any:
+    """Return CSR in the same memory if possible, without duplicate entries. Not collective."""
     if rows.ndim != 2:
         return rows
     rows = scipy.sparse.csr_array(rows)

@@ -45,6 +45,8 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     train_labels: str = ""
     test: tuple[str, ...] = ()
     test_labels: str = ""
+    #: auto: classes for text and for few different numbers, else regression
+    task: Literal["auto", "classification", "regression"] = "auto"
     #: csv, text_csv: name of the column of the class
     label_column: str = ""
     #: csv: field separator; auto: the separator of the header line

@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from hpcembed.data.reading import describe_dataset
 from hpcembed.data.settings import DataSettings
+from hpcembed.data.table import Table
 from hpcembed.embedding import Machine
 from hpcembed.jobs.configuration import JobConfig, load_job, rename_files
 from hpcembed.jobs.embedding_methods import METHODS
@@ -47,6 +48,9 @@ class Job:
         Memory that one rank may allocate.
     seconds : dict
         Wall time of each finished step on the slowest rank.
+    tables : tuple of Table
+        Training and test rows, or rows to split, that the caller holds in memory. Empty: the files
+        of the configuration are read.
     """
 
     config: JobConfig
@@ -56,6 +60,7 @@ class Job:
     threads: int
     available_bytes: int
     seconds: dict[str, float] = field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
 
     def check_out(self) -> None:
         """Refuse an output folder that is not empty. Collective."""
@@ -129,7 +134,7 @@ def place(
         On all ranks.
     """
     with agreement(comm):
-        check_launcher(comm)
+        check_launcher(MPI.COMM_WORLD)  # `comm` may be this rank alone
         if data_dir is not None and not data_dir.is_dir():
             raise ConfigError(f"--data-dir {data_dir}: no such folder")
     stamp = comm.bcast(time.strftime("%Y%m%d-%H%M%S"))

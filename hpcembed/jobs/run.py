@@ -9,6 +9,7 @@ its results, but ends with a non-zero exit status.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import threadpoolctl
@@ -123,7 +124,7 @@ def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
 def _read_dataset(job: Job) -> Dataset:
     """Read the tables of a job, smooth the attributes of graph nodes, then split and scale."""
     config, memory = job.config, job.available_bytes
-    tables = read_tables(
+    tables: Sequence[Table] = job.tables or read_tables(
         config.data, job.data_dir, job.comm, available_bytes=memory, graph=config.graph
     )
     if config.graph.smoothing:

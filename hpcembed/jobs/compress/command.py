@@ -147,10 +147,41 @@ def run_compress(
         config = request.job()
     default = f"runs/compress-{config.data.name}"
     job = place(config, source.parent, data_dir, out, comm, default)
+    found = search_job(request, job, allow_fewer=source.suffix != ".toml")
+    if comm.rank == 0:
+        show(found.text)
+    return 0 if found.answer.hidden is not None else NOTHING_FOUND
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """Result of a search: its answer, its text (on rank 0), and the names of the classes."""
+
+    answer: SearchAnswer
+    text: str
+    class_names: tuple[str, ...]
+
+
+def search_job(request: CompressRequest, job: Job, *, allow_fewer: bool) -> SearchOutcome:
+    """Search with the data of a job, and write the answer and its model into its output folder.
+
+    Collective.
+
+    Parameters
+    ----------
+    allow_fewer : bool
+        Compute fewer components than the job states if the data have fewer dimensions.
+
+    Raises
+    ------
+    HpcembedError
+        Any error, in one line; raised on all ranks.
+    """
+    comm = job.comm
     folder = open_folder(job, MARK)
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
-        data = embed_data(job, allow_fewer=source.suffix != ".toml")
+        data = embed_data(job, allow_fewer=allow_fewer)
         with SearchTrials(job, data, request.seeds, request.confidence) as trials:
             spectrum = data.embedding.spectrum_
             answer = search(
@@ -161,11 +192,12 @@ def run_compress(
                 trials.difference,
             )
             environment = describe_environment(comm, job.threads)
-            idle_while_root(
-                comm, lambda: show(_write(folder, job, request, trials, answer, environment))
+            text = idle_while_root(
+                comm, lambda: _write(folder, job, request, trials, answer, environment)
             )
+        outcome = SearchOutcome(answer, text or "", tuple(data.train.class_names))
         data.destroy()
-    return 0 if answer.hidden is not None else NOTHING_FOUND
+    return outcome
 
 
 def _write(

@@ -38,7 +38,7 @@ from hpcembed.runtime.logging import show
 from hpcembed.runtime.ranks import gather_rows, timed
 from hpcembed.runtime.settings import to_toml
 
-__all__ = ["run_study", "trials_of"]
+__all__ = ["conduct_study", "run_study", "trials_of"]
 
 #: File that identifies the output folder of a study.
 MARK = "study.toml"
@@ -91,6 +91,39 @@ def run_study(
     with agreement(comm):
         study = load_study(path, overrides)
     job = place(job_of(study), path.parent, data_dir, out, comm, f"runs/{path.stem}")
+    text = conduct_study(job, study, report_only=report_only)
+    if comm.rank == 0:
+        show(text)
+    return 0
+
+
+def conduct_study(
+    job: Job, study: StudyConfig, *, report_only: bool = False, allow_fewer: bool = False
+) -> str:
+    """Run a study on the data of its job, and write its report.
+
+    Collective.
+
+    Parameters
+    ----------
+    job : Job
+        Of :func:`~hpcembed.jobs.study.settings.job_of`, placed.
+    report_only : bool
+        Train nothing, and report the finished trials in the output folder.
+    allow_fewer : bool
+        Leave out the dimensions that the data do not have.
+
+    Returns
+    -------
+    str
+        Text for the terminal; empty on ranks other than 0.
+
+    Raises
+    ------
+    HpcembedError
+        As :func:`run_study`.
+    """
+    comm = job.comm
     published: Mapping[tuple[int, ...], PublishedAccuracy] = {}
     with agreement(comm):
         published = _published(job, study)
@@ -100,7 +133,9 @@ def run_study(
     folder = open_folder(job, MARK)
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
-        data = embed_data(job)
+        data = embed_data(job, allow_fewer=allow_fewer)
+        if allow_fewer:
+            study = _with_dimensions_up_to(study, len(data.embedding.spectrum_.values))
         n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
         check_networks(study.study.networks, n_inputs, data.n_classes)
         shape = image_shape(study, data.n_features)
@@ -114,10 +149,16 @@ def run_study(
         drawn = _drawn_data(data, coordinates[1], shape)
         data.destroy()
     environment = describe_environment(comm, job.threads)
-    idle_while_root(
-        comm, lambda: show(_write(folder, job, study, data, results, published, environment, drawn))
+    text = idle_while_root(
+        comm, lambda: _write(folder, job, study, data, results, published, environment, drawn)
     )
-    return 0
+    return text or ""
+
+
+def _with_dimensions_up_to(study: StudyConfig, largest: int) -> StudyConfig:
+    kept = tuple(k for k in study.dimensions if k < largest)
+    sweep = replace(study.study, dimensions=(*kept, min(largest, max(study.dimensions))))
+    return replace(study, study=sweep)
 
 
 def _published(job: Job, study: StudyConfig) -> dict[tuple[int, ...], PublishedAccuracy]:

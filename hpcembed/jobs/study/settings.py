@@ -26,7 +26,7 @@ from hpcembed.networks.training.recipe import RECIPES, Recipe
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.settings import Fraction, NotNegative, Size, build, read_table
 
-__all__ = ["StudyConfig", "SweepConfig", "image_shape", "job_of", "load_study"]
+__all__ = ["StudyConfig", "SweepConfig", "check_study", "image_shape", "job_of", "load_study"]
 
 #: Largest k up to which the default dimensions are all numbers.
 ALL_UP_TO = 16
@@ -124,11 +124,18 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
             "a study has [study] and [training]"
         )
     study = build(StudyConfig, table, source)
-    _check(study, source)
+    check_study(study, source)
     return study
 
 
-def _check(study: StudyConfig, source: str) -> None:
+def check_study(study: StudyConfig, source: str) -> None:
+    """Check the rules between keys of a study.
+
+    Raises
+    ------
+    ConfigError
+        A rule does not hold; the message names `source`, the keys and the rule.
+    """
     for key in ("networks", "embeddings"):
         if not getattr(study.study, key):
             raise ConfigError(f"{source}: study.{key} must not be empty")
