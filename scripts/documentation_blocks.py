@@ -125,9 +125,9 @@ def selected(output: str, mark: str) -> str:
 
     Examples
     --------
-    >>> selected("a\\nb\\nc\\n", "output: lines 2-3")
-    'b\\nc\n'
-    >>> selected("a\\nb\\nc\\n", "output: last 1 lines")
+    >>> selected("a\nb\nc\n", "output: lines 2-3")
+    'b\nc\n'
+    >>> selected("a\nb\nc\n", "output: last 1 lines")
     'c\n'
     """
     lines = [line.rstrip() for line in output.strip("\n").splitlines()]

@@ -63,7 +63,7 @@ def _write_model(path: Path, rows: NDArray[np.float32], labels: NDArray[np.int64
     from onnx import TensorProto, helper, numpy_helper, save
     from sklearn.neural_network import MLPClassifier
 
-    network = MLPClassifier((128,), max_iter=60, tol=1e-3, random_state=0).fit(rows, labels)
+    network = MLPClassifier((128,), max_iter=500, tol=1e-3, random_state=0).fit(rows, labels)
     weights = [*zip(network.coefs_, network.intercepts_, strict=True)]
     constants, nodes, value = [], [], "rows"
     for number, (weight, bias) in enumerate(weights):

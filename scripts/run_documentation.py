@@ -1,10 +1,10 @@
 """Run the commands and the Python blocks of the README and of the documentation.
 
 Each page has a temporary folder with the files of documentation_data.py. Blocks run in the order of
-the page: commands of shell one by one, Python with the names of the earlier blocks of the page, and
-with `rows` and `labels` of digits. A block of TOML that begins with a comment ``# NAME.toml`` is written to this file first. The table
-has one line for each command, also for those that are not run, with the reason
-(documentation_blocks.py). The exit status is 1 if a command fails.
+the page: commands of shell one by one; Python with the names of the earlier blocks of the page, and
+with `rows` and `labels` of digits. A block of TOML that begins with a comment ``# NAME.toml`` is
+written to this file first. The table has one line for each command, also for those that are not
+run, with the reason (documentation_blocks.py). The exit status is 1 if a command fails.
 
 ``--update`` writes the output of each block into the page, below its comment ``<!-- output -->``.
 """
