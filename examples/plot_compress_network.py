@@ -63,5 +63,8 @@ for number, percent in zip(sizes, accuracies, strict=True):
 figure, axis = plt.subplots(figsize=(6, 3.5))
 axis.semilogx(sizes, accuracies, marker="o")
 axis.set(xlabel="parameters", ylabel="test accuracy, %")
+axis.set_xticks(sizes, [f"{number:,}" for number in sizes])
+axis.minorticks_off()
+axis.tick_params(axis="x", rotation=30)
 figure.tight_layout()
 plt.show()

@@ -30,6 +30,10 @@ _NAMES = "import numpy as np\nrows, labels = np.load('rows.npy'), np.load('label
 _SILENT = "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n    "
 #: Seconds of one command.
 LIMIT = 900
+#: Exit status of ``hpcembed compress`` for an answer that is no error.
+NOTHING_KEEPS = 4
+#: Folders of the repository that commands refer to.
+LINKED = ("jobs", "scripts", ".venv")
 #: Width of a command in the table.
 WIDTH = 78
 
@@ -47,7 +51,7 @@ class Result:
     @property
     def failed(self) -> bool:
         """Whether the command was run and failed."""
-        return self.seconds is not None and self.status != "ok"
+        return self.seconds is not None and not self.status.startswith("ok")
 
 
 @dataclass
@@ -83,7 +87,8 @@ class Page:
         before = "\n".join([_NAMES, *self.program])
         source = f"{_SILENT}exec({before!r})\n{block.text}"
         result = self._execute(title, [sys.executable, "-c", source])
-        self.program.append(block.text)
+        if not result.failed:
+            self.program.append(block.text)
         yield result
 
     def _execute(self, title: str, words: list[str]) -> Result:
@@ -100,6 +105,8 @@ class Page:
         except subprocess.TimeoutExpired:
             return Result(title, f"stopped after {LIMIT} s", LIMIT)
         status = "ok" if done.returncode == 0 else f"exit status {done.returncode}"
+        if done.returncode == NOTHING_KEEPS and title.startswith("hpcembed compress "):
+            status = "ok: no network keeps the accuracy"
         seconds = time.perf_counter() - begin
         return Result(title, status, seconds, done.stdout, done.stderr)
 
@@ -174,7 +181,8 @@ def main() -> int:
             else:
                 words = [sys.executable, str(ROOT / "scripts" / "documentation_data.py"), name]
                 subprocess.run(words, check=True, env=_environment())
-                (folder / "jobs").symlink_to(ROOT / "jobs")
+                for linked in LINKED:
+                    (folder / linked).symlink_to(ROOT / linked)
                 results = run_page(page, folder, arguments.update)
         for result in results:
             seconds = "" if result.seconds is None else f"{result.seconds:.1f} s"

@@ -172,6 +172,17 @@ def test_runner_runs_blocks_and_updates_outputs(extension, tmp_path):
     assert "```text\n3\n```" in page.read_text()
 
 
+def test_runner_takes_a_failed_block_for_no_later_block(extension, tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((2, 2)))
+    np.save(tmp_path / "labels.npy", np.zeros(2))
+    page = tmp_path / "page.md"
+    page.write_text("```python\n1 / 0\n```\n\n```python\nprint(rows.shape)\n```\n")
+    results = extension("run_documentation").run_page(page, tmp_path, update=False)
+    assert [result.failed for result in results] == [True, False]
+    assert "ZeroDivisionError" in results[0].error
+    assert results[1].output == "(2, 2)\n"
+
+
 def test_runner_reports_failures_and_keeps_the_page(extension, tmp_path):
     page = tmp_path / "page.md"
     text = "```sh\necho new\nfalse\n```\n\n<!-- output -->\n```text\nold\n```\n"
