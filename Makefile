@@ -14,11 +14,14 @@ PYTEST ?=
 export TORCH
 
 PYTHON_TOOL := .venv/bin/python -m
+# Pages of `make docs-commands`; all if empty
+PAGES ?=
+
 SHELL_FILES := scripts/*.sh jobs/*.sh benchmarks/*.sh jobs/*.sbatch .ci/run
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test test-kernels setup-source test-source lint format types \
-	contracts clean
+	contracts docs docs-commands clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -60,7 +63,13 @@ types: ## check types (mypy, strict)
 contracts: ## check which module imports which (import-linter)
 	@.venv/bin/lint-imports
 
+docs: setup ## build the documentation site in build/docs, with the figures of the gallery
+	@bash scripts/docs.sh .venv
+
+docs-commands: setup ## run the commands of README and documentation (minutes; PAGES="README.md ...")
+	@.venv/bin/python scripts/run_documentation.py $(PAGES)
+
 clean: ## remove caches and builds; environments and runs stay
-	@find hpcembed solvers tests scripts benchmarks -name __pycache__ -type d \
+	@find hpcembed solvers tests scripts benchmarks docs examples -name __pycache__ -type d \
 		-prune -exec rm -rf {} +
-	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf build docs/gallery docs/reference/generated docs/sg_execution_times.rst dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

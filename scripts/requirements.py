@@ -32,10 +32,11 @@ def main() -> None:
     parser.add_argument("--build", action="store_true", help="add the requirements of the build")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--group", action="append", default=[], metavar="NAME")
+    parser.add_argument("--only-groups", action="store_true", help="omit the project's own")
     arguments = parser.parse_args()
     with open(arguments.pyproject, "rb") as file:
         project = tomllib.load(file)
-    requirements = list(project["project"]["dependencies"])
+    requirements = [] if arguments.only_groups else list(project["project"]["dependencies"])
     if arguments.build:
         requirements += project["build-system"]["requires"]
     for name in arguments.group:

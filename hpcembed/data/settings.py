@@ -21,6 +21,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     Paths are relative to ``--data-dir`` (default: the folder of the job file).
     """
 
+    #: name of the data set in reports and in the name of the folder
     name: str = "digits"
     #: auto: by the ending of the file name
     format: Literal[
@@ -41,9 +42,13 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
         "graph",
         "power_law",
     ] = "auto"
+    #: files of the training rows, or of all rows if data.split divides them
     train: tuple[str, ...] = ()
+    #: file of the labels, for formats whose rows have none
     train_labels: str = ""
+    #: files of the test rows of data.split = own
     test: tuple[str, ...] = ()
+    #: file of the labels of the test rows
     test_labels: str = ""
     #: auto: classes for text and for few different numbers, else regression
     task: Literal["auto", "classification", "regression"] = "auto"
@@ -51,25 +56,33 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     label_column: str = ""
     #: csv: field separator; auto: the separator of the header line
     delimiter: str = "auto"
-    #: npz, hdf5: names of the arrays
+    #: npz, hdf5: name of the array of rows
     features_key: str = "x"
+    #: npz, hdf5: name of the array of labels
     labels_key: str = "y"
     #: svmlight, bare triplets: number of features; 0: the largest index
     n_features: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: own: training and test files; stratified, random: counter-based, for any size; sklearn: the
     #: rows of scikit-learn's train_test_split(test_size, random_state=seed)
     split: Literal["auto", "own", "stratified", "random", "sklearn"] = "auto"
+    #: share of the rows that become test rows
     test_fraction: Fraction = 0.2
+    #: seed of the split
     split_seed: Seed = 0
+    #: none; divide: by data.divisor; minmax: each feature to [0, 1]; standard: mean 0 and
+    #: variance 1; from the training rows
     scaling: Literal["none", "divide", "minmax", "standard"] = "none"
+    #: divisor of data.scaling = divide
     divisor: float = 255.0
     #: text_csv: name of the column of the text
     text_column: str = ""
-    #: text: headers of mail and news; quoted lines and the lines that introduce them
+    #: text: headers of mail and news
     headers: Literal["keep", "remove"] = "keep"
+    #: text: quoted lines of mail and news, and the lines that introduce them
     quoting: Literal["keep", "remove"] = "keep"
-    #: text: encoding of the files; invalid bytes become U+FFFD and are counted, or are an error
+    #: text: encoding of the files
     encoding: str = "utf-8"
+    #: text: invalid bytes become U+FFFD and are counted, or are an error
     encoding_errors: Literal["replace", "refuse"] = "replace"
     #: text: weight of a term in a document: occurrences times idf, occurrences, or 1
     weighting: Literal["tfidf", "counts", "binary"] = "tfidf"
@@ -104,7 +117,9 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     duplicates : {"sum", "once"}
         Weights of repeated edges of the same direction: their sum, or the largest.
     loops : {"drop", "keep"}
+        Edges from a graph node to itself.
     components : {"all", "largest"}
+        All connected components, or the largest one alone.
     weights : {"auto", "ignore"}
         auto: the weights of the file, if it has any.
     negative_weights : {"refuse", "keep"}
@@ -133,13 +148,17 @@ class GraphSettings(GraphOptions, frozen=True, kw_only=True):
 
     #: format of the file; auto: by its ending; edges: one line per edge
     format: Literal["auto", "edges", "matrix_market", "npz"] = "auto"
-    #: power_law: nodes, sampled edges, exponent of the degrees, seed
+    #: power_law: number of graph nodes
     n_nodes: Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)] = 0
+    #: power_law: number of sampled edges
     n_edges: Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)] = 0
+    #: power_law: exponent of the degrees
     exponent: float = 2.5
+    #: power_law: seed of the edges
     seed: Seed = 0
     #: steps of smoothing: averages of the attributes over the neighbours, for every method
     smoothing: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    #: operator of the averages
     smoothing_operator: Literal["random_walk", "normalized"] = "random_walk"
     #: method spectral: operator of the eigenvectors
     operator: Literal["normalized", "random_walk", "laplacian", "modularity", "adjacency"] = (

@@ -64,18 +64,21 @@ class MethodConfig(msgspec.Struct, frozen=True, kw_only=True):
 class EmbeddingConfig(MethodConfig, frozen=True, kw_only=True):
     """Method and dimension of the embedding; the [embedding] of a job."""
 
+    #: number of coordinates k
     n_components: Count = 20
 
 
 class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The kernel of the methods kernel_pca and nystroem."""
 
+    #: the kernel
     name: Literal["linear", "poly", "rbf", "cosine"] = "rbf"
     #: gamma of rbf and poly: a number; auto: 1 / features; scale: 1 / (features times the variance
     #: of all entries); median: 1 / (2 s^2), s the median distance of rows
     gamma: str | float = "auto"
     #: degree of poly
     degree: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    #: constant term of poly
     coef0: float = 1.0
     #: number of landmarks of nystroem; all rows if there are fewer
     n_landmarks: Count = 2000
@@ -99,15 +102,19 @@ class CooccurrenceConfig(msgspec.Struct, frozen=True, kw_only=True):
 class SolverConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The eigensolver and the reference solver."""
 
+    #: miramns, or SLEPc's Krylov-Schur
     name: Literal["miramns", "krylovschur"] = "miramns"
+    #: default, or the method as its authors published it
     variant: Literal["default", "published"] = "default"
-    #: relative to each eigenvalue
+    #: largest true residual, relative to each eigenvalue
     tol: Fraction = 1e-10
+    #: largest number of restarts
     max_it: Count = 500
     #: largest subspace, 0 = chosen from k, n and the memory
     ncv: Size = 0
     #: nested sizes, empty = chosen by the variant
     nested: tuple[Count, ...] = ()
+    #: seed of the start vector
     seed: Seed = 0
     #: solve again with SLEPc's Krylov-Schur and compare
     reference: bool = True
@@ -116,6 +123,7 @@ class SolverConfig(msgspec.Struct, frozen=True, kw_only=True):
 class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The networks; [training] states how they are trained."""
 
+    #: train networks
     enabled: bool = True
     #: names (large, medium, low, very_low) or lists of layer widths
     hidden: tuple[str | tuple[int, ...], ...] = ("low",)
@@ -123,6 +131,7 @@ class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True):
     baseline: bool = True
     #: seed of first weights, held-out rows, order of rows and dropout
     seed: Seed = 0
+    #: auto: a GPU if there is one
     device: Literal["auto", "cpu", "cuda"] = "auto"
     #: gather: rank 0 trains on all rows; data_parallel: all ranks train, rows stay where they are;
     #: auto: each input is gathered where the memory of rank 0 holds it
@@ -141,8 +150,9 @@ class ResourcesConfig(msgspec.Struct, frozen=True, kw_only=True):
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The output of a run."""
 
-    #: empty: runs/<name>-<time>
+    #: folder of the results; empty: runs/<name>-<time>
     directory: str = ""
+    #: draw the figures of the run
     figures: bool = True
 
 

@@ -44,14 +44,16 @@ class SweepConfig(msgspec.Struct, frozen=True, kw_only=True):
     n_components: Dimension = 50
     #: large, medium, low, very_low, or lists of layer widths
     networks: tuple[str | tuple[int, ...], ...] = ("large", "medium", "low", "very_low")
-    #: number of seeds, and the first one
+    #: number of seeds
     seeds: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 5
+    #: the first seed
     first_seed: Size = 0
     #: spectral: coordinates of [embedding]; whitened: the same, each divided by its deviation;
     #: gaussian, sparse: random projections (Johnson-Lindenstrauss)
     embeddings: tuple[Literal["spectral", "whitened", "gaussian", "sparse"], ...] = ("spectral",)
     #: whether the same networks are trained on all features as well
     baseline: bool = True
+    #: settings of the training, which [training] changes
     recipe: Literal["default", "published"] = "default"
     #: points of accuracy that a network without loss may lose
     margin: NotNegative = 0.2
@@ -61,6 +63,7 @@ class SweepConfig(msgspec.Struct, frozen=True, kw_only=True):
     batch: Size = 0
     #: JSON file with published accuracies of the data set, for comparison
     published: str = ""
+    #: auto: a GPU if there is one
     device: Literal["auto", "cpu", "cuda"] = "auto"
     #: shape of rows that are images, (height, width) or (3, height, width), for the report; known
     #: for idx (square images), cifar10 and digits

@@ -39,15 +39,27 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
+    epochs : int
+        Passes over the training rows.
+    batch_size : int
+        Rows of one step.
     learning_rate : float
         Peak of the rate; 0: 0.01 for networks up to 64 wide, divided by the root of the width / 64
         for wider ones.
+    schedule : {"onecycle", "cosine", "constant"}
+        Course of the rate over the steps.
     dropout : tuple of float
         For each hidden layer, or one number for all of them.
     wide_dropout : float
         Of layers from 256 units on if `dropout` has none: compact networks do not overfit.
+    weight_decay : float
+        Of AdamW.
+    label_smoothing : float
+        Share of each label that is spread over all classes.
     input_scaling : {"auto", "none", "standard", "sqrt"}
         auto: embedded inputs are divided by the square root of their standard deviation.
+    validation_fraction : float
+        Share of the training rows that is held out.
     keep : {"best", "last"}
         The epoch whose weights are kept: the best one on validation rows, or the last.
     patience : int

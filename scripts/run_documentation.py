@@ -1,0 +1,211 @@
+"""Run the commands and the Python blocks of the README and of the documentation.
+
+Each page has a temporary folder with the files of documentation_data.py. Blocks run in the order of
+the page: commands of shell one by one; Python with the names of the earlier blocks of the page, and
+with `rows` and `labels` of digits. A block of TOML that begins with a comment ``# NAME.toml`` is
+written to this file first. The table has one line for each command, also for those that are not
+run, with the reason (documentation_blocks.py). The exit status is 1 if a command fails.
+
+``--update`` writes the output of each block into the page, below its comment ``<!-- output -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from documentation_blocks import Block, blocks_of, commands_of, reason_of, selected
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Names that Python blocks may use.
+_NAMES = "import numpy as np\nrows, labels = np.load('rows.npy'), np.load('labels.npy')"
+_SILENT = "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n    "
+#: Seconds of one command.
+LIMIT = 900
+#: Exit status of ``hpcembed compress`` for an answer that is no error.
+NOTHING_KEEPS = 4
+#: Folders of the repository that commands refer to.
+LINKED = ("jobs", "scripts", ".venv")
+#: Width of a command in the table.
+WIDTH = 78
+
+
+@dataclass
+class Result:
+    """A command that was run, or the reason why it was not."""
+
+    command: str
+    status: str
+    seconds: float | None = None
+    output: str = ""
+    error: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the command was run and failed."""
+        return self.seconds is not None and not self.status.startswith("ok")
+
+
+@dataclass
+class Page:
+    """The state of one page while its blocks run.
+
+    Attributes
+    ----------
+    folder : Path
+        The working folder.
+    program : list of str
+        The Python blocks so far.
+    """
+
+    folder: Path
+    program: list[str] = field(default_factory=list)
+
+    def run(self, block: Block) -> Iterator[Result]:
+        """Run a block of shell or Python and yield its results."""
+        if block.language == "sh":
+            for command in commands_of(block.text):
+                reason = block.reason or reason_of(command)
+                if reason:
+                    yield Result(command, f"not run: {reason}")
+                else:
+                    yield self._execute(command, ["bash", "-c", command])
+            return
+        title = f"Python block in line {block.line}"
+        if block.reason:
+            yield Result(title, f"not run: {block.reason}")
+            return
+        # the earlier blocks of the page run silently, for their names
+        before = "\n".join([_NAMES, *self.program])
+        source = f"{_SILENT}exec({before!r})\n{block.text}"
+        result = self._execute(title, [sys.executable, "-c", source])
+        if not result.failed:
+            self.program.append(block.text)
+        yield result
+
+    def _execute(self, title: str, words: list[str]) -> Result:
+        begin = time.perf_counter()
+        try:
+            done = subprocess.run(
+                words,
+                cwd=self.folder,
+                env=_environment(),
+                timeout=LIMIT,
+                capture_output=True,
+                text=True,
+            )
+        except subprocess.TimeoutExpired:
+            return Result(title, f"stopped after {LIMIT} s", LIMIT)
+        status = "ok" if done.returncode == 0 else f"exit status {done.returncode}"
+        if done.returncode == NOTHING_KEEPS and title.startswith("hpcembed compress "):
+            status = "ok: no network keeps the accuracy"
+        seconds = time.perf_counter() - begin
+        return Result(title, status, seconds, done.stdout, done.stderr)
+
+
+def _environment() -> dict[str, str]:
+    programs = str(Path(sys.executable).parent)
+    return {
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+        "MPLBACKEND": "Agg",
+        # the examples use more ranks than some machines have cores
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+        **os.environ,
+        "VIRTUAL_ENV": str(Path(programs).parent),
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "100",
+    }
+
+
+def run_page(page: Path, folder: Path, update: bool) -> list[Result]:
+    """Run the blocks of a page in a folder, and return a result for each command."""
+    blocks = blocks_of(page)
+    for block in blocks:
+        name = re.match(r"# ([\w-]+\.toml)\n", block.text)
+        if block.language == "toml" and name:
+            (folder / name[1]).write_text(block.text, encoding="utf-8")
+    state, results, output = Page(folder), [], ""
+    outputs: list[tuple[Block, str]] = []
+    for block in blocks:
+        if block.language in ("sh", "python"):
+            found = list(state.run(block))
+            output = "".join(result.output for result in found)
+            results += found
+        elif block.is_output and output:
+            outputs.append((block, selected(output, block.mark)))
+    if update and not any(result.failed for result in results):
+        text = page.read_text(encoding="utf-8")
+        for block, new in reversed(outputs):
+            text = text[: block.begin] + new + text[block.end :]
+        page.write_text(text, encoding="utf-8")
+    return results
+
+
+def pages() -> list[Path]:
+    """Return the pages of the repository that have blocks of shell or Python."""
+    every = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "solvers" / "miramns" / "README.md",
+        ROOT / "benchmarks" / "README.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
+    return [one for one in every if any(b.language in ("sh", "python") for b in blocks_of(one))]
+
+
+def main() -> int:
+    """Run the pages that the command line names, or all of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pages", nargs="*", type=Path, help="default: all pages")
+    parser.add_argument("--update", action="store_true", help="write the output into the pages")
+    parser.add_argument("--list", action="store_true", help="print the commands; run nothing")
+    arguments = parser.parse_args()
+    failed = 0
+    for page in arguments.pages or pages():
+        print(f"\n{page.resolve().relative_to(ROOT)}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="hpcembed-documentation-") as name:
+            folder = Path(name)
+            if arguments.list:
+                results = _listed(page)
+            else:
+                words = [sys.executable, str(ROOT / "scripts" / "documentation_data.py"), name]
+                subprocess.run(words, check=True, env=_environment())
+                for linked in LINKED:
+                    (folder / linked).symlink_to(ROOT / linked)
+                results = run_page(page, folder, arguments.update)
+        for result in results:
+            seconds = "" if result.seconds is None else f"{result.seconds:.1f} s"
+            print(f"  {result.command[:WIDTH]:{WIDTH}} {seconds:>8}  {result.status}")
+            if result.failed:
+                failed += 1
+                print("\n".join(f"      {line}" for line in result.error.splitlines()[-8:]))
+    print(f"\n{failed} failed")
+    return int(failed > 0)
+
+
+def _listed(page: Path) -> list[Result]:
+    results = []
+    for block in blocks_of(page):
+        if block.language == "sh":
+            for command in commands_of(block.text):
+                reason = block.reason or reason_of(command)
+                results.append(Result(command, f"not run: {reason}" if reason else "runs"))
+        elif block.language == "python":
+            title = f"Python block in line {block.line}"
+            results.append(Result(title, f"not run: {block.reason}" if block.reason else "runs"))
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())
