@@ -16,6 +16,8 @@ __all__ = ["check_free", "give_usual_mode", "output_error", "whole_file", "write
 def check_free(path: Path) -> None:
     """Raise an error unless a path does not exist or is an empty folder; create nothing.
 
+    The marker of the job that owns the folder (:mod:`hpcembed.runtime.output_lock`) does not count.
+
     Raises
     ------
     OutputExistsError
@@ -24,7 +26,8 @@ def check_free(path: Path) -> None:
         The folder cannot be read.
     """
     try:
-        occupied = any(path.iterdir())
+        lock = f".{path.resolve().name}.lock"
+        occupied = any(one.name != lock for one in path.iterdir())
     except FileNotFoundError:
         return
     except NotADirectoryError as error:
