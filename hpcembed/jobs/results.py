@@ -44,25 +44,10 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 
-def write_embedding(
-    folder: RunFolder,
-    job: str,
-    dataset: Dataset,
-    embedding: Embedding,
-    name: str = "job.toml",
-) -> None:
-    """Write the job, the projection, the eigenpairs and their convergence, on rank 0.
-
-    Parameters
-    ----------
-    job : str
-        The resolved job as TOML.
-    name : str
-        Its file.
-    """
+def write_embedding(folder: RunFolder, dataset: Dataset, embedding: Embedding) -> None:
+    """Write the projection, the eigenpairs and their convergence, on rank 0."""
     write_projection(folder, dataset, embedding)
     _write_eigenvalues(folder, embedding)
-    folder.write_text(name, job)
 
 
 def write_results(

@@ -36,13 +36,14 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import few_rows_warning, network_name, percent, points
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
-from hpcembed.jobs.study.result_store import open_folder
+from hpcembed.jobs.study.result_store import open_folder, write_mark
 from hpcembed.jobs.study.statistics import Difference, StudyPoint, summarise
 from hpcembed.jobs.study.trials import TrialBatch, TrialResult
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
+from hpcembed.runtime.output_lock import owned_output
 
 __all__ = ["CompressRequest", "run_compress"]
 
@@ -147,7 +148,13 @@ def run_compress(
         config = request.job()
     default = f"runs/compress-{config.data.name}"
     job = place(config, source.parent, data_dir, out, comm, default)
-    folder = open_folder(job, MARK)
+    with owned_output(comm, job.out):
+        return _run_search(job, request)
+
+
+def _run_search(job: Job, request: CompressRequest) -> int:
+    source, comm = request.source, job.comm
+    folder = open_folder(job, MARK, source)
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
         data = embed_data(job, allow_fewer=source.suffix != ".toml")
@@ -201,7 +208,7 @@ def _write(
         ),
     ]
     text = "\n\n".join(filter(None, parts))
-    folder.write_text(MARK, job.resolved_toml())
+    write_mark(folder, MARK, job.resolved_toml(), request.source)
     folder.write_text("compress.md", f"# {data.dataset.name}\n\n{text}\n")
     folder.write_json(
         "compress.json",

@@ -22,22 +22,27 @@ from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import OutputError, OutputExistsError
 from hpcembed.runtime.output import output_error
 
-__all__ = ["append_results", "load_results", "open_folder", "read_results"]
+__all__ = ["append_results", "load_results", "open_folder", "read_results", "write_mark"]
 
 FOLDER = "trials"
+#: First line of the settings in an output folder.
+HEADER = "# Written by hpcembed: the settings of the results in this folder."
 #: Numbers that are null in a file where they are NaN.
 _FLOATS = ("train_seconds", "train_loss", "validation_accuracy", "test_accuracy")
 
 
-def open_folder(job: Job, mark: str) -> RunFolder:
+def open_folder(job: Job, mark: str, source: Path) -> RunFolder:
     """Open an output folder that is empty or holds an earlier run of the same command.
 
-    Collective.
+    Collective. A file of the user that has the name of the mark is not one: the mark of an earlier
+    run is empty, begins with :data:`HEADER`, or has the files of finished trials beside it.
 
     Parameters
     ----------
     mark : str
         File that identifies a folder of the command.
+    source : Path
+        File of the study or search, which is never overwritten.
 
     Raises
     ------
@@ -46,13 +51,41 @@ def open_folder(job: Job, mark: str) -> RunFolder:
     """
     with agreement(job.comm):
         if job.comm.rank == 0:
-            if not (job.out / mark).is_file():
+            if not _is_ours(job.out / mark, source):
                 RunFolder.create(job.out)
             try:
                 (job.out / mark).touch()
             except OSError as error:
                 raise OutputExistsError(f"{job.out}: cannot write: {error.strerror}") from error
     return RunFolder(job.out)
+
+
+def write_mark(folder: RunFolder, mark: str, settings: str, source: Path) -> None:
+    """Write the settings of a run into its mark, unless the mark is the file of the user itself."""
+    if not _same_file(folder.path / mark, source):
+        folder.write_text(mark, f"{HEADER}\n{settings}")
+
+
+def _is_ours(mark: Path, source: Path) -> bool:
+    """Return whether an earlier run wrote the mark; refuse a file of the user."""
+    try:
+        begin = mark.read_bytes()[: len(HEADER)]
+    except OSError:
+        return False
+    if begin in (b"", HEADER.encode()) or (mark.parent / FOLDER).is_dir():
+        return True
+    own = ", the file of this job" if _same_file(mark, source) else ""
+    raise OutputExistsError(
+        f"{mark.parent}: contains {mark.name}{own}, which would be overwritten: choose another "
+        "folder with --out"
+    )
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
 
 
 def load_results(comm: MPI.Intracomm, folder: Path) -> dict[str, TrialResult]:

@@ -70,7 +70,7 @@ def marked(path, **changes):
         ({"started": "1"}, True),  # another process with the same number
         ({"process": 2**22 + 1}, True),
         ({"process": 2**22 + 1, "host": "elsewhere"}, False),
-        ({"job": "17", "host": "elsewhere"}, True),  # requeued
+        ({"job": "17", "host": "elsewhere", "restarts": 0}, True),  # requeued
         ({"job": "17", "host": "elsewhere", "restarts": 1}, False),  # a step of the same job
         ({"job": "18", "host": "elsewhere"}, False),
     ],
