@@ -195,8 +195,8 @@ def _write(
         test = trials.difference(answer.hidden, answer.n_inputs, "test_accuracy")
         best = max(results, key=lambda one: one.validation_accuracy)
         trained = trials.trainer.train(TrialBatch((best.trial,), 1.0)).classifier(0)
-        save_answer(folder, job, data, best, trained, environment)
-        export_answer(folder, data, point, base)
+        record = save_answer(folder, job, data, best, trained, environment)
+        export_answer(folder, data, record, point, base)
     parts = [
         _steps_text(data, answer, base),
         _answer_text(request, data, answer.n_inputs, base, point, test),

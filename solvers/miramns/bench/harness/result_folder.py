@@ -59,14 +59,14 @@ class ResultFolder(Generic[R]):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BenchError(f"--out {self.folder}: {error.strerror}") from error
-        for name in ("records.csv", "environment.json"):
+        for name in ("records.jsonl", "records.csv", "environment.json"):
             if (self.folder / name).exists():
-                raise BenchError(f"--out {self.folder}: contains {name} already")
+                raise BenchError(f"--out {self.folder}: contains results already: {name}")
         try:
             # In one step, so that only one of several benchmarks with the same folder goes on.
             (self.folder / "records.jsonl").open("x").close()
         except FileExistsError as error:
-            raise BenchError(f"--out {self.folder}: contains results already") from error
+            raise BenchError(f"--out {self.folder}: another benchmark writes there") from error
         except OSError as error:
             raise BenchError(f"--out {self.folder}: {error.strerror}") from error
         self._write_environment()
