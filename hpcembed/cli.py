@@ -194,12 +194,14 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     from hpcembed.jobs.export.run_export import export_run
     from hpcembed.runtime.agreement import idle_while_root
+    from hpcembed.runtime.output_lock import owned_output
 
     def export() -> None:
         written = export_run(arguments.run, arguments.out, arguments.network)
         log.show(f"model written to {written}")
 
-    idle_while_root(comm, export)
+    with owned_output(comm, arguments.out):
+        idle_while_root(comm, export)
     return 0
 
 

@@ -20,11 +20,12 @@ from typing import Any
 
 import msgspec
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from hpcembed.jobs.report.run_folder import json_bytes
 from hpcembed.networks.deep_linear import Candidate, TableCompletion
 from hpcembed.runtime.errors import InputError, error_text
+from hpcembed.runtime.output import ordered_safetensors
 from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["load_completion", "write_completion"]
@@ -72,7 +73,8 @@ def write_completion(found: TableCompletion, folder: str | Path) -> None:
     (2,)
     """
     with whole_folder(Path(folder)) as partial:
-        save_file({name: getattr(found, name) for name in _ARRAYS}, partial / _TENSORS)
+        tensors = save({name: getattr(found, name) for name in _ARRAYS})
+        (partial / _TENSORS).write_bytes(ordered_safetensors(tensors))
         _write_names(partial / _USERS, found.users)
         _write_names(partial / _ITEMS, found.items)
         record = msgspec.json.format(json_bytes(_record(found)), indent=2)

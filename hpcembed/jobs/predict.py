@@ -31,6 +31,7 @@ from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.output import write_whole
+from hpcembed.runtime.output_lock import owned_output
 from hpcembed.runtime.ranks import check_launcher, gather_rows
 
 __all__ = ["predict_file"]
@@ -74,6 +75,18 @@ def predict_file(
     HpcembedError
         On all ranks, one line.
     """
+    with owned_output(comm, out):
+        return _predict_file(model_path, file, comm, labels, overrides, out)
+
+
+def _predict_file(
+    model_path: Path,
+    file: Path,
+    comm: MPI.Intracomm,
+    labels: Path | None,
+    overrides: Sequence[str],
+    out: Path | None,
+) -> float | None:
     with agreement(comm):
         check_launcher(comm)
         model = load(model_path)

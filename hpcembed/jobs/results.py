@@ -44,25 +44,10 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 
-def write_embedding(
-    folder: RunFolder,
-    job: str,
-    dataset: Dataset,
-    embedding: Embedding,
-    name: str = "job.toml",
-) -> None:
-    """Write the job, the projection, the eigenpairs and their convergence, on rank 0.
-
-    Parameters
-    ----------
-    job : str
-        The resolved job as TOML.
-    name : str
-        Its file.
-    """
+def write_embedding(folder: RunFolder, dataset: Dataset, embedding: Embedding) -> None:
+    """Write the projection, the eigenpairs and their convergence, on rank 0."""
     write_projection(folder, dataset, embedding)
     _write_eigenvalues(folder, embedding)
-    folder.write_text(name, job)
 
 
 def write_results(
@@ -80,17 +65,18 @@ def write_results(
     str
         Table of the networks, seconds and certification, for the terminal.
     """
-    folder.write_json("run.json", run_record(job, dataset, embedding, trained, environment))
+    record = run_record(job, dataset, embedding, trained, environment)
     words = words_of(dataset, embedding)
     if words:
         folder.write_csv("nearest_words.csv", word_columns(words))
     write_networks(folder, dataset, trained)
-    _write_model(folder, trained)
+    _write_model(folder, trained, record)
     if job.config.output.figures:
         # rank 0 alone imports matplotlib, at the end
         from hpcembed.jobs.run_figures import draw_run
 
         draw_run(folder, job.config.solver.tol, embedding, trained, dataset.train.class_names)
+    folder.write_json("run.json", record)  # last: a folder with this file is complete
     return _text(embedding, job.seconds, trained)
 
 
@@ -247,14 +233,16 @@ def write_networks(
         save_classifier(folder.path / name, one, class_names=dataset.train.class_names)
 
 
-def _write_model(folder: RunFolder, trained: Sequence[TrainedClassifier]) -> None:
+def _write_model(
+    folder: RunFolder, trained: Sequence[TrainedClassifier], record: RunRecord
+) -> None:
     """Write a network on the embedding as a deployable model; `hpcembed export` writes others."""
     if not any(one.report.input == "embedded" for one in trained):
         return
     from hpcembed.jobs.export.run_export import export_run
 
     try:
-        export_run(folder.path, folder.path / "model")
+        export_run(folder.path, folder.path / "model", record=record)
     except HpcembedError as error:  # the results of the run itself are written
         _log.warning("no model/: %s", error)
 

@@ -35,6 +35,7 @@ from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.logging import Progress, show
 from hpcembed.runtime.memory import check_fits, peak_bytes
+from hpcembed.runtime.output_lock import owned_output
 from hpcembed.runtime.ranks import timed
 from miramns import IterationRecord
 
@@ -53,11 +54,18 @@ def run_job(job: Job) -> int:
 
     Raises
     ------
+    OutputExistsError
+        The output folder is not empty, or another job writes to it.
     ConvergenceError
         After all results are written: an eigenpair is unconverged, or contradicts the reference.
     HpcembedError
         One line, on all ranks.
     """
+    with owned_output(job.comm, job.out):
+        return _run_steps(job)
+
+
+def _run_steps(job: Job) -> int:
     comm = job.comm
     job.check_out()
     with threadpoolctl.threadpool_limits(job.threads):
@@ -70,8 +78,12 @@ def run_job(job: Job) -> int:
         folder = RunFolder(job.out)
         embedding = fit(job, train, test)
         # Written before the next step, which may fail: the eigenpairs took most of the time.
-        toml = job.resolved_toml()
-        idle_while_root(comm, lambda: write_embedding(folder, toml, dataset, embedding))
+
+        def write() -> None:
+            write_embedding(folder, dataset, embedding)
+            folder.write_text("job.toml", job.resolved_toml())
+
+        idle_while_root(comm, write)
         with timed(job.comm, job.seconds, "project"):
             projected = project(embedding, train, test)
         with timed(job.comm, job.seconds, "gather"):

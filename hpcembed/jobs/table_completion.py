@@ -13,6 +13,7 @@ from hpcembed.networks.deep_linear import TableCompletion, complete_table
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.output import check_free
+from hpcembed.runtime.output_lock import owned_output
 
 __all__ = ["CompleteRequest", "run_complete"]
 
@@ -50,6 +51,11 @@ def run_complete(request: CompleteRequest, out: Path | None, comm: MPI.Intracomm
     int
         Exit status 0.
     """
+    with owned_output(comm, out):
+        return _run_complete(request, out, comm)
+
+
+def _run_complete(request: CompleteRequest, out: Path | None, comm: MPI.Intracomm) -> int:
     with agreement(comm):
         if out is not None and comm.rank == 0:
             check_free(out)

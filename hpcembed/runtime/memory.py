@@ -1,7 +1,8 @@
 """Memory that a rank may allocate, checked before it is allocated.
 
-The limit is the smallest of the free memory of the compute node, the limits of the control group
-and of SLURM, each divided by the number of ranks on the compute node, and the user's own limit.
+The limit is the smallest of the free memory of the compute node and what its control groups and
+SLURM leave, each divided by the number of ranks on the compute node, what the limits of the process
+leave (:mod:`hpcembed.runtime.memory_limits`), and the user's own limit.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 from hpcembed.runtime.errors import MemoryLimitError
+from hpcembed.runtime.memory_limits import cgroup_left, process_left, resident_bytes, slurm_limit
 from hpcembed.runtime.ranks import ranks_on_compute_node
 
 __all__ = ["available_per_rank", "check_fits", "format_bytes", "peak_bytes"]
@@ -53,7 +55,8 @@ def available_per_rank(comm: MPI.Comm, limit_bytes: int = 0) -> int:
     limit_bytes : int
         The user's own limit per rank, 0 for none.
     """
-    share = _available_on_compute_node() // ranks_on_compute_node(comm)
+    ranks = ranks_on_compute_node(comm)
+    share = min(_available_on_compute_node() // ranks, _left_to_process(ranks))
     if limit_bytes:
         share = min(share, limit_bytes)
     return int(comm.allreduce(share, op=MPI.MIN))
@@ -75,23 +78,17 @@ def check_fits(needed_bytes: int, available_bytes: int, name: str, remedy: str) 
 
 
 def _available_on_compute_node() -> int:
-    candidates = [_meminfo_available()]
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
-    ):
-        allowed = _read_number(limit)
-        if allowed:
-            candidates.append(max(0, allowed - _read_number(used)))
-    slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
-    if slurm.isdigit() and int(slurm) > 0:
-        candidates.append(int(slurm) * 2**20)
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY:
-        candidates.append(soft)
+    free, left = _meminfo_available(), cgroup_left()
+    return free if left is None else min(free, left)
+
+
+def _left_to_process(ranks: int) -> int:
+    """Return the bytes that the limits of SLURM and of the process leave to one of some ranks."""
+    left = process_left()
+    candidates = [sys.maxsize if left is None else left]
+    slurm = slurm_limit()
+    if slurm is not None:
+        candidates.append(max(0, slurm // ranks - resident_bytes()))
     return min(candidates)
 
 
@@ -101,11 +98,3 @@ def _meminfo_available() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-
-
-def _read_number(path: str) -> int:
-    try:
-        text = Path(path).read_text().strip()
-    except OSError:
-        return 0
-    return int(text) if text.isdigit() else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,11 +11,20 @@ from pathlib import Path
 
 from hpcembed.runtime.errors import OutputError, OutputExistsError
 
-__all__ = ["check_free", "give_usual_mode", "output_error", "whole_file", "write_whole"]
+__all__ = [
+    "check_free",
+    "give_usual_mode",
+    "ordered_safetensors",
+    "output_error",
+    "whole_file",
+    "write_whole",
+]
 
 
 def check_free(path: Path) -> None:
     """Raise an error unless a path does not exist or is an empty folder; create nothing.
+
+    The marker of the job that owns the folder (:mod:`hpcembed.runtime.output_lock`) does not count.
 
     Raises
     ------
@@ -24,7 +34,8 @@ def check_free(path: Path) -> None:
         The folder cannot be read.
     """
     try:
-        occupied = any(path.iterdir())
+        lock = f".{path.resolve().name}.lock"
+        occupied = any(one.name != lock for one in path.iterdir())
     except FileNotFoundError:
         return
     except NotADirectoryError as error:
@@ -41,6 +52,39 @@ def output_error(path: Path, error: OSError) -> OutputError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "free space there or choose another path" if full else "choose another path"
     return OutputError(f"{path}: cannot write: {reason}; {remedy}")
+
+
+def ordered_safetensors(content: bytes) -> bytes:
+    """Return the bytes of a safetensors file with its header in a fixed order.
+
+    The library writes metadata in an order that differs between processes. Here tensors are in the
+    order of their places in the file and metadata in the order of the keys, so that equal contents
+    give equal files.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import safetensors.numpy
+    >>> array = {"x": np.zeros(2)}
+    >>> files = [
+    ...     ordered_safetensors(safetensors.numpy.save(array, metadata))
+    ...     for metadata in ({"a": "1", "b": "2"}, {"b": "2", "a": "1"})
+    ... ]
+    >>> files[0] == files[1]
+    True
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    metadata = header.pop("__metadata__", None)
+    ordered = {} if metadata is None else {"__metadata__": dict(sorted(metadata.items()))}
+    places = sorted(header.items(), key=lambda one: (one[1]["data_offsets"], one[0]))
+    ordered |= {
+        name: {key: entry[key] for key in ("dtype", "shape", "data_offsets")}
+        for name, entry in places
+    }
+    text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def give_usual_mode(path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpcembed.runtime.errors import OutputError
+from hpcembed.runtime.errors import OutputError, OutputExistsError
 from hpcembed.runtime.output import check_free, give_usual_mode, output_error
 
 __all__ = ["whole_folder"]
@@ -37,6 +37,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     ['numbers.txt']
     """
     check_free(path)
+    if path.is_dir() and path.samefile(os.curdir):
+        raise OutputExistsError(f"{path}: is the current folder: give the name of a new folder")
     partial = path.with_name(f".partial-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,13 +36,14 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import few_rows_warning, network_name, percent, points
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
-from hpcembed.jobs.study.result_store import open_folder
+from hpcembed.jobs.study.result_store import open_folder, write_mark
 from hpcembed.jobs.study.statistics import Difference, StudyPoint, summarise
 from hpcembed.jobs.study.trials import TrialBatch, TrialResult
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
+from hpcembed.runtime.output_lock import owned_output
 
 __all__ = ["CompressRequest", "run_compress"]
 
@@ -147,7 +148,8 @@ def run_compress(
         config = request.job()
     default = f"runs/compress-{config.data.name}"
     job = place(config, source.parent, data_dir, out, comm, default)
-    found = search_job(request, job, allow_fewer=source.suffix != ".toml")
+    with owned_output(comm, job.out):
+        found = search_job(request, job, allow_fewer=source.suffix != ".toml")
     if comm.rank == 0:
         show(found.text)
     return 0 if found.answer.hidden is not None else NOTHING_FOUND
@@ -178,7 +180,7 @@ def search_job(request: CompressRequest, job: Job, *, allow_fewer: bool) -> Sear
         Any error, in one line; raised on all ranks.
     """
     comm = job.comm
-    folder = open_folder(job, MARK)
+    folder = open_folder(job, MARK, request.source)
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
         data = embed_data(job, allow_fewer=allow_fewer)
@@ -220,8 +222,8 @@ def _write(
         test = trials.difference(answer.hidden, answer.n_inputs, "test_accuracy")
         best = max(results, key=lambda one: one.validation_accuracy)
         trained = trials.trainer.train(TrialBatch((best.trial,), 1.0)).classifier(0)
-        save_answer(folder, job, data, best, trained, environment)
-        export_answer(folder, data, point, base)
+        record = save_answer(folder, job, data, best, trained, environment)
+        export_answer(folder, data, record, point, base)
     parts = [
         _steps_text(data, answer, base),
         _answer_text(request, data, answer.n_inputs, base, point, test),
@@ -233,7 +235,7 @@ def _write(
         ),
     ]
     text = "\n\n".join(filter(None, parts))
-    folder.write_text(MARK, job.resolved_toml())
+    write_mark(folder, MARK, job.resolved_toml(), request.source)
     folder.write_text("compress.md", f"# {data.dataset.name}\n\n{text}\n")
     folder.write_json(
         "compress.json",

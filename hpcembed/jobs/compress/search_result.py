@@ -14,6 +14,7 @@ from hpcembed.jobs.export.card import Accuracy, Uncompressed
 from hpcembed.jobs.export.run_export import export_run
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.run_json import RunRecord
 from hpcembed.jobs.results import run_record, write_networks, write_projection
 from hpcembed.jobs.study.embedded_data import EmbeddedData
 from hpcembed.jobs.study.statistics import StudyPoint
@@ -34,10 +35,11 @@ def save_answer(
     best: TrialResult,
     trained: TrainedClassifier,
     environment: Mapping[str, Any],
-) -> None:
-    """Write the files of a run that trains the answer alone: job, record, projection, network.
+) -> RunRecord:
+    """Write the files of a run that trains the answer alone: job, projection, network.
 
-    Rank 0 only.
+    Rank 0 only. The record of an earlier search is removed; :func:`export_answer` writes the new
+    one when the folder is complete.
 
     Parameters
     ----------
@@ -45,7 +47,13 @@ def save_answer(
         Result of the seed whose network is kept.
     trained : TrainedClassifier
         That network.
+
+    Returns
+    -------
+    RunRecord
+        For ``run.json``.
     """
+    (folder.path / "run.json").unlink(missing_ok=True)
     trial, config, dataset = best.trial, job.config, data.dataset
     config = replace(
         config,
@@ -54,29 +62,38 @@ def save_answer(
     )
     job = dataclasses.replace(job, config=config)
     folder.write_text("job.toml", job.resolved_toml())
-    record = run_record(job, dataset, data.embedding, [trained], environment, trial.n_inputs)
-    folder.write_json("run.json", record)
     write_projection(folder, dataset, data.embedding, trial.n_inputs)
     for old in folder.path.glob("classifier-*.safetensors"):  # of a search with another answer
         old.unlink()
     write_networks(folder, dataset, [trained])
+    return run_record(job, dataset, data.embedding, [trained], environment, trial.n_inputs)
 
 
 def export_answer(
-    folder: RunFolder, data: EmbeddedData, answer: StudyPoint, baseline: StudyPoint
+    folder: RunFolder,
+    data: EmbeddedData,
+    record: RunRecord,
+    answer: StudyPoint,
+    baseline: StudyPoint,
 ) -> None:
-    """Export the model of the answer from the files of :func:`save_answer`; rank 0 only.
+    """Export the model from the files of :func:`save_answer`, then write its record; rank 0 only.
 
     An embedding that is not a projection has no model: a warning is logged.
 
     Parameters
     ----------
+    record : RunRecord
     answer, baseline : StudyPoint
         Accuracies over all seeds, for the card.
     """
     if data.embedding.linear_map_ is None:
         _log.warning("no model/: a model contains a projection, and this embedding is not one")
-        return
+    else:
+        _export(folder, record, answer, baseline)
+    folder.write_json("run.json", record)
+
+
+def _export(folder: RunFolder, record: RunRecord, answer: StudyPoint, baseline: StudyPoint) -> None:
     out = folder.path / "model"
     if (out / "model.json").is_file():  # of an earlier search in this folder
         shutil.rmtree(out)
@@ -96,4 +113,5 @@ def export_answer(
             train_seconds=baseline.train_seconds,
             n_seeds=len(baseline.seeds),
         ),
+        record=record,
     )

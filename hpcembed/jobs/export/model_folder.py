@@ -1,8 +1,9 @@
-"""Model folder: model.json, model.safetensors, model.onnx and a card, README.md.
+"""Model folder: model.json, model.safetensors, model.onnx, manifest.json and a card, README.md.
 
 A model of texts has its vocabulary in text.json as well. The folder is written under a temporary
 name and renamed, so it is complete or absent. Nothing in it is executed on reading. ``model.json``
-holds digests of the weights and of the vocabulary, so that files of two models cannot be mixed.
+holds digests of the weights and of the vocabulary, and ``manifest.json`` those of all files
+(:mod:`hpcembed.jobs.export.manifest`), so that files of two models cannot be mixed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 
 from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_from_json
 from hpcembed.data.text.vectoriser import Vectoriser
+from hpcembed.jobs.export.manifest import MANIFEST, check_manifest, manifest_bytes
 from hpcembed.jobs.export.model import Model, Stage
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.output import check_free
+from hpcembed.runtime.output import check_free, ordered_safetensors
 from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["read_model", "read_vectoriser", "write_model"]
@@ -68,7 +70,7 @@ def write_model(
 
     check_free(path)
     arrays = {name: np.ascontiguousarray(array) for name, array in model.tensors.items()}
-    tensors = safetensors.numpy.save(arrays, {"format": FORMAT})
+    tensors = ordered_safetensors(safetensors.numpy.save(arrays, {"format": FORMAT}))
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -79,6 +81,7 @@ def write_model(
         "feature_names": list(model.feature_names),
         "input_type": model.input_type.name,
         "stages": [{"bias": stage.bias is not None, "relu": stage.relu} for stage in model.stages],
+        "has_manifest": True,
         "sha256": hashlib.sha256(tensors).hexdigest(),
         "text_sha256": text and hashlib.sha256(text.encode("utf-8")).hexdigest(),
     }
@@ -97,6 +100,7 @@ def write_model(
         CARD: card.encode("utf-8"),
         **({} if text is None else {VECTORISER_FILE: text.encode("utf-8")}),
     }
+    files[MANIFEST] = manifest_bytes(files)
     with whole_folder(path) as partial:
         for name, data in files.items():
             (partial / name).write_bytes(data)
@@ -127,6 +131,8 @@ def read_model(path: Path) -> tuple[Model, dict[str, Any]]:
             "install a newer hpcembed"
         )
     tensors = _read_tensors(folder / TENSORS, description.get("sha256"))
+    if description.get("has_manifest") is True:  # false for models of earlier versions
+        check_manifest(folder, needed=(JSON, TENSORS), editable=(CARD,))
     try:
         model = _build(description, tensors)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -31,6 +31,7 @@ from hpcembed.jobs.export.layer_folding import (
 )
 from hpcembed.jobs.export.model import Model
 from hpcembed.jobs.export.model_folder import write_model
+from hpcembed.jobs.report.run_folder import json_bytes
 from hpcembed.jobs.report.run_json import ClassifierRecord, EmbeddingRecord, RunRecord
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
@@ -72,6 +73,7 @@ def export_run(
     *,
     accuracy: Accuracy | None = None,
     uncompressed: Uncompressed | None = None,
+    record: RunRecord | None = None,
 ) -> Path:
     """Write the model folder of a network that a run trained.
 
@@ -89,6 +91,8 @@ def export_run(
     uncompressed : Uncompressed, optional
         Network for comparison on the card; by default the one with the same layers on all features,
         if the run trained it.
+    record : RunRecord, optional
+        Record of a run whose ``run.json`` is not written yet; by default the file is read.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def export_run(
         `folder` is not a finished run, the run has no such network, or `out` is not empty.
     """
     check_free(out)
-    run = _read_run(folder)
+    run = _read_run(folder, record)
     chosen = _choose(run, network)
     try:
         model, description = _model(run, chosen, accuracy, uncompressed)
@@ -125,12 +129,13 @@ def _text(run: _Run) -> str | None:
         raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _read_run(folder: Path) -> _Run:
+def _read_run(folder: Path, record: RunRecord | None) -> _Run:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that hpcembed run wrote")
     file = folder / "run.json"
     try:
-        record = msgspec.json.decode(file.read_bytes(), type=RunRecord)
+        content = file.read_bytes() if record is None else json_bytes(record)
+        record = msgspec.json.decode(content, type=RunRecord)
     except FileNotFoundError as error:
         raise InputError(f"{folder}: contains no run.json: not a finished run") from error
     except OSError as error:

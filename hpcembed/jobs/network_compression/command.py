@@ -34,6 +34,7 @@ from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, OutputExistsError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.output import check_free
+from hpcembed.runtime.output_lock import owned_output
 from hpcembed.runtime.ranks import ownership_range
 from hpcembed.runtime.whole_folder import whole_folder
 
@@ -160,6 +161,11 @@ def run_compress_model(request: CompressModelRequest, out: Path | None, comm: MP
     request.check()
     require_onnxruntime()
     target = out or request.model.with_name(f"{request.model.stem}-compressed.onnx")
+    with owned_output(comm, target):
+        return _run_compress_model(request, target, comm)
+
+
+def _run_compress_model(request: CompressModelRequest, target: Path, comm: MPI.Intracomm) -> int:
     with agreement(comm):
         _check_target(target)
         arrays = read_rows(request.data)

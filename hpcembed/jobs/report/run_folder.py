@@ -23,7 +23,13 @@ from numpy.typing import NDArray
 
 from hpcembed.jobs.report.tables import csv_text
 from hpcembed.runtime.errors import OutputExistsError
-from hpcembed.runtime.output import check_free, output_error, whole_file, write_whole
+from hpcembed.runtime.output import (
+    check_free,
+    ordered_safetensors,
+    output_error,
+    whole_file,
+    write_whole,
+)
 
 __all__ = ["RunFolder", "json_bytes"]
 
@@ -98,7 +104,8 @@ class RunFolder:
     ) -> Path:
         """Write arrays and string metadata to a safetensors file."""
         contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-        return self._write(name, safetensors.numpy.save(contiguous, dict(metadata or {})))
+        content = safetensors.numpy.save(contiguous, dict(metadata or {}))
+        return self._write(name, ordered_safetensors(content))
 
     def _write(self, name: str, content: bytes) -> Path:
         write_whole(self.path / name, content)

@@ -25,7 +25,7 @@ from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
 from hpcembed.jobs.study.figures import DrawnData
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy, load_published
 from hpcembed.jobs.study.report import write_study
-from hpcembed.jobs.study.result_store import load_results, open_folder
+from hpcembed.jobs.study.result_store import load_results, open_folder, write_mark
 from hpcembed.jobs.study.settings import StudyConfig, image_shape, job_of, load_study
 from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.jobs.study.trial_inputs import TrialInputs
@@ -35,6 +35,7 @@ from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
+from hpcembed.runtime.output_lock import owned_output
 from hpcembed.runtime.ranks import gather_rows, timed
 from hpcembed.runtime.settings import to_toml
 
@@ -91,14 +92,20 @@ def run_study(
     with agreement(comm):
         study = load_study(path, overrides)
     job = place(job_of(study), path.parent, data_dir, out, comm, f"runs/{path.stem}")
-    text = conduct_study(job, study, report_only=report_only)
+    with owned_output(comm, job.out):
+        text = conduct_study(job, study, path, report_only=report_only)
     if comm.rank == 0:
         show(text)
     return 0
 
 
 def conduct_study(
-    job: Job, study: StudyConfig, *, report_only: bool = False, allow_fewer: bool = False
+    job: Job,
+    study: StudyConfig,
+    source: Path | None = None,
+    *,
+    report_only: bool = False,
+    allow_fewer: bool = False,
 ) -> str:
     """Run a study on the data of its job, and write its report.
 
@@ -108,6 +115,8 @@ def conduct_study(
     ----------
     job : Job
         Of :func:`~hpcembed.jobs.study.settings.job_of`, placed.
+    source : Path, optional
+        File of the study, which is never overwritten.
     report_only : bool
         Train nothing, and report the finished trials in the output folder.
     allow_fewer : bool
@@ -130,7 +139,7 @@ def conduct_study(
     finished = load_results(comm, job.out)
     if report_only and not finished:
         raise ConfigError(NOTHING_FINISHED.format(job.out))
-    folder = open_folder(job, MARK)
+    folder = open_folder(job, MARK, source)
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
         data = embed_data(job, allow_fewer=allow_fewer)
@@ -140,9 +149,12 @@ def conduct_study(
         check_networks(study.study.networks, n_inputs, data.n_classes)
         shape = image_shape(study, data.n_features)
         placed = to_toml(replace(study, data=job.placed_data()))
-        idle_while_root(
-            comm, lambda: write_embedding(folder, placed, data.dataset, data.embedding, MARK)
-        )
+
+        def write() -> None:
+            write_mark(folder, MARK, placed, path)
+            write_embedding(folder, data.dataset, data.embedding)
+
+        idle_while_root(comm, write)
         results = _train(job, study, data, finished, report_only=report_only)
         with timed(job.comm, job.seconds, "project"):
             coordinates = project(data.embedding, data.train, data.test)

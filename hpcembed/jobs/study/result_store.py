@@ -3,12 +3,14 @@
 Each rank that trains has one file with one line of JSON for each trial. A batch is written and
 flushed when it is trained, so a job that is killed leaves at most one incomplete line. Incomplete
 lines and lines of other studies are skipped on reading. Files of earlier runs with more ranks are
-read as well.
+read as well. A line of a trial with a value that no training gives (an accuracy above 1, a network
+without parameters) is an error: its file was edited or damaged.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,25 +21,32 @@ from hpcembed.jobs.job import Job
 from hpcembed.jobs.report.run_folder import RunFolder, json_bytes
 from hpcembed.jobs.study.trials import TrialResult
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.errors import OutputError, OutputExistsError
+from hpcembed.runtime.errors import InputError, OutputError, OutputExistsError
 from hpcembed.runtime.output import output_error
 
-__all__ = ["append_results", "load_results", "open_folder", "read_results"]
+__all__ = ["append_results", "load_results", "open_folder", "read_results", "write_mark"]
 
 FOLDER = "trials"
+#: First line of the settings in an output folder.
+HEADER = "# Written by hpcembed: the settings of the results in this folder."
 #: Numbers that are null in a file where they are NaN.
 _FLOATS = ("train_seconds", "train_loss", "validation_accuracy", "test_accuracy")
+#: Keys of a line of a trial.
+_KEYS = {"cell" if name == "trial" else name for name in TrialResult.__struct_fields__}
 
 
-def open_folder(job: Job, mark: str) -> RunFolder:
+def open_folder(job: Job, mark: str, source: Path) -> RunFolder:
     """Open an output folder that is empty or holds an earlier run of the same command.
 
-    Collective.
+    Collective. A file of the user that has the name of the mark is not one: the mark of an earlier
+    run is empty, begins with :data:`HEADER`, or has the files of finished trials beside it.
 
     Parameters
     ----------
     mark : str
         File that identifies a folder of the command.
+    source : Path
+        File of the study or search, which is never overwritten.
 
     Raises
     ------
@@ -46,13 +55,41 @@ def open_folder(job: Job, mark: str) -> RunFolder:
     """
     with agreement(job.comm):
         if job.comm.rank == 0:
-            if not (job.out / mark).is_file():
+            if not _is_ours(job.out / mark, source):
                 RunFolder.create(job.out)
             try:
                 (job.out / mark).touch()
             except OSError as error:
                 raise OutputExistsError(f"{job.out}: cannot write: {error.strerror}") from error
     return RunFolder(job.out)
+
+
+def write_mark(folder: RunFolder, mark: str, settings: str, source: Path) -> None:
+    """Write the settings of a run into its mark, unless the mark is the file of the user itself."""
+    if not _same_file(folder.path / mark, source):
+        folder.write_text(mark, f"{HEADER}\n{settings}")
+
+
+def _is_ours(mark: Path, source: Path) -> bool:
+    """Return whether an earlier run wrote the mark; refuse a file of the user."""
+    try:
+        begin = mark.read_bytes()[: len(HEADER)]
+    except OSError:
+        return False
+    if begin in (b"", HEADER.encode()) or (mark.parent / FOLDER).is_dir():
+        return True
+    own = ", the file of this job" if _same_file(mark, source) else ""
+    raise OutputExistsError(
+        f"{mark.parent}: contains {mark.name}{own}, which would be overwritten: choose another "
+        "folder with --out"
+    )
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
 
 
 def load_results(comm: MPI.Intracomm, folder: Path) -> dict[str, TrialResult]:
@@ -79,6 +116,8 @@ def read_results(folder: Path) -> dict[str, TrialResult]:
     ------
     OutputError
         A file cannot be read.
+    InputError
+        A value is wrong; the message names file and line.
     """
     found: dict[str, TrialResult] = {}
     for path in sorted((folder / FOLDER).glob("rank-*.jsonl")):
@@ -86,8 +125,8 @@ def read_results(folder: Path) -> dict[str, TrialResult]:
             lines = path.read_bytes().splitlines()
         except OSError as error:
             raise OutputError(f"{path}: cannot read: {error.strerror or error}") from error
-        for line in lines:
-            result = _parse(line)
+        for number, line in enumerate(lines, 1):
+            result = _parse(line, f"{path}, line {number}")
             if result is not None:
                 found[result.digest] = result
     return found
@@ -117,11 +156,49 @@ def append_results(folder: Path, rank: int, results: Sequence[TrialResult]) -> N
         raise output_error(path, error) from error
 
 
-def _parse(line: bytes) -> TrialResult | None:
+def _parse(line: bytes, place: str) -> TrialResult | None:
     """Read the result in a line; None if the line is incomplete or foreign."""
     try:
         content = msgspec.json.decode(line, type=dict)
+        if not content.keys() >= _KEYS:
+            return None
         undefined = {name: math.nan for name in _FLOATS if content[name] is None}
-        return msgspec.convert(content | undefined, TrialResult)
-    except (msgspec.DecodeError, msgspec.ValidationError, KeyError):
+        result = msgspec.convert(content | undefined, TrialResult)
+    except msgspec.ValidationError as error:
+        if not line.lstrip().startswith(b"{"):
+            return None
+        raise InputError(
+            f"{place}: {error}; remove the line, to train this network again"
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    fault = _fault(result)
+    if fault:
+        raise InputError(f"{place}: {fault}; remove the line, to train this network again")
+    return result
+
+
+def _fault(result: TrialResult) -> str:
+    """Return which value of a result is out of range; empty if there is none."""
+    trial, confusion = result.trial, result.confusion
+    least = {
+        "n_inputs": (trial.n_inputs, 1),
+        "seed": (trial.seed, 0),
+        "hidden": (min(trial.hidden, default=1), 1),
+        "parameters": (result.parameters, 1),
+        "best_epoch": (result.best_epoch, 0),
+        "confusion": (min((n for row in confusion for n in row), default=0), 0),
+    }
+    for name, (value, low) in least.items():
+        if value < low:
+            return f"{name} must be at least {low}, got {value}"
+    for name in _FLOATS:  # NaN: not known
+        value = getattr(result, name)
+        high = 1.0 if name.endswith("accuracy") else sys.float_info.max
+        low = 0.0
+        if not math.isnan(value) and not low <= value <= high:
+            limits = "lie between 0 and 1" if high == 1.0 else "be a finite number, not negative"
+            return f"{name} must {limits}, got {value}"
+    if any(len(row) != len(confusion) for row in confusion):
+        return "confusion must be a square matrix"
+    return ""

@@ -111,6 +111,7 @@ def write_model_files(
     tensors, aliases, not_written = _tensors(small)
     layers = _layers(small, report)
     try:
+        # One entry of metadata, so that equal tensors give equal files.
         safetensors.torch.save_file(tensors, folder / TENSORS, {"format": "pt"})
     except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise OutputError(f"{TENSORS}: cannot write: {_one_line(error)}") from error

@@ -21,7 +21,7 @@ from torch import nn
 from hpcembed.networks.training.classifier import Classifier, build_mlp
 from hpcembed.networks.training.report import TrainedClassifier
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.output import write_whole
+from hpcembed.runtime.output import ordered_safetensors, write_whole
 
 __all__ = ["SavedClassifier", "load_classifier", "save_classifier"]
 
@@ -79,7 +79,8 @@ def save_classifier(
         "extra": dict(extra or {}),
     }
     tensors = {name: tensor.contiguous() for name, tensor in _named_tensors(model).items()}
-    write_whole(path, safetensors.torch.save(tensors, {"hpcembed": json.dumps(description)}))
+    content = safetensors.torch.save(tensors, {"hpcembed": json.dumps(description)})
+    write_whole(path, ordered_safetensors(content))
 
 
 def _named_tensors(model: Classifier) -> dict[str, torch.Tensor]:

@@ -3,11 +3,15 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from hpcembed.runtime.errors import OutputExistsError
-from hpcembed.runtime.output import check_free, output_error, whole_file
+from hpcembed.runtime.output import check_free, ordered_safetensors, output_error, whole_file
 from hpcembed.runtime.whole_folder import whole_folder
 
 
@@ -47,3 +51,38 @@ def test_files_have_the_permissions_of_new_ones(tmp_path, mask, mode):
         os.umask(before)
     for path in (tmp_path / "folder" / "inner" / "private", tmp_path / "file"):
         assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+SAVE = """
+import hashlib, sys, numpy as np, safetensors.numpy
+from hpcembed.runtime.output import ordered_safetensors
+arrays = {name: np.arange(4.0) for name in sys.argv[1:]}
+metadata = {name: name for name in sys.argv[1:]}
+print(hashlib.sha256(ordered_safetensors(safetensors.numpy.save(arrays, metadata))).hexdigest())
+"""
+
+
+def test_equal_arrays_and_metadata_give_equal_files_in_every_process():
+    names = [f"name{i}" for i in range(12)]
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", SAVE, *order], capture_output=True, text=True, check=True
+        ).stdout
+        for order in (names, names[::-1], names[3:] + names[:3])
+    }
+    assert len(found) == 1
+
+
+def test_ordered_files_are_read_back(tmp_path):
+    arrays = {
+        "b": np.arange(3, dtype=np.float32), "a": np.ones((2, 2)), "\u03b2": np.zeros(0)
+    }  # fmt: skip
+    metadata = {"text": 'a "quoted" \u00e9', "b": ""}
+    (tmp_path / "x").write_bytes(ordered_safetensors(safetensors.numpy.save(arrays, metadata)))
+    with safetensors.safe_open(tmp_path / "x", framework="np") as file:
+        assert file.metadata() == metadata
+        assert set(file.keys()) == set(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array)
+    plain = ordered_safetensors(safetensors.numpy.save(arrays))
+    assert safetensors.numpy.load(plain).keys() == arrays.keys()

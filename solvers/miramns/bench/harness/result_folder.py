@@ -59,8 +59,16 @@ class ResultFolder(Generic[R]):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BenchError(f"--out {self.folder}: {error.strerror}") from error
-        if (self.folder / "records.jsonl").exists():
-            raise BenchError(f"--out {self.folder}: contains results already")
+        for name in ("records.jsonl", "records.csv", "environment.json"):
+            if (self.folder / name).exists():
+                raise BenchError(f"--out {self.folder}: contains results already: {name}")
+        try:
+            # In one step, so that only one of several benchmarks with the same folder goes on.
+            (self.folder / "records.jsonl").open("x").close()
+        except FileExistsError as error:
+            raise BenchError(f"--out {self.folder}: another benchmark writes there") from error
+        except OSError as error:
+            raise BenchError(f"--out {self.folder}: {error.strerror}") from error
         self._write_environment()
 
     def _write_environment(self) -> Mapping[str, object]:

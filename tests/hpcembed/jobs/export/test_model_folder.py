@@ -66,6 +66,7 @@ def test_round_trip(make, tmp_path, fold, offset):
     assert description["version"] == 1
     assert sorted(path.name for path in (tmp_path / "new" / "m").iterdir()) == [
         "README.md",
+        "manifest.json",
         "model.json",
         "model.onnx",
         "model.safetensors",
@@ -131,8 +132,9 @@ def test_nothing_is_written_over(make, tmp_path, folder):
 
 
 def edit(folder, **changes):
+    """Change the description, as in a folder of an earlier version, which had no manifest."""
     content = json.loads((folder / "model.json").read_text())
-    content.update(changes)
+    content.update({"has_manifest": None, **changes})
     (folder / "model.json").write_text(json.dumps(content))
 
 
@@ -212,3 +214,36 @@ def test_loading_needs_numpy_only(folder):
         [sys.executable, "-c", script, folder], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def other_model(make, folder):
+    write_model(folder.with_name("other"), make(names=("x", "y", "z")), {"name": "other"}, "")
+    return folder.with_name("other")
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.onnx"])
+def test_a_file_of_another_model_is_refused(make, folder, name):
+    content = (other_model(make, folder) / name).read_bytes()
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: not the file listed in manifest.json: export"):
+        read_model(folder)
+
+
+def test_manifest_is_needed_but_card_and_graph_are_not(folder):
+    (folder / "README.md").write_text("another card")
+    (folder / "model.onnx").unlink()
+    read_model(folder)
+    for content, words in ((b"{", "not a manifest"), (b'{"sha256": {}}', "does not list")):
+        (folder / "manifest.json").write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            read_model(folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(InputError, match="manifest.json: No such file"):
+        read_model(folder)
+
+
+def test_a_model_of_an_earlier_version_is_read(folder):
+    edit(folder)
+    (folder / "manifest.json").unlink()
+    _, description = read_model(folder)
+    assert description["name"] == "toy"

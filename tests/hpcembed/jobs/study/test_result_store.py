@@ -1,12 +1,13 @@
 """Finished trials are read back; incomplete and foreign lines are skipped."""
 
+import json
 import math
 
 import pytest
 
 from hpcembed.jobs.study.result_store import append_results, read_results
 from hpcembed.jobs.study.trials import Trial, TrialResult
-from hpcembed.runtime.errors import OutputError
+from hpcembed.runtime.errors import InputError, OutputError
 
 
 def result(name, **changes):
@@ -65,3 +66,29 @@ def test_nothing_yet_and_no_place(tmp_path):
     (tmp_path / "trials").write_text("a file")
     with pytest.raises(OutputError, match="cannot write"):
         append_results(tmp_path, 0, [result("a")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"test_accuracy": 1.5}, "test_accuracy must lie between 0 and 1, got 1.5"),
+        ({"validation_accuracy": -0.1}, "validation_accuracy must lie between 0 and 1"),
+        ({"train_seconds": -1.0}, "train_seconds must be a finite number, not negative"),
+        ({"train_seconds": 1e999}, "train_seconds must be a finite number, not negative"),
+        ({"train_loss": "low"}, r"Expected `float`, got `str` - at `\$.train_loss`"),
+        ({"parameters": 0}, "parameters must be at least 1, got 0"),
+        ({"best_epoch": 1.5}, "Expected `int`, got `float`"),
+        ({"confusion": [[1, 2]]}, "confusion must be a square matrix"),
+        ({"confusion": [[-1]]}, "confusion must be at least 0"),
+        ({"cell": {"input": "full", "hidden": [0], "n_inputs": 4, "seed": 0}}, "hidden must be at"),
+        ({"cell": {"input": "none", "hidden": [], "n_inputs": 4, "seed": 0}}, "Invalid enum value"),
+    ],
+)
+def test_wrong_values_are_named_by_file_and_line(tmp_path, changes, words):
+    append_results(tmp_path, 0, [result("a"), result("b")])
+    path = tmp_path / "trials" / "rank-0.jsonl"
+    first, second = path.read_text().splitlines()
+    changed = json.dumps(json.loads(second) | changes).replace("Infinity", "1e999")
+    path.write_text(f"{first}\n{changed}\n")
+    with pytest.raises(InputError, match=rf"rank-0.jsonl, line 2: .*{words}.*; remove the line"):
+        read_results(tmp_path)
