@@ -22,7 +22,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str = "digits"
-    #: auto: by the ending of the file name
+    #: auto: by the ending of the file name; images for a folder with image files
     format: Literal[
         "auto",
         "digits",
@@ -34,6 +34,8 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
         "matrix_market",
         "svmlight",
         "hdf5",
+        "mat",
+        "images",
         "text_folder",
         "text_tar",
         "text_lines",
@@ -49,9 +51,19 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     label_column: str = ""
     #: csv: field separator; auto: the separator of the header line
     delimiter: str = "auto"
-    #: npz, hdf5: names of the arrays
-    features_key: str = "x"
-    labels_key: str = "y"
+    #: npz, hdf5, mat: names of the arrays of rows and labels, as obs/cell_type for a column of an
+    #: AnnData file; empty: usual names are recognised (x and y, X_train and y_train, ...)
+    features_key: str = ""
+    labels_key: str = ""
+    #: the same for test rows in the same file; empty: recognised beside training rows
+    test_features_key: str = ""
+    test_labels_key: str = ""
+    #: images: WIDTHxHEIGHT to resize all images, or native: all images must have one size
+    image_size: str = "native"
+    #: images: grey (luminance), rgb, or auto: as the first training image
+    image_mode: Literal["auto", "grey", "rgb"] = "auto"
+    #: svmlight: number of the first feature; auto: 0 if any row has a feature 0, else 1
+    index_base: Literal["auto", 0, 1] = "auto"
     #: svmlight, bare triplets: number of features; 0: the largest index
     n_features: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: own: training and test files; stratified, random: counter-based, for any size; sklearn: the
