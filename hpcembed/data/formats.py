@@ -341,4 +341,6 @@ def open_input(path: Path, labels: Path | None, config: DataSettings) -> tuple[S
         raise ConfigError(f"data.format = {kind}: name a format of tables for {path}")
     format = FORMATS[kind]
     has_labels = format.has_labels is not None and format.has_labels(path, config)
-    return format.open((path,), has_labels or None, config), has_labels
+    # Images outside of sub-folders have no label, those beside them have one.
+    is_required = has_labels and kind != "images"
+    return format.open((path,), is_required or None, config), has_labels

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ __all__ = ["Decoder", "check_pillow", "parse_size"]
 Mode = Literal["grey", "rgb"]
 
 #: Pillow's names of the formats: others are not opened.
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, OverflowError,
     struct.error, zlib.error,
@@ -148,6 +149,15 @@ class Decoder:
             return np.asarray(image, dtype=np.uint8)
 
 
+@cache
+def _known_formats() -> list[str]:
+    """Return the formats that this build of Pillow reads."""
+    from PIL import Image
+
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
     """Open and decode an image, upright; report all errors with its name."""
@@ -157,7 +167,7 @@ def _opened(path: str) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata do not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(path, formats=_known_formats()) as image:
                 image.load()
                 yield ImageOps.exif_transpose(image)
     except InputError:
