@@ -25,13 +25,23 @@ from pathlib import Path
 
 import msgspec
 
+from hpcembed.data.arrays.archives import HDF5_FILES, MATLAB_FILES, NPZ_FILES, Archive
+from hpcembed.data.arrays.array_names import StatedNames
 from hpcembed.data.arrays.array_source import ArraySource
 from hpcembed.data.arrays.cifar10 import Cifar10Source
-from hpcembed.data.arrays.hdf5 import holds_array, open_hdf5
+from hpcembed.data.arrays.hdf5 import open_hdf5
 from hpcembed.data.arrays.idx import open_idx
-from hpcembed.data.arrays.numpy_files import npz_names, open_npy, open_npz
+from hpcembed.data.arrays.numpy_files import open_npy, open_npz
 from hpcembed.data.arrays.stored_array import RowBlocks
 from hpcembed.data.digits import DigitsSource
+from hpcembed.data.images.image_files import (
+    IMAGE_ENDINGS,
+    holds_images,
+    list_images,
+    own_folders,
+)
+from hpcembed.data.images.image_labels import ImageLabels, open_image_labels
+from hpcembed.data.images.image_source import ImageSource
 from hpcembed.data.label_files import open_labels
 from hpcembed.data.labels import LabelFile
 from hpcembed.data.settings import DataSettings
@@ -43,12 +53,36 @@ from hpcembed.data.tables.svmlight import SvmlightSource
 from hpcembed.data.text.formats import TEXT_FORMATS, open_text
 from hpcembed.runtime.errors import ConfigError
 
-__all__ = ["FORMATS", "Format", "format_of", "format_of_name", "open_input", "open_source"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "OwnSplit",
+    "format_of",
+    "format_of_name",
+    "open_input",
+    "open_source",
+]
 
 Paths = tuple[Path, ...]
 #: An opened file of labels; True: the labels are in the same files as the rows; None: no labels.
-Labels = LabelFile | bool | None
+Labels = LabelFile | ImageLabels | bool | None
 ArrayOpener = Callable[[Path, str], RowBlocks]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSplit:
+    """Training and test rows that are in the same file or folder.
+
+    Attributes
+    ----------
+    train, test : tuple of Path
+    test_config : DataSettings
+        Settings with which the test rows are read.
+    """
+
+    train: Paths
+    test: Paths
+    test_config: DataSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +100,68 @@ class Format:
         their own.
     open_array : callable, optional
         ``open_array(path, name)``, for arrays of numbers.
+    open_labels : callable, optional
+        ``open_labels(path, column)`` for labels in a file of their own, which formats with
+        `has_labels` may have too; None: their labels are always in the same file.
+    own_split : callable, optional
+        ``own_split(path, config)``: training and test rows of one file or folder, or None.
     """
 
     open: Callable[[Paths, Labels, DataSettings], Source]
     endings: tuple[str, ...] = ()
     has_labels: Callable[[Path, DataSettings], bool] | None = lambda path, config: True
     open_array: ArrayOpener | None = None
+    open_labels: Callable[[Path, str], LabelFile | ImageLabels] | None = None
+    own_split: Callable[[Path, DataSettings], OwnSplit | None] | None = None
 
 
 def _arrays(
-    open_array: ArrayOpener,
-    endings: tuple[str, ...],
-    has_labels: Callable[[Path, DataSettings], bool] | None = None,
+    open_array: Callable[[Path], RowBlocks], endings: tuple[str, ...], *, are_windows: bool = False
 ) -> Format:
     def open_files(paths: Paths, labels: Labels, config: DataSettings) -> Source:
-        features = [open_array(path, config.features_key) for path in paths]
-        if labels is True:
-            return ArraySource(features, [open_array(path, config.labels_key) for path in paths])
-        return ArraySource(features, labels or None)
+        assert not isinstance(labels, bool | ImageLabels)  # in a file of their own
+        return ArraySource([open_array(path) for path in paths], labels, are_windows=are_windows)
 
-    return Format(open_files, endings, has_labels, open_array)
+    return Format(open_files, endings, None, lambda path, _: open_array(path), open_labels)
+
+
+def _archives(
+    archive: Archive, endings: tuple[str, ...], open_array: ArrayOpener | None = None
+) -> Format:
+    def open_files(paths: Paths, labels: Labels, config: DataSettings) -> Source:
+        assert not isinstance(labels, ImageLabels)
+        return archive.open(paths, labels, _stated(config))
+
+    def has_labels(path: Path, config: DataSettings) -> bool:
+        return bool(archive.names(path, _stated(config)).labels)
+
+    def own_split(path: Path, config: DataSettings) -> OwnSplit | None:
+        names = archive.names(path, _stated(config))
+        if not names.test_features:
+            return None
+        keys = {"features_key": names.test_features, "labels_key": names.test_labels}
+        test_config = msgspec.structs.replace(
+            config, **keys, test_features_key="", test_labels_key=""
+        )
+        return OwnSplit((path,), (path,), test_config)
+
+    return Format(open_files, endings, has_labels, open_array, open_labels, own_split)
+
+
+def _stated(config: DataSettings) -> StatedNames:
+    return StatedNames(
+        config.features_key, config.labels_key, config.test_features_key, config.test_labels_key
+    )
+
+
+def _open_images(paths: Paths, labels: Labels, config: DataSettings) -> Source:
+    assert labels is None or isinstance(labels, bool | ImageLabels)
+    return ImageSource(paths, labels, image_size=config.image_size, image_mode=config.image_mode)
+
+
+def _own_image_folders(path: Path, config: DataSettings) -> OwnSplit | None:
+    folders = own_folders(path)
+    return folders and OwnSplit((folders[0],), (folders[1],), config)
 
 
 def _open_csv(paths: Paths, labels: Labels, config: DataSettings) -> Source:
@@ -99,7 +175,7 @@ def _has_label_column(path: Path, config: DataSettings) -> bool:
 def _open_matrix_market(paths: Paths, labels: Labels, config: DataSettings) -> Source:
     if len(paths) > 1:
         raise ConfigError("data.format = matrix_market reads one file: name one")
-    assert not isinstance(labels, bool)  # its labels are in a file of their own
+    assert not isinstance(labels, bool | ImageLabels)  # in a file of their own
     return MatrixMarketSource(paths[0], labels)
 
 
@@ -111,20 +187,24 @@ _TEXT_ENDINGS = {"text_tar": (".tar", ".tgz")}
 
 #: The formats by their value of ``data.format``.
 FORMATS = {
-    "npy": _arrays(lambda path, _: open_npy(path), (".npy",)),
-    "npz": _arrays(open_npz, (".npz",), lambda path, config: config.labels_key in npz_names(path)),
-    "hdf5": _arrays(
-        open_hdf5,
-        (".h5", ".hdf5", ".hdf"),
-        lambda path, config: holds_array(path, config.labels_key),
+    "npy": _arrays(open_npy, (".npy",), are_windows=True),
+    "npz": _archives(NPZ_FILES, (".npz",), open_npz),
+    "hdf5": _archives(HDF5_FILES, (".h5", ".hdf5", ".hdf", ".h5ad"), open_hdf5),
+    "mat": _archives(MATLAB_FILES, (".mat",)),
+    "idx": _arrays(open_idx, (".idx",)),
+    "images": Format(
+        _open_images,
+        IMAGE_ENDINGS,
+        lambda path, config: any(image.folder for image in list_images([path])),
+        open_labels=open_image_labels,
+        own_split=_own_image_folders,
     ),
-    "idx": _arrays(lambda path, _: open_idx(path), (".idx",)),
     "cifar10": Format(lambda paths, labels, config: Cifar10Source(paths), (".bin",)),
     "csv": Format(_open_csv, (".csv", ".tsv", ".txt", ".data"), _has_label_column),
     "svmlight": Format(
         lambda paths, labels, config: SvmlightSource(paths), (".svm", ".svmlight", ".libsvm")
     ),
-    "matrix_market": Format(_open_matrix_market, (".mtx", ".mm"), None),
+    "matrix_market": Format(_open_matrix_market, (".mtx", ".mm"), None, None, open_labels),
     "digits": Format(lambda paths, labels, config: DigitsSource()),
     **{
         kind: Format(partial(_open_documents, kind), _TEXT_ENDINGS.get(kind, ()))
@@ -148,8 +228,14 @@ def format_of_name(name: str) -> str | None:
     return "idx" if _IDX_NAME.search(name) else _BY_ENDING.get(Path(name).suffix)
 
 
-def format_of(config: DataSettings) -> str:
+def format_of(config: DataSettings, data_dir: Path = Path()) -> str:
     """Return the format of the files of a configuration.
+
+    Parameters
+    ----------
+    config : DataSettings
+    data_dir : Path
+        Folder to which its paths are relative: folders are searched for images.
 
     Raises
     ------
@@ -181,6 +267,8 @@ def format_of(config: DataSettings) -> str:
     if config.format != "auto":
         return config.format
     kind = format_of_name(config.train[0])
+    if holds_images(data_dir / config.train[0]):
+        kind = "images"
     if kind is None:
         raise ConfigError(
             f"data.format = auto: the ending of {config.train[0]} is unknown: set data.format"
@@ -209,19 +297,23 @@ def open_source(kind: str, paths: Paths, labels: Path | None, config: DataSettin
         A file is missing, or its header is wrong.
     """
     format = FORMATS[kind]
-    if format.has_labels is not None:
-        if labels is not None:
-            raise ConfigError(
-                f"files of data.format = {kind} contain the labels: remove data.train_labels and "
-                "data.test_labels"
-            )
+    if labels is not None and (
+        format.open_labels is None
+        or (kind != "images" and format.has_labels and format.has_labels(paths[0], config))
+    ):
+        raise ConfigError(
+            f"files of data.format = {kind} contain the labels: remove data.train_labels and "
+            "data.test_labels"
+        )
+    if format.has_labels is not None and labels is None:
         return format.open(paths, True, config)
     if labels is None:
         raise ConfigError(
             f"files of data.format = {kind} contain no labels: set data.train_labels (and "
             "data.test_labels)"
         )
-    return format.open(paths, open_labels(labels, config.label_column), config)
+    assert format.open_labels is not None  # its labels may be in a file of their own
+    return format.open(paths, format.open_labels(labels, config.label_column), config)
 
 
 def open_input(path: Path, labels: Path | None, config: DataSettings) -> tuple[Source, bool]:
@@ -249,4 +341,6 @@ def open_input(path: Path, labels: Path | None, config: DataSettings) -> tuple[S
         raise ConfigError(f"data.format = {kind}: name a format of tables for {path}")
     format = FORMATS[kind]
     has_labels = format.has_labels is not None and format.has_labels(path, config)
-    return format.open((path,), has_labels or None, config), has_labels
+    # Images outside of sub-folders have no label, those beside them have one.
+    is_required = has_labels and kind != "images"
+    return format.open((path,), is_required or None, config), has_labels

@@ -7,6 +7,7 @@ configured name, or the file that the caller names.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import scipy.sparse
@@ -25,7 +26,12 @@ __all__ = ["read_prediction_input"]
 
 
 def read_prediction_input(
-    config: DataSettings, path: Path, labels: Path | None, n_features: int, comm: MPI.Comm
+    config: DataSettings,
+    path: Path,
+    labels: Path | None,
+    n_features: int,
+    comm: MPI.Comm,
+    row_shape: Sequence[int] = (),
 ) -> tuple[Table, bool]:
     r"""Read the rows of one file; each rank reads a consecutive share.
 
@@ -41,6 +47,9 @@ def read_prediction_input(
     n_features : int
         Number of features of the model. A file with named columns may have more columns.
     comm : MPI.Comm
+    row_shape : sequence of int
+        Shape of a training row before it was flattened, if it had several dimensions. Rows of the
+        file that have several dimensions must have this shape.
 
     Returns
     -------
@@ -74,9 +83,11 @@ def read_prediction_input(
     """
     with agreement(comm):
         source, has_labels = open_input(path, labels, config)
+        _check_shape(path, getattr(source, "row_shape", ()), row_shape)
         width = source.summary.n_features
         # Columns with names are selected by name later.
-        if width is not None and not isinstance(source, CsvSource):
+        has_names = isinstance(source, CsvSource) or bool(getattr(source, "feature_names", ()))
+        if width is not None and not has_names:
             _check_width(path, width, n_features)
     needed = source.measure(comm)
     check_fits(
@@ -84,12 +95,19 @@ def read_prediction_input(
     )
     table = source.read(comm)
     if scipy.sparse.issparse(table.rows):
-        (table,) = align_columns([table], 0, comm)
+        (table,) = align_columns([table], 0, comm, config.index_base)
         table = dataclasses.replace(table, has_file_indices=False)
-        if table.rows.shape[1] > n_features:
-            _check_width(path, table.rows.shape[1], n_features)
-        (table,) = align_columns([table], n_features, comm)
+        if not table.feature_names:
+            if table.rows.shape[1] > n_features:
+                _check_width(path, table.rows.shape[1], n_features)
+            (table,) = align_columns([table], n_features, comm)
     return table, has_labels
+
+
+def _check_shape(path: Path, found: Sequence[int], expected: Sequence[int]) -> None:
+    if found and expected and tuple(found) != tuple(expected):
+        shown, wanted = (" x ".join(map(str, shape)) for shape in (found, expected))
+        raise InputError(f"{path}: rows of shape {shown} where the model takes {wanted}")
 
 
 def _check_width(path: Path, width: int, expected: int) -> None:

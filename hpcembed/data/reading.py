@@ -8,18 +8,18 @@ before :func:`~hpcembed.data.dataset.make_dataset` splits and scales them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from mpi4py import MPI
 
 from hpcembed.data.dataset import Dataset, make_dataset
 from hpcembed.data.file_validation import MissingFileError, file_size
-from hpcembed.data.formats import format_of, open_source
+from hpcembed.data.formats import FORMATS, OwnSplit, format_of, open_source
 from hpcembed.data.graphs.node_table import open_graph
 from hpcembed.data.settings import GRAPH_FORMATS, DataSettings, GraphSettings
-from hpcembed.data.table import Source, Summary, Table
+from hpcembed.data.table import Source, Table
 from hpcembed.data.tables.sparse_columns import align_columns
 from hpcembed.data.text.folders_and_archives import folder_size
 from hpcembed.runtime.agreement import agreement
@@ -147,7 +147,8 @@ def read_tables(
         available_bytes = available_per_rank(comm)
     listed = ", ".join(str(path) for path in opened.files[:3]) or opened.format
     check_fits(needed, available_bytes, f"reading {listed}", "use more ranks or compute nodes")
-    return align_columns([source.read(comm) for source in opened.sources], config.n_features, comm)
+    tables = [source.read(comm) for source in opened.sources]
+    return align_columns(tables, config.n_features, comm, config.index_base)
 
 
 def describe_dataset(
@@ -212,60 +213,78 @@ def _open(
 
 
 def _opened(config: DataSettings, data_dir: Path, graph: GraphSettings | None) -> _Opened:
-    kind = format_of(config)
-    has_test_files = _has_test_files(config)
+    kind = format_of(config, data_dir)
+    _check_split(config)
     if kind in GRAPH_FORMATS:
         table = open_graph(config, graph or GraphSettings(), data_dir)
         return _Opened(kind, (table,), table.files)
-    parts = [(config.train, config.train_labels)]
-    if has_test_files:
-        parts.append((config.test, config.test_labels))
-    sources = tuple(
-        open_source(
-            kind,
-            tuple(data_dir / name for name in names),
-            data_dir / labels if labels else None,
-            config,
-        )
-        for names, labels in parts
-    )
-    files = tuple(data_dir / name for names, labels in parts for name in (*names, labels) if name)
-    _check_widths([source.summary for source in sources], config)
-    return _Opened(kind, sources, files)
+    paths = tuple(data_dir / name for name in config.train)
+    labels = data_dir / config.train_labels if config.train_labels else None
+    split = _own_split(kind, paths, config, data_dir)
+    train = open_source(kind, split.train if split else paths, labels, config)
+    files = [*paths, *([labels] if labels else [])]
+    if split is None:
+        return _Opened(kind, (train,), tuple(files))
+    # Test images have the mode of the training images.
+    mode = getattr(train, "reading", {}).get("image_mode", config.image_mode)
+    test_config = msgspec.structs.replace(split.test_config, image_mode=mode)
+    test_labels = data_dir / config.test_labels if config.test_labels else None
+    test = open_source(kind, split.test, test_labels, test_config)
+    _check_widths(train, test, split, config)
+    if config.test:
+        files += [*split.test, *([test_labels] if test_labels else [])]
+    return _Opened(kind, (train, test), tuple(files))
 
 
-def _has_test_files(config: DataSettings) -> bool:
-    """Whether test rows are in files of their own; else they are held out.
+def _own_split(
+    kind: str, paths: tuple[Path, ...], config: DataSettings, data_dir: Path
+) -> OwnSplit | None:
+    """Return the files of training and test rows, None if test rows are to be held out."""
+    if config.test:
+        return OwnSplit(paths, tuple(data_dir / name for name in config.test), config)
+    find = FORMATS[kind].own_split
+    if find is not None and len(paths) == 1 and config.split in ("auto", "own"):
+        split = find(paths[0], config)
+        if split is not None and not config.train_labels:
+            return split
+    if config.split == "own":
+        raise ConfigError("data.split = own needs data.test: name the test files")
+    return None
 
-    Raises
-    ------
-    ConfigError
-        The keys of [data] contradict each other.
-    """
+
+def _check_split(config: DataSettings) -> None:
+    """Raise ConfigError if the keys of [data] contradict each other."""
     if config.test_labels and not config.test:
         raise ConfigError("data.test_labels without data.test: name the test files, or neither")
-    if config.split == "own" and not config.test:
-        raise ConfigError("data.split = own needs data.test: name the test files")
     if config.split not in ("auto", "own") and config.test:
         raise ConfigError(
             f"data.split = {config.split} and data.test contradict each other: leave one out"
         )
-    return bool(config.test)
 
 
-def _check_widths(summaries: Sequence[Summary], config: DataSettings) -> None:
-    if len(summaries) == 1:
-        return
-    train, test = summaries
+def _check_widths(
+    train_source: Source, test_source: Source, split: OwnSplit, config: DataSettings
+) -> None:
+    train, test = train_source.summary, test_source.summary
+    train_name, test_name = (", ".join(map(str, paths)) for paths in (split.train, split.test))
+    if train_name == test_name:
+        test_name += ", test rows"
+    shapes = [getattr(source, "row_shape", ()) for source in (train_source, test_source)]
+    if train.n_features == test.n_features and all(shapes) and shapes[0] != shapes[1]:
+        shown = [" x ".join(map(str, shape)) for shape in shapes]
+        raise InputError(
+            f"{test_name}: rows of shape {shown[1]} where the training rows of {train_name} have "
+            f"{shown[0]}: both need the same shape"
+        )
     # Sparse tables that use fewer columns are widened to data.n_features.
     if train.n_features != test.n_features and not (train.is_sparse and config.n_features):
         raise InputError(
-            f"{', '.join(config.test)}: {test.n_features} features where the training rows of "
-            f"{', '.join(config.train)} have {train.n_features}: both need the same columns"
+            f"{test_name}: {test.n_features} features where the training rows of "
+            f"{train_name} have {train.n_features}: both need the same columns"
         )
     if train.dtype != test.dtype:
         raise InputError(
-            f"{', '.join(config.test)}: features of type {test.dtype} where the training rows have "
+            f"{test_name}: features of type {test.dtype} where the training rows have "
             f"{train.dtype}: store both alike"
         )
 

@@ -23,7 +23,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     #: name of the data set in reports and in the name of the folder
     name: str = "digits"
-    #: auto: by the ending of the file name
+    #: auto: by the ending of the file name; images for a folder with image files
     format: Literal[
         "auto",
         "digits",
@@ -35,6 +35,8 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
         "matrix_market",
         "svmlight",
         "hdf5",
+        "mat",
+        "images",
         "text_folder",
         "text_tar",
         "text_lines",
@@ -56,10 +58,21 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     label_column: str = ""
     #: csv: field separator; auto: the separator of the header line
     delimiter: str = "auto"
-    #: npz, hdf5: name of the array of rows
-    features_key: str = "x"
-    #: npz, hdf5: name of the array of labels
-    labels_key: str = "y"
+    #: npz, hdf5, mat: name of the array of rows; empty: usual names are recognised (x, X_train, ...)
+    features_key: str = ""
+    #: npz, hdf5, mat: name of the array of labels, as obs/cell_type for a column of an AnnData file;
+    #: empty: usual names are recognised (y, y_train, ...)
+    labels_key: str = ""
+    #: the array of test rows in the same file; empty: recognised beside training rows
+    test_features_key: str = ""
+    #: the array of test labels in the same file; empty: recognised beside training labels
+    test_labels_key: str = ""
+    #: images: WIDTHxHEIGHT to resize all images, or native: all images must have one size
+    image_size: str = "native"
+    #: images: grey (luminance), rgb, or auto: as the first training image
+    image_mode: Literal["auto", "grey", "rgb"] = "auto"
+    #: svmlight: number of the first feature; auto: 0 if any row has a feature 0, else 1
+    index_base: Literal["auto", 0, 1] = "auto"
     #: svmlight, bare triplets: number of features; 0: the largest index
     n_features: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: own: training and test files; stratified, random: counter-based, for any size; sklearn: the

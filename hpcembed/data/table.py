@@ -7,7 +7,9 @@ file until :func:`hpcembed.data.dataset.make_dataset` encodes them over all rank
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -51,6 +53,12 @@ class Table:
     nodes : GraphNodes, optional
         If rows are nodes of a graph: the graph and the numbers of the nodes. Their labels are
         encoded; -1 marks a node without a label.
+    reading : mapping
+        Facts of the file that the reading of further files needs: keys of
+        :class:`~hpcembed.data.settings.DataSettings` with the value that was found, and
+        ``row_shape``, the shape of a row before it was flattened.
+    row_names : tuple of str
+        Names of the local rows, such as file names; empty if the format has none.
     """
 
     rows: Rows
@@ -61,6 +69,8 @@ class Table:
     source: str
     has_file_indices: bool = False
     nodes: GraphNodes | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    row_names: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -77,6 +87,7 @@ class Table:
             start=start,
             n_rows=n_rows,
             nodes=None if self.nodes is None else self.nodes.select(keep),
+            row_names=tuple(compress(self.row_names, keep)),
         )
 
 

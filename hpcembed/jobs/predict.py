@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def predict_file(
     overrides : sequence of str
         ``data.key=value``: settings of the reader that differ from those of the training data.
     out : Path, optional
-        CSV file with row (from 1), predicted class and its probability; default: standard output.
+        CSV file with row (from 1), file name of an image, predicted class and its probability;
+        default: standard output.
 
     Returns
     -------
@@ -94,7 +96,9 @@ def _predict_file(
     if model.vectoriser is not None:
         table, has_labels = _documents(model, config, file, labels, comm)
     else:
-        table, has_labels = read_prediction_input(config, file, labels, model.n_features_in_, comm)
+        table, has_labels = read_prediction_input(
+            config, file, labels, model.n_features_in_, comm, model.row_shape_ or ()
+        )
     label_keys = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
     if label_keys and not has_labels:
         raise ConfigError(f"--set {label_keys[0]}: {file} has no labels of that name")
@@ -108,7 +112,9 @@ def _predict_file(
     chances = probabilities(logits)[np.arange(codes.size), codes]
     accuracy, line = _accuracy(model, table, codes, comm) if has_labels else (None, "")
     all_codes, all_chances = gather_rows(comm, codes), gather_rows(comm, chances)
-    idle_while_root(comm, lambda: _write(model, all_codes, all_chances, out))
+    gathered = comm.gather(table.row_names)
+    files = [name for names in gathered or () for name in names]
+    idle_while_root(comm, lambda: _write(model, all_codes, all_chances, out, files))
     if comm.rank == 0 and line:
         # Standard output may hold the predictions.
         show(line) if out is not None else _log.info(line)
@@ -138,13 +144,22 @@ def _reader_settings(model: DeployedClassifier, file: Path) -> DataSettings:
     known = stored if isinstance(stored, dict) else {}
     is_like_training = file.suffix == known.get("ending")
     names = [*READING_KEYS, "delimiter"] if is_like_training else READING_KEYS
-    values: dict[str, Any] = {name: known[name] for name in names if type(known.get(name)) is str}
+    values = {name: known[name] for name in names if _is_valid(name, known.get(name))}
     config = msgspec.structs.replace(DataSettings(name="prediction input"), **values)
     # The format of folders and archives is found from the files: .gz is the ending of many formats.
     is_like_training &= not file.is_dir() and known.get("format") != "text_tar"
     if is_like_training and known.get("format") not in (None, "digits"):
         return override_data(config, [f"data.format={known['format']}"])
     return config
+
+
+def _is_valid(key: str, value: object) -> bool:
+    """Return whether a value that a model folder holds is one of a key of [data]."""
+    try:
+        msgspec.convert({key: value}, DataSettings)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _columns(model: DeployedClassifier, table: Table, file: Path, rank: int) -> Any:
@@ -157,17 +172,20 @@ def _columns(model: DeployedClassifier, table: Table, file: Path, rank: int) -> 
                 f"{model.n_features_in_}"
             )
         return table.rows
-    missing = [name for name in wanted if name not in names]
+    places = {name: place for place, name in enumerate(names)}
+    missing = [name for name in wanted if name not in places]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise InputError(f"{file}: lacks columns of the model: {', '.join(missing[:5])}{more}")
-    repeated = [name for name in wanted if names.count(name) > 1]
+    counts = Counter(names)
+    repeated = [name for name in wanted if counts[name] > 1]
     if repeated:
-        raise InputError(f"{file}: {names.count(repeated[0])} columns are named {repeated[0]!r}")
-    surplus = [name for name in names if name not in set(wanted)]
+        raise InputError(f"{file}: {counts[repeated[0]]} columns are named {repeated[0]!r}")
+    used = set(wanted)
+    surplus = [name for name in names if name not in used]
     if surplus and rank == 0:
         _log.info("%s: columns that the model does not use: %s", file, ", ".join(surplus[:10]))
-    return table.rows[:, [names.index(name) for name in wanted]]
+    return table.rows[:, [places[name] for name in wanted]]
 
 
 def _accuracy(
@@ -190,12 +208,14 @@ def _write(
     codes: NDArray[np.int64] | None,
     chances: NDArray[np.float64] | None,
     out: Path | None,
+    files: Sequence[str],
 ) -> None:
     assert codes is not None and chances is not None  # noqa: PT018 (on rank 0)
     names = model.model.class_names
     text = csv_text(
         {
             "row": range(1, codes.size + 1),
+            **({"file": files} if files else {}),
             "prediction": [names[code] for code in codes],
             "probability": [f"{chance:.6f}" for chance in chances],
         }

@@ -214,6 +214,7 @@ def write_projection(
         "scaling": dataset.scaling.kind,
         "feature_names": json.dumps(dataset.train.feature_names),
         "class_names": json.dumps(dataset.train.class_names),
+        "reading": json.dumps(dataset.train.reading),
     }
     folder.save_arrays("projection.safetensors", arrays, metadata)
     if dataset.vectoriser is not None:

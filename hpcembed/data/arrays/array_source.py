@@ -1,9 +1,14 @@
-"""Feature and label arrays, of one or several files, as one table."""
+"""Feature and label arrays, of one or several files, as one table.
+
+Arrays of more than two dimensions are flattened to rows: images (n, height, width[, channels]) and
+windows of time series (n, times, channels). The table keeps the shape of a row.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -23,7 +28,31 @@ from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range
 
-__all__ = ["ArrayLabels", "ArraySource"]
+__all__ = ["ArrayLabels", "ArraySource", "matched_labels"]
+
+
+class _Counted(Protocol):
+    """An array or a matrix with a name and a number of rows."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def matched_labels(features: Sequence[_Counted], labels: Sequence[RowBlocks]) -> ArrayLabels:
+    """Return label arrays as one, each compared with the rows of its array.
+
+    Raises
+    ------
+    InputError
+        The labels have several columns, or there are not as many labels as rows.
+    """
+    matched = ArrayLabels(labels)
+    for array, own in zip(features, labels, strict=True):
+        check_lengths(array.shape[0], own.shape[0], array.name, own.name)
+    return matched
 
 
 class ArrayLabels:
@@ -61,6 +90,15 @@ class ArraySource:
         Same number of features and same type.
     labels : sequence of RowBlocks, LabelFile or None
         One array per feature array, one file for all rows, or no labels.
+    are_windows : bool
+        Name the features of arrays (n, times, channels) of floating-point numbers by time and
+        channel: ``t0.c0``, ``t0.c1``, ...
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        Shape of a row before it is flattened; empty for rows of one dimension, or if the arrays
+        differ.
 
     Raises
     ------
@@ -69,19 +107,23 @@ class ArraySource:
     """
 
     def __init__(
-        self, features: Sequence[RowBlocks], labels: Sequence[RowBlocks] | LabelFile | None
+        self,
+        features: Sequence[RowBlocks],
+        labels: Sequence[RowBlocks] | LabelFile | None,
+        *,
+        are_windows: bool = False,
     ) -> None:
         self.features = features
         self.n_features, self.dtype = features_of(features)
         self.n_rows = sum(array.shape[0] for array in features)
         self.source = ", ".join(dict.fromkeys(array.name for array in features))
-        self.labels = self._matched(labels) if isinstance(labels, Sequence) else labels
-
-    def _matched(self, labels: Sequence[RowBlocks]) -> ArrayLabels:
-        matched = ArrayLabels(labels)
-        for array, own in zip(self.features, labels, strict=True):
-            check_lengths(array.shape[0], own.shape[0], array.name, own.name)
-        return matched
+        self.labels: ArrayLabels | LabelFile | None = (
+            matched_labels(features, labels) if isinstance(labels, Sequence) else labels
+        )
+        shapes = {array.shape[1:] for array in features}
+        shape = shapes.pop() if len(shapes) == 1 else ()
+        self.row_shape = shape if len(shape) > 1 else ()
+        self.feature_names = _names(features, self.row_shape if are_windows else ())
 
     @property
     def summary(self) -> Summary:
@@ -104,4 +146,14 @@ class ArraySource:
             for array, first, place, block in blocks_between(self.features, start, stop):
                 rows[place : place + len(block)] = block
                 check_finite(rows[place : place + len(block)], array.name, first)
-        return Table(rows, labels, start, self.n_rows, (), self.source)
+        reading: dict[str, Any] = {"row_shape": list(self.row_shape)} if self.row_shape else {}
+        names = self.feature_names
+        return Table(rows, labels, start, self.n_rows, names, self.source, reading=reading)
+
+
+def _names(features: Sequence[RowBlocks], row_shape: tuple[int, ...]) -> tuple[str, ...]:
+    if len(row_shape) == 2 and features[0].dtype.kind == "f":
+        times, channels = row_shape
+        return tuple(f"t{t}.c{c}" for t in range(times) for c in range(channels))
+    names: tuple[str, ...] = getattr(features[0], "feature_names", ())
+    return names

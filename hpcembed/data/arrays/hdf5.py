@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size, library_errors
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["Hdf5Array", "holds_array", "open_hdf5"]
+__all__ = ["HDF5_ERRORS", "Hdf5Array", "open_hdf5"]
 
 #: Errors of h5py for files that are damaged or not in its format.
-_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
 class Hdf5Array:
@@ -33,12 +33,15 @@ class Hdf5Array:
     shape : tuple of int
     dtype : numpy.dtype
         ``U1`` represents text of any length.
+    feature_names : tuple of str
+        Empty unless the file names the columns.
     """
 
     def __init__(self, path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.name = f"{path}:{key}"
         self.shape = shape
         self.dtype = dtype
+        self.feature_names: tuple[str, ...] = ()
         self._path, self._key = path, key
 
     def blocks(self, first: int, last: int) -> Iterator[NDArray[Any]]:
@@ -53,7 +56,7 @@ class Hdf5Array:
 
         n_columns = math.prod(self.shape[1:])
         step = max(1, BLOCK_BYTES // max(1, n_columns * self.dtype.itemsize))
-        with library_errors(self.name, "HDF5", *_ERRORS), h5py.File(self._path, "r") as file:
+        with library_errors(self.name, "HDF5", *HDF5_ERRORS), h5py.File(self._path, "r") as file:
             array = file[self._key]
             stored = array.asstr() if h5py.check_string_dtype(array.dtype) else array
             for begin in range(first, last, step):
@@ -76,7 +79,7 @@ def open_hdf5(path: Path, key: str) -> Hdf5Array:
 
     file_size(path)
     name = f"{path}:{key}"
-    with library_errors(path, "HDF5", *_ERRORS), h5py.File(path, "r") as file:
+    with library_errors(path, "HDF5", *HDF5_ERRORS), h5py.File(path, "r") as file:
         array = file.get(key) if key else None
         if not isinstance(array, h5py.Dataset):
             listed = ", ".join(sorted(file)[:20]) or "nothing"
@@ -92,18 +95,3 @@ def open_hdf5(path: Path, key: str) -> Hdf5Array:
             raise InputError(f"{name}: declares {array.shape} but contains no data: write it again")
         is_text = h5py.check_string_dtype(array.dtype) is not None
         return Hdf5Array(path, key, array.shape, np.dtype("U1") if is_text else array.dtype)
-
-
-def holds_array(path: Path, key: str) -> bool:
-    """Return whether an HDF5 file has an object of this name.
-
-    Raises
-    ------
-    InputError
-        The file is not an HDF5 file.
-    """
-    import h5py
-
-    file_size(path)
-    with library_errors(path, "HDF5", *_ERRORS), h5py.File(path, "r") as file:
-        return bool(key) and key in file

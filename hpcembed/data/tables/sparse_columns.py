@@ -2,13 +2,15 @@
 
 An SVMlight file declares neither whether its feature numbers begin at 0 or 1 nor how many features
 there are. As in scikit-learn, numbers begin at 1 if no 0 occurs: here in no file and on no rank.
+The number that was found is kept in ``Table.reading``: a model needs it for further files, in which
+the feature 0 may be absent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
@@ -22,7 +24,12 @@ __all__ = ["align_columns"]
 _NONE = np.iinfo(np.int64).max
 
 
-def align_columns(tables: Sequence[Table], n_features: int, comm: MPI.Comm) -> tuple[Table, ...]:
+def align_columns(
+    tables: Sequence[Table],
+    n_features: int,
+    comm: MPI.Comm,
+    index_base: Literal["auto", 0, 1] = "auto",
+) -> tuple[Table, ...]:
     """Number the columns of sparse tables from 0 and make them equally wide.
 
     Collective. Dense tables are returned unchanged.
@@ -33,11 +40,13 @@ def align_columns(tables: Sequence[Table], n_features: int, comm: MPI.Comm) -> t
         Training and test rows.
     n_features : int
         Number of columns; 0: the largest number that occurs.
+    index_base : {"auto", 0, 1}
+        Number of the first feature in files that do not declare it.
 
     Raises
     ------
     InputError
-        A feature number exceeds `n_features`, or no feature occurs.
+        A feature number exceeds `n_features` or is below `index_base`, or no feature occurs.
     """
     if not any(scipy.sparse.issparse(table.rows) for table in tables):
         return tuple(tables)
@@ -49,7 +58,13 @@ def align_columns(tables: Sequence[Table], n_features: int, comm: MPI.Comm) -> t
         largest = max((int(t.rows.indices.max()) for t in tables if t.rows.nnz), default=-1)
         bounds = np.array([-smallest, largest])
         comm.Allreduce(MPI.IN_PLACE, bounds, op=MPI.MAX)
-        base = 1 if bounds[0] < 0 else 0
+        has_first = bounds[0] >= 0
+        if index_base == 1 and has_first:
+            raise InputError(
+                f"{source}: has a feature 0 where features are numbered from 1, as in the training "
+                "file: number them alike, or set data.index_base"
+            )
+        base = int(not has_first) if index_base == "auto" else index_base
         width = int(bounds[1]) + 1 - base if bounds[1] >= 0 else 0
     if n_features and width > n_features:
         raise InputError(
@@ -59,7 +74,14 @@ def align_columns(tables: Sequence[Table], n_features: int, comm: MPI.Comm) -> t
     width = n_features or width
     if width == 0:
         raise InputError(f"{source}: no feature occurs in any row: check data.format")
-    return tuple(replace(table, rows=_shift(table.rows, base, width)) for table in tables)
+    return tuple(_aligned(table, base, width) for table in tables)
+
+
+def _aligned(table: Table, base: int, width: int) -> Table:
+    reading = dict(table.reading)
+    if table.has_file_indices:
+        reading["index_base"] = base
+    return replace(table, rows=_shift(table.rows, base, width), reading=reading)
 
 
 def _shift(rows: Any, base: int, width: int) -> Any:

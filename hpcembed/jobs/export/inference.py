@@ -7,6 +7,7 @@ depend on the number of rows or on their distribution over ranks.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,6 +79,9 @@ class DeployedClassifier:
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (d,), object
         Absent if the data had no names.
+    row_shape_ : tuple of int or None
+        Shape of a training row before it was flattened, such as (height, width) of images or
+        (times, channels) of time series: rows may have it, or be flat. None for flat rows.
     description : dict
         The content of ``model.json``: accuracy, seconds, versions, seeds.
     vectoriser : Vectoriser or None
@@ -112,6 +116,7 @@ class DeployedClassifier:
         self.description = dict(description)
         self.classes_ = _classes(model.class_names)
         self.n_features_in_ = model.n_features
+        self.row_shape_ = _row_shape(self.description.get("row_shape"), model.n_features)
         if model.feature_names:
             self.feature_names_in_ = np.array(model.feature_names, dtype=object)
 
@@ -128,7 +133,8 @@ class DeployedClassifier:
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n, d), or sequence of str
-            Raw features, as in the training files; texts for a model of texts.
+            Raw features, as in the training files; texts for a model of texts. Images (n, height,
+            width[, channels]) and time series (n, times, channels) are flattened.
         first_row : int
             Number of the first row in the table that these rows are part of. The result of a row is
             the same to the last bit at the same place of the table.
@@ -203,6 +209,8 @@ class DeployedClassifier:
             return self.vectoriser.clean_and_transform(X)
         self._check_names(X)
         rows = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
+        if rows.ndim > 2:
+            rows = self._flat(rows)
         if rows.ndim != 2:
             raise InputError(f"rows of shape {rows.shape}: give a table of shape (rows, features)")
         if rows.shape[1] != self.n_features_in_:
@@ -217,6 +225,14 @@ class DeployedClassifier:
         if rows.dtype.kind not in "biuf":
             raise InputError(f"rows of type {rows.dtype}: give real numbers")
         return rows
+
+    def _flat(self, rows: NDArray[Any]) -> NDArray[Any]:
+        shape = rows.shape[1:]
+        if self.row_shape_ is not None and shape != self.row_shape_:
+            raise InputError(
+                f"rows of shape {shape}: the model takes rows of shape {self.row_shape_}"
+            )
+        return rows.reshape(rows.shape[0], math.prod(shape))
 
     def _check_names(self, X: Any) -> None:
         names = getattr(X, "columns", None)
@@ -256,6 +272,13 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted -= shifted.max(axis=1, keepdims=True, initial=-np.inf)
     np.exp(shifted, out=shifted)
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _row_shape(stored: Any, n_features: int) -> tuple[int, ...] | None:
+    """Return the shape of a row that a description holds, None unless it fits the features."""
+    if not isinstance(stored, list) or not all(type(size) is int for size in stored):
+        return None
+    return tuple(stored) if math.prod(stored) == n_features else None
 
 
 def _are_texts(X: Any) -> bool:

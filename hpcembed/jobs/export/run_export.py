@@ -45,6 +45,7 @@ _PREFIX, _SUFFIX = "classifier-", ".safetensors"
 READING_KEYS = (
     *("label_column", "features_key", "labels_key"),
     *("text_column", "headers", "quoting", "encoding", "encoding_errors"),
+    *("image_size", "image_mode", "index_base"),
 )
 _PACKAGES = ("numpy", "scipy", "torch", "petsc4py", "slepc4py", "mpi4py")
 
@@ -218,6 +219,9 @@ def _model(
         "n_components": k,
         "projection": _sizes(model, k, layers.layers[0][0].shape[1]),
     }
+    found = json.loads(metadata.get("reading", "{}"))  # absent from runs of older versions
+    description["row_shape"] = found.get("row_shape")
+    description["reading"] = _reading(run.job, found)
     return model, _describe(run, network, model, description, accuracy, full)
 
 
@@ -250,7 +254,6 @@ def _describe(
         "dataset": record.dataset,
         "embedding": embedding and _certificate(embedding),
         "provenance": _provenance(run),
-        "reading": _reading(run.job),
         "takes_texts": (run.folder / VECTORISER_FILE).exists(),
     }
     plain: dict[str, Any] = msgspec.to_builtins(content)
@@ -313,11 +316,18 @@ def _portable_job(job: JobConfig) -> str:
     return to_toml(replace(job, data=data, output=replace(job.output, directory="")))
 
 
-def _reading(job: JobConfig) -> dict[str, str]:
-    """Return the settings with which files like those of the job are read."""
+def _reading(job: JobConfig, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with which files like those of the job are read.
+
+    Parameters
+    ----------
+    found : mapping
+        Settings that were found in the training files.
+    """
     names = job.data.train[:1]
+    keys = ("format", "delimiter", *READING_KEYS)
     return {
-        **{key: getattr(job.data, key) for key in ("format", "delimiter", *READING_KEYS)},
+        **{key: found.get(key, getattr(job.data, key)) for key in keys},
         "ending": Path(names[0]).suffix if names else "",
     }
 

@@ -151,7 +151,7 @@ def conduct_study(
         placed = to_toml(replace(study, data=job.placed_data()))
 
         def write() -> None:
-            write_mark(folder, MARK, placed, path)
+            write_mark(folder, MARK, placed, source)
             write_embedding(folder, data.dataset, data.embedding)
 
         idle_while_root(comm, write)

@@ -35,7 +35,7 @@ _FLOATS = ("train_seconds", "train_loss", "validation_accuracy", "test_accuracy"
 _KEYS = {"cell" if name == "trial" else name for name in TrialResult.__struct_fields__}
 
 
-def open_folder(job: Job, mark: str, source: Path) -> RunFolder:
+def open_folder(job: Job, mark: str, source: Path | None) -> RunFolder:
     """Open an output folder that is empty or holds an earlier run of the same command.
 
     Collective. A file of the user that has the name of the mark is not one: the mark of an earlier
@@ -45,8 +45,8 @@ def open_folder(job: Job, mark: str, source: Path) -> RunFolder:
     ----------
     mark : str
         File that identifies a folder of the command.
-    source : Path
-        File of the study or search, which is never overwritten.
+    source : Path or None
+        File of the study or search, which is never overwritten; None for a call from Python.
 
     Raises
     ------
@@ -64,13 +64,13 @@ def open_folder(job: Job, mark: str, source: Path) -> RunFolder:
     return RunFolder(job.out)
 
 
-def write_mark(folder: RunFolder, mark: str, settings: str, source: Path) -> None:
+def write_mark(folder: RunFolder, mark: str, settings: str, source: Path | None) -> None:
     """Write the settings of a run into its mark, unless the mark is the file of the user itself."""
     if not _same_file(folder.path / mark, source):
         folder.write_text(mark, f"{HEADER}\n{settings}")
 
 
-def _is_ours(mark: Path, source: Path) -> bool:
+def _is_ours(mark: Path, source: Path | None) -> bool:
     """Return whether an earlier run wrote the mark; refuse a file of the user."""
     try:
         begin = mark.read_bytes()[: len(HEADER)]

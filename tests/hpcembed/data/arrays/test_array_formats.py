@@ -312,8 +312,12 @@ def test_files_of_one_table_have_the_same_columns(tmp_path, comm):
 
 def test_npz_lacks_the_array(tmp_path, comm):
     rows, labels = rows_and_labels()
-    np.savez(tmp_path / "a.npz", data=rows, y=labels)
-    refused(DataSettings(train=("a.npz",)), tmp_path, comm, "no array 'x'", "it has data, y")
+    np.savez(tmp_path / "a.npz", rows=rows, y=labels)
+    refused(DataSettings(train=("a.npz",)), tmp_path, comm, "no array of a usual name", "rows, y")
+    job = DataSettings(train=("a.npz",), features_key="x")
+    refused(job, tmp_path, comm, "no array 'x'", "it has rows, y: set data.features_key")
+    job = DataSettings(train=("a.npz",), features_key="rows", labels_key="z")
+    refused(job, tmp_path, comm, "no array 'z'", "it has rows, y: set data.labels_key")
 
 
 def test_npz_objects_would_need_pickle(tmp_path, comm):
@@ -426,7 +430,7 @@ def test_hdf5_refusals(tmp_path, comm):
     refused(job, tmp_path, comm, "a.h5", "cannot be read as HDF5")
     with h5py.File(path, "w") as file:
         file["z"] = rows
-    refused(job, tmp_path, comm, "no array 'x'", "it has z")
+    refused(job, tmp_path, comm, "no array of a usual name", "it has z")
     with h5py.File(path, "w") as file:
         file.create_dataset("x", shape=(10**9, 10**6), dtype="f4", chunks=(1000, 1000))
         file["y"] = labels
@@ -472,7 +476,7 @@ def test_digits(comm, tmp_path):
         (DataSettings(train=("a.npz",), test_labels="y"), "data.test_labels without data.test"),
         (DataSettings(train=("x.what",)), "set data.format"),
         (DataSettings(train=("a-idx3-ubyte",)), "set data.train_labels"),
-        (DataSettings(train=("a.npz",), train_labels="y"), "remove data.train_labels"),
+        (DataSettings(train=("a.bin",), train_labels="y"), "remove data.train_labels"),
         (DataSettings(split="own"), "needs data.test"),
         (DataSettings(split="random", train=("a.npz",), test=("a.npz",)), "contradict"),
     ],
