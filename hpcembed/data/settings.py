@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args, get_type_hints
 import msgspec
 
 from hpcembed.runtime.arguments import check_choice
-from hpcembed.runtime.settings import Fraction, NotNegative, Positive, Seed
+from hpcembed.runtime.settings import Count, Fraction, NotNegative, Positive, Seed
 
 __all__ = ["GRAPH_FORMATS", "DataSettings", "GraphOptions", "GraphSettings"]
 
@@ -45,10 +45,38 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     train_labels: str = ""
     test: tuple[str, ...] = ()
     test_labels: str = ""
-    #: csv, text_csv: name of the column of the class
+    #: csv, parquet, arrow, text_csv: name of the column of the class
     label_column: str = ""
     #: csv: field separator; auto: the separator of the header line
     delimiter: str = "auto"
+    #: tables: kinds of columns, { age = "number", zip = "category" }, in place of those that their
+    #: cells imply. decimal_point, decimal_comma: numbers; day_first, month_first: dates
+    columns: dict[
+        str,
+        Literal[
+            "number",
+            "boolean",
+            "date",
+            "category",
+            "decimal_point",
+            "decimal_comma",
+            "day_first",
+            "month_first",
+            "drop",
+        ],
+    ] = {}
+    #: tables: names of columns that are left out
+    drop_columns: tuple[str, ...] = ()
+    #: tables: further texts that mean "missing"; always: empty cells, NA, N/A, #N/A, <NA>, NaN,
+    #: NaT, null, None, ?, -
+    missing: tuple[str, ...] = ()
+    #: tables: missing cells get the median of the training rows and a column that marks them, or
+    #: are an error
+    gaps: Literal["impute", "refuse"] = "impute"
+    #: tables: categories as one column per level, or as one column of ranks by frequency; auto:
+    #: one per level up to one_hot_limit levels
+    categories: Literal["auto", "one_hot", "ordinal"] = "auto"
+    one_hot_limit: Count = 30
     #: npz, hdf5: names of the arrays
     features_key: str = "x"
     labels_key: str = "y"
@@ -59,7 +87,8 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     split: Literal["auto", "own", "stratified", "random", "sklearn"] = "auto"
     test_fraction: Fraction = 0.2
     split_seed: Seed = 0
-    scaling: Literal["none", "divide", "minmax", "standard"] = "none"
+    #: auto: standard for tables with categories, dates or missing cells, else none
+    scaling: Literal["auto", "none", "divide", "minmax", "standard"] = "auto"
     divisor: float = 255.0
     #: text_csv: name of the column of the text
     text_column: str = ""
