@@ -31,6 +31,8 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
         "npz",
         "npy",
         "csv",
+        "parquet",
+        "arrow",
         "matrix_market",
         "svmlight",
         "hdf5",

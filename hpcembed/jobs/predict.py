@@ -81,14 +81,26 @@ def predict_file(
     if model.vectoriser is not None:
         table, has_labels = _documents(model, config, file, labels, comm)
     else:
-        table, has_labels = read_prediction_input(config, file, labels, model.n_features_in_, comm)
+        table, has_labels = read_prediction_input(
+            config,
+            file,
+            labels,
+            model.n_features_in_,
+            comm,
+            names=tuple(getattr(model, "feature_names_in_", ())),
+            encoding=model.encoding,
+        )
     label_keys = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
     if label_keys and not has_labels:
         raise ConfigError(f"--set {label_keys[0]}: {file} has no labels of that name")
     with agreement(comm), threadpoolctl.threadpool_limits(1):
-        ordered = _columns(model, table, file, comm.rank)
+        if table.rows.shape[1] != model.n_features_in_:
+            raise InputError(
+                f"{file}: {table.rows.shape[1]} features where the model takes "
+                f"{model.n_features_in_}"
+            )
         try:
-            logits = model.predict_logits(ordered, table.start)
+            logits = model.predict_logits(table.rows, table.start)
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
     codes = logits.argmax(axis=1)
@@ -132,29 +144,6 @@ def _reader_settings(model: DeployedClassifier, file: Path) -> DataSettings:
     if is_like_training and known.get("format") not in (None, "digits"):
         return override_data(config, [f"data.format={known['format']}"])
     return config
-
-
-def _columns(model: DeployedClassifier, table: Table, file: Path, rank: int) -> Any:
-    """Return the rows with the columns of the model in its order, where columns have names."""
-    names, wanted = table.feature_names, model.model.feature_names
-    if names == wanted or not names or not wanted:
-        if table.rows.shape[1] != model.n_features_in_:
-            raise InputError(
-                f"{file}: {table.rows.shape[1]} features where the model takes "
-                f"{model.n_features_in_}"
-            )
-        return table.rows
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise InputError(f"{file}: lacks columns of the model: {', '.join(missing[:5])}{more}")
-    repeated = [name for name in wanted if names.count(name) > 1]
-    if repeated:
-        raise InputError(f"{file}: {names.count(repeated[0])} columns are named {repeated[0]!r}")
-    surplus = [name for name in names if name not in set(wanted)]
-    if surplus and rank == 0:
-        _log.info("%s: columns that the model does not use: %s", file, ", ".join(surplus[:10]))
-    return table.rows[:, [names.index(name) for name in wanted]]
 
 
 def _accuracy(
