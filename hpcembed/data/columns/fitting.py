@@ -69,7 +69,7 @@ def scan_table(
         A cell or a column cannot be read in one way only: one line, on all ranks.
     """
     source = source or "the table"
-    options.check(rows.names, source)
+    options.check([*rows.names, *rows.left_out], source)
     summaries = scan_columns(rows, options.marks, comm, start)
     for name, summary in summaries.items():
         if name not in options.dropped:
@@ -78,6 +78,8 @@ def scan_table(
     decisions = {
         name: decide(name, summary, options, comma, source) for name, summary in summaries.items()
     }
+    left_out = Decision("drop", reason="left out by the settings")
+    decisions |= dict.fromkeys(rows.left_out, left_out)
     if all(decision.kind == "drop" for decision in decisions.values()):
         reasons = ", ".join(f"{name} ({one.reason})" for name, one in decisions.items())
         raise InputError(f"{source}: no column is left: {reasons[:300]}: set data.columns")

@@ -13,7 +13,7 @@ import math
 import numbers
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,8 @@ class RawColumns:
         Places of the rows in files; empty if unknown.
     numbers_of_columns : mapping of str to int
         Position of a column in its file, from 1; empty if unknown.
+    left_out : tuple of str
+        Further columns of the file that the settings leave out and that were not read.
 
     Examples
     --------
@@ -112,6 +114,7 @@ class RawColumns:
     n_rows: int
     pieces: tuple[RowPiece, ...] = ()
     numbers_of_columns: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
@@ -141,7 +144,7 @@ class RawColumns:
         """Return the rows of a mask, a slice or an array of indices."""
         chosen = tuple(column[rows] for column in self.columns)
         n_rows = int(np.arange(self.n_rows)[rows].size)
-        return RawColumns(self.names, chosen, n_rows, (), self.numbers_of_columns)
+        return replace(self, columns=chosen, n_rows=n_rows, pieces=())
 
     def column(self, name: str) -> Column:
         """Return the column of a name."""

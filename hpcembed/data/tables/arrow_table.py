@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,8 @@ class ArrowSource:
             self._options.check(self._features, self.source)
             names = [name for name in self._features if name not in self._options.dropped]
             raw, labels = self._read(first, last, names)
+            left_out = tuple(name for name in self._features if name not in names)
+            raw = replace(raw, left_out=left_out)
         dense = _dense(raw)
         if self.takes_numbers_only:
             with agreement(comm):

@@ -26,7 +26,7 @@ class BadCellError(InputError):
         Whether the cell is missing.
     """
 
-    def __init__(self, message: str, *, is_gap: bool) -> None:
+    def __init__(self, message: str, *, is_gap: bool = False) -> None:
         super().__init__(message)
         self.is_gap = is_gap
 

@@ -12,6 +12,7 @@ a row begins.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,8 @@ class CsvSource:
             self.header, features, self._options.marks, {*texts, *text_columns}, self._ranges
         )
         rows, codes, values = reader.read(comm)
+        left_out = tuple(name for name in self.feature_names if name not in rows.names)
+        rows = replace(rows, left_out=left_out)
         return self._table(rows, codes, values, comm)
 
     def _table(
