@@ -13,6 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from mpi4py import MPI
 
+from hpcembed.data.columns.encoded_tables import (
+    encode_tables,
+    holds_columns,
+    scan_training_table,
+)
+from hpcembed.data.columns.encoding import ColumnEncoding
+from hpcembed.data.columns.options import column_options
 from hpcembed.data.labels import encode_labels
 from hpcembed.data.scaling import Scaling, fit_scaling
 from hpcembed.data.settings import DataSettings
@@ -40,6 +47,8 @@ class Dataset:
         Computed from the training rows.
     vectoriser : Vectoriser, optional
         Turns new texts into rows; None if the data is not text.
+    encoding : ColumnEncoding, optional
+        Turns raw columns into rows; None if the data is an array of numbers.
     """
 
     name: str
@@ -47,6 +56,7 @@ class Dataset:
     test: Table
     scaling: Scaling
     vectoriser: Vectoriser | None = None
+    encoding: ColumnEncoding | None = None
 
     @property
     def has_classes(self) -> bool:
@@ -61,7 +71,7 @@ def make_dataset(
     *,
     available_bytes: int | None = None,
 ) -> Dataset:
-    """Encode the labels of tables, split the rows, vectorise texts, and compute the scaling.
+    """Encode labels, split the rows, vectorise texts, encode raw columns, and compute the scaling.
 
     Collective.
 
@@ -95,18 +105,26 @@ def make_dataset(
     """
     if available_bytes is None:
         available_bytes = available_per_rank(comm)
+    scanned = None
+    if any(map(holds_columns, tables)):
+        scanned = scan_training_table(tables[0], column_options(config), comm)
     if len(tables) == 2:
         train, test = _encode(tables[0], tables[1], comm)
     else:
         train, test = _split(tables[0], config, comm)
-    vectoriser = None
-    if train.rows.dtype == object:
+    vectoriser = encoding = None
+    if scanned is not None:
+        train, test, encoding = encode_tables(scanned, train, test, comm, available_bytes)
+    elif train.rows.dtype == object:
         train, test, vectoriser = vectorise_tables(train, test, config, comm, available_bytes)
     # The width of a sparse file is known only now; the scaling takes some vectors of this length.
     width = train.rows.shape[1]
     check_fits(64 * width, available_bytes, f"{train.source}: {width} features", "check the file")
-    scaling = fit_scaling(config.scaling, config.divisor, train.rows, train.n_rows, comm)
-    return Dataset(config.name, train, test, scaling, vectoriser)
+    kind = config.scaling
+    if kind == "auto":
+        kind = "none" if encoding is None else "standard"
+    scaling = fit_scaling(kind, config.divisor, train.rows, train.n_rows, comm)
+    return Dataset(config.name, train, test, scaling, vectoriser, encoding)
 
 
 def _encode(train: Table, test: Table, comm: MPI.Comm) -> tuple[Table, Table]:

@@ -1,8 +1,7 @@
 """File formats: one entry for each value of ``data.format``, with its endings and its opener.
 
 Jobs, prediction input and streamed rows (:func:`hpcembed.open_rows`) open their files through this
-registry; Parquet files can be streamed only, and are opened by :mod:`hpcembed.data.row_stream`. To
-add a format:
+registry; streamed Parquet files are opened by :mod:`hpcembed.data.row_stream`. To add a format:
 
 1. Write its reader in ``arrays/``, ``tables/`` or ``text/``. An array of numbers needs a function
    ``(path, name of the array)`` that returns a
@@ -33,6 +32,7 @@ from hpcembed.data.arrays.hdf5 import open_hdf5
 from hpcembed.data.arrays.idx import open_idx
 from hpcembed.data.arrays.numpy_files import open_npy, open_npz
 from hpcembed.data.arrays.stored_array import RowBlocks
+from hpcembed.data.columns.options import column_options
 from hpcembed.data.digits import DigitsSource
 from hpcembed.data.images.image_files import (
     IMAGE_ENDINGS,
@@ -46,6 +46,7 @@ from hpcembed.data.label_files import open_labels
 from hpcembed.data.labels import LabelFile
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Source
+from hpcembed.data.tables.arrow_table import ArrowSource, arrow_column_names
 from hpcembed.data.tables.csv_header import read_header
 from hpcembed.data.tables.csv_table import CsvSource
 from hpcembed.data.tables.matrix_market import MatrixMarketSource
@@ -165,7 +166,20 @@ def _own_image_folders(path: Path, config: DataSettings) -> OwnSplit | None:
 
 
 def _open_csv(paths: Paths, labels: Labels, config: DataSettings) -> Source:
-    return CsvSource(paths, config.label_column if labels else None, config.delimiter)
+    label_column = config.label_column if labels else None
+    return CsvSource(paths, label_column, config.delimiter, column_options(config))
+
+
+def _open_arrow(kind: str, paths: Paths, labels: Labels, config: DataSettings) -> Source:
+    label_column = config.label_column if labels else None
+    return ArrowSource(paths, kind, label_column, column_options(config))
+
+
+def _arrow_files(kind: str, endings: tuple[str, ...]) -> Format:
+    def has_label_column(path: Path, config: DataSettings) -> bool:
+        return config.label_column in arrow_column_names(path, kind)
+
+    return Format(partial(_open_arrow, kind), endings, has_label_column)
 
 
 def _has_label_column(path: Path, config: DataSettings) -> bool:
@@ -201,6 +215,8 @@ FORMATS = {
     ),
     "cifar10": Format(lambda paths, labels, config: Cifar10Source(paths), (".bin",)),
     "csv": Format(_open_csv, (".csv", ".tsv", ".txt", ".data"), _has_label_column),
+    "parquet": _arrow_files("parquet", (".parquet", ".pq")),
+    "arrow": _arrow_files("arrow", (".arrow", ".feather", ".ipc")),
     "svmlight": Format(
         lambda paths, labels, config: SvmlightSource(paths), (".svm", ".svmlight", ".libsvm")
     ),

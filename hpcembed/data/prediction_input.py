@@ -7,15 +7,18 @@ configured name, or the file that the caller names.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import scipy.sparse
 from mpi4py import MPI
 
+from hpcembed.data.columns.encoding import ColumnEncoding
 from hpcembed.data.formats import open_input
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Table
+from hpcembed.data.tables.arrow_table import ArrowSource
 from hpcembed.data.tables.csv_table import CsvSource
 from hpcembed.data.tables.sparse_columns import align_columns
 from hpcembed.runtime.agreement import agreement
@@ -24,6 +27,8 @@ from hpcembed.runtime.memory import available_per_rank, check_fits
 
 __all__ = ["read_prediction_input"]
 
+_log = logging.getLogger(__name__)
+
 
 def read_prediction_input(
     config: DataSettings,
@@ -31,7 +36,10 @@ def read_prediction_input(
     labels: Path | None,
     n_features: int,
     comm: MPI.Comm,
+    *,
     row_shape: Sequence[int] = (),
+    names: Sequence[str] = (),
+    encoding: ColumnEncoding | None = None,
 ) -> tuple[Table, bool]:
     r"""Read the rows of one file; each rank reads a consecutive share.
 
@@ -50,6 +58,11 @@ def read_prediction_input(
     row_shape : sequence of int
         Shape of a training row before it was flattened, if it had several dimensions. Rows of the
         file that have several dimensions must have this shape.
+    names : sequence of str, optional
+        Names of the features of the model. Of a file with named columns these are read alone, in
+        this order, so the other columns may hold anything.
+    encoding : ColumnEncoding, optional
+        Encoding of a model that takes raw columns; `names` are then those of the raw columns.
 
     Returns
     -------
@@ -85,14 +98,27 @@ def read_prediction_input(
         source, has_labels = open_input(path, labels, config)
         _check_shape(path, getattr(source, "row_shape", ()), row_shape)
         width = source.summary.n_features
-        # Columns with names are selected by name later.
-        has_names = isinstance(source, CsvSource) or bool(getattr(source, "feature_names", ()))
-        if width is not None and not has_names:
+        if isinstance(source, CsvSource | ArrowSource):
+            source.takes_numbers_only = encoding is None
+            if names:
+                _take(source, names, path, comm)
+        elif encoding is not None:
+            raise InputError(
+                f"{path}: the model takes columns with names: give a CSV or Parquet file"
+            )
+        elif width is not None and not getattr(source, "feature_names", ()):
+            # Columns with names are selected by name later.
             _check_width(path, width, n_features)
     needed = source.measure(comm)
     check_fits(
         needed, available_per_rank(comm), f"reading {path}", "use more ranks or compute nodes"
     )
+    if encoding is not None and isinstance(source, CsvSource):
+        # Numbers that are not written plainly are read as texts, in the style of the training data.
+        texts = [
+            one.name for one in encoding.columns if (one.kind, one.style) != ("number", "plain")
+        ]
+        return source.read_columns(comm, texts), has_labels
     table = source.read(comm)
     if scipy.sparse.issparse(table.rows):
         (table,) = align_columns([table], 0, comm, config.index_base)
@@ -108,6 +134,27 @@ def _check_shape(path: Path, found: Sequence[int], expected: Sequence[int]) -> N
     if found and expected and tuple(found) != tuple(expected):
         shown, wanted = (" x ".join(map(str, shape)) for shape in (found, expected))
         raise InputError(f"{path}: rows of shape {shown} where the model takes {wanted}")
+
+
+def _take(
+    source: CsvSource | ArrowSource, names: Sequence[str], path: Path, comm: MPI.Comm
+) -> None:
+    """Restrict a source to the columns of a model."""
+    found = source.feature_names
+    if tuple(names) == found:
+        return
+    missing = [name for name in names if name not in found]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise InputError(f"{path}: lacks columns of the model: {', '.join(missing[:5])}{more}")
+    repeated = [name for name in names if found.count(name) > 1]
+    if repeated:
+        raise InputError(f"{path}: {found.count(repeated[0])} columns are named {repeated[0]!r}")
+    known = set(names)
+    surplus = [name for name in found if name not in known]
+    if surplus and comm.rank == 0:
+        _log.info("%s: columns that the model does not use: %s", path, ", ".join(surplus[:10]))
+    source.take(names)
 
 
 def _check_width(path: Path, width: int, expected: int) -> None:

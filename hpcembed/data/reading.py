@@ -14,12 +14,14 @@ from pathlib import Path
 import msgspec
 from mpi4py import MPI
 
+from hpcembed.data.columns.raw_columns import RawColumns, TextColumn
 from hpcembed.data.dataset import Dataset, make_dataset
 from hpcembed.data.file_validation import MissingFileError, file_size
 from hpcembed.data.formats import FORMATS, OwnSplit, format_of, open_source
 from hpcembed.data.graphs.node_table import open_graph
 from hpcembed.data.settings import GRAPH_FORMATS, DataSettings, GraphSettings
 from hpcembed.data.table import Source, Table
+from hpcembed.data.tables.csv_table import CsvSource
 from hpcembed.data.tables.sparse_columns import align_columns
 from hpcembed.data.text.folders_and_archives import folder_size
 from hpcembed.runtime.agreement import agreement
@@ -147,7 +149,8 @@ def read_tables(
         available_bytes = available_per_rank(comm)
     listed = ", ".join(str(path) for path in opened.files[:3]) or opened.format
     check_fits(needed, available_bytes, f"reading {listed}", "use more ranks or compute nodes")
-    tables = [source.read(comm) for source in opened.sources]
+    tables = [opened.sources[0].read(comm)]
+    tables += [_read_like(tables[0], source, comm) for source in opened.sources[1:]]
     return align_columns(tables, config.n_features, comm, config.index_base)
 
 
@@ -198,6 +201,14 @@ def describe_dataset(
         is_estimate=any(summary.is_estimate for summary in summaries),
         files=tuple(map(str, opened.files)),
     )
+
+
+def _read_like(first: Table, source: Source, comm: MPI.Comm) -> Table:
+    """Read test rows: a column that is text in the training rows is text. Collective."""
+    if not (isinstance(source, CsvSource) and isinstance(first.rows, RawColumns)):
+        return source.read(comm)
+    columns = zip(first.rows.names, first.rows.columns, strict=True)
+    return source.read_columns(comm, [n for n, one in columns if isinstance(one, TextColumn)])
 
 
 def _open(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args, get_type_hints
 import msgspec
 
 from hpcembed.runtime.arguments import check_choice
-from hpcembed.runtime.settings import Fraction, NotNegative, Positive, Seed
+from hpcembed.runtime.settings import Count, Fraction, NotNegative, Positive, Seed
 
 __all__ = ["GRAPH_FORMATS", "DataSettings", "GraphOptions", "GraphSettings"]
 
@@ -32,6 +32,8 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
         "npz",
         "npy",
         "csv",
+        "parquet",
+        "arrow",
         "matrix_market",
         "svmlight",
         "hdf5",
@@ -54,14 +56,42 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     test_labels: str = ""
     #: auto: classes for text and for few different numbers, else regression
     task: Literal["auto", "classification", "regression"] = "auto"
-    #: csv, text_csv: name of the column of the class
+    #: csv, parquet, arrow, text_csv: name of the column of the class
     label_column: str = ""
     #: csv: field separator; auto: the separator of the header line
     delimiter: str = "auto"
-    #: npz, hdf5, mat: name of the array of rows; empty: usual names are recognised (x, X_train, ...)
+    #: tables: kinds of columns, { age = "number", zip = "category" }, in place of those that their
+    #: cells imply. decimal_point, decimal_comma: numbers; day_first, month_first: dates
+    columns: dict[
+        str,
+        Literal[
+            "number",
+            "boolean",
+            "date",
+            "category",
+            "decimal_point",
+            "decimal_comma",
+            "day_first",
+            "month_first",
+            "drop",
+        ],
+    ] = {}
+    #: tables: names of columns that are left out
+    drop_columns: tuple[str, ...] = ()
+    #: tables: further texts that mean "missing"; always: empty cells, NA, N/A, #N/A, <NA>, NaN,
+    #: NaT, null, None, ?, -
+    missing: tuple[str, ...] = ()
+    #: tables: missing cells get the median of the training rows and a column that marks them, or
+    #: are an error
+    gaps: Literal["impute", "refuse"] = "impute"
+    #: tables: categories as one column per level, or as one column of ranks by frequency; auto:
+    #: one per level up to one_hot_limit levels
+    categories: Literal["auto", "one_hot", "ordinal"] = "auto"
+    one_hot_limit: Count = 30
+    #: npz, hdf5, mat: name of the array of rows; empty: usual names are recognised (x, X_train)
     features_key: str = ""
-    #: npz, hdf5, mat: name of the array of labels, as obs/cell_type for a column of an AnnData file;
-    #: empty: usual names are recognised (y, y_train, ...)
+    #: npz, hdf5, mat: name of the array of labels, as obs/cell_type for a column of an AnnData
+    #: file; empty: usual names are recognised (y, y_train)
     labels_key: str = ""
     #: the array of test rows in the same file; empty: recognised beside training rows
     test_features_key: str = ""
@@ -83,8 +113,9 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: seed of the split
     split_seed: Seed = 0
     #: none; divide: by data.divisor; minmax: each feature to [0, 1]; standard: mean 0 and
-    #: variance 1; from the training rows
-    scaling: Literal["none", "divide", "minmax", "standard"] = "none"
+    #: variance 1; from the training rows. auto: standard for tables with categories, dates or
+    #: missing cells, else none
+    scaling: Literal["auto", "none", "divide", "minmax", "standard"] = "auto"
     #: divisor of data.scaling = divide
     divisor: float = 255.0
     #: text_csv: name of the column of the text

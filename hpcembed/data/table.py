@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # a table holds the nodes of a graph, but does not use them
 __all__ = ["Rows", "Source", "Summary", "Table"]
 
 #: ndarray (n_local, d), or scipy.sparse.csr_array (n_local, d) of float64. For documents before
-#: vectorisation: ndarray (n_local,) of str objects.
+#: vectorisation: ndarray (n_local,) of str objects. Before columns of a table are encoded:
+#: hpcembed.data.columns.RawColumns.
 Rows = Any
 
 

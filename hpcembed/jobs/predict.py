@@ -97,13 +97,20 @@ def _predict_file(
         table, has_labels = _documents(model, config, file, labels, comm)
     else:
         table, has_labels = read_prediction_input(
-            config, file, labels, model.n_features_in_, comm, model.row_shape_ or ()
+            config,
+            file,
+            labels,
+            model.n_features_in_,
+            comm,
+            row_shape=model.row_shape_ or (),
+            names=tuple(getattr(model, "feature_names_in_", ())),
+            encoding=model.encoding,
         )
     label_keys = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
     if label_keys and not has_labels:
         raise ConfigError(f"--set {label_keys[0]}: {file} has no labels of that name")
     with agreement(comm), threadpoolctl.threadpool_limits(1):
-        ordered = _columns(model, table, file, comm.rank)
+        ordered = table.rows if model.encoding else _columns(model, table, file, comm.rank)
         try:
             logits = model.predict_logits(ordered, table.start)
         except InputError as error:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from hpcembed.data.columns.choices import choice_records
+from hpcembed.data.columns.serialise import COLUMNS_FILE, encoding_to_json
 from hpcembed.data.dataset import Dataset
 from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_to_json
 from hpcembed.embedding import Embedding
@@ -102,6 +104,7 @@ def run_record(
             dataset.test.n_rows,
             embedding.n_features_in_,
             len(dataset.train.class_names),
+            columns=None if dataset.encoding is None else choice_records(dataset.encoding),
         ),
         embedding=embedding_record(job, embedding, k),
         classifiers=[classifier_record(one.report) for one in trained],
@@ -191,7 +194,7 @@ def write_projection(
     """Write the arrays that project a row x to ((x - shift) * factor - mean) @ components.T .
 
     An embedding that is not linear has neither components nor mean. For texts the vectoriser, which
-    makes the rows, is written as well.
+    makes the rows, is written as well; for raw columns their encoding.
 
     Parameters
     ----------
@@ -219,6 +222,8 @@ def write_projection(
     folder.save_arrays("projection.safetensors", arrays, metadata)
     if dataset.vectoriser is not None:
         folder.write_text(VECTORISER_FILE, vectoriser_to_json(dataset.vectoriser))
+    if dataset.encoding is not None:
+        folder.write_text(COLUMNS_FILE, encoding_to_json(dataset.encoding))
 
 
 def write_networks(

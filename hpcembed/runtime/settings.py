@@ -158,11 +158,23 @@ def to_toml(settings: msgspec.Struct) -> str:
     for section, content in msgspec.structs.asdict(settings).items():
         lines.append(f"[{section}]")
         for key, value in msgspec.structs.asdict(content).items():
-            # Strings, numbers and lists of TOML are those of JSON, but for one character.
-            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-            lines.append(f"{key} = {text}")
+            lines.append(f"{key} = {_toml_value(value)}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _toml_value(value: Any) -> str:
+    """Return a value of JSON as TOML: strings, numbers and lists are alike, but for one character.
+
+    Examples
+    --------
+    >>> _toml_value({"the age": "number"})
+    '{ "the age" = "number" }'
+    """
+    if isinstance(value, Mapping):
+        pairs = [f"{_toml_value(str(key))} = {_toml_value(item)}" for key, item in value.items()]
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _convert(expected: Any, value: Any, source: str, name: str, root: type) -> Any:
@@ -186,6 +198,11 @@ def _convert(expected: Any, value: Any, source: str, name: str, root: type) -> A
         if not isinstance(items, list | tuple):
             raise ConfigError(f"{where}: expected a list, got {value!r}")
         return tuple(_convert(element, item, source, name, root) for item in items)
+    if typing.get_origin(expected) is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a table, {name} = {{ name = value }}")
+        element = typing.get_args(expected)[1]
+        return {k: _convert(element, v, source, f"{name}.{k}", root) for k, v in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where} must be a finite number")
     try:

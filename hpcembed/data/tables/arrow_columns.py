@@ -7,7 +7,7 @@ Callers therefore search a block that Arrow does not parse for the first bad lin
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["BadBlockError", "parse_block", "single_blanks"]
@@ -20,7 +20,12 @@ class BadBlockError(Exception):
 
 
 def parse_block(
-    block: bytes, delimiter: str, column_types: Mapping[str, str], *, has_quotes: bool
+    block: bytes,
+    delimiter: str,
+    column_types: Mapping[str, str],
+    *,
+    has_quotes: bool,
+    taken: Sequence[str] | None = None,
 ) -> Any:
     """Parse whole lines of text into typed columns.
 
@@ -32,6 +37,8 @@ def parse_block(
         One ASCII character.
     column_types : mapping of str to str
         Arrow's type name of each column, in order.
+    taken : sequence of str, optional
+        The columns that are parsed and returned, in this order; default: all.
 
     Returns
     -------
@@ -57,6 +64,7 @@ def parse_block(
                 column_types={
                     name: pyarrow.type_for_alias(alias) for name, alias in column_types.items()
                 },
+                include_columns=None if taken is None else list(taken),
                 null_values=[],
                 strings_can_be_null=False,
             ),

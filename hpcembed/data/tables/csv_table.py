@@ -2,29 +2,39 @@
 
 Each rank parses the lines of its own byte range (:mod:`hpcembed.data.line_ranges`) block by block
 into an array that is allocated for its rows. Several files with the same header are one table. The
-separator is the separator of the header line. Every cell must be a finite number, except the
-label, which may be text. An error names file, row, line and column of the first bad cell. Quoted
-fields are read. Line breaks inside quotes are errors: a rank could not find where a row begins.
+separator is the separator of the header line. If every cell but the label is a finite number, the
+rows are an array. Otherwise all ranks read the columns again as raw columns
+(:mod:`hpcembed.data.tables.csv_columns`). An error names file, row, line and column of the first
+bad cell. Quoted fields are read. Line breaks inside quotes are errors: a rank could not find where
+a row begins.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from hpcembed.data.columns.options import ColumnOptions
+from hpcembed.data.columns.raw_columns import RawColumns
 from hpcembed.data.file_validation import BLOCK_BYTES
-from hpcembed.data.labels import LocalLabels, unusable
+from hpcembed.data.labels import LocalLabels
 from hpcembed.data.line_ranges import LineRange, Skipped, estimate_rows, share_lines
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
-from hpcembed.data.tables.csv_header import CsvHeader, read_headers
-from hpcembed.runtime.agreement import agreement
+from hpcembed.data.tables.csv_columns import ColumnReader, label_codes
+from hpcembed.data.tables.csv_errors import (
+    BadCellError,
+    BlockBegin,
+    check_quotes,
+    first_bad_cell,
+)
+from hpcembed.data.tables.csv_header import read_headers
+from hpcembed.runtime.agreement import agree, agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import place_rows
 
@@ -41,6 +51,8 @@ class CsvSource:
         Name of the column of the class. None: the label of every row is the empty text.
     delimiter : str
         A character, ``tab``, ``blank`` or ``auto``.
+    options : ColumnOptions, optional
+        Kinds of columns, and columns that are left out.
 
     Raises
     ------
@@ -49,19 +61,37 @@ class CsvSource:
         first file.
     """
 
-    def __init__(self, paths: Sequence[Path], label_column: str | None, delimiter: str) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        label_column: str | None,
+        delimiter: str,
+        options: ColumnOptions | None = None,
+    ) -> None:
+        self._options = options or ColumnOptions()
+        #: whether a cell that is not a number is an error
+        self.takes_numbers_only = False
         self.header, self._files = read_headers(paths, label_column, delimiter)
         self.source = ", ".join(map(str, paths))
         self._skipped: Skipped = "blank" if self.header.delimiter == " " else "empty"
         self._ranges: list[LineRange] = []
         self._n_rows = 0
+        self._features = [j for j in range(len(self.header.names)) if j != self.header.label]
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns that are read as features."""
+        return tuple(self.header.names[j] for j in self._features)
+
+    def take(self, names: Sequence[str]) -> None:
+        """Read these columns only, in this order; the others may hold anything."""
+        self._features = [self.header.names.index(name) for name in names]
 
     @property
     def summary(self) -> Summary:
         """Columns and the estimated number of rows. Not collective."""
         n_rows, is_estimate = estimate_rows(self._files, self._skipped)
-        n_features = len(self.header.feature_names)
-        return Summary(n_rows, n_features, np.dtype(np.float64), is_estimate=is_estimate)
+        return Summary(n_rows, len(self._features), np.dtype(np.float64), is_estimate=is_estimate)
 
     def measure(self, comm: MPI.Comm) -> int:
         """Return the bytes that reading needs on the rank that needs most; count the lines.
@@ -72,26 +102,73 @@ class CsvSource:
         if self._n_rows == 0:
             raise InputError(f"{self.source}: no data rows below the header")
         n_local = sum(lines.n_rows for lines in self._ranges)
-        needed = n_local * 8 * (len(self.header.feature_names) + 1) + 6 * BLOCK_BYTES
+        needed = n_local * 8 * (len(self._features) + 1) + 6 * BLOCK_BYTES
         return int(comm.allreduce(needed, op=MPI.MAX))
 
     def read(self, comm: MPI.Comm) -> Table:
-        """Read this rank's rows; :meth:`measure` must be called first. Collective."""
+        """Read this rank's rows; :meth:`measure` must be called first.
+
+        Collective. The rows are an array if all cells are numbers, else raw columns.
+        """
+        if self._options.are_explicit and not self.takes_numbers_only:
+            return self.read_columns(comm)
         n_local = sum(lines.n_rows for lines in self._ranges)
-        names, label = self.header.feature_names, self.header.label
+        bad_cell: BadCellError | None = None
+        rows = np.empty((n_local, len(self._features)))
+        codes = np.empty(n_local, dtype=np.int64)
+        values: dict[str, int] = {}
+        with agreement(comm):
+            try:
+                place = 0
+                for lines in self._ranges:
+                    self._read_range(lines, rows[place:], codes[place:], values)
+                    place += lines.n_rows
+            except BadCellError as error:
+                bad_cell = error
+        is_gap = bad_cell is not None and bad_cell.is_gap
+        is_refused = self.takes_numbers_only or (self._options.gaps == "refuse" and is_gap)
+        agree(comm, bad_cell if is_refused else None)
+        if comm.allreduce(bad_cell is not None, op=MPI.LOR):
+            del rows
+            return self.read_columns(comm)
+        return self._table(rows, codes, tuple(values), comm)
+
+    def read_columns(self, comm: MPI.Comm, text_columns: Collection[str] = ()) -> Table:
+        """Read this rank's rows as raw columns; :meth:`measure` must be called first.
+
+        Collective.
+
+        Parameters
+        ----------
+        text_columns : collection of str
+            Columns that are kept as texts, even if all their cells are numbers.
+        """
+        kept = ("number", "decimal_point", "decimal_comma")
+        self._options.check(self.feature_names, self.source)
+        texts = {name for name, kind in self._options.kinds.items() if kind not in kept}
+        features = [j for j in self._features if self.header.names[j] not in self._options.dropped]
+        reader = ColumnReader(
+            self.header, features, self._options.marks, {*texts, *text_columns}, self._ranges
+        )
+        rows, codes, values = reader.read(comm)
+        left_out = tuple(name for name in self.feature_names if name not in rows.names)
+        rows = replace(rows, left_out=left_out)
+        return self._table(rows, codes, values, comm)
+
+    def _table(
+        self,
+        rows: NDArray[np.float64] | RawColumns,
+        codes: NDArray[np.int64],
+        values: tuple[str, ...],
+        comm: MPI.Comm,
+    ) -> Table:
+        label = self.header.label
         label_name = f"{self.source}, " + (
             "no labels" if label is None else f"column {self.header.names[label]}"
         )
-        with agreement(comm):
-            rows = np.empty((n_local, len(names)))
-            codes = np.empty(n_local, dtype=np.int64)
-            values: dict[str, int] = {}
-            place = 0
-            for lines in self._ranges:
-                self._read_range(lines, rows[place:], codes[place:], values)
-                place += lines.n_rows
-        start = place_rows(n_local, comm)[0]
-        labels = LocalLabels(codes, tuple(values), label_name)
+        labels = LocalLabels(codes, values, label_name)
+        names = rows.names if isinstance(rows, RawColumns) else self.feature_names
+        start = place_rows(len(codes), comm)[0]
         return Table(rows, labels, start, self._n_rows, names, self.source)
 
     def _read_range(
@@ -103,7 +180,7 @@ class CsvSource:
     ) -> None:
         done = 0
         for line, block in lines.blocks():
-            begin = _BlockBegin(lines.file.path, lines.first_row + done, line)
+            begin = BlockBegin(lines.file.path, lines.first_row + done, line)
             done += self._parse(block, begin, rows[done : lines.n_rows], codes[done:], values)
         if done != lines.n_rows:
             raise InputError(f"{lines.file.path}: changed while it was read: start again")
@@ -111,7 +188,7 @@ class CsvSource:
     def _parse(
         self,
         block: bytes,
-        begin: _BlockBegin,
+        begin: BlockBegin,
         rows: NDArray[np.float64],
         codes: NDArray[np.int64],
         values: dict[str, int],
@@ -119,8 +196,9 @@ class CsvSource:
         """Parse a block into the first of `rows` and `codes`; return the number of its rows."""
         has_quotes = b'"' in block
         if has_quotes:
-            _check_quotes(block, begin)
+            check_quotes(block, begin)
         header = self.header
+        taken = [*self._features, *([] if header.label is None else [header.label])]
         types = {str(j): "float64" for j in range(len(header.names))}
         if header.label is not None:
             types[str(header.label)] = "string"
@@ -128,91 +206,17 @@ class CsvSource:
             text = single_blanks(block) if header.delimiter == " " else block
             if not text.strip(b"\r\n"):
                 return 0
-            table = parse_block(text, header.delimiter, types, has_quotes=has_quotes)
+            table = parse_block(
+                text, header.delimiter, types, has_quotes=has_quotes, taken=list(map(str, taken))
+            )
             if table.num_rows > len(rows):
                 raise BadBlockError("carriage returns inside lines")
             target = rows[: table.num_rows]
-            features = [j for j in range(len(header.names)) if j != header.label]
-            for place, column in enumerate(features):
-                target[:, place] = table.column(column).to_numpy()
+            for place, column in enumerate(self._features):
+                target[:, place] = table.column(str(column)).to_numpy()
             if not np.isfinite(target).all():
                 raise BadBlockError("a number that is not finite")
-            if header.label is None:
-                codes[: table.num_rows] = values.setdefault("", 0)
-                return int(table.num_rows)
-            found = table.column(header.label).combine_chunks().dictionary_encode()
-            texts = [text.strip() for text in found.dictionary.to_pylist()]
-            if any(unusable(text) for text in texts):
-                raise BadBlockError("an unusable label")
+            codes[: table.num_rows] = label_codes(table, header, values)
         except BadBlockError as error:
-            raise _first_bad_cell(block, header, begin, str(error)) from error
-        new_codes = [values.setdefault(text, len(values)) for text in texts]
-        codes[: table.num_rows] = np.array(new_codes, dtype=np.int64)[found.indices.to_numpy()]
+            raise first_bad_cell(block, header, begin, str(error), self._features) from error
         return int(table.num_rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _BlockBegin:
-    """Start of a block: file, global index of its first row, number of its first line."""
-
-    path: Path
-    row: int
-    line: int
-
-    def error(self, row: int, line: int, message: str) -> InputError:
-        where = f"data row {self.row + row + 1} (line {self.line + line})"
-        return InputError(f"{self.path}: {where}: {message}")
-
-
-def _check_quotes(block: bytes, begin: _BlockBegin) -> None:
-    characters = np.frombuffer(block, dtype=np.uint8)
-    line_ends = np.flatnonzero(characters == ord("\n"))
-    quotes = np.searchsorted(np.flatnonzero(characters == ord('"')), line_ends)
-    open_lines = np.flatnonzero(quotes % 2)
-    if open_lines.size:
-        raise InputError(
-            f"{begin.path}: line {begin.line + int(open_lines[0])}: a quote is not closed on its "
-            "line: line breaks inside quotes are not read; replace them"
-        )
-
-
-def _first_bad_cell(block: bytes, header: CsvHeader, begin: _BlockBegin, reason: str) -> InputError:
-    """Error of the first bad cell of a block that cannot be parsed."""
-    row = -1
-    for line, raw in enumerate(block.split(b"\n")):
-        raw = raw.removesuffix(b"\r")
-        if not (raw.strip(b" \t") if header.delimiter == " " else raw):
-            continue
-        row += 1
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            return begin.error(row, line, "not UTF-8 text: convert the file")
-        if "\r" in text:
-            return begin.error(row, line, "a carriage return inside the line: remove it")
-        fields = header.split(text)
-        if len(fields) != len(header.names):
-            message = f"{len(fields)} fields where the header has {len(header.names)}: correct it"
-            return begin.error(row, line, message)
-        for column, field in enumerate(fields):
-            problem = _problem(field, is_label=column == header.label)
-            if problem:
-                name = f"column {column + 1} ({header.names[column]})"
-                return begin.error(row, line, f"{name}: {problem}")
-    return InputError(f"{begin.path}: from line {begin.line} on: cannot be parsed: {reason}")
-
-
-def _problem(field: str, *, is_label: bool) -> str:
-    field = field.strip()
-    if is_label:
-        reason = unusable(field)
-        return reason and f"the label is {reason}: remove such rows"
-    if not field:
-        return "the cell is empty: fill in a number or remove the row"
-    try:
-        number = float(field)
-    except ValueError:
-        return f"{field[:40]!r} is not a number: leave such columns out or encode them"
-    if not math.isfinite(number):
-        return f"{field[:40]!r} is not a finite number: remove or replace such values"
-    return ""

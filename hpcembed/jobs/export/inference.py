@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.data.columns.encoding import ColumnEncoding
 from hpcembed.data.text.vectoriser import Vectoriser
+from hpcembed.jobs.export.column_inputs import column_inputs
 from hpcembed.jobs.export.model import Model
-from hpcembed.jobs.export.model_folder import read_model, read_vectoriser
+from hpcembed.jobs.export.model_folder import read_encoding, read_model, read_vectoriser
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["DeployedClassifier", "load"]
@@ -66,7 +68,12 @@ def load(path: str | os.PathLike[str]) -> DeployedClassifier:
     ['cat', 'dog']
     """
     model, description = read_model(Path(path))
-    return DeployedClassifier(model, description, read_vectoriser(Path(path), description, model))
+    return DeployedClassifier(
+        model,
+        description,
+        read_vectoriser(Path(path), description, model),
+        read_encoding(Path(path), description, model),
+    )
 
 
 class DeployedClassifier:
@@ -77,7 +84,8 @@ class DeployedClassifier:
     classes_ : ndarray of shape (n_classes,)
         Integers or floats if all class names are numbers, else text.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (d,), object
+        Number of features; of raw columns for a model with an encoding.
+    feature_names_in_ : ndarray of shape (n_features_in_,), object
         Absent if the data had no names.
     row_shape_ : tuple of int or None
         Shape of a training row before it was flattened, such as (height, width) of images or
@@ -87,6 +95,11 @@ class DeployedClassifier:
     vectoriser : Vectoriser or None
         Vectoriser of a model of texts, whose methods take a list of str as `X`; None for other
         models.
+    encoding : ColumnEncoding or None
+        Encoding of a model of raw columns (categories, dates, gaps); None for other models. Its
+        methods take as `X` a DataFrame of pandas or polars, an Arrow table, a dict of columns or a
+        list of dicts: columns are found by name, and superfluous ones are ignored. An array without
+        names has the columns of ``feature_names_in_``.
 
     Examples
     --------
@@ -109,16 +122,22 @@ class DeployedClassifier:
     """
 
     def __init__(
-        self, model: Model, description: Mapping[str, Any], vectoriser: Vectoriser | None = None
+        self,
+        model: Model,
+        description: Mapping[str, Any],
+        vectoriser: Vectoriser | None = None,
+        encoding: ColumnEncoding | None = None,
     ) -> None:
         self.model = model
         self.vectoriser = vectoriser
+        self.encoding = encoding
         self.description = dict(description)
         self.classes_ = _classes(model.class_names)
-        self.n_features_in_ = model.n_features
+        names = model.feature_names if encoding is None else encoding.input_names
+        self.n_features_in_ = model.n_features if encoding is None else len(names)
         self.row_shape_ = _row_shape(self.description.get("row_shape"), model.n_features)
-        if model.feature_names:
-            self.feature_names_in_ = np.array(model.feature_names, dtype=object)
+        if names:
+            self.feature_names_in_ = np.array(names, dtype=object)
 
     def __repr__(self) -> str:
         name = f"{self.description.get('name')} {self.description.get('network')}"
@@ -132,9 +151,10 @@ class DeployedClassifier:
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n, d), or sequence of str
-            Raw features, as in the training files; texts for a model of texts. Images (n, height,
-            width[, channels]) and time series (n, times, channels) are flattened.
+        X : array-like or sparse matrix of shape (n, d), sequence of str, or table
+            Raw features, as in the training files; texts for a model of texts; a table of raw
+            columns for a model with an encoding. Images (n, height, width[, channels]) and time
+            series (n, times, channels) are flattened.
         first_row : int
             Number of the first row in the table that these rows are part of. The result of a row is
             the same to the last bit at the same place of the table.
@@ -148,7 +168,7 @@ class DeployedClassifier:
         InputError
             The rows have another number of features, or hold text, NaN or infinity.
         """
-        rows = self._rows(X)
+        rows = self._rows(X, first_row)
         n, d = rows.shape
         widest = max(d, *(stage.weight.shape[1] for stage in self.model.stages))
         size = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // widest))
@@ -202,9 +222,31 @@ class DeployedClassifier:
             labels = labels.astype(np.str_)
         return float(np.mean(predicted == labels))
 
-    def _rows(self, X: Any) -> Any:
+    def onnx_inputs(self, X: Any) -> dict[str, NDArray[Any]]:
+        """Return the inputs of the graph in ``model.onnx`` for raw rows.
+
+        Parameters
+        ----------
+        X
+            As for :meth:`predict_logits`, but dense.
+
+        Returns
+        -------
+        dict of str to ndarray
+            For a model with an encoding one array of shape (n, 1) for each raw column: numbers
+            with NaN for a missing cell, texts with "" for a missing cell. Else ``features``.
+        """
+        if self.encoding is None:
+            rows = self._rows(X, 0)
+            dense = rows.toarray() if hasattr(rows, "toarray") else rows
+            return {"features": np.asarray(dense, dtype=self.model.input_type)}
+        return column_inputs(self.encoding, X, self.model.input_type)
+
+    def _rows(self, X: Any, first_row: int) -> Any:
         if isinstance(X, str):
             raise InputError("one text: give a list of texts")
+        if self.encoding is not None:
+            return self.encoding.transform(X, first_row)
         if self.vectoriser is not None and _are_texts(X):
             return self.vectoriser.clean_and_transform(X)
         self._check_names(X)

@@ -1,8 +1,9 @@
 """Model folder: model.json, model.safetensors, model.onnx, manifest.json and a card, README.md.
 
-A model of texts has its vocabulary in text.json as well. The folder is written under a temporary
-name and renamed, so it is complete or absent. Nothing in it is executed on reading. ``model.json``
-holds digests of the weights and of the vocabulary, and ``manifest.json`` those of all files
+A model of texts has its vocabulary in text.json as well, a model of raw columns its encoding in
+columns.json. The folder is written under a temporary name and renamed, so it is complete or absent.
+Nothing in it is executed on reading. ``model.json`` holds digests of the weights, of the vocabulary
+and of the encoding, and ``manifest.json`` those of all files
 (:mod:`hpcembed.jobs.export.manifest`), so that files of two models cannot be mixed.
 """
 
@@ -19,6 +20,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from hpcembed.data.columns.encoding import ColumnEncoding
+from hpcembed.data.columns.serialise import COLUMNS_FILE, encoding_from_json
 from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_from_json
 from hpcembed.data.text.vectoriser import Vectoriser
 from hpcembed.jobs.export.manifest import MANIFEST, check_manifest, manifest_bytes
@@ -27,7 +30,7 @@ from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.output import check_free, ordered_safetensors
 from hpcembed.runtime.whole_folder import whole_folder
 
-__all__ = ["read_model", "read_vectoriser", "write_model"]
+__all__ = ["read_encoding", "read_model", "read_vectoriser", "write_model"]
 
 FORMAT = "hpcembed model"
 #: Increased when readers of an older version can no longer read the folder.
@@ -43,6 +46,7 @@ def write_model(
     card: str,
     *,
     text: str | None = None,
+    columns: str | None = None,
 ) -> None:
     """Write a model folder.
 
@@ -56,6 +60,8 @@ def write_model(
         Content of README.md.
     text : str, optional
         Serialised vectoriser (:mod:`hpcembed.data.text.serialise`) of a model of texts.
+    columns : str, optional
+        Serialised encoding (:mod:`hpcembed.data.columns.serialise`) of a model of raw columns.
 
     Raises
     ------
@@ -69,6 +75,7 @@ def write_model(
     from hpcembed.jobs.export.onnx_graph import onnx_bytes
 
     check_free(path)
+    encoding = None if columns is None else encoding_from_json(columns)
     arrays = {name: np.ascontiguousarray(array) for name, array in model.tensors.items()}
     tensors = ordered_safetensors(safetensors.numpy.save(arrays, {"format": FORMAT}))
     content = {
@@ -84,6 +91,7 @@ def write_model(
         "has_manifest": True,
         "sha256": hashlib.sha256(tensors).hexdigest(),
         "text_sha256": text and hashlib.sha256(text.encode("utf-8")).hexdigest(),
+        "columns_sha256": columns and hashlib.sha256(columns.encode("utf-8")).hexdigest(),
     }
     metadata = {
         "hpcembed": str(description.get("hpcembed", "")),
@@ -96,9 +104,10 @@ def write_model(
     files = {
         JSON: f"{text_of_json}\n".encode(),
         TENSORS: tensors,
-        ONNX: onnx_bytes(model, metadata),
+        ONNX: onnx_bytes(model, metadata, encoding),
         CARD: card.encode("utf-8"),
         **({} if text is None else {VECTORISER_FILE: text.encode("utf-8")}),
+        **({} if columns is None else {COLUMNS_FILE: columns.encode("utf-8")}),
     }
     files[MANIFEST] = manifest_bytes(files)
     with whole_folder(path) as partial:
@@ -162,6 +171,31 @@ def read_vectoriser(path: Path, description: Mapping[str, Any], model: Model) ->
     if len(vectoriser.vocabulary) != model.n_features:
         raise InputError(f"{file}: not as many terms as features of the model: export again")
     return vectoriser
+
+
+def read_encoding(
+    path: Path, description: Mapping[str, Any], model: Model
+) -> ColumnEncoding | None:
+    """Read the encoding of a model of raw columns; None for a model of other data.
+
+    Raises
+    ------
+    InputError
+        The file is missing or damaged, or belongs to another model.
+    """
+    digest = description.get("columns_sha256")
+    if digest is None:
+        return None
+    file = _folder(path) / COLUMNS_FILE
+    content = _read_checked(file, digest, "columns")
+    try:
+        encoding = encoding_from_json(content.decode("utf-8"))
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file}: cannot be read ({reason}): export again") from error
+    if encoding.n_features_out != model.n_features:
+        raise InputError(f"{file}: not as many columns as features of the model: export again")
+    return encoding
 
 
 def _folder(path: Path) -> Path:

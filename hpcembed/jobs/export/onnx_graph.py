@@ -1,8 +1,10 @@
 """ONNX file of a model: one graph, made node by node.
 
 The operators belong to opset 13, which runtimes support since 2020. The input is ``features``
-(batch, d). The outputs are ``logits`` and ``probabilities`` (batch, classes) in float32, and
-``class_index`` (batch,) in int64. Names of classes and features are in the metadata of the file.
+(batch, d), or one input of shape (batch, 1) for each raw column of a model with an encoding
+(:mod:`hpcembed.jobs.export.onnx_columns`). The outputs are ``logits`` and ``probabilities``
+(batch, classes) in float32, and ``class_index`` (batch,) in int64. Names of classes and features
+are in the metadata of the file.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from hpcembed.data.columns.encoding import ColumnEncoding
 from hpcembed.jobs.export.model import Model
+from hpcembed.jobs.export.onnx_columns import ML_OPSET, EncodingGraph, encoding_graph
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["onnx_bytes"]
@@ -23,8 +27,17 @@ IR_VERSION = 7
 LARGEST = 2**31 - 2**20
 
 
-def onnx_bytes(model: Model, metadata: Mapping[str, str]) -> bytes:
+def onnx_bytes(
+    model: Model, metadata: Mapping[str, str], encoding: ColumnEncoding | None = None
+) -> bytes:
     """Return the content of the ONNX file of a model.
+
+    Parameters
+    ----------
+    metadata : mapping of str to str
+        Entries of the file.
+    encoding : ColumnEncoding, optional
+        Encoding of raw columns, which are then the inputs of the graph.
 
     Raises
     ------
@@ -41,28 +54,34 @@ def onnx_bytes(model: Model, metadata: Mapping[str, str]) -> bytes:
     from onnx import TensorProto, helper, numpy_helper
 
     by_class: list[str | int | None] = ["batch", len(model.class_names)]
+    if encoding is None:
+        kind = helper.np_dtype_to_tensor_dtype(model.input_type)
+        shape: list[str | int | None] = ["batch", model.n_features]
+        encoded = EncodingGraph([helper.make_tensor_value_info("features", kind, shape)])
+    else:
+        encoded = encoding_graph(encoding, model.input_type)
     graph = helper.make_graph(
-        _nodes(model),
+        [*encoded.nodes, *_nodes(model)],
         "hpcembed",
-        [
-            helper.make_tensor_value_info(
-                "features",
-                helper.np_dtype_to_tensor_dtype(model.input_type),
-                ["batch", model.n_features],
-            )
-        ],
+        encoded.inputs,
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, by_class),
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, by_class),
             helper.make_tensor_value_info("class_index", TensorProto.INT64, ["batch"]),
         ],
-        initializer=[numpy_helper.from_array(a, name) for name, a in model.tensors.items()],
+        initializer=[
+            *encoded.initializers,
+            *(numpy_helper.from_array(a, name) for name, a in model.tensors.items()),
+        ],
     )
+    opsets = [helper.make_opsetid("", OPSET)]
+    if encoding is not None:
+        opsets.append(helper.make_opsetid("ai.onnx.ml", ML_OPSET))
     proto = helper.make_model(
         graph,
         producer_name="hpcembed",
         producer_version=metadata.get("hpcembed", ""),
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=opsets,
         ir_version=IR_VERSION,
     )
     for key, value in metadata.items():

@@ -18,6 +18,7 @@ import safetensors
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from hpcembed.data.columns.serialise import COLUMNS_FILE
 from hpcembed.data.settings import GRAPH_FORMATS
 from hpcembed.data.text.serialise import VECTORISER_FILE
 from hpcembed.jobs.configuration import JobConfig, load_job, rename_files
@@ -115,13 +116,20 @@ def export_run(
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         reason = " ".join(f"{type(error).__name__} {error}".split())
         raise InputError(f"{folder}: not a run of this version ({reason}): run it again") from error
-    write_model(out, model, description, card_text(description), text=_text(run))
+    write_model(
+        out,
+        model,
+        description,
+        card_text(description),
+        text=_serialised(run, VECTORISER_FILE),
+        columns=_serialised(run, COLUMNS_FILE),
+    )
     return out
 
 
-def _text(run: _Run) -> str | None:
-    """Read the serialised vectoriser of a run on texts; None for other data."""
-    file = run.folder / VECTORISER_FILE
+def _serialised(run: _Run, name: str) -> str | None:
+    """Read the serialised vectoriser or encoding of a run; None without."""
+    file = run.folder / name
     if not file.exists():
         return None
     try:
@@ -255,6 +263,7 @@ def _describe(
         "embedding": embedding and _certificate(embedding),
         "provenance": _provenance(run),
         "takes_texts": (run.folder / VECTORISER_FILE).exists(),
+        "takes_columns": (run.folder / COLUMNS_FILE).exists(),
     }
     plain: dict[str, Any] = msgspec.to_builtins(content)
     return plain

@@ -29,13 +29,22 @@ Number = float | None
 
 
 class DatasetRecord(msgspec.Struct, frozen=True):
-    """Name and sizes of the data."""
+    """Name and sizes of the data.
+
+    Attributes
+    ----------
+    n_features : int
+        Columns of numbers, after the encoding of raw columns.
+    columns : list of dict, optional
+        For raw columns: column, kind, values, missing, and its encoding or why it is left out.
+    """
 
     name: str
     n_train: int
     n_test: int
     n_features: int
     n_classes: int
+    columns: list[dict[str, str]] | None = None
 
 
 class StageSeconds(msgspec.Struct, frozen=True):

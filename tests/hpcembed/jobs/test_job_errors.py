@@ -53,7 +53,7 @@ def bad_cell(folder):
     job = write_small(folder)
     path = folder / "small.csv"
     lines = path.read_text().split("\n")
-    lines[25] = "1.0,nan,2.0,x"
+    lines[25] = "1.0,2 cm,2.0,x"
     path.write_text("\n".join(lines))
     return [["run", job, "--out", "out"]]
 
