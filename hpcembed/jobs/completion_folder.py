@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from hpcembed.jobs.report.run_folder import json_bytes
+from hpcembed.jobs.report.tables import spreadsheet_safe, spreadsheet_text
 from hpcembed.networks.deep_linear import Candidate, TableCompletion
 from hpcembed.runtime.errors import InputError, error_text
 from hpcembed.runtime.output import ordered_safetensors
@@ -205,11 +206,11 @@ def _write_names(path: Path, names: Sequence[str]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["name"])
-        writer.writerows([name] for name in names)
+        writer.writerows([spreadsheet_safe(name)] for name in names)
 
 
 def _read_names(path: Path) -> tuple[str, ...]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.reader(file)
         next(rows)
-        return tuple(row[0] for row in rows)
+        return tuple(spreadsheet_text(row[0]) for row in rows)

@@ -228,6 +228,6 @@ def _write(
         }
     )
     if out is None:
-        show(text.removesuffix("\n"))
+        show(text.removesuffix("\n"), is_data=True)
     else:
         write_whole(out, text.encode("utf-8"))

@@ -12,6 +12,8 @@ import os
 import sys
 import time
 
+from hpcembed.runtime.printable_text import printable
+
 __all__ = ["Progress", "configure", "show"]
 
 logging.getLogger("hpcembed").addHandler(logging.NullHandler())
@@ -21,7 +23,7 @@ def configure(rank: int, size: int, *, verbose: bool = False) -> None:
     """Send log records to stderr: INFO from rank 0, WARNING and above from the other ranks."""
     handler = logging.StreamHandler(sys.stderr)
     prefix = f"[rank {rank}/{size}] " if rank else ""
-    handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+    handler.setFormatter(_PrintableFormatter(f"{prefix}%(message)s"))
     level = logging.WARNING if rank else (logging.DEBUG if verbose else logging.INFO)
     for name in ("hpcembed", "miramns"):
         logger = logging.getLogger(name)
@@ -30,8 +32,21 @@ def configure(rank: int, size: int, *, verbose: bool = False) -> None:
         logger.propagate = False
 
 
-def show(text: str) -> None:
-    """Print a result to stdout; a closed pipe is not an error."""
+class _PrintableFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def show(text: str, *, is_data: bool = False) -> None:
+    """Print a result to stdout, without control characters; a closed pipe is not an error.
+
+    Parameters
+    ----------
+    is_data : bool
+        The text is for programs: it is unchanged unless stdout is a terminal.
+    """
+    if not is_data or sys.stdout.isatty():
+        text = printable(text)
     try:
         print(text, flush=True)
     except OSError:

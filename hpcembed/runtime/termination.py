@@ -15,6 +15,7 @@ from collections.abc import Callable
 from mpi4py import MPI
 
 from hpcembed.runtime.errors import HpcembedError
+from hpcembed.runtime.printable_text import printable
 
 __all__ = ["exit_status"]
 
@@ -72,12 +73,12 @@ def _end_together(comm: MPI.Comm, error: HpcembedError) -> int:
         time.sleep(0.01)
     if comm.rank == 0:
         sys.stdout.flush()
-        print(f"hpcembed: error: {error}", file=sys.stderr, flush=True)
+        print(printable(f"hpcembed: error: {error}"), file=sys.stderr, flush=True)
     return error.exit_status
 
 
 def _abort(comm: MPI.Comm, message: str, status: int) -> None:
     sys.stdout.flush()
     if message:
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
     comm.Abort(status)

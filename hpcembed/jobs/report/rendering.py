@@ -7,7 +7,9 @@ from typing import Any
 
 import jinja2
 
+from hpcembed.jobs.report.tables import markdown_text
 from hpcembed.jobs.report.wording import network_name
+from hpcembed.runtime.printable_text import printable
 
 __all__ = ["render_template"]
 
@@ -21,13 +23,20 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_printable,
     )
-    environment.filters |= {
+    filters: dict[str, Any] = {
         "accuracy": lambda share: "unknown" if share is None else f"{100 * share:.2f} %",
+        "markdown": markdown_text,
         "network_name": network_name,
         "thousands": "{:,}".format,
     }
+    environment.filters.update(filters)
     return environment
+
+
+def _printable(value: Any) -> Any:
+    return printable(value) if type(value) is str else value
 
 
 def render_template(template: str, /, **values: Any) -> str:

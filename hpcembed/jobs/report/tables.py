@@ -8,8 +8,8 @@ Tables of numbers for programs are written by :func:`csv_text`.
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,23 @@ import tabulate
 from numpy.typing import NDArray
 
 from hpcembed.jobs.report.wording import hidden_layers, percent, seconds_text
+from hpcembed.runtime.printable_text import one_line
 
 if TYPE_CHECKING:
     from hpcembed.networks.training.report import ClassifierReport
 
-__all__ = ["TextTable", "columns_of", "csv_text", "network_table"]
+__all__ = [
+    "TextTable",
+    "columns_of",
+    "csv_text",
+    "markdown_text",
+    "network_table",
+    "spreadsheet_safe",
+    "spreadsheet_text",
+]
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-](inf|nan)")
 
 # tabulate widens each heading by two characters otherwise, and wide tables would be cut.
 tabulate.MIN_PADDING = 0
@@ -61,17 +73,17 @@ class TextTable:
 
     def plain(self) -> str:
         """Aligned columns for a terminal, without a newline at the end."""
-        return self._aligned("simple")
+        return self._aligned("simple", one_line)
 
     def markdown(self) -> str:
         """A Markdown table that reads as plain text too, without a newline at the end."""
-        return self._aligned("pipe")
+        return self._aligned("pipe", markdown_text)
 
-    def _aligned(self, style: str) -> str:
+    def _aligned(self, style: str, escape: Callable[[str], str]) -> str:
         sides = ["left" if i in self.text_columns else "right" for i in range(len(self.headings))]
         return tabulate.tabulate(
-            self.rows,
-            self.headings,
+            [[escape(str(cell)) for cell in row] for row in self.rows],
+            [escape(heading) for heading in self.headings],
             tablefmt=style,
             disable_numparse=True,
             # Without rows tabulate has no columns to align.
@@ -84,8 +96,47 @@ def columns_of(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str,
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
 
+def markdown_text(text: str) -> str:
+    r"""Escape text for Markdown, in a table or in a line: bars, mathematics, HTML, line ends.
+
+    Examples
+    --------
+    >>> print(markdown_text("$x$ | <b>"))
+    \$x\$ \| &lt;b>
+    """
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"([|$`])", r"\\\1", one_line(text)))
+
+
+def spreadsheet_safe(text: str) -> str:
+    r"""Put an apostrophe before text that a spreadsheet would execute as a formula.
+
+    This is text that begins with = + - @, tab or carriage return; numbers are unchanged. Text that
+    begins with apostrophes before such a character gets one more, so that
+    :func:`spreadsheet_text` restores every text.
+
+    Examples
+    --------
+    >>> [spreadsheet_safe(text) for text in ("=1+1", "-1.5e3", "cat", "'=x")]
+    ["'=1+1", '-1.5e3', 'cat', "''=x"]
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def spreadsheet_text(cell: str) -> str:
+    """Return the text that :func:`spreadsheet_safe` made this cell of.
+
+    Examples
+    --------
+    >>> spreadsheet_text("'=1+1")
+    '=1+1'
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
 def csv_text(columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> str:
     r"""Write columns of equal length as CSV, under their names; numbers keep all their digits.
+
+    Text is made safe for spreadsheets by :func:`spreadsheet_safe`.
 
     Raises
     ------
@@ -101,11 +152,22 @@ def csv_text(columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> str:
     if len({len(column) for column in lists}) > 1:
         lengths = {key: len(column) for key, column in zip(columns, lists, strict=True)}
         raise ValueError(f"columns of different lengths: {lengths}")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*lists, strict=True))
-    return text.getvalue()
+    lines = _Lines()
+    writer = csv.writer(lines, lineterminator="\r\n")
+    writer.writerow([spreadsheet_safe(name) for name in columns])
+    writer.writerows([_cell(value) for value in row] for row in zip(*lists, strict=True))
+    return "".join(lines)
+
+
+class _Lines(list[str]):
+    r"""Lines of a CSV writer, ended by \n; for \r\n the writer quotes cells with either."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
+
+
+def _cell(value: object) -> object:
+    return spreadsheet_safe(value) if isinstance(value, str) else value
 
 
 def network_table(networks: Iterable[ClassifierReport], n_inputs: Mapping[str, int]) -> TextTable:

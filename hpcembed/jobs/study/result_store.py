@@ -31,6 +31,7 @@ FOLDER = "trials"
 HEADER = "# Written by hpcembed: the settings of the results in this folder."
 #: Numbers that are null in a file where they are NaN.
 _FLOATS = ("train_seconds", "train_loss", "validation_accuracy", "test_accuracy")
+_REMEDY = "; remove the line, to train this network again"
 #: Keys of a line of a trial.
 _KEYS = {"cell" if name == "trial" else name for name in TrialResult.__struct_fields__}
 
@@ -167,14 +168,12 @@ def _parse(line: bytes, place: str) -> TrialResult | None:
     except msgspec.ValidationError as error:
         if not line.lstrip().startswith(b"{"):
             return None
-        raise InputError(
-            f"{place}: {error}; remove the line, to train this network again"
-        ) from error
+        raise InputError(f"{place}: {error}{_REMEDY}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     fault = _fault(result)
     if fault:
-        raise InputError(f"{place}: {fault}; remove the line, to train this network again")
+        raise InputError(f"{place}: {fault}{_REMEDY}")
     return result
 
 
@@ -189,14 +188,13 @@ def _fault(result: TrialResult) -> str:
         "best_epoch": (result.best_epoch, 0),
         "confusion": (min((n for row in confusion for n in row), default=0), 0),
     }
-    for name, (value, low) in least.items():
-        if value < low:
-            return f"{name} must be at least {low}, got {value}"
+    for name, (number, low) in least.items():
+        if number < low:
+            return f"{name} must be at least {low}, got {number}"
     for name in _FLOATS:  # NaN: not known
         value = getattr(result, name)
         high = 1.0 if name.endswith("accuracy") else sys.float_info.max
-        low = 0.0
-        if not math.isnan(value) and not low <= value <= high:
+        if not math.isnan(value) and not 0.0 <= value <= high:
             limits = "lie between 0 and 1" if high == 1.0 else "be a finite number, not negative"
             return f"{name} must {limits}, got {value}"
     if any(len(row) != len(confusion) for row in confusion):

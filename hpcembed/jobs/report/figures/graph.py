@@ -62,7 +62,9 @@ def _draw_nodes(axes: Any, drawing: GraphDrawing, class_names: Sequence[str]) ->
         return
     for colour, code in zip(_COLOURS, largest, strict=False):
         points = drawing.positions[drawing.classes == code]
-        axes.scatter(*points.T, color=colour, alpha=0.8, label=class_names[code][:24], **marks)
+        axes.scatter(
+            *points.T, color=colour, alpha=0.8, label=style.shorten(class_names[code], 24), **marks
+        )
     others = ~np.isin(drawing.classes, largest)
     if others.any():
         below = {**marks, "zorder": 1.9}

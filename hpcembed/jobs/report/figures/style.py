@@ -16,11 +16,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from hpcembed.jobs.report.page import PageFigure
 from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.runtime.printable_text import one_line, printable
 
 __all__ = ["FigureWriter", "save_figure"]
 
@@ -34,6 +36,8 @@ MOST_MARKERS = 60
 MOST_LISTED_CLASSES = 20
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "hpcembed",
+    # A dollar sign in a name is a dollar sign.
+    "text.parse_math": False,
     "font.size": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -59,6 +63,8 @@ def save_figure(figure: Figure, path: Path) -> None:
 
     The SVG files of equal figures are equal: they hold no date and no random identifiers.
     """
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))
     metadata = {"Date": None} if path.suffix == ".svg" else None
     with matplotlib.rc_context(SETTINGS):
         figure.savefig(path, dpi=130, metadata=metadata)
@@ -144,9 +150,7 @@ def log_axis(axes: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
         low = floor
     margin = max(1.15, (high / low) ** 0.05)
     axes.set_ylim(low / margin, high * margin)
-    if high / low < 8.0:
-        # Less than one power of ten: label the ticks between the powers as well.
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    plain_log_ticks(axes.yaxis, (low, high))
     return shown
 
 
@@ -157,11 +161,23 @@ def plain_log_ticks(axis: Any, values: Sequence[float]) -> None:
     steps = (1.0,) if span > 1e3 else (1.0, 3.0) if span > 100.0 else (1.0, 2.0, 5.0)
     if span < 4.0:
         steps = tuple(np.arange(1.0, 10.0, 0.5))
-    axis.set_major_locator(LogLocator(subs=steps, numticks=20))
-    axis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000.0 else f"{value:g}")
-    )
+    if span < 1.5:  # fewer than two of those ticks may lie in the range
+        axis.set_major_locator(MaxNLocator(nbins=5))
+    else:
+        axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def plain_number(value: float) -> str:
+    """Write a number of an axis: 0.05, 20, 10,000; with an exponent where it is far from 1.
+
+    Examples
+    --------
+    >>> [plain_number(value) for value in (0.05, 20.0, 10000.0, 1e-7, 2e9)]
+    ['0.05', '20', '10,000', '1e-07', '2e+09']
+    """
+    return f"{value:,.0f}" if 1000.0 <= value < 1e7 else f"{value:.6g}"
 
 
 def integer_axis(axes: Any, numbers: NDArray[Any]) -> None:
@@ -174,5 +190,6 @@ def integer_axis(axes: Any, numbers: NDArray[Any]) -> None:
 
 
 def shorten(name: str, longest: int = 18) -> str:
-    """Cut a long name and end it with an ellipsis."""
+    """Cut a long name and end it with an ellipsis; control characters become escapes."""
+    name = one_line(name)
     return name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"

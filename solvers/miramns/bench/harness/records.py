@@ -101,10 +101,17 @@ def append_json_lines(path: Path, records: Sequence[Record]) -> None:
             file.write(json.dumps(json_value(asdict(record)), allow_nan=False) + "\n")
 
 
+def _not_a_formula(value: object) -> object:
+    """Put an apostrophe before text that a spreadsheet would execute as a formula."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
+
+
 def write_csv(path: Path, records: Sequence[Record]) -> None:
     """Write the fields of all records that are neither lists nor structures."""
     rows = [
-        {name: value for name, value in json_value(asdict(record)).items()
+        {name: _not_a_formula(value) for name, value in json_value(asdict(record)).items()
          if not isinstance(value, list | dict)}
         for record in records
     ]  # fmt: skip

@@ -238,7 +238,7 @@ def test_manifest_is_needed_but_card_and_graph_are_not(folder):
         with pytest.raises(InputError, match=words):
             read_model(folder)
     (folder / "manifest.json").unlink()
-    with pytest.raises(InputError, match="manifest.json: No such file"):
+    with pytest.raises(InputError, match=r"manifest.json: No such file"):
         read_model(folder)
 
 
