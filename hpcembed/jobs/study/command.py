@@ -101,6 +101,7 @@ def run_study(
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
         data = embed_data(job)
+        study = replace(study, training=study.training.for_rows(data.train.n_rows, data.n_classes))
         n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
         check_networks(study.study.networks, n_inputs, data.n_classes)
         shape = image_shape(study, data.n_features)
