@@ -22,9 +22,17 @@ from hpcembed.jobs.study.trials import TrialResult
 if TYPE_CHECKING:
     from hpcembed.networks.training.report import TrainedClassifier
 
-__all__ = ["export_answer", "save_answer"]
+__all__ = ["export_answer", "remove_model", "save_answer"]
 
 _log = logging.getLogger(__name__)
+
+
+def remove_model(folder: RunFolder) -> None:
+    """Remove the network and the model of an earlier search in the folder; rank 0 only."""
+    for old in folder.path.glob("classifier-*.safetensors"):
+        old.unlink()
+    if (folder.path / "model" / "model.json").is_file():
+        shutil.rmtree(folder.path / "model")
 
 
 def save_answer(
@@ -57,8 +65,6 @@ def save_answer(
     record = run_record(job, dataset, data.embedding, [trained], environment, trial.n_inputs)
     folder.write_json("run.json", record)
     write_projection(folder, dataset, data.embedding, trial.n_inputs)
-    for old in folder.path.glob("classifier-*.safetensors"):  # of a search with another answer
-        old.unlink()
     write_networks(folder, dataset, [trained])
 
 
@@ -78,8 +84,6 @@ def export_answer(
         _log.warning("no model/: a model contains a projection, and this embedding is not one")
         return
     out = folder.path / "model"
-    if (out / "model.json").is_file():  # of an earlier search in this folder
-        shutil.rmtree(out)
     export_run(
         folder.path,
         out,
