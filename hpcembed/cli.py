@@ -1,7 +1,8 @@
 """The command line: ``hpcembed run``, ``study``, ``compress``, ``compress-model``, and others.
 
 Every rank runs :func:`main`. Exit status: 0 success, 1 a defect, 2 an error in the job, the data or
-the installation, 3 an unconverged eigenpair, 4 no network keeps the accuracy, 130 interrupted.
+the installation, 3 an unconverged eigenpair, 4 every network loses accuracy, 5 compress is
+undecided, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -241,6 +242,8 @@ def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         arguments.source,
         arguments.max_loss,
         seeds=arguments.seeds,
+        max_seeds=arguments.max_seeds,
+        max_components=arguments.max_components,
         confidence=arguments.confidence,
         label_column=arguments.label_column,
         scaling=arguments.scaling,

@@ -48,7 +48,23 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
         metavar="POINTS",
         help="largest loss of accuracy, in points (default: 0.5)",
     )
-    compress.add_argument("--seeds", type=int, default=5, help="number of seeds per network")
+    compress.add_argument(
+        "--seeds", type=int, default=5, help="number of seeds of a comparison at first (default: 5)"
+    )
+    compress.add_argument(
+        "--max-seeds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seeds are added up to this number while a comparison is undecided (default: 30)",
+    )
+    compress.add_argument(
+        "--max-components",
+        type=int,
+        default=0,
+        metavar="K",
+        help="largest k (default: that of the job, else by the spectrum, at most 256)",
+    )
     compress.add_argument(
         "--confidence", type=float, default=0.95, help="confidence level of the intervals"
     )

@@ -73,7 +73,10 @@ def _train(
         train, test = (Samples(*part) for part in parts)
         if train.n_features == 0:
             return None
-        with _progress(job, name, hidden, folder) as on_epoch:
+        is_local, n_rows = name in inputs.local, len(train.labels)
+        n_rows = job.comm.allreduce(n_rows) if is_local else n_rows
+        recipe = job.config.training.for_rows(n_rows, n_classes)
+        with _progress(job, name, hidden, folder, recipe.epochs) as on_epoch:
             settings: dict[str, Any] = {
                 "input_name": "full" if name == "full" else "embedded",
                 "seed": job.config.classifier.seed,
@@ -81,8 +84,8 @@ def _train(
                 "on_epoch": on_epoch if job.comm.rank == 0 else None,
             }
             threads = training_threads(job.config.resources.threads)
-            arguments = (train, test, n_classes, hidden, job.config.training)
-            if name in inputs.local:
+            arguments = (train, test, n_classes, hidden, recipe)
+            if is_local:
                 return train_data_parallel(*arguments, job.comm, threads=job.threads, **settings)
             return train_classifier(*arguments, threads=threads, **settings)
 
@@ -91,12 +94,12 @@ def _train(
 
 @contextmanager
 def _progress(
-    job: Job, name: str, hidden: tuple[int, ...], folder: RunFolder
+    job: Job, name: str, hidden: tuple[int, ...], folder: RunFolder, n_epochs: int
 ) -> Iterator[Callable[[Epoch], None]]:
     """Yield the callback of each epoch: it shows the progress and writes metrics.jsonl."""
     title = f"{name} {network_name(hidden)}"
     enabled = job.comm.rank == 0
-    with Progress(title, job.config.training.epochs, enabled=enabled) as progress:
+    with Progress(title, n_epochs, enabled=enabled) as progress:
 
         def on_epoch(epoch: Epoch) -> None:
             note = f"epochs, validation {100 * epoch.validation_accuracy:.2f} %"

@@ -27,7 +27,12 @@ from hpcembed.jobs.report.run_json import (
     classifier_record,
 )
 from hpcembed.jobs.report.tables import network_table
-from hpcembed.jobs.report.wording import certification_line, network_name, seconds_line
+from hpcembed.jobs.report.wording import (
+    certification_line,
+    majority_warning,
+    network_name,
+    seconds_line,
+)
 from hpcembed.runtime.errors import HpcembedError
 
 if TYPE_CHECKING:
@@ -59,8 +64,14 @@ def write_results(
     embedding: Embedding,
     trained: Sequence[TrainedClassifier],
     environment: Mapping[str, Any],
+    majority: tuple[float, float] | None = None,
 ) -> str:
     """Write all results except those of :func:`write_embedding`, on rank 0.
+
+    Parameters
+    ----------
+    majority : tuple of float, optional
+        Shares of the largest class among training and test rows; networks below are named.
 
     Returns
     -------
@@ -79,7 +90,7 @@ def write_results(
 
         draw_run(folder, job.config.solver.tol, embedding, trained, dataset.train.class_names)
     folder.write_json("run.json", record)  # last: a folder with this file is complete
-    return _text(embedding, job.seconds, trained)
+    return _text(embedding, job.seconds, trained, majority)
 
 
 def run_record(
@@ -254,12 +265,24 @@ def _write_model(
 
 
 def _text(
-    embedding: Embedding, seconds: Mapping[str, float], trained: Sequence[TrainedClassifier]
+    embedding: Embedding,
+    seconds: Mapping[str, float],
+    trained: Sequence[TrainedClassifier],
+    majority: tuple[float, float] | None,
 ) -> str:
     n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
     if trained:
         parts.append(network_table([one.report for one in trained], n_inputs).plain())
+    for report in (one.report for one in trained):
+        warning = majority_warning(
+            f"{network_name(report.hidden)} on {n_inputs[report.input]} inputs ({report.input})",
+            report.validation_accuracy,
+            report.test_accuracy,
+            majority or (-math.inf, -math.inf),
+            is_baseline=report.input == "full",
+        )
+        parts += [warning] if warning else []
     parts.append(seconds_line(seconds))
     result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_
     parts.append(

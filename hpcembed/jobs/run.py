@@ -23,6 +23,7 @@ from hpcembed.data.table import Table
 from hpcembed.embedding import Embedding, Machine, shape_of
 from hpcembed.jobs.embedding_methods import make_embedding
 from hpcembed.jobs.job import Job
+from hpcembed.jobs.majority import majority_shares
 from hpcembed.jobs.memory_plan import Budget, job_budget
 from hpcembed.jobs.network_inputs import gather, project
 from hpcembed.jobs.network_sizes import check_networks
@@ -89,6 +90,7 @@ def _run_steps(job: Job) -> int:
         with timed(job.comm, job.seconds, "gather"):
             inputs = gather(job, train, test, embedding, projected, budget.training)
     peaks = comm.gather(peak_bytes())
+    majority = majority_shares(train, test) if job.config.classifier.enabled else None
     train.destroy()
     test.destroy()
     trained = train_networks(job, inputs, len(dataset.train.class_names), folder)
@@ -96,7 +98,10 @@ def _run_steps(job: Job) -> int:
     environment["peak_bytes_per_rank"] = peaks
     environment["training"] = inputs.training()
     idle_while_root(
-        comm, lambda: show(write_results(folder, job, dataset, embedding, trained, environment))
+        comm,
+        lambda: show(
+            write_results(folder, job, dataset, embedding, trained, environment, majority)
+        ),
     )
     if not embedding.certified_:
         raise ConvergenceError(embedding.failure_text(), embedding.result_)

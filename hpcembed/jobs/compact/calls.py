@@ -54,7 +54,7 @@ def compress(
         Ranks that share the rows; default: this rank alone.
     **parameters
         Further parameters of :class:`CompactClassifier`: networks, max_components, seeds,
-        confidence, scaling, test_fraction, random_state, settings.
+        max_seeds, confidence, scaling, test_fraction, random_state, settings.
 
     Returns
     -------

@@ -38,6 +38,7 @@ class _CompactModel(BaseEstimator):  # type: ignore[misc]
     networks: Sequence[Any] | None = None
     max_components: int | None = None
     seeds: int = 5
+    max_seeds: int | None = None
     confidence: float = 0.95
     scaling: str = "standard"
     test_fraction: float = 0.2
@@ -108,7 +109,8 @@ class CompactClassifier(ClassifierMixin, _CompactModel):  # type: ignore[misc]
 
     ``fit`` holds out test rows, trains the largest network on all features, and searches for the
     smallest network and number of components whose accuracy on validation rows is at most
-    `max_loss` points lower. The model is that network.
+    `max_loss` points lower. The model is that network; if none is found, it is the one with the
+    smallest loss, and a warning is logged: see ``report.verdict``.
 
     Parameters
     ----------
@@ -117,9 +119,11 @@ class CompactClassifier(ClassifierMixin, _CompactModel):  # type: ignore[misc]
     networks : sequence, optional
         Names (large, medium, low, very_low) or tuples of layer widths; default: all names.
     max_components : int, optional
-        Largest number of components.
+        Largest number of components; default: as far as the spectrum goes.
     seeds : int, default 5
-        Training runs of each network.
+        Training runs of each network at first.
+    max_seeds : int, optional
+        Training runs at most, if the interval is undecided; default: 30.
     confidence : float, default 0.95
         Of the intervals.
     scaling : {"none", "divide", "minmax", "standard"}, default "standard"
@@ -207,7 +211,7 @@ class CompactRegressor(RegressorMixin, _CompactModel):  # type: ignore[misc]
 
     Parameters
     ----------
-    max_loss, networks, max_components, seeds, confidence, scaling, test_fraction, random_state, \
+    max_loss, networks, max_components, seeds, max_seeds, confidence, scaling, test_fraction, random_state, \
 settings
         As for :class:`CompactClassifier`.
 

@@ -33,6 +33,11 @@ class CompressReport:
         self.content = dict(content)
 
     @property
+    def verdict(self) -> str:
+        """Whether the model keeps the accuracy: keeps, loses or undecided."""
+        return str(self.content["answer"]["verdict"])
+
+    @property
     def hidden(self) -> tuple[int, ...]:
         """Hidden layers of the network."""
         return tuple(self.content["answer"]["hidden"] or ())

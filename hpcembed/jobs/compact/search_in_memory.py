@@ -80,7 +80,10 @@ def search_in_memory(
             Path("data"),
             max_loss=parameters["max_loss"],
             seeds=parameters["seeds"],
+            max_seeds=parameters["max_seeds"] or 0,
+            max_components=parameters["max_components"] or 0,
             confidence=parameters["confidence"],
+            keeps_model_of_loss=True,
         )
         request.check()
         config = _config(task, parameters)
@@ -88,7 +91,7 @@ def search_in_memory(
     with tempfile.TemporaryDirectory(prefix="hpcembed-") as mine:
         job = place(config, Path(), None, Path(comm.bcast(mine)) / "search", comm)
         job = dataclasses.replace(job, tables=tables)
-        outcome = search_job(request, job, allow_fewer=True)
+        outcome = search_job(request, job, request.max_components)
         return _result(job, tables[0], y, outcome.class_names)
 
 
@@ -104,7 +107,6 @@ def _config(task: str, parameters: Mapping[str, Any]) -> JobConfig:
                 "split_seed": seed,
                 "task": task,
             },
-            "embedding": {"n_components": parameters["max_components"]},
             "solver": {"seed": seed},
             "classifier": {
                 "hidden": list(NETWORK_SIZES) if networks is None else list(networks),
@@ -129,7 +131,8 @@ def _result(job: Job, table: Table, y: Any, class_names: tuple[str, ...]) -> Sea
             report = read_report(job.out)
             model = job.out / "model"
             if not model.is_dir():
-                raise ConfigError(f"no model: {report.answer}")
+                method = job.config.embedding.method
+                raise ConfigError(f"embedding.method = {method} is not a projection: no model")
             files = {path.name: path.read_bytes() for path in sorted(model.iterdir())}
     files, text, content = comm.bcast((files, report.text, report.content))
     task = content.get("task", "classification")

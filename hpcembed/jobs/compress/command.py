@@ -1,9 +1,12 @@
 """``hpcembed compress``: the smallest k and network that keep the accuracy, with few trials.
 
-The baseline is the largest network of the job on all features. Every step of the search trains all
-seeds of one network at one k. The network keeps the accuracy if the lower end of the Student-t
-interval of the paired differences on validation rows is above minus the margin. Test rows are used
-for the answer only.
+The baseline is the largest network of the job on all features. Every step of the search compares
+one network at one k with the baseline on validation rows, and adds seeds until the interval of the
+paired differences decides (:mod:`hpcembed.jobs.compress.sequential`). Test rows are used for the
+answer only, which is also compared with the same network on all features: the smaller network and
+the embedding have separate effects.
+
+The model of the answer is written if it keeps the accuracy, and if the comparison is undecided.
 
 Finished trials are stored, as in a study: a search that is repeated trains nothing again.
 """
@@ -21,38 +24,34 @@ from mpi4py import MPI
 
 from hpcembed.data.settings import DataSettings
 from hpcembed.jobs.compress.search import SearchAnswer, search
-from hpcembed.jobs.compress.search_result import export_answer, save_answer
+from hpcembed.jobs.compress.search_components import SearchComponents
+from hpcembed.jobs.compress.search_result import export_answer, remove_model, save_answer
 from hpcembed.jobs.compress.search_trials import SearchTrials
-from hpcembed.jobs.configuration import (
-    ClassifierConfig,
-    EmbeddingConfig,
-    JobConfig,
-    check_job,
-    load_job,
-)
+from hpcembed.jobs.compress.wording import AnswerComparison, compare_answer, search_text
+from hpcembed.jobs.configuration import ClassifierConfig, JobConfig, check_job, load_job
 from hpcembed.jobs.job import Job, place
+from hpcembed.jobs.majority import majority_shares
 from hpcembed.jobs.network_sizes import NETWORK_SIZES
 from hpcembed.jobs.report.run_folder import RunFolder
-from hpcembed.jobs.report.tables import TextTable
-from hpcembed.jobs.report.wording import few_rows_warning, network_name, percent, points
-from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
+from hpcembed.jobs.report.wording import few_rows_warning
 from hpcembed.jobs.study.result_store import open_folder, write_mark
-from hpcembed.jobs.study.statistics import Difference, StudyPoint, summarise
-from hpcembed.jobs.study.trials import TrialBatch, TrialResult
+from hpcembed.jobs.study.trials import TrialBatch
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.output_lock import owned_output
+from hpcembed.runtime.settings import read_table
 
 __all__ = ["CompressRequest", "run_compress"]
 
 #: File that identifies the output folder of a search.
 MARK = "compress.toml"
-#: Largest k for a data file, which states none.
-MOST_COMPONENTS = 64
-#: Exit status if every network loses more than the margin at the largest k.
-NOTHING_FOUND = 4
+#: Seeds of a comparison, at most, if no number is given.
+MOST_SEEDS = 30
+#: Exit status of each verdict: the model keeps the accuracy, every network loses more than the
+#: margin, or the best comparison is undecided.
+EXIT_STATUS: Mapping[str, int] = {"keeps": 0, "loses": 4, "undecided": 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +65,31 @@ class CompressRequest:
     max_loss : float
         Points of accuracy that may be lost.
     seeds : int
+        Of a comparison at first.
+    max_seeds : int
+        Of a comparison at last; 0: 30, or `seeds` if that is more.
+    max_components : int
+        Largest k; 0: that of the job file, else as far as the spectrum goes.
     confidence : float
         Of the intervals.
     label_column, scaling : str
         Settings of a data file.
     overrides : tuple of str
         ``section.key=value``, for a job file.
+    keeps_model_of_loss : bool
+        Write the model with the smallest loss also if it loses more than the margin.
     """
 
     source: Path
     max_loss: float
     seeds: int = 5
+    max_seeds: int = 0
+    max_components: int = 0
     confidence: float = 0.95
     label_column: str = ""
     scaling: Literal["none", "divide", "minmax", "standard"] = "standard"
     overrides: tuple[str, ...] = ()
+    keeps_model_of_loss: bool = False
 
     def check(self) -> None:
         """Raise ConfigError for values out of range."""
@@ -88,8 +97,24 @@ class CompressRequest:
             raise ConfigError(f"--max-loss {self.max_loss}: give points of accuracy above 0")
         if not 2 <= self.seeds <= 1000:
             raise ConfigError(f"--seeds {self.seeds}: give 2 to 1000; one has no interval")
+        if self.max_seeds and not self.seeds <= self.max_seeds <= 1000:
+            raise ConfigError(f"--max-seeds {self.max_seeds}: give {self.seeds} (--seeds) to 1000")
+        if not 0 <= self.max_components <= 2**20:
+            raise ConfigError(f"--max-components {self.max_components}: give a k of at least 1")
         if not 0 < self.confidence < 1:
             raise ConfigError(f"--confidence {self.confidence} must lie between 0 and 1")
+
+    @property
+    def most_seeds(self) -> int:
+        """Seeds of a comparison, at most."""
+        return self.max_seeds or max(MOST_SEEDS, self.seeds)
+
+    def most_components(self) -> int:
+        """Return the largest k that is given, in the options or in the job file; 0 if none is."""
+        if self.max_components or self.source.suffix != ".toml":
+            return self.max_components
+        section = read_table(self.source, self.overrides).get("embedding", {})
+        return int(section.get("n_components", 0))
 
     def job(self) -> JobConfig:
         """Read the job file, or make a job for the data file."""
@@ -109,11 +134,7 @@ class CompressRequest:
             label_column=self.label_column,
             scaling=self.scaling,
         )
-        job = JobConfig(
-            data=data,
-            embedding=EmbeddingConfig(n_components=MOST_COMPONENTS),
-            classifier=ClassifierConfig(hidden=tuple(NETWORK_SIZES)),
-        )
+        job = JobConfig(data=data, classifier=ClassifierConfig(hidden=tuple(NETWORK_SIZES)))
         check_job(job, str(self.source))
         return job
 
@@ -135,24 +156,25 @@ def run_compress(
     Returns
     -------
     int
-        Exit status: 0, or 4 if every network loses more than the margin at the largest k.
+        Exit status: 0 if a model keeps the accuracy, 4 if every network loses more than the margin,
+        5 if the best comparison is undecided.
 
     Raises
     ------
     HpcembedError
         Any error, in one line; raised on all ranks.
     """
-    source, config = request.source, JobConfig()
+    source, config, limit = request.source, JobConfig(), 0
     with agreement(comm):
         request.check()
-        config = request.job()
+        config, limit = request.job(), request.most_components()
     default = f"runs/compress-{config.data.name}"
     job = place(config, source.parent, data_dir, out, comm, default)
     with owned_output(comm, job.out):
-        found = search_job(request, job, allow_fewer=source.suffix != ".toml")
+        found = search_job(request, job, limit)
     if comm.rank == 0:
         show(found.text)
-    return 0 if found.answer.hidden is not None else NOTHING_FOUND
+    return EXIT_STATUS[found.answer.verdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +186,15 @@ class SearchOutcome:
     class_names: tuple[str, ...]
 
 
-def search_job(request: CompressRequest, job: Job, *, allow_fewer: bool) -> SearchOutcome:
+def search_job(request: CompressRequest, job: Job, limit: int) -> SearchOutcome:
     """Search with the data of a job, and write the answer and its model into its output folder.
 
     Collective.
 
     Parameters
     ----------
-    allow_fewer : bool
-        Compute fewer components than the job states if the data have fewer dimensions.
+    limit : int
+        Largest number of components; 0: as far as the spectrum goes.
 
     Raises
     ------
@@ -183,23 +205,22 @@ def search_job(request: CompressRequest, job: Job, *, allow_fewer: bool) -> Sear
     folder = open_folder(job, MARK, request.source)
     with threadpoolctl.threadpool_limits(job.threads):
         job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
-        data = embed_data(job, allow_fewer=allow_fewer)
-        with SearchTrials(job, data, request.seeds, request.confidence) as trials:
-            spectrum = data.embedding.spectrum_
-            answer = search(
-                trials.networks,
-                len(spectrum.values),
-                spectrum.unexplained,
-                request.max_loss / 100.0,
-                trials.difference,
-            )
+        components = SearchComponents(job, limit)
+        seeds, margin = (request.seeds, request.most_seeds), request.max_loss / 100.0
+        with SearchTrials(job, components, *seeds, request.confidence, margin) as trials:
+            answer = search(trials.networks, components, trials.decide)
+            comparison = compare_answer(trials, answer)
+            majority = majority_shares(components.data.train, components.data.test)
             environment = describe_environment(comm, job.threads)
             text = idle_while_root(
-                comm, lambda: _write(folder, job, request, trials, answer, environment)
+                comm,
+                lambda: _write(
+                    folder, job, request, trials, answer, comparison, majority, environment
+                ),
             )
-        outcome = SearchOutcome(answer, text or "", tuple(data.train.class_names))
-        data.destroy()
-    return outcome
+        class_names = tuple(components.data.train.class_names)
+        components.data.destroy()
+    return SearchOutcome(answer, text or "", class_names)
 
 
 def _write(
@@ -208,33 +229,31 @@ def _write(
     request: CompressRequest,
     trials: SearchTrials,
     answer: SearchAnswer,
+    comparison: AnswerComparison,
+    majority: tuple[float, float],
     environment: Mapping[str, Any],
 ) -> str:
     """Write the model and the steps of the search; only the model is trained. Rank 0 only."""
-    data, recipe = trials.data, trials.trainer.recipe
-    baseline = trials.results("full", trials.baseline, data.n_features)
-    (base,) = summarise(baseline, request.confidence)
-    results: list[TrialResult] = []
-    point, test = None, None
-    if answer.hidden is not None:
-        results = trials.results("spectral", answer.hidden, answer.n_inputs)
-        (point,) = summarise(results, request.confidence)
-        test = trials.difference(answer.hidden, answer.n_inputs, "test_accuracy")
-        best = max(results, key=lambda one: one.validation_accuracy)
-        trained = trials.trainer.train(TrialBatch((best.trial,), 1.0)).classifier(0)
+    data = trials.components.data
+    remove_model(folder)
+    if answer.verdict != "loses" or request.keeps_model_of_loss:
+        best = max(comparison.results, key=lambda one: one.validation_accuracy)
+        batch = TrialBatch((best.trial,), 1.0)
+        trained = trials.trainer("spectral").train(batch).classifier(0)
         record = save_answer(folder, job, data, best, trained, environment)
-        export_answer(folder, data, record, point, base)
-    parts = [
-        _steps_text(data, answer, base),
-        _answer_text(request, data, answer.n_inputs, base, point, test),
-        few_rows_warning(
-            data.train.n_rows,
-            data.test.n_rows,
-            recipe.validation_fraction,
-            request.max_loss / 100.0,
-        ),
-    ]
-    text = "\n\n".join(filter(None, parts))
+        export_answer(folder, data, record, comparison.point, comparison.baseline)
+    # Every seed holds out rows of its own, so that together they validate more rows.
+    held_out = min(1.0, answer.n_seeds * trials.recipe.validation_fraction)
+    rows = data.train.n_rows, data.test.n_rows
+    text = "\n\n".join(
+        filter(
+            None,
+            (
+                search_text(trials, answer, comparison, majority),
+                few_rows_warning(*rows, held_out, trials.margin),
+            ),
+        )
+    )
     write_mark(folder, MARK, job.resolved_toml(), request.source)
     folder.write_text("compress.md", f"# {data.dataset.name}\n\n{text}\n")
     folder.write_json(
@@ -245,62 +264,9 @@ def _write(
             "n_features": data.n_features,
             "method": job.config.embedding.method,
             "explained_variance_ratio": data.embedding.spectrum_.explained_variance_ratio,
-            "baseline": baseline,
+            "majority": {"train": majority[0], "test": majority[1]},
             "answer": answer,
-            "results": results,
-            "test_difference": test,
+            **comparison.record(),
         },
     )
     return text
-
-
-def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: StudyPoint) -> str:
-    spectrum = data.embedding.spectrum_
-    share = 100.0 * (1.0 - spectrum.unexplained)
-    rows = [
-        (
-            network_name(step.hidden),
-            str(step.n_inputs),
-            f"{share[step.n_inputs]:.1f}" if spectrum.share is not None else "-",
-            points(step.difference.mean, step.difference.low, step.difference.high),
-            "keeps" if step.holds else "loses",
-        )
-        for step in answer.steps
-    ]
-    share_of = spectrum.share_of or "share"
-    headings = ("network", "k", f"{share_of} %", "validation difference, points", "verdict")
-    return (
-        f"baseline: {network_name(baseline.hidden)} on all {data.n_features} features, "
-        f"{len(baseline.seeds)} seeds, validation "
-        f"{percent(baseline.validation_mean, baseline.validation_deviation)} %\n\n"
-        + TextTable(headings, rows).markdown()
-    )
-
-
-def _answer_text(
-    request: CompressRequest,
-    data: EmbeddedData,
-    k: int,
-    baseline: StudyPoint,
-    point: StudyPoint | None,
-    test: Difference | None,
-) -> str:
-    d = data.n_features
-    if point is None or test is None:
-        return (
-            f"no network keeps the accuracy within {request.max_loss:g} points at k = {k}: raise "
-            "embedding.n_components or --max-loss, or add seeds or wider networks"
-        )
-    small, large = point.parameters, baseline.parameters
-    projection = "without the embedding, which is not a projection"
-    if data.embedding.linear_map_ is not None:
-        stored = small + k * d
-        projection = f"{large / stored:.1f}x with the projection, {stored:,}"
-    verdict = "within" if test.within(request.max_loss / 100) else "NOT within"
-    return (
-        f"{network_name(point.hidden)} at k = {k}: {d / k:.1f}x fewer inputs, "
-        f"{large / small:.1f}x fewer parameters ({large:,} -> {small:,}; {projection})\n"
-        f"test accuracy {percent(point.test_mean, point.test_deviation)} %, baseline "
-        f"{percent(baseline.test_mean, baseline.test_deviation)} %, difference "
-        f"{points(test.mean, test.low, test.high)} points: {verdict} {request.max_loss:g}"
-    )

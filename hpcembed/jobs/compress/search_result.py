@@ -23,9 +23,17 @@ from hpcembed.jobs.study.trials import TrialResult
 if TYPE_CHECKING:
     from hpcembed.networks.training.report import TrainedClassifier
 
-__all__ = ["export_answer", "save_answer"]
+__all__ = ["export_answer", "remove_model", "save_answer"]
 
 _log = logging.getLogger(__name__)
+
+
+def remove_model(folder: RunFolder) -> None:
+    """Remove the network and the model of an earlier search in the folder; rank 0 only."""
+    for old in folder.path.glob("classifier-*.safetensors"):
+        old.unlink()
+    if (folder.path / "model" / "model.json").is_file():
+        shutil.rmtree(folder.path / "model")
 
 
 def save_answer(
@@ -63,8 +71,6 @@ def save_answer(
     job = dataclasses.replace(job, config=config)
     folder.write_text("job.toml", job.resolved_toml())
     write_projection(folder, dataset, data.embedding, trial.n_inputs)
-    for old in folder.path.glob("classifier-*.safetensors"):  # of a search with another answer
-        old.unlink()
     write_networks(folder, dataset, [trained])
     return run_record(job, dataset, data.embedding, [trained], environment, trial.n_inputs)
 
@@ -95,8 +101,6 @@ def export_answer(
 
 def _export(folder: RunFolder, record: RunRecord, answer: StudyPoint, baseline: StudyPoint) -> None:
     out = folder.path / "model"
-    if (out / "model.json").is_file():  # of an earlier search in this folder
-        shutil.rmtree(out)
     export_run(
         folder.path,
         out,

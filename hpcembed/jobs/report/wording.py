@@ -17,6 +17,7 @@ __all__ = [
     "few_rows_warning",
     "few_seeds_warning",
     "hidden_layers",
+    "majority_warning",
     "network_name",
     "percent",
     "points",
@@ -214,3 +215,46 @@ def few_seeds_warning(n_seeds: int) -> str:
     if n_seeds >= ENOUGH_SEEDS:
         return ""
     return f"{n_seeds} seed(s): at least {ENOUGH_SEEDS} are needed for reliable intervals"
+
+
+def majority_warning(
+    network: str,
+    validation: float,
+    test: float,
+    majority: tuple[float, float],
+    *,
+    is_baseline: bool = False,
+) -> str:
+    """Warn about a network that is not better than a constant prediction; empty otherwise.
+
+    Parameters
+    ----------
+    network : str
+        Name of the network and its input.
+    validation, test : float
+        Accuracies; NaN without test rows.
+    majority : tuple of float
+        Shares of the largest class among training and test rows.
+    is_baseline : bool
+        Whether other networks are compared with this one.
+
+    Examples
+    --------
+    >>> majority_warning("8 on 2 inputs", 0.45, 0.44, (0.5, 0.5))[:51]
+    'warning: 8 on 2 inputs has not learnt: validation 4'
+    >>> majority_warning("8 on 2 inputs", 0.9, 0.9, (0.5, 0.5))
+    ''
+    """
+    pairs = (("validation", validation, majority[0]), ("test", test, majority[1]))
+    low = [
+        f"{name} {percent(accuracy)} % (largest class {percent(share)} %)"
+        for name, accuracy, share in pairs
+        if accuracy <= share
+    ]
+    if not low:
+        return ""
+    end = "A comparison with it means nothing. " if is_baseline else ""
+    return (
+        f"warning: {network} has not learnt: {' and '.join(low)}. {end}Change training.epochs, "
+        "training.learning_rate or data.scaling"
+    )

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from hpcembed.jobs.job import Job, place
+from hpcembed.jobs.majority import majority_shares
 from hpcembed.jobs.network_inputs import project
 from hpcembed.jobs.network_sizes import check_networks, layers_of
-from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.results import embedding_record, words_of, write_embedding
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
 from hpcembed.jobs.study.figures import DrawnData
@@ -145,6 +145,7 @@ def conduct_study(
         data = embed_data(job, allow_fewer=allow_fewer)
         if allow_fewer:
             study = _with_dimensions_up_to(study, len(data.embedding.spectrum_.values))
+        study = replace(study, training=study.training.for_rows(data.train.n_rows, data.n_classes))
         n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
         check_networks(study.study.networks, n_inputs, data.n_classes)
         shape = image_shape(study, data.n_features)
@@ -159,11 +160,21 @@ def conduct_study(
         with timed(job.comm, job.seconds, "project"):
             coordinates = project(data.embedding, data.train, data.test)
         drawn = _drawn_data(data, coordinates[1], shape)
+        majority = majority_shares(data.train, data.test)
         data.destroy()
     environment = describe_environment(comm, job.threads)
-    text = idle_while_root(
-        comm, lambda: _write(folder, job, study, data, results, published, environment, drawn)
+    facts = _facts(job, data, environment)
+    summary = StudySummary(
+        study,
+        results,
+        data.n_features,
+        published=published,
+        embedding_seconds=sum(job.seconds[stage] for stage in ("operator", "solve", "project")),
+        is_linear=facts["embedding"].is_linear,
+        n_rows=(data.train.n_rows, data.test.n_rows),
+        majority=majority,
     )
+    text = idle_while_root(comm, lambda: write_study(folder, summary, facts, drawn))
     return text or ""
 
 
@@ -241,18 +252,9 @@ def _drawn_data(data: EmbeddedData, coordinates: NDArray[Any], shape: tuple[int,
     )
 
 
-def _write(
-    folder: RunFolder,
-    job: Job,
-    study: StudyConfig,
-    data: EmbeddedData,
-    results: Sequence[TrialResult],
-    published: Mapping[tuple[int, ...], PublishedAccuracy],
-    environment: Mapping[str, object],
-    drawn: DrawnData,
-) -> str:
-    embedding = embedding_record(job, data.embedding)
-    facts = {
+def _facts(job: Job, data: EmbeddedData, environment: Mapping[str, object]) -> dict[str, Any]:
+    """Return the entries of ``study.json`` that the trials do not determine."""
+    return {
         "dataset": {
             "name": data.dataset.name,
             "n_train": data.train.n_rows,
@@ -261,17 +263,7 @@ def _write(
             "class_names": data.train.class_names,
             **{key: data.fingerprint[key] for key in ("labels", "mean", "variance")},
         },
-        "embedding": embedding,
+        "embedding": embedding_record(job, data.embedding),
         "seconds": job.seconds,
         "environment": environment,
     }
-    summary = StudySummary(
-        study,
-        results,
-        data.n_features,
-        published=published,
-        embedding_seconds=sum(job.seconds[stage] for stage in ("operator", "solve", "project")),
-        is_linear=embedding.is_linear,
-        n_rows=(data.train.n_rows, data.test.n_rows),
-    )
-    return write_study(folder, summary, facts, drawn)

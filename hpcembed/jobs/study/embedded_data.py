@@ -58,7 +58,7 @@ class EmbeddedData:
 
     def digest(self, trial: Trial, recipe: Recipe) -> str:
         """Compute the name of a trial on these data; see :func:`~.trials.digest`."""
-        data = self.fingerprint
+        recipe, data = recipe.for_rows(self.train.n_rows, self.n_classes), self.fingerprint
         if trial.input in ("spectral", "whitened") and self.settings:
             data = {**data, "embedding": self.settings}
         return digest(trial, recipe, data)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.jobs.report.wording import few_rows_warning, network_name
+from hpcembed.jobs.report.wording import few_rows_warning, majority_warning, network_name
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy
 from hpcembed.jobs.study.settings import StudyConfig
 from hpcembed.jobs.study.statistics import (
@@ -45,6 +45,9 @@ class StudySummary:
         Whether the embedding is a projection, whose numbers can be counted.
     n_rows : tuple of int, optional
         Numbers of training and test rows, for the warning about too few of them.
+    majority : tuple of float
+        Shares of the largest class among training and test rows, for the warning about networks
+        that have not learnt.
     """
 
     study: StudyConfig
@@ -54,6 +57,7 @@ class StudySummary:
     embedding_seconds: float = math.nan
     is_linear: bool = True
     n_rows: tuple[int, int] | None = None
+    majority: tuple[float, float] = (-math.inf, -math.inf)
 
     @property
     def margin(self) -> float:
@@ -70,6 +74,21 @@ class StudySummary:
         """Warning about data with fewer rows than the margin needs; may be empty."""
         share = self.study.training.validation_fraction
         return "" if self.n_rows is None else few_rows_warning(*self.n_rows, share, self.margin)
+
+    @property
+    def not_learnt(self) -> list[str]:
+        """Warnings about networks that are not better than a constant prediction."""
+        found = [
+            majority_warning(
+                f"{network_name(point.hidden)} on {point.n_inputs} inputs ({point.input})",
+                point.validation_mean,
+                point.test_mean,
+                self.majority,
+                is_baseline=point.input == "full",
+            )
+            for point in self.points
+        ]
+        return [text for text in found if text]
 
     @cached_property
     def points(self) -> list[StudyPoint]:

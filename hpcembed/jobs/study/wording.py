@@ -52,7 +52,7 @@ def summary_text(summary: StudySummary) -> str:
         parts += [compression_heading(summary.compression), table.markdown()]
     if summary.smallest:
         parts.append(summary.few_rows)
-    parts.append(few_seeds_warning(len(summary.study.seeds)))
+    parts += ["\n".join(summary.not_learnt), few_seeds_warning(len(summary.study.seeds))]
     return "\n\n".join(filter(None, parts))
 
 

@@ -108,6 +108,7 @@ def train_batch(
     check_samples(train, n_classes, "training")
     check_samples(test, n_classes, "test")
     recipe.dropouts(hidden)
+    recipe = recipe.for_rows(len(train.labels), n_classes)
     place = choose_device(device)
     with seeded_torch(threads, members[0].seed, place), torch.no_grad():
         kind = scaling_kind(recipe.input_scaling, input_name)

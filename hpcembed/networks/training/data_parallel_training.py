@@ -112,6 +112,7 @@ def train_data_parallel(
     check_local_samples(comm, train, n_classes, "training")
     check_local_samples(comm, test, n_classes, "test")
     recipe.check_default(BATCH_KEYS, "recipe", "train_data_parallel")
+    recipe = recipe.for_rows(comm.allreduce(len(train.labels)), n_classes)
     start = time.perf_counter()
     scaling = fit_local_scaling(comm, train, scaling_kind(recipe.input_scaling, input_name))
     kept, held_out = local_holdout(comm, train.labels, n_classes, recipe.validation_fraction, seed)
@@ -129,6 +130,7 @@ def train_data_parallel(
             steps.epoch,
             lambda: _evaluate(group, model, rows, steps.labels, held_rows),
             on_epoch,
+            recipe.patience,
         )
         seconds = time.perf_counter() - start
         test_rows = batches_of(test.inputs, scaling, group.device)

@@ -59,6 +59,7 @@ def run_epochs(
     train_epoch: Callable[[int], float],
     validate: Callable[[], tuple[float, float]],
     on_epoch: Callable[[Epoch], None] | None,
+    patience: int = 0,
 ) -> tuple[BestEpoch, tuple[Epoch, ...]]:
     """Train a network, and load the weights of its best epoch into it.
 
@@ -70,6 +71,8 @@ def run_epochs(
         Returns accuracy and mean loss on validation rows.
     on_epoch : callable, optional
         Called after each epoch.
+    patience : int
+        Epochs without improvement after which the training ends; 0: never.
 
     Raises
     ------
@@ -92,6 +95,8 @@ def run_epochs(
         history.append(Epoch(epoch, optimiser.learning_rate, train_loss, accuracy, seconds))
         if on_epoch is not None:
             on_epoch(history[-1])
+        if patience and epoch - best.epoch >= patience:
+            break
     assert best.state is not None  # there was an epoch
     model.load_state_dict(best.state)
     model.eval()

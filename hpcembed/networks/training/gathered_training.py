@@ -93,6 +93,7 @@ def train_classifier(
     check_samples(train, n_classes, "training")
     check_samples(test, n_classes, "test")
     recipe.check_default(BATCH_KEYS, "recipe", "train_classifier")
+    recipe = recipe.for_rows(len(train.labels), n_classes)
     place = choose_device(device)
     with seeded_torch(threads, seed, place):
         start = time.perf_counter()
@@ -158,4 +159,6 @@ def _fit(
     def validate() -> tuple[float, float]:
         return evaluate(model, rows, labels, held_rows)
 
-    return run_epochs(model, optimiser, recipe.epochs, train_epoch, validate, on_epoch)
+    return run_epochs(
+        model, optimiser, recipe.epochs, train_epoch, validate, on_epoch, recipe.patience
+    )

@@ -8,6 +8,13 @@ because it determines the dimension; `refit` trains on all rows once more, as th
 data sets need it to reach the published accuracies. ``default`` is the recipe of this package:
 AdamW with one cycle of the rate, a little label smoothing, and components divided by the square
 root of their deviations.
+
+Keys that are 0 or -1 by default follow from the numbers of rows and classes
+(:meth:`Recipe.for_rows`). A few hundred rows need a number of steps, not of epochs: 30 epochs of
+batches of 256 rows are 30 steps there. So the batch holds at most an eighth of the rows, the
+epochs give at least 1000 steps, and the peak of the rate is lower, as smaller batches need; a
+training longer than 30 epochs ends early if its validation does not improve. Beyond about 9,500
+rows the keys have the values of large data: 30 epochs, 256 rows.
 """
 
 from __future__ import annotations
@@ -15,12 +22,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.settings import Count, Fraction, NotNegative, Share, Size
+from hpcembed.runtime.settings import Fraction, NotNegative, Share, Size
 
 __all__ = ["RECIPES", "Recipe"]
 
@@ -30,8 +37,19 @@ PEAK_RATE, PEAK_WIDTH = 1e-2, 64
 #: Units from which on a layer is wide.
 WIDE = 256
 
+#: Epochs and rows of a batch of large data; small data have more epochs of smaller batches.
+EPOCHS, BATCH = 30, 256
+#: Steps of a training, at least, and rows of a batch, at least, if the recipe gives neither.
+STEPS, SMALLEST_BATCH = 1000, 8
+#: Batches of an epoch of small data, about.
+BATCHES = 8
+#: Peak of the learning rate with a batch of fewer than 256 rows, for any width.
+SMALL_RATE = 3e-3
+#: Share of the epochs without improvement after which a training of small data ends.
+PATIENCE = 1 / 3
+
 #: Keys with an effect only for networks trained in batches (study, compress).
-BATCH_KEYS = ("keep", "patience", "refit", "initial", "centred")
+BATCH_KEYS = ("keep", "refit", "initial", "centred")
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,12 +58,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     epochs : int
-        Passes over the training rows.
+        Passes over the training rows; 0: 30, or as many as 1000 steps need.
     batch_size : int
-        Rows of one step.
+        Rows of a step; 0: 256, or an eighth of the rows rounded down to a power of two if that is
+        less, but at least 8 rows and one for each class.
     learning_rate : float
         Peak of the rate; 0: 0.01 for networks up to 64 wide, divided by the root of the width / 64
-        for wider ones.
+        for wider ones; 0.003 if `batch_size` is 0 and becomes less than 256.
     schedule : {"onecycle", "cosine", "constant"}
         Course of the rate over the steps.
     dropout : tuple of float
@@ -63,7 +82,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     keep : {"best", "last"}
         The epoch whose weights are kept: the best one on validation rows, or the last.
     patience : int
-        Epochs without improvement after which the training of a network ends; 0: never.
+        Epochs without improvement after which the training of a network ends; 0: never; -1: never,
+        or a third of the epochs if `epochs` is 0 and becomes more than 30.
     refit : bool
         Train the validated network again on all rows, without any held out, and test that. For
         ``keep = "last"``, as no rows are left to choose an epoch by.
@@ -78,8 +98,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     (0.003, 0.005)
     """
 
-    epochs: Count = 30
-    batch_size: Count = 256
+    epochs: Size = 0
+    batch_size: Size = 0
     learning_rate: NotNegative = 0.0
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
     dropout: tuple[Share, ...] = (0.0,)
@@ -89,10 +109,44 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     input_scaling: Literal["auto", "none", "standard", "sqrt"] = "auto"
     validation_fraction: Fraction = 0.1
     keep: Literal["best", "last"] = "best"
-    patience: Size = 0
+    patience: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] = -1
     refit: bool = False
     initial: Literal["torch", "glorot"] = "torch"
     centred: bool = True
+
+    def for_rows(self, n_rows: int, n_classes: int) -> Recipe:
+        """Return the recipe with the numbers that follow from the data.
+
+        Keys that are given stay as they are. Applied twice, the second time changes nothing.
+
+        Parameters
+        ----------
+        n_rows : int
+            Training rows, those held out for validation included.
+        n_classes : int
+
+        Examples
+        --------
+        >>> small, large = Recipe().for_rows(240, 10), Recipe().for_rows(60_000, 10)
+        >>> small.batch_size, small.epochs, small.patience, small.learning_rate
+        (16, 72, 24, 0.003)
+        >>> large.batch_size, large.epochs, large.patience
+        (256, 30, 0)
+        """
+        batch_size, rate = self.batch_size, self.learning_rate
+        if not batch_size:
+            part = 1 << (max(1, n_rows // BATCHES).bit_length() - 1)
+            batch_size = min(BATCH, max(part, SMALLEST_BATCH, n_classes))
+            rate = SMALL_RATE if batch_size < BATCH and not rate else rate
+        epochs, patience = self.epochs, max(0, self.patience)
+        if not epochs:
+            kept = max(1, n_rows - round(self.validation_fraction * n_rows))
+            epochs = max(EPOCHS, math.ceil(STEPS / math.ceil(kept / batch_size)))
+            if self.patience < 0 and self.keep == "best" and epochs > EPOCHS:
+                patience = math.ceil(PATIENCE * epochs)
+        return msgspec.structs.replace(
+            self, epochs=epochs, batch_size=batch_size, learning_rate=rate, patience=patience
+        )
 
     def dropouts(self, hidden: Sequence[int]) -> tuple[float, ...]:
         """Return the dropout behind each of the hidden layers.
@@ -129,7 +183,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         return [
             (len(self.dropout) > 0, "training.dropout must hold a number"),
             (
-                self.patience == 0 or self.keep == "best",
+                self.patience <= 0 or self.keep == "best",
                 'training.patience needs keep = "best": the last weights are those after it has '
                 "run out",
             ),
@@ -168,6 +222,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             label_smoothing=0.0,
             input_scaling="none",
             keep="last",
+            patience=0,
             initial="glorot",
             centred=False,
         ),

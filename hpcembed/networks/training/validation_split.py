@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import allgather_rows
 
-__all__ = ["local_holdout", "stratified_holdout"]
+__all__ = ["held_out_rows", "local_holdout", "stratified_holdout"]
 
 
 def stratified_holdout(
@@ -93,6 +93,17 @@ def local_holdout(
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
+def held_out_rows(n_rows: int, fraction: float) -> int:
+    """Return the number of validation rows, if every class has rows to spare.
+
+    Examples
+    --------
+    >>> held_out_rows(240, 0.1), held_out_rows(4, 0.1)
+    (24, 1)
+    """
+    return max(1, round(fraction * n_rows))
+
+
 def _shares(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
     """Return the number of rows of each class that are held out."""
     spare = counts - 1
@@ -100,7 +111,7 @@ def _shares(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
         raise InputError("training rows: no class has two rows, so none can be held out")
     exact = fraction * counts
     held = np.minimum(exact.astype(np.int64), spare)
-    wanted = min(max(1, round(fraction * int(counts.sum()))), int(spare.sum()))
+    wanted = min(held_out_rows(int(counts.sum()), fraction), int(spare.sum()))
     while held.sum() < wanted:
         remainder = np.where(held < spare, exact - held, -np.inf)
         held[int(np.argmax(remainder))] += 1

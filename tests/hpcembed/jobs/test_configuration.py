@@ -120,7 +120,6 @@ def test_missing_job_file(tmp_path):
     "override",
     [
         "training.keep='last'",
-        "training.patience=3",
         "training.initial='glorot'",
         "training.centred=false",
     ],

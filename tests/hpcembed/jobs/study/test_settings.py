@@ -81,7 +81,7 @@ def test_the_embedding_is_handed_on(study, tmp_path):
         ("[study]\nmargin = -1\n", "study.margin must not be negative"),
         ("[study]\nconfidence = 1.0\n", "study.confidence must lie between 0 and 1"),
         ('[study]\nrecipe = "own"\n', "'own' is not one of default, published"),
-        ("[training]\nepochs = 0\n", r"training.epochs must lie between 1 and 2\^31 - 1, got 0"),
+        ("[training]\nepochs = -1\n", r"training.epochs must lie between 0 and 2\^31 - 1, got -1"),
         ("[training]\ndropout = [0.1, 0.2, 0.3]\n", "3 numbers for 2 hidden layers"),
         ("[training.published]\nepoch = 1\n", "unknown key epoch; did you mean epochs"),
         ("[training.own]\nepochs = 1\n", "unknown key training.own"),

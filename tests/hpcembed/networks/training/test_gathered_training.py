@@ -112,8 +112,8 @@ def test_recipes_learn(schedule, regular):
 
 
 def test_keys_for_batches_are_refused():
-    with pytest.raises(ConfigError, match=r"training\.patience has no effect in train_classifier"):
-        train(replace(FAST, patience=3))
+    with pytest.raises(ConfigError, match=r"training\.keep has no effect in train_classifier"):
+        train(replace(FAST, keep="last"))
 
 
 def test_dropout_and_rate_follow_the_layers():
