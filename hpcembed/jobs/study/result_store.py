@@ -86,9 +86,9 @@ def _is_ours(mark: Path, source: Path | None) -> bool:
     )
 
 
-def _same_file(a: Path, b: Path) -> bool:
+def _same_file(a: Path, b: Path | None) -> bool:
     try:
-        return a.samefile(b)
+        return b is not None and a.samefile(b)
     except OSError:
         return False
 
