@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-__all__ = ["Progress", "configure", "show"]
+__all__ = ["Progress", "close_output", "configure", "show"]
 
 logging.getLogger("hpcembed").addHandler(logging.NullHandler())
 
@@ -35,9 +35,13 @@ def show(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError:
-        # Without this, Python flushes stdout again at exit, and fails.
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        close_output()
+
+
+def close_output() -> None:
+    """Discard further output to stdout: Python flushes it again at exit, and fails."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class Progress:

@@ -11,11 +11,12 @@ import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
-
-from mpi4py import MPI
+from typing import TYPE_CHECKING
 
 from hpcembed.runtime.errors import MemoryLimitError
-from hpcembed.runtime.ranks import ranks_on_compute_node
+
+if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
+    from mpi4py import MPI
 
 __all__ = ["available_per_rank", "check_fits", "format_bytes", "peak_bytes"]
 
@@ -53,6 +54,10 @@ def available_per_rank(comm: MPI.Comm, limit_bytes: int = 0) -> int:
     limit_bytes : int
         The user's own limit per rank, 0 for none.
     """
+    from mpi4py import MPI
+
+    from hpcembed.runtime.ranks import ranks_on_compute_node
+
     share = _available_on_compute_node() // ranks_on_compute_node(comm)
     if limit_bytes:
         share = min(share, limit_bytes)

@@ -43,6 +43,7 @@ from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
+from hpcembed.runtime.wording import counted
 
 __all__ = ["CompressRequest", "run_compress"]
 
@@ -149,7 +150,8 @@ def run_compress(
     job = place(config, source.parent, data_dir, out, comm, default)
     folder = open_folder(job, MARK)
     with threadpoolctl.threadpool_limits(job.threads):
-        job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
+        threads = counted(job.threads, "thread")
+        job.log(f"{counted(comm.size, 'rank')}, {threads} each; results in {job.out}")
         data = embed_data(job, allow_fewer=source.suffix != ".toml")
         with SearchTrials(job, data, request.seeds, request.confidence) as trials:
             spectrum = data.embedding.spectrum_
@@ -236,8 +238,8 @@ def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: StudyPoint) 
     share_of = spectrum.share_of or "share"
     headings = ("network", "k", f"{share_of} %", "validation difference, points", "verdict")
     return (
-        f"baseline: {network_name(baseline.hidden)} on all {data.n_features} features, "
-        f"{len(baseline.seeds)} seeds, validation "
+        f"baseline: {network_name(baseline.hidden)} on all {counted(data.n_features, 'feature')}, "
+        f"{counted(len(baseline.seeds), 'seed')}, validation "
         f"{percent(baseline.validation_mean, baseline.validation_deviation)} %\n\n"
         + TextTable(headings, rows).markdown()
     )

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tabulate
 from numpy.typing import NDArray
 
 from hpcembed.jobs.report.wording import hidden_layers, percent, seconds_text
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from hpcembed.networks.training.report import ClassifierReport
 
 __all__ = ["TextTable", "columns_of", "csv_text", "network_table"]
-
-# tabulate widens each heading by two characters otherwise, and wide tables would be cut.
-tabulate.MIN_PADDING = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +64,10 @@ class TextTable:
         return self._aligned("pipe")
 
     def _aligned(self, style: str) -> str:
+        import tabulate  # here: predictions are written without it
+
+        # It widens each heading by two characters otherwise, and wide tables would be cut.
+        tabulate.MIN_PADDING = 0
         sides = ["left" if i in self.text_columns else "right" for i in range(len(self.headings))]
         return tabulate.tabulate(
             self.rows,

@@ -37,6 +37,7 @@ from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.ranks import gather_rows, timed
 from hpcembed.runtime.settings import to_toml
+from hpcembed.runtime.wording import counted
 
 __all__ = ["run_study", "trials_of"]
 
@@ -99,7 +100,8 @@ def run_study(
         raise ConfigError(NOTHING_FINISHED.format(job.out))
     folder = open_folder(job, MARK)
     with threadpoolctl.threadpool_limits(job.threads):
-        job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
+        threads = counted(job.threads, "thread")
+        job.log(f"{counted(comm.size, 'rank')}, {threads} each; results in {job.out}")
         data = embed_data(job)
         n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
         check_networks(study.study.networks, n_inputs, data.n_classes)
@@ -155,7 +157,7 @@ def _train(
     recipe, trials = study.training, trials_of(study, data.n_features)
     names = {trial: data.digest(trial, recipe) for trial in trials}
     pending = [trial for trial in trials if names[trial] not in finished]
-    job.log(f"{len(trials)} trials, {len(trials) - len(pending)} of them finished")
+    job.log(f"{counted(len(trials), 'trial')}, {len(trials) - len(pending)} of them finished")
     if report_only:
         if len(pending) == len(trials):
             raise ConfigError(NOTHING_FINISHED.format(job.out))
