@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from hpcembed.runtime.optional import optional_imports
+
 __version__ = "0.1.0"
 
 #: Public names and their modules, which are imported on first use because MPI starts on import.
@@ -51,5 +53,6 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
+        with optional_imports():
+            return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'hpcembed' has no attribute {name!r}")

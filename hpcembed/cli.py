@@ -1,8 +1,8 @@
 """The command line: ``hpcembed run``, ``study``, ``compress``, ``compress-model``, and others.
 
-Every rank runs :func:`main`. Exit status: 0 success, 1 a defect, 2 an error in the job, the data or
-the installation, 3 an unconverged eigenpair, 4 every network loses accuracy, 5 compress is
-undecided, 130 interrupted.
+Every rank runs :func:`main`. Exit statuses are in :mod:`hpcembed.cli_help`. MPI is imported by the
+commands that communicate, and by every command that a launcher started: ``--version``, ``--help``
+and ``predict`` work in an installation of numpy and safetensors alone.
 """
 
 from __future__ import annotations
@@ -14,26 +14,32 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
-
-from mpi4py import MPI
+from typing import TYPE_CHECKING, Any
 
 import hpcembed
+from hpcembed import cli_commands
+from hpcembed.cli_help import epilog
 from hpcembed.cli_options import (
     add_complete_options,
     add_compress_model_options,
     add_compress_options,
+    add_init_options,
     add_predict_options,
     folder_options,
 )
 from hpcembed.runtime import logging as log
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.launcher import SingleProcess, is_launched
+from hpcembed.runtime.optional import EXTRAS, missing, optional_imports
 from hpcembed.runtime.termination import exit_status
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 __all__ = ["main"]
 
-Command = Callable[[argparse.Namespace, MPI.Intracomm], int]
+Command = Callable[[argparse.Namespace, "MPI.Intracomm"], int]
 
 # PETSc, numpy and scipy may each bring an OpenBLAS with threads of its own. After a call those spin
 # for about 0.1 s by default, on cores that the other libraries need; 2^20 cycles bridge the gap to
@@ -51,14 +57,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit status, the same on all ranks.
     """
-    comm = MPI.COMM_WORLD
+    alone: Any = SingleProcess()
+    # Without a launcher, arguments are parsed first: --help and --version need no MPI.
+    comm = _world() if is_launched() and not missing(["mpi4py"]) else alone
+    parsed: list[argparse.Namespace] = []
+
+    def parse() -> int:
+        parsed.append(_parse(argv, comm.rank))
+        return 0
+
+    status = exit_status(comm, parse)
+    if not parsed:
+        return status
+    (arguments,) = parsed
 
     def command() -> int:
-        arguments = _parse(argv, comm.rank)
-        log.configure(comm.rank, comm.size, verbose=arguments.verbose)
-        return int(arguments.command(arguments, comm))
+        with optional_imports():
+            world = _world() if comm is alone and _communicates(arguments) else comm
+            log.configure(world.rank, world.size, verbose=arguments.verbose)
+            return int(arguments.command(arguments, world))
 
     return exit_status(comm, command)
+
+
+def _world() -> MPI.Intracomm:
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD
+
+
+def _communicates(arguments: argparse.Namespace) -> bool:
+    """Return whether a command needs MPI in this installation."""
+    if arguments.command is cli_commands.predict:
+        return not cli_commands.is_small()
+    if arguments.command is _info:
+        return not missing(EXTRAS["mpi"])
+    return arguments.command is not _completion
 
 
 def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
@@ -77,16 +111,23 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
 
 def _with_petsc_options(words: list[str]) -> list[str]:
     """Join --petsc and its value, because argparse reads a value like -log_view as an option."""
-    for position, (word, value) in enumerate(pairwise(words)):
-        if word == "--petsc" and value.startswith("-") and not value.startswith("--"):
-            return [*words[:position], f"{word}={value}", *words[position + 2 :]]
-    return words
+    joined: list[str] = []
+    for word in words:
+        # a value with a blank is no option of this program
+        is_value = word.startswith("-") and (not word.startswith("--") or " " in word)
+        if joined and joined[-1] == "--petsc" and is_value:
+            joined[-1] = f"--petsc={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hpcembed",
         description="Compress the input of neural networks with certified spectral embeddings.",
+        epilog=epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"hpcembed {hpcembed.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -97,9 +138,20 @@ def _parser() -> argparse.ArgumentParser:
     def add(
         name: str, command: Command, options: argparse.ArgumentParser, text: str
     ) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, parents=[options], help=text)
+        added = commands.add_parser(
+            name,
+            parents=[options],
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=epilog(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         added.set_defaults(command=command)
         return added
+
+    add_init_options(
+        add("init", cli_commands.init, verbose, "write a commented job for a data file or folder")
+    )
 
     run = add("run", _run, folders, "run a job: data, eigenvectors, projection, networks")
     run.add_argument("job", type=Path, metavar="JOB.toml")
@@ -141,13 +193,24 @@ def _parser() -> argparse.ArgumentParser:
         "embedding with the highest validation accuracy)",
     )
 
-    predict = add("predict", _predict, verbose, "predict the class of every row of a file")
+    predict = add(
+        "predict", cli_commands.predict, verbose, "predict the class of every row of a file"
+    )
     add_predict_options(predict)
 
     info = add("info", _info, verbose, "print versions, MPI library, PETSc build, threads")
     info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
 
-    bench = commands.add_parser("bench", help="compare eigensolvers, or PCAs")
+    text = "print the completion of this command line for a shell; needs shtab"
+    completion = add("completion", _completion, verbose, text)
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+    bench = commands.add_parser(
+        "bench",
+        help="compare eigensolvers, or PCAs",
+        epilog=epilog("bench"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     benches = bench.add_subparsers(required=True, metavar="BENCHMARK")
     eigensolvers = benches.add_parser(
         "eigensolvers",
@@ -206,17 +269,9 @@ def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     return 0
 
 
-def _predict(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
-    from hpcembed.jobs.predict import predict_file
-
-    predict_file(
-        arguments.model,
-        arguments.file,
-        comm,
-        labels=arguments.labels,
-        overrides=arguments.overrides,
-        out=arguments.out,
-    )
+def _completion(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    if comm.rank == 0:
+        cli_commands.complete_shell(_parser(), arguments.shell)
     return 0
 
 
@@ -290,6 +345,9 @@ def _bench(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
 
 def _info(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    if missing(EXTRAS["mpi"]):
+        cli_commands.show_missing_parts()
+        return 0
     _start_petsc(arguments.petsc)
     from hpcembed.runtime.environment import describe_environment
     from hpcembed.runtime.ranks import check_launcher

@@ -9,6 +9,7 @@ __all__ = [
     "add_complete_options",
     "add_compress_model_options",
     "add_compress_options",
+    "add_init_options",
     "add_overrides",
     "add_predict_options",
     "folder_options",
@@ -159,3 +160,15 @@ def add_predict_options(predict: argparse.ArgumentParser) -> None:
     )
     add_overrides(predict, "data.KEY=VALUE", "override a key of [data] for FILE; may be repeated")
     predict.add_argument("--out", type=Path, help="CSV file (default: standard output)")
+
+
+def add_init_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``hpcembed init``."""
+    command.add_argument("data", type=Path, metavar="DATA", help="data file or folder")
+    command.add_argument(
+        "--label-column", default="", metavar="NAME", help="column of the class, for CSV"
+    )
+    command.add_argument(
+        "--labels", type=Path, help="file of labels, for NPY, IDX and Matrix Market"
+    )
+    command.add_argument("--out", type=Path, metavar="JOB.toml", help="default: DATA.toml here")

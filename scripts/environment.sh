@@ -63,7 +63,7 @@ assert release(petsc4py) >= (3, 18) and release(petsc4py) == release(slepc4py)')
 
 # install_project EXTRA...: install torch, the requirements of pyproject.toml, EXTRA requirements
 # and the project itself (editable) into $env. The bindings to MPI, PETSc and SLEPc must be
-# installed: they are not passed to pip, which would build them.
+# installed: their extra, mpi, is not passed to pip, which would build them.
 install_project() {
     local python=$env/bin/python torch requirements
     read -ra torch <<<"${TORCH:-torch==2.13.0}"
@@ -74,7 +74,8 @@ install_project() {
     fi
     requirements=$env/requirements.txt
     "$python" "$root/scripts/requirements.py" "$root/pyproject.toml" \
-        --build --group dev --without mpi4py petsc4py slepc4py torch >"$requirements" || return 1
+        --build --extra train --extra images --extra onnx --group dev --without torch \
+        >"$requirements" || return 1
     step "requirements of pyproject.toml" \
         "$python" -m pip install -r "$requirements" "$@" || return 1
     # Without isolation, this step needs no network.

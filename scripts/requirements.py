@@ -31,12 +31,15 @@ def main() -> None:
     parser.add_argument("pyproject")
     parser.add_argument("--build", action="store_true", help="add the requirements of the build")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--extra", action="append", default=[], metavar="NAME")
     parser.add_argument("--group", action="append", default=[], metavar="NAME")
     parser.add_argument("--only-groups", action="store_true", help="omit the project's own")
     arguments = parser.parse_args()
     with open(arguments.pyproject, "rb") as file:
         project = tomllib.load(file)
     requirements = [] if arguments.only_groups else list(project["project"]["dependencies"])
+    for name in arguments.extra:
+        requirements += project["project"]["optional-dependencies"][name]
     if arguments.build:
         requirements += project["build-system"]["requires"]
     for name in arguments.group:

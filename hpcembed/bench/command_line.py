@@ -19,6 +19,7 @@ from hpcembed.bench.pca_record import PcaRecord
 from hpcembed.bench.tables import markdown
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.threads import available_cores
+from hpcembed.runtime.wording import counted
 from miramns.bench.harness.arguments import Parser, positive_integer, split_words
 from miramns.bench.harness.result_folder import ResultFolder, machine_facts
 from miramns.bench.harness.root_rank import BenchError
@@ -123,7 +124,7 @@ def _environment(threads: int) -> dict[str, object]:
         "threads": threads,
         "BLAS": "; ".join(
             f"{info['internal_api']} {info['version']} ({info.get('architecture') or '?'}, "
-            f"{info['num_threads']} threads)"
+            f"{counted(info['num_threads'], 'thread')})"
             for info in pools
         ),
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from hpcembed.bench.pca_record import PcaRecord
 from hpcembed.bench.verdict import EXACT
+from hpcembed.runtime.wording import counted
 from miramns.bench.harness.records import by_case, fastest
 from miramns.bench.harness.tables import fact_list, markdown_table, number
 
@@ -70,7 +71,7 @@ def _case_section(data: str, k: int, records: Sequence[PcaRecord]) -> list[str]:
     facts = [f"{first.n} x {first.d} {first.dtype}"]
     if first.nonzeros is not None:
         facts.append(f"{first.nonzeros} non-zeros")
-    facts += [f"{first.data_bytes / 2**20:.1f} MiB", f"{first.threads} threads"]
+    facts += [f"{first.data_bytes / 2**20:.1f} MiB", counted(first.threads, "thread")]
     facts.append(f"reference: {first.reference}")
     headings = ["method", "fit s", "transform s", "1 - captured", "sin angle", "residual",
                 "|V'V-I|", "MiB", "of rows", "status"]  # fmt: skip

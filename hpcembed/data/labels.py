@@ -13,13 +13,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from operator import or_
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.runtime.errors import InputError
+
+if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
+    from mpi4py import MPI
 
 __all__ = [
     "MAX_CLASSES",

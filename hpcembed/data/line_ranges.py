@@ -13,14 +13,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
-
-from mpi4py import MPI
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size, is_gzip, named_errors, open_stream
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range
+
+if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
+    from mpi4py import MPI
 
 __all__ = [
     "LineRange",

@@ -26,6 +26,7 @@ from hpcembed.runtime.output import check_free
 from hpcembed.runtime.ranks import check_launcher
 from hpcembed.runtime.settings import to_toml
 from hpcembed.runtime.threads import threads_per_rank
+from hpcembed.runtime.wording import counted
 
 __all__ = ["Job", "describe_job", "place", "prepare"]
 
@@ -175,7 +176,7 @@ def describe_job(job: Job) -> str:
     lines = [
         f"job        {config.data.name}: {config.embedding.method}, k = {k}, "
         f"{config.solver.name} {config.solver.variant}, tol {config.solver.tol:g}",
-        f"ranks      {comm.size} with {job.threads} BLAS threads each",
+        f"ranks      {comm.size} with {counted(job.threads, 'BLAS thread')} each",
         f"data       {data.format}, {_count(n_train)} training and {_count(n_test)} test rows of "
         f"{_count(data.n_features)} features ({data.dtype})"
         + (", numbers of rows estimated" if data.is_estimate else ""),

@@ -18,6 +18,7 @@ from hpcembed.embedding import Machine, Plan, Shape
 from hpcembed.jobs.configuration import JobConfig
 from hpcembed.jobs.embedding_methods import largest_dimension, make_embedding
 from hpcembed.runtime.memory import check_fits, format_bytes
+from hpcembed.runtime.wording import counted
 
 __all__ = ["Budget", "Training", "described_shape", "job_budget", "rows_bytes"]
 
@@ -102,8 +103,8 @@ class Budget:
             else:
                 why = f"as set by classifier.parallel; {why}"
             lines.append(
-                f"networks on {name}: trained data-parallel by {ranks} "
-                f"rank{'s' * (ranks > 1)}, rows stay where they are; {why}"
+                f"networks on {name}: trained data-parallel by "
+                f"{counted(ranks, 'rank')}, rows stay where they are; {why}"
             )
         return lines
 

@@ -21,6 +21,7 @@ from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import MemoryLimitError
 from hpcembed.runtime.memory import check_fits
 from hpcembed.runtime.ranks import gather_rows
+from hpcembed.runtime.wording import counted
 
 __all__ = ["NetworkInputs", "gather", "project"]
 
@@ -107,7 +108,8 @@ def gather(
             except MemoryLimitError as error:
                 if classifier.parallel != "auto":
                     raise
-                job.log(f"{name} networks are trained data-parallel by {comm.size} ranks: {error}")
+                ranks = counted(comm.size, "rank")
+                job.log(f"{name} networks are trained data-parallel by {ranks}: {error}")
         local = projected if name == "embedded" else (train, test)
         inputs.local[name] = list(zip(local, labels, strict=True))
     return inputs

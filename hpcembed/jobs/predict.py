@@ -26,8 +26,8 @@ from hpcembed.data.table import Table
 from hpcembed.data.text.prediction_texts import read_prediction_texts
 from hpcembed.jobs.configuration import override_data
 from hpcembed.jobs.export.inference import DeployedClassifier, load, probabilities
+from hpcembed.jobs.export.prediction_text import accuracy_line, prediction_csv
 from hpcembed.jobs.export.run_export import READING_KEYS
-from hpcembed.jobs.report.tables import csv_text
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.logging import show
@@ -202,12 +202,7 @@ def _accuracy(
     mine = np.array([np.count_nonzero(truth >= 0), np.count_nonzero(truth == codes), truth.size])
     comm.Allreduce(MPI.IN_PLACE, mine)
     known, correct, total = (int(count) for count in mine)
-    if not known:
-        return None, "no accuracy: no label is one of the classes of the model"
-    line = f"accuracy {100 * correct / known:.2f} % of {known:,} rows"
-    if known < total:
-        line += f" ({total - known:,} more rows have labels that are not classes of the model)"
-    return correct / known, line
+    return (correct / known if known else None), accuracy_line(known, correct, total)
 
 
 def _write(
@@ -218,15 +213,7 @@ def _write(
     files: Sequence[str],
 ) -> None:
     assert codes is not None and chances is not None  # noqa: PT018 (on rank 0)
-    names = model.model.class_names
-    text = csv_text(
-        {
-            "row": range(1, codes.size + 1),
-            **({"file": files} if files else {}),
-            "prediction": [names[code] for code in codes],
-            "probability": [f"{chance:.6f}" for chance in chances],
-        }
-    )
+    text = prediction_csv(model.model.class_names, codes, chances, files)
     if out is None:
         show(text.removesuffix("\n"), is_data=True)
     else:

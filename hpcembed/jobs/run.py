@@ -38,6 +38,7 @@ from hpcembed.runtime.logging import Progress, show
 from hpcembed.runtime.memory import check_fits, peak_bytes
 from hpcembed.runtime.output_lock import owned_output
 from hpcembed.runtime.ranks import timed
+from hpcembed.runtime.wording import counted
 from miramns import IterationRecord
 
 __all__ = ["fit", "plan", "read", "run_job"]
@@ -70,7 +71,8 @@ def _run_steps(job: Job) -> int:
     comm = job.comm
     job.check_out()
     with threadpoolctl.threadpool_limits(job.threads):
-        job.log(f"{comm.size} ranks, {job.threads} BLAS threads each; results in {job.out}")
+        threads = counted(job.threads, "BLAS thread")
+        job.log(f"{counted(comm.size, 'rank')}, {threads} each; results in {job.out}")
         dataset, train, test = read(job)
         budget = plan(job, train, test)
         with agreement(comm):
@@ -131,8 +133,8 @@ def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
         test = _matrix(job, dataset, dataset.test)
         dataset = dataclasses.replace(dataset, test=_without_rows(dataset.test))
     job.log(
-        f"{dataset.name}: {train.n_rows:,} training and {test.n_rows:,} test rows of "
-        f"{train.n_features:,} features, {len(train.class_names)} classes, read in "
+        f"{dataset.name}: {train.n_rows:,} training and {counted(test.n_rows, 'test row')} of "
+        f"{counted(train.n_features, 'feature')}, {len(train.class_names)} classes, read in "
         f"{job.seconds['read']:.2f} s"
     )
     return dataset, train, test

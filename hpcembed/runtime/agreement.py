@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar, cast
-
-from mpi4py import MPI
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
+
+if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
+    from mpi4py import MPI
 
 __all__ = ["agree", "agreement", "idle_while_root", "on_rank", "same_on_all_ranks"]
 

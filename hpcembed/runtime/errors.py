@@ -15,6 +15,7 @@ __all__ = [
     "InputError",
     "LaunchError",
     "MemoryLimitError",
+    "MissingPackageError",
     "OutputError",
     "OutputExistsError",
     "error_text",
@@ -45,6 +46,10 @@ class OutputError(HpcembedError, OSError):
 
 class OutputExistsError(HpcembedError, FileExistsError):
     """The output folder already contains a run."""
+
+
+class MissingPackageError(HpcembedError, ImportError):
+    """A package is not installed; the message contains the command that installs it."""
 
 
 class LaunchError(HpcembedError, RuntimeError):

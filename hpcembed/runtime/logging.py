@@ -14,7 +14,7 @@ import time
 
 from hpcembed.runtime.printable_text import printable
 
-__all__ = ["Progress", "configure", "show"]
+__all__ = ["Progress", "close_output", "configure", "show"]
 
 logging.getLogger("hpcembed").addHandler(logging.NullHandler())
 
@@ -50,9 +50,13 @@ def show(text: str, *, is_data: bool = False) -> None:
     try:
         print(text, flush=True)
     except OSError:
-        # Without this, Python flushes stdout again at exit, and fails.
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        close_output()
+
+
+def close_output() -> None:
+    """Discard further output to stdout: Python flushes it again at exit, and fails."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class Progress:

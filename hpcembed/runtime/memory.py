@@ -12,12 +12,13 @@ import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
-
-from mpi4py import MPI
+from typing import TYPE_CHECKING
 
 from hpcembed.runtime.errors import MemoryLimitError
 from hpcembed.runtime.memory_limits import cgroup_left, process_left, resident_bytes, slurm_limit
-from hpcembed.runtime.ranks import ranks_on_compute_node
+
+if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
+    from mpi4py import MPI
 
 __all__ = ["available_per_rank", "check_fits", "format_bytes", "peak_bytes"]
 
@@ -55,6 +56,10 @@ def available_per_rank(comm: MPI.Comm, limit_bytes: int = 0) -> int:
     limit_bytes : int
         The user's own limit per rank, 0 for none.
     """
+    from mpi4py import MPI
+
+    from hpcembed.runtime.ranks import ranks_on_compute_node
+
     ranks = ranks_on_compute_node(comm)
     share = min(_available_on_compute_node() // ranks, _left_to_process(ranks))
     if limit_bytes:

@@ -10,13 +10,15 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.runtime.errors import ConfigError, LaunchError
+
+if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
+    from mpi4py import MPI
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -48,11 +50,13 @@ def communicator(comm: MPI.Comm | None) -> MPI.Intracomm:
     ConfigError
         If it is not a communicator of mpi4py.
     """
+    from mpi4py import MPI
+
     if comm is None:
         return MPI.COMM_SELF
     if not isinstance(comm, MPI.Comm):
         raise ConfigError(f"comm: a communicator of mpi4py is needed, not {comm!r}")
-    return cast(MPI.Intracomm, comm)
+    return cast("MPI.Intracomm", comm)
 
 
 def ownership_range(n: int, comm: MPI.Comm) -> tuple[int, int]:
@@ -76,7 +80,7 @@ def place_rows(n_local: int, comm: MPI.Comm) -> tuple[int, int]:
 
     Collective.
     """
-    before = cast(MPI.Intracomm, comm).exscan(n_local)
+    before = cast("MPI.Intracomm", comm).exscan(n_local)
     return int(before or 0), int(comm.allreduce(n_local))
 
 
@@ -85,7 +89,9 @@ def compute_node(comm: MPI.Comm) -> MPI.Intracomm:
 
     Collective.
     """
-    return cast(MPI.Intracomm, comm.Split_type(MPI.COMM_TYPE_SHARED))
+    from mpi4py import MPI
+
+    return cast("MPI.Intracomm", comm.Split_type(MPI.COMM_TYPE_SHARED))
 
 
 def ranks_on_compute_node(comm: MPI.Comm) -> int:
@@ -106,6 +112,8 @@ def sum_over_ranks(comm: MPI.Comm, values: NDArray[np.float64]) -> NDArray[np.fl
     ValueError
         The array is not contiguous.
     """
+    from mpi4py import MPI
+
     if not (values.flags.c_contiguous or values.flags.f_contiguous):
         raise ValueError("sum_over_ranks needs a contiguous array")
     flat = values.reshape(-1, order="A")
@@ -181,6 +189,8 @@ def timed(
     within : str, optional
         An enclosing step, whose time does not include this one.
     """
+    from mpi4py import MPI
+
     comm.Barrier()
     began = time.perf_counter()
     yield
@@ -214,6 +224,8 @@ def check_launcher(comm: MPI.Comm) -> None:
     for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS"):
         launched = os.environ.get(variable, "")
         if launched.isdigit() and int(launched) > 1:
+            from mpi4py import MPI
+
             library = MPI.Get_library_version().split("\n")[0].strip()
             raise LaunchError(
                 f"the launcher started {launched} processes ({variable}={launched}) but each "

@@ -11,11 +11,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-
-from mpi4py import MPI
+from typing import TYPE_CHECKING
 
 from hpcembed.runtime.errors import HpcembedError
+from hpcembed.runtime.logging import close_output
 from hpcembed.runtime.printable_text import printable
+
+if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
+    from mpi4py import MPI
 
 __all__ = ["exit_status"]
 
@@ -43,13 +46,20 @@ def exit_status(comm: MPI.Comm, command: Callable[[], int]) -> int:
 
     Examples
     --------
+    >>> from mpi4py import MPI
     >>> exit_status(MPI.COMM_SELF, lambda: 0)
     0
     """
     try:
-        return command()
+        status = command()
+        sys.stdout.flush()
+        return status
     except HpcembedError as error:
         return _end_together(comm, error)
+    except BrokenPipeError:
+        # The reader of standard output, for example head, has ended.
+        close_output()
+        return 0
     except SystemExit as request:
         return request.code if isinstance(request.code, int) else 2
     except KeyboardInterrupt:

@@ -1,9 +1,12 @@
 """Random projections, which preserve distances without any training data."""
 
-from hpcembed.embedding.projections.bounds import distortion_probability, least_components
-from hpcembed.embedding.projections.fast import FastJohnsonLindenstrauss
-from hpcembed.embedding.projections.gaussian import GaussianProjection
-from hpcembed.embedding.projections.sparse import SparseProjection
+from hpcembed.runtime.optional import optional_imports
+
+with optional_imports():
+    from hpcembed.embedding.projections.bounds import distortion_probability, least_components
+    from hpcembed.embedding.projections.fast import FastJohnsonLindenstrauss
+    from hpcembed.embedding.projections.gaussian import GaussianProjection
+    from hpcembed.embedding.projections.sparse import SparseProjection
 
 __all__ = [
     "FastJohnsonLindenstrauss",

@@ -211,8 +211,8 @@ class CompactRegressor(RegressorMixin, _CompactModel):  # type: ignore[misc]
 
     Parameters
     ----------
-    max_loss, networks, max_components, seeds, max_seeds, confidence, scaling, test_fraction, random_state, \
-settings
+    max_loss, networks, max_components, seeds, max_seeds, confidence, scaling, test_fraction, \
+random_state, settings
         As for :class:`CompactClassifier`.
 
     Attributes

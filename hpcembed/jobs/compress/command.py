@@ -42,6 +42,7 @@ from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.output_lock import owned_output
 from hpcembed.runtime.settings import read_table
+from hpcembed.runtime.wording import counted
 
 __all__ = ["CompressRequest", "run_compress"]
 
@@ -204,7 +205,8 @@ def search_job(request: CompressRequest, job: Job, limit: int) -> SearchOutcome:
     comm = job.comm
     folder = open_folder(job, MARK, request.source)
     with threadpoolctl.threadpool_limits(job.threads):
-        job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
+        threads = counted(job.threads, "thread")
+        job.log(f"{counted(comm.size, 'rank')}, {threads} each; results in {job.out}")
         components = SearchComponents(job, limit)
         seeds, margin = (request.seeds, request.most_seeds), request.max_loss / 100.0
         with SearchTrials(job, components, *seeds, request.confidence, margin) as trials:

@@ -22,6 +22,7 @@ from hpcembed.jobs.export.column_inputs import column_inputs
 from hpcembed.jobs.export.model import Model
 from hpcembed.jobs.export.model_folder import read_encoding, read_model, read_vectoriser
 from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.wording import counted
 
 __all__ = ["DeployedClassifier", "load"]
 
@@ -141,7 +142,7 @@ class DeployedClassifier:
 
     def __repr__(self) -> str:
         name = f"{self.description.get('name')} {self.description.get('network')}"
-        return f"<{name}: {self.n_features_in_} features, {self.classes_.size} classes>"
+        return f"<{name}: {counted(self.n_features_in_, 'feature')}, {self.classes_.size} classes>"
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -212,7 +213,7 @@ class DeployedClassifier:
         """
         predicted, labels = self.predict(X), np.asarray(y)
         if labels.shape != predicted.shape:
-            raise InputError(f"labels of shape {labels.shape} for {predicted.size} rows")
+            raise InputError(f"labels of shape {labels.shape} for {counted(predicted.size, 'row')}")
         if labels.dtype == object:
             labels = np.array(labels.tolist())
         if (labels.dtype.kind in "US") != (predicted.dtype.kind == "U"):
@@ -257,7 +258,8 @@ class DeployedClassifier:
             raise InputError(f"rows of shape {rows.shape}: give a table of shape (rows, features)")
         if rows.shape[1] != self.n_features_in_:
             raise InputError(
-                f"rows of {rows.shape[1]} features: the model takes {self.n_features_in_}"
+                f"rows of {counted(rows.shape[1], 'feature')}: the model takes "
+                f"{self.n_features_in_}"
             )
         if rows.dtype == object:
             try:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tabulate
 from numpy.typing import NDArray
 
 from hpcembed.jobs.report.wording import hidden_layers, percent, seconds_text
@@ -35,9 +34,6 @@ __all__ = [
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-](inf|nan)")
-
-# tabulate widens each heading by two characters otherwise, and wide tables would be cut.
-tabulate.MIN_PADDING = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +76,10 @@ class TextTable:
         return self._aligned("pipe", markdown_text)
 
     def _aligned(self, style: str, escape: Callable[[str], str]) -> str:
+        import tabulate  # here: predictions are written without it
+
+        # It widens each heading by two characters otherwise, and wide tables would be cut.
+        tabulate.MIN_PADDING = 0
         sides = ["left" if i in self.text_columns else "right" for i in range(len(self.headings))]
         return tabulate.tabulate(
             [[escape(str(cell)) for cell in row] for row in self.rows],

@@ -38,6 +38,7 @@ from hpcembed.runtime.logging import show
 from hpcembed.runtime.output_lock import owned_output
 from hpcembed.runtime.ranks import gather_rows, timed
 from hpcembed.runtime.settings import to_toml
+from hpcembed.runtime.wording import counted
 
 __all__ = ["conduct_study", "run_study", "trials_of"]
 
@@ -141,7 +142,8 @@ def conduct_study(
         raise ConfigError(NOTHING_FINISHED.format(job.out))
     folder = open_folder(job, MARK, source)
     with threadpoolctl.threadpool_limits(job.threads):
-        job.log(f"{comm.size} ranks, {job.threads} threads each; results in {job.out}")
+        threads = counted(job.threads, "thread")
+        job.log(f"{counted(comm.size, 'rank')}, {threads} each; results in {job.out}")
         data = embed_data(job, allow_fewer=allow_fewer)
         if allow_fewer:
             study = _with_dimensions_up_to(study, len(data.embedding.spectrum_.values))
@@ -219,7 +221,7 @@ def _train(
     recipe, trials = study.training, trials_of(study, data.n_features)
     names = {trial: data.digest(trial, recipe) for trial in trials}
     pending = [trial for trial in trials if names[trial] not in finished]
-    job.log(f"{len(trials)} trials, {len(trials) - len(pending)} of them finished")
+    job.log(f"{counted(len(trials), 'trial')}, {len(trials) - len(pending)} of them finished")
     if report_only:
         if len(pending) == len(trials):
             raise ConfigError(NOTHING_FINISHED.format(job.out))

@@ -27,6 +27,7 @@ from hpcembed.jobs.report.page import PageFigure
 from hpcembed.jobs.report.run_json import EmbeddingRecord
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.jobs.study.summary import StudySummary
+from hpcembed.runtime.wording import counted
 
 __all__ = ["DrawnData", "StudyFigures"]
 
@@ -85,7 +86,9 @@ class StudyFigures:
         study, curves = self.summary.study, self._accuracy_curves()
         if not curves:
             return []
-        title = f"{study.data.name}, recipe {study.study.recipe}, {len(study.seeds)} seeds"
+        title = (
+            f"{study.data.name}, recipe {study.study.recipe}, {counted(len(study.seeds), 'seed')}"
+        )
         first = [curve for curve in curves if curve.embedding == curves[0].embedding]
         figures = self._write(
             "accuracy", accuracy.draw_accuracy(first, title), accuracy.accuracy_columns(first),
@@ -185,8 +188,8 @@ class StudyFigures:
         return self._write(
             "confusion", confusion.draw_confusion(counts, names, title),
             confusion.confusion_columns(counts, names),
-            f"Test rows of each class by their predicted class, over all "
-            f"{len(one.point.seeds)} seeds, in percent of the class.",
+            f"Test rows of each class by their predicted class, over "
+            f"{counted(len(one.point.seeds), 'seed')}, in percent of the class.",
         )  # fmt: skip
 
     def scatter_figure(self) -> list[PageFigure]:
@@ -198,7 +201,7 @@ class StudyFigures:
         return self._write(
             "scatter", components.draw_scatter(rows, classes, self._name),
             columns | {"class": classes},
-            f"The first components of {len(rows):,} test rows, coloured by their class.",
+            f"The first components of {counted(len(rows), 'test row')}, coloured by their class.",
         )  # fmt: skip
 
     def eigenvectors_figure(self) -> list[PageFigure]:

@@ -23,6 +23,7 @@ from hpcembed.jobs.report.wording import (
 )
 from hpcembed.jobs.study.statistics import Compression, Difference, StudyPoint
 from hpcembed.jobs.study.summary import StudySummary
+from hpcembed.runtime.wording import counted
 
 __all__ = [
     "NEAREST_WORDS_CAPTION",
@@ -61,9 +62,9 @@ def study_markdown(summary: StudySummary) -> str:
     study = summary.study
     parts = [
         f"# Compression study: {study.data.name}",
-        f"Recipe {study.study.recipe}, {len(study.seeds)} seeds; mean ± standard deviation over "
-        "the seeds, differences with their intervals in points. Networks are trained together; "
-        "the seconds of one network are its share.",
+        f"Recipe {study.study.recipe}, {counted(len(study.seeds), 'seed')}; mean ± standard "
+        "deviation over the seeds, differences with their intervals in points. Networks are "
+        "trained together; the seconds of one network are its share.",
         summary_text(summary),
         reproduction_text(summary),
         "## All networks and inputs",
@@ -217,10 +218,10 @@ def lead_paragraphs(summary: StudySummary, dataset: Mapping[str, Any]) -> list[s
     """Return the first paragraphs of the page: the data, the recipe, and the smallest model."""
     study, one = summary.study, summary.compression
     lead = [
-        f"{dataset['n_train']:,} training and {dataset['n_test']:,} test rows of "
-        f"{summary.n_features:,} features, {len(dataset['class_names'])} classes. Recipe "
-        f"{study.study.recipe}; every accuracy is the mean over {len(study.seeds)} seeds ± its "
-        "standard deviation."
+        f"{dataset['n_train']:,} training and {counted(dataset['n_test'], 'test row')} of "
+        f"{counted(summary.n_features, 'feature')}, {len(dataset['class_names'])} classes. "
+        f"Recipe {study.study.recipe}; every accuracy is the mean over "
+        f"{counted(len(study.seeds), 'seed')} ± its standard deviation."
     ]
     if one is not None:
         point, base = one.point, one.baseline

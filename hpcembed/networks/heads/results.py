@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcembed.networks.paired_intervals import Difference, paired
+from hpcembed.runtime.wording import counted
 
 __all__ = ["FULL", "HeadResult", "HeadStudy", "HeadSummary"]
 
@@ -112,8 +113,8 @@ class HeadStudy:
         projections = {one.projection for one in self.results} - {FULL}
         seeds = {one.seed for one in self.results}
         return (
-            f"<HeadStudy: {len(self.results)} heads, {len(projections)} projections, "
-            f"{len(seeds)} seeds>"
+            f"<HeadStudy: {counted(len(self.results), 'head')}, "
+            f"{counted(len(projections), 'projection')}, {counted(len(seeds), 'seed')}>"
         )
 
     def __str__(self) -> str:
@@ -189,10 +190,9 @@ def _full_lines(results: Sequence[HeadResult]) -> list[str]:
         return []
     accuracy = 100 * float(np.mean([one.test_accuracy for one in full]))
     parameters = max(one.projection_parameters + one.head_parameters for one in full)
-    seeds = "1 seed" if len(full) == 1 else f"{len(full)} seeds"
     return [
         f"all {full[0].n_components} features: test accuracy {accuracy:.2f} %, "
-        f"{parameters:,} parameters, {seeds}"
+        f"{parameters:,} parameters, {counted(len(full), 'seed')}"
     ]
 
 

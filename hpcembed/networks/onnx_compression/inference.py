@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from hpcembed.networks.onnx_compression.graph import Network
 from hpcembed.networks.onnx_compression.model_files import is_beyond_limit, write_model
-from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.optional import optional_imports
 
 __all__ = ["Session", "require_onnxruntime"]
 
@@ -27,16 +28,11 @@ def require_onnxruntime() -> Any:
 
     Raises
     ------
-    ConfigError
+    MissingPackageError
         It is not installed.
     """
-    try:
+    with optional_imports():
         import onnxruntime
-    except ImportError as error:
-        raise ConfigError(
-            "the compression of models of ONNX runs them with onnxruntime, which is not installed: "
-            "pip install onnxruntime"
-        ) from error
     return onnxruntime
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hpcembed.networks.retrieval.reduction import EmbeddingReduction
 from hpcembed.runtime.arguments import check_choice
-from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.optional import optional_imports
 from hpcembed.runtime.output import check_free, output_error
 
 __all__ = ["faiss_index", "write_faiss_index"]
@@ -34,14 +34,14 @@ def faiss_index(
 
     Raises
     ------
+    MissingPackageError
+        If faiss is not installed.
     ConfigError
-        If faiss is not installed, or `storage` is unknown.
+        If `storage` is unknown.
     """
     check_choice("storage", storage, get_args(Storage))
-    try:
+    with optional_imports():
         import faiss
-    except ImportError as error:
-        raise ConfigError("faiss is not installed: pip install faiss-cpu") from error
     k, d = reduction.components.shape
     projection = faiss.LinearTransform(d, k, True)
     matrix = np.ascontiguousarray(reduction.components, dtype=np.float32)
@@ -70,7 +70,7 @@ def write_faiss_index(
 
     Raises
     ------
-    ConfigError
+    MissingPackageError
         If faiss is not installed.
     OutputError
         If the file exists or cannot be written.

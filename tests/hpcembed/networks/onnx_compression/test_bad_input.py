@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto
 
 from hpcembed.networks.onnx_compression import compress_onnx, inference
-from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.errors import ConfigError, InputError, MissingPackageError
 from onnx_graphs import constant, correlated_rows, make_model, mlp, node
 
 ROWS = correlated_rows(200, 20)
@@ -148,7 +148,7 @@ def test_a_model_that_the_runtime_refuses():
 def test_without_onnxruntime(monkeypatch):
     inference.require_onnxruntime.cache_clear()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConfigError, match="not installed: pip install onnxruntime"):
+    with pytest.raises(MissingPackageError, match="onnxruntime is not installed: pip install"):
         compress_onnx(mlp(), ROWS, **HALF)
     inference.require_onnxruntime.cache_clear()
 

@@ -1,0 +1,86 @@
+"""Commands of :mod:`hpcembed.cli` that work in the small installation, and ``init``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hpcembed
+from hpcembed.runtime.logging import show
+from hpcembed.runtime.optional import EXTRAS, install_command, missing
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+__all__ = ["complete_shell", "init", "is_small", "predict", "show_missing_parts"]
+
+#: Packages of the parallel prediction.
+_PREDICTION = ("mpi4py", "msgspec", "scipy", "threadpoolctl", "pyarrow")
+
+
+def is_small() -> bool:
+    """Return whether ``predict`` lacks packages of its parallel readers."""
+    return bool(missing(_PREDICTION))
+
+
+def predict(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    """Run ``hpcembed predict``. Collective."""
+    options = {
+        "labels": arguments.labels,
+        "overrides": arguments.overrides,
+        "out": arguments.out,
+    }
+    if is_small():
+        # one thread, as with MPI: the last bits of a product depend on their number
+        os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+        from hpcembed.jobs.predict_alone import predict_alone
+
+        predict_alone(arguments.model, arguments.file, **options)
+    else:
+        from hpcembed.jobs.predict import predict_file
+
+        predict_file(arguments.model, arguments.file, comm, **options)
+    return 0
+
+
+def init(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    """Run ``hpcembed init`` on rank 0. Collective."""
+    from hpcembed.jobs.init.command import init_job
+    from hpcembed.runtime.agreement import idle_while_root
+
+    def write() -> None:
+        column, labels = arguments.label_column, arguments.labels
+        show(init_job(arguments.data, column, arguments.out, labels))
+
+    idle_while_root(comm, write)
+    return 0
+
+
+def complete_shell(parser: argparse.ArgumentParser, shell: str) -> None:
+    """Print the completion of a command line for a shell."""
+    import shtab
+
+    _mark_files(parser, shtab.FILE)
+    show(shtab.complete(parser, shell))
+
+
+def show_missing_parts() -> None:
+    """Print the version, the packages that are not installed, and commands that install them."""
+    show(f"hpcembed {hpcembed.__version__}, Python {sys.version.split()[0]}")
+    for extra, packages in EXTRAS.items():
+        lacking = missing(packages)
+        if lacking:
+            show(f"without {', '.join(lacking)}: {install_command(extra)}")
+
+
+def _mark_files(parser: argparse.ArgumentParser, complete: Any) -> None:
+    """Give all arguments that are paths the completion of file names."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _mark_files(command, complete)
+        elif action.type is Path:
+            action.complete = complete  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""``hpcembed init``: a commented job for a data file or folder."""

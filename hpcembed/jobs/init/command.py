@@ -1,0 +1,163 @@
+"""``hpcembed init``: write a job for a data file or folder, with comments on its keys."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import msgspec
+from mpi4py import MPI
+
+from hpcembed.data.reading import Description, describe_dataset
+from hpcembed.jobs.configuration import JobConfig, check_job, rename_files
+from hpcembed.jobs.init.inspection import Finding, inspect_data
+from hpcembed.runtime.errors import OutputExistsError
+from hpcembed.runtime.output import write_whole
+from hpcembed.runtime.settings import build
+from hpcembed.runtime.wording import counted
+
+__all__ = ["init_job"]
+
+#: Formats whose values are bytes of pixels.
+_PIXELS = ("idx", "cifar10")
+
+
+def init_job(
+    data: Path, label_column: str = "", out: Path | None = None, labels: Path | None = None
+) -> str:
+    r"""Write a job for a data file or folder.
+
+    Parameters
+    ----------
+    data : Path
+    label_column : str
+        Column of the class of a CSV file; found by its name if it is empty.
+    out : Path, optional
+        The job file; by default the name of the data and ``.toml``, in the working folder.
+    labels : Path, optional
+        File of labels, for formats without labels.
+
+    Returns
+    -------
+    str
+        Text for the user: the file, and the commands to run next.
+
+    Raises
+    ------
+    OutputExistsError
+        The job file exists.
+    InputError, ConfigError
+        The data cannot be read, or their format is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data, job = Path(folder, "fruit.csv"), Path(folder, "fruit.toml")
+    ...     _ = data.write_text("mass,width,kind\n1,2,fig\n3,4,pear\n")
+    ...     print(init_job(data, "kind", job).splitlines()[1])
+    csv: 2 training and 0 test rows of 2 features
+    """
+    name = "".join(one for one in data.resolve().name.split(".")[0] if one.isprintable()) or "data"
+    out = out or Path(f"{name}.toml")
+    if out.exists():
+        raise OutputExistsError(f"{out}: exists; choose another file with --out or remove it")
+    found = inspect_data(data, label_column, labels)
+    folder = out.resolve().parent
+    settings: dict[str, str | list[str]] = {
+        "name": name,
+        "format": found.keys["format"],
+        "train": [_relative(data, folder)],
+    }
+    if found.labels is not None:
+        settings["train_labels"] = _relative(found.labels, folder)
+    settings |= {key: value for key, value in found.keys.items() if key != "format"}
+    draft = build(JobConfig, {"data": settings}, str(out))
+    # The folder of the job may not exist yet.
+    read = rename_files(draft.data, lambda one: one and os.path.normpath(folder / one))
+    about = describe_dataset(read, folder, MPI.COMM_SELF)
+    text = _job_text(settings, found, about)
+    # The text is what is read later: it must be a valid job.
+    check_job(build(JobConfig, msgspec.toml.decode(text), str(out)), str(out))
+    write_whole(out, text.encode("utf-8"))
+    return "\n".join(
+        [
+            f"job written to {out}: check the keys of [data]",
+            _facts(about),
+            "run next:",
+            f"  hpcembed run {out} --dry-run      memory and engine; runs nothing",
+            f"  hpcembed run {out}                networks on the embedding and on all features",
+            f"  hpcembed compress {out} --max-loss 0.5      the smallest input and network",
+        ]
+    )
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return os.path.relpath(path.resolve(), folder)
+
+
+def _facts(about: Description) -> str:
+    n_train, n_test = about.n_rows
+    if n_train is None or n_test is None:
+        rows = "an unknown number of rows"
+    else:
+        rows = f"{n_train:,} training and {counted(n_test, 'test row')}"
+        rows = f"about {rows}" if about.is_estimate else rows
+    if about.n_features is not None and not about.is_sparse:
+        rows += f" of {counted(about.n_features, 'feature')}"
+    return f"{about.format}: {rows}"
+
+
+def _job_text(settings: dict[str, str | list[str]], found: Finding, about: Description) -> str:
+    """Return the job as TOML with comments."""
+    is_sparse = found.is_text or about.is_sparse
+    lines = [
+        f"# {_facts(about)}. Absent keys have their defaults.",
+        "# `hpcembed run FILE --set section.key=value` overrides a key for one run.",
+        "",
+        "[data]",
+    ]
+    for key, value in settings.items():
+        note = found.notes.get(key)
+        lines += [f"# {_one_line(note)}"] if note else []
+        lines.append(f"{key} = {_toml(value)}")
+    lines += ["# rows of a test file of its own: test = [...]", "test_fraction = 0.2"]
+    if about.format in _PIXELS:
+        lines += ['scaling = "divide"          # pixels 0..255 become 0..1', "divisor = 255.0"]
+    elif not is_sparse:
+        lines.append('scaling = "standard"        # columns of mean 0 and standard deviation 1')
+    if found.is_text:
+        lines.append("min_df = 2                  # terms of at least 2 training documents")
+    lines += ["", "[embedding]"]
+    if is_sparse:
+        lines.append('method = "svd"              # for counts and weights of terms; else "pca"')
+    lines += [
+        "# number of components; `hpcembed compress` searches for the smallest one",
+        f"n_components = {_n_components(about)}",
+        "",
+        "[classifier]",
+        "# large (512-512), medium (256-256), low (64-64), very_low (32-32), or widths",
+        'hidden = ["low"]',
+        "# train the same network on all features as well",
+        f"baseline = {'false' if is_sparse else 'true'}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _n_components(about: Description) -> int:
+    sizes = [20]
+    if about.n_features is not None and not about.is_sparse:
+        sizes.append(about.n_features // 2)
+    if about.n_rows[0] is not None:
+        sizes.append(about.n_rows[0])
+    return max(1, min(sizes))
+
+
+def _toml(value: str | list[str]) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _one_line(text: str) -> str:
+    return "".join(one if one.isprintable() else " " for one in text)
