@@ -8,6 +8,7 @@ rows, from 0 (unknown) to 1 (most frequent). An unknown level gives zeros.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -119,11 +120,8 @@ class EncodedColumn:
     def _by_number(self) -> dict[float, int]:
         """Codes of levels that are numbers, for cells that write the number differently."""
         values = [number_of(level, "plain") for level in self.levels]
-        return {
-            value: code
-            for code, value in enumerate(values)
-            if value == value and values.count(value) == 1
-        }
+        counts = Counter(value for value in values if value == value)
+        return {value: code for code, value in enumerate(values) if counts.get(value) == 1}
 
     def numbers(
         self, column: Column, marks: frozenset[str]

@@ -5,6 +5,7 @@ No library of tables is imported: a table of pandas, polars or Arrow comes with 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ def raw_columns_of(X: Any, names: Sequence[str] | None = None) -> RawColumns:
         return RawColumns(tuple(chosen), columns, X.n_rows, X.pieces, X.numbers_of_columns)
     library = type(X).__module__.partition(".")[0]
     found, column = _reader(X, library, names)
-    repeated = sorted({name for name in found if found.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(found).items() if count > 1)
     if repeated and (names is None or set(names) & set(repeated)):
         raise InputError(f"several columns are named {repeated[0]!r}: rename all but one")
     chosen = found if names is None else _choose(found, names)
@@ -75,7 +76,8 @@ def _reader(X: Any, library: str, names: Sequence[str] | None) -> Reader:
         return [str(key) for key in X.columns], lambda name: read(X[keys[name]], name)
     if library == "pyarrow":
         found = [str(name) for name in X.schema.names]
-        return found, lambda name: arrow_column(X.column(found.index(name)), name)
+        places = {name: place for place, name in enumerate(found)}
+        return found, lambda name: arrow_column(X.column(places[name]), name)
     if isinstance(X, Mapping):
         of = {str(key): value for key, value in X.items()}
         return list(of), lambda name: _any_column(of[name], name)
@@ -96,11 +98,13 @@ def _array_reader(X: Any, names: Sequence[str] | None) -> Reader:
     found = [f"x{j + 1}" for j in range(rows.shape[1])] if names is None else list(names)
     if len(found) != rows.shape[1]:
         raise InputError(f"rows of {rows.shape[1]} columns: the model takes {len(found)}")
-    return found, lambda name: _array_column(rows[:, found.index(name)], name)
+    places = {name: place for place, name in enumerate(found)}
+    return found, lambda name: _array_column(rows[:, places[name]], name)
 
 
 def _choose(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    missing = [name for name in wanted if name not in found]
+    known = set(found)
+    missing = [name for name in wanted if name not in known]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise InputError(f"columns are missing: {', '.join(missing[:5])}{more}")

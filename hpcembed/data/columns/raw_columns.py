@@ -12,8 +12,10 @@ import decimal
 import math
 import numbers
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -117,7 +119,7 @@ class RawColumns:
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
             raise InputError(f"several columns are named {repeated[0]!r}: rename all but one")
         for name, column in zip(self.names, self.columns, strict=True):
@@ -148,7 +150,11 @@ class RawColumns:
 
     def column(self, name: str) -> Column:
         """Return the column of a name."""
-        return self.columns[self.names.index(name)]
+        return self.columns[self._places[name]]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.names)}
 
     def place(self, row: int, start: int, source: str) -> str:
         """Return file and place of a row of this rank; `start` is the global index of row 0."""

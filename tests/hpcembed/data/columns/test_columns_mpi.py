@@ -21,8 +21,10 @@ from hpcembed.data.dataset import make_dataset
 from hpcembed.data.labels import labels_from_text
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Table
+from hpcembed.jobs.configuration import load_job
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import ownership_range
+from hpcembed.runtime.settings import to_toml
 
 pytestmark = pytest.mark.mpi
 
@@ -324,3 +326,21 @@ def test_levels_that_are_numbers():
     assert encoding.columns[0].levels == ("01.50", "1", "2", "A")
     found = encoding.transform({"k": [2, 1.5, 7]})
     np.testing.assert_array_equal(found, [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+
+
+def test_settings_of_columns_are_written_and_read_as_toml(tmp_path):
+    job = tmp_path / "job.toml"
+    job.write_text('[data]\ncolumns = { age = "number", "zip code" = "category" }\n')
+    config = load_job(job)
+    assert config.data.columns == {"age": "number", "zip code": "category"}
+    job.write_text(to_toml(config))
+    assert load_job(job) == config
+    for text, words in (
+        ('columns = { age = "numbers" }', "data.columns.age: 'numbers' is not one of"),
+        ('columns = ["age"]', "data.columns: expected a table"),
+        ('gaps = "keep"', "data.gaps: 'keep' is not one of impute, refuse"),
+    ):
+        job.write_text(f"[data]\n{text}\n")
+        with pytest.raises(ConfigError) as caught:
+            load_job(job)
+        assert words in str(caught.value)
