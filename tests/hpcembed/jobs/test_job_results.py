@@ -66,6 +66,7 @@ def test_digits_end_to_end(run_mpi, tmp_path):
     assert reference["n_matvec"] >= 20
     assert reference["seconds"] > 0
 
+    assert "has not learnt" not in done.out
     full, embedded = run["classifiers"]
     assert (full["input"], embedded["input"]) == ("full", "embedded")
     assert full["hidden"] == embedded["hidden"] == [64, 64]
@@ -460,3 +461,14 @@ def test_a_closed_pipe_is_no_failure(run_mpi, tmp_path):
     done = run_mpi(0, script, "run", write_small(tmp_path), "--out", tmp_path / "out")
     assert done.status == 0, done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.launch
+def test_networks_that_have_not_learnt_are_named(run_mpi, tmp_path):
+    changes = ["training.epochs=1", "training.learning_rate=1e-9"]
+    options = [word for change in changes for word in ("--set", change)]
+    done = run_mpi(2, *RUN, DIGITS, "--out", tmp_path / "out", *options)
+    assert done.status == 0, done.err
+    lines = [line for line in done.out.splitlines() if "has not learnt" in line]
+    assert lines[0].startswith("warning: 64-64 on 64 inputs (full) has not learnt: validation ")
+    assert "A comparison with it means nothing." in lines[0]

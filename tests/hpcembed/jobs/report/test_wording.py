@@ -6,7 +6,13 @@ import math
 
 import numpy as np
 
-from hpcembed.jobs.report.wording import certification_line, percent, points, seconds_line
+from hpcembed.jobs.report.wording import (
+    certification_line,
+    majority_warning,
+    percent,
+    points,
+    seconds_line,
+)
 
 
 def test_sampled_bounds_are_named():
@@ -104,3 +110,16 @@ def test_accuracies_and_differences_as_text():
     assert percent(math.nan) == "-"
     assert points(-0.00131, -0.0025, -0.0001) == "-0.13 [-0.25, -0.01]"
     assert points(0.002) == "+0.20"
+
+
+def test_networks_that_have_not_learnt_are_named():
+    learnt = majority_warning("8 on 2 inputs", 0.51, 0.51, (0.5, 0.5))
+    equal = majority_warning("8 on 2 inputs", 0.5, 0.9, (0.5, 0.5))
+    both = majority_warning("8 on 2 inputs", 0.4, 0.3, (0.5, 0.45), is_baseline=True)
+    untested = majority_warning("8 on 2 inputs", 0.6, math.nan, (0.5, math.nan))
+    assert learnt == untested == ""
+    assert "validation 50.00 % (largest class 50.00 %)" in equal
+    assert "test" not in equal
+    assert "means nothing" not in equal
+    assert "validation 40.00 % (largest class 50.00 %) and test 30.00 % (largest" in both
+    assert "A comparison with it means nothing." in both

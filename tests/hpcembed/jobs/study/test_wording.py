@@ -41,6 +41,17 @@ def test_rows_that_are_too_few_for_the_margin_are_told():
     assert few_rows_warning(4, 1, 0.1, 0.0) == ""
 
 
+def test_a_baseline_that_has_not_learnt_is_told():
+    text = summary_text(summary(majority=(0.93, 0.5)))
+    lines = [one for one in text.splitlines() if one.startswith("warning")]
+    assert [line.partition(" has not")[0] for line in lines] == [
+        "warning: 8 on 50 inputs (full)",
+        "warning: 8 on 5 inputs (spectral)",
+    ]
+    assert ["means nothing" in line for line in lines] == [True, False]
+    assert "warning" not in summary_text(summary(majority=(0.5, 0.5)))
+
+
 def test_the_model_beside_its_baseline():
     found = summary(embedding_seconds=1.0)
     rows = {row[0]: row[1:] for row in compression_table(found, found.compression).rows}
