@@ -241,6 +241,7 @@ def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         seeds=arguments.seeds,
         confidence=arguments.confidence,
         label_column=arguments.label_column,
+        labels=arguments.labels,
         scaling=arguments.scaling,
         overrides=tuple(arguments.overrides),
     )

@@ -215,7 +215,7 @@ def test_a_bad_word_is_named_on_all_ranks(shared_tmp, comm):
     if comm.rank == 0:
         path.write_bytes(b"ann bob\n" * 50 + b"ann \xff\xfe\n" + b"ann bob\n" * 50)
     comm.Barrier()
-    with pytest.raises(InputError, match=r"line 51: node id .* is not UTF-8 text|g.txt: near line"):
+    with pytest.raises(InputError, match=r"line 51: node id .* is not UTF-8 text"):
         read_graph(path, comm)
 
 
