@@ -71,6 +71,11 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
     )
     compress.add_argument("--label-column", default="", help="label column of a data file")
     compress.add_argument(
+        "--labels",
+        type=Path,
+        help="file with the labels of a data file that has none, such as rows.npy",
+    )
+    compress.add_argument(
         "--scaling",
         default="standard",
         choices=("none", "divide", "minmax", "standard"),

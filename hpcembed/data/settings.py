@@ -164,18 +164,26 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
         Edges from a graph node to itself.
     components : {"all", "largest"}
         All connected components, or the largest one alone.
-    weights : {"auto", "ignore"}
-        auto: the weights of the file, if it has any.
+    weights : {"auto", "use", "ignore"}
+        auto: the weights of the file, if it has any; a third column of an edge list that may hold
+        times is refused. use: whatever it holds.
     negative_weights : {"refuse", "keep"}
         Only the adjacency operator takes negative weights; the others need degrees.
+    ids : {"auto", "numbers", "words"}
+        Node ids of an edge list. auto: words if the first line of data begins with two words.
+    header : {"auto", "none", "names", "counts"}
+        First line of an edge list: an edge, names of columns, or counts of nodes and edges. auto:
+        names if it has no numbers; a line that may hold counts is refused.
     """
 
     directed: Literal["either", "symmetrise", "sum", "mutual"] = "either"
     duplicates: Literal["sum", "once"] = "sum"
     loops: Literal["drop", "keep"] = "drop"
     components: Literal["all", "largest"] = "all"
-    weights: Literal["auto", "ignore"] = "auto"
+    weights: Literal["auto", "use", "ignore"] = "auto"
     negative_weights: Literal["refuse", "keep"] = "refuse"
+    ids: Literal["auto", "numbers", "words"] = "auto"
+    header: Literal["auto", "none", "names", "counts"] = "auto"
 
     def check(self) -> None:
         """Raise ConfigError unless every option is one of its choices."""

@@ -1,38 +1,40 @@
 """Edge lists: one edge per line, two node ids and an optional weight, between blanks or commas.
 
-Lines that begin with ``#`` or ``%`` are comments; a first line without numbers is a header. Further
-columns (times, for example) are ignored. Ids are whole numbers up to 2^63 - 1, with any gaps. Each
-rank reads the lines of its own byte range.
+Lines that begin with ``#`` or ``%`` are comments; :mod:`hpcembed.data.graphs.pair_columns` decides
+about a header. Further columns are ignored. Ids are whole numbers up to 2^63 - 1, with any gaps, or
+words. Each rank reads the lines of its own byte range. Two readings that are usually wrong are
+refused: a first line of counts as an edge, and times in the third column as weights.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.file_validation import file_size, named_errors, open_stream
 from hpcembed.data.graphs.graph import GraphOptions, LocalEdges
-from hpcembed.data.line_ranges import LineRange, TextFile, share_lines
+from hpcembed.data.graphs.node_words import LONGEST_WORD, WordIndex
+from hpcembed.data.graphs.pair_columns import (
+    PairColumns,
+    counts_error,
+    is_utf8,
+    numbered_lines,
+    pair_columns,
+)
+from hpcembed.data.line_ranges import LineRange, share_lines
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 
-__all__ = [
-    "EDGE_BYTES",
-    "PairColumns",
-    "node_id",
-    "numbered_lines",
-    "pair_columns",
-    "read_edge_list",
-]
+__all__ = ["EDGE_BYTES", "node_id", "read_edge_list", "word_problem"]
+
+_log = logging.getLogger(__name__)
 
 #: Memory of an edge while it is read, joined, sent and sorted: ids and weight.
 EDGE_BYTES = 10 * 24
@@ -41,84 +43,10 @@ _COMMENT = re.compile(rb"(?m)^[ \t]*[#%][^\n]*(?:\n|\Z)")
 _BLANK = re.compile(rb"(?m)^[ \t]*\r?\n")
 _AROUND = re.compile(rb"(?m)^[ \t]+|[ \t]+(?=,|\r?$)|(?<=,)[ \t]+")
 _ID = re.compile(r"\d{1,19}", re.ASCII)
-_LONGEST_LINE = 2**16
+#: Whole numbers from here on, all of them, are times rather than weights: seconds since 1970, or
+#: dates as 20240131.
+_SMALLEST_TIME = 10**7
 _LARGEST_ID = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class PairColumns:
-    """Layout of a file whose lines begin with a pair of columns.
-
-    Attributes
-    ----------
-    file : TextFile
-        Begins after the comments and the header at the top.
-    delimiter : str
-        A blank or a comma.
-    n_columns : int
-    header : str
-        The header line, if there is one.
-    """
-
-    file: TextFile
-    delimiter: str
-    n_columns: int
-    header: str
-
-
-def pair_columns(path: Path, pair: str) -> PairColumns:
-    """Determine the layout of a file from its first lines. Not collective.
-
-    Parameters
-    ----------
-    path : Path
-    pair : str
-        Name of the pair of columns, for messages.
-
-    Raises
-    ------
-    InputError
-        A file that is missing, empty, or without a line of two columns.
-    """
-    file_size(path)
-    offset, number, header = 0, 0, ""
-    with named_errors(path), open_stream(path) as stream:
-        while line := stream.readline(_LONGEST_LINE):
-            number += 1
-            if len(line) == _LONGEST_LINE:
-                raise InputError(f"{path}: line {number}: longer than 64 KiB: no {pair}")
-            fields = _fields(line, _delimiter(line))
-            if any(field.lstrip("+-")[:1].isdigit() for field in fields) or header:
-                if fields and len(fields) < 2:
-                    raise InputError(f"{path}: line {number}: one column where {pair} are needed")
-                if fields:
-                    return PairColumns(
-                        TextFile(path, offset, number), _delimiter(line), len(fields), header
-                    )
-            header = header or " ".join(fields)[:80]
-            offset += len(line)
-    raise InputError(f"{path}: no line with {pair}: check data.format")
-
-
-def _delimiter(line: bytes) -> str:
-    return "," if b"," in line else " "
-
-
-def _fields(line: bytes, delimiter: str) -> list[str]:
-    text = line.decode("latin-1").strip()
-    if not text or text[0] in "#%":
-        return []
-    return [field.strip() for field in text.split(",")] if delimiter == "," else text.split()
-
-
-def numbered_lines(
-    block: bytes, first_line: int, delimiter: str
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the fields of every line with data. Not collective."""
-    for number, line in enumerate(block.split(b"\n"), first_line):
-        fields = _fields(line, delimiter)
-        if fields:
-            yield number, fields
 
 
 def read_edge_list(path: Path, comm: MPI.Comm, options: GraphOptions) -> LocalEdges:
@@ -135,23 +63,71 @@ def read_edge_list(path: Path, comm: MPI.Comm, options: GraphOptions) -> LocalEd
         The edges will not fit; raised before they are read.
     """
     with agreement(comm):
-        columns = pair_columns(path, "two node ids")
-    ranges, _ = share_lines([columns.file], comm, skipped="comment")
+        columns = pair_columns(path, "two node ids", options.header, options.ids)
+    ranges, n_lines = share_lines([columns.file], comm, skipped="comment")
     share = comm.allreduce(sum(part.n_rows for part in ranges), op=MPI.MAX)
     check_fits(share * EDGE_BYTES, available_per_rank(comm), f"reading {path}", "use more ranks")
-    weighted = columns.n_columns > 2 and options.weights == "auto"
+    weighted = columns.n_columns > 2 and options.weights != "ignore"
+    index = WordIndex() if columns.has_words else None
     pieces = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     with agreement(comm):
         for part in ranges:
-            pieces += _read_range(part, columns, weighted, options.negative_weights == "keep")
+            negative = options.negative_weights == "keep"
+            pieces += _read_range(part, columns, weighted, negative, index)
     source, target, weight = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
-    return LocalEdges(source, target, weight if weighted else None, None, str(path))
+    if weighted and options.weights == "auto":
+        _refuse_times(path, weight, comm)
+    if options.header == "auto" and not columns.has_words and not columns.header:
+        is_first = bool(ranges) and ranges[0].first_row == 0 and ranges[0].n_rows > 0
+        others = np.concatenate([source[is_first:], target[is_first:]])
+        _refuse_counts(columns, n_lines, int(others.max(initial=-1)), comm)
+    if columns.header and comm.rank == 0:
+        _log.info("%s: the first line, %r, is read as a header", path, columns.header)
+    words = None if index is None else index.words()
+    return LocalEdges(source, target, weight if weighted else None, None, str(path), words)
+
+
+def _refuse_times(path: Path, weight: NDArray[np.float64], comm: MPI.Comm) -> None:
+    """Raise InputError if the third column may hold times. Collective."""
+    whole = bool((weight == np.floor(weight)).all())
+    low, high = float(weight.min(initial=np.inf)), float(weight.max(initial=-np.inf))
+    low, high = comm.allreduce(low, op=MPI.MIN), comm.allreduce(high, op=MPI.MAX)
+    if comm.allreduce(whole, op=MPI.LAND) and _SMALLEST_TIME <= low < high:
+        raise InputError(
+            f"{path}: the third column holds whole numbers from {low:.0f} to {high:.0f}, which may "
+            "be times: set graph.weights = ignore, or graph.weights = use if they are weights"
+        )
+
+
+def _refuse_counts(columns: PairColumns, n_lines: int, largest: int, comm: MPI.Comm) -> None:
+    """Raise InputError if the first line may hold the counts of nodes and edges. Collective.
+
+    Parameters
+    ----------
+    largest : int
+        Largest id of this rank's other lines.
+    """
+    largest = comm.allreduce(largest, op=MPI.MAX)
+    n_edges = n_lines - 1
+    first = columns.first[: columns.n_columns]
+    if n_edges < 1 or not all(map(_ID.fullmatch, first)) or len(first) > 3:
+        return
+    counts = [int(field) for field in first]
+    # Ids from 0 or from 1: the number of nodes is at least the largest id.
+    if counts[-1] == n_edges and all(count >= largest for count in counts[:-1]):
+        path, line = columns.file.path, columns.file.first_line
+        raise counts_error(path, line, first, f"{n_edges} lines follow")
 
 
 def _read_range(
-    lines: LineRange, columns: PairColumns, weighted: bool, negative: bool
+    lines: LineRange,
+    columns: PairColumns,
+    weighted: bool,
+    negative: bool,
+    index: WordIndex | None,
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
-    types = {"source": "int64", "target": "int64"}
+    ids = "int64" if index is None else "string"
+    types = {"source": ids, "target": ids}
     types |= {f"column {i}": "string" for i in range(2, columns.n_columns)}
     if weighted:
         types["column 2"] = "float64"
@@ -163,14 +139,27 @@ def _read_range(
                 table = parse_block(clean, columns.delimiter, types, has_quotes=False)
             except BadBlockError as error:
                 _refuse_block(block, line, columns, weighted, str(error))
-            i, j = (table.column(c).to_numpy().astype(np.int64) for c in (0, 1))
+            if index is None:
+                i, j = (table.column(c).to_numpy().astype(np.int64) for c in (0, 1))
+            else:
+                i, j = (_word_codes(table.column(c), index) for c in (0, 1))
             w = table.column(2).to_numpy() if weighted else np.empty(0)
-            bad_ids = bool((i < 0).any() or (j < 0).any())
+            bad_ids = bool((i < 0).any() or (j < 0).any())  # also of words that are refused
             bad_weights = not np.isfinite(w).all() or (not negative and bool((w < 0).any()))
             if bad_ids or bad_weights:
                 _refuse_block(block, line, columns, weighted, "a weight below zero")
             pieces.append((i, j, w))
     return pieces
+
+
+def _word_codes(column: Any, index: WordIndex) -> NDArray[np.int64]:
+    """Return the index of each word, -1 for those that are refused."""
+    encoded = column.combine_chunks().dictionary_encode()
+    words = encoded.dictionary.to_pylist()
+    if any(map(word_problem, words)):
+        return np.full(len(column), -1)
+    codes: NDArray[np.int64] = index.codes(words)[encoded.indices.to_numpy()]
+    return codes
 
 
 def _without_comments(block: bytes, delimiter: str) -> bytes:
@@ -197,7 +186,10 @@ def _refuse_block(
                 "separators"
             )
         for text in fields[:2]:
-            node_id(text, path, number)
+            if not columns.has_words:
+                node_id(text, path, number)
+            elif problem := word_problem(text):
+                raise InputError(f"{path}: line {number}: node id {text[:40]!a} {problem}")
         if weighted and (problem := _bad_weight(fields[2])):
             raise InputError(f"{path}: line {number}: weight {fields[2][:40]!r}: {problem}")
     if b"\r" in block.replace(b"\r\n", b""):
@@ -218,13 +210,26 @@ def node_id(text: str, path: Path, line: int) -> int:
     """
     if _ID.fullmatch(text) and int(text) <= _LARGEST_ID:
         return int(text)
-    remedy = "number the nodes"
+    remedy = "number the nodes, or set graph.ids = words"
     if len(text.split()) > 1:  # between commas
         remedy = "lines with commas are divided at commas alone; write decimals with points"
     raise InputError(
         f"{path}: line {line}: node id {text[:40]!r} is not a whole number from 0 to 2^63 - 1: "
         f"{remedy}"
     )
+
+
+def word_problem(text: str) -> str:
+    """Return why a word cannot be a node id, or ""."""
+    if not text:
+        return "is empty: name both nodes"
+    if not is_utf8(text):
+        return "is not UTF-8 text: convert the file"
+    if "\0" in text:
+        return "has a NUL character: remove it"
+    if len(text.encode("utf-8")) > LONGEST_WORD:
+        return f"is longer than {LONGEST_WORD} bytes: shorten it"
+    return ""
 
 
 def _bad_weight(text: str) -> str:

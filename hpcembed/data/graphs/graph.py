@@ -34,6 +34,9 @@ class LocalEdges:
         The nodes are 0..n_nodes-1; None if ids are to be numbered.
     name : str
         File or generator, for messages.
+    words : ndarray of bytes, or None
+        Node ids that are words: the distinct ones of this rank, whose indices are in `source` and
+        `target`; None on all ranks for numbers.
     """
 
     source: NDArray[np.int64]
@@ -41,6 +44,7 @@ class LocalEdges:
     weight: NDArray[np.float64] | None
     n_nodes: int | None
     name: str
+    words: NDArray[np.bytes_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,9 @@ class Graph:
     largest : int
         Number of nodes of the largest component.
     name : str
+    node_names : tuple of str, or None
+        Names of this rank's nodes if the ids in the file are words, in ascending order over all
+        ranks; the ids are then the numbers of the words.
     """
 
     comm: MPI.Intracomm
@@ -79,6 +86,7 @@ class Graph:
     n_components: int
     largest: int
     name: str
+    node_names: tuple[str, ...] | None = None
 
     @property
     def n_local(self) -> int:

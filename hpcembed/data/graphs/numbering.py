@@ -31,8 +31,8 @@ class Numbering:
     Parameters
     ----------
     comm : MPI.Comm
-    ids : sequence of ndarray of int64
-        Ids that occur on this rank.
+    ids : sequence of ndarray of int64, or of bytes
+        Ids that occur on this rank; of the same type on all ranks.
 
     Attributes
     ----------
@@ -46,30 +46,30 @@ class Numbering:
     (3, [1, 2, 0])
     """
 
-    def __init__(self, comm: MPI.Comm, ids: Sequence[NDArray[np.int64]]) -> None:
+    def __init__(self, comm: MPI.Comm, ids: Sequence[NDArray[Any]]) -> None:
         self._comm = comm
         mine = np.unique(np.concatenate([np.unique(part) for part in ids]))
         sample = mine[np.linspace(0, mine.size - 1, min(_SAMPLES, mine.size)).astype(np.int64)]
         pool = np.sort(np.concatenate(comm.allgather(sample)))
         cuts = (np.arange(1, comm.size) * pool.size) // comm.size
-        self._splitters = pool[cuts] if pool.size else np.zeros(comm.size - 1, np.int64)
+        self._splitters = pool[cuts] if pool.size else np.zeros(comm.size - 1, mine.dtype)
         (held,) = exchange(comm, self._owners(mine), [mine])
         self._ids = np.unique(held)
         self._start, self.n_nodes = place_rows(self._ids.size, comm)
 
-    def _owners(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _owners(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         return np.searchsorted(self._splitters, ids, side="right").astype(np.int64)
 
-    def numbers(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    def numbers(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         """Return the node number of each id; all ids must be known. Collective."""
 
-        def number(requested: NDArray[np.int64]) -> NDArray[np.int64]:
+        def number(requested: NDArray[Any]) -> NDArray[np.int64]:
             return np.searchsorted(self._ids, requested) + self._start
 
         distinct, places = np.unique(ids, return_inverse=True)
         return _answers(self._comm, self._owners(distinct), distinct, number)[places]
 
-    def local_ids(self) -> NDArray[np.int64]:
+    def local_ids(self) -> NDArray[Any]:
         """Return the ids of the nodes that this rank owns as PETSc divides them. Collective."""
         numbers = np.arange(self._start, self._start + self._ids.size)
         # The senders hold ascending ranges, so the ids arrive sorted.
@@ -108,8 +108,8 @@ def nodes_of_ids(
 def _answers(
     comm: MPI.Comm,
     owners: NDArray[np.integer[Any]],
-    requests: NDArray[np.int64],
-    answer: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    requests: NDArray[Any],
+    answer: Callable[[NDArray[Any]], NDArray[np.int64]],
 ) -> NDArray[np.int64]:
     """Send requests to their owners and return the answers in the order of the requests.
 

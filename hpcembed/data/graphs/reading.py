@@ -15,6 +15,7 @@ from hpcembed.data.graphs.assembly import build_graph
 from hpcembed.data.graphs.formats import GraphFormat, graph_format, read_edges
 from hpcembed.data.graphs.graph import DEFAULT_OPTIONS, Graph, GraphOptions
 from hpcembed.data.graphs.node_labels import read_label_lines
+from hpcembed.data.graphs.node_words import number_words, word_array
 from hpcembed.data.graphs.npz_archive import read_archive_attributes, read_archive_labels
 from hpcembed.data.graphs.numbering import nodes_of_ids
 from hpcembed.data.graphs.owner_exchange import exchange, node_owners
@@ -87,7 +88,11 @@ def read_graph(
     array([0., 1., 1., 0.])
     """
     options.check()
-    return build_graph(read_edges(Path(path), comm, options, format), comm, options)
+    edges = read_edges(Path(path), comm, options, format)
+    if edges.words is None:
+        return build_graph(edges, comm, options)
+    edges, _, words = number_words(edges, word_array([]), comm)
+    return words.name_nodes(build_graph(edges, comm, options))
 
 
 def read_labelled_graph(
@@ -132,10 +137,17 @@ def read_labelled_graph(
     """
     options.check()
     path = Path(path)
-    ids, texts = read_label_lines(labels, comm) if labels is not None else (None, None)
     edges = read_edges(path, comm, options, format)
-    n = edges.n_nodes
+    n, has_words, words = edges.n_nodes, edges.words is not None, None
+    ids, texts = None, None
+    if labels is not None:
+        ids, texts = read_label_lines(labels, comm, has_words=has_words)
+    if has_words:
+        edges, numbers, words = number_words(edges, word_array([]) if ids is None else ids, comm)
+        ids = None if ids is None else numbers
     graph = build_graph(edges, comm, options, extra_ids=ids if n is None else None)
+    if words is not None:
+        graph = words.name_nodes(graph)
     attributes = None
     if graph_format(path, format) == "npz" and n is not None:
         attributes = read_archive_attributes(path, n, graph)
@@ -175,6 +187,8 @@ def _codes_of_nodes(
     with agreement(comm):
         other = np.flatnonzero(labels[nodes - graph.start] != codes)
         if other.size:
-            node = int(graph.node_ids[nodes[other[0]] - graph.start])
+            place = int(nodes[other[0]]) - graph.start
+            names = graph.node_names
+            node = graph.node_ids[place] if names is None else repr(names[place])
             raise InputError(f"{texts.source}: node {node} has two labels: remove one")
     return labels, encoded.values

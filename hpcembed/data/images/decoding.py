@@ -141,7 +141,9 @@ class Decoder:
                     "resize all images"
                 )
             image = _eight_bits(image, path)
-            image = _on_white(image).convert("L" if self.mode == "grey" else "RGB")
+            image, wanted = _on_white(image), "L" if self.mode == "grey" else "RGB"
+            if image.mode != wanted:
+                image = image.convert(wanted)
             if image.size != self.size:
                 from PIL import Image
 
@@ -169,7 +171,8 @@ def _opened(path: str) -> Iterator[Any]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_known_formats()) as image:
                 image.load()
-                yield ImageOps.exif_transpose(image)
+                ImageOps.exif_transpose(image, in_place=True)
+                yield image
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

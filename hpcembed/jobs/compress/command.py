@@ -75,6 +75,8 @@ class CompressRequest:
         Of the intervals.
     label_column, scaling : str
         Settings of a data file.
+    labels : Path, optional
+        File of the labels of a data file that has none.
     overrides : tuple of str
         ``section.key=value``, for a job file.
     keeps_model_of_loss : bool
@@ -91,6 +93,7 @@ class CompressRequest:
     scaling: Literal["none", "divide", "minmax", "standard"] = "standard"
     overrides: tuple[str, ...] = ()
     keeps_model_of_loss: bool = False
+    labels: Path | None = None
 
     def check(self) -> None:
         """Raise ConfigError for values out of range."""
@@ -124,6 +127,8 @@ class CompressRequest:
             if not job.classifier.hidden:
                 raise ConfigError(f"{self.source}: classifier.hidden names no network")
             job.training.check_default(("centred",), str(self.source), "hpcembed compress")
+            if self.labels is not None:
+                raise ConfigError("--labels: a job names its labels, data.train_labels")
             return job
         if not self.source.exists():
             raise ConfigError(f"{self.source}: no such job file or data file")
@@ -132,6 +137,7 @@ class CompressRequest:
         data = DataSettings(
             name=self.source.name.partition(".")[0],
             train=(self.source.name,),
+            train_labels="" if self.labels is None else str(self.labels.absolute()),
             label_column=self.label_column,
             scaling=self.scaling,
         )

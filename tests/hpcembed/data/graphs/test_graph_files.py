@@ -76,7 +76,14 @@ def test_separators_comments_headers_and_weights(tmp_path, text, weights):
         ("0 1\r1 2\r", r"near line 1: lines that end in a carriage return alone"),
         ("5\n", r"line 1: one column where two node ids are needed"),
         ("# nothing\n", r"no line with two node ids"),
-        ("a b\nc d\n", r"line 2: node id 'c'"),
+        ("a b\n1 d\n", r"line 2: node id 'd'"),
+        ("34 78\n1 2 0.5\n", r"line 1: '34 78' may be counts of nodes .* has more columns: set "),
+        ("3 4\n1 2\n2 3\n3 1\n1 1\n", r"line 1: '3 4' may be counts .*, for 4 lines follow: set"),
+        ("% c\n3 3 2\n1 2 1\n2 3 1\n", r"line 2: '3 3 2' may be counts .* graph.header = none"),
+        ("0 1 1082040961\n1 2 1082155839\n", r"from 1082040961 to 1082155839, which may be times"),
+        ("0 1 20240131\n1 2 20240201\n", r"may be times: set graph.weights = ignore, or"),
+        ("ann,bob\n,carl\n", r"line 2: node id '' is empty"),
+        ("ann,bob\n" + "x" * 256 + ",bob\n", r"line 2: node id 'x{40}' is longer than 255 bytes"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, text, message):
@@ -347,3 +354,59 @@ def test_real_graphs(data_dir):
     email = read_labelled_graph(folder / "email-Eu-core.txt", ALONE, labels=labels)
     assert (email.graph.n_nodes, email.graph.largest, len(email.class_names)) == (1005, 986, 42)
     assert (email.labels >= 0).all()
+
+
+# ----------------------------------------------------------------------------- words, counts, times
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "nodes", "edges"),
+    [
+        ("3 4\n1 2\n2 3\n3 1\n1 1\n", {"header": "counts"}, 3, 3),
+        ("3 4\n1 2\n2 3\n3 1\n1 1\n", {"header": "none"}, 4, 4),
+        ("9 4\n1 2 0.5\n2 3 0.5\n", {"header": "counts"}, 3, 2),
+        ("n1 n2\nn2 n3\n", {"header": "names"}, 2, 1),
+        ("1 2\n2 3\n", {"ids": "words"}, 3, 2),
+        ("0 1 1082040961\n1 2 1082155839\n", {"weights": "ignore"}, 3, 2),
+        ("0 1 20240131\n1 2 20240131\n", {}, 3, 2),
+    ],
+)
+def test_keys_that_answer(tmp_path, text, options, nodes, edges):
+    graph = read(tmp_path, text, **options)
+    assert (graph.n_nodes, graph.n_edges) == (nodes, edges)
+
+
+def test_times_as_weights_on_request(tmp_path):
+    graph = read(tmp_path, "0 1 1082040961\n1 2 1082155839\n", weights="use")
+    assert graph.rows.toarray()[0, 1] == 1082040961
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "edges"),
+    [
+        ("ann bob\nbob carl\n", ["ann", "bob", "carl"], 2),
+        ("ann bob\n", ["ann", "bob"], 1),
+        ("source target\nann bob\nbob carl\n", ["ann", "bob", "carl"], 2),
+        ("ann bob 2.5\nbob 7 1\n", ["7", "ann", "bob"], 2),
+        ("# names\nZoë,New York\nÅsa , Zoë\nNew York,Åsa\n", ["New York", "Zoë", "Åsa"], 3),
+        ("à b\nb c\n", ["b", "c", "à"], 2),
+    ],
+)
+def test_node_ids_that_are_words(tmp_path, text, names, edges):
+    graph = read(tmp_path, text)
+    assert list(graph.node_names) == names  # in the order of their UTF-8 bytes
+    assert graph.node_ids.tolist() == list(range(len(names)))
+    assert graph.n_edges == edges
+    assert read(tmp_path, "0 1\n").node_names is None
+
+
+def test_labels_of_words(tmp_path, comm):
+    (tmp_path / "g.txt").write_text("ann bob\nbob carl\n")
+    (tmp_path / "l.txt").write_text("carl,réd\nann,blue\ndora,blue\n", encoding="utf-8")
+    found = read_labelled_graph(tmp_path / "g.txt", ALONE, labels=tmp_path / "l.txt")
+    assert found.graph.node_names == ("ann", "bob", "carl", "dora")
+    assert found.class_names == ("blue", "réd")
+    assert found.labels.tolist() == [0, -1, 1, 0]
+    (tmp_path / "l.txt").write_text("node label\ncarl red\nann blue\ncarl blue\n")
+    with pytest.raises(InputError, match="node 'carl' has two labels"):
+        read_labelled_graph(tmp_path / "g.txt", ALONE, labels=tmp_path / "l.txt")

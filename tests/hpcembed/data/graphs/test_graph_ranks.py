@@ -182,3 +182,53 @@ def test_real_graph_on_ranks(comm, data_dir):
     assert (graph.n_nodes, graph.n_edges, graph.n_components) == (7066, 100_736, 1)
     ids = allgather_rows(comm, graph.node_ids)
     assert (np.diff(ids) > 0).all()
+
+
+@pytest.mark.parametrize("components", ["all", "largest"])
+@pytest.mark.parametrize("n_edges", [1, 400])
+def test_words_are_numbered_alike_on_any_number_of_ranks(shared_tmp, comm, components, n_edges):
+    path, labels = shared_tmp / "g.txt", shared_tmp / "l.txt"
+    if comm.rank == 0:
+        rng = np.random.default_rng(4)
+        words = [f"{'abcé'[i % 4] * (1 + i % 7)}-{i}" for i in range(150)]
+        pairs = rng.integers(0, 120, (n_edges, 2))
+        lines = [f"{words[i]} {words[j]} 0.5\n" for i, j in pairs]
+        path.write_text("".join(lines), encoding="utf-8")
+        named = [words[i] for i in {*pairs.ravel().tolist(), 140, 149}]
+        text = "".join(f"{word} {'xyz'[len(word) % 3]}\n" for word in named)
+        labels.write_text("node label\n" + text + "only-here y\nhere-too x\n", encoding="utf-8")
+    comm.Barrier()
+    options = GraphOptions(components=components)
+    whole = read_labelled_graph(path, MPI.COMM_SELF, options, labels=labels)
+    found = read_labelled_graph(path, comm, options, labels=labels)
+    check_share(found.graph, whole.graph)
+    start, stop = ownership_range(whole.graph.n_nodes, comm)
+    assert found.graph.node_names == whole.graph.node_names[start:stop]
+    names = whole.graph.node_names
+    assert sorted(names, key=lambda name: name.encode()) == list(names)
+    assert ("only-here" in names) == (components == "all")
+    np.testing.assert_array_equal(found.labels, whole.labels[start:stop])
+
+
+def test_a_bad_word_is_named_on_all_ranks(shared_tmp, comm):
+    path = shared_tmp / "g.txt"
+    if comm.rank == 0:
+        path.write_bytes(b"ann bob\n" * 50 + b"ann \xff\xfe\n" + b"ann bob\n" * 50)
+    comm.Barrier()
+    with pytest.raises(InputError, match=r"line 51: node id .* is not UTF-8 text"):
+        read_graph(path, comm)
+
+
+def test_counts_and_times_are_noticed_on_all_ranks(shared_tmp, comm):
+    path = shared_tmp / "g.txt"
+    if comm.rank == 0:
+        path.write_text("40 30\n" + "".join(f"{i} {i + 1}\n" for i in range(30)))
+    comm.Barrier()
+    with pytest.raises(InputError, match=r"line 1: '40 30' may be counts .* 30 lines follow"):
+        read_graph(path, comm)
+    comm.Barrier()
+    if comm.rank == 0:
+        path.write_text("".join(f"{i} {i + 1} {10**9 + i}\n" for i in range(30)))
+    comm.Barrier()
+    with pytest.raises(InputError, match="from 1000000000 to 1000000029, which may be times"):
+        read_graph(path, comm)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import safetensors.numpy
 from sklearn.datasets import load_digits
 
 import hpcembed
+from hpcembed.cli import main
+from hpcembed.jobs.compress.command import CompressRequest
 from hpcembed.jobs.compress.search import next_dimension, search
 from hpcembed.jobs.compress.sequential import Decision
 from hpcembed.jobs.study.statistics import Difference
 from hpcembed.networks.training.evaluation import predict_logits
 from hpcembed.networks.training.serialise import load_classifier
+from hpcembed.runtime.errors import ConfigError
 
 SMALL, LARGE = (8,), (64,)
 
@@ -331,3 +335,18 @@ def test_refused_searches(launched, arguments, words):
     assert done.status == 2, done.err
     assert words in done.err
     assert done.err.count("hpcembed: error") == 1
+
+
+def test_labels_of_a_data_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    rng = np.random.default_rng(0)
+    kinds = np.arange(200) % 2
+    np.save("data/rows.npy", rng.standard_normal((200, 6)) + 4 * kinds[:, None])
+    np.save("kinds.npy", kinds)
+    words = ["compress", "data/rows.npy", "--labels", "kinds.npy", "--max-loss", "5"]
+    assert main([*words, "--seeds", "2", "--out", "out"]) in (0, 4)
+    assert json.loads(Path("out/compress.json").read_text())["n_features"] == 6
+    request = CompressRequest(write_digits_job(tmp_path), 1.0, labels=Path("kinds.npy"))
+    with pytest.raises(ConfigError, match=r"--labels: a job names its labels"):
+        request.job()
