@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 from mpi4py import MPI
 
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
+from hpcembed.runtime.memory import memory_error
 
 __all__ = ["agree", "agreement", "idle_while_root", "on_rank", "same_on_all_ranks"]
 
@@ -69,6 +70,8 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
     """
     mine = None
     if error is not None:
+        if isinstance(error, MemoryError):
+            error = memory_error(error)
         mine = type(error) if isinstance(error, HpcembedError) else InputError, _one_line(error)
     reports = comm.allgather(mine)
     failing = [(rank, report) for rank, report in enumerate(reports) if report is not None]
