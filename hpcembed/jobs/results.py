@@ -253,7 +253,7 @@ def _text(
     n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
     if trained:
-        parts.append(network_table([one.report for one in trained], n_inputs).plain())
+        parts.append(network_table([one.report for one in trained], n_inputs).terminal())
     parts.append(seconds_line(seconds))
     result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_
     parts.append(

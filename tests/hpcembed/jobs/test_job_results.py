@@ -459,3 +459,31 @@ def test_a_closed_pipe_is_no_failure(run_mpi, tmp_path):
     done = run_mpi(0, script, "run", write_small(tmp_path), "--out", tmp_path / "out")
     assert done.status == 0, done.err
     assert "Traceback" not in done.err
+
+
+def digits_with_figures():
+    networks = ["--set", "classifier.hidden=[[16]]", "--set", "training.epochs=2"]
+    return [["run", DIGITS, "--out", "out", *networks]]
+
+
+@pytest.mark.launch(digits_with_figures, ranks=2)
+def test_run_draws_its_networks(launched):
+    assert launched.done.status == 0, launched.done.err
+    out = launched.folder / "out"
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert names >= {"accuracy_over_size.png", "accuracy_over_size.csv", "confusion.png"}
+    lines = (out / "figures" / "confusion.csv").read_text().splitlines()
+    counts = np.array([line.split(",") for line in lines[1:]], dtype=int)
+    assert counts.shape == (100, 3)
+    assert counts[:, 2].sum() == 359
+    right = counts[counts[:, 0] == counts[:, 1], 2].sum() / 359
+    run = json.loads((out / "run.json").read_text())
+    (embedded,) = (one for one in run["classifiers"] if one["input"] == "embedded")
+    assert right == pytest.approx(embedded["test_accuracy"], abs=1e-12)
+    sizes = (out / "figures" / "accuracy_over_size.csv").read_text()
+    assert f"16,20,True,{embedded['parameters'] + 20 * 64}," in sizes
+    # A folder with run.json is complete: it is the newest file.
+    newest = max(
+        (path for path in out.rglob("*") if path.is_file()), key=lambda p: p.stat().st_mtime_ns
+    )
+    assert newest.name == "run.json"
