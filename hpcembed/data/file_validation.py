@@ -19,10 +19,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.memory import format_bytes
+from hpcembed.runtime.memory import format_bytes, memory_error
 
 __all__ = [
     "BLOCK_BYTES",
@@ -41,6 +41,10 @@ __all__ = [
 BLOCK_BYTES = 8 * 2**20
 
 _DEFLATE_RATIO = 1032
+#: Largest ratio of a gzipped file that is read; tables of text have ratios below about 20.
+_MOST_EXPANSION = 200
+#: Bytes up to which the ratio does not matter: they are read in seconds.
+_FREE_EXPANSION = 2**30
 _GZIP_MAGIC = b"\x1f\x8b"
 
 #: First bytes of formats that could be mistaken for a text of one long line.
@@ -128,11 +132,43 @@ def check_line_ends(path: Path) -> None:
 def open_stream(path: Path) -> BinaryIO:
     """Open a plain or gzipped file to read its content; forward seeks are supported.
 
-    Use it inside :func:`named_errors`.
+    Use it inside :func:`named_errors`. A gzipped file that expands to far more bytes than text and
+    numbers do is refused while it is read.
     """
     if is_gzip(path):
-        return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(path, "rb"), 2**20))
+        return cast(BinaryIO, io.BufferedReader(_BoundedGzip(path), 2**20))
     return path.open("rb")
+
+
+class _BoundedGzip(gzip.GzipFile):
+    """A gzipped file that must not expand to more than :data:`_MOST_EXPANSION` times its size."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self._path = path
+        self._most = max(_FREE_EXPANSION, _MOST_EXPANSION * path.stat().st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(self._most + 1 if size is None or size < 0 else size)
+        self._check(super().seek(0, io.SEEK_CUR))
+        return content
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        here = 0 if whence == io.SEEK_SET else super().seek(0, io.SEEK_CUR)
+        self._check(here + offset)
+        return super().seek(offset, whence)
+
+    def _check(self, position: int) -> None:
+        if position > self._most:
+            raise InputError(
+                f"{self._path}: expands to more than {format_bytes(self._most)}, "
+                f"{_MOST_EXPANSION} times its size: if this is correct, unpack it first"
+            )
 
 
 @contextmanager
@@ -149,6 +185,8 @@ def named_errors(name: object) -> Iterator[None]:
         raise InputError(f"{name}: its compressed data is damaged ({error}): {again}") from error
     except OSError as error:
         raise InputError(f"{name}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise memory_error(error, name) from error
 
 
 @contextmanager
@@ -158,6 +196,8 @@ def library_errors(name: object, format: str, *kinds: type[Exception]) -> Iterat
         yield
     except InputError:
         raise
+    except MemoryError as error:
+        raise memory_error(error, name) from error
     except kinds as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{name}: cannot be read as {format}: {reason}") from error

@@ -273,7 +273,7 @@ def _text(
     n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
     if trained:
-        parts.append(network_table([one.report for one in trained], n_inputs).plain())
+        parts.append(network_table([one.report for one in trained], n_inputs).terminal())
     for report in (one.report for one in trained):
         warning = majority_warning(
             f"{network_name(report.hidden)} on {n_inputs[report.input]} inputs ({report.input})",

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hpcembed.embedding import Embedding
+from hpcembed.jobs.report.figures.confusion import confusion_columns, draw_confusion
 from hpcembed.jobs.report.figures.convergence import draw_convergence
 from hpcembed.jobs.report.figures.graph import draw_graph
+from hpcembed.jobs.report.figures.model_size import (
+    SizedModel,
+    draw_model_sizes,
+    model_size_columns,
+)
 from hpcembed.jobs.report.figures.spectrum import draw_gaps, draw_spectrum
 from hpcembed.jobs.report.figures.style import FigureWriter
 from hpcembed.jobs.report.figures.training import draw_training
@@ -15,7 +24,7 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.wording import network_name
 
 if TYPE_CHECKING:
-    from hpcembed.networks.training.report import TrainedClassifier
+    from hpcembed.networks.training.report import ClassifierReport, TrainedClassifier
 
 __all__ = ["draw_run"]
 
@@ -27,7 +36,9 @@ def draw_run(
     trained: Sequence[TrainedClassifier],
     class_names: Sequence[str],
 ) -> None:
-    """Draw spectrum, convergence, training; for graphs also eigenvalue gaps and coordinates.
+    """Draw spectrum, convergence and networks; for graphs also eigenvalue gaps and coordinates.
+
+    Figures of networks are those of the training, accuracy over size, and a confusion matrix.
 
     Parameters
     ----------
@@ -48,3 +59,45 @@ def draw_run(
             for one in trained
         }
         figures.write("training", draw_training(curves))
+        _draw_networks(figures, embedding, [one.report for one in trained], class_names)
+
+
+def _draw_networks(
+    figures: FigureWriter,
+    embedding: Embedding,
+    reports: Sequence[ClassifierReport],
+    class_names: Sequence[str],
+) -> None:
+    """Draw accuracy over size, and the confusion matrix of the best network on the embedding."""
+    d, k = embedding.n_features_in_, len(embedding.spectrum_.values)
+    is_linear = embedding.linear_map_ is not None
+    models = [
+        SizedModel(
+            network_name(one.hidden),
+            k if one.input == "embedded" else d,
+            one.input == "embedded",
+            one.parameters + (k * d if one.input == "embedded" and is_linear else 0),
+            one.test_accuracy,
+        )
+        for one in reports
+        if math.isfinite(one.test_accuracy)
+    ]
+    if models:
+        counted = "the projection included" if is_linear else "without the embedding"
+        figures.write(
+            "accuracy_over_size", draw_model_sizes(models, "Accuracy over size", counted),
+            model_size_columns(models),
+        )  # fmt: skip
+    drawn = [one for one in reports if one.test_confusion]
+    if not drawn:
+        return
+    # As hpcembed export chooses it: by validation rows, the smallest of equal ones.
+    best = max(
+        drawn, key=lambda one: (one.input == "embedded", one.validation_accuracy, -one.parameters)
+    )
+    counts = np.array(best.test_confusion, dtype=np.int64)
+    inputs = f"k = {k}" if best.input == "embedded" else "all features"
+    figures.write(
+        "confusion", draw_confusion(counts, class_names, f"{network_name(best.hidden)}, {inputs}"),
+        confusion_columns(counts, class_names),
+    )  # fmt: skip

@@ -84,4 +84,4 @@ def describe(found: TableCompletion) -> list[str]:
         ("rank", "ridge", "validation RMSE"),
         [(str(c.rank), f"{c.ridge:g}", f"{c.rmse:.4f}") for c in found.candidates],
     )
-    return [table.plain(), str(found)]
+    return [table.terminal(), str(found)]

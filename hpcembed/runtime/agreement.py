@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
+from hpcembed.runtime.memory import memory_error
 
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
     from mpi4py import MPI
@@ -70,6 +71,8 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
     """
     mine = None
     if error is not None:
+        if isinstance(error, MemoryError):
+            error = memory_error(error)
         mine = type(error) if isinstance(error, HpcembedError) else InputError, _one_line(error)
     reports = comm.allgather(mine)
     failing = [(rank, report) for rank, report in enumerate(reports) if report is not None]

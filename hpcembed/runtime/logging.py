@@ -14,7 +14,7 @@ import time
 
 from hpcembed.runtime.printable_text import printable
 
-__all__ = ["Progress", "close_output", "configure", "show"]
+__all__ = ["Progress", "TimeLeft", "close_output", "configure", "duration", "show"]
 
 logging.getLogger("hpcembed").addHandler(logging.NullHandler())
 
@@ -59,11 +59,59 @@ def close_output() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
+class TimeLeft:
+    """Estimate of the time left in a step, from its speed over the second half of the time so far.
+
+    The first steps are often slower (caches, compilation) or of another size; an average over the
+    whole time would keep that error to the end.
+
+    Examples
+    --------
+    >>> estimate = TimeLeft()
+    >>> for second, share in ((0, 0.0), (60, 0.1), (120, 0.5)):
+    ...     estimate.add(second, share)
+    >>> estimate.seconds()
+    75.0
+    """
+
+    def __init__(self) -> None:
+        self._points: list[tuple[float, float]] = [(0.0, 0.0)]
+
+    def add(self, elapsed: float, share: float) -> None:
+        """Record the finished share of the work, between 0 and 1, after some seconds."""
+        points = self._points
+        if share > points[-1][1]:
+            points.append((elapsed, share))
+        # The first point is the last one before half of the time so far.
+        while len(points) > 2 and points[1][0] <= elapsed / 2:
+            points.pop(0)
+
+    def seconds(self) -> float | None:
+        """Return the seconds left after the last record, or None before the first."""
+        (start, first), (now, share) = self._points[0], self._points[-1]
+        if share <= first or now <= start:
+            return None
+        return max(0.0, (1.0 - share) * (now - start) / (share - first))
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in two digits.
+
+    Examples
+    --------
+    >>> [duration(seconds) for seconds in (12.3, 200, 9000)]
+    ['12 s', '3 min', '2.5 h']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class Progress:
     """Progress of one long step, shown by one rank.
 
     On a terminal, a line that is updated in place (rich). Elsewhere, at most one plain line every
-    `interval` seconds.
+    `interval` seconds. Both contain an estimate of the time left where `total` is known.
 
     Parameters
     ----------
@@ -85,6 +133,7 @@ class Progress:
         self.enabled = enabled
         self.interval = interval
         self._logger = logging.getLogger("hpcembed.progress")
+        self._left = TimeLeft()
         self._live = enabled and sys.stderr.isatty()
 
     def __enter__(self) -> Progress:
@@ -97,26 +146,40 @@ class Progress:
             self._bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed}/{task.total} {task.fields[note]}"),
+                TextColumn("{task.completed}/{task.total} {task.fields[note]}{task.fields[left]}"),
                 TimeElapsedColumn(),
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(self.title, total=self.total or None, note="")
+            self._task = self._bar.add_task(self.title, total=self.total or None, note="", left="")
             self._bar.start()
         return self
 
-    def update(self, done: int, note: str = "") -> None:
-        """Set the number of finished units; `note` is shown beside the number."""
+    def update(self, done: int, note: str = "", *, share: float | None = None) -> None:
+        """Set the number of finished units; `note` is shown beside the number.
+
+        Parameters
+        ----------
+        share : float, optional
+            Share of the work that is finished, where units differ; default: `done` / `total`.
+        """
         if not self.enabled:
             return
+        if share is None and self.total:
+            share = done / self.total
+        if share is not None:
+            self._left.add(time.perf_counter() - self._start, share)
+        seconds = self._left.seconds()
+        left = "" if seconds is None else f", about {duration(seconds)} left"
         if self._live:
-            self._bar.update(self._task, completed=done, note=note)
+            self._bar.update(self._task, completed=done, note=note, left=left)
         elif time.perf_counter() - self._last >= self.interval:
             self._last = time.perf_counter()
             of_total = f"/{self.total}" if self.total else ""
             elapsed = self._last - self._start
-            self._logger.info("%s: %d%s %s (%.0f s)", self.title, done, of_total, note, elapsed)
+            self._logger.info(
+                "%s: %d%s %s (%.0f s%s)", self.title, done, of_total, note, elapsed, left
+            )
 
     def __exit__(self, *_: object) -> None:
         if self._live:

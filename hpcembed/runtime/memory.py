@@ -20,7 +20,14 @@ from hpcembed.runtime.memory_limits import cgroup_left, process_left, resident_b
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
     from mpi4py import MPI
 
-__all__ = ["available_per_rank", "check_fits", "format_bytes", "peak_bytes"]
+__all__ = [
+    "available_per_rank",
+    "check_fits",
+    "format_bytes",
+    "is_memory_error",
+    "memory_error",
+    "peak_bytes",
+]
 
 
 def format_bytes(count: float) -> str:
@@ -80,6 +87,46 @@ def check_fits(needed_bytes: int, available_bytes: int, name: str, remedy: str) 
             f"{name} needs {format_bytes(needed_bytes)} per rank, "
             f"{format_bytes(available_bytes)} are available: {remedy}"
         )
+
+
+def memory_error(error: BaseException, place: object = "") -> MemoryLimitError:
+    """Return the error of an allocation that failed as one line with sizes and a remedy.
+
+    Parameters
+    ----------
+    error : Exception
+        A `MemoryError`, or the error of a library that :func:`is_memory_error` recognises.
+    place : object
+        The file that is read, if there is one.
+
+    Examples
+    --------
+    >>> text = str(memory_error(MemoryError("Unable to allocate 8.0 TiB"), "rows.npy"))
+    >>> text.startswith("rows.npy: out of memory: Unable to allocate 8.0 TiB; the process uses")
+    True
+    """
+    if isinstance(error, MemoryLimitError):
+        return error
+    reason = " ".join(str(error).split())
+    reason = f": {reason[:300]}" if reason else ""
+    where = f"{place}: " if str(place) else ""
+    return MemoryLimitError(
+        f"{where}out of memory{reason}; the process uses {format_bytes(peak_bytes())} at most: use "
+        "more ranks or compute nodes, fewer rows, or a smaller n_components"
+    )
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Return whether an exception of Python, torch or PETSc reports a failed allocation."""
+    if isinstance(error, MemoryError):
+        return True
+    petsc_out_of_memory = 55  # PETSC_ERR_MEM
+    if getattr(error, "ierr", None) == petsc_out_of_memory:
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "out of memory" in text
+    )
 
 
 def _available_on_compute_node() -> int:

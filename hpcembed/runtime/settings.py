@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,12 @@ __all__ = [
 ]
 
 Section = TypeVar("Section", bound=msgspec.Struct)
+
+#: Size of a job file, at most; reading a longer one takes seconds.
+_MOST_BYTES = 2**20
+#: Parts of a dotted key, at most; a job has keys of two.
+_MOST_KEY_PARTS = 30
+_KEY_PART = re.compile(r"""\s*([A-Za-z0-9_-]+|"[^"]*"|'[^']*')\s*""")
 
 #: A count of at least 1.
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -96,14 +103,37 @@ def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         The file cannot be read or is not TOML; the message names it.
     """
     try:
-        table = msgspec.toml.decode(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is not a regular file; give the path of a job file")
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ConfigError(
+                f"{path}: larger than {_MOST_BYTES >> 20} MiB; a job is a short TOML file: list "
+                "many data files by their folder"
+            )
+        text = content.decode("utf-8")
+        _check_dotted_keys(text, path)
+        table = msgspec.toml.decode(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give the path of a job file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text; a job is a TOML file") from error
     except msgspec.DecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: not a job: its values are nested too deeply") from error
     return read_overrides(overrides, table)
+
+
+def _check_dotted_keys(text: str, path: Path) -> None:
+    """Refuse keys of many parts: the time of the parser is quadratic in their number."""
+    for number, line in enumerate(text.splitlines(), 1):
+        length = 0
+        for part in line.split("."):
+            length = length + 1 if _KEY_PART.fullmatch(part) else 0
+            if length > _MOST_KEY_PARTS:
+                raise ConfigError(f"{path}: not a job: line {number} has a key of too many parts")
 
 
 def read_overrides(overrides: Sequence[str], table: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from hpcembed.runtime.errors import HpcembedError
 from hpcembed.runtime.logging import close_output
+from hpcembed.runtime.memory import is_memory_error, memory_error
 from hpcembed.runtime.printable_text import printable
 
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
@@ -68,6 +69,14 @@ def exit_status(comm: MPI.Comm, command: Callable[[], int]) -> int:
         else:
             print("hpcembed: interrupted", file=sys.stderr, flush=True)
         return _INTERRUPTED
+    except Exception as error:
+        if is_memory_error(error):  # of one rank alone, or at different places
+            line = memory_error(error)
+            where = f"[rank {comm.rank}] " if comm.size > 1 else ""
+            _abort(comm, f"hpcembed: error: {where}{line}", line.exit_status)
+            return line.exit_status
+        _abort(comm, f"[rank {comm.rank}/{comm.size}] {traceback.format_exc()}", 1)
+        return 1
     except BaseException:  # of any kind: the other ranks must not wait for this one
         _abort(comm, f"[rank {comm.rank}/{comm.size}] {traceback.format_exc()}", 1)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -135,7 +136,11 @@ class ConvergenceHistory:
                 return
 
 
-@dataclass(frozen=True, slots=True)
+#: Eigenpairs in the table of a notebook.
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class EigenResult:
     """Eigenpairs with true residuals and the cost of finding them.
 
@@ -262,6 +267,29 @@ class EigenResult:
         """Residual norms over the modulus of the largest eigenvalue found, shape (k,)."""
         largest = float(np.max(np.abs(self.eigenvalues), initial=0.0))
         return self.residual_norms / largest if largest > 0 else self.residual_norms
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{value:.6g}" for value in self.eigenvalues[:3])
+        more = ", ..." if len(self.eigenvalues) > 3 else ""
+        return (
+            f"<EigenResult: {self.n_converged} of {len(self.eigenvalues)} eigenpairs converged, "
+            f"{self.reason.name}, eigenvalues {values}{more}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the summary and a table of the pairs, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{i + 1}</td><td>{value:.10g}</td><td>{norm:.1e}</td></tr>"
+            for i, (value, norm) in enumerate(
+                zip(self.eigenvalues[:_SHOWN], self.residual_norms[:_SHOWN], strict=True)
+            )
+        )
+        hidden = len(self.eigenvalues) - _SHOWN
+        more = f"<p>and {hidden} more eigenpairs</p>" if hidden > 0 else ""
+        return (
+            f"<pre>{html.escape(self.view())}</pre><table><thead><tr><th></th><th>eigenvalue</th>"
+            f"<th>residual norm</th></tr></thead><tbody>{rows}</tbody></table>{more}"
+        )
 
     def view(self) -> str:
         """Return a summary of the answer and its cost in a few lines."""

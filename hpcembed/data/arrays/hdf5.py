@@ -1,7 +1,9 @@
 """Arrays in HDF5 files; each rank opens the file read-only and reads its rows.
 
-Parallel HDF5 is not needed. Arrays whose elements are in other files (external or virtual) are not
-read: they could name any file, and HDF5 silently returns fill values for missing files.
+Parallel HDF5 is not needed. Arrays whose elements are in other files (external, virtual, or behind
+an external link) are not read: they could name any file, and HDF5 silently returns fill values for
+missing files. It returns them for chunks that were never written as well, so an array with such
+chunks, usually of a program that was killed, is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ __all__ = ["HDF5_ERRORS", "Hdf5Array", "open_hdf5"]
 
 #: Errors of h5py for files that are damaged or not in its format.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+#: Soft links behind each other, as many as HDF5 itself follows.
+_MOST_LINKS = 16
 
 
 class Hdf5Array:
@@ -80,6 +84,7 @@ def open_hdf5(path: Path, key: str) -> Hdf5Array:
     file_size(path)
     name = f"{path}:{key}"
     with library_errors(path, "HDF5", *HDF5_ERRORS), h5py.File(path, "r") as file:
+        _check_links(file, path, key)
         array = file.get(key) if key else None
         if not isinstance(array, h5py.Dataset):
             listed = ", ".join(sorted(file)[:20]) or "nothing"
@@ -93,5 +98,40 @@ def open_hdf5(path: Path, key: str) -> Hdf5Array:
             raise InputError(f"{name}: an array without elements")
         if array.size and array.id.get_storage_size() == 0:
             raise InputError(f"{name}: declares {array.shape} but contains no data: write it again")
+        _check_chunks(array, name)
         is_text = h5py.check_string_dtype(array.dtype) is not None
         return Hdf5Array(path, key, array.shape, np.dtype("U1") if is_text else array.dtype)
+
+
+def _check_links(file: Any, path: Path, key: str, followed: int = 0) -> None:
+    """Refuse a key that leads into another file, by itself or by the target of a soft link."""
+    import h5py
+
+    if followed > _MOST_LINKS:
+        raise InputError(f"{path}:{key}: its links lead in a circle: write the file again")
+    parts = [part for part in key.split("/") if part not in ("", ".")]
+    for i in range(len(parts)):
+        link = file.get("/".join(parts[: i + 1]), getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            raise InputError(
+                f"{path}:{key}: is a link to the file {link.filename}: name that file instead, or "
+                "repack both into one"
+            )
+        if isinstance(link, h5py.SoftLink):
+            before = [] if link.path.startswith("/") else parts[:i]
+            target = "/".join([*before, link.path, *parts[i + 1 :]])
+            _check_links(file, path, target, followed + 1)
+            return
+
+
+def _check_chunks(array: Any, name: str) -> None:
+    """Refuse an array with chunks that were never written."""
+    if array.chunks is None or not array.size:
+        return
+    grid = [-(-n // chunk) for n, chunk in zip(array.shape, array.chunks, strict=True)]
+    expected, written = math.prod(grid), array.id.get_num_chunks()
+    if written < expected:
+        raise InputError(
+            f"{name}: {expected - written} of its {expected} chunks were never written and would "
+            "be read as fill values: write the file again"
+        )

@@ -3,8 +3,8 @@
 The class of a document is the name of the folder that contains it. Names that start with a dot are
 skipped (``.DS_Store``, ``._49960``). Files of a folder are read in the order of their sorted paths,
 members of an archive in the order of the archive. Archives are never unpacked to disk, so member
-names such as ``/etc/x`` or ``../x`` are harmless; links, devices and sparse members are skipped
-with a warning.
+names such as ``/etc/x`` or ``../x`` are harmless. Links to folders, links to files outside the
+folder, links in archives, devices and sparse members are skipped with a warning.
 
 Rank 0 lists the files and scatters the list, so that only one rank loads the metadata server of a
 parallel file system. Each rank then reads its own files. In a plain archive it seeks to its
@@ -108,11 +108,12 @@ class _FileDocuments(ABC):
         with agreement(comm):
             if comm.rank == 0:
                 files, n_skipped = self.files()
-                self._check_folders(files)
+                self._check_folders(files, n_skipped)
                 shares = _shares(files, comm)
                 if n_skipped:
                     _log.warning(
-                        "%s: %d links, devices or sparse members were skipped",
+                        "%s: %d links, devices or sparse members were skipped: copy the files "
+                        "that links outside the folder lead to",
                         self._name, n_skipped,
                     )  # fmt: skip
         self._first, self._files = comm.scatter(shares)
@@ -132,9 +133,10 @@ class _FileDocuments(ABC):
             return texts, LocalLabels(codes, tuple(names), "folders")
         return texts, no_labels(len(texts))
 
-    def _check_folders(self, files: Sequence[_File]) -> None:
+    def _check_folders(self, files: Sequence[_File], n_skipped: int) -> None:
         if not files:
-            raise InputError(f"{self._name}: no documents in it")
+            links = f", only {n_skipped} links, devices or sparse members" if n_skipped else ""
+            raise InputError(f"{self._name}: no documents in it{links}")
         if not self._labelled:
             return
         for file in files:
@@ -192,7 +194,7 @@ class FolderDocuments(_FileDocuments):
                     path = Path(folder) / leaf
                     if leaf.startswith("."):
                         continue
-                    if not path.is_file():
+                    if not path.is_file() or (path.is_symlink() and not _is_inside(path, root)):
                         n_skipped += 1
                         continue
                     found.append(_File(str(path), inside, path.stat().st_size, i))
@@ -203,6 +205,11 @@ class FolderDocuments(_FileDocuments):
         for file in self._files:
             with named_errors(file.name):
                 yield Path(file.name).read_bytes()
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """Return whether a link leads to a file below the folder of the documents."""
+    return path.resolve().is_relative_to(root.resolve())
 
 
 def _raise(error: OSError) -> None:

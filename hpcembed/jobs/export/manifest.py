@@ -38,15 +38,15 @@ def manifest_bytes(files: Mapping[str, bytes]) -> bytes:
     return (json.dumps({"sha256": dict(sorted(digests.items()))}, indent=2) + "\n").encode()
 
 
-def check_manifest(folder: Path, *, needed: Sequence[str], editable: Sequence[str]) -> None:
+def check_manifest(folder: Path, *, needed: Sequence[str], skipped: Sequence[str]) -> None:
     """Compare the files of a folder with its manifest.
 
     Parameters
     ----------
     needed : sequence of str
         Files that must exist and be listed.
-    editable : sequence of str
-        Files that are not compared.
+    skipped : sequence of str
+        Files that are not compared: they can be edited, or are compared elsewhere.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def check_manifest(folder: Path, *, needed: Sequence[str], editable: Sequence[st
             raise InputError(f"{path}: does not list {name}: export the model again")
     for name, digest in listed.items():
         file = folder / name
-        if name in editable or Path(name).name != name:
+        if name in skipped or Path(name).name != name:
             continue
         try:
             found = _sha256(file)

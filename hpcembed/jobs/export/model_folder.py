@@ -141,7 +141,7 @@ def read_model(path: Path) -> tuple[Model, dict[str, Any]]:
         )
     tensors = _read_tensors(folder / TENSORS, description.get("sha256"))
     if description.get("has_manifest") is True:  # false for models of earlier versions
-        check_manifest(folder, needed=(JSON, TENSORS), editable=(CARD,))
+        check_manifest(folder, needed=(JSON, TENSORS), skipped=(CARD, VECTORISER_FILE))
     try:
         model = _build(description, tensors)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -185,8 +185,8 @@ def _run_compress_model(request: CompressModelRequest, target: Path, comm: MPI.I
     def finish() -> None:
         for text in report.warnings:
             show(f"warning: {text}")
-        show(terminal_table(report).plain())
-        show(TextTable(("", "before", "after", "kept"), before_after(report)).plain())
+        show(terminal_table(report).terminal())
+        show(TextTable(("", "before", "after", "kept"), before_after(report)).terminal())
         if saves:
             _write(model, report, request.model.stem, request.data.name, target)
             show(f"model written to {target}")

@@ -22,7 +22,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from hpcembed.jobs.report.tables import csv_text
-from hpcembed.runtime.errors import OutputExistsError
+from hpcembed.runtime.errors import OutputError, OutputExistsError
 from hpcembed.runtime.output import (
     check_free,
     ordered_safetensors,
@@ -69,6 +69,7 @@ class RunFolder:
 
     def new_file(self, name: str) -> AbstractContextManager[Path]:
         """Yield a temporary path, and rename it at the end of the block; see :func:`whole_file`."""
+        self._check_exists()
         return whole_file(self.path / name)
 
     def write_text(self, name: str, text: str) -> Path:
@@ -81,6 +82,7 @@ class RunFolder:
 
     def append_metric(self, metric: Mapping[str, object]) -> None:
         """Append one line of JSON to ``metrics.jsonl`` and flush it."""
+        self._check_exists()
         path = self.path / METRICS
         try:
             with path.open("ab") as file:
@@ -108,8 +110,17 @@ class RunFolder:
         return self._write(name, ordered_safetensors(content))
 
     def _write(self, name: str, content: bytes) -> Path:
+        self._check_exists()
         write_whole(self.path / name, content)
         return self.path / name
+
+    def _check_exists(self) -> None:
+        """Refuse to make the folder again: it would lack the files that were written before."""
+        if not self.path.is_dir():
+            raise OutputError(
+                f"{self.path}: the output folder was removed during the run; its results are "
+                "lost: run again"
+            )
 
 
 def json_bytes(content: object) -> bytes:

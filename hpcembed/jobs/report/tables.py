@@ -8,7 +8,9 @@ Tables of numbers for programs are written by :func:`csv_text`.
 from __future__ import annotations
 
 import csv
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,7 @@ __all__ = [
     "network_table",
     "spreadsheet_safe",
     "spreadsheet_text",
+    "terminal_width",
 ]
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -75,6 +78,40 @@ class TextTable:
         """A Markdown table that reads as plain text too, without a newline at the end."""
         return self._aligned("pipe", markdown_text)
 
+    def terminal(self, width: int | None = None) -> str:
+        """Aligned columns, or a block of lines for each row if the columns are too wide.
+
+        Parameters
+        ----------
+        width : int, optional
+            Columns of the terminal; default: those of the terminal that prints, or of ``COLUMNS``;
+            without both any width fits.
+
+        Examples
+        --------
+        >>> table = TextTable(("network", "test %"), [("64-64", "97.5"), ("linear", "9.25")])
+        >>> print(table.terminal(12))
+        network  64-64
+        test %   97.5
+        <BLANKLINE>
+        network  linear
+        test %   9.25
+        """
+        text = self.plain()
+        width = terminal_width() if width is None else width
+        if width is None or max(map(len, text.splitlines()), default=0) <= width:
+            return text
+        names = [one_line(heading) for heading in self.headings]
+        longest = max(map(len, names))
+        blocks = [
+            "\n".join(
+                f"{name:{longest}}  {one_line(str(cell))}".rstrip()
+                for name, cell in zip(names, row, strict=True)
+            )
+            for row in self.rows
+        ]
+        return "\n\n".join(blocks)
+
     def _aligned(self, style: str, escape: Callable[[str], str]) -> str:
         import tabulate  # here: predictions are written without it
 
@@ -89,6 +126,17 @@ class TextTable:
             # Without rows tabulate has no columns to align.
             colalign=sides if self.rows else None,
         )
+
+
+def terminal_width() -> int | None:
+    """Return the number of columns of the terminal, None if standard output is not one."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ else None
+    except (OSError, ValueError):
+        return None
 
 
 def columns_of(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:

@@ -28,7 +28,7 @@ from hpcembed.jobs.study.trials import TrialResult
 __all__ = ["StudySummary"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudySummary:
     """Results of a study, with everything that is derived from them.
 
@@ -58,6 +58,10 @@ class StudySummary:
     is_linear: bool = True
     n_rows: tuple[int, int] | None = None
     majority: tuple[float, float] = (-math.inf, -math.inf)
+
+    def __repr__(self) -> str:
+        name, n = self.study.data.name, len(self.results)
+        return f"<StudySummary: {name}, {n} trained networks, {self.n_features} features>"
 
     @property
     def margin(self) -> float:

@@ -164,7 +164,6 @@ class _SharedProgress:
         self._sent: list[MPI.Request] = []
         n_trials = sum(len(batch.trials) for batch in batches)
         self.bar = Progress(title, n_trials, enabled=comm.rank == 0 and n_trials > 0)
-        self._started = time.perf_counter()
 
     def epoch(self, share: float, epoch: int) -> None:
         """Record that this rank finished an epoch of its batch; `share` is the work of one."""
@@ -211,13 +210,5 @@ class _SharedProgress:
         self._done += cost
 
     def _show(self) -> None:
-        elapsed, done = time.perf_counter() - self._started, self._done + self._current
-        left = elapsed * (self._total - done) / done if done else 0.0
-        note = f"networks, about {_duration(left)} left" if done else "networks"
-        self.bar.update(self._n_finished, note)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        done = self._done + self._current
+        self.bar.update(self._n_finished, "networks", share=done / self._total)

@@ -8,7 +8,7 @@ are in :mod:`hpcembed.jobs.report.wording`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from scipy import special
@@ -43,14 +43,22 @@ NEAREST_WORDS_CAPTION = (
 )
 
 
-def summary_text(summary: StudySummary) -> str:
-    """Write the text for the terminal: smallest k of each network, smallest model, warnings."""
-    parts = [points_table(summary).markdown()]
+def summary_text(
+    summary: StudySummary, table_text: Callable[[TextTable], str] = TextTable.terminal
+) -> str:
+    """Write smallest k of each network, smallest model and warnings; for the terminal by default.
+
+    Parameters
+    ----------
+    table_text : callable
+        Returns the text of a table.
+    """
+    parts = [table_text(points_table(summary))]
     if summary.smallest:
-        parts = [smallest_heading(summary), smallest_table(summary).markdown()]
+        parts = [smallest_heading(summary), table_text(smallest_table(summary))]
     if summary.compression is not None:
         table = compression_table(summary, summary.compression)
-        parts += [compression_heading(summary.compression), table.markdown()]
+        parts += [compression_heading(summary.compression), table_text(table)]
     if summary.smallest:
         parts.append(summary.few_rows)
     parts += ["\n".join(summary.not_learnt), few_seeds_warning(len(summary.study.seeds))]
@@ -65,7 +73,7 @@ def study_markdown(summary: StudySummary) -> str:
         f"Recipe {study.study.recipe}, {counted(len(study.seeds), 'seed')}; mean ± standard "
         "deviation over the seeds, differences with their intervals in points. Networks are "
         "trained together; the seconds of one network are its share.",
-        summary_text(summary),
+        summary_text(summary, TextTable.markdown),
         reproduction_text(summary),
         "## All networks and inputs",
         points_table(summary).markdown(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -155,7 +156,27 @@ class CompressionReport:
         """Return the record in types that JSON has."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        return f"<CompressionReport: {self._headline()}>"
+
+    def _repr_html_(self) -> str:
+        """Return the headline and a table of the layers, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{html.escape(layer.name)}</td><td>{layer.rank_out or layer.rank_in or '-'}"
+            f"</td><td>{layer.parameters[0]:,}</td><td>{layer.parameters[1]:,}</td></tr>"
+            for layer in self.layers
+            if layer.side != "none"
+        )
+        return (
+            f"<pre>{html.escape(str(self))}</pre><table><thead><tr><th>layer</th><th>rank</th>"
+            f"<th>parameters</th><th>after</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
+
     def __str__(self) -> str:
+        text = self._headline()
+        return "\n".join([text, *(f"warning: {one}" for one in self.warnings)])
+
+    def _headline(self) -> str:
         cut = sum(layer.side != "none" for layer in self.layers)
         text = (
             f"{cut} of {len(self.layers)} layers cut: {self.before.parameters:,.0f} -> "
@@ -167,4 +188,4 @@ class CompressionReport:
             text += f"; {self.metric} on validation {self.full_score:.5g} -> {self.small_score:.5g}"
         if self.test_scores is not None:
             text += ", on test {:.5g} -> {:.5g}".format(*self.test_scores)
-        return "\n".join([text, *(f"warning: {one}" for one in self.warnings)])
+        return text

@@ -33,7 +33,12 @@ from hpcembed.networks.training.batches import Batches, EpochOrder, batches_of
 from hpcembed.networks.training.classifier import Classifier, build_mlp, count_parameters
 from hpcembed.networks.training.device import seeded_torch
 from hpcembed.networks.training.epochs import Epoch, run_epochs
-from hpcembed.networks.training.evaluation import tally
+from hpcembed.networks.training.evaluation import (
+    MOST_CONFUSION_CLASSES,
+    confusion_counts,
+    confusion_rows,
+    tally,
+)
 from hpcembed.networks.training.input_scaling import (
     InputScaling,
     block_moments,
@@ -137,6 +142,10 @@ def train_data_parallel(
         labels = torch.tensor(test.labels, device=group.device)
         everything = torch.arange(len(labels), device=test_rows.held_on)
         accuracy, _ = _evaluate(group, model, test_rows, labels, everything)
+        confusion: tuple[tuple[int, ...], ...] = ()
+        if n_classes <= MOST_CONFUSION_CLASSES:
+            counts = group.sum(confusion_counts(model, test_rows, labels, n_classes))
+            confusion = confusion_rows(counts) if counts.sum() else ()
     report = ClassifierReport(
         input=input_name,
         hidden=tuple(hidden),
@@ -148,6 +157,7 @@ def train_data_parallel(
         history=history,
         device=group.device.type,
         threads=threads,
+        test_confusion=confusion,
     )
     return TrainedClassifier(model.cpu(), report)
 

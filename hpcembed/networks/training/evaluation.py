@@ -11,7 +11,17 @@ from hpcembed.networks.training.batches import ArrayBatches, Batches
 from hpcembed.networks.training.classifier import Classifier
 from hpcembed.networks.training.input_scaling import InputScaling
 
-__all__ = ["evaluate", "predict_logits", "tally"]
+__all__ = [
+    "MOST_CONFUSION_CLASSES",
+    "confusion_counts",
+    "confusion_rows",
+    "evaluate",
+    "predict_logits",
+    "tally",
+]
+
+#: Classes beyond which a report has no confusion matrix.
+MOST_CONFUSION_CLASSES = 100
 
 #: Rows per batch of an evaluation, at most; wide rows take fewer, by their bytes.
 EVALUATION_ROWS = 4096
@@ -50,6 +60,29 @@ def tally(
             total[1] += functional.cross_entropy(logits, truth, reduction="sum")
             total[2] += len(part)
     return total
+
+
+def confusion_counts(
+    model: Classifier, rows: Batches, labels: torch.Tensor, n_classes: int
+) -> torch.Tensor:
+    """Count all rows of each class by their predicted class.
+
+    Ranks can add the counts up.
+
+    Returns
+    -------
+    Tensor of shape (n_classes, n_classes), float64
+        On the device of the model.
+    """
+    everything = torch.arange(len(labels), device=rows.held_on)
+    predicted = _logits(model, rows, everything).argmax(1)
+    counts = torch.bincount(labels * n_classes + predicted, minlength=n_classes**2)
+    return counts.reshape(n_classes, n_classes).to(torch.float64)
+
+
+def confusion_rows(counts: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+    """Return counts as the rows of a report."""
+    return tuple(tuple(map(int, row)) for row in counts.tolist())
 
 
 def _block_rows(model: Classifier) -> int:

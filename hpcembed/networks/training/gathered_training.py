@@ -24,7 +24,12 @@ from hpcembed.networks.training.batches import ArrayBatches
 from hpcembed.networks.training.classifier import Classifier, build_mlp, count_parameters
 from hpcembed.networks.training.device import choose_device, seeded_torch
 from hpcembed.networks.training.epochs import BestEpoch, Epoch, run_epochs
-from hpcembed.networks.training.evaluation import evaluate
+from hpcembed.networks.training.evaluation import (
+    MOST_CONFUSION_CLASSES,
+    confusion_counts,
+    confusion_rows,
+    evaluate,
+)
 from hpcembed.networks.training.input_scaling import InputScaling, fit_scaling, scaling_kind
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
@@ -106,6 +111,9 @@ def train_classifier(
         labels = torch.tensor(test.labels, device=place)
         everything = torch.arange(len(test_rows), device=test_rows.held_on)
         accuracy, _ = evaluate(model, test_rows, labels, everything)
+        confusion: tuple[tuple[int, ...], ...] = ()
+        if len(labels) and n_classes <= MOST_CONFUSION_CLASSES:
+            confusion = confusion_rows(confusion_counts(model, test_rows, labels, n_classes))
     report = ClassifierReport(
         input=input_name,
         hidden=tuple(hidden),
@@ -117,6 +125,7 @@ def train_classifier(
         history=history,
         device=str(place),
         threads=threads,
+        test_confusion=confusion,
     )
     return TrainedClassifier(model.cpu(), report)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hpcembed.networks.training.classifier import Classifier
@@ -18,7 +18,8 @@ class ClassifierReport:
     """Results of one training run.
 
     `train_seconds` counts preparation of the rows, all epochs and their validation; not the test.
-    `best_epoch` is the epoch (from 1) whose weights were kept.
+    `best_epoch` is the epoch (from 1) whose weights were kept. `test_confusion` counts the test
+    rows of each class (outer) by their predicted class (inner); it is empty for many classes.
     """
 
     input: InputName
@@ -31,6 +32,7 @@ class ClassifierReport:
     history: tuple[Epoch, ...]
     device: str
     threads: int
+    test_confusion: tuple[tuple[int, ...], ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

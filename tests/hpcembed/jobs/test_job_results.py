@@ -472,3 +472,31 @@ def test_networks_that_have_not_learnt_are_named(run_mpi, tmp_path):
     lines = [line for line in done.out.splitlines() if "has not learnt" in line]
     assert lines[0].startswith("warning: 64-64 on 64 inputs (full) has not learnt: validation ")
     assert "A comparison with it means nothing." in lines[0]
+
+
+def digits_with_figures():
+    networks = ["--set", "classifier.hidden=[[16]]", "--set", "training.epochs=2"]
+    return [["run", DIGITS, "--out", "out", *networks]]
+
+
+@pytest.mark.launch(digits_with_figures, ranks=2)
+def test_run_draws_its_networks(launched):
+    assert launched.done.status == 0, launched.done.err
+    out = launched.folder / "out"
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert names >= {"accuracy_over_size.png", "accuracy_over_size.csv", "confusion.png"}
+    lines = (out / "figures" / "confusion.csv").read_text().splitlines()
+    counts = np.array([line.split(",") for line in lines[1:]], dtype=int)
+    assert counts.shape == (100, 3)
+    assert counts[:, 2].sum() == 359
+    right = counts[counts[:, 0] == counts[:, 1], 2].sum() / 359
+    run = json.loads((out / "run.json").read_text())
+    (embedded,) = (one for one in run["classifiers"] if one["input"] == "embedded")
+    assert right == pytest.approx(embedded["test_accuracy"], abs=1e-12)
+    sizes = (out / "figures" / "accuracy_over_size.csv").read_text()
+    assert f"16,20,True,{embedded['parameters'] + 20 * 64}," in sizes
+    # A folder with run.json is complete: it is the newest file.
+    newest = max(
+        (path for path in out.rglob("*") if path.is_file()), key=lambda p: p.stat().st_mtime_ns
+    )
+    assert newest.name == "run.json"

@@ -61,11 +61,46 @@ def test_slurm_script_dry():
     assert "-m hpcembed run jobs/digits.toml --dry-run" in done.stdout
 
 
+SRUN = """#!/bin/bash
+printf '%s\\n' "$OMP_NUM_THREADS" "$@"
+"""
+COMMANDS = {
+    "run": ("jobs/digits.toml", "--out", "a folder"),
+    "study": ("jobs/study_digits.toml",),
+    "compress": ("jobs/digits.toml", "--max-loss", "1"),
+    "compress-model": ("README.md", "--data", "rows.npy"),
+    "complete": ("README.md",),
+    "predict": ("jobs", "README.md"),
+    "export": ("jobs", "--out", "model"),
+    "bench": ("pca", "--help"),
+    "info": (),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_slurm_script_starts_every_command(tmp_path, command):
+    srun = tmp_path / "srun"
+    srun.write_text(SRUN)
+    srun.chmod(0o755)
+    arguments = COMMANDS[command]
+    done = shell(
+        "slurm.sbatch", command, *arguments,
+        PATH=f"{tmp_path}:/usr/bin:/bin", SLURM_CPUS_PER_TASK="3", PYTHON="py",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "3", "--cpus-per-task=3", "--kill-on-bad-exit=1", "py", "-m", "hpcembed", command,
+        *arguments,
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "words"),
     [
         ("slurm.sbatch", (), "usage"),
         ("slurm.sbatch", ("none.toml",), "no job file none.toml"),
+        ("slurm.sbatch", ("study",), "no job file"),
+        ("slurm.sbatch", ("compress", "none.csv"), "no file none.csv"),
         ("run_local.sh", (), "usage"),
         ("run_local.sh", ("two", "jobs/digits.toml"), "RANKS must be a positive number"),
         ("run_local.sh", ("2", "none.toml"), "no job file none.toml"),

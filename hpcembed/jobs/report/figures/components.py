@@ -48,8 +48,12 @@ def draw_scatter(rows: NDArray[np.float64], classes: Sequence[str], title: str) 
             )  # fmt: skip
         across_label = "row" if i < 0 else f"component {i + 1}"
         axes.set(xlabel=across_label, ylabel=f"component {j + 1}")
-    if len(names) <= style.MOST_LISTED_CLASSES:
-        style.legend_below(figure, panels[0], columns=10, markerscale=2.0)
+    hidden = len(names) - style.MOST_LISTED_CLASSES
+    if hidden > 0:
+        for line in panels[0].get_lines()[style.MOST_LISTED_CLASSES :]:
+            line.set_label("")
+        panels[0].plot([], [], linestyle="", label=f"and {hidden} more")
+    style.legend_below(figure, panels[0], columns=10 if m > 2 else 5, markerscale=2.0)
     figure.suptitle(title)
     return figure
 

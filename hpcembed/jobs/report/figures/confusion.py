@@ -43,6 +43,8 @@ def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], title:
             colour = "white" if share[i, j] > 55.0 else "black"
             text = f"{share[i, j]:.1f}" if share[i, j] < 99.95 else "100"
             axes.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
+    else:
+        title += f" ({n} classes)"
     axes.set(title=title, xlabel="predicted class", ylabel="class")
     return figure
 

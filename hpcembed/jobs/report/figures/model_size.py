@@ -86,6 +86,7 @@ def draw_model_sizes(
         square = {"marker": "s", "markersize": 8, "markerfacecolor": "none"}
         style.legend_entry(axes, "all features", linestyle="", **square)
     axes.set_xscale("log")
+    axes.margins(x=0.12)
     style.plain_log_ticks(axes.xaxis, [model.parameters for model in models])
     axes.set(title=title, xlabel=f"parameters, {counted}", ylabel="test accuracy (%)")
     style.legend_beside(axes)

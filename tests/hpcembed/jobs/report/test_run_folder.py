@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,5 +179,20 @@ def test_a_full_disk_is_one_line_that_names_the_file(folder, monkeypatch):
 
 def test_a_folder_that_vanished_is_named_when_a_metric_comes(folder):
     folder.path.rmdir()
-    with pytest.raises(OutputError, match=r"metrics\.jsonl: cannot write: No such file"):
+    with pytest.raises(OutputError, match=r"run: the output folder was removed during the run"):
         folder.append_metric({"epoch": 1})
+
+
+def test_a_folder_that_was_removed_is_not_made_again(tmp_path):
+    folder = RunFolder.create(tmp_path / "out")
+    folder.append_metric({"epoch": 1})
+    shutil.rmtree(folder.path)
+    for write in (
+        lambda: folder.write_text("a.txt", "x"),
+        lambda: folder.write_csv("figures/a.csv", {"k": [1]}),
+        lambda: folder.append_metric({"epoch": 2}),
+        lambda: folder.new_file("a.png").__enter__(),
+    ):
+        with pytest.raises(OutputError, match=r"out: the output folder was removed during the run"):
+            write()
+    assert list(tmp_path.iterdir()) == []

@@ -84,3 +84,17 @@ def test_text_that_looks_like_a_number_is_kept():
 def test_csv_columns_of_different_lengths_are_named():
     with pytest.raises(ValueError, match="'a': 2, 'b': 3"):
         csv_text({"a": [1, 2], "b": [1, 2, 3]})
+
+
+def test_wide_tables_become_blocks_that_fit(monkeypatch):
+    headings = ("network", "validation difference", "test %")
+    table = TextTable(headings, [("64-64", "-0.28 [-1.72, +1.17]", "97.5"), ("x\ny", "1", "2")])
+    assert table.terminal(60) == table.plain()
+    folded = table.terminal(45)
+    assert max(map(len, folded.splitlines())) <= 45
+    for word in (*headings, "-0.28 [-1.72, +1.17]", "x\\ny"):
+        assert word in folded
+    monkeypatch.setenv("COLUMNS", "45")
+    assert table.terminal() == folded
+    monkeypatch.setenv("COLUMNS", "60")
+    assert table.terminal() == table.plain()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from hpcembed.jobs.report.figures import style
 from hpcembed.jobs.report.figures.components import draw_eigenvector_images, draw_scatter
 from hpcembed.jobs.report.figures.confusion import draw_confusion
 from hpcembed.jobs.report.figures.model_size import SizedModel, draw_model_sizes, pareto_front
@@ -54,3 +55,35 @@ def test_the_front_holds_what_no_smaller_model_beats():
     assert [(model.parameters, model.accuracy) for model in front] == [
         (100, 0.5), (300, 0.9), (1000, 0.95),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "words"), [(3, []), (20, []), (35, ["and 15 more"])])
+def test_legend_of_many_classes_is_short(n, words):
+    figure = draw_scatter(np.zeros((n, 2)), [f"c{i:02}" for i in range(n)], "t")
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == [f"c{i:02}" for i in range(min(n, 20))] + words
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((15.0, 70.0), ["20", "50"]),
+        ((900.0, 25_000.0), ["1,000", "2,000", "5,000", "10,000", "20,000"]),
+        ((1e-9, 1e-2), ["1e-08", "1e-06", "0.0001", "0.01"]),
+        ((1.00, 1.07), ["1.04", "1.12"]),
+    ],
+)
+def test_ticks_of_logarithmic_axes_are_plain_numbers(values, expected):
+    figure = style.new_figure(4, 3)
+    axes = figure.subplots()
+    style.log_axis(axes, np.array(values))
+    figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    labels = [
+        label.get_text()
+        for label, place in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
+        if low <= place <= high
+    ]
+    assert set(expected) <= set(labels)
+    assert not any("$" in label or "^" in label for label in labels)
+    assert not [one.get_text() for one in axes.get_yticklabels(minor=True) if one.get_text()]
