@@ -74,6 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> int:
         with optional_imports():
             world = _world() if comm is alone and _communicates(arguments) else comm
+            if not hasattr(arguments, "petsc"):
+                # A module may load PETSc, whose signal handler makes a closed pipe an abort.
+                options = os.environ.get("PETSC_OPTIONS", "")
+                os.environ["PETSC_OPTIONS"] = f"{options} -no_signal_handler".strip()
             log.configure(world.rank, world.size, verbose=arguments.verbose)
             return int(arguments.command(arguments, world))
 

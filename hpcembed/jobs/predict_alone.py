@@ -54,11 +54,14 @@ def predict_alone(
             "predict a list of texts in Python"
         )
     reading = _reading(model, file, overrides)
-    found = read_rows(file, reading, model.model.feature_names, model.n_features_in_)
+    encoding = getattr(model, "encoding", None)  # of raw columns, in models of mixed tables
+    names = model.model.feature_names if encoding is None else encoding.input_names
+    width = model.n_features_in_
+    found = read_rows(file, reading, names, width, as_text=encoding is not None)
     given = found.labels
     if labels is not None:
         column = reading.get("label_column", "")
-        given = read_label_file(labels, column, len(found.rows), file)
+        given = read_label_file(labels, column, found.n_rows, file)
     asked = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
     if asked and given is None:
         raise ConfigError(f"--set {asked[0]}: {file} has no labels of that name")

@@ -68,6 +68,7 @@ def test_every_command_has_examples_in_its_help(capsys):
 
 def run_python(*words, **options):
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OMPI_C", "PM"))}
+    kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return subprocess.run([sys.executable, *words], env=kept, text=True, **options)
 
 
@@ -83,11 +84,12 @@ def test_arguments_are_parsed_without_mpi_and_numpy(option):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], ["info"]])
-def test_a_closed_pipe_is_no_error(words):
+@pytest.mark.parametrize("words", [["--help"], ["info"], ["init", "fruit.csv"]])
+def test_a_closed_pipe_is_no_error(words, tmp_path):
+    (tmp_path / "fruit.csv").write_text("mass,kind\n1,fig\n2,pear\n")
     reader, writer = os.pipe()
     os.close(reader)
-    done = run_python("-m", "hpcembed", *words, stdout=writer, stderr=subprocess.PIPE)
+    done = run_python("-m", "hpcembed", *words, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -13,6 +13,9 @@ import safetensors
 import hpcembed
 import miramns
 from hpcembed.cli import main
+from hpcembed.data.text.serialise import vectoriser_to_json
+from hpcembed.data.text.vectoriser import TermWeights, Vectoriser
+from hpcembed.data.text.vocabulary import Vocabulary
 from hpcembed.jobs.export.model import Model, Stage
 from hpcembed.jobs.export.model_folder import write_model
 
@@ -209,3 +212,22 @@ def test_info_lists_missing_parts(small):
     done = small("-m", "hpcembed", "info")
     assert done.returncode == 0
     assert 'without shtab: pip install "hpcembed[completion]"' in done.stdout
+
+
+def test_models_of_texts_need_no_scipy(small, tmp_path):
+    vocabulary = Vocabulary(["sea", "ship", "wind"], [2, 1, 1], [3, 1, 2], n_documents=3)
+    relevance = np.array([1.0, 0.0, 2.0])
+    vectoriser = Vectoriser(vocabulary, TermWeights("tfidf", sublinear_tf=True), relevance)
+    draw = np.random.default_rng(2)
+    stage = Stage(draw.normal(size=(3, 2)).astype(np.float32), None, relu=False)
+    model = Model(np.zeros(3, dtype=np.float32), (stage,), ("calm", "storm"))
+    description = {"name": "weather", "network": "full-linear"}
+    text = vectoriser_to_json(vectoriser)
+    write_model(tmp_path / "model", model, description, card="", text=text)
+    texts = ["the wind and the sea, the sea", "a road", "", "Ship wind WIND sea ship"]
+    code = f"import hpcembed; print(hpcembed.load('model').predict_logits({texts!r}).tolist())"
+    done = small("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = hpcembed.load(tmp_path / "model").predict_logits(texts)
+    assert np.abs(expected).max() > 0
+    assert done.stdout.strip() == str(expected.tolist())

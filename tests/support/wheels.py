@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+_BUILD_SOURCE = "import sys, hatchling.build as b; print(b.build_sdist(sys.argv[1]))"
 _BUILD = "import sys, hatchling.build as b; print(b.build_wheel(sys.argv[1]))"
 
 
@@ -18,3 +19,13 @@ def build_wheel(tree: Path, folder: Path, **environment: str) -> tuple[Path, str
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder / done.stdout.split()[-1], done.stdout + done.stderr
+
+
+def build_sdist(tree: Path, folder: Path) -> Path:
+    """Build the source distribution of a source tree and return its path."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BUILD_SOURCE, str(folder)],
+        cwd=tree, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / done.stdout.split()[-1]

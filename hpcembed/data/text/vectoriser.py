@@ -25,8 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.data.text.cleaning import Cleaner, TextRules
+from hpcembed.data.text.term_rows import TermRows
 from hpcembed.data.text.tokens import TokenIds, index_tokens
 from hpcembed.data.text.vocabulary import Vocabulary
+from hpcembed.runtime.optional import is_installed
 
 __all__ = ["TermWeights", "Vectoriser"]
 
@@ -105,14 +107,17 @@ class Vectoriser:
         Returns
         -------
         scipy.sparse.csr_array of float64, shape (n_documents, n_terms)
-            Columns in ascending order in each row, no zeros stored.
+            Columns in ascending order in each row, no zeros stored. Without SciPy: TermRows.
         """
-        import scipy.sparse  # here: readers of a vocabulary need numpy only
-
         indexed = documents if isinstance(documents, TokenIds) else index_tokens(documents)
         columns = self.vocabulary.term_ids(indexed)
         known = columns >= 0
         before = np.concatenate([[0], np.cumsum(known)])
+        if not is_installed("scipy"):
+            starts = before[indexed.starts]
+            return TermRows.count(columns[known], starts, len(self.vocabulary))
+        import scipy.sparse  # here: a deployed model needs numpy only
+
         # As in scipy: 32-bit indices wherever they suffice.
         index = np.int32 if max(before[-1], len(self.vocabulary)) < 2**31 else np.int64
         counts = scipy.sparse.csr_array(

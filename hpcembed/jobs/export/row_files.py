@@ -40,19 +40,28 @@ class FileRows:
 
     Attributes
     ----------
-    rows : ndarray of shape (n, d)
-        The features of the model, in its order.
+    rows : ndarray of shape (n, d), or dict of str to list of str
+        The features of the model, in its order; raw columns as text.
     labels : LocalLabels or None
     unused : tuple of str
         Names of columns that the model does not use.
+    n_rows : int
     """
 
-    rows: NDArray[Any]
+    rows: Any
     labels: LocalLabels | None
-    unused: tuple[str, ...] = ()
+    unused: tuple[str, ...]
+    n_rows: int
 
 
-def read_rows(path: Path, reading: Mapping[str, str], names: Sequence[str], width: int) -> FileRows:
+def read_rows(
+    path: Path,
+    reading: Mapping[str, str],
+    names: Sequence[str],
+    width: int,
+    *,
+    as_text: bool = False,
+) -> FileRows:
     r"""Read the features of a model, and labels if the file has them.
 
     Parameters
@@ -64,6 +73,8 @@ def read_rows(path: Path, reading: Mapping[str, str], names: Sequence[str], widt
         Features of the model; empty if they have no names.
     width : int
         Number of features of the model.
+    as_text : bool
+        Return the columns of a CSV file as text, for a model that encodes raw columns.
 
     Raises
     ------
@@ -85,9 +96,12 @@ def read_rows(path: Path, reading: Mapping[str, str], names: Sequence[str], widt
     if kind == "auto":
         kind = _ENDINGS.get(Path(path.name.lower().removesuffix(".gz")).suffix, "")
     if kind == "csv":
-        return _read_csv(path, reading, names, width)
+        return _read_csv(path, reading, names, width, as_text)
+    if as_text:
+        raise InputError(f"{path}: the model takes named columns: give a CSV file")
     if kind == "npy":
-        return FileRows(_read_array(open_npy(path), width), None)
+        rows = _read_array(open_npy(path), width)
+        return FileRows(rows, None, (), len(rows))
     if kind == "npz":
         key = reading.get("labels_key", "y")
         rows = _read_array(open_npz(path, reading.get("features_key", "x")), width)
@@ -95,7 +109,7 @@ def read_rows(path: Path, reading: Mapping[str, str], names: Sequence[str], widt
         if key in npz_names(path):
             labels = _read_labels(open_npz(path, key))
             check_lengths(len(rows), labels.codes.size, str(path), labels.source)
-        return FileRows(rows, labels)
+        return FileRows(rows, labels, (), len(rows))
     raise MissingPackageError(
         f"{path}: without the reading part of hpcembed, files of type CSV, NPY and NPZ are read: "
         + install_command("train")
@@ -163,7 +177,9 @@ def _read_labels(array: StoredArray) -> LocalLabels:
 # ------------------------------------------------------------------------------------------- CSV
 
 
-def _read_csv(path: Path, reading: Mapping[str, str], names: Sequence[str], width: int) -> FileRows:
+def _read_csv(
+    path: Path, reading: Mapping[str, str], names: Sequence[str], width: int, as_text: bool
+) -> FileRows:
     delimiter = reading.get("delimiter", "auto")
     header = read_header(path, None, delimiter)
     label_column = reading.get("label_column", "")
@@ -171,17 +187,25 @@ def _read_csv(path: Path, reading: Mapping[str, str], names: Sequence[str], widt
         header = read_header(path, label_column, delimiter)
     places = _places(path, header, names, width)
     lines = _lines(path, header)
-    blocks, texts = [], []
+    blocks: list[NDArray[np.float64]] = []
+    columns: dict[str, list[str]] = {name: [] for name in names if as_text}
+    texts: list[str] = []
+    n_rows = 0
     while block := list(itertools.islice(lines, _BLOCK_ROWS)):
-        blocks.append(_numbers(path, header, places, block))
+        n_rows += len(block)
+        if as_text:
+            for place, column in zip(places, columns.values(), strict=True):
+                column += [cells[place] for _, _, cells in block]
+        else:
+            blocks.append(_numbers(path, header, places, block))
         if header.label is not None:
             texts += [cells[header.label] for _, _, cells in block]
-    if not blocks:
+    if not n_rows:
         raise InputError(f"{path}: no data rows below the header")
     labels = None if header.label is None else labels_from_text(texts, str(path), 0)
     used = {*places, header.label}
     unused = tuple(name for place, name in enumerate(header.names) if place not in used)
-    return FileRows(np.concatenate(blocks), labels, unused)
+    return FileRows(columns if as_text else np.concatenate(blocks), labels, unused, n_rows)
 
 
 def _places(path: Path, header: CsvHeader, names: Sequence[str], width: int) -> list[int]:

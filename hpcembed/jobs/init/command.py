@@ -20,7 +20,7 @@ from hpcembed.runtime.wording import counted
 __all__ = ["init_job"]
 
 #: Formats whose values are bytes of pixels.
-_PIXELS = ("idx", "cifar10")
+_PIXELS = ("idx", "cifar10", "images")
 
 
 def init_job(

@@ -23,6 +23,8 @@ __all__ = ["Finding", "inspect_data"]
 
 #: Usual names of a column or array of classes.
 _LABEL_NAMES = ("label", "labels", "class", "target", "y", "species", "category", "outcome")
+#: Formats of named columns beside CSV.
+_COLUMNAR = ("parquet", "arrow")
 _IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _SAMPLE_LINES = 500
 #: Mean number of words from which a column of text is taken as the text of documents.
@@ -85,6 +87,9 @@ def inspect_data(path: Path, label_column: str = "", labels: Path | None = None)
     found = Finding({"format": kind}, is_text=kind.startswith("text_"))
     if kind == "csv":
         _inspect_csv(path, label_column, found)
+    elif kind in _COLUMNAR:
+        label_column = label_column or _chosen_label(_column_names(path, kind), found)
+        found.keys["label_column"] = label_column
     elif label_column:
         raise ConfigError(f"--label-column {label_column}: {path} has no named columns")
     elif kind in ("npz", "hdf5"):
@@ -173,11 +178,7 @@ def _open_array(path: Path, kind: str, name: str) -> RowBlocks | None:
 def _inspect_csv(path: Path, label_column: str, found: Finding) -> None:
     header = read_header(path, label_column or None, "auto")
     sample = _sample(path, header)
-    if not label_column:
-        named = [name for name in header.names if name.lower() in _LABEL_NAMES]
-        label_column = (named or header.names)[-1 if not named else 0]
-        reason = "the column is chosen by its name" if named else "the last column is chosen"
-        found.notes["label_column"] = f"{reason}; columns: " + _listed(header.names)
+    label_column = label_column or _chosen_label(header.names, found)
     found.keys["label_column"] = label_column
     values = sample.get(label_column, [])
     if len(set(values)) > 20 and all(_is_number(value) for value in values):
@@ -193,6 +194,25 @@ def _inspect_csv(path: Path, label_column: str, found: Finding) -> None:
     if longest and texts[longest] >= _WORDS:
         found.keys |= {"format": "text_csv", "text_column": longest}
         found.is_text = True
+
+
+def _chosen_label(names: tuple[str, ...], found: Finding) -> str:
+    """Return the column that is named like classes, else the last one."""
+    named = [name for name in names if name.lower() in _LABEL_NAMES]
+    reason = "the column is chosen by its name" if named else "the last column is chosen"
+    found.notes["label_column"] = f"{reason}; columns: {_listed(names)}"
+    return named[0] if named else names[-1]
+
+
+def _column_names(path: Path, kind: str) -> tuple[str, ...]:
+    """Return the columns of a file of Parquet or Arrow."""
+    import pyarrow.feather
+    import pyarrow.parquet
+
+    with library_errors(path, kind, OSError, ValueError, pyarrow.ArrowException):
+        if kind == "parquet":
+            return tuple(pyarrow.parquet.read_schema(path).names)
+        return tuple(pyarrow.feather.read_table(path, memory_map=True).column_names)
 
 
 def _sample(path: Path, header: CsvHeader) -> dict[str, list[str]]:

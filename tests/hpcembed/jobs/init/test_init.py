@@ -4,9 +4,11 @@ import gzip
 import struct
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from hpcembed.cli import main
+from hpcembed.data.formats import FORMATS
 from hpcembed.jobs.configuration import load_job
 from hpcembed.jobs.init.command import init_job
 from hpcembed.runtime.errors import ConfigError, InputError, OutputExistsError
@@ -74,6 +76,15 @@ def test_a_column_of_text_is_found(tmp_path):
     assert not job.classifier.baseline
 
 
+@pytest.mark.skipif("parquet" not in FORMATS, reason="jobs do not read Parquet")
+@pytest.mark.parametrize("column", ["", "group"])
+def test_columns_of_parquet(tmp_path, column):
+    table = pyarrow.table({"mass": [1.0, 2.0], "group": ["a", "b"], "Label": ["x", "y"]})
+    pyarrow.parquet.write_table(table, tmp_path / "fruit.parquet")
+    init_job(tmp_path / "fruit.parquet", column)
+    assert load_job(tmp_path / "fruit.toml").data.label_column == (column or "Label")
+
+
 def test_arrays_of_an_archive(tmp_path):
     np.savez(tmp_path / "e.npz", features=np.zeros((9, 50)), group=np.arange(9) % 2, c=np.ones(50))
     init_job(tmp_path / "e.npz", out=tmp_path / "jobs" / "e.toml")
@@ -122,7 +133,7 @@ def test_a_job_is_never_overwritten(tmp_path):
     ("name", "options", "kind", "message"),
     [
         ("absent.csv", {}, InputError, "no such file or folder"),
-        ("table.xyz", {}, ConfigError, "the ending is unknown; known are .bin .csv"),
+        ("table.xyz", {}, ConfigError, "the ending is unknown; known are .*[.]csv"),
         ("rows.npy", {}, ConfigError, "no file of labels beside it .rows_labels.npy"),
         ("rows.npy", {"label_column": "a"}, ConfigError, "has no named columns"),
         ("fruit.csv", {"label_column": "a"}, InputError, "no column 'a'"),
