@@ -19,6 +19,9 @@ from real_data import DATA
 
 pytest_plugins = ["launching"]
 
+# Tables of commands are as wide as they are, whatever the width of this terminal.
+os.environ["COLUMNS"] = "200"
+
 #: Number of ranks requested from the launcher; 0 in a serial run.
 RANKS = int(os.environ.get("HPCEMBED_TEST_RANKS", "0"))
 

@@ -54,8 +54,6 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     test: tuple[str, ...] = ()
     #: file of the labels of the test rows
     test_labels: str = ""
-    #: auto: classes for text and for few different numbers, else regression
-    task: Literal["auto", "classification", "regression"] = "auto"
     #: csv, parquet, arrow, text_csv: name of the column of the class
     label_column: str = ""
     #: csv: field separator; auto: the separator of the header line
@@ -87,6 +85,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: tables: categories as one column per level, or as one column of ranks by frequency; auto:
     #: one per level up to one_hot_limit levels
     categories: Literal["auto", "one_hot", "ordinal"] = "auto"
+    #: tables: largest number of levels with one column for each, for data.categories = auto
     one_hot_limit: Count = 30
     #: npz, hdf5, mat: name of the array of rows; empty: usual names are recognised (x, X_train)
     features_key: str = ""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
@@ -32,18 +31,16 @@ class Searched:
 
     Attributes
     ----------
-    task : {"classification", "regression"}
     files : dict of str to bytes
         The files of the deployable model.
     report : CompressReport
     classes : ndarray
-        Original class labels in the order of the model's classes; empty for regression.
+        Original class labels in the order of the model's classes.
     n_columns : int
         Columns of the rows before they are encoded.
     column_names : tuple of str
     """
 
-    task: str
     files: dict[str, bytes]
     report: CompressReport
     classes: NDArray[Any]
@@ -56,7 +53,6 @@ def search_in_memory(
     y: Any,
     test: tuple[Any, Any] | None,
     comm: MPI.Intracomm,
-    task: str,
     parameters: Mapping[str, Any],
 ) -> Searched:
     """Search for the smallest network and number of components.
@@ -65,7 +61,6 @@ def search_in_memory(
 
     Parameters
     ----------
-    task : {"auto", "classification", "regression"}
     parameters : mapping
         Those of :class:`~hpcembed.jobs.compact.estimators.CompactClassifier`.
 
@@ -86,7 +81,7 @@ def search_in_memory(
             keeps_model_of_loss=True,
         )
         request.check()
-        config = _config(task, parameters)
+        config = _config(parameters)
     tables = tables_of(X, y, test, comm)
     with tempfile.TemporaryDirectory(prefix="hpcembed-") as mine:
         job = place(config, Path(), None, Path(comm.bcast(mine)) / "search", comm)
@@ -95,7 +90,7 @@ def search_in_memory(
         return _result(job, tables[0], y, outcome.class_names)
 
 
-def _config(task: str, parameters: Mapping[str, Any]) -> JobConfig:
+def _config(parameters: Mapping[str, Any]) -> JobConfig:
     seed, networks = parameters["random_state"], parameters["networks"]
     config = configured(
         JobConfig,
@@ -105,7 +100,6 @@ def _config(task: str, parameters: Mapping[str, Any]) -> JobConfig:
                 "scaling": parameters["scaling"],
                 "test_fraction": float(parameters["test_fraction"]),
                 "split_seed": seed,
-                "task": task,
             },
             "solver": {"seed": seed},
             "classifier": {
@@ -135,12 +129,8 @@ def _result(job: Job, table: Table, y: Any, class_names: tuple[str, ...]) -> Sea
                 raise ConfigError(f"embedding.method = {method} is not a projection: no model")
             files = {path.name: path.read_bytes() for path in sorted(model.iterdir())}
     files, text, content = comm.bcast((files, report.text, report.content))
-    task = content.get("task", "classification")
-    classes = np.empty(0)
-    if task == "classification":
-        classes = original_classes(y, class_names, comm)
+    classes = original_classes(y, class_names, comm)
     return Searched(
-        task,
         files,
         CompressReport(text, content),
         classes,

@@ -16,6 +16,7 @@ from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import majority_warning, network_name, percent, points
 from hpcembed.jobs.study.statistics import Difference, StudyPoint, summarise
 from hpcembed.jobs.study.trials import TrialResult
+from hpcembed.runtime.wording import counted
 
 __all__ = ["AnswerComparison", "compare_answer", "search_text"]
 
@@ -144,10 +145,11 @@ def _steps_text(trials: SearchTrials, answer: SearchAnswer) -> str:
         "validation difference, points", "verdict",
     )  # fmt: skip
     looks = ", ".join(str(look.n_seeds) for look in trials.looks)
+    noun = "seed" if looks == "1" else "seeds"
     return (
         f"Comparisons with the baseline, {network_name(trials.baseline)} on all "
         f"{trials.components.data.n_features} features, after "
-        f"{looks} seeds: the intervals hold together with {100 * trials.confidence:g} % "
+        f"{looks} {noun}: the intervals hold together with {100 * trials.confidence:g} % "
         "confidence\n\n" + TextTable(headings, rows).markdown()
     )
 
@@ -197,7 +199,8 @@ def _answer_text(trials: SearchTrials, answer: SearchAnswer, one: AnswerComparis
         if (step.hidden, step.n_inputs) == (answer.hidden, answer.n_inputs)
     )
     model = f"{network_name(answer.hidden)} at k = {answer.n_inputs}"
-    found = f"{_points(step.difference)} points on validation rows after {step.n_seeds} seeds"
+    seeds = counted(step.n_seeds, "seed")
+    found = f"{_points(step.difference)} points on validation rows after {seeds}"
     if answer.verdict == "loses":
         return (
             f"loses: every network loses more than {margin}. The nearest one is {model}: "

@@ -56,6 +56,7 @@ EXPECTED = {
         "n_test": 360,
         "n_features": 64,
         "n_classes": 10,
+        "columns": None,
     },
     "embedding": {
         "n_components": 2,
