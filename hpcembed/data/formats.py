@@ -31,6 +31,7 @@ from hpcembed.data.arrays.hdf5 import holds_array, open_hdf5
 from hpcembed.data.arrays.idx import open_idx
 from hpcembed.data.arrays.numpy_files import npz_names, open_npy, open_npz
 from hpcembed.data.arrays.stored_array import RowBlocks
+from hpcembed.data.diabetes import DiabetesSource
 from hpcembed.data.digits import DigitsSource
 from hpcembed.data.label_files import open_labels
 from hpcembed.data.labels import LabelFile
@@ -126,6 +127,7 @@ FORMATS = {
     ),
     "matrix_market": Format(_open_matrix_market, (".mtx", ".mm"), None),
     "digits": Format(lambda paths, labels, config: DigitsSource()),
+    "diabetes": Format(lambda paths, labels, config: DiabetesSource()),
     **{
         kind: Format(partial(_open_documents, kind), _TEXT_ENDINGS.get(kind, ()))
         for kind in TEXT_FORMATS
@@ -168,7 +170,7 @@ def format_of(config: DataSettings) -> str:
         "test_labels": config.test_labels,
     }
     superfluous = [f"data.{key}" for key, files in named.items() if files]
-    if config.format in ("digits", "power_law"):
+    if config.format in ("digits", "diabetes", "power_law"):
         if superfluous:
             raise ConfigError(
                 f"data.format = {config.format} reads no files: leave {superfluous[0]} out"

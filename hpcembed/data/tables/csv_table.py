@@ -19,11 +19,12 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.file_validation import BLOCK_BYTES
-from hpcembed.data.labels import LocalLabels, unusable
+from hpcembed.data.labels import unusable
 from hpcembed.data.line_ranges import LineRange, Skipped, estimate_rows, share_lines
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
 from hpcembed.data.tables.csv_header import CsvHeader, read_headers
+from hpcembed.data.tables.label_column import LabelColumn
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import place_rows
@@ -84,27 +85,25 @@ class CsvSource:
         )
         with agreement(comm):
             rows = np.empty((n_local, len(names)))
-            codes = np.empty(n_local, dtype=np.int64)
-            values: dict[str, int] = {}
+            column = LabelColumn(n_local, label_name)
             place = 0
             for lines in self._ranges:
-                self._read_range(lines, rows[place:], codes[place:], values)
+                self._read_range(lines, rows[place:], column)
                 place += lines.n_rows
+            labels = column.labels()
         start = place_rows(n_local, comm)[0]
-        labels = LocalLabels(codes, tuple(values), label_name)
         return Table(rows, labels, start, self._n_rows, names, self.source)
 
     def _read_range(
         self,
         lines: LineRange,
         rows: NDArray[np.float64],
-        codes: NDArray[np.int64],
-        values: dict[str, int],
+        labels: LabelColumn,
     ) -> None:
         done = 0
         for line, block in lines.blocks():
             begin = _BlockBegin(lines.file.path, lines.first_row + done, line)
-            done += self._parse(block, begin, rows[done : lines.n_rows], codes[done:], values)
+            done += self._parse(block, begin, rows[done : lines.n_rows], labels)
         if done != lines.n_rows:
             raise InputError(f"{lines.file.path}: changed while it was read: start again")
 
@@ -113,10 +112,9 @@ class CsvSource:
         block: bytes,
         begin: _BlockBegin,
         rows: NDArray[np.float64],
-        codes: NDArray[np.int64],
-        values: dict[str, int],
+        labels: LabelColumn,
     ) -> int:
-        """Parse a block into the first of `rows` and `codes`; return the number of its rows."""
+        """Parse a block into the first of `rows`, add its labels, and return its rows."""
         has_quotes = b'"' in block
         if has_quotes:
             _check_quotes(block, begin)
@@ -138,7 +136,7 @@ class CsvSource:
             if not np.isfinite(target).all():
                 raise BadBlockError("a number that is not finite")
             if header.label is None:
-                codes[: table.num_rows] = values.setdefault("", 0)
+                labels.add([""], np.zeros(table.num_rows, dtype=np.int64))
                 return int(table.num_rows)
             found = table.column(header.label).combine_chunks().dictionary_encode()
             texts = [text.strip() for text in found.dictionary.to_pylist()]
@@ -146,8 +144,7 @@ class CsvSource:
                 raise BadBlockError("an unusable label")
         except BadBlockError as error:
             raise _first_bad_cell(block, header, begin, str(error)) from error
-        new_codes = [values.setdefault(text, len(values)) for text in texts]
-        codes[: table.num_rows] = np.array(new_codes, dtype=np.int64)[found.indices.to_numpy()]
+        labels.add(texts, found.indices.to_numpy())
         return int(table.num_rows)
 
 
