@@ -73,8 +73,9 @@ def make_dataset(
 ) -> Dataset:
     """Encode the labels of tables, split the rows, vectorise texts, and compute the scaling.
 
-    Collective. Labels become class codes or targets, as
-    :func:`hpcembed.data.targets.choose_task` decides.
+    Collective.
+
+    Labels become class codes or targets (:func:`hpcembed.data.targets.choose_task`).
 
     Parameters
     ----------
@@ -98,7 +99,6 @@ def make_dataset(
     >>> from hpcembed.data.labels import labels_from_text
     >>> from hpcembed.data.settings import DataSettings
     >>> from hpcembed.data.table import Table
-    from hpcembed.data.targets import Task, as_targets, check_variation, choose_task
     >>> labels = labels_from_text(["a", "b"] * 5, "example", 0)
     >>> table = Table(np.arange(10.0).reshape(10, 1), labels, 0, 10, (), "example")
     >>> data = make_dataset([table], DataSettings(test_fraction=0.4), MPI.COMM_SELF)
