@@ -67,6 +67,12 @@ class Table:
         """The label of each code, as text; empty for targets."""
         return self.labels.values if isinstance(self.labels, LocalLabels) else ()
 
+    @property
+    def label_array(self) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Class codes, or targets, of this rank's rows."""
+        labels = self.labels
+        return labels.codes if isinstance(labels, LocalLabels) else labels.values
+
     def select(self, keep: NDArray[np.bool_], comm: MPI.Comm) -> Table:
         """Return a table of the rows that are marked in `keep`. Collective."""
         start, n_rows = place_rows(int(np.count_nonzero(keep)), comm)

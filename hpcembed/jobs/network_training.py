@@ -10,6 +10,7 @@ from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_inputs import NetworkInputs
 from hpcembed.jobs.network_sizes import layers_of
 from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.scores import ACCURACY, R2, Score
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.agreement import idle_while_root
 from hpcembed.runtime.logging import Progress
@@ -31,6 +32,8 @@ def train_networks(
 
     Parameters
     ----------
+    n_classes : int
+        0 for a regression.
     folder : RunFolder
         Output folder, for metrics.jsonl.
 
@@ -73,7 +76,8 @@ def _train(
         train, test = (Samples(*part) for part in parts)
         if train.n_features == 0:
             return None
-        with _progress(job, name, hidden, folder) as on_epoch:
+        score = ACCURACY if n_classes else R2
+        with _progress(job, name, hidden, folder, score) as on_epoch:
             settings: dict[str, Any] = {
                 "input_name": "full" if name == "full" else "embedded",
                 "seed": job.config.classifier.seed,
@@ -91,7 +95,7 @@ def _train(
 
 @contextmanager
 def _progress(
-    job: Job, name: str, hidden: tuple[int, ...], folder: RunFolder
+    job: Job, name: str, hidden: tuple[int, ...], folder: RunFolder, score: Score
 ) -> Iterator[Callable[[Epoch], None]]:
     """Yield the callback of each epoch: it shows the progress and writes metrics.jsonl."""
     title = f"{name} {network_name(hidden)}"
@@ -99,7 +103,7 @@ def _progress(
     with Progress(title, job.config.training.epochs, enabled=enabled) as progress:
 
         def on_epoch(epoch: Epoch) -> None:
-            note = f"epochs, validation {100 * epoch.validation_accuracy:.2f} %"
+            note = f"epochs, validation {score.with_unit(epoch.validation_score)}"
             progress.update(epoch.epoch, note)
             folder.append_metric({"network": title, "input": name, "epoch": epoch})
 

@@ -24,6 +24,7 @@ from hpcembed.jobs.report.run_json import (
     StageSeconds,
     classifier_record,
 )
+from hpcembed.jobs.report.scores import worse_than_mean_warning
 from hpcembed.jobs.report.tables import network_table
 from hpcembed.jobs.report.wording import certification_line, network_name, seconds_line
 from hpcembed.runtime.errors import HpcembedError
@@ -116,6 +117,7 @@ def run_record(
             dataset.test.n_rows,
             embedding.n_features_in_,
             len(dataset.train.class_names),
+            dataset.task,
         ),
         embedding=embedding_record(job, embedding, k),
         classifiers=[classifier_record(one.report) for one in trained],
@@ -237,13 +239,14 @@ def write_projection(
 def write_networks(
     folder: RunFolder, dataset: Dataset, trained: Sequence[TrainedClassifier]
 ) -> None:
-    """Write each network to ``classifier-INPUT-LAYERS.safetensors``."""
+    """Write each network to ``classifier-INPUT-LAYERS.safetensors``, or ``regressor-...``."""
     if not trained:
         return
     from hpcembed.networks.training.serialise import save_classifier
 
     for one in trained:
-        name = f"classifier-{one.report.input}-{network_name(one.report.hidden)}.safetensors"
+        kind = "regressor" if one.report.task == "regression" else "classifier"
+        name = f"{kind}-{one.report.input}-{network_name(one.report.hidden)}.safetensors"
         save_classifier(folder.path / name, one, class_names=dataset.train.class_names)
 
 
@@ -265,7 +268,14 @@ def _text(
     n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
     if trained:
-        parts.append(network_table([one.report for one in trained], n_inputs).plain())
+        reports = [one.report for one in trained]
+        parts.append(network_table(reports, n_inputs).plain())
+        named = [
+            (f"{one.input} {network_name(one.hidden)}", one.test_score)
+            for one in reports
+            if one.task == "regression"
+        ]
+        parts += filter(None, [worse_than_mean_warning(named)])
     parts.append(seconds_line(seconds))
     result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_
     parts.append(

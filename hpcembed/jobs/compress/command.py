@@ -33,8 +33,9 @@ from hpcembed.jobs.configuration import (
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.network_sizes import NETWORK_SIZES
 from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.scores import score_of, worse_than_mean_warning
 from hpcembed.jobs.report.tables import TextTable
-from hpcembed.jobs.report.wording import few_rows_warning, network_name, percent, points
+from hpcembed.jobs.report.wording import few_rows_warning, network_name, points
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
 from hpcembed.jobs.study.result_store import open_folder
 from hpcembed.jobs.study.statistics import Difference, StudyPoint, summarise
@@ -63,7 +64,7 @@ class CompressRequest:
     source : Path
         A job file or a data file.
     max_loss : float
-        Points of accuracy that may be lost.
+        Points of accuracy, or of R2 (0.01 each), that may be lost.
     seeds : int
     confidence : float
         Of the intervals.
@@ -185,15 +186,18 @@ def _write(
     if answer.hidden is not None:
         results = trials.results("spectral", answer.hidden, answer.n_inputs)
         (point,) = summarise(results, request.confidence)
-        test = trials.difference(answer.hidden, answer.n_inputs, "test_accuracy")
-        best = max(results, key=lambda one: one.validation_accuracy)
+        test = trials.difference(answer.hidden, answer.n_inputs, "test_score")
+        best = max(results, key=lambda one: one.validation_score)
         trained = trials.trainer.train(TrialBatch((best.trial,), 1.0)).classifier(0)
         save_answer(folder, job, data, best, trained, environment)
-        export_answer(folder, data, point, base)
+        export_answer(folder, data, point, base, results)
     parts = [
         _steps_text(data, answer, base),
         _answer_text(request, data, answer.n_inputs, base, point, test),
-        few_rows_warning(
+        worse_than_mean_warning(_baseline_score(data, base)),
+        ""
+        if data.dataset.task == "regression"
+        else few_rows_warning(
             data.train.n_rows,
             data.test.n_rows,
             recipe.validation_fraction,
@@ -220,6 +224,12 @@ def _write(
     return text
 
 
+def _baseline_score(data: EmbeddedData, base: StudyPoint) -> list[tuple[str, float]]:
+    """Return the name and R2 of the baseline of a regression; empty for classes."""
+    name = f"all features, {network_name(base.hidden)}"
+    return [(name, base.validation_mean)] if data.dataset.task == "regression" else []
+
+
 def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: StudyPoint) -> str:
     spectrum = data.embedding.spectrum_
     share = 100.0 * (1.0 - spectrum.unexplained)
@@ -234,12 +244,14 @@ def _steps_text(data: EmbeddedData, answer: SearchAnswer, baseline: StudyPoint) 
         for step in answer.steps
     ]
     share_of = spectrum.share_of or "share"
+    score = score_of(data.dataset.task)
+    point = f"; {score.point}" if score.point else ""
     headings = ("network", "k", f"{share_of} %", "validation difference, points", "verdict")
     return (
         f"baseline: {network_name(baseline.hidden)} on all {data.n_features} features, "
         f"{len(baseline.seeds)} seeds, validation "
-        f"{percent(baseline.validation_mean, baseline.validation_deviation)} %\n\n"
-        + TextTable(headings, rows).markdown()
+        f"{score.with_unit(baseline.validation_mean, baseline.validation_deviation)}"
+        f"{point}\n\n" + TextTable(headings, rows).markdown()
     )
 
 
@@ -251,11 +263,11 @@ def _answer_text(
     point: StudyPoint | None,
     test: Difference | None,
 ) -> str:
-    d = data.n_features
+    d, score = data.n_features, score_of(data.dataset.task)
     if point is None or test is None:
         return (
-            f"no network keeps the accuracy within {request.max_loss:g} points at k = {k}: raise "
-            "embedding.n_components or --max-loss, or add seeds or wider networks"
+            f"no network keeps the {score.name} within {request.max_loss:g} points at k = {k}: "
+            "raise embedding.n_components or --max-loss, or add seeds or wider networks"
         )
     small, large = point.parameters, baseline.parameters
     projection = "without the embedding, which is not a projection"
@@ -266,7 +278,9 @@ def _answer_text(
     return (
         f"{network_name(point.hidden)} at k = {k}: {d / k:.1f}x fewer inputs, "
         f"{large / small:.1f}x fewer parameters ({large:,} -> {small:,}; {projection})\n"
-        f"test accuracy {percent(point.test_mean, point.test_deviation)} %, baseline "
-        f"{percent(baseline.test_mean, baseline.test_deviation)} %, difference "
+        f"test {'accuracy ' if score.is_accuracy else ''}"
+        f"{score.with_unit(point.test_mean, point.test_deviation)}, baseline "
+        f"{score.with_unit(baseline.test_mean, baseline.test_deviation)}, difference "
         f"{points(test.mean, test.low, test.high)} points: {verdict} {request.max_loss:g}"
+        + (f" ({score.point})" if score.point else "")
     )

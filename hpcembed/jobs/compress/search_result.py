@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -57,13 +58,18 @@ def save_answer(
     record = run_record(job, dataset, data.embedding, [trained], environment, trial.n_inputs)
     folder.write_json("run.json", record)
     write_projection(folder, dataset, data.embedding, trial.n_inputs)
-    for old in folder.path.glob("classifier-*.safetensors"):  # of a search with another answer
-        old.unlink()
+    for kind in ("classifier", "regressor"):  # of a search with another answer
+        for old in folder.path.glob(f"{kind}-*.safetensors"):
+            old.unlink()
     write_networks(folder, dataset, [trained])
 
 
 def export_answer(
-    folder: RunFolder, data: EmbeddedData, answer: StudyPoint, baseline: StudyPoint
+    folder: RunFolder,
+    data: EmbeddedData,
+    answer: StudyPoint,
+    baseline: StudyPoint,
+    results: Sequence[TrialResult] = (),
 ) -> None:
     """Export the model of the answer from the files of :func:`save_answer`; rank 0 only.
 
@@ -72,7 +78,9 @@ def export_answer(
     Parameters
     ----------
     answer, baseline : StudyPoint
-        Accuracies over all seeds, for the card.
+        Scores over all seeds, for the card.
+    results : sequence of TrialResult
+        Results of all seeds of the answer, for the errors of a regression.
     """
     if data.embedding.linear_map_ is None:
         _log.warning("no model/: a model contains a projection, and this embedding is not one")
@@ -88,6 +96,8 @@ def export_answer(
             validation=answer.validation_mean,
             spread=answer.test_deviation,
             n_seeds=len(answer.seeds),
+            rmse=_mean([one.test_rmse for one in results]),
+            mae=_mean([one.test_mae for one in results]),
         ),
         uncompressed=Uncompressed(
             hidden=baseline.hidden,
@@ -97,3 +107,9 @@ def export_answer(
             n_seeds=len(baseline.seeds),
         ),
     )
+
+
+def _mean(errors: Sequence[float]) -> float | None:
+    """Return the mean of the errors of a regression; None for classes."""
+    mean = math.fsum(errors) / max(len(errors), 1)
+    return mean if errors and math.isfinite(mean) else None

@@ -76,7 +76,7 @@ class SearchTrials:
         return [self.finished[name] for name in names]
 
     def difference(
-        self, hidden: tuple[int, ...], k: int, name: str = "validation_accuracy"
+        self, hidden: tuple[int, ...], k: int, name: str = "validation_score"
     ) -> Difference:
         """Compare a network on k components with the baseline.
 
@@ -84,7 +84,7 @@ class SearchTrials:
 
         Parameters
         ----------
-        name : {"validation_accuracy", "test_accuracy"}
+        name : {"validation_score", "test_score"}
         """
         baseline = self.results("full", self.baseline, self.data.n_features)
         results = self.results("spectral", hidden, k)

@@ -20,14 +20,14 @@ from hpcembed.jobs.export.model import Model
 from hpcembed.jobs.export.model_folder import read_model, read_vectoriser
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["DeployedClassifier", "load"]
+__all__ = ["DeployedClassifier", "DeployedModel", "DeployedRegressor", "load"]
 
 #: Rows of a block, and the most numbers that a block may have; wide rows have smaller blocks.
 BLOCK_ROWS = 256
 BLOCK_NUMBERS = 2**23
 
 
-def load(path: str | os.PathLike[str]) -> DeployedClassifier:
+def load(path: str | os.PathLike[str]) -> DeployedClassifier | DeployedRegressor:
     """Load a model that ``hpcembed run`` or ``hpcembed export`` wrote.
 
     Loading and prediction need numpy and safetensors; they do not need MPI, PETSc or torch.
@@ -39,7 +39,7 @@ def load(path: str | os.PathLike[str]) -> DeployedClassifier:
 
     Returns
     -------
-    DeployedClassifier
+    DeployedClassifier or DeployedRegressor
 
     Raises
     ------
@@ -65,44 +65,12 @@ def load(path: str | os.PathLike[str]) -> DeployedClassifier:
     ['cat', 'dog']
     """
     model, description = read_model(Path(path))
-    return DeployedClassifier(model, description, read_vectoriser(Path(path), description, model))
+    kind = DeployedClassifier if model.target is None else DeployedRegressor
+    return kind(model, description, read_vectoriser(Path(path), description, model))
 
 
-class DeployedClassifier:
-    """A trained classifier on raw features, with scikit-learn's methods; made by :func:`load`.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Integers or floats if all class names are numbers, else text.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of shape (d,), object
-        Absent if the data had no names.
-    description : dict
-        The content of ``model.json``: accuracy, seconds, versions, seeds.
-    vectoriser : Vectoriser or None
-        Vectoriser of a model of texts, whose methods take a list of str as `X`; None for other
-        models.
-
-    Examples
-    --------
-    A linear model of two features and two classes:
-
-    >>> import numpy as np
-    >>> from hpcembed.jobs.export.model import Model, Stage
-    >>> stage = Stage(np.eye(2, dtype=np.float32), None, relu=False)
-    >>> model = Model(np.zeros(2, dtype=np.float32), (stage,), ("cat", "dog"))
-    >>> classifier = DeployedClassifier(model, {"name": "pets", "network": "full-linear"})
-    >>> classifier
-    <pets full-linear: 2 features, 2 classes>
-    >>> X = [[3.0, 1.0], [0.0, 2.0]]
-    >>> classifier.predict(X).tolist()
-    ['cat', 'dog']
-    >>> classifier.predict_proba(X).round(2).tolist()
-    [[0.88, 0.12], [0.12, 0.88]]
-    >>> classifier.score(X, ["cat", "cat"])
-    0.5
-    """
+class DeployedModel:
+    """Outputs of a trained network for raw features; the base of classifier and regressor."""
 
     def __init__(
         self, model: Model, description: Mapping[str, Any], vectoriser: Vectoriser | None = None
@@ -110,43 +78,24 @@ class DeployedClassifier:
         self.model = model
         self.vectoriser = vectoriser
         self.description = dict(description)
-        self.classes_ = _classes(model.class_names)
         self.n_features_in_ = model.n_features
         if model.feature_names:
             self.feature_names_in_ = np.array(model.feature_names, dtype=object)
 
-    def __repr__(self) -> str:
-        name = f"{self.description.get('name')} {self.description.get('network')}"
-        return f"<{name}: {self.n_features_in_} features, {self.classes_.size} classes>"
+    @property
+    def _name(self) -> str:
+        return f"{self.description.get('name')} {self.description.get('network')}"
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def predict_logits(self, X: Any, first_row: int = 0) -> NDArray[np.float32]:
-        """Compute the logits, the values before the softmax.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n, d), or sequence of str
-            Raw features, as in the training files; texts for a model of texts.
-        first_row : int
-            Number of the first row in the table that these rows are part of. The result of a row is
-            the same to the last bit at the same place of the table.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes), float32
-
-        Raises
-        ------
-        InputError
-            The rows have another number of features, or hold text, NaN or infinity.
-        """
+    def _outputs(self, X: Any, first_row: int) -> NDArray[np.float32]:
+        """Compute the outputs of the network, shape (n, n_outputs)."""
         rows = self._rows(X)
         n, d = rows.shape
         widest = max(d, *(stage.weight.shape[1] for stage in self.model.stages))
         size = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // widest))
-        logits = np.empty((n, len(self.model.class_names)), dtype=np.float32)
+        outputs = np.empty((n, self.model.n_outputs), dtype=np.float32)
         for begin in range(-(first_row % size), n, size):
             first, last = max(begin, 0), min(begin + size, n)
             own = slice(first - begin, last - begin)
@@ -159,42 +108,14 @@ class DeployedClassifier:
                 first_row + first,
                 f"NaN, infinity, or a value that exceeds the range of {block.dtype}",
             )
-            logits[first:last] = self._forward(block)[own]
+            outputs[first:last] = self._forward(block)[own]
             self._check_finite(
-                logits[first:last],
+                outputs[first:last],
                 first_row + first,
-                "the logits overflow float32: the row is far outside the range of the training "
+                "the outputs overflow float32: the row is far outside the range of the training "
                 "rows",
             )
-        return logits
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Compute class probabilities of shape (n, n_classes), in the order of ``classes_``."""
-        return probabilities(self.predict_logits(X))
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict the most probable class of each row: shape (n,), values of ``classes_``."""
-        return self.classes_[self.predict_logits(X).argmax(axis=1)]
-
-    def score(self, X: Any, y: Any) -> float:
-        """Compute the accuracy: the share of rows whose predicted class is that in `y`.
-
-        Raises
-        ------
-        InputError
-            `y` has not one label for each row, or holds text for numeric classes or the reverse.
-        """
-        predicted, labels = self.predict(X), np.asarray(y)
-        if labels.shape != predicted.shape:
-            raise InputError(f"labels of shape {labels.shape} for {predicted.size} rows")
-        if labels.dtype == object:
-            labels = np.array(labels.tolist())
-        if (labels.dtype.kind in "US") != (predicted.dtype.kind == "U"):
-            kinds = ("numbers", "text") if predicted.dtype.kind == "U" else ("text", "numbers")
-            raise InputError(f"labels are {kinds[0]} where the model's classes are {kinds[1]}")
-        if labels.dtype.kind == "S":
-            labels = labels.astype(np.str_)
-        return float(np.mean(predicted == labels))
+        return outputs
 
     def _rows(self, X: Any) -> Any:
         if isinstance(X, str):
@@ -248,6 +169,183 @@ class DeployedClassifier:
         if wrong.size:
             row = first_row + int(wrong[0]) + 1
             raise InputError(f"row {row}: {defect}")
+
+
+class DeployedClassifier(DeployedModel):
+    """A trained classifier on raw features, with scikit-learn's methods; made by :func:`load`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Integers or floats if all class names are numbers, else text.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (d,), object
+        Absent if the data had no names.
+    description : dict
+        The content of ``model.json``: accuracy, seconds, versions, seeds.
+    vectoriser : Vectoriser or None
+        Vectoriser of a model of texts, whose methods take a list of str as `X`; None for other
+        models.
+
+    Examples
+    --------
+    A linear model of two features and two classes:
+
+    >>> import numpy as np
+    >>> from hpcembed.jobs.export.model import Model, Stage
+    >>> stage = Stage(np.eye(2, dtype=np.float32), None, relu=False)
+    >>> model = Model(np.zeros(2, dtype=np.float32), (stage,), ("cat", "dog"))
+    >>> classifier = DeployedClassifier(model, {"name": "pets", "network": "full-linear"})
+    >>> classifier
+    <pets full-linear: 2 features, 2 classes>
+    >>> X = [[3.0, 1.0], [0.0, 2.0]]
+    >>> classifier.predict(X).tolist()
+    ['cat', 'dog']
+    >>> classifier.predict_proba(X).round(2).tolist()
+    [[0.88, 0.12], [0.12, 0.88]]
+    >>> classifier.score(X, ["cat", "cat"])
+    0.5
+    """
+
+    def __init__(
+        self, model: Model, description: Mapping[str, Any], vectoriser: Vectoriser | None = None
+    ) -> None:
+        super().__init__(model, description, vectoriser)
+        self.classes_ = _classes(model.class_names)
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: {self.n_features_in_} features, {self.classes_.size} classes>"
+
+    def predict_logits(self, X: Any, first_row: int = 0) -> NDArray[np.float32]:
+        """Compute the logits, the values before the softmax.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, d), or sequence of str
+            Raw features, as in the training files; texts for a model of texts.
+        first_row : int
+            Number of the first row in the table that these rows are part of. The result of a row is
+            the same to the last bit at the same place of the table.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float32
+
+        Raises
+        ------
+        InputError
+            The rows have another number of features, or hold text, NaN or infinity.
+        """
+        return self._outputs(X, first_row)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Compute class probabilities of shape (n, n_classes), in the order of ``classes_``."""
+        return probabilities(self.predict_logits(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict the most probable class of each row: shape (n,), values of ``classes_``."""
+        return self.classes_[self.predict_logits(X).argmax(axis=1)]
+
+    def score(self, X: Any, y: Any) -> float:
+        """Compute the accuracy: the share of rows whose predicted class is that in `y`.
+
+        Raises
+        ------
+        InputError
+            `y` has not one label for each row, or holds text for numeric classes or the reverse.
+        """
+        predicted, labels = self.predict(X), np.asarray(y)
+        if labels.shape != predicted.shape:
+            raise InputError(f"labels of shape {labels.shape} for {predicted.size} rows")
+        if labels.dtype == object:
+            labels = np.array(labels.tolist())
+        if (labels.dtype.kind in "US") != (predicted.dtype.kind == "U"):
+            kinds = ("numbers", "text") if predicted.dtype.kind == "U" else ("text", "numbers")
+            raise InputError(f"labels are {kinds[0]} where the model's classes are {kinds[1]}")
+        if labels.dtype.kind == "S":
+            labels = labels.astype(np.str_)
+        return float(np.mean(predicted == labels))
+
+
+class DeployedRegressor(DeployedModel):
+    """A trained regression on raw features, with scikit-learn's methods; made by :func:`load`.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (d,), object
+        Absent if the data had no names.
+    description : dict
+        The content of ``model.json``: R2, errors, seconds, versions, seeds.
+    vectoriser : Vectoriser or None
+        Vectoriser of a model of texts, whose methods take a list of str as `X`; None for other
+        models.
+
+    Examples
+    --------
+    A linear model of two features, whose output is in units of 10 above 100:
+
+    >>> import numpy as np
+    >>> from hpcembed.jobs.export.model import Model, Stage, TargetScaling
+    >>> stage = Stage(np.ones((2, 1), dtype=np.float32), None, relu=False)
+    >>> unit = TargetScaling(np.float32([100.0]), np.float32([10.0]))
+    >>> model = Model(np.zeros(2, dtype=np.float32), (stage,), (), target=unit)
+    >>> regressor = DeployedRegressor(model, {"name": "prices", "network": "full-linear"})
+    >>> regressor
+    <prices full-linear: 2 features, regression>
+    >>> regressor.predict([[3.0, 1.0], [0.0, 2.0]]).tolist()
+    [140.0, 120.0]
+    >>> regressor.score([[3.0, 1.0], [0.0, 2.0]], [141.0, 121.0])
+    0.99
+    """
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: {self.n_features_in_} features, regression>"
+
+    def predict(self, X: Any, first_row: int = 0) -> NDArray[np.float64]:
+        """Predict the target of each row, in its unit.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, d), or sequence of str
+            Raw features, as in the training files; texts for a model of texts.
+        first_row : int
+            Number of the first row in the table that these rows are part of. The result of a row is
+            the same to the last bit at the same place of the table.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+
+        Raises
+        ------
+        InputError
+            The rows have another number of features, or hold text, NaN or infinity.
+        """
+        unit = self.model.target
+        assert unit is not None  # a regression
+        outputs = self._outputs(X, first_row)[:, 0].astype(unit.shift.dtype)
+        return np.asarray(outputs * unit.scale + unit.shift, dtype=np.float64)
+
+    def score(self, X: Any, y: Any) -> float:
+        """Compute R2 as scikit-learn does: 1 for exact predictions, 0 for the mean of `y`.
+
+        Raises
+        ------
+        InputError
+            `y` has not one number for each row, or its values are equal.
+        """
+        predicted = self.predict(X)
+        try:
+            targets = np.asarray(y, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"targets are not numbers: {error}") from error
+        if targets.shape != predicted.shape:
+            raise InputError(f"targets of shape {targets.shape} for {predicted.size} rows")
+        spread = float(np.sum((targets - targets.mean()) ** 2)) if targets.size else 0.0
+        if not spread > 0:
+            raise InputError("R2 is not defined: it needs targets that differ")
+        return 1.0 - float(np.sum((targets - predicted) ** 2)) / spread
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -24,7 +24,9 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "accuracy": lambda share: "unknown" if share is None else f"{100 * share:.2f} %",
+        "error": lambda value: "unknown" if value is None else f"{value:.6g}",
         "network_name": network_name,
+        "score": lambda share: "unknown" if share is None else f"{share:.4f}",
         "thousands": "{:,}".format,
     }
     return environment

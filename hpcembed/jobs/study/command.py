@@ -177,13 +177,16 @@ def _drawn_data(data: EmbeddedData, coordinates: NDArray[Any], shape: tuple[int,
     rows = np.ascontiguousarray(coordinates[:share, :3], dtype=np.float64)
     gathered = gather_rows(test.comm, rows)
     labels = gather_rows(test.comm, np.asarray(test.labels[:share]))
+    names = test.class_names
+    classes = [] if labels is None or not names else [names[int(label)] for label in labels]
     return DrawnData(
         spectrum=data.embedding.spectrum_,
         components=np.empty((0, 0)) if linear is None else linear.components,
         class_names=tuple(test.class_names),
         image_shape=shape,
         scatter=np.empty((0, 0)) if gathered is None else gathered,
-        scatter_classes=[] if labels is None else [test.class_names[label] for label in labels],
+        scatter_classes=classes,
+        scatter_targets=labels if not names and labels is not None else np.empty(0),
         words=words_of(data.dataset, data.embedding),
     )
 
@@ -206,6 +209,7 @@ def _write(
             "n_test": data.test.n_rows,
             "n_features": data.n_features,
             "class_names": data.train.class_names,
+            "task": data.dataset.task,
             **{key: data.fingerprint[key] for key in ("labels", "mean", "variance")},
         },
         "embedding": embedding,
@@ -220,5 +224,6 @@ def _write(
         embedding_seconds=sum(job.seconds[stage] for stage in ("operator", "solve", "project")),
         is_linear=embedding.is_linear,
         n_rows=(data.train.n_rows, data.test.n_rows),
+        task=data.dataset.task,
     )
     return write_study(folder, summary, facts, drawn)

@@ -53,7 +53,7 @@ class EmbeddedData:
 
     @property
     def n_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; 0 for a regression."""
         return len(self.train.class_names)
 
     def digest(self, trial: Trial, recipe: Recipe) -> str:
@@ -105,7 +105,7 @@ def embed_data(job: Job, *, allow_fewer: bool = False) -> EmbeddedData:
             "study.n_components"
         )
     if test.n_rows == 0:
-        raise InputError(f"{dataset.name}: no test rows, which accuracies are measured on")
+        raise InputError(f"{dataset.name}: no test rows, which scores are measured on")
     embedding = fit(job, train, test)
     if not embedding.certified_:
         raise ConvergenceError(embedding.failure_text(), embedding.result_)

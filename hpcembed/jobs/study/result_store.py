@@ -26,7 +26,12 @@ __all__ = ["append_results", "load_results", "open_folder", "read_results"]
 
 FOLDER = "trials"
 #: Numbers that are null in a file where they are NaN.
-_FLOATS = ("train_seconds", "train_loss", "validation_accuracy", "test_accuracy")
+_FLOATS = (
+    *("train_seconds", "train_loss", "validation_score", "test_score"),
+    *("test_rmse", "test_mae"),
+)
+#: Names of fields in the files of earlier versions.
+_FORMER_NAMES = {"validation_accuracy": "validation_score", "test_accuracy": "test_score"}
 
 
 def open_folder(job: Job, mark: str) -> RunFolder:
@@ -121,7 +126,10 @@ def _parse(line: bytes) -> TrialResult | None:
     """Read the result in a line; None if the line is incomplete or foreign."""
     try:
         content = msgspec.json.decode(line, type=dict)
-        undefined = {name: math.nan for name in _FLOATS if content[name] is None}
+        for former, name in _FORMER_NAMES.items():
+            if former in content:
+                content[name] = content.pop(former)
+        undefined = {name: math.nan for name in _FLOATS if content.get(name, 0.0) is None}
         return msgspec.convert(content | undefined, TrialResult)
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError):
         return None

@@ -139,7 +139,7 @@ def test_digits(launched, run_mpi):
     assert (model.predict(images) == said).mean() > 0.999
     facts = model.description
     assert facts["accuracy"]["n_seeds"] == 3
-    tests = [one["test_accuracy"] for one in answers[1]["results"]]
+    tests = [one["test_score"] for one in answers[1]["results"]]
     assert facts["accuracy"]["test"] == pytest.approx(np.mean(tests))
     assert facts["accuracy"]["spread"] == pytest.approx(np.std(tests, ddof=1))
     assert facts["uncompressed"]["hidden"] == [64]

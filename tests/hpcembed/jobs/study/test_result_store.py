@@ -16,8 +16,8 @@ def result(name, **changes):
         "parameters": 100,
         "train_seconds": 0.1 + 0.2,
         "train_loss": math.nan,
-        "validation_accuracy": 0.9,
-        "test_accuracy": 1 / 3,
+        "validation_score": 0.9,
+        "test_score": 1 / 3,
         "best_epoch": 4,
         "confusion": ((5, 1), (0, 6)),
     }
