@@ -149,8 +149,8 @@ class StudyFigures:
             "pareto", model_size.draw_model_sizes(models, self._name, counted, summary.score),
             model_size.model_size_columns(models),
             f"Test {summary.score.name} over the number of parameters of a model, {counted}. "
-            "Squares are networks on all features; the line joins the models that are better than every "
-            "smaller one.",
+            "Squares are networks on all features; the line joins the models that are better than "
+            "every smaller one.",
         )  # fmt: skip
 
     def seconds_over_dimension(self) -> list[PageFigure]:

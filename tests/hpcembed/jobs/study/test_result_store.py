@@ -65,3 +65,27 @@ def test_nothing_yet_and_no_place(tmp_path):
     (tmp_path / "trials").write_text("a file")
     with pytest.raises(OutputError, match="cannot write"):
         append_results(tmp_path, 0, [result("a")])
+
+
+def test_trials_of_earlier_versions_are_read(tmp_path):
+    old = (
+        b'{"digest":"a","cell":{"input":"full","hidden":[8],"n_inputs":4,"seed":1},"parameters":9,'
+        b'"train_seconds":0.5,"train_loss":null,"validation_accuracy":0.75,"test_accuracy":null,'
+        b'"best_epoch":3,"confusion":[[1,0],[0,2]]}\n'
+    )
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "rank-0.jsonl").write_bytes(old)
+    found = read_results(tmp_path)["a"]
+    assert (found.validation_score, found.validation_accuracy) == (0.75, 0.75)
+    assert math.isnan(found.test_score)
+    assert math.isnan(found.test_accuracy)
+    assert found.confusion == ((1, 0), (0, 2))
+
+
+def test_trials_of_regressions(tmp_path):
+    pairs = ((1.5, 1.25), (2.0, 2.5))
+    append_results(tmp_path, 0, [result("a", test_rmse=3.5, test_mae=2.0, predictions=pairs)])
+    found = read_results(tmp_path)["a"]
+    assert (found.test_rmse, found.test_mae, found.predictions) == (3.5, 2.0, pairs)
+    append_results(tmp_path, 0, [result("b")])
+    assert math.isnan(read_results(tmp_path)["b"].test_rmse)
