@@ -215,3 +215,42 @@ def test_refusals(launched):
             assert accepted.status == 0, accepted.err
             # Noise cannot be predicted.
             assert "R2 is not above 0" in accepted.out
+
+
+def texts(folder, ranks):
+    """Ratings of texts: a number for each word, and noise."""
+    rng = np.random.default_rng(2)
+    values = {"awful": -3.0, "dull": -1.0, "fair": 0.5, "good": 2.0, "superb": 4.0}
+    lines, plain = ["text,rating"], []
+    for words in (rng.choice(list(values), 6) for _ in range(300)):
+        rating = sum(values[word] for word in words) + 0.1 * rng.standard_normal()
+        lines.append(f"{' '.join(words)},{rating!r}")
+        plain.append(f"{rating!r} {' '.join(words)}")
+    (folder / "ratings.csv").write_text("\n".join(lines) + "\n")
+    (folder / "ratings.txt").write_text("\n".join(plain) + "\n")
+    job = JOB.format(parallel="auto").replace("prices", "ratings").replace("price", "rating")
+    job = job.replace('scaling = "standard"', 'text_column = "text"\nweighting = "counts"')
+    (folder / "t.toml").write_text(job)
+    return [
+        ["run", "t.toml", "--out", f"t{ranks}", "--set", "output.figures=false"],
+        ["predict", f"t{ranks}", "ratings.csv", "--out", f"t{ranks}.csv"],
+        ["predict", f"t{ranks}", "ratings.txt", "--out", f"t{ranks}.lines.csv",
+         "--set", "data.format=text_lines"],
+    ]  # fmt: skip
+
+
+@pytest.mark.launch(texts, ranks=(1, 2))
+def test_regression_on_texts(launched):
+    for ranks in (1, 2):
+        run, table, lines = launched[ranks]
+        for done in (run, table, lines):
+            assert done.status == 0, done.err
+        for done in (table, lines):
+            score = float(done.out.split("R2 ")[1].split(",")[0])
+            assert score > 0.95
+            assert "of 300 rows" in done.out
+    wanted = (launched.folder / "t1.csv").read_text()
+    assert (launched.folder / "t1.lines.csv").read_text() == wanted
+    model = hpcembed.load(launched.folder / "t1")
+    good, awful = model.predict(["good good good superb", "awful awful awful dull"])
+    assert good - awful > 10
