@@ -59,7 +59,7 @@ class _CompactModel(BaseEstimator):  # type: ignore[misc]
         with tempfile.TemporaryDirectory() as folder:
             for name, content in found.files.items():
                 Path(folder, name).write_bytes(content)
-            self.model_ = load(folder)
+            self.model_: Any = load(folder)
         self.files_ = found.files
         self.report_: CompressReport = found.report
         self.n_features_in_ = found.n_columns
@@ -268,13 +268,13 @@ def estimator_of(found: Searched, parameters: Mapping[str, Any]) -> Any:
 
 def original_classes(y: Any, names: Sequence[str], comm: MPI.Comm) -> NDArray[Any]:
     """Return the values of `y` that class names stand for, in their order. Collective."""
-    from hpcembed.data.labels import codes_of, labels_from_array
+    from hpcembed.data.labels import as_classes, codes_of, labels_from_array
 
     array = label_array(y, "y")
     unique = np.unique(array)
     mine: dict[int, Any] = {}
     if unique.size:
-        codes = codes_of(labels_from_array(unique, "y", 0), names)
+        codes = codes_of(as_classes(labels_from_array(unique, "y", 0)), names)
         mine = dict(zip(codes.tolist(), unique.tolist(), strict=True))
     values: dict[int, Any] = {}
     for other in comm.allgather(mine):  # type: ignore[attr-defined]

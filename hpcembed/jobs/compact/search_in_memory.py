@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hpcembed.data.table import Table
 from hpcembed.jobs.compact.requests import configured, tables_of
 from hpcembed.jobs.compact.results import CompressReport, read_report
-from hpcembed.jobs.compress.command import CompressRequest, search_job
+from hpcembed.jobs.compress.command import CompressRequest, SearchOutcome, search_job
 from hpcembed.jobs.configuration import JobConfig, check_job
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.network_sizes import NETWORK_SIZES
@@ -92,7 +92,7 @@ def search_in_memory(
         job = place(config, Path(), None, Path(comm.bcast(mine)) / "search", comm)
         job = dataclasses.replace(job, tables=tables)
         outcome = search_job(request, job, request.max_components)
-        return _result(job, tables[0], y, outcome.class_names)
+        return _result(job, tables[0], y, outcome)
 
 
 def _config(task: str, parameters: Mapping[str, Any]) -> JobConfig:
@@ -119,7 +119,7 @@ def _config(task: str, parameters: Mapping[str, Any]) -> JobConfig:
     return config
 
 
-def _result(job: Job, table: Table, y: Any, class_names: tuple[str, ...]) -> Searched:
+def _result(job: Job, table: Table, y: Any, outcome: SearchOutcome) -> Searched:
     """Read the files of the search on rank 0, for all ranks. Collective."""
     from hpcembed.jobs.compact.estimators import original_classes
 
@@ -135,12 +135,11 @@ def _result(job: Job, table: Table, y: Any, class_names: tuple[str, ...]) -> Sea
                 raise ConfigError(f"embedding.method = {method} is not a projection: no model")
             files = {path.name: path.read_bytes() for path in sorted(model.iterdir())}
     files, text, content = comm.bcast((files, report.text, report.content))
-    task = content.get("task", "classification")
     classes = np.empty(0)
-    if task == "classification":
-        classes = original_classes(y, class_names, comm)
+    if outcome.task == "classification":
+        classes = original_classes(y, outcome.class_names, comm)
     return Searched(
-        task,
+        outcome.task,
         files,
         CompressReport(text, content),
         classes,

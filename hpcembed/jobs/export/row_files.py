@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hpcembed.data.arrays.numpy_files import npz_names, open_npy, open_npz
 from hpcembed.data.arrays.stored_array import StoredArray, features_of
 from hpcembed.data.file_validation import named_errors, open_stream
-from hpcembed.data.labels import LocalLabels, check_lengths, labels_from_array, labels_from_text
+from hpcembed.data.labels import RowLabels, check_lengths, labels_from_array, labels_from_text
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
 from hpcembed.runtime.errors import ConfigError, InputError, MissingPackageError
 from hpcembed.runtime.optional import install_command
@@ -42,13 +42,13 @@ class FileRows:
     ----------
     rows : ndarray of shape (n, d)
         The features of the model, in its order.
-    labels : LocalLabels or None
+    labels : LocalLabels, LocalTargets or None
     unused : tuple of str
         Names of columns that the model does not use.
     """
 
     rows: NDArray[Any]
-    labels: LocalLabels | None
+    labels: RowLabels | None
     unused: tuple[str, ...] = ()
 
 
@@ -94,7 +94,7 @@ def read_rows(path: Path, reading: Mapping[str, str], names: Sequence[str], widt
         labels = None
         if key in npz_names(path):
             labels = _read_labels(open_npz(path, key))
-            check_lengths(len(rows), labels.codes.size, str(path), labels.source)
+            check_lengths(len(rows), labels.n_rows, str(path), labels.source)
         return FileRows(rows, labels)
     raise MissingPackageError(
         f"{path}: without the reading part of hpcembed, files of type CSV, NPY and NPZ are read: "
@@ -102,7 +102,7 @@ def read_rows(path: Path, reading: Mapping[str, str], names: Sequence[str], widt
     )
 
 
-def read_label_file(path: Path, label_column: str, n_rows: int, rows: Path) -> LocalLabels:
+def read_label_file(path: Path, label_column: str, n_rows: int, rows: Path) -> RowLabels:
     """Read labels from an NPY file, or from a text file with one label on each line.
 
     Parameters
@@ -124,7 +124,7 @@ def read_label_file(path: Path, label_column: str, n_rows: int, rows: Path) -> L
         labels = _read_labels(open_npy(path))
     else:
         labels = labels_from_text(_label_lines(path, label_column), str(path), 0)
-    check_lengths(n_rows, labels.codes.size, str(rows), str(path))
+    check_lengths(n_rows, labels.n_rows, str(rows), str(path))
     return labels
 
 
@@ -153,7 +153,7 @@ def _read_array(array: StoredArray, width: int) -> NDArray[Any]:
     return rows
 
 
-def _read_labels(array: StoredArray) -> LocalLabels:
+def _read_labels(array: StoredArray) -> RowLabels:
     if math.prod(array.shape[1:]) != 1 or not array.shape:
         raise InputError(f"{array.name}: labels of shape {array.shape}: give one label for a row")
     blocks = [block.reshape(-1) for block in array.blocks(0, array.shape[0])]

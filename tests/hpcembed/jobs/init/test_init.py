@@ -122,7 +122,7 @@ def test_a_job_is_never_overwritten(tmp_path):
     ("name", "options", "kind", "message"),
     [
         ("absent.csv", {}, InputError, "no such file or folder"),
-        ("table.xyz", {}, ConfigError, "the ending is unknown; known are .bin .csv"),
+        ("table.xyz", {}, ConfigError, "the ending is unknown; known are .arrow .bin"),
         ("rows.npy", {}, ConfigError, "no file of labels beside it .rows_labels.npy"),
         ("rows.npy", {"label_column": "a"}, ConfigError, "has no named columns"),
         ("fruit.csv", {"label_column": "a"}, InputError, "no column 'a'"),
