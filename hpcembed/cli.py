@@ -301,6 +301,7 @@ def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         max_components=arguments.max_components,
         confidence=arguments.confidence,
         label_column=arguments.label_column,
+        task=arguments.task,
         scaling=arguments.scaling,
         overrides=tuple(arguments.overrides),
     )

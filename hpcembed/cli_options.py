@@ -72,6 +72,12 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
     )
     compress.add_argument("--label-column", default="", help="label column of a data file")
     compress.add_argument(
+        "--task",
+        default="auto",
+        choices=("auto", "classification", "regression"),
+        help="meaning of the labels of a data file (default: found from the labels)",
+    )
+    compress.add_argument(
         "--scaling",
         default="standard",
         choices=("none", "divide", "minmax", "standard"),

@@ -19,7 +19,7 @@ from hpcembed.runtime.errors import InputError
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
     from mpi4py import MPI
 
-__all__ = ["Task", "as_targets", "check_variation", "choose_task"]
+__all__ = ["FEW_VALUES", "Task", "as_targets", "check_classes", "check_variation", "choose_task"]
 
 Task = Literal["classification", "regression"]
 
@@ -99,8 +99,36 @@ def choose_task(
     raise InputError(
         f"{labels.source}: {count} different integers in {found.n_rows:,} rows may be classes or "
         'targets: set data.task = "regression" to predict numbers, or data.task = '
-        '"classification" to predict classes'
+        '"classification" to predict classes (in Python: task=)'
     )
+
+
+def check_classes(labels: RowLabels, remedy: str, comm: MPI.Comm) -> None:
+    """Check that labels may be classes.
+
+    Collective.
+
+    Parameters
+    ----------
+    remedy : str
+        End of the message.
+
+    Raises
+    ------
+    InputError
+        On all ranks: there are more than 20 different numbers, and not all of them are integers.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI
+    >>> from hpcembed.data.labels import labels_from_array
+    >>> check_classes(labels_from_array(np.arange(50), "y", 0), "", MPI.COMM_SELF)
+    """
+    found: _Evidence = comm.allreduce(_evidence(labels), op=_Evidence.merge)
+    if found.are_numbers and len(found.values) > FEW_VALUES and not found.are_integers:
+        raise InputError(
+            f"{labels.source}: the labels are continuous numbers, not classes: {remedy}"
+        )
 
 
 def _evidence(labels: RowLabels) -> _Evidence:

@@ -67,7 +67,9 @@ def predict_alone(
             "predict a list of texts in Python"
         )
     reading = _reading(model, file, overrides)
-    found = read_rows(file, reading, model.model.feature_names, model.n_features_in_)
+    names = tuple(getattr(model, "feature_names_in_", ()))
+    takes_columns = model.encoding is not None
+    found = read_rows(file, reading, names, model.n_features_in_, takes_columns=takes_columns)
     given = found.labels
     if labels is not None:
         column = reading.get("label_column", "")

@@ -50,6 +50,9 @@ def compress(
     test : tuple, optional
         Test rows and their labels; default: rows held out of `X`.
     task : {"auto", "classification", "regression"}
+        auto: text and at most 20 different numbers are classes; more numbers are targets if some
+        are not integers. Other integers may be either: many of them without this argument are an
+        error.
     comm : MPI.Comm, optional
         Ranks that share the rows; default: this rank alone.
     **parameters

@@ -14,6 +14,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.table import Table
+from hpcembed.data.targets import check_classes
 from hpcembed.jobs.compact.requests import configured, tables_of
 from hpcembed.jobs.compact.results import CompressReport, read_report
 from hpcembed.jobs.compress.command import CompressRequest, SearchOutcome, search_job
@@ -88,6 +89,9 @@ def search_in_memory(
         request.check()
         config = _config(task, parameters)
     tables = tables_of(X, y, test, comm)
+    if task == "classification":
+        remedy = "use CompactRegressor, or give the names of the classes as text"
+        check_classes(tables[0].labels, remedy, comm)
     with tempfile.TemporaryDirectory(prefix="hpcembed-") as mine:
         job = place(config, Path(), None, Path(comm.bcast(mine)) / "search", comm)
         job = dataclasses.replace(job, tables=tables)

@@ -74,7 +74,7 @@ class CompressRequest:
         Largest k; 0: that of the job file, else as far as the spectrum goes.
     confidence : float
         Of the intervals.
-    label_column, scaling : str
+    label_column, task, scaling : str
         Settings of a data file.
     overrides : tuple of str
         ``section.key=value``, for a job file.
@@ -89,6 +89,7 @@ class CompressRequest:
     max_components: int = 0
     confidence: float = 0.95
     label_column: str = ""
+    task: Literal["auto", "classification", "regression"] = "auto"
     scaling: Literal["none", "divide", "minmax", "standard"] = "standard"
     overrides: tuple[str, ...] = ()
     keeps_model_of_loss: bool = False
@@ -124,6 +125,10 @@ class CompressRequest:
             job = load_job(self.source, self.overrides)
             if not job.classifier.hidden:
                 raise ConfigError(f"{self.source}: classifier.hidden names no network")
+            if self.task != "auto":
+                raise ConfigError(
+                    f"--task {self.task}: for a job file use --set data.task={self.task}"
+                )
             job.training.check_default(("centred",), str(self.source), "hpcembed compress")
             return job
         if not self.source.exists():
@@ -134,6 +139,7 @@ class CompressRequest:
             name=self.source.name.partition(".")[0],
             train=(self.source.name,),
             label_column=self.label_column,
+            task=self.task,
             scaling=self.scaling,
         )
         job = JobConfig(data=data, classifier=ClassifierConfig(hidden=tuple(NETWORK_SIZES)))

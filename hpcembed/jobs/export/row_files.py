@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.arrays.numpy_files import npz_names, open_npy, open_npz
 from hpcembed.data.arrays.stored_array import StoredArray, features_of
+from hpcembed.data.columns.raw_columns import RawColumns, RowPiece, TextColumn
 from hpcembed.data.file_validation import named_errors, open_stream
 from hpcembed.data.labels import RowLabels, check_lengths, labels_from_array, labels_from_text
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
@@ -40,19 +41,26 @@ class FileRows:
 
     Attributes
     ----------
-    rows : ndarray of shape (n, d)
+    rows : ndarray of shape (n, d) or RawColumns
         The features of the model, in its order.
     labels : LocalLabels, LocalTargets or None
     unused : tuple of str
         Names of columns that the model does not use.
     """
 
-    rows: NDArray[Any]
+    rows: NDArray[Any] | RawColumns
     labels: RowLabels | None
     unused: tuple[str, ...] = ()
 
 
-def read_rows(path: Path, reading: Mapping[str, str], names: Sequence[str], width: int) -> FileRows:
+def read_rows(
+    path: Path,
+    reading: Mapping[str, str],
+    names: Sequence[str],
+    width: int,
+    *,
+    takes_columns: bool = False,
+) -> FileRows:
     r"""Read the features of a model, and labels if the file has them.
 
     Parameters
@@ -64,6 +72,8 @@ def read_rows(path: Path, reading: Mapping[str, str], names: Sequence[str], widt
         Features of the model; empty if they have no names.
     width : int
         Number of features of the model.
+    takes_columns : bool
+        Whether the model takes raw columns, whose names are `names`: cells are kept as texts.
 
     Raises
     ------
@@ -85,7 +95,9 @@ def read_rows(path: Path, reading: Mapping[str, str], names: Sequence[str], widt
     if kind == "auto":
         kind = _ENDINGS.get(Path(path.name.lower().removesuffix(".gz")).suffix, "")
     if kind == "csv":
-        return _read_csv(path, reading, names, width)
+        return _read_csv(path, reading, names, width, takes_columns=takes_columns)
+    if takes_columns and kind in ("npy", "npz"):
+        raise InputError(f"{path}: the model takes columns with names: give a CSV file")
     if kind == "npy":
         return FileRows(_read_array(open_npy(path), width), None)
     if kind == "npz":
@@ -163,7 +175,14 @@ def _read_labels(array: StoredArray) -> RowLabels:
 # ------------------------------------------------------------------------------------------- CSV
 
 
-def _read_csv(path: Path, reading: Mapping[str, str], names: Sequence[str], width: int) -> FileRows:
+def _read_csv(
+    path: Path,
+    reading: Mapping[str, str],
+    names: Sequence[str],
+    width: int,
+    *,
+    takes_columns: bool,
+) -> FileRows:
     delimiter = reading.get("delimiter", "auto")
     header = read_header(path, None, delimiter)
     label_column = reading.get("label_column", "")
@@ -172,16 +191,51 @@ def _read_csv(path: Path, reading: Mapping[str, str], names: Sequence[str], widt
     places = _places(path, header, names, width)
     lines = _lines(path, header)
     blocks, texts = [], []
+    columns = _Columns(path, header, places)
     while block := list(itertools.islice(lines, _BLOCK_ROWS)):
-        blocks.append(_numbers(path, header, places, block))
+        if takes_columns:
+            columns.append(block)
+        else:
+            blocks.append(_numbers(path, header, places, block))
         if header.label is not None:
             texts += [cells[header.label] for _, _, cells in block]
-    if not blocks:
+    if not blocks and not columns.n_rows:
         raise InputError(f"{path}: no data rows below the header")
     labels = None if header.label is None else labels_from_text(texts, str(path), 0)
     used = {*places, header.label}
     unused = tuple(name for place, name in enumerate(header.names) if place not in used)
-    return FileRows(np.concatenate(blocks), labels, unused)
+    rows = columns.raw_columns() if takes_columns else np.concatenate(blocks)
+    return FileRows(rows, labels, unused)
+
+
+class _Columns:
+    """Some columns of a file as texts, each different text once."""
+
+    def __init__(self, path: Path, header: CsvHeader, places: Sequence[int]) -> None:
+        self._path, self._header, self._places = path, header, places
+        self._codes: list[list[int]] = [[] for _ in places]
+        self._code_of: list[dict[str, int]] = [{} for _ in places]
+        self._lines: list[int] = []
+
+    @property
+    def n_rows(self) -> int:
+        return len(self._lines)
+
+    def append(self, block: Sequence[Line]) -> None:
+        self._lines += [number for _, number, _ in block]
+        for place, codes, code_of in zip(self._places, self._codes, self._code_of, strict=True):
+            for _, _, cells in block:
+                codes.append(code_of.setdefault(cells[place].strip(), len(code_of)))
+
+    def raw_columns(self) -> RawColumns:
+        names = tuple(self._header.names[place] for place in self._places)
+        piece = RowPiece(str(self._path), 0, 0, np.array(self._lines, dtype=np.int64))
+        columns = tuple(
+            TextColumn(np.array(codes, dtype=np.int32), tuple(code_of))
+            for codes, code_of in zip(self._codes, self._code_of, strict=True)
+        )
+        numbers = {name: place + 1 for name, place in zip(names, self._places, strict=True)}
+        return RawColumns(names, columns, self.n_rows, (piece,), numbers)
 
 
 def _places(path: Path, header: CsvHeader, names: Sequence[str], width: int) -> list[int]:

@@ -60,7 +60,14 @@ def test_label_columns(tmp_path, header, column, chosen):
 
 def test_many_numbers_are_noted(tmp_path):
     init_job(write_csv(tmp_path), "mass")
-    assert "check that this column holds classes" in (tmp_path / "fruit.toml").read_text()
+    assert '"regression" predicts numbers' in (tmp_path / "fruit.toml").read_text()
+    data = load_job(tmp_path / "fruit.toml").data
+    assert (data.label_column, data.task) == ("mass", "regression")
+
+
+def test_few_numbers_and_text_need_no_task(tmp_path):
+    init_job(write_csv(tmp_path), "kind")
+    assert "task" not in (tmp_path / "fruit.toml").read_text()
 
 
 def test_a_column_of_text_is_found(tmp_path):
