@@ -99,7 +99,7 @@ def choose_task(
     raise InputError(
         f"{labels.source}: {count} different integers in {found.n_rows:,} rows may be classes or "
         'targets: set data.task = "regression" to predict numbers, or data.task = '
-        '"classification" to predict classes (in Python: task=)'
+        '"classification" to predict classes (compress: --task, Python: task=)'
     )
 
 

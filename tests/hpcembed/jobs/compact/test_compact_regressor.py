@@ -112,7 +112,7 @@ def test_array_with_missing_values(patients):
 
 def test_integers_need_the_task(patients):
     X, y = patients
-    with pytest.raises(InputError, match=r"y: 214 different integers.*in Python: task="):
+    with pytest.raises(InputError, match=r"y: 214 different integers.*Python: task="):
         hpcembed.compress(X, y, **SMALL)
     model = hpcembed.compress(X, y, task="regression", **SMALL)
     assert isinstance(model, hpcembed.CompactRegressor)
