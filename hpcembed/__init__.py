@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 #: Public names and their modules, which are imported on first use because MPI starts on import.
 _PUBLIC = {
     "CompactClassifier": "hpcembed.jobs.compact",
+    "CompactRegressor": "hpcembed.jobs.compact",
     "DataMatrix": "hpcembed.data.matrix",
     "Documents": "hpcembed.data.text.documents",
     "FastJohnsonLindenstrauss": "hpcembed.embedding",

@@ -47,7 +47,8 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
         type=float,
         default=0.5,
         metavar="POINTS",
-        help="largest loss of accuracy, in points (default: 0.5)",
+        help="largest loss of accuracy, or of R2 for a regression, in points of 0.01 "
+        "(default: 0.5)",
     )
     compress.add_argument(
         "--seeds", type=int, default=5, help="number of seeds of a comparison at first (default: 5)"
@@ -74,6 +75,12 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
         "--labels",
         type=Path,
         help="file with the labels of a data file that has none, such as rows.npy",
+    )
+    compress.add_argument(
+        "--task",
+        default="auto",
+        choices=("auto", "classification", "regression"),
+        help="meaning of the labels of a data file (default: found from the labels)",
     )
     compress.add_argument(
         "--scaling",
@@ -161,7 +168,7 @@ def add_predict_options(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, or of a run")
     predict.add_argument("file", type=Path, metavar="FILE")
     predict.add_argument(
-        "--labels", type=Path, help="file with the labels of the rows; prints the accuracy"
+        "--labels", type=Path, help="file with the labels of the rows; prints the accuracy or R2"
     )
     add_overrides(predict, "data.KEY=VALUE", "override a key of [data] for FILE; may be repeated")
     predict.add_argument("--out", type=Path, help="CSV file (default: standard output)")

@@ -20,14 +20,16 @@ from hpcembed.data.columns.encoded_tables import (
 )
 from hpcembed.data.columns.encoding import ColumnEncoding
 from hpcembed.data.columns.options import column_options
-from hpcembed.data.labels import encode_labels
+from hpcembed.data.labels import LocalLabels, LocalTargets, as_classes, encode_labels
 from hpcembed.data.scaling import Scaling, fit_scaling
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.splits import held_out_rows
 from hpcembed.data.table import Table
+from hpcembed.data.targets import Task, as_targets, check_variation, choose_task
 from hpcembed.data.text.document_term_tables import vectorise_tables
 from hpcembed.data.text.vectoriser import Vectoriser
-from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import place_rows
 
@@ -42,13 +44,15 @@ class Dataset:
     ----------
     name : str
     train, test : Table
-        Labels are encoded; rows are not scaled.
+        Labels are encoded, or targets of a regression; rows are not scaled.
     scaling : Scaling
         Computed from the training rows.
     vectoriser : Vectoriser, optional
         Turns new texts into rows; None if the data is not text.
     encoding : ColumnEncoding, optional
         Turns raw columns into rows; None if the data is an array of numbers.
+    task_reason : str
+        Reason of the choice of the task.
     """
 
     name: str
@@ -57,11 +61,17 @@ class Dataset:
     scaling: Scaling
     vectoriser: Vectoriser | None = None
     encoding: ColumnEncoding | None = None
+    task_reason: str = ""
 
     @property
-    def has_classes(self) -> bool:
+    def task(self) -> Task:
+        """Classification or regression."""
+        return "regression" if isinstance(self.train.labels, LocalTargets) else "classification"
+
+    @property
+    def has_labels(self) -> bool:
         """Whether the rows have labels: the nodes of a graph may have none."""
-        return len(self.train.class_names) > 1
+        return self.task == "regression" or len(self.train.class_names) > 1
 
 
 def make_dataset(
@@ -74,6 +84,8 @@ def make_dataset(
     """Encode labels, split the rows, vectorise texts, encode raw columns, and compute the scaling.
 
     Collective.
+
+    Labels become class codes or targets (:func:`hpcembed.data.targets.choose_task`).
 
     Parameters
     ----------
@@ -105,10 +117,13 @@ def make_dataset(
     """
     if available_bytes is None:
         available_bytes = available_per_rank(comm)
+    task, reason = _task(tables, config, comm)
     scanned = None
     if any(map(holds_columns, tables)):
         scanned = scan_training_table(tables[0], column_options(config), comm)
-    if len(tables) == 2:
+    if task == "regression":
+        train, test = _with_targets(tables, config, comm)
+    elif len(tables) == 2:
         train, test = _encode(tables[0], tables[1], comm)
     else:
         train, test = _split(tables[0], config, comm)
@@ -124,24 +139,82 @@ def make_dataset(
     if kind == "auto":
         kind = "none" if encoding is None else "standard"
     scaling = fit_scaling(kind, config.divisor, train.rows, train.n_rows, comm)
-    return Dataset(config.name, train, test, scaling, vectoriser, encoding)
+    return Dataset(config.name, train, test, scaling, vectoriser, encoding, reason)
 
 
-def _encode(train: Table, test: Table, comm: MPI.Comm) -> tuple[Table, Table]:
-    encoded = encode_labels([train.labels, test.labels], comm)
+def _task(tables: Sequence[Table], config: DataSettings, comm: MPI.Comm) -> tuple[Task, str]:
+    """Choose the task, and check the settings that it excludes. Collective."""
+    if tables[0].nodes is not None:  # labels of graph nodes are classes
+        task: Task = "classification"
+        reason = "labels of graph nodes"
+    else:
+        task, reason = choose_task(tables[0].labels, config.task, comm)
+    if config.task == "regression" and task != config.task:
+        raise ConfigError('data.task = "regression": labels of graph nodes are classes')
+    if task == "regression" and config.split == "stratified":
+        raise ConfigError('data.split = "stratified" needs classes: use "random" for regression')
+    if task == "regression" and config.relevance == "classes":
+        raise ConfigError('data.relevance = "classes" needs classes: use "none" for regression')
+    return task, reason
+
+
+def _with_targets(
+    tables: Sequence[Table], config: DataSettings, comm: MPI.Comm
+) -> tuple[Table, Table]:
+    """Return training and test rows of a regression. Collective."""
+    targets = []
+    with agreement(comm):
+        targets = [as_targets(table.labels, table.start) for table in tables]
+    converted = [replace(table, labels=one) for table, one in zip(tables, targets, strict=True)]
+    if len(converted) == 2:
+        _check_columns(converted[0], converted[1])
+        train, test = converted
+    else:
+        (table,) = converted
+        kind = "random" if config.split == "auto" else config.split
+        one_group = np.zeros(targets[0].values.size, dtype=np.int64)
+        is_test = held_out_rows(
+            kind,
+            config.test_fraction,
+            config.split_seed,
+            one_group,
+            1,
+            table.start,
+            table.n_rows,
+            comm,
+        )
+        train, test = table.select(~is_test, comm), table.select(is_test, comm)
+    check_variation(as_targets(train.labels), comm)
+    return train, test
+
+
+def _check_columns(train: Table, test: Table) -> None:
     if train.feature_names != test.feature_names:
         raise InputError(
             f"{test.source}: its columns differ from those of {train.source}: "
             "both need the same columns in the same order"
         )
+
+
+def _classes(tables: Sequence[Table], comm: MPI.Comm) -> list[LocalLabels]:
+    """Return labels that can be classes. Collective."""
+    labels = list[LocalLabels]()
+    with agreement(comm):
+        labels = [as_classes(table.labels) for table in tables]
+    return labels
+
+
+def _encode(train: Table, test: Table, comm: MPI.Comm) -> tuple[Table, Table]:
+    encoded = encode_labels(_classes([train, test], comm), comm)
+    _check_columns(train, test)
     return replace(train, labels=encoded[0]), replace(test, labels=encoded[1])
 
 
 def _split(table: Table, config: DataSettings, comm: MPI.Comm) -> tuple[Table, Table]:
     """Encode the labels of a table and split its labelled rows. Collective."""
     if table.nodes is None:  # labels of graph nodes are encoded when the graph is read
-        table = replace(table, labels=encode_labels([table.labels], comm)[0])
-    codes, names = table.labels.codes, table.class_names
+        table = replace(table, labels=encode_labels(_classes([table], comm), comm)[0])
+    codes, names = as_classes(table.labels).codes, table.class_names
     labelled = codes >= 0
     start, n_rows = place_rows(int(np.count_nonzero(labelled)), comm)
     kind = "stratified" if config.split == "auto" else config.split

@@ -33,6 +33,7 @@ from hpcembed.data.arrays.idx import open_idx
 from hpcembed.data.arrays.numpy_files import open_npy, open_npz
 from hpcembed.data.arrays.stored_array import RowBlocks
 from hpcembed.data.columns.options import column_options
+from hpcembed.data.diabetes import DiabetesSource
 from hpcembed.data.digits import DigitsSource
 from hpcembed.data.images.image_files import (
     IMAGE_ENDINGS,
@@ -222,6 +223,7 @@ FORMATS = {
     ),
     "matrix_market": Format(_open_matrix_market, (".mtx", ".mm"), None, None, open_labels),
     "digits": Format(lambda paths, labels, config: DigitsSource()),
+    "diabetes": Format(lambda paths, labels, config: DiabetesSource()),
     **{
         kind: Format(partial(_open_documents, kind), _TEXT_ENDINGS.get(kind, ()))
         for kind in TEXT_FORMATS
@@ -270,7 +272,7 @@ def format_of(config: DataSettings, data_dir: Path = Path()) -> str:
         "test_labels": config.test_labels,
     }
     superfluous = [f"data.{key}" for key, files in named.items() if files]
-    if config.format in ("digits", "power_law"):
+    if config.format in ("digits", "diabetes", "power_law"):
         if superfluous:
             raise ConfigError(
                 f"data.format = {config.format} reads no files: leave {superfluous[0]} out"

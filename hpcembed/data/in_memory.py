@@ -19,7 +19,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.arrays.stored_array import row_dtype
-from hpcembed.data.labels import LocalLabels, labels_from_array
+from hpcembed.data.labels import LocalLabels, RowLabels, labels_from_array
 from hpcembed.data.row_stream import RowStream
 from hpcembed.data.row_validation import canonical_csr, check_finite
 from hpcembed.data.table import Rows, Table
@@ -73,7 +73,7 @@ def table_of(X: Any, y: Any, comm: MPI.Comm, *, names: tuple[str, str] = ("X", "
             )
     _check_same_columns(rows, columns, names[0], comm)
     start, n_rows = place_rows(rows.shape[0], comm)
-    labels = LocalLabels(np.empty(0, dtype=np.int64), (), names[1])
+    labels: RowLabels = LocalLabels(np.empty(0, dtype=np.int64), (), names[1])
     with agreement(comm):
         if array.size:
             labels = labels_from_array(array, names[1], start)

@@ -15,7 +15,7 @@ from hpcembed.data.arrays.array_source import ArrayLabels
 from hpcembed.data.arrays.idx import open_idx
 from hpcembed.data.arrays.numpy_files import open_npy
 from hpcembed.data.file_validation import file_size, named_errors, open_stream
-from hpcembed.data.labels import LabelFile, LocalLabels, labels_from_text
+from hpcembed.data.labels import LabelFile, RowLabels, labels_from_text
 from hpcembed.data.line_ranges import TextFile, line_blocks
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
 from hpcembed.runtime.errors import InputError
@@ -58,7 +58,7 @@ class TextLabels:
                 self._file = self._header.file
         self.n_labels = sum(1 for _ in self._lines())
 
-    def read(self, first: int, last: int) -> LocalLabels:
+    def read(self, first: int, last: int) -> RowLabels:
         """Read labels first..last-1."""
         texts = []
         for index, raw in enumerate(self._lines()):

@@ -1,16 +1,21 @@
-"""Class labels: from the values in a file to codes that are the same on all ranks.
+"""Labels: from the values in a file to class codes that are the same on all ranks.
 
-Each rank collects the values of its rows (:class:`LocalLabels`). The codes number the sorted union
-of the values of all ranks, so they do not depend on the number of ranks. If every training label is
-a number, the order is numeric, and "1" and "1.0" are one class; otherwise values are ordered as
-text. Training and test rows share the encoding. A test label that no training row has is an error.
+Each rank collects the values of its rows (:class:`LocalLabels`). A rank with more different numbers
+than there may be classes keeps the numbers themselves (:class:`LocalTargets`). Regression uses
+numbers only; :mod:`hpcembed.data.targets` chooses the task.
+
+The codes number the sorted union of the values of all ranks, so they do not depend on the number of
+ranks. If every training label is a number, the order is numeric, and "1" and "1.0" are one class;
+otherwise values are ordered as text. Training and test rows share the encoding. A test label that
+no training row has is an error.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from operator import or_
 from typing import TYPE_CHECKING, Protocol
@@ -27,9 +32,13 @@ __all__ = [
     "MAX_CLASSES",
     "LabelFile",
     "LocalLabels",
+    "LocalTargets",
+    "RowLabels",
+    "as_classes",
     "check_lengths",
     "codes_of",
     "encode_labels",
+    "is_number",
     "labels_from_array",
     "labels_from_text",
     "no_labels",
@@ -40,6 +49,10 @@ __all__ = [
 #: A column with more different values than this is not a class.
 MAX_CLASSES = 65536
 
+_TOO_MANY = (
+    f"{{}}: more than {MAX_CLASSES} different labels: these are not classes; name the column or "
+    'array that holds the class, or set data.task = "regression" for numbers'
+)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 
 
@@ -55,11 +68,52 @@ class LocalLabels:
         names, the same on all ranks.
     source : str
         File (and column), for messages.
+    are_classes : bool
+        Whether the values are classes although they may be numbers: names of folders.
     """
 
     codes: NDArray[np.int64]
     values: tuple[str, ...]
     source: str
+    are_classes: bool = False
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows on this rank."""
+        return self.codes.size
+
+    def select(self, keep: NDArray[np.bool_]) -> LocalLabels:
+        """Return the labels of some rows."""
+        return replace(self, codes=self.codes[keep])
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTargets:
+    """Targets of this rank's rows: finite numbers.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (n_local,)
+    source : str
+        File (and column), for messages.
+    """
+
+    values: NDArray[np.float64]
+    source: str
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows on this rank."""
+        return self.values.size
+
+    def select(self, keep: NDArray[np.bool_]) -> LocalTargets:
+        """Return the targets of some rows."""
+        return replace(self, values=self.values[keep])
+
+
+#: Labels of this rank's rows. As read, a rank has targets only if it has more than
+#: :data:`MAX_CLASSES` different numbers.
+RowLabels = LocalLabels | LocalTargets
 
 
 class LabelFile(Protocol):
@@ -68,7 +122,7 @@ class LabelFile(Protocol):
     name: str
     n_labels: int
 
-    def read(self, first: int, last: int) -> LocalLabels:
+    def read(self, first: int, last: int) -> RowLabels:
         """Read labels first..last-1."""
 
 
@@ -77,8 +131,10 @@ def no_labels(n_local: int) -> LocalLabels:
     return LocalLabels(np.zeros(n_local, dtype=np.int64), ("",), "no labels")
 
 
-def labels_from_array(array: NDArray[np.generic], source: str, first_row: int) -> LocalLabels:
+def labels_from_array(array: NDArray[np.generic], source: str, first_row: int) -> RowLabels:
     """Return the labels in an array of numbers or text.
+
+    More than :data:`MAX_CLASSES` different numbers are returned as targets.
 
     Parameters
     ----------
@@ -111,7 +167,8 @@ def labels_from_array(array: NDArray[np.generic], source: str, first_row: int) -
                 "remove such rows"
             )
     values, codes = np.unique(flat, return_inverse=True)
-    _check_number(len(values), source)
+    if len(values) > MAX_CLASSES and flat.dtype.kind in "biuf":
+        return LocalTargets(flat.astype(np.float64), source)
     try:
         texts = tuple(_text(value) for value in values.tolist())
     except UnicodeDecodeError as error:
@@ -119,11 +176,15 @@ def labels_from_array(array: NDArray[np.generic], source: str, first_row: int) -
     if "" in texts:
         row = first_row + int(np.flatnonzero(codes.reshape(-1) == texts.index(""))[0]) + 1
         raise InputError(f"{source}: row {row}: the label is empty: remove such rows")
+    if len(values) > MAX_CLASSES:
+        return labels_from_text([texts[code] for code in codes.reshape(-1)], source, first_row)
     return LocalLabels(codes.reshape(-1).astype(np.int64), texts, source)
 
 
-def labels_from_text(texts: Sequence[str], source: str, first_row: int) -> LocalLabels:
+def labels_from_text(texts: Sequence[str], source: str, first_row: int) -> RowLabels:
     """Return the labels of rows, given as one text per row.
+
+    More than :data:`MAX_CLASSES` different numbers are returned as targets.
 
     Raises
     ------
@@ -139,6 +200,8 @@ def labels_from_text(texts: Sequence[str], source: str, first_row: int) -> Local
     codes = np.empty(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):
         codes[row] = index.setdefault(text.strip(), len(index))
+    if len(index) > MAX_CLASSES and all(map(is_number, index)):
+        return LocalTargets(np.array([float(value) for value in index])[codes], source)
     _check_number(len(index), source)
     for value, code in index.items():
         reason = unusable(value)
@@ -155,6 +218,30 @@ def unusable(label: str) -> str:
     if label.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return "not a finite number"
     return ""
+
+
+def is_number(text: str) -> bool:
+    """Return whether a label is a finite decimal number.
+
+    Examples
+    --------
+    >>> is_number("-1.5e3"), is_number("1e999"), is_number("12a")
+    (True, False, False)
+    """
+    return bool(_NUMBER.fullmatch(text)) and math.isfinite(float(text))
+
+
+def as_classes(labels: RowLabels) -> LocalLabels:
+    """Return labels that can be classes.
+
+    Raises
+    ------
+    InputError
+        There are more than :data:`MAX_CLASSES` different ones.
+    """
+    if isinstance(labels, LocalTargets):
+        raise InputError(_TOO_MANY.format(labels.source))
+    return labels
 
 
 def encode_labels(labels: Sequence[LocalLabels], comm: MPI.Comm) -> list[LocalLabels]:
@@ -236,7 +323,7 @@ def check_lengths(n_rows: int, n_labels: int, rows: str, labels: str) -> None:
 
 def read_labels(
     labels: LabelFile | None, first: int, last: int, n_rows: int, rows: str
-) -> LocalLabels:
+) -> RowLabels:
     """Read the labels of rows first..last-1 of `n_rows`, or return empty ones without a file.
 
     Raises
@@ -283,7 +370,4 @@ def _recode(
 
 def _check_number(n_values: int, source: str) -> None:
     if n_values > MAX_CLASSES:
-        raise InputError(
-            f"{source}: more than {MAX_CLASSES} different labels: these are not classes; "
-            "name the column or array that holds the class"
-        )
+        raise InputError(_TOO_MANY.format(source))

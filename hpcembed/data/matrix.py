@@ -60,7 +60,7 @@ class DataMatrix:
         This rank's consecutive rows, possibly none; real numbers. ``shell`` storage keeps them
         without a copy. Sparse rows may have any format; duplicate entries are added.
     labels : ndarray of shape (n_local,)
-        Class codes.
+        Class codes, or float64 targets of a regression.
     comm : MPI.Comm
     shift, factor : ndarray of shape (d,), optional
         The matrix is ``(rows - shift) * factor``. Sparse rows allow no shift.
@@ -105,7 +105,7 @@ class DataMatrix:
     def __init__(
         self,
         rows: Any,
-        labels: NDArray[np.int64],
+        labels: NDArray[np.int64] | NDArray[np.float64],
         comm: MPI.Intracomm,
         *,
         shift: NDArray[np.float64] | None = None,

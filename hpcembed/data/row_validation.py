@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,11 @@ def checked_rows(rows: Any, labels: Any, comm: MPI.Comm) -> tuple[Any, NDArray[A
             remedy = remedy if rows.dtype.kind == "c" else "give numbers"
             raise InputError(f"rows of type {rows.dtype} are not real numbers: {remedy}")
         labels = np.asarray(labels)
+        if labels.ndim > 1 and math.prod(labels.shape[1:]) > 1:
+            raise InputError(
+                f"labels of shape {labels.shape}: several labels or targets for each row are not "
+                "supported: train one model for each column, labels[:, j]"
+            )
         if labels.shape != (rows.shape[0],):
             raise InputError(
                 f"labels of shape {labels.shape} for {rows.shape[0]} rows: give one for each row"

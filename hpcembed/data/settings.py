@@ -27,6 +27,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal[
         "auto",
         "digits",
+        "diabetes",
         "idx",
         "cifar10",
         "npz",
@@ -46,6 +47,10 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
         "graph",
         "power_law",
     ] = "auto"
+    #: meaning of the labels. auto: text and at most 20 different numbers are classes; more numbers
+    #: are targets of a regression if some are not integers; integers are classes if there are at
+    #: most 1,000 of them with 20 rows each on average, and otherwise this key must be set
+    task: Literal["auto", "classification", "regression"] = "auto"
     #: files of the training rows, or of all rows if data.split divides them
     train: tuple[str, ...] = ()
     #: file of the labels, for formats whose rows have none
@@ -54,7 +59,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     test: tuple[str, ...] = ()
     #: file of the labels of the test rows
     test_labels: str = ""
-    #: csv, parquet, arrow, text_csv: name of the column of the class
+    #: csv, parquet, arrow, text_csv: name of the column of the class or of the target
     label_column: str = ""
     #: csv: field separator; auto: the separator of the header line
     delimiter: str = "auto"
@@ -104,6 +109,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     index_base: Literal["auto", 0, 1] = "auto"
     #: svmlight, bare triplets: number of features; 0: the largest index
     n_features: Annotated[int, msgspec.Meta(ge=0)] = 0
+    #: auto: own with test files, else stratified for classes and random for regression;
     #: own: training and test files; stratified, random: counter-based, for any size; sklearn: the
     #: rows of scikit-learn's train_test_split(test_size, random_state=seed)
     split: Literal["auto", "own", "stratified", "random", "sklearn"] = "auto"

@@ -16,7 +16,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.labels import LocalLabels
+from hpcembed.data.labels import LocalLabels, RowLabels
 from hpcembed.runtime.ranks import place_rows
 
 if TYPE_CHECKING:  # a table holds the nodes of a graph, but does not use them
@@ -38,9 +38,9 @@ class Table:
     ----------
     rows : ndarray or scipy.sparse.csr_array of shape (n_local, d)
         Dense rows are C-contiguous, of type uint8, float32 or float64; sparse rows float64.
-    labels : LocalLabels
-        As the file contains them; after encoding, codes and names are the same on any number of
-        ranks.
+    labels : LocalLabels or LocalTargets
+        As the file contains them. In a data set: class codes and names that are the same on any
+        number of ranks, or the targets of a regression.
     start : int
         Global index of the first local row.
     n_rows : int
@@ -63,7 +63,7 @@ class Table:
     """
 
     rows: Rows
-    labels: LocalLabels
+    labels: RowLabels
     start: int
     n_rows: int
     feature_names: tuple[str, ...]
@@ -75,8 +75,14 @@ class Table:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The label of each code, as text."""
-        return self.labels.values
+        """The label of each code, as text; empty for targets."""
+        return self.labels.values if isinstance(self.labels, LocalLabels) else ()
+
+    @property
+    def label_array(self) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Class codes, or targets, of this rank's rows."""
+        labels = self.labels
+        return labels.codes if isinstance(labels, LocalLabels) else labels.values
 
     def select(self, keep: NDArray[np.bool_], comm: MPI.Comm) -> Table:
         """Return a table of the rows that are marked in `keep`. Collective."""
@@ -84,7 +90,7 @@ class Table:
         return replace(
             self,
             rows=self.rows[keep],
-            labels=replace(self.labels, codes=self.labels.codes[keep]),
+            labels=self.labels.select(keep),
             start=start,
             n_rows=n_rows,
             nodes=None if self.nodes is None else self.nodes.select(keep),

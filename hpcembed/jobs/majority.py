@@ -11,12 +11,15 @@ from hpcembed.data.matrix import DataMatrix
 __all__ = ["majority_shares"]
 
 
-def majority_shares(train: DataMatrix, test: DataMatrix) -> tuple[float, float]:
+def majority_shares(train: DataMatrix, test: DataMatrix) -> tuple[float, float] | None:
     """Return the shares of the largest training class among training and test rows.
 
-    Collective. They are the accuracies of a constant prediction; NaN without test rows.
+    Collective. They are the accuracies of a constant prediction; NaN without test rows. None for a
+    regression.
     """
     n_classes = len(train.class_names)
+    if n_classes == 0:
+        return None
     counts = [
         train.comm.allreduce(np.bincount(part.labels, minlength=n_classes))
         for part in (train, test)

@@ -43,7 +43,7 @@ class NetworkInputs:
 
     names: list[str] = field(default_factory=list)
     gathered: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
-    local: dict[str, list[tuple[NDArray[Any] | DataMatrix, NDArray[np.int64]]]] = field(
+    local: dict[str, list[tuple[NDArray[Any] | DataMatrix, NDArray[Any]]]] = field(
         default_factory=dict
     )
 
@@ -94,8 +94,8 @@ def gather(
     }
     if classifier.baseline:
         parts = {"full": lambda: _uncompressed(job, train, test, embedding), **parts}
-    labels = train.labels, test.labels
-    all_labels: list[NDArray[np.int64] | None] = []
+    labels: tuple[NDArray[Any], NDArray[Any]] = train.labels, test.labels
+    all_labels: list[NDArray[Any] | None] = []
     for name, rows in parts.items():
         inputs.names.append(name)
         if training[name] == "gather":

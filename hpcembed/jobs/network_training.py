@@ -10,6 +10,7 @@ from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_inputs import NetworkInputs
 from hpcembed.jobs.network_sizes import layers_of
 from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.scores import ACCURACY, R2, Score
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.agreement import idle_while_root
 from hpcembed.runtime.logging import Progress
@@ -31,6 +32,8 @@ def train_networks(
 
     Parameters
     ----------
+    n_classes : int
+        0 for a regression.
     folder : RunFolder
         Output folder, for metrics.jsonl.
 
@@ -76,7 +79,8 @@ def _train(
         is_local, n_rows = name in inputs.local, len(train.labels)
         n_rows = job.comm.allreduce(n_rows) if is_local else n_rows
         recipe = job.config.training.for_rows(n_rows, n_classes)
-        with _progress(job, name, hidden, folder, recipe.epochs) as on_epoch:
+        score = ACCURACY if n_classes else R2
+        with _progress(job, name, hidden, folder, recipe.epochs, score) as on_epoch:
             settings: dict[str, Any] = {
                 "input_name": "full" if name == "full" else "embedded",
                 "seed": job.config.classifier.seed,
@@ -94,7 +98,7 @@ def _train(
 
 @contextmanager
 def _progress(
-    job: Job, name: str, hidden: tuple[int, ...], folder: RunFolder, n_epochs: int
+    job: Job, name: str, hidden: tuple[int, ...], folder: RunFolder, n_epochs: int, score: Score
 ) -> Iterator[Callable[[Epoch], None]]:
     """Yield the callback of each epoch: it shows the progress and writes metrics.jsonl."""
     title = f"{name} {network_name(hidden)}"
@@ -102,7 +106,7 @@ def _progress(
     with Progress(title, n_epochs, enabled=enabled) as progress:
 
         def on_epoch(epoch: Epoch) -> None:
-            note = f"epochs, validation {100 * epoch.validation_accuracy:.2f} %"
+            note = f"epochs, validation {score.with_unit(epoch.validation_score)}"
             progress.update(epoch.epoch, note)
             folder.append_metric({"network": title, "input": name, "epoch": epoch})
 

@@ -19,21 +19,33 @@ import threadpoolctl
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from hpcembed.data.labels import codes_of
+from hpcembed.data.labels import as_classes, codes_of
 from hpcembed.data.prediction_input import read_prediction_input
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Table
+from hpcembed.data.targets import as_targets
 from hpcembed.data.text.prediction_texts import read_prediction_texts
 from hpcembed.jobs.configuration import override_data
-from hpcembed.jobs.export.inference import DeployedClassifier, load, probabilities
-from hpcembed.jobs.export.prediction_text import accuracy_line, prediction_csv
+from hpcembed.jobs.export.deployed_model import DeployedModel
+from hpcembed.jobs.export.inference import (
+    DeployedClassifier,
+    DeployedRegressor,
+    load,
+    probabilities,
+)
+from hpcembed.jobs.export.prediction_text import (
+    accuracy_line,
+    error_line,
+    prediction_csv,
+    target_csv,
+)
 from hpcembed.jobs.export.run_export import READING_KEYS
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.output import write_whole
 from hpcembed.runtime.output_lock import owned_output
-from hpcembed.runtime.ranks import check_launcher, gather_rows
+from hpcembed.runtime.ranks import check_launcher, gather_rows, sum_over_ranks
 
 __all__ = ["predict_file"]
 
@@ -49,7 +61,7 @@ def predict_file(
     overrides: Sequence[str] = (),
     out: Path | None = None,
 ) -> float | None:
-    """Predict the class of every row of a file.
+    """Predict the class, or the target of a regression, of every row of a file.
 
     Collective.
 
@@ -64,13 +76,14 @@ def predict_file(
     overrides : sequence of str
         ``data.key=value``: settings of the reader that differ from those of the training data.
     out : Path, optional
-        CSV file with row (from 1), file name of an image, predicted class and its probability;
-        default: standard output.
+        CSV file with row (from 1), file name of an image, and the predicted class with its
+        probability, or the predicted target in its unit; default: standard output.
 
     Returns
     -------
     float or None
-        Accuracy over the rows whose label is one of the classes of the model; None without any.
+        Accuracy over the rows whose label is one of the classes of the model, or R2; None without
+        labels.
 
     Raises
     ------
@@ -112,24 +125,36 @@ def _predict_file(
     with agreement(comm), threadpoolctl.threadpool_limits(1):
         ordered = table.rows if model.encoding else _columns(model, table, file, comm.rank)
         try:
-            logits = model.predict_logits(ordered, table.start)
+            if isinstance(model, DeployedRegressor):
+                predicted = model.predict(ordered, table.start)
+            else:
+                logits = model.predict_logits(ordered, table.start)
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
-    codes = logits.argmax(axis=1)
-    chances = probabilities(logits)[np.arange(codes.size), codes]
-    accuracy, line = _accuracy(model, table, codes, comm) if has_labels else (None, "")
-    all_codes, all_chances = gather_rows(comm, codes), gather_rows(comm, chances)
     gathered = comm.gather(table.row_names)
     files = [name for names in gathered or () for name in names]
-    idle_while_root(comm, lambda: _write(model, all_codes, all_chances, out, files))
+    score, line = None, ""
+    if isinstance(model, DeployedRegressor):
+        if has_labels:
+            score, line = _errors(table, predicted, comm)
+        targets = gather_rows(comm, predicted)
+        idle_while_root(comm, lambda: _write_targets(targets, out, files))
+    else:
+        codes = logits.argmax(axis=1)
+        chances = probabilities(logits)[np.arange(codes.size), codes]
+        if has_labels:
+            score, line = _accuracy(model, table, codes, comm)
+        all_codes, all_chances = gather_rows(comm, codes), gather_rows(comm, chances)
+        names = model.model.class_names
+        idle_while_root(comm, lambda: _write(names, all_codes, all_chances, out, files))
     if comm.rank == 0 and line:
         # Standard output may hold the predictions.
         show(line) if out is not None else _log.info(line)
-    return accuracy
+    return score
 
 
 def _documents(
-    model: DeployedClassifier,
+    model: DeployedModel,
     config: DataSettings,
     file: Path,
     labels: Path | None,
@@ -145,7 +170,7 @@ def _documents(
     return table, has_labels
 
 
-def _reader_settings(model: DeployedClassifier, file: Path) -> DataSettings:
+def _reader_settings(model: DeployedModel, file: Path) -> DataSettings:
     """Return the settings of the reader of the training data that apply to this file."""
     stored = model.description.get("reading")
     known = stored if isinstance(stored, dict) else {}
@@ -155,7 +180,7 @@ def _reader_settings(model: DeployedClassifier, file: Path) -> DataSettings:
     config = msgspec.structs.replace(DataSettings(name="prediction input"), **values)
     # The format of folders and archives is found from the files: .gz is the ending of many formats.
     is_like_training &= not file.is_dir() and known.get("format") != "text_tar"
-    if is_like_training and known.get("format") not in (None, "digits"):
+    if is_like_training and known.get("format") not in (None, "digits", "diabetes"):
         return override_data(config, [f"data.format={known['format']}"])
     return config
 
@@ -169,7 +194,7 @@ def _is_valid(key: str, value: object) -> bool:
     return True
 
 
-def _columns(model: DeployedClassifier, table: Table, file: Path, rank: int) -> Any:
+def _columns(model: DeployedModel, table: Table, file: Path, rank: int) -> Any:
     """Return the rows with the columns of the model in its order, where columns have names."""
     names, wanted = table.feature_names, model.model.feature_names
     if names == wanted or not names or not wanted:
@@ -198,23 +223,48 @@ def _columns(model: DeployedClassifier, table: Table, file: Path, rank: int) -> 
 def _accuracy(
     model: DeployedClassifier, table: Table, codes: NDArray[np.int64], comm: MPI.Comm
 ) -> tuple[float | None, str]:
-    truth = codes_of(table.labels, model.model.class_names)
+    with agreement(comm):
+        truth = codes_of(as_classes(table.labels), model.model.class_names)
     mine = np.array([np.count_nonzero(truth >= 0), np.count_nonzero(truth == codes), truth.size])
     comm.Allreduce(MPI.IN_PLACE, mine)
     known, correct, total = (int(count) for count in mine)
     return (correct / known if known else None), accuracy_line(known, correct, total)
 
 
+def _errors(
+    table: Table, predicted: NDArray[np.float64], comm: MPI.Comm
+) -> tuple[float | None, str]:
+    """Return R2, and the line with R2, RMSE and MAE. Collective."""
+    targets = np.empty(0)
+    with agreement(comm):
+        targets = as_targets(table.labels, table.start).values
+    n, total = sum_over_ranks(comm, np.array([targets.size, targets.sum()], dtype=np.float64))
+    mean, error = total / n, predicted - targets
+    parts = np.array([np.sum(error**2), np.sum(np.abs(error)), np.sum((targets - mean) ** 2)])
+    squares, absolute, spread = sum_over_ranks(comm, parts).tolist()
+    return error_line(int(n), squares, absolute, spread)
+
+
+def _write_targets(
+    predicted: NDArray[np.float64] | None, out: Path | None, files: Sequence[str]
+) -> None:
+    assert predicted is not None  # on rank 0
+    _show_or_write(target_csv(predicted, files), out)
+
+
+def _show_or_write(text: str, out: Path | None) -> None:
+    if out is None:
+        show(text.removesuffix("\n"), is_data=True)
+    else:
+        write_whole(out, text.encode("utf-8"))
+
+
 def _write(
-    model: DeployedClassifier,
+    names: Sequence[str],
     codes: NDArray[np.int64] | None,
     chances: NDArray[np.float64] | None,
     out: Path | None,
     files: Sequence[str],
 ) -> None:
     assert codes is not None and chances is not None  # noqa: PT018 (on rank 0)
-    text = prediction_csv(model.model.class_names, codes, chances, files)
-    if out is None:
-        show(text.removesuffix("\n"), is_data=True)
-    else:
-        write_whole(out, text.encode("utf-8"))
+    _show_or_write(prediction_csv(names, codes, chances, files), out)

@@ -10,12 +10,25 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hpcembed.data.labels import codes_of
-from hpcembed.jobs.export.inference import DeployedClassifier, load, probabilities
-from hpcembed.jobs.export.prediction_text import accuracy_line, prediction_csv
+from hpcembed.data.labels import RowLabels, as_classes, codes_of
+from hpcembed.data.targets import as_targets
+from hpcembed.jobs.export.deployed_model import DeployedModel
+from hpcembed.jobs.export.inference import (
+    DeployedRegressor,
+    load,
+    probabilities,
+)
+from hpcembed.jobs.export.prediction_text import (
+    accuracy_line,
+    error_line,
+    prediction_csv,
+    target_csv,
+)
 from hpcembed.jobs.export.row_files import READ_KEYS, read_label_file, read_rows
 from hpcembed.runtime.errors import ConfigError, InputError, MissingPackageError
 from hpcembed.runtime.launcher import check_single
@@ -36,7 +49,7 @@ def predict_alone(
     overrides: Sequence[str] = (),
     out: Path | None = None,
 ) -> float | None:
-    """Predict the class of every row of a CSV, NPY or NPZ file.
+    """Predict the class or the target of every row of a CSV, NPY or NPZ file.
 
     Parameters and result are those of :func:`hpcembed.jobs.predict.predict_file`, without the
     communicator.
@@ -54,14 +67,13 @@ def predict_alone(
             "predict a list of texts in Python"
         )
     reading = _reading(model, file, overrides)
-    encoding = getattr(model, "encoding", None)  # of raw columns, in models of mixed tables
-    names = model.model.feature_names if encoding is None else encoding.input_names
-    width = model.n_features_in_
-    found = read_rows(file, reading, names, width, as_text=encoding is not None)
+    names = tuple(getattr(model, "feature_names_in_", ()))
+    takes_columns = model.encoding is not None
+    found = read_rows(file, reading, names, model.n_features_in_, takes_columns=takes_columns)
     given = found.labels
     if labels is not None:
         column = reading.get("label_column", "")
-        given = read_label_file(labels, column, found.n_rows, file)
+        given = read_label_file(labels, column, len(found.rows), file)
     asked = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
     if asked and given is None:
         raise ConfigError(f"--set {asked[0]}: {file} has no labels of that name")
@@ -69,26 +81,53 @@ def predict_alone(
         unused = ", ".join(found.unused[:10])
         _log.info("%s: columns that the model does not use: %s", file, unused)
     try:
-        logits = model.predict_logits(found.rows)
+        if isinstance(model, DeployedRegressor):
+            outputs: NDArray[Any] = model.predict(found.rows)
+        else:
+            outputs = model.predict_logits(found.rows)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-    codes = logits.argmax(axis=1)
-    chances = probabilities(logits)[np.arange(codes.size), codes]
-    text = prediction_csv(model.model.class_names, codes, chances)
+    if isinstance(model, DeployedRegressor):
+        text, score, line = _targets(outputs, given)
+    else:
+        text, score, line = _classes(outputs, model.model.class_names, given)
     if out is None:
         show(text.removesuffix("\n"))
     else:
         write_whole(out, text.encode("utf-8"))
-    if given is None:
-        return None
-    truth = codes_of(given, model.model.class_names)
+    if line:
+        show(line) if out is not None else _log.info(line)
+    return score
+
+
+def _classes(
+    logits: NDArray[Any], names: Sequence[str], labels: RowLabels | None
+) -> tuple[str, float | None, str]:
+    """Return the CSV text of the predictions, the accuracy, and its line."""
+    codes = logits.argmax(axis=1)
+    chances = probabilities(logits)[np.arange(codes.size), codes]
+    text = prediction_csv(names, codes, chances)
+    if labels is None:
+        return text, None, ""
+    truth = codes_of(as_classes(labels), names)
     known, correct = int(np.sum(truth >= 0)), int(np.sum(truth == codes))
     line = accuracy_line(known, correct, truth.size)
-    show(line) if out is not None else _log.info(line)
-    return correct / known if known else None
+    return text, (correct / known if known else None), line
 
 
-def _reading(model: DeployedClassifier, file: Path, overrides: Sequence[str]) -> dict[str, str]:
+def _targets(predicted: NDArray[Any], labels: RowLabels | None) -> tuple[str, float | None, str]:
+    """Return the CSV text of the predictions, R2, and its line."""
+    text = target_csv(predicted)
+    if labels is None:
+        return text, None, ""
+    targets = as_targets(labels).values
+    error = predicted - targets
+    spread = float(np.sum((targets - targets.mean()) ** 2))
+    sums = float(np.sum(error**2)), float(np.sum(np.abs(error)))
+    return text, *error_line(targets.size, *sums, spread)
+
+
+def _reading(model: DeployedModel, file: Path, overrides: Sequence[str]) -> dict[str, str]:
     """Return the settings of the reader of the training data that apply to this file."""
     stored = model.description.get("reading")
     known = stored if isinstance(stored, dict) else {}

@@ -26,6 +26,7 @@ from hpcembed.jobs.report.run_json import (
     StageSeconds,
     classifier_record,
 )
+from hpcembed.jobs.report.scores import worse_than_mean_warning
 from hpcembed.jobs.report.tables import network_table
 from hpcembed.jobs.report.wording import (
     certification_line,
@@ -36,7 +37,7 @@ from hpcembed.jobs.report.wording import (
 from hpcembed.runtime.errors import HpcembedError
 
 if TYPE_CHECKING:
-    from hpcembed.networks.training.report import TrainedClassifier
+    from hpcembed.networks.training.report import ClassifierReport, TrainedClassifier
 
 __all__ = [
     "embedding_record",
@@ -115,7 +116,8 @@ def run_record(
             dataset.test.n_rows,
             embedding.n_features_in_,
             len(dataset.train.class_names),
-            columns=None if dataset.encoding is None else choice_records(dataset.encoding),
+            dataset.task,
+            None if dataset.encoding is None else choice_records(dataset.encoding),
         ),
         embedding=embedding_record(job, embedding, k),
         classifiers=[classifier_record(one.report) for one in trained],
@@ -240,13 +242,14 @@ def write_projection(
 def write_networks(
     folder: RunFolder, dataset: Dataset, trained: Sequence[TrainedClassifier]
 ) -> None:
-    """Write each network to ``classifier-INPUT-LAYERS.safetensors``."""
+    """Write each network to ``classifier-INPUT-LAYERS.safetensors``, or ``regressor-...``."""
     if not trained:
         return
     from hpcembed.networks.training.serialise import save_classifier
 
     for one in trained:
-        name = f"classifier-{one.report.input}-{network_name(one.report.hidden)}.safetensors"
+        kind = "regressor" if one.report.task == "regression" else "classifier"
+        name = f"{kind}-{one.report.input}-{network_name(one.report.hidden)}.safetensors"
         save_classifier(folder.path / name, one, class_names=dataset.train.class_names)
 
 
@@ -273,16 +276,9 @@ def _text(
     n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
     if trained:
-        parts.append(network_table([one.report for one in trained], n_inputs).terminal())
-    for report in (one.report for one in trained):
-        warning = majority_warning(
-            f"{network_name(report.hidden)} on {n_inputs[report.input]} inputs ({report.input})",
-            report.validation_accuracy,
-            report.test_accuracy,
-            majority or (-math.inf, -math.inf),
-            is_baseline=report.input == "full",
-        )
-        parts += [warning] if warning else []
+        reports = [one.report for one in trained]
+        parts.append(network_table(reports, n_inputs).terminal())
+        parts += _warnings(reports, n_inputs, majority)
     parts.append(seconds_line(seconds))
     result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_
     parts.append(
@@ -300,3 +296,33 @@ def _text(
         )
     )
     return "\n".join(parts)
+
+
+def _warnings(
+    reports: Sequence[ClassifierReport],
+    n_inputs: Mapping[str, int],
+    majority: tuple[float, float] | None,
+) -> list[str]:
+    """Return warnings about networks that are not better than a constant prediction."""
+    names = [
+        f"{network_name(one.hidden)} on {n_inputs[one.input]} inputs ({one.input})"
+        for one in reports
+    ]
+    pairs = list(zip(names, reports, strict=True))
+    found = [
+        worse_than_mean_warning(
+            (name, one.test_score) for name, one in pairs if one.task == "regression"
+        )
+    ]
+    if majority is not None:
+        found += [
+            majority_warning(
+                name,
+                one.validation_accuracy,
+                one.test_accuracy,
+                majority,
+                is_baseline=one.input == "full",
+            )
+            for name, one in pairs
+        ]
+    return [text for text in found if text]

@@ -122,7 +122,7 @@ def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
     """
     with timed(job.comm, job.seconds, "read"):
         dataset = _read_dataset(job)
-        if job.config.classifier.enabled and not dataset.has_classes:
+        if job.config.classifier.enabled and not dataset.has_labels:
             raise ConfigError(
                 f"{dataset.name}: the nodes have no labels: set classifier.enabled = false, or "
                 "name their labels with data.train_labels"
@@ -134,10 +134,17 @@ def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
         dataset = dataclasses.replace(dataset, test=_without_rows(dataset.test))
     job.log(
         f"{dataset.name}: {train.n_rows:,} training and {counted(test.n_rows, 'test row')} of "
-        f"{counted(train.n_features, 'feature')}, {len(train.class_names)} classes, read in "
+        f"{counted(train.n_features, 'feature')}, {_labels_text(dataset)}, read in "
         f"{job.seconds['read']:.2f} s"
     )
+    if dataset.task_reason and dataset.has_labels:
+        job.log(f"{dataset.task}: {dataset.task_reason}")
     return dataset, train, test
+
+
+def _labels_text(dataset: Dataset) -> str:
+    n_classes = len(dataset.train.class_names)
+    return "a numeric target" if dataset.task == "regression" else f"{n_classes} classes"
 
 
 def _read_dataset(job: Job) -> Dataset:
@@ -176,7 +183,7 @@ def _matrix(job: Job, dataset: Dataset, table: Table) -> DataMatrix:
     try:
         return DataMatrix(
             table.rows,
-            table.labels.codes,
+            table.label_array,
             job.comm,
             shift=dataset.scaling.shift,
             factor=dataset.scaling.factor,

@@ -17,10 +17,12 @@ from hpcembed.jobs.report.figures.model_size import (
     draw_model_sizes,
     model_size_columns,
 )
+from hpcembed.jobs.report.figures.predictions import draw_predictions, prediction_columns
 from hpcembed.jobs.report.figures.spectrum import draw_gaps, draw_spectrum
 from hpcembed.jobs.report.figures.style import FigureWriter
 from hpcembed.jobs.report.figures.training import draw_training
 from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.scores import score_of
 from hpcembed.jobs.report.wording import network_name
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def draw_run(
 
     Figures of networks are those of the training, accuracy over size, and a confusion matrix.
 
+    For a regression the predictions of test rows are drawn over their targets.
+
     Parameters
     ----------
     tol : float
@@ -58,8 +62,12 @@ def draw_run(
             f"{one.report.input} {network_name(one.report.hidden)}": one.report.history
             for one in trained
         }
-        figures.write("training", draw_training(curves))
-        _draw_networks(figures, embedding, [one.report for one in trained], class_names)
+        reports = [one.report for one in trained]
+        score = score_of(reports[0].task)
+        figures.write("training", draw_training(curves, score))
+        _draw_predictions(figures, reports)
+        if score.is_accuracy:
+            _draw_networks(figures, embedding, reports, class_names)
 
 
 def _draw_networks(
@@ -101,3 +109,18 @@ def _draw_networks(
         "confusion", draw_confusion(counts, class_names, f"{network_name(best.hidden)}, {inputs}"),
         confusion_columns(counts, class_names),
     )  # fmt: skip
+
+
+def _draw_predictions(figures: FigureWriter, reports: Sequence[ClassifierReport]) -> None:
+    """Draw the predictions of a regression over their targets."""
+    predictions = {
+        f"{one.input} {network_name(one.hidden)}": one.predictions
+        for one in reports
+        if len(one.predictions)
+    }
+    if predictions:
+        figures.write(
+            "predictions",
+            draw_predictions(predictions, "Test rows"),
+            prediction_columns(predictions),
+        )

@@ -17,7 +17,7 @@ from hpcembed.data.arrays.stored_array import RowBlocks, blocks_between, feature
 from hpcembed.data.file_validation import BLOCK_BYTES
 from hpcembed.data.labels import (
     LabelFile,
-    LocalLabels,
+    RowLabels,
     check_lengths,
     labels_from_array,
     read_labels,
@@ -68,13 +68,15 @@ class ArrayLabels:
         for array in arrays:
             if not array.shape or math.prod(array.shape[1:]) != 1:
                 raise InputError(
-                    f"{array.name}: labels of shape {array.shape}: one label per row is needed"
+                    f"{array.name}: labels of shape {array.shape}: several labels or targets for "
+                    "each row are not supported: train one model for each column, stored as an "
+                    "array of its own"
                 )
         self.arrays = arrays
         self.name = ", ".join(dict.fromkeys(array.name for array in arrays))
         self.n_labels = sum(array.shape[0] for array in arrays)
 
-    def read(self, first: int, last: int) -> LocalLabels:
+    def read(self, first: int, last: int) -> RowLabels:
         """Read labels first..last-1."""
         pieces = [np.empty(0, dtype=self.arrays[0].dtype)]
         pieces += [block.reshape(-1) for *_, block in blocks_between(self.arrays, first, last)]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hpcembed.data.graphs.edge_list import node_id, word_problem
 from hpcembed.data.graphs.node_words import word_array
 from hpcembed.data.graphs.pair_columns import Ids, is_utf8, numbered_lines, pair_columns
-from hpcembed.data.labels import LocalLabels, labels_from_text, unusable
+from hpcembed.data.labels import LocalLabels, as_classes, labels_from_text, unusable
 from hpcembed.data.line_ranges import share_lines
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
@@ -82,7 +82,8 @@ def read_label_lines(
                             f"line {number}: {fields[1][:40]!r} is the label, further columns are "
                             "ignored: separate names of several words by a comma"
                         )
-        labels = labels_from_text(texts, str(path), ranges[0].first_row if ranges else 0)
+        begin = ranges[0].first_row if ranges else 0
+        labels = as_classes(labels_from_text(texts, str(path), begin))
     first = next(filter(None, comm.allgather(further)), "")
     if first and comm.rank == 0:
         _log.info("%s: %s", path, first)

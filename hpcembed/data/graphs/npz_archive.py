@@ -21,7 +21,7 @@ from hpcembed.data.arrays.stored_array import StoredArray
 from hpcembed.data.graphs.graph import Graph, LocalEdges
 from hpcembed.data.graphs.numbering import nodes_of_ids
 from hpcembed.data.graphs.owner_exchange import exchange, node_owners
-from hpcembed.data.labels import LocalLabels, labels_from_array
+from hpcembed.data.labels import LocalLabels, as_classes, labels_from_array
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range
@@ -87,7 +87,7 @@ def read_archive_labels(
         if array.shape != (n,):
             raise InputError(f"{array.name}: shape {array.shape} for {n} nodes")
         values = _with_class_names(path, names, _part(array, start, stop))
-        labels = labels_from_array(values, array.name, start)
+        labels = as_classes(labels_from_array(values, array.name, start))
     return np.arange(start, stop), labels
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from hpcembed.data.file_validation import BLOCK_BYTES
 from hpcembed.data.images.decoding import Decoder, check_pillow, parse_size
 from hpcembed.data.images.image_files import list_images
 from hpcembed.data.images.image_labels import ImageLabels
-from hpcembed.data.labels import LocalLabels, labels_from_text, no_labels
+from hpcembed.data.labels import LocalLabels, RowLabels, as_classes, labels_from_text, no_labels
 from hpcembed.data.table import Summary, Table
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
@@ -71,7 +72,9 @@ class ImageSource:
         self.images = list_images(paths)
         self._labels: list[str] = [image.folder for image in self.images]
         self._is_labelled = bool(labels) or any(self._labels)
+        self._named_by = "folders"
         if isinstance(labels, ImageLabels):
+            self._named_by = "labels"
             selected = labels.select(self.images)
             self.images = [image for image, _ in selected]
             self._labels = [label for _, label in selected]
@@ -118,11 +121,13 @@ class ImageSource:
             rows, labels, start, n_rows, (), self.source, reading=self.reading, row_names=names
         )
 
-    def _local_labels(self, start: int, stop: int) -> LocalLabels:
-        texts, name = self._labels[start:stop], f"{self.source}, folders"
+    def _local_labels(self, start: int, stop: int) -> RowLabels:
+        texts, name = self._labels[start:stop], f"{self.source}, {self._named_by}"
         if not self._is_labelled:
             return no_labels(len(texts))
         if all(texts):
-            return labels_from_text(texts, name, start)
+            labels = labels_from_text(texts, name, start)
+            is_named = self._named_by == "folders"
+            return replace(as_classes(labels), are_classes=True) if is_named else labels
         codes = {text: code for code, text in enumerate(dict.fromkeys(texts))}
         return LocalLabels(np.array([codes[text] for text in texts], np.int64), tuple(codes), name)

@@ -21,7 +21,7 @@ from hpcembed.data.columns.named_tables import arrow_column
 from hpcembed.data.columns.options import ColumnOptions
 from hpcembed.data.columns.raw_columns import RawColumns, RowPiece, TextColumn
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size, library_errors
-from hpcembed.data.labels import LocalLabels, labels_from_array, labels_from_text, no_labels
+from hpcembed.data.labels import RowLabels, labels_from_array, labels_from_text, no_labels
 from hpcembed.data.table import Summary, Table
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
@@ -125,7 +125,7 @@ class ArrowSource:
             rows = raw
         return Table(rows, labels, first, self._n_rows, raw.names, self.source)
 
-    def _read(self, first: int, last: int, names: list[str]) -> tuple[RawColumns, LocalLabels]:
+    def _read(self, first: int, last: int, names: list[str]) -> tuple[RawColumns, RowLabels]:
         import pyarrow
 
         wanted = [*names, *([] if self._label is None else [self._label])]
@@ -147,7 +147,7 @@ class ArrowSource:
             return raw, no_labels(raw.n_rows)
         return raw, self._labels(whole.column(self._label), first)
 
-    def _labels(self, column: Any, first: int) -> LocalLabels:
+    def _labels(self, column: Any, first: int) -> RowLabels:
         source = f"{self.source}, column {self._label}"
         if column.null_count:
             row = first + int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1

@@ -19,10 +19,11 @@ from hpcembed.data.line_ranges import LineRange, count_skipped
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
 from hpcembed.data.tables.csv_errors import BlockBegin, check_quotes, first_bad_cell
 from hpcembed.data.tables.csv_header import CsvHeader
+from hpcembed.data.tables.label_column import LabelColumn
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["ColumnReader", "label_codes"]
+__all__ = ["ColumnReader", "label_texts"]
 
 
 class ColumnReader:
@@ -53,15 +54,15 @@ class ColumnReader:
         self._marks = sorted(marks)
         self._texts = {j for j in features if header.names[j] in text_columns}
 
-    def read(self, comm: MPI.Comm) -> tuple[RawColumns, NDArray[np.int64], tuple[str, ...]]:
-        """Read columns, codes of labels, and the texts of the codes. Collective."""
+    def read(self, labels: LabelColumn, comm: MPI.Comm) -> RawColumns:
+        """Read the columns, and add the labels to `labels`. Collective."""
         with agreement(comm):
             texts = self._find_texts()
         mine = np.array([j in texts for j in self._features], dtype=np.int64)
         comm.Allreduce(MPI.IN_PLACE, mine, op=MPI.MAX)
         is_text = dict(zip(self._features, mine.astype(bool).tolist(), strict=True))
         with agreement(comm):
-            return self._store(is_text)
+            return self._store(is_text, labels)
 
     def _find_texts(self) -> set[int]:
         """Return the columns with a cell that is neither a plain number nor missing."""
@@ -75,31 +76,26 @@ class ColumnReader:
             )
         return texts
 
-    def _store(
-        self, is_text: dict[int, bool]
-    ) -> tuple[RawColumns, NDArray[np.int64], tuple[str, ...]]:
+    def _store(self, is_text: dict[int, bool], labels: LabelColumn) -> RawColumns:
         names = self._header.names
         builders: dict[int, _Texts | _Numbers] = {
             j: _Texts() if is_text[j] else _Numbers(self._marks) for j in self._features
         }
-        values: dict[str, int] = {}
-        codes: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         pieces: list[RowPiece] = []
         n_rows = 0
         for piece, table in self._blocks(frozenset()):
             for j, builder in builders.items():
                 builder.append(table.column(str(j)))
-            codes.append(label_codes(table, self._header, values))
+            labels.add(*label_texts(table, self._header))
             pieces.append(RowPiece(piece.file, n_rows, piece.row, piece.lines))
             n_rows += table.num_rows
-        columns = RawColumns(
+        return RawColumns(
             tuple(names[j] for j in self._features),
             tuple(builders[j].column() for j in self._features),
             n_rows,
             tuple(pieces),
             {names[j]: j + 1 for j in self._features},
         )
-        return columns, np.concatenate(codes), tuple(values)
 
     def _blocks(self, skipped: Collection[int]) -> Iterator[tuple[RowPiece, Any]]:
         """Yield the blocks of this rank's lines: their place, and an Arrow table of texts.
@@ -143,7 +139,7 @@ class ColumnReader:
             )
             if table.num_rows != len(self._line_numbers(block, 0)):
                 raise BadBlockError("carriage returns inside lines")
-            label_codes(table, header, {})
+            label_texts(table, header)
         except BadBlockError as error:
             raise first_bad_cell(block, header, begin, str(error)) from error
         return table
@@ -159,8 +155,8 @@ class ColumnReader:
         return first + np.flatnonzero(kept)
 
 
-def label_codes(table: Any, header: CsvHeader, values: dict[str, int]) -> NDArray[np.int64]:
-    """Return the codes of the labels of a block; new labels are added to `values`.
+def label_texts(table: Any, header: CsvHeader) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the different labels of a block, and the position of the label of each row in them.
 
     Raises
     ------
@@ -168,13 +164,12 @@ def label_codes(table: Any, header: CsvHeader, values: dict[str, int]) -> NDArra
         A label is empty or not a finite number.
     """
     if header.label is None:
-        return np.full(table.num_rows, values.setdefault("", 0), dtype=np.int64)
+        return [""], np.zeros(table.num_rows, dtype=np.int64)
     found = table.column(str(header.label)).combine_chunks().dictionary_encode()
     texts = [text.strip() for text in found.dictionary.to_pylist()]
     if any(unusable(text) for text in texts):
         raise BadBlockError("an unusable label")
-    codes = [values.setdefault(text, len(values)) for text in texts]
-    return np.array(codes, dtype=np.int64)[found.indices.to_numpy()]
+    return texts, found.indices.to_numpy().astype(np.int64)
 
 
 class _Numbers:

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from hpcembed.data.columns.options import ColumnOptions
 from hpcembed.data.columns.raw_columns import RawColumns
 from hpcembed.data.file_validation import BLOCK_BYTES
-from hpcembed.data.labels import LocalLabels
+from hpcembed.data.labels import RowLabels
 from hpcembed.data.line_ranges import LineRange, Skipped, estimate_rows, share_lines
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
-from hpcembed.data.tables.csv_columns import ColumnReader, label_codes
+from hpcembed.data.tables.csv_columns import ColumnReader, label_texts
 from hpcembed.data.tables.csv_errors import (
     BadCellError,
     BlockBegin,
@@ -34,6 +34,7 @@ from hpcembed.data.tables.csv_errors import (
     first_bad_cell,
 )
 from hpcembed.data.tables.csv_header import read_headers
+from hpcembed.data.tables.label_column import LabelColumn
 from hpcembed.runtime.agreement import agree, agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import place_rows
@@ -115,13 +116,12 @@ class CsvSource:
         n_local = sum(lines.n_rows for lines in self._ranges)
         bad_cell: BadCellError | None = None
         rows = np.empty((n_local, len(self._features)))
-        codes = np.empty(n_local, dtype=np.int64)
-        values: dict[str, int] = {}
+        labels = LabelColumn(n_local, self._label_name)
         with agreement(comm):
             try:
                 place = 0
                 for lines in self._ranges:
-                    self._read_range(lines, rows[place:], codes[place:], values)
+                    self._read_range(lines, rows[place:], labels)
                     place += lines.n_rows
             except BadCellError as error:
                 bad_cell = error
@@ -129,9 +129,9 @@ class CsvSource:
         is_refused = self.takes_numbers_only or (self._options.gaps == "refuse" and is_gap)
         agree(comm, bad_cell if is_refused else None)
         if comm.allreduce(bad_cell is not None, op=MPI.LOR):
-            del rows
+            del rows, labels
             return self.read_columns(comm)
-        return self._table(rows, codes, tuple(values), comm)
+        return self._table(rows, labels.labels(), comm)
 
     def read_columns(self, comm: MPI.Comm, text_columns: Collection[str] = ()) -> Table:
         """Read this rank's rows as raw columns; :meth:`measure` must be called first.
@@ -150,38 +150,35 @@ class CsvSource:
         reader = ColumnReader(
             self.header, features, self._options.marks, {*texts, *text_columns}, self._ranges
         )
-        rows, codes, values = reader.read(comm)
+        labels = LabelColumn(sum(lines.n_rows for lines in self._ranges), self._label_name)
+        rows = reader.read(labels, comm)
         left_out = tuple(name for name in self.feature_names if name not in rows.names)
         rows = replace(rows, left_out=left_out)
-        return self._table(rows, codes, values, comm)
+        return self._table(rows, labels.labels(), comm)
+
+    @property
+    def _label_name(self) -> str:
+        label = self.header.label
+        name = "no labels" if label is None else f"column {self.header.names[label]}"
+        return f"{self.source}, {name}"
 
     def _table(
-        self,
-        rows: NDArray[np.float64] | RawColumns,
-        codes: NDArray[np.int64],
-        values: tuple[str, ...],
-        comm: MPI.Comm,
+        self, rows: NDArray[np.float64] | RawColumns, labels: RowLabels, comm: MPI.Comm
     ) -> Table:
-        label = self.header.label
-        label_name = f"{self.source}, " + (
-            "no labels" if label is None else f"column {self.header.names[label]}"
-        )
-        labels = LocalLabels(codes, values, label_name)
         names = rows.names if isinstance(rows, RawColumns) else self.feature_names
-        start = place_rows(len(codes), comm)[0]
+        start = place_rows(len(rows), comm)[0]
         return Table(rows, labels, start, self._n_rows, names, self.source)
 
     def _read_range(
         self,
         lines: LineRange,
         rows: NDArray[np.float64],
-        codes: NDArray[np.int64],
-        values: dict[str, int],
+        labels: LabelColumn,
     ) -> None:
         done = 0
         for line, block in lines.blocks():
             begin = BlockBegin(lines.file.path, lines.first_row + done, line)
-            done += self._parse(block, begin, rows[done : lines.n_rows], codes[done:], values)
+            done += self._parse(block, begin, rows[done : lines.n_rows], labels)
         if done != lines.n_rows:
             raise InputError(f"{lines.file.path}: changed while it was read: start again")
 
@@ -190,10 +187,9 @@ class CsvSource:
         block: bytes,
         begin: BlockBegin,
         rows: NDArray[np.float64],
-        codes: NDArray[np.int64],
-        values: dict[str, int],
+        labels: LabelColumn,
     ) -> int:
-        """Parse a block into the first of `rows` and `codes`; return the number of its rows."""
+        """Parse a block into the first of `rows`, add its labels, and return its rows."""
         has_quotes = b'"' in block
         if has_quotes:
             check_quotes(block, begin)
@@ -216,7 +212,8 @@ class CsvSource:
                 target[:, place] = table.column(str(column)).to_numpy()
             if not np.isfinite(target).all():
                 raise BadBlockError("a number that is not finite")
-            codes[: table.num_rows] = label_codes(table, header, values)
+            texts, indices = label_texts(table, header)
         except BadBlockError as error:
             raise first_bad_cell(block, header, begin, str(error), self._features) from error
+        labels.add(texts, indices)
         return int(table.num_rows)

@@ -115,6 +115,11 @@ def _problem(raw: bytes) -> str:
     fields = raw.partition(b"#")[0].decode("utf-8", errors="replace").split()
     if not fields:
         return ""
+    if "," in fields[0]:
+        return (
+            f"the label {fields[0][:40]!r} has several values: several labels or targets for each "
+            "row are not supported: write one file and train one model for each"
+        )
     if not is_finite_number(fields[0]):
         return f"the label {fields[0][:40]!r} is not a finite number: number the classes"
     last = -1

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from mpi4py import MPI
 
+from hpcembed.data.labels import as_classes
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Table
 from hpcembed.data.text.formats import rules_of
@@ -83,7 +84,9 @@ def vectorise_tables(
         counts = [plain.counts(part) for part in indexed]
     relevance = None
     if config.relevance == "classes":
-        relevance = term_relevance(counts[0], train.labels.codes, len(train.class_names), comm)
+        relevance = term_relevance(
+            counts[0], as_classes(train.labels).codes, len(train.class_names), comm
+        )
     vectoriser = Vectoriser(vocabulary, weights, relevance, rules_of(config))
     with agreement(comm):
         tables = [

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.labels import LocalLabels
+from hpcembed.data.labels import RowLabels
 from hpcembed.data.table import Summary, Table
 from hpcembed.data.text.cleaning import Cleaner, TextRules
 from hpcembed.runtime.agreement import agreement
@@ -36,7 +36,7 @@ class Documents:
     Attributes
     ----------
     texts : sequence of str, n_local of them
-    labels : LocalLabels
+    labels : RowLabels
         As written in the files; the empty text for documents without labels.
     start : int
         Global index of the first local document.
@@ -56,7 +56,7 @@ class Documents:
     """
 
     texts: Sequence[str]
-    labels: LocalLabels
+    labels: RowLabels
     start: int
     n_documents: int
     source: str
@@ -72,7 +72,7 @@ class DocumentReader(Protocol):
     def share(self, comm: MPI.Comm) -> int:
         """Assign documents to ranks; return the bytes of this rank's. Collective."""
 
-    def read(self, cleaner: Cleaner) -> tuple[list[str], LocalLabels]:
+    def read(self, cleaner: Cleaner) -> tuple[list[str], RowLabels]:
         """Read this rank's texts and labels, after :meth:`share`. Not collective."""
 
 

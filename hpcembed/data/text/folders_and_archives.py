@@ -19,7 +19,7 @@ import os
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
@@ -34,7 +34,7 @@ from hpcembed.data.file_validation import (
     named_errors,
     open_stream,
 )
-from hpcembed.data.labels import LocalLabels, labels_from_text, no_labels
+from hpcembed.data.labels import LocalLabels, RowLabels, as_classes, labels_from_text, no_labels
 from hpcembed.data.text.cleaning import Cleaner
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
@@ -119,14 +119,15 @@ class _FileDocuments(ABC):
         self._first, self._files = comm.scatter(shares)
         return sum(file.size + 512 for file in self._files)
 
-    def read(self, cleaner: Cleaner) -> tuple[list[str], LocalLabels]:
+    def read(self, cleaner: Cleaner) -> tuple[list[str], RowLabels]:
         """Read this rank's texts and labels, after :meth:`share`. Not collective."""
         texts = []
         for file, raw in zip(self._files, self._contents(), strict=True):
             texts.append(cleaner.clean(cleaner.decode(raw, file.name)))
         folders = [file.folder for file in self._files]
         if self._labelled:
-            return texts, labels_from_text(folders, f"{self._name}, folders", self._first)
+            labels = labels_from_text(folders, f"{self._name}, folders", self._first)
+            return texts, replace(as_classes(labels), are_classes=True)
         if self._labelled is None and folders:
             names = {name: code for code, name in enumerate(dict.fromkeys(folders))}
             codes = np.array([names[folder] for folder in folders], dtype=np.int64)

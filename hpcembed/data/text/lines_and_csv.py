@@ -21,7 +21,7 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcembed.data.file_validation import check_compression, check_line_ends, file_size
-from hpcembed.data.labels import LocalLabels, labels_from_text, no_labels, unusable
+from hpcembed.data.labels import RowLabels, labels_from_text, no_labels, unusable
 from hpcembed.data.line_ranges import LineRange, TextFile, estimate_rows, line_blocks, share_lines
 from hpcembed.data.tables.csv_header import CsvHeader, read_headers
 from hpcembed.data.text.cleaning import Cleaner
@@ -64,7 +64,7 @@ class LineDocuments:
             raise InputError(f"{self._name}: no documents: all lines are blank")
         return sum(lines.end - lines.begin + 128 * lines.n_rows for lines in self._ranges)
 
-    def read(self, cleaner: Cleaner) -> tuple[list[str], LocalLabels]:
+    def read(self, cleaner: Cleaner) -> tuple[list[str], RowLabels]:
         """Read this rank's texts and labels, after :meth:`share`. Not collective."""
         texts: list[str] = []
         labels: list[str] = []
@@ -132,7 +132,7 @@ class CsvDocuments:
         self._open = [bool(before[self._files.index(lines.file)] % 2) for lines in self._ranges]
         return sum(lines.end - lines.begin + 128 * lines.n_rows for lines in self._ranges)
 
-    def read(self, cleaner: Cleaner) -> tuple[list[str], LocalLabels]:
+    def read(self, cleaner: Cleaner) -> tuple[list[str], RowLabels]:
         """Read this rank's texts and labels, after :meth:`share`. Not collective."""
         texts: list[str] = []
         labels: list[str] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.labels import labels_from_text
+from hpcembed.data.labels import is_number, labels_from_text
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Table
 from hpcembed.data.tables.csv_header import read_header
@@ -38,7 +38,7 @@ def read_prediction_texts(
     config : DataSettings
         Format, names of columns, and rules for cleaning.
     class_names : collection of str
-        Names by which labels are recognised.
+        Names by which labels are recognised; empty for targets, which are numbers.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def read_prediction_texts(
             with agreement(comm):
                 table = _with_labels_split_off(table)
     elif is_in_folders:
-        known = any(value in class_names for value in table.labels.values)
+        known = any(value in class_names for value in table.class_names)
         has_labels = bool(comm.allreduce(known, op=MPI.LOR))
     return table, has_labels
 
@@ -86,9 +86,9 @@ def _format(config: DataSettings, path: Path) -> str:
 
 
 def _start_with_classes(table: Table, class_names: Collection[str], comm: MPI.Comm) -> bool:
-    """Whether all lines with a word, at least one, start with a class name. Collective."""
+    """Whether all lines with a word, at least one, start with a label. Collective."""
     first_words = [text.split(maxsplit=1)[0] for text in table.rows if text.split()]
-    known = all(word in class_names for word in first_words)
+    known = all(word in class_names if class_names else is_number(word) for word in first_words)
     found = bool(comm.allreduce(bool(first_words), op=MPI.LOR))
     return bool(comm.allreduce(known, op=MPI.LAND)) and found
 

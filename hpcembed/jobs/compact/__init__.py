@@ -5,11 +5,12 @@ search, the same statistics and the same files. The estimators follow scikit-lea
 """
 
 from hpcembed.jobs.compact.calls import compress, study
-from hpcembed.jobs.compact.estimators import CompactClassifier
+from hpcembed.jobs.compact.estimators import CompactClassifier, CompactRegressor
 from hpcembed.jobs.compact.results import CompressReport, StudyResult
 
 __all__ = [
     "CompactClassifier",
+    "CompactRegressor",
     "CompressReport",
     "StudyResult",
     "compress",

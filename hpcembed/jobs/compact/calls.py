@@ -10,7 +10,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from hpcembed.jobs.compact.estimators import CompactClassifier, estimator_of
+from hpcembed.jobs.compact.estimators import CompactClassifier, CompactRegressor, estimator_of
 from hpcembed.jobs.compact.requests import configured, tables_of
 from hpcembed.jobs.compact.results import StudyResult
 from hpcembed.jobs.compact.search_in_memory import search_in_memory
@@ -30,9 +30,10 @@ def compress(
     max_loss: float = 0.5,
     *,
     test: tuple[Any, Any] | None = None,
+    task: str = "auto",
     comm: MPI.Comm | None = None,
     **parameters: Any,
-) -> CompactClassifier:
+) -> CompactClassifier | CompactRegressor:
     """Find the smallest network on dominant components that keeps the accuracy.
 
     Collective on `comm`.
@@ -43,11 +44,15 @@ def compress(
         Rows of this rank: arrays of two or more dimensions, tables of pandas, polars or Arrow,
         lists of texts, torch tensors, or files opened by :func:`hpcembed.open_rows`.
     y : array-like of shape (n_local,)
-        Classes: numbers, booleans or text.
+        Classes, or continuous targets.
     max_loss : float, default 0.5
-        Points of accuracy that may be lost.
+        Points of accuracy that may be lost; for regression hundredths of R2.
     test : tuple, optional
         Test rows and their labels; default: rows held out of `X`.
+    task : {"auto", "classification", "regression"}
+        auto: text and at most 20 different numbers are classes; more numbers are targets if some
+        are not integers. Other integers may be either: many of them without this argument are an
+        error.
     comm : MPI.Comm, optional
         Ranks that share the rows; default: this rank alone.
     **parameters
@@ -56,7 +61,7 @@ def compress(
 
     Returns
     -------
-    CompactClassifier
+    CompactClassifier or CompactRegressor
         Fitted, with ``report``, ``save(folder)`` and ``to_onnx(path)``.
 
     Raises
@@ -79,7 +84,7 @@ def compress(
         if name not in known:
             raise ConfigError(f"compress: unknown parameter {name}: choose from {', '.join(known)}")
     ranks = communicator(getattr(X, "comm", None) if comm is None else comm)
-    return estimator_of(search_in_memory(X, y, test, ranks, known | given), given)
+    return estimator_of(search_in_memory(X, y, test, ranks, task, known | given), given)
 
 
 def study(
@@ -91,6 +96,7 @@ def study(
     seeds: int = 5,
     margin: float = 0.2,
     test: tuple[Any, Any] | None = None,
+    task: str = "auto",
     scaling: str = "standard",
     test_fraction: float = 0.2,
     random_state: int = 0,
@@ -104,7 +110,7 @@ def study(
 
     Parameters
     ----------
-    X, y, test, comm
+    X, y, test, task, comm
         As for :func:`compress`.
     dimensions : sequence of int, optional
         Numbers of components; default: all up to 16, then steps of a fifth, up to 50 and the
@@ -152,6 +158,7 @@ def study(
                     "scaling": scaling,
                     "test_fraction": float(test_fraction),
                     "split_seed": random_state,
+                    "task": task,
                 },
                 "solver": {"seed": random_state},
                 "study": {

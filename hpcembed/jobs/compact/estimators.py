@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from hpcembed.data.in_memory import label_array, prediction_rows
@@ -27,12 +27,12 @@ from hpcembed.runtime.output import write_whole
 from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.whole_folder import whole_folder
 
-__all__ = ["CompactClassifier"]
+__all__ = ["CompactClassifier", "CompactRegressor"]
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class _CompactModel(BaseEstimator):  # type: ignore[misc]
-    """Parameters and methods of estimators of any task."""
+    """Parameters and methods of both estimators."""
 
     max_loss: float = 0.5
     networks: Sequence[Any] | None = None
@@ -46,11 +46,11 @@ class _CompactModel(BaseEstimator):  # type: ignore[misc]
     settings: Mapping[str, Any] | None = None
 
     def _search(
-        self, X: Any, y: Any, test: tuple[Any, Any] | None, comm: MPI.Comm | None
+        self, X: Any, y: Any, test: tuple[Any, Any] | None, comm: MPI.Comm | None, task: str
     ) -> Searched:
         """Search and keep the model. Collective."""
         ranks = communicator(getattr(X, "comm", None) if comm is None else comm)
-        found = search_in_memory(X, y, test, ranks, self.get_params(deep=False))
+        found = search_in_memory(X, y, test, ranks, task, self.get_params(deep=False))
         self._keep(found)
         return found
 
@@ -59,7 +59,7 @@ class _CompactModel(BaseEstimator):  # type: ignore[misc]
         with tempfile.TemporaryDirectory() as folder:
             for name, content in found.files.items():
                 Path(folder, name).write_bytes(content)
-            self.model_ = load(folder)
+            self.model_: Any = load(folder)
         self.files_ = found.files
         self.report_: CompressReport = found.report
         self.n_features_in_ = found.n_columns
@@ -188,7 +188,7 @@ class CompactClassifier(ClassifierMixin, _CompactModel):  # type: ignore[misc]
         HpcembedError
             On all ranks, one line.
         """
-        found = self._search(X, y, test, comm)
+        found = self._search(X, y, test, comm, "classification")
         self.classes_ = found.classes
         return self
 
@@ -203,23 +203,78 @@ class CompactClassifier(ClassifierMixin, _CompactModel):  # type: ignore[misc]
         return self.classes_[self.model_.predict_logits(prediction_rows(X)).argmax(axis=1)]
 
 
-def estimator_of(found: Searched, parameters: Mapping[str, Any]) -> CompactClassifier:
+class CompactRegressor(RegressorMixin, _CompactModel):  # type: ignore[misc]
+    """Regressor: dominant components of the rows and a small network on them.
+
+    As :class:`CompactClassifier`, for continuous targets: `max_loss` is a hundredth of R2, so 0.5
+    allows a loss of 0.005.
+
+    Parameters
+    ----------
+    max_loss, networks, max_components, seeds, max_seeds, confidence, scaling, test_fraction, \
+random_state, settings
+        As for :class:`CompactClassifier`.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str objects
+        For tables with named columns.
+    report : CompressReport
+    model_ : DeployedRegressor
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from hpcembed import CompactRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> small = CompactRegressor(max_loss=10, networks=[(16,), (32,)], seeds=3).fit(X, y)
+    >>> bool(small.score(X, y) > 0.3)
+    True
+    """
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        test: tuple[Any, Any] | None = None,
+        comm: MPI.Comm | None = None,
+    ) -> CompactRegressor:
+        """Search for the smallest network and train it.
+
+        Collective on `comm`; parameters as for :meth:`CompactClassifier.fit`.
+        """
+        self._search(X, y, test, comm, "regression")
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Predict the target of each row: shape (n,), in the unit of the targets."""
+        check_is_fitted(self)
+        return self.model_.predict(prediction_rows(X))
+
+
+def estimator_of(found: Searched, parameters: Mapping[str, Any]) -> Any:
     """Return a fitted estimator for the result of a search. Not collective."""
-    estimator = CompactClassifier(**parameters)
-    estimator.classes_ = found.classes
+    estimator: Any
+    if found.task == "regression":
+        estimator = CompactRegressor(**parameters)
+    else:
+        estimator = CompactClassifier(**parameters)
+        estimator.classes_ = found.classes
     estimator._keep(found)
     return estimator
 
 
 def original_classes(y: Any, names: Sequence[str], comm: MPI.Comm) -> NDArray[Any]:
     """Return the values of `y` that class names stand for, in their order. Collective."""
-    from hpcembed.data.labels import codes_of, labels_from_array
+    from hpcembed.data.labels import as_classes, codes_of, labels_from_array
 
     array = label_array(y, "y")
     unique = np.unique(array)
     mine: dict[int, Any] = {}
     if unique.size:
-        codes = codes_of(labels_from_array(unique, "y", 0), names)
+        codes = codes_of(as_classes(labels_from_array(unique, "y", 0)), names)
         mine = dict(zip(codes.tolist(), unique.tolist(), strict=True))
     values: dict[int, Any] = {}
     for other in comm.allgather(mine):  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ class CompressReport:
         The steps of the search and the answer, in Markdown, as in ``compress.md``.
     content : dict
         The same as numbers, as in ``compress.json``: request, baseline, steps, results of the
-        seeds, difference on test rows. Accuracies lie between 0 and 1.
+        seeds, difference on test rows. Accuracies lie between 0 and 1; R2 is at most 1.
     """
 
     def __init__(self, text: str, content: Mapping[str, Any]) -> None:
@@ -36,6 +36,11 @@ class CompressReport:
     def verdict(self) -> str:
         """Whether the model keeps the accuracy: keeps, loses or undecided."""
         return str(self.content["answer"]["verdict"])
+
+    @property
+    def task(self) -> str:
+        """Whether the model is a classification or a regression."""
+        return str(self.content["task"])
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -78,14 +83,15 @@ def _blocks(text: str) -> list[dict[str, Any]]:
 
 
 class StudyResult:
-    """Result of a study: accuracy of every network at every dimension.
+    """Result of a study: accuracy or R2 of every network at every dimension.
 
     Attributes
     ----------
     text : str
         Tables and sentences in Markdown, as in ``study.md``.
     content : dict
-        The same as numbers, as in ``study.json``; accuracies lie between 0 and 1.
+        The same as numbers, as in ``study.json``; accuracies lie between 0 and 1, R2 is at
+        most 1.
     folder : Path
         Files of the study, with ``report.html``; on rank 0 only. A temporary folder is removed with
         this object: see :meth:`save`.

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.table import Table
+from hpcembed.data.targets import check_classes
 from hpcembed.jobs.compact.requests import configured, tables_of
 from hpcembed.jobs.compact.results import CompressReport, read_report
-from hpcembed.jobs.compress.command import CompressRequest, search_job
+from hpcembed.jobs.compress.command import CompressRequest, SearchOutcome, search_job
 from hpcembed.jobs.configuration import JobConfig, check_job
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.network_sizes import NETWORK_SIZES
@@ -31,16 +33,18 @@ class Searched:
 
     Attributes
     ----------
+    task : {"classification", "regression"}
     files : dict of str to bytes
         The files of the deployable model.
     report : CompressReport
     classes : ndarray
-        Original class labels in the order of the model's classes.
+        Original class labels in the order of the model's classes; empty for regression.
     n_columns : int
         Columns of the rows before they are encoded.
     column_names : tuple of str
     """
 
+    task: str
     files: dict[str, bytes]
     report: CompressReport
     classes: NDArray[Any]
@@ -53,6 +57,7 @@ def search_in_memory(
     y: Any,
     test: tuple[Any, Any] | None,
     comm: MPI.Intracomm,
+    task: str,
     parameters: Mapping[str, Any],
 ) -> Searched:
     """Search for the smallest network and number of components.
@@ -61,6 +66,7 @@ def search_in_memory(
 
     Parameters
     ----------
+    task : {"auto", "classification", "regression"}
     parameters : mapping
         Those of :class:`~hpcembed.jobs.compact.estimators.CompactClassifier`.
 
@@ -81,16 +87,19 @@ def search_in_memory(
             keeps_model_of_loss=True,
         )
         request.check()
-        config = _config(parameters)
+        config = _config(task, parameters)
     tables = tables_of(X, y, test, comm)
+    if task == "classification":
+        remedy = "use CompactRegressor, or give the names of the classes as text"
+        check_classes(tables[0].labels, remedy, comm)
     with tempfile.TemporaryDirectory(prefix="hpcembed-") as mine:
         job = place(config, Path(), None, Path(comm.bcast(mine)) / "search", comm)
         job = dataclasses.replace(job, tables=tables)
         outcome = search_job(request, job, request.max_components)
-        return _result(job, tables[0], y, outcome.class_names)
+        return _result(job, tables[0], y, outcome)
 
 
-def _config(parameters: Mapping[str, Any]) -> JobConfig:
+def _config(task: str, parameters: Mapping[str, Any]) -> JobConfig:
     seed, networks = parameters["random_state"], parameters["networks"]
     config = configured(
         JobConfig,
@@ -100,6 +109,7 @@ def _config(parameters: Mapping[str, Any]) -> JobConfig:
                 "scaling": parameters["scaling"],
                 "test_fraction": float(parameters["test_fraction"]),
                 "split_seed": seed,
+                "task": task,
             },
             "solver": {"seed": seed},
             "classifier": {
@@ -113,7 +123,7 @@ def _config(parameters: Mapping[str, Any]) -> JobConfig:
     return config
 
 
-def _result(job: Job, table: Table, y: Any, class_names: tuple[str, ...]) -> Searched:
+def _result(job: Job, table: Table, y: Any, outcome: SearchOutcome) -> Searched:
     """Read the files of the search on rank 0, for all ranks. Collective."""
     from hpcembed.jobs.compact.estimators import original_classes
 
@@ -129,8 +139,11 @@ def _result(job: Job, table: Table, y: Any, class_names: tuple[str, ...]) -> Sea
                 raise ConfigError(f"embedding.method = {method} is not a projection: no model")
             files = {path.name: path.read_bytes() for path in sorted(model.iterdir())}
     files, text, content = comm.bcast((files, report.text, report.content))
-    classes = original_classes(y, class_names, comm)
+    classes = np.empty(0)
+    if outcome.task == "classification":
+        classes = original_classes(y, outcome.class_names, comm)
     return Searched(
+        outcome.task,
         files,
         CompressReport(text, content),
         classes,

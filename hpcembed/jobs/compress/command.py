@@ -23,6 +23,7 @@ import threadpoolctl
 from mpi4py import MPI
 
 from hpcembed.data.settings import DataSettings
+from hpcembed.data.targets import Task
 from hpcembed.jobs.compress.search import SearchAnswer, search
 from hpcembed.jobs.compress.search_components import SearchComponents
 from hpcembed.jobs.compress.search_result import export_answer, remove_model, save_answer
@@ -44,7 +45,7 @@ from hpcembed.runtime.output_lock import owned_output
 from hpcembed.runtime.settings import read_table
 from hpcembed.runtime.wording import counted
 
-__all__ = ["CompressRequest", "run_compress"]
+__all__ = ["CompressRequest", "SearchOutcome", "run_compress", "search_job"]
 
 #: File that identifies the output folder of a search.
 MARK = "compress.toml"
@@ -64,7 +65,7 @@ class CompressRequest:
     source : Path
         A job file or a data file.
     max_loss : float
-        Points of accuracy that may be lost.
+        Points of accuracy, or of R2 (0.01 each), that may be lost.
     seeds : int
         Of a comparison at first.
     max_seeds : int
@@ -73,7 +74,7 @@ class CompressRequest:
         Largest k; 0: that of the job file, else as far as the spectrum goes.
     confidence : float
         Of the intervals.
-    label_column, scaling : str
+    label_column, task, scaling : str
         Settings of a data file.
     labels : Path, optional
         File of the labels of a data file that has none.
@@ -90,6 +91,7 @@ class CompressRequest:
     max_components: int = 0
     confidence: float = 0.95
     label_column: str = ""
+    task: Literal["auto", "classification", "regression"] = "auto"
     scaling: Literal["none", "divide", "minmax", "standard"] = "standard"
     overrides: tuple[str, ...] = ()
     keeps_model_of_loss: bool = False
@@ -126,6 +128,10 @@ class CompressRequest:
             job = load_job(self.source, self.overrides)
             if not job.classifier.hidden:
                 raise ConfigError(f"{self.source}: classifier.hidden names no network")
+            if self.task != "auto":
+                raise ConfigError(
+                    f"--task {self.task}: for a job file use --set data.task={self.task}"
+                )
             job.training.check_default(("centred",), str(self.source), "hpcembed compress")
             if self.labels is not None:
                 raise ConfigError("--labels: a job names its labels, data.train_labels")
@@ -139,6 +145,7 @@ class CompressRequest:
             train=(self.source.name,),
             train_labels="" if self.labels is None else str(self.labels.absolute()),
             label_column=self.label_column,
+            task=self.task,
             scaling=self.scaling,
         )
         job = JobConfig(data=data, classifier=ClassifierConfig(hidden=tuple(NETWORK_SIZES)))
@@ -186,10 +193,11 @@ def run_compress(
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
-    """Result of a search: its answer, its text (on rank 0), and the names of the classes."""
+    """Result of a search: its answer, its text (on rank 0), the task, and the names of classes."""
 
     answer: SearchAnswer
     text: str
+    task: Task
     class_names: tuple[str, ...]
 
 
@@ -227,8 +235,9 @@ def search_job(request: CompressRequest, job: Job, limit: int) -> SearchOutcome:
                 ),
             )
         class_names = tuple(components.data.train.class_names)
+        task = components.data.dataset.task
         components.data.destroy()
-    return SearchOutcome(answer, text or "", class_names)
+    return SearchOutcome(answer, text or "", task, class_names)
 
 
 def _write(
@@ -238,30 +247,26 @@ def _write(
     trials: SearchTrials,
     answer: SearchAnswer,
     comparison: AnswerComparison,
-    majority: tuple[float, float],
+    majority: tuple[float, float] | None,
     environment: Mapping[str, Any],
 ) -> str:
     """Write the model and the steps of the search; only the model is trained. Rank 0 only."""
     data = trials.components.data
     remove_model(folder)
     if answer.verdict != "loses" or request.keeps_model_of_loss:
-        best = max(comparison.results, key=lambda one: one.validation_accuracy)
+        best = max(comparison.results, key=lambda one: one.validation_score)
         batch = TrialBatch((best.trial,), 1.0)
         trained = trials.trainer("spectral").train(batch).classifier(0)
         record = save_answer(folder, job, data, best, trained, environment)
-        export_answer(folder, data, record, comparison.point, comparison.baseline)
-    # Every seed holds out rows of its own, so that together they validate more rows.
-    held_out = min(1.0, answer.n_seeds * trials.recipe.validation_fraction)
-    rows = data.train.n_rows, data.test.n_rows
-    text = "\n\n".join(
-        filter(
-            None,
-            (
-                search_text(trials, answer, comparison, majority),
-                few_rows_warning(*rows, held_out, trials.margin),
-            ),
-        )
-    )
+        export_answer(folder, data, record, comparison)
+    warning = ""
+    if trials.score.is_accuracy:  # R2 has no steps of one row
+        # Every seed holds out rows of its own, so that together they validate more rows.
+        held_out = min(1.0, answer.n_seeds * trials.recipe.validation_fraction)
+        rows = data.train.n_rows, data.test.n_rows
+        warning = few_rows_warning(*rows, held_out, trials.margin)
+    text = search_text(trials, answer, comparison, majority)
+    text = "\n\n".join(filter(None, (text, warning)))
     write_mark(folder, MARK, job.resolved_toml(), request.source)
     folder.write_text("compress.md", f"# {data.dataset.name}\n\n{text}\n")
     folder.write_json(
@@ -269,10 +274,11 @@ def _write(
         {
             "request": request,
             "dataset": data.dataset.name,
+            "task": data.dataset.task,
             "n_features": data.n_features,
             "method": job.config.embedding.method,
             "explained_variance_ratio": data.embedding.spectrum_.explained_variance_ratio,
-            "majority": {"train": majority[0], "test": majority[1]},
+            "majority": majority and {"train": majority[0], "test": majority[1]},
             "answer": answer,
             **comparison.record(),
         },

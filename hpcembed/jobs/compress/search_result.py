@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from hpcembed.jobs.compress.wording import AnswerComparison
 from hpcembed.jobs.export.card import Accuracy, Uncompressed
 from hpcembed.jobs.export.run_export import export_run
 from hpcembed.jobs.job import Job
@@ -17,7 +19,6 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.run_json import RunRecord
 from hpcembed.jobs.results import run_record, write_networks, write_projection
 from hpcembed.jobs.study.embedded_data import EmbeddedData
-from hpcembed.jobs.study.statistics import StudyPoint
 from hpcembed.jobs.study.trials import TrialResult
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ _log = logging.getLogger(__name__)
 
 def remove_model(folder: RunFolder) -> None:
     """Remove the network and the model of an earlier search in the folder; rank 0 only."""
-    for old in folder.path.glob("classifier-*.safetensors"):
-        old.unlink()
+    for kind in ("classifier", "regressor"):
+        for old in folder.path.glob(f"{kind}-*.safetensors"):
+            old.unlink()
     if (folder.path / "model" / "model.json").is_file():
         shutil.rmtree(folder.path / "model")
 
@@ -79,8 +81,7 @@ def export_answer(
     folder: RunFolder,
     data: EmbeddedData,
     record: RunRecord,
-    answer: StudyPoint,
-    baseline: StudyPoint,
+    comparison: AnswerComparison,
 ) -> None:
     """Export the model from the files of :func:`save_answer`, then write its record; rank 0 only.
 
@@ -89,17 +90,18 @@ def export_answer(
     Parameters
     ----------
     record : RunRecord
-    answer, baseline : StudyPoint
-        Accuracies over all seeds, for the card.
+    comparison : AnswerComparison
+        Scores over all seeds, for the card.
     """
     if data.embedding.linear_map_ is None:
         _log.warning("no model/: a model contains a projection, and this embedding is not one")
     else:
-        _export(folder, record, answer, baseline)
+        _export(folder, record, comparison)
     folder.write_json("run.json", record)
 
 
-def _export(folder: RunFolder, record: RunRecord, answer: StudyPoint, baseline: StudyPoint) -> None:
+def _export(folder: RunFolder, record: RunRecord, comparison: AnswerComparison) -> None:
+    answer, baseline, results = comparison.point, comparison.baseline, comparison.results
     out = folder.path / "model"
     export_run(
         folder.path,
@@ -109,6 +111,8 @@ def _export(folder: RunFolder, record: RunRecord, answer: StudyPoint, baseline: 
             validation=answer.validation_mean,
             spread=answer.test_deviation,
             n_seeds=len(answer.seeds),
+            rmse=_mean([one.test_rmse for one in results]),
+            mae=_mean([one.test_mae for one in results]),
         ),
         uncompressed=Uncompressed(
             hidden=baseline.hidden,
@@ -119,3 +123,9 @@ def _export(folder: RunFolder, record: RunRecord, answer: StudyPoint, baseline: 
         ),
         record=record,
     )
+
+
+def _mean(errors: Sequence[float]) -> float | None:
+    """Return the mean of the errors of a regression; None for classes."""
+    mean = math.fsum(errors) / max(len(errors), 1)
+    return mean if errors and math.isfinite(mean) else None

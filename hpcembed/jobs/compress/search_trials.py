@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
+from mpi4py import MPI
+
 from hpcembed.jobs.compress.search_components import SearchComponents
 from hpcembed.jobs.compress.sequential import Decision, Look, decide, interval, plan_looks
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_sizes import check_networks, count_parameters, layers_of
+from hpcembed.jobs.report.scores import score_of
 from hpcembed.jobs.report.wording import network_name
+from hpcembed.jobs.study.embedded_data import EmbeddedData
 from hpcembed.jobs.study.result_store import load_results
 from hpcembed.jobs.study.statistics import Difference, compare
 from hpcembed.jobs.study.trial_inputs import TrialInputs
 from hpcembed.jobs.study.trial_training import TrialTrainer, train_trials
 from hpcembed.jobs.study.trials import InputKind, Trial, TrialResult, plan_batches
 from hpcembed.networks.training.validation_split import held_out_rows
+from hpcembed.runtime.errors import InputError
 
 __all__ = ["SearchTrials"]
 
@@ -31,7 +37,7 @@ class SearchTrials:
     confidence : float
         Of the whole sequence of comparisons of a network.
     margin : float
-        Share of accuracy that may be lost.
+        Score that may be lost: 0.01 for one point.
 
     Attributes
     ----------
@@ -41,6 +47,10 @@ class SearchTrials:
         Hidden layers of the largest network, which is trained on all features.
     looks : tuple of Look
         Planned comparisons of each network.
+    score : Score
+        Accuracy or R2.
+    n_held_out : int or None
+        Validation rows of a seed; None for R2, which has no steps of one row.
     """
 
     def __init__(
@@ -57,14 +67,17 @@ class SearchTrials:
         self.job, self.components, self.confidence = job, components, confidence
         self.margin, self.n_seeds = margin, n_seeds
         self.looks = plan_looks(n_seeds, most_seeds, 1.0 - confidence)
-        check_networks(classifier.hidden, d, data.n_classes)
+        self.score = score_of(data.dataset.task)
+        _check_test_targets(data)
+        check_networks(classifier.hidden, d, data.n_outputs)
         self.networks = sorted(
             {layers_of(one) for one in classifier.hidden},
-            key=lambda hidden: count_parameters((d, *hidden, data.n_classes)),
+            key=lambda hidden: count_parameters((d, *hidden, data.n_outputs)),
         )
         self.baseline = self.networks[-1]
         self.recipe = job.config.training.for_rows(data.train.n_rows, data.n_classes)
-        self.n_held_out = held_out_rows(data.train.n_rows, self.recipe.validation_fraction)
+        held_out = held_out_rows(data.train.n_rows, self.recipe.validation_fraction)
+        self.n_held_out = held_out if self.score.is_accuracy else None
         self._full = self._trainer("full")
         self._spectral = self._trainer("spectral")
         self._computed = len(data.embedding.spectrum_.values)
@@ -125,14 +138,19 @@ class SearchTrials:
 
         Collective. Seeds are added until the interval decides.
         """
-        d = self.components.data.n_features
+        data = self.components.data
 
         def compare_seeds(look: Look) -> Difference:
             pair = (
                 self.results("spectral", hidden, k, look.n_seeds),
-                self.results("full", self.baseline, d, look.n_seeds),
+                self.results("full", self.baseline, data.n_features, look.n_seeds),
             )
-            own, base = ([one.validation_accuracy for one in part] for part in pair)
+            own, base = ([one.validation_score for one in part] for part in pair)
+            if not np.isfinite([*own, *base]).all():
+                raise InputError(
+                    f"{data.dataset.name}: R2 is not defined on validation rows with equal "
+                    "targets: raise training.validation_fraction, or use more rows"
+                )
             return interval(own, base, self.n_held_out, look.error)
 
         return decide(self.looks, compare_seeds, self.margin)
@@ -140,7 +158,20 @@ class SearchTrials:
     def test_difference(
         self, results: list[TrialResult], baseline: list[TrialResult]
     ) -> Difference:
-        """Compare the test accuracies of the same seeds."""
-        found = compare(results, baseline, "test_accuracy", self.confidence)
-        assert found is not None  # two seeds at least
+        """Compare the test scores of the same seeds."""
+        found = compare(results, baseline, "test_score", self.confidence)
+        assert found is not None  # two seeds at least, and defined scores
         return found
+
+
+def _check_test_targets(data: EmbeddedData) -> None:
+    """Raise InputError on all ranks if R2 is not defined on the test rows. Collective."""
+    targets = data.test.labels
+    if data.dataset.task == "regression":
+        ends = np.array([targets.max(initial=-np.inf), -targets.min(initial=np.inf)])
+        data.test.comm.Allreduce(MPI.IN_PLACE, ends, op=MPI.MAX)
+        if not ends[0] > -ends[1]:
+            raise InputError(
+                f"{data.dataset.name}: the targets of all test rows are equal, so R2 is not "
+                "defined: use more test rows"
+            )

@@ -12,8 +12,9 @@ from typing import Any
 from hpcembed.jobs.compress.search import SearchAnswer
 from hpcembed.jobs.compress.search_trials import SearchTrials
 from hpcembed.jobs.compress.sequential import verdict_of
+from hpcembed.jobs.report.scores import Score, worse_than_mean_warning
 from hpcembed.jobs.report.tables import TextTable
-from hpcembed.jobs.report.wording import majority_warning, network_name, percent, points
+from hpcembed.jobs.report.wording import majority_warning, network_name, points
 from hpcembed.jobs.study.statistics import Difference, StudyPoint, summarise
 from hpcembed.jobs.study.trials import TrialResult
 from hpcembed.runtime.wording import counted
@@ -31,11 +32,11 @@ class AnswerComparison:
         The network on k components, the same network on all features, and the baseline.
     results, same_results, baseline_results : list of TrialResult
     difference : Difference
-        Test accuracy of the answer less that of the baseline.
+        Test score of the answer less that of the baseline.
     from_same : Difference
-        Test accuracy of the answer less that of the same network: the effect of the embedding.
+        Test score of the answer less that of the same network: the effect of the embedding.
     of_network : Difference
-        Test accuracy of the same network less that of the baseline: the effect of its size.
+        Test score of the same network less that of the baseline: the effect of its size.
     n_stored : int or None
         Parameters of the answer with its projection; None without a projection.
     """
@@ -100,23 +101,33 @@ def search_text(
     trials: SearchTrials,
     answer: SearchAnswer,
     comparison: AnswerComparison,
-    majority: tuple[float, float],
+    majority: tuple[float, float] | None,
 ) -> str:
-    """Write the steps of the search, its answer, and warnings."""
+    """Write the steps of the search, its answer, and warnings.
+
+    Parameters
+    ----------
+    majority : tuple of float or None
+        Shares of the largest class among training and test rows; None for a regression.
+    """
     d, one = trials.components.data.n_features, comparison
     inputs = {f"{network_name(one.baseline.hidden)} on all {d} features": one.baseline}
     inputs[f"{network_name(one.same.hidden)} on all {d} features"] = one.same
     inputs[f"{network_name(one.point.hidden)} on {answer.n_inputs} components"] = one.point
-    warnings = [
-        majority_warning(
-            name,
-            point.validation_mean,
-            point.test_mean,
-            majority,
-            is_baseline=point.input == "full",
-        )
-        for name, point in inputs.items()
-    ]
+    if majority is None:
+        scores = {name: point.validation_mean for name, point in inputs.items()}
+        warnings = [worse_than_mean_warning(scores.items())]
+    else:
+        warnings = [
+            majority_warning(
+                name,
+                point.validation_mean,
+                point.test_mean,
+                majority,
+                is_baseline=point.input == "full",
+            )
+            for name, point in inputs.items()
+        ]
     parts = [
         _steps_text(trials, answer),
         _comparison_table(trials, comparison).markdown(),
@@ -144,13 +155,13 @@ def _steps_text(trials: SearchTrials, answer: SearchAnswer) -> str:
         "network", "k", f"{spectrum.share_of or 'share'} %", "seeds",
         "validation difference, points", "verdict",
     )  # fmt: skip
-    looks = ", ".join(str(look.n_seeds) for look in trials.looks)
-    noun = "seed" if looks == "1" else "seeds"
+    *before, last = trials.looks
+    looks = ", ".join([*(str(look.n_seeds) for look in before), counted(last.n_seeds, "seed")])
     return (
         f"Comparisons with the baseline, {network_name(trials.baseline)} on all "
         f"{trials.components.data.n_features} features, after "
-        f"{looks} {noun}: the intervals hold together with {100 * trials.confidence:g} % "
-        "confidence\n\n" + TextTable(headings, rows).markdown()
+        f"{looks}: the intervals hold together with {100 * trials.confidence:g} % "
+        f"confidence{_explained(trials)}\n\n" + TextTable(headings, rows).markdown()
     )
 
 
@@ -158,21 +169,29 @@ def _comparison_table(trials: SearchTrials, one: AnswerComparison) -> TextTable:
     d = trials.components.data.n_features
     stored = "-" if one.n_stored is None else f"{one.n_stored:,}"
     small, same, large = one.point, one.same, one.baseline
-    rows = [_row(large, d, f"{large.parameters:,}", "-")]
+    score = trials.score
+    rows = [_row(score, large, d, f"{large.parameters:,}", "-")]
     if same.hidden != large.hidden:
-        rows.append(_row(same, d, f"{same.parameters:,}", _points(one.of_network)))
-    rows.append(_row(small, small.n_inputs, stored, _points(one.difference)))
+        rows.append(_row(score, same, d, f"{same.parameters:,}", _points(one.of_network)))
+    rows.append(_row(score, small, small.n_inputs, stored, _points(one.difference)))
     headings = (
-        "network", "inputs", "parameters with projection", "of the network", "test %",
-        "test difference to the baseline",
+        "network", "inputs", "parameters with projection", "of the network",
+        score.heading("test"), "test difference to the baseline",
     )  # fmt: skip
     return TextTable(headings, rows)
 
 
-def _row(point: StudyPoint, n_inputs: int, stored: str, difference: str) -> tuple[str, ...]:
-    accuracy = percent(point.test_mean, point.test_deviation)
+def _row(
+    score: Score, point: StudyPoint, n_inputs: int, stored: str, difference: str
+) -> tuple[str, ...]:
+    tested = score.text(point.test_mean, point.test_deviation)
     own = f"{point.parameters:,}"
-    return network_name(point.hidden), str(n_inputs), stored, own, accuracy, difference
+    return network_name(point.hidden), str(n_inputs), stored, own, tested, difference
+
+
+def _explained(trials: SearchTrials) -> str:
+    """Return the meaning of a point, where it is not a percent."""
+    return f"; {trials.score.point}" if trials.score.point else ""
 
 
 def _amount(margin: float) -> str:
@@ -192,7 +211,7 @@ def _points(difference: Difference) -> str:
 
 
 def _answer_text(trials: SearchTrials, answer: SearchAnswer, one: AnswerComparison) -> str:
-    margin = _amount(trials.margin)
+    margin, kept = _amount(trials.margin), trials.score.name
     step = next(
         step
         for step in answer.steps
@@ -207,10 +226,10 @@ def _answer_text(trials: SearchTrials, answer: SearchAnswer, one: AnswerComparis
             f"{found}. There is no model: raise --max-loss or --max-components, or add wider "
             "networks"
         )
-    lines = [f"keeps: {model} keeps the accuracy within {margin}: {found}"]
+    lines = [f"keeps: {model} keeps the {kept} within {margin}: {found}"]
     if answer.verdict == "undecided":
         lines = [
-            f"undecided: no network is known to keep the accuracy within {margin}. The "
+            f"undecided: no network is known to keep the {kept} within {margin}. The "
             f"model is the one with the smallest possible loss, {model}: {found}, so it may lose "
             f"up to {-100 * step.difference.low:.2f} points. Raise --max-seeds or --max-loss, or "
             "use more rows"
@@ -244,16 +263,18 @@ def _test_lines(trials: SearchTrials, one: AnswerComparison) -> list[str]:
         "loses": "NOT within",
         "undecided": "undecided about",
     }
-    base = percent(large.test_mean, large.test_deviation)
+    score = trials.score
+    base = score.with_unit(large.test_mean, large.test_deviation)
+    tested = score.with_unit(small.test_mean, small.test_deviation)
     lines = [
-        f"test accuracy {percent(small.test_mean, small.test_deviation)} %, baseline {base} %, "
+        f"test {'accuracy ' if score.is_accuracy else ''}{tested}, baseline {base}, "
         f"difference {_points(one.difference)} points: "
         f"{verdicts[verdict_of(one.difference, margin)]} {_amount(margin)}"
     ]
     if one.same.hidden != large.hidden:
-        same = percent(one.same.test_mean, one.same.test_deviation)
+        same = score.with_unit(one.same.test_mean, one.same.test_deviation)
         lines.append(
-            f"the same network on all features: {same} %, {_points(one.of_network)} points from "
+            f"the same network on all features: {same}, {_points(one.of_network)} points from "
             f"the baseline; the embedding changes it by {_points(one.from_same)} points"
         )
     return lines

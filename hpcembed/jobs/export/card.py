@@ -16,7 +16,7 @@ __all__ = ["Accuracy", "Uncompressed", "card_text"]
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Accuracy of a network, between 0 and 1; None if there were no rows to measure it on.
+    """Score of a network: accuracy, or R2 of a regression; None without rows to measure it on.
 
     Attributes
     ----------
@@ -24,19 +24,26 @@ class Accuracy:
         Means over `n_seeds` training runs. Test rows were used once; validation rows selected the
         epoch.
     spread : float or None
-        Standard deviation of the test accuracy over the training runs.
+        Standard deviation of the test score over the training runs.
     n_seeds : int
+    rmse, mae : float or None
+        Errors of a regression on the test rows, in the unit of the target.
     """
 
     test: float | None
     validation: float | None
     spread: float | None = None
     n_seeds: int = 1
+    rmse: float | None = None
+    mae: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Uncompressed:
-    """A network on all features, for comparison; `test_accuracy` is a mean over `n_seeds`."""
+    """A network on all features, for comparison.
+
+    `test_accuracy` is its test score, the accuracy or R2, as a mean over `n_seeds`.
+    """
 
     hidden: tuple[int, ...]
     parameters: int
@@ -55,4 +62,10 @@ def card_text(description: Mapping[str, Any]) -> str:
         "SLEPc": provenance["slepc"],
         **provenance["packages"],
     }
-    return render_template("model_card.md.j2", versions=versions, **description)
+    values: dict[str, Any] = {
+        "task": "classification",
+        "target_type": None,
+        "accuracy": None,
+        "r2": None,
+    }
+    return render_template("model_card.md.j2", versions=versions, **(values | dict(description)))

@@ -1,13 +1,7 @@
-"""Inference with a deployed model in Python: scikit-learn's methods, products by numpy.
-
-Rows are computed in blocks of a fixed size. Each row has its own place in its block, and unused
-places are zero. A BLAS may add in another order for another shape, and the result of a row must not
-depend on the number of rows or on their distribution over ranks.
-"""
+"""Deployed models in Python: a classifier and a regressor with scikit-learn's methods."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,20 +12,16 @@ from numpy.typing import NDArray
 
 from hpcembed.data.columns.encoding import ColumnEncoding
 from hpcembed.data.text.vectoriser import Vectoriser
-from hpcembed.jobs.export.column_inputs import column_inputs
+from hpcembed.jobs.export.deployed_model import DeployedModel
 from hpcembed.jobs.export.model import Model
 from hpcembed.jobs.export.model_folder import read_encoding, read_model, read_vectoriser
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.wording import counted
 
-__all__ = ["DeployedClassifier", "load"]
-
-#: Rows of a block, and the most numbers that a block may have; wide rows have smaller blocks.
-BLOCK_ROWS = 256
-BLOCK_NUMBERS = 2**23
+__all__ = ["DeployedClassifier", "DeployedRegressor", "load", "probabilities"]
 
 
-def load(path: str | os.PathLike[str]) -> DeployedClassifier:
+def load(path: str | os.PathLike[str]) -> DeployedClassifier | DeployedRegressor:
     """Load a model that ``hpcembed run`` or ``hpcembed export`` wrote.
 
     Loading and prediction need numpy and safetensors; they do not need MPI, PETSc or torch.
@@ -43,7 +33,7 @@ def load(path: str | os.PathLike[str]) -> DeployedClassifier:
 
     Returns
     -------
-    DeployedClassifier
+    DeployedClassifier or DeployedRegressor
 
     Raises
     ------
@@ -69,7 +59,8 @@ def load(path: str | os.PathLike[str]) -> DeployedClassifier:
     ['cat', 'dog']
     """
     model, description = read_model(Path(path))
-    return DeployedClassifier(
+    kind = DeployedClassifier if model.target is None else DeployedRegressor
+    return kind(
         model,
         description,
         read_vectoriser(Path(path), description, model),
@@ -77,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> DeployedClassifier:
     )
 
 
-class DeployedClassifier:
+class DeployedClassifier(DeployedModel):
     """A trained classifier on raw features, with scikit-learn's methods; made by :func:`load`.
 
     Attributes
@@ -129,23 +120,11 @@ class DeployedClassifier:
         vectoriser: Vectoriser | None = None,
         encoding: ColumnEncoding | None = None,
     ) -> None:
-        self.model = model
-        self.vectoriser = vectoriser
-        self.encoding = encoding
-        self.description = dict(description)
+        super().__init__(model, description, vectoriser, encoding)
         self.classes_ = _classes(model.class_names)
-        names = model.feature_names if encoding is None else encoding.input_names
-        self.n_features_in_ = model.n_features if encoding is None else len(names)
-        self.row_shape_ = _row_shape(self.description.get("row_shape"), model.n_features)
-        if names:
-            self.feature_names_in_ = np.array(names, dtype=object)
 
     def __repr__(self) -> str:
-        name = f"{self.description.get('name')} {self.description.get('network')}"
-        return f"<{name}: {counted(self.n_features_in_, 'feature')}, {self.classes_.size} classes>"
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
+        return f"<{self._name}, {self.classes_.size} classes>"
 
     def predict_logits(self, X: Any, first_row: int = 0) -> NDArray[np.float32]:
         """Compute the logits, the values before the softmax.
@@ -169,31 +148,7 @@ class DeployedClassifier:
         InputError
             The rows have another number of features, or hold text, NaN or infinity.
         """
-        rows = self._rows(X, first_row)
-        n, d = rows.shape
-        widest = max(d, *(stage.weight.shape[1] for stage in self.model.stages))
-        size = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // widest))
-        logits = np.empty((n, len(self.model.class_names)), dtype=np.float32)
-        for begin in range(-(first_row % size), n, size):
-            first, last = max(begin, 0), min(begin + size, n)
-            own = slice(first - begin, last - begin)
-            block = np.zeros((size, d), dtype=self.model.input_type)
-            part = rows[first:last]
-            with np.errstate(over="ignore"):  # reported just below
-                block[own] = part.toarray() if hasattr(part, "toarray") else part
-            self._check_finite(
-                block[own],
-                first_row + first,
-                f"NaN, infinity, or a value that exceeds the range of {block.dtype}",
-            )
-            logits[first:last] = self._forward(block)[own]
-            self._check_finite(
-                logits[first:last],
-                first_row + first,
-                "the logits overflow float32: the row is far outside the range of the training "
-                "rows",
-            )
-        return logits
+        return self._outputs(X, first_row)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Compute class probabilities of shape (n, n_classes), in the order of ``classes_``."""
@@ -223,91 +178,83 @@ class DeployedClassifier:
             labels = labels.astype(np.str_)
         return float(np.mean(predicted == labels))
 
-    def onnx_inputs(self, X: Any) -> dict[str, NDArray[Any]]:
-        """Return the inputs of the graph in ``model.onnx`` for raw rows.
+
+class DeployedRegressor(DeployedModel):
+    """A trained regression on raw features, with scikit-learn's methods; made by :func:`load`.
+
+    Attributes
+    ----------
+    n_features_in_, feature_names_in_, row_shape_, vectoriser, encoding
+        As for :class:`DeployedClassifier`.
+    description : dict
+        The content of ``model.json``: R2, errors, seconds, versions, seeds.
+
+    Examples
+    --------
+    A linear model of two features, whose output is in units of 10 above 100:
+
+    >>> import numpy as np
+    >>> from hpcembed.jobs.export.model import Model, Stage, TargetScaling
+    >>> stage = Stage(np.ones((2, 1), dtype=np.float32), None, relu=False)
+    >>> unit = TargetScaling(np.float32([100.0]), np.float32([10.0]))
+    >>> model = Model(np.zeros(2, dtype=np.float32), (stage,), (), target=unit)
+    >>> regressor = DeployedRegressor(model, {"name": "prices", "network": "full-linear"})
+    >>> regressor
+    <prices full-linear: 2 features, regression>
+    >>> regressor.predict([[3.0, 1.0], [0.0, 2.0]]).tolist()
+    [140.0, 120.0]
+    >>> regressor.score([[3.0, 1.0], [0.0, 2.0]], [141.0, 121.0])
+    0.99
+    """
+
+    def __repr__(self) -> str:
+        return f"<{self._name}, regression>"
+
+    def predict(self, X: Any, first_row: int = 0) -> NDArray[np.float64]:
+        """Predict the target of each row, in its unit.
 
         Parameters
         ----------
-        X
-            As for :meth:`predict_logits`, but dense.
+        X : array-like or sparse matrix of shape (n, d), sequence of str, or table
+            As for :meth:`DeployedClassifier.predict_logits`.
+        first_row : int
+            Number of the first row in the table that these rows are part of. The result of a row is
+            the same to the last bit at the same place of the table.
 
         Returns
         -------
-        dict of str to ndarray
-            For a model with an encoding one array of shape (n, 1) for each raw column: numbers
-            with NaN for a missing cell, texts with "" for a missing cell. Else ``features``.
+        ndarray of shape (n,), float64
+
+        Raises
+        ------
+        InputError
+            The rows have another number of features, or hold text, NaN or infinity.
         """
-        if self.encoding is None:
-            rows = self._rows(X, 0)
-            dense = rows.toarray() if hasattr(rows, "toarray") else rows
-            return {"features": np.asarray(dense, dtype=self.model.input_type)}
-        return column_inputs(self.encoding, X, self.model.input_type)
+        unit = self.model.target
+        assert unit is not None  # a regression
+        outputs = self._outputs(X, first_row)[:, 0].astype(unit.shift.dtype)
+        return np.asarray(outputs * unit.scale + unit.shift, dtype=np.float64)
 
-    def _rows(self, X: Any, first_row: int) -> Any:
-        if isinstance(X, str):
-            raise InputError("one text: give a list of texts")
-        if self.encoding is not None:
-            return self.encoding.transform(X, first_row)
-        if self.vectoriser is not None and _are_texts(X):
-            return self.vectoriser.clean_and_transform(X)
-        self._check_names(X)
-        rows = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
-        if rows.ndim > 2:
-            rows = self._flat(rows)
-        if rows.ndim != 2:
-            raise InputError(f"rows of shape {rows.shape}: give a table of shape (rows, features)")
-        if rows.shape[1] != self.n_features_in_:
-            raise InputError(
-                f"rows of {counted(rows.shape[1], 'feature')}: the model takes "
-                f"{self.n_features_in_}"
-            )
-        if rows.dtype == object:
-            try:
-                rows = rows.astype(np.float64)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"rows are not numbers: {error}") from error
-        if rows.dtype.kind not in "biuf":
-            raise InputError(f"rows of type {rows.dtype}: give real numbers")
-        return rows
+    def score(self, X: Any, y: Any) -> float:
+        """Compute R2 as scikit-learn does: 1 for exact predictions, 0 for the mean of `y`.
 
-    def _flat(self, rows: NDArray[Any]) -> NDArray[Any]:
-        shape = rows.shape[1:]
-        if self.row_shape_ is not None and shape != self.row_shape_:
-            raise InputError(
-                f"rows of shape {shape}: the model takes rows of shape {self.row_shape_}"
-            )
-        return rows.reshape(rows.shape[0], math.prod(shape))
-
-    def _check_names(self, X: Any) -> None:
-        names = getattr(X, "columns", None)
-        if names is None or not self.model.feature_names:
-            return
-        given = [str(name) for name in names]
-        if given == list(self.model.feature_names):
-            return
-        missing = [name for name in self.model.feature_names if name not in given]
-        if missing:
-            raise InputError(f"the model's features are missing: {', '.join(missing[:5])}")
-        raise InputError("the columns are not in the order of the model: use X[feature_names_in_]")
-
-    def _forward(self, block: NDArray[Any]) -> NDArray[np.float32]:
-        values = block
-        with np.errstate(over="ignore", invalid="ignore"):
-            values -= self.model.shift
-            for stage in self.model.stages:
-                values = values @ stage.weight
-                if stage.bias is not None:
-                    values += stage.bias
-                values = values.astype(np.float32, copy=False)
-                if stage.relu:
-                    np.maximum(values, 0, out=values)
-        return values
-
-    def _check_finite(self, values: NDArray[Any], first_row: int, defect: str) -> None:
-        wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if wrong.size:
-            row = first_row + int(wrong[0]) + 1
-            raise InputError(f"row {row}: {defect}")
+        Raises
+        ------
+        InputError
+            `y` has not one number for each row, or its values are equal.
+        """
+        predicted = self.predict(X)
+        try:
+            targets = np.asarray(y, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"targets are not numbers: {error}") from error
+        if targets.shape != predicted.shape:
+            rows = counted(predicted.size, "row")
+            raise InputError(f"targets of shape {targets.shape} for {rows}")
+        spread = float(np.sum((targets - targets.mean()) ** 2)) if targets.size else 0.0
+        if not spread > 0:
+            raise InputError("R2 is not defined: it needs targets that differ")
+        return 1.0 - float(np.sum((targets - predicted) ** 2)) / spread
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -316,20 +263,6 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted -= shifted.max(axis=1, keepdims=True, initial=-np.inf)
     np.exp(shifted, out=shifted)
     return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def _row_shape(stored: Any, n_features: int) -> tuple[int, ...] | None:
-    """Return the shape of a row that a description holds, None unless it fits the features."""
-    if not isinstance(stored, list) or not all(type(size) is int for size in stored):
-        return None
-    return tuple(stored) if math.prod(stored) == n_features else None
-
-
-def _are_texts(X: Any) -> bool:
-    """Return whether `X` is a list, series or array of texts, one for each row."""
-    if hasattr(X, "tocsr") or getattr(X, "ndim", 1) != 1:
-        return False
-    return all(isinstance(text, str) for text in X)
 
 
 def _classes(names: tuple[str, ...]) -> NDArray[Any]:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.jobs.export.model import Model, Stage
+from hpcembed.jobs.export.model import Model, Stage, TargetScaling
 from hpcembed.networks.training.input_scaling import network_type
 
 __all__ = ["FeatureScaling", "Projection", "TrainedLayers", "build_model", "folding_pays"]
@@ -88,6 +88,7 @@ def build_model(
     mean: Vector,
     deviation: Vector,
     *,
+    target: tuple[float, float] | None = None,
     class_names: tuple[str, ...],
     feature_names: tuple[str, ...] = (),
     fold: bool | None = None,
@@ -102,6 +103,8 @@ def build_model(
     trained : TrainedLayers
     mean, deviation : ndarray of shape (d,)
         Of the scaled features of the training rows; they determine the type of the input.
+    target : tuple of float, optional
+        Mean and deviation of the training targets of a regression.
     class_names, feature_names : tuple of str
     fold : bool, optional
         Whether projection and first layer become one matrix; by default as :func:`folding_pays`.
@@ -139,4 +142,9 @@ def build_model(
         )
         for place, (weight, offsets) in enumerate(products)
     )
-    return Model(shift, stages, class_names, feature_names)
+    unit = None
+    if target is not None:
+        centre, spread = (np.array([one]) for one in target)
+        kind = network_type(centre, spread)
+        unit = TargetScaling(centre.astype(kind), spread.astype(kind))
+    return Model(shift, stages, class_names, feature_names, unit)

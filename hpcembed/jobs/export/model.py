@@ -2,6 +2,9 @@
 
     y = x - shift,   y <- y W + b  in each stage, followed by max(y, 0) in most,   logits = last y
 
+A regression has one output; its prediction is ``output * target_scale + target_shift``, in float64
+where float32 cannot resolve the differences between targets.
+
 Everything is stored in float32. For data that float32 cannot represent
 (:func:`hpcembed.networks.training.input_scaling.network_type`), the input, the shift and the first
 stage are float64, and the output of the first stage is rounded.
@@ -15,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Model", "Stage"]
+__all__ = ["Model", "Stage", "TargetScaling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,20 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetScaling:
+    """Unit of the target of a regression: ``output * scale + shift``.
+
+    Attributes
+    ----------
+    shift, scale : ndarray of shape (1,)
+        Their type, float32 or float64, is that of the predictions.
+    """
+
+    shift: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """Shift, stages and names.
 
@@ -44,17 +61,20 @@ class Model:
     shift : ndarray of shape (d,)
         Subtracted from the raw features; its type is that of the input.
     stages : tuple of Stage
-        The first has d inputs, the last has one output for each class.
+        The first has d inputs, the last has one output for each class, or one for a regression.
     class_names : tuple of str
-        In the order of the logits.
+        In the order of the logits; empty for a regression.
     feature_names : tuple of str
         In the order of the columns; empty if the data had none.
+    target : TargetScaling or None
+        Of a regression; None for a classifier.
     """
 
     shift: NDArray[np.floating[Any]]
     stages: tuple[Stage, ...]
     class_names: tuple[str, ...]
     feature_names: tuple[str, ...] = ()
+    target: TargetScaling | None = None
 
     @property
     def input_type(self) -> np.dtype[Any]:
@@ -74,7 +94,14 @@ class Model:
             tensors[f"stage{i}.weight"] = stage.weight
             if stage.bias is not None:
                 tensors[f"stage{i}.bias"] = stage.bias
+        if self.target is not None:
+            tensors |= {"target.shift": self.target.shift, "target.scale": self.target.scale}
         return tensors
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of the last stage."""
+        return len(self.class_names) if self.target is None else 1
 
     @property
     def n_parameters(self) -> int:

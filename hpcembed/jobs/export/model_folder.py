@@ -25,7 +25,7 @@ from hpcembed.data.columns.serialise import COLUMNS_FILE, encoding_from_json
 from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_from_json
 from hpcembed.data.text.vectoriser import Vectoriser
 from hpcembed.jobs.export.manifest import MANIFEST, check_manifest, manifest_bytes
-from hpcembed.jobs.export.model import Model, Stage
+from hpcembed.jobs.export.model import Model, Stage, TargetScaling
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.output import check_free, ordered_safetensors
 from hpcembed.runtime.whole_folder import whole_folder
@@ -34,7 +34,9 @@ __all__ = ["read_encoding", "read_model", "read_vectoriser", "write_model"]
 
 FORMAT = "hpcembed model"
 #: Increased when readers of an older version can no longer read the folder.
-VERSION = 1
+VERSION = 2
+#: Version of folders of classifiers, which older readers can read.
+CLASSIFIER_VERSION = 1
 
 JSON, TENSORS, ONNX, CARD = "model.json", "model.safetensors", "model.onnx", "README.md"
 
@@ -80,13 +82,15 @@ def write_model(
     tensors = ordered_safetensors(safetensors.numpy.save(arrays, {"format": FORMAT}))
     content = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": CLASSIFIER_VERSION if model.target is None else VERSION,
+        "task": "classification" if model.target is None else "regression",
         **description,
         "n_features": model.n_features,
         "n_classes": len(model.class_names),
         "class_names": list(model.class_names),
         "feature_names": list(model.feature_names),
         "input_type": model.input_type.name,
+        "target_type": None if model.target is None else model.target.shift.dtype.name,
         "stages": [{"bias": stage.bias is not None, "relu": stage.relu} for stage in model.stages],
         "has_manifest": True,
         "sha256": hashlib.sha256(tensors).hexdigest(),
@@ -248,11 +252,17 @@ def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) 
         stages.append(Stage(weight, bias, bool(stage["relu"])))
     names = tuple(str(name) for name in description["class_names"])
     features = tuple(str(name) for name in description["feature_names"])
-    if not stages or width != len(names):
+    target = None
+    if description.get("task") == "regression":
+        kind = np.dtype(description["target_type"])
+        target = TargetScaling(tensors["target.shift"], tensors["target.scale"])
+        for name, array in (("shift", target.shift), ("scale", target.scale)):
+            _check(array, (1,), kind, f"target.{name}")
+    if not stages or width != (len(names) if target is None else 1):
         raise ValueError(f"{len(names)} class names for {width} outputs")
     if features and len(features) != shift.size:
         raise ValueError(f"{len(features)} feature names for {shift.size} features")
-    return Model(shift, tuple(stages), names, features)
+    return Model(shift, tuple(stages), names, features, target)
 
 
 def _check(array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:

@@ -3,8 +3,9 @@
 The operators belong to opset 13, which runtimes support since 2020. The input is ``features``
 (batch, d), or one input of shape (batch, 1) for each raw column of a model with an encoding
 (:mod:`hpcembed.jobs.export.onnx_columns`). The outputs are ``logits`` and ``probabilities``
-(batch, classes) in float32, and ``class_index`` (batch,) in int64. Names of classes and features
-are in the metadata of the file.
+(batch, classes) in float32, and ``class_index`` (batch,) in int64. A regression has one output,
+``prediction`` (batch,), in the unit of the target, in float32 or float64. Names of classes and
+features are in the metadata of the file.
 """
 
 from __future__ import annotations
@@ -51,9 +52,11 @@ def onnx_bytes(
             "train on fewer components"
         )
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
-    by_class: list[str | int | None] = ["batch", len(model.class_names)]
+    tensors: dict[str, Any] = dict(model.tensors)
+    if model.target is not None:
+        tensors["target.axis"] = np.array([1], dtype=np.int64)
     if encoding is None:
         kind = helper.np_dtype_to_tensor_dtype(model.input_type)
         shape: list[str | int | None] = ["batch", model.n_features]
@@ -64,14 +67,10 @@ def onnx_bytes(
         [*encoded.nodes, *_nodes(model)],
         "hpcembed",
         encoded.inputs,
-        [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, by_class),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, by_class),
-            helper.make_tensor_value_info("class_index", TensorProto.INT64, ["batch"]),
-        ],
+        _outputs(model),
         initializer=[
             *encoded.initializers,
-            *(numpy_helper.from_array(a, name) for name, a in model.tensors.items()),
+            *(numpy_helper.from_array(a, name) for name, a in tensors.items()),
         ],
     )
     opsets = [helper.make_opsetid("", OPSET)]
@@ -88,6 +87,20 @@ def onnx_bytes(
         proto.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _outputs(model: Model) -> list[Any]:
+    from onnx import TensorProto, helper
+
+    if model.target is not None:
+        kind = helper.np_dtype_to_tensor_dtype(model.target.shift.dtype)
+        return [helper.make_tensor_value_info("prediction", kind, ["batch"])]
+    by_class: list[str | int | None] = ["batch", len(model.class_names)]
+    return [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, by_class),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, by_class),
+        helper.make_tensor_value_info("class_index", TensorProto.INT64, ["batch"]),
+    ]
 
 
 def _nodes(model: Model) -> list[Any]:
@@ -108,6 +121,13 @@ def _nodes(model: Model) -> list[Any]:
             append("Cast", f"stage{i}.rounded", to=TensorProto.FLOAT)
         if stage.relu:
             append("Relu", f"stage{i}.relu")
+    if model.target is not None:
+        append("Squeeze", "output", "target.axis")
+        if model.target.shift.dtype != np.float32:
+            append("Cast", "output.double", to=TensorProto.DOUBLE)
+        append("Mul", "output.scaled", "target.scale")
+        append("Add", "prediction", "target.shift")
+        return nodes
     nodes[-1].output[0] = "logits"
     nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1))
     nodes.append(helper.make_node("ArgMax", ["logits"], ["class_index"], axis=1, keepdims=0))

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from hpcembed.data.arrays.numpy_files import npz_names, open_npy, open_npz
 from hpcembed.data.arrays.stored_array import StoredArray, features_of
+from hpcembed.data.columns.raw_columns import RawColumns, RowPiece, TextColumn
 from hpcembed.data.file_validation import named_errors, open_stream
-from hpcembed.data.labels import LocalLabels, check_lengths, labels_from_array, labels_from_text
+from hpcembed.data.labels import RowLabels, check_lengths, labels_from_array, labels_from_text
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
 from hpcembed.runtime.errors import ConfigError, InputError, MissingPackageError
 from hpcembed.runtime.optional import install_command
@@ -40,18 +41,16 @@ class FileRows:
 
     Attributes
     ----------
-    rows : ndarray of shape (n, d), or dict of str to list of str
-        The features of the model, in its order; raw columns as text.
-    labels : LocalLabels or None
+    rows : ndarray of shape (n, d) or RawColumns
+        The features of the model, in its order.
+    labels : LocalLabels, LocalTargets or None
     unused : tuple of str
         Names of columns that the model does not use.
-    n_rows : int
     """
 
-    rows: Any
-    labels: LocalLabels | None
-    unused: tuple[str, ...]
-    n_rows: int
+    rows: NDArray[Any] | RawColumns
+    labels: RowLabels | None
+    unused: tuple[str, ...] = ()
 
 
 def read_rows(
@@ -60,7 +59,7 @@ def read_rows(
     names: Sequence[str],
     width: int,
     *,
-    as_text: bool = False,
+    takes_columns: bool = False,
 ) -> FileRows:
     r"""Read the features of a model, and labels if the file has them.
 
@@ -73,8 +72,8 @@ def read_rows(
         Features of the model; empty if they have no names.
     width : int
         Number of features of the model.
-    as_text : bool
-        Return the columns of a CSV file as text, for a model that encodes raw columns.
+    takes_columns : bool
+        Whether the model takes raw columns, whose names are `names`: cells are kept as texts.
 
     Raises
     ------
@@ -96,27 +95,26 @@ def read_rows(
     if kind == "auto":
         kind = _ENDINGS.get(Path(path.name.lower().removesuffix(".gz")).suffix, "")
     if kind == "csv":
-        return _read_csv(path, reading, names, width, as_text)
-    if as_text:
-        raise InputError(f"{path}: the model takes named columns: give a CSV file")
+        return _read_csv(path, reading, names, width, takes_columns=takes_columns)
+    if takes_columns and kind in ("npy", "npz"):
+        raise InputError(f"{path}: the model takes columns with names: give a CSV file")
     if kind == "npy":
-        rows = _read_array(open_npy(path), width)
-        return FileRows(rows, None, (), len(rows))
+        return FileRows(_read_array(open_npy(path), width), None)
     if kind == "npz":
         key = reading.get("labels_key", "y")
         rows = _read_array(open_npz(path, reading.get("features_key", "x")), width)
         labels = None
         if key in npz_names(path):
             labels = _read_labels(open_npz(path, key))
-            check_lengths(len(rows), labels.codes.size, str(path), labels.source)
-        return FileRows(rows, labels, (), len(rows))
+            check_lengths(len(rows), labels.n_rows, str(path), labels.source)
+        return FileRows(rows, labels)
     raise MissingPackageError(
         f"{path}: without the reading part of hpcembed, files of type CSV, NPY and NPZ are read: "
         + install_command("train")
     )
 
 
-def read_label_file(path: Path, label_column: str, n_rows: int, rows: Path) -> LocalLabels:
+def read_label_file(path: Path, label_column: str, n_rows: int, rows: Path) -> RowLabels:
     """Read labels from an NPY file, or from a text file with one label on each line.
 
     Parameters
@@ -138,7 +136,7 @@ def read_label_file(path: Path, label_column: str, n_rows: int, rows: Path) -> L
         labels = _read_labels(open_npy(path))
     else:
         labels = labels_from_text(_label_lines(path, label_column), str(path), 0)
-    check_lengths(n_rows, labels.codes.size, str(rows), str(path))
+    check_lengths(n_rows, labels.n_rows, str(rows), str(path))
     return labels
 
 
@@ -167,7 +165,7 @@ def _read_array(array: StoredArray, width: int) -> NDArray[Any]:
     return rows
 
 
-def _read_labels(array: StoredArray) -> LocalLabels:
+def _read_labels(array: StoredArray) -> RowLabels:
     if math.prod(array.shape[1:]) != 1 or not array.shape:
         raise InputError(f"{array.name}: labels of shape {array.shape}: give one label for a row")
     blocks = [block.reshape(-1) for block in array.blocks(0, array.shape[0])]
@@ -178,7 +176,12 @@ def _read_labels(array: StoredArray) -> LocalLabels:
 
 
 def _read_csv(
-    path: Path, reading: Mapping[str, str], names: Sequence[str], width: int, as_text: bool
+    path: Path,
+    reading: Mapping[str, str],
+    names: Sequence[str],
+    width: int,
+    *,
+    takes_columns: bool,
 ) -> FileRows:
     delimiter = reading.get("delimiter", "auto")
     header = read_header(path, None, delimiter)
@@ -187,25 +190,52 @@ def _read_csv(
         header = read_header(path, label_column, delimiter)
     places = _places(path, header, names, width)
     lines = _lines(path, header)
-    blocks: list[NDArray[np.float64]] = []
-    columns: dict[str, list[str]] = {name: [] for name in names if as_text}
-    texts: list[str] = []
-    n_rows = 0
+    blocks, texts = [], []
+    columns = _Columns(path, header, places)
     while block := list(itertools.islice(lines, _BLOCK_ROWS)):
-        n_rows += len(block)
-        if as_text:
-            for place, column in zip(places, columns.values(), strict=True):
-                column += [cells[place] for _, _, cells in block]
+        if takes_columns:
+            columns.append(block)
         else:
             blocks.append(_numbers(path, header, places, block))
         if header.label is not None:
             texts += [cells[header.label] for _, _, cells in block]
-    if not n_rows:
+    if not blocks and not columns.n_rows:
         raise InputError(f"{path}: no data rows below the header")
     labels = None if header.label is None else labels_from_text(texts, str(path), 0)
     used = {*places, header.label}
     unused = tuple(name for place, name in enumerate(header.names) if place not in used)
-    return FileRows(columns if as_text else np.concatenate(blocks), labels, unused, n_rows)
+    rows = columns.raw_columns() if takes_columns else np.concatenate(blocks)
+    return FileRows(rows, labels, unused)
+
+
+class _Columns:
+    """Some columns of a file as texts, each different text once."""
+
+    def __init__(self, path: Path, header: CsvHeader, places: Sequence[int]) -> None:
+        self._path, self._header, self._places = path, header, places
+        self._codes: list[list[int]] = [[] for _ in places]
+        self._code_of: list[dict[str, int]] = [{} for _ in places]
+        self._lines: list[int] = []
+
+    @property
+    def n_rows(self) -> int:
+        return len(self._lines)
+
+    def append(self, block: Sequence[Line]) -> None:
+        self._lines += [number for _, number, _ in block]
+        for place, codes, code_of in zip(self._places, self._codes, self._code_of, strict=True):
+            for _, _, cells in block:
+                codes.append(code_of.setdefault(cells[place].strip(), len(code_of)))
+
+    def raw_columns(self) -> RawColumns:
+        names = tuple(self._header.names[place] for place in self._places)
+        piece = RowPiece(str(self._path), 0, 0, np.array(self._lines, dtype=np.int64))
+        columns = tuple(
+            TextColumn(np.array(codes, dtype=np.int32), tuple(code_of))
+            for codes, code_of in zip(self._codes, self._code_of, strict=True)
+        )
+        numbers = {name: place + 1 for name, place in zip(names, self._places, strict=True)}
+        return RawColumns(names, columns, self.n_rows, (piece,), numbers)
 
 
 def _places(path: Path, header: CsvHeader, names: Sequence[str], width: int) -> list[int]:

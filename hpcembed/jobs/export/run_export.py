@@ -7,6 +7,7 @@ network's ``classifier-NAME.safetensors``. NAME identifies a network of a run (`
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,9 @@ from hpcembed.runtime.settings import to_toml
 
 __all__ = ["READING_KEYS", "export_run"]
 
-_PREFIX, _SUFFIX = "classifier-", ".safetensors"
+#: Beginnings of the names of network files, by task.
+_PREFIXES = {"classification": "classifier-", "regression": "regressor-"}
+_SUFFIX = ".safetensors"
 #: Settings of the reader that apply to prediction inputs of every format.
 READING_KEYS = (
     *("label_column", "features_key", "labels_key"),
@@ -86,7 +89,7 @@ def export_run(
     out : Path
         Folder of the model; it must be empty or absent.
     network : str, optional
-        By default the network on the embedding with the highest validation accuracy, the smallest
+        By default the network on the embedding with the highest validation score, the smallest
         of equal ones.
     accuracy : Accuracy, optional
         Accuracy over several training runs; by default the accuracy in the run.
@@ -153,8 +156,9 @@ def _read_run(folder: Path, record: RunRecord | None) -> _Run:
         raise InputError(f"{file}: not the record of a run ({error})") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{file}: not JSON ({' '.join(str(error).split())})") from error
-    found = (path.name for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
-    names = tuple(sorted(name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for name in found))
+    prefix = _PREFIXES.get(record.dataset.task, "")
+    found = (path.name for path in folder.glob(f"{prefix}*{_SUFFIX}"))
+    names = tuple(sorted(name.removeprefix(prefix).removesuffix(_SUFFIX) for name in found))
     return _Run(folder, load_job(folder / "job.toml"), record, names)
 
 
@@ -172,8 +176,8 @@ def _choose(run: _Run, network: str | None) -> str:
 
     def merit(name: str) -> tuple[float, int]:
         entry = run.entry(name)
-        accuracy = entry.validation_accuracy
-        return (-1.0 if accuracy is None else accuracy), -entry.parameters
+        score = entry.validation
+        return (-math.inf if score is None else score), -entry.parameters
 
     return max(embedded, key=merit)
 
@@ -183,7 +187,8 @@ def _model(
 ) -> tuple[Model, dict[str, Any]]:
     """Build the model of a network, and the content of its ``model.json``."""
     embedding, metadata = _read_tensors(run.folder / "projection.safetensors")
-    weights, header = _read_tensors(run.folder / f"{_PREFIX}{network}{_SUFFIX}")
+    task = run.record.dataset.task
+    weights, header = _read_tensors(run.folder / f"{_PREFIXES[task]}{network}{_SUFFIX}")
     about = json.loads(header["hpcembed"])
     if run.job.data.format in GRAPH_FORMATS:
         raise ConfigError(
@@ -215,6 +220,11 @@ def _model(
         # Old runs of principal components have the mean of the projection only.
         embedding["feature_means" if "feature_means" in embedding else "mean"],
         np.sqrt(embedding["feature_variances"]),
+        target=(
+            (float(weights["target_shift"]), float(weights["target_scale"]))
+            if task == "regression"
+            else None
+        ),
         class_names=tuple(json.loads(metadata["class_names"])),
         feature_names=tuple(json.loads(metadata["feature_names"])),
     )
@@ -222,6 +232,8 @@ def _model(
     description = {
         "input": about["input"],
         "input_type": model.input_type.name,
+        "task": run.record.dataset.task,
+        "target_type": None if model.target is None else model.target.shift.dtype.name,
         "class_names": list(model.class_names),
         "hidden": list(about["hidden"]),
         "n_components": k,
@@ -245,7 +257,7 @@ def _describe(
     entry, record = run.entry(network), run.record
     embedding = None if description["n_components"] is None else record.embedding
     if accuracy is None:
-        accuracy = Accuracy(entry.test_accuracy, entry.validation_accuracy)
+        accuracy = Accuracy(entry.test, entry.validation, rmse=entry.test_rmse, mae=entry.test_mae)
     content = {
         "hpcembed": record.environment["hpcembed"],
         "name": record.dataset.name,
@@ -253,7 +265,7 @@ def _describe(
         **description,
         "parameters": {"network": entry.parameters, "stored": model.n_parameters},
         "multiplications": model.n_multiplications,
-        "accuracy": accuracy,
+        "accuracy" if record.dataset.task == "classification" else "r2": accuracy,
         "uncompressed": full or _uncompressed(run, entry),
         "seconds": {
             "network": entry.train_seconds,
@@ -285,7 +297,7 @@ def _uncompressed(run: _Run, entry: ClassifierRecord) -> Uncompressed | None:
     """Return the network with the same layers on all features, if the run trained it."""
     for one in run.record.classifiers:
         if one.hidden == entry.hidden and one.input == "full" and entry.input != "full":
-            return Uncompressed(one.hidden, one.parameters, one.test_accuracy, one.train_seconds)
+            return Uncompressed(one.hidden, one.parameters, one.test, one.train_seconds)
     return None
 
 

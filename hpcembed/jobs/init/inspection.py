@@ -16,7 +16,9 @@ from hpcembed.data.arrays.numpy_files import npz_names, open_npz
 from hpcembed.data.arrays.stored_array import RowBlocks
 from hpcembed.data.file_validation import library_errors, named_errors, open_stream
 from hpcembed.data.formats import FORMATS, format_of_name
+from hpcembed.data.labels import is_number
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
+from hpcembed.data.targets import FEW_VALUES
 from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["Finding", "inspect_data"]
@@ -181,10 +183,13 @@ def _inspect_csv(path: Path, label_column: str, found: Finding) -> None:
     label_column = label_column or _chosen_label(header.names, found)
     found.keys["label_column"] = label_column
     values = sample.get(label_column, [])
-    if len(set(values)) > 20 and all(_is_number(value) for value in values):
-        note = "many different numbers: check that this column holds classes"
-        before = found.notes.get("label_column")
-        found.notes["label_column"] = f"{before}; {note}" if before else note
+    if len(set(values)) > FEW_VALUES and all(map(is_number, values)):
+        is_integer = all(float(value).is_integer() for value in values)
+        found.keys["task"] = "auto" if is_integer else "regression"
+        found.notes["task"] = (
+            'many different numbers: "regression" predicts numbers, "classification" classes; '
+            '"auto" decides by the whole file'
+        )
     texts = {
         name: sum(len(cell.split()) for cell in cells) / len(cells)
         for name, cells in sample.items()
@@ -230,11 +235,3 @@ def _sample(path: Path, header: CsvHeader) -> dict[str, list[str]]:
 
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -28,7 +28,9 @@ def _environment() -> jinja2.Environment:
     filters: dict[str, Any] = {
         "accuracy": lambda share: "unknown" if share is None else f"{100 * share:.2f} %",
         "markdown": markdown_text,
+        "error": lambda value: "unknown" if value is None else f"{value:.6g}",
         "network_name": network_name,
+        "score": lambda share: "unknown" if share is None else f"{share:.4f}",
         "thousands": "{:,}".format,
     }
     environment.filters.update(filters)

@@ -29,7 +29,7 @@ Number = float | None
 
 
 class DatasetRecord(msgspec.Struct, frozen=True):
-    """Name and sizes of the data.
+    """Name and sizes of the data, and the task; a regression has 0 classes.
 
     Attributes
     ----------
@@ -44,6 +44,7 @@ class DatasetRecord(msgspec.Struct, frozen=True):
     n_test: int
     n_features: int
     n_classes: int
+    task: Literal["classification", "regression"] = "classification"
     columns: list[dict[str, str]] | None = None
 
 
@@ -126,7 +127,15 @@ class EmbeddingRecord(msgspec.Struct, frozen=True):
 
 
 class ClassifierRecord(msgspec.Struct, frozen=True):
-    """One trained network; accuracies lie between 0 and 1."""
+    """One trained network.
+
+    Attributes
+    ----------
+    validation_accuracy, test_accuracy : float or None
+        Between 0 and 1; None for a regression.
+    validation_r2, test_r2, test_rmse, test_mae : float or None
+        R2 and errors of a regression, in the unit of the target; None for a classifier.
+    """
 
     input: Literal["full", "embedded"]
     hidden: tuple[int, ...]
@@ -134,6 +143,20 @@ class ClassifierRecord(msgspec.Struct, frozen=True):
     train_seconds: Number
     validation_accuracy: Number
     test_accuracy: Number
+    validation_r2: Number = None
+    test_r2: Number = None
+    test_rmse: Number = None
+    test_mae: Number = None
+
+    @property
+    def validation(self) -> Number:
+        """Validation score: accuracy or R2."""
+        return self.validation_accuracy if self.validation_r2 is None else self.validation_r2
+
+    @property
+    def test(self) -> Number:
+        """Test score: accuracy or R2."""
+        return self.test_accuracy if self.test_r2 is None else self.test_r2
 
 
 class RunRecord(msgspec.Struct, frozen=True):
@@ -147,4 +170,8 @@ class RunRecord(msgspec.Struct, frozen=True):
 
 def classifier_record(trained: ClassifierReport) -> ClassifierRecord:
     """Copy the recorded fields of a training report."""
-    return ClassifierRecord(*(getattr(trained, key) for key in ClassifierRecord.__struct_fields__))
+    scores = (trained.validation_score, trained.test_score)
+    sizes = (trained.input, trained.hidden, trained.parameters, trained.train_seconds)
+    if trained.task == "classification":
+        return ClassifierRecord(*sizes, *scores)
+    return ClassifierRecord(*sizes, None, None, *scores, trained.test_rmse, trained.test_mae)

@@ -8,6 +8,7 @@ Tables of numbers for programs are written by :func:`csv_text`.
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import sys
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.jobs.report.wording import hidden_layers, percent, seconds_text
+from hpcembed.jobs.report.scores import score_of
+from hpcembed.jobs.report.wording import hidden_layers, seconds_text
 from hpcembed.runtime.printable_text import one_line
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ __all__ = [
     "TextTable",
     "columns_of",
     "csv_text",
+    "error_text",
     "markdown_text",
     "network_table",
     "spreadsheet_safe",
@@ -218,18 +221,27 @@ def _cell(value: object) -> object:
     return spreadsheet_safe(value) if isinstance(value, str) else value
 
 
+def error_text(error: float) -> str:
+    """Format an error in the unit of the target with four digits; a dash for NaN."""
+    return f"{error:.4g}" if math.isfinite(error) else "-"
+
+
 def network_table(networks: Iterable[ClassifierReport], n_inputs: Mapping[str, int]) -> TextTable:
     """Make the table of the networks that a run trained, one row for each, in the given order.
 
     Parameters
     ----------
     networks : iterable of ClassifierReport
-        Accuracies lie between 0 and 1; NaN if there were no rows to measure them on.
+        Of one task; scores are NaN if there were no rows to measure them on.
     n_inputs : mapping of str to int
         Number of inputs of networks on ``"full"`` and ``"embedded"`` rows.
     """
+    networks = list(networks)
+    is_regression = any(one.task == "regression" for one in networks)
+    score = score_of("regression" if is_regression else "classification")
     headings = (
-        "input", "inputs", "hidden", "parameters", "train s", "validation %", "test %",
+        "input", "inputs", "hidden", "parameters", "train s", score.heading("validation"),
+        score.heading("test"), *(("test RMSE", "test MAE") if is_regression else ()),
     )  # fmt: skip
     rows = [
         (
@@ -238,8 +250,9 @@ def network_table(networks: Iterable[ClassifierReport], n_inputs: Mapping[str, i
             hidden_layers(one.hidden),
             f"{one.parameters:,}",
             seconds_text(one.train_seconds),
-            percent(one.validation_accuracy),
-            percent(one.test_accuracy),
+            score.text(one.validation_score),
+            score.text(one.test_score),
+            *((error_text(one.test_rmse), error_text(one.test_mae)) if is_regression else ()),
         )
         for one in networks
     ]

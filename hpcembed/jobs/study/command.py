@@ -149,7 +149,7 @@ def conduct_study(
             study = _with_dimensions_up_to(study, len(data.embedding.spectrum_.values))
         study = replace(study, training=study.training.for_rows(data.train.n_rows, data.n_classes))
         n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
-        check_networks(study.study.networks, n_inputs, data.n_classes)
+        check_networks(study.study.networks, n_inputs, data.n_outputs)
         shape = image_shape(study, data.n_features)
         placed = to_toml(replace(study, data=job.placed_data()))
 
@@ -175,6 +175,7 @@ def conduct_study(
         is_linear=facts["embedding"].is_linear,
         n_rows=(data.train.n_rows, data.test.n_rows),
         majority=majority,
+        task=data.dataset.task,
     )
     text = idle_while_root(comm, lambda: write_study(folder, summary, facts, drawn))
     return text or ""
@@ -243,13 +244,16 @@ def _drawn_data(data: EmbeddedData, coordinates: NDArray[Any], shape: tuple[int,
     rows = np.ascontiguousarray(coordinates[:share, :3], dtype=np.float64)
     gathered = gather_rows(test.comm, rows)
     labels = gather_rows(test.comm, np.asarray(test.labels[:share]))
+    names = test.class_names
+    classes = [] if labels is None or not names else [names[int(label)] for label in labels]
     return DrawnData(
         spectrum=data.embedding.spectrum_,
         components=np.empty((0, 0)) if linear is None else linear.components,
         class_names=tuple(test.class_names),
         image_shape=shape,
         scatter=np.empty((0, 0)) if gathered is None else gathered,
-        scatter_classes=[] if labels is None else [test.class_names[label] for label in labels],
+        scatter_classes=classes,
+        scatter_targets=labels if not names and labels is not None else np.empty(0),
         words=words_of(data.dataset, data.embedding),
     )
 
@@ -263,6 +267,7 @@ def _facts(job: Job, data: EmbeddedData, environment: Mapping[str, object]) -> d
             "n_test": data.test.n_rows,
             "n_features": data.n_features,
             "class_names": data.train.class_names,
+            "task": data.dataset.task,
             **{key: data.fingerprint[key] for key in ("labels", "mean", "variance")},
         },
         "embedding": embedding_record(job, data.embedding),

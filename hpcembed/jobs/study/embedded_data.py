@@ -53,8 +53,13 @@ class EmbeddedData:
 
     @property
     def n_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; 0 for a regression."""
         return len(self.train.class_names)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of a network: the classes, or one target."""
+        return max(1, self.n_classes)
 
     def digest(self, trial: Trial, recipe: Recipe) -> str:
         """Compute the name of a trial on these data; see :func:`~.trials.digest`."""
@@ -105,7 +110,7 @@ def embed_data(job: Job, *, allow_fewer: bool = False) -> EmbeddedData:
             "study.n_components"
         )
     if test.n_rows == 0:
-        raise InputError(f"{dataset.name}: no test rows, which accuracies are measured on")
+        raise InputError(f"{dataset.name}: no test rows, which scores are measured on")
     embedding = fit(job, train, test)
     if not embedding.certified_:
         raise ConvergenceError(embedding.failure_text(), embedding.result_)

@@ -18,6 +18,7 @@ from hpcembed.jobs.report.figures import (
     components,
     confusion,
     model_size,
+    predictions,
     spectrum,
     training,
 )
@@ -52,6 +53,8 @@ class DrawnData:
         Classes of those rows.
     words : list of Neighbours
         Nearest words of a text; else empty.
+    scatter_targets : ndarray of shape (n,)
+        Targets of those rows, for a regression; else empty.
     """
 
     spectrum: Spectrum
@@ -61,6 +64,7 @@ class DrawnData:
     scatter: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     scatter_classes: list[str] = field(default_factory=list)
     words: list[Neighbours] = field(default_factory=list)
+    scatter_targets: NDArray[Any] = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +94,17 @@ class StudyFigures:
             f"{study.data.name}, recipe {study.study.recipe}, {counted(len(study.seeds), 'seed')}"
         )
         first = [curve for curve in curves if curve.embedding == curves[0].embedding]
+        score = self.summary.score
         figures = self._write(
-            "accuracy", accuracy.draw_accuracy(first, title), accuracy.accuracy_columns(first),
-            "Test accuracy over the number of inputs: mean over the seeds, with a band of one "
+            score.file_name, accuracy.draw_accuracy(first, title, score),
+            accuracy.accuracy_columns(first),
+            f"Test {score.name} over the number of inputs: mean over the seeds, with a band of one "
             "standard deviation. Dashed: the same network on all features.",
         )  # fmt: skip
         if len(first) == len(curves):
             return figures
         return figures + self._write(
-            "embeddings", accuracy.draw_embeddings(curves, title),
+            "embeddings", accuracy.draw_embeddings(curves, title, score),
             accuracy.accuracy_columns(curves),
             "The same networks on other inputs of as many columns.",
         )  # fmt: skip
@@ -141,12 +147,12 @@ class StudyFigures:
         ]  # fmt: skip
         if not models:
             return []
-        counted = "the projection included" if summary.is_linear else "without the embedding"
+        included = "the projection included" if summary.is_linear else "without the embedding"
         return self._write(
-            "pareto", model_size.draw_model_sizes(models, self._name, counted),
+            "pareto", model_size.draw_model_sizes(models, self._name, included, summary.score),
             model_size.model_size_columns(models),
-            f"Test accuracy over the number of parameters of a model, {counted}. Squares are "
-            "networks on all features; the line joins the models that are more accurate than "
+            f"Test {summary.score.name} over the number of parameters of a model, {included}. "
+            "Squares are networks on all features; the line joins the models that are better than "
             "every smaller one.",
         )  # fmt: skip
 
@@ -192,16 +198,32 @@ class StudyFigures:
             f"{counted(len(one.point.seeds), 'seed')}, in percent of the class.",
         )  # fmt: skip
 
+    def predictions_figure(self) -> list[PageFigure]:
+        """Draw predictions over targets at the chosen model of a regression."""
+        one, pairs = self.summary.compression, self.summary.predictions()
+        if one is None or not pairs.size:
+            return []
+        title = f"{network_name(one.point.hidden)}, k = {one.point.n_inputs}"
+        curves = {title: pairs}
+        return self._write(
+            "predictions", predictions.draw_predictions(curves, self._name),
+            predictions.prediction_columns(curves),
+            f"Predictions of {counted(len(pairs), 'test row')} over their targets, in the unit of "
+            "the target, by the network of the first seed.",
+        )  # fmt: skip
+
     def scatter_figure(self) -> list[PageFigure]:
         """Draw the leading components of test rows."""
         rows, classes = self.data.scatter, self.data.scatter_classes
+        targets = self.data.scatter_targets if self.data.scatter_targets.size else None
         if not rows.size:
             return []
         columns: dict[str, Any] = {f"component{i + 1}": rows[:, i] for i in range(rows.shape[1])}
         return self._write(
-            "scatter", components.draw_scatter(rows, classes, self._name),
-            columns | {"class": classes},
-            f"The first components of {counted(len(rows), 'test row')}, coloured by their class.",
+            "scatter", components.draw_scatter(rows, classes, self._name, targets),
+            columns | ({"class": classes} if targets is None else {"target": targets}),
+            f"The first components of {counted(len(rows), 'test row')}, coloured by their "
+            f"{'class' if targets is None else 'target'}.",
         )  # fmt: skip
 
     def eigenvectors_figure(self) -> list[PageFigure]:

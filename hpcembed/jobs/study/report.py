@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +14,6 @@ from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.jobs.study.figures import DrawnData, StudyFigures
 from hpcembed.jobs.study.summary import StudySummary
-from hpcembed.jobs.study.trials import TrialResult
 from hpcembed.jobs.study.wording import (
     NEAREST_WORDS_CAPTION,
     compression_heading,
@@ -47,7 +46,7 @@ def write_study(
     str
         Text for the terminal.
     """
-    _write_trials(folder, summary.results)
+    _write_trials(folder, summary)
     _write_points(folder, summary)
     folder.write_text("study.md", study_markdown(summary))
     folder.write_json("study.json", _record(summary, facts))
@@ -57,23 +56,28 @@ def write_study(
     return summary_text(summary)
 
 
-def _write_trials(folder: RunFolder, results: Sequence[TrialResult]) -> None:
-    ordered = sorted(results, key=lambda one: one.trial)
+def _write_trials(folder: RunFolder, summary: StudySummary) -> None:
+    ordered = sorted(summary.results, key=lambda one: one.trial)
     columns: dict[str, list[Any]] = {
         key: [getattr(one.trial, key) for one in ordered]
         for key in ("input", "hidden", "n_inputs", "seed")
     }
     columns["hidden"] = [network_name(hidden) for hidden in columns["hidden"]]
-    names = ("parameters", "train_seconds", "train_loss", "validation_accuracy")
-    for name in (*names, "test_accuracy", "best_epoch", "digest"):
-        columns[name] = [getattr(one, name) for one in ordered]
+    score = summary.score.file_name
+    names = {name: name for name in ("parameters", "train_seconds", "train_loss")}
+    names |= {f"validation_{score}": "validation_score", f"test_{score}": "test_score"}
+    if summary.task == "regression":
+        names |= {"test_rmse": "test_rmse", "test_mae": "test_mae"}
+    for name, field in (names | {"best_epoch": "best_epoch", "digest": "digest"}).items():
+        columns[name] = [getattr(one, field) for one in ordered]
     folder.write_csv("trials.csv", columns)
 
 
 def _write_points(folder: RunFolder, summary: StudySummary) -> None:
-    files = {"accuracy.csv": summary.points} if summary.points else {}
+    score = summary.score.file_name
+    files = {f"{score}.csv": summary.points} if summary.points else {}
     for hidden, points in summary.networks.items():
-        files[f"accuracy/{network_name(hidden)}.csv"] = points
+        files[f"{score}/{network_name(hidden)}.csv"] = points
     for name, points in files.items():
         rows = [summary.row(point) for point in points]
         folder.write_csv(name, {key: [row[key] for row in rows] for key in rows[0]})
@@ -111,6 +115,7 @@ def _record(summary: StudySummary, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]) -> str:
     one, reproduction = summary.compression, reproduction_text(summary)
+    score = summary.score
     compression, smallest = [], []
     if one is not None:
         caption = compression_heading(one).capitalize()
@@ -119,13 +124,16 @@ def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]
         caption = smallest_heading(summary).capitalize()
         smallest.append(PageTable(smallest_table(summary), caption))
     sections = [
-        PageSection("The smallest model that keeps the accuracy", compression),
-        PageSection("Accuracy over dimension", figures.accuracy_over_dimension()),
+        PageSection(f"The smallest model that keeps the {score.name}", compression),
+        PageSection(f"{score.title} over dimension", figures.accuracy_over_dimension()),
         PageSection("Smallest number of components without loss", smallest),
-        PageSection("Accuracy over model size", figures.accuracy_over_size()),
+        PageSection(f"{score.title} over model size", figures.accuracy_over_size()),
         PageSection("Training time", figures.seconds_over_dimension()),
         PageSection("Spectrum", figures.spectrum_figure(facts["embedding"])),
-        PageSection("Errors of the chosen model", figures.confusion_figure()),
+        PageSection(
+            "Errors of the chosen model",
+            figures.confusion_figure() or figures.predictions_figure(),
+        ),
         PageSection("Leading components of the data", figures.scatter_figure()),
         PageSection("Nearest words", _words(figures.data)),
         PageSection("Eigenvectors as images", figures.eigenvectors_figure()),

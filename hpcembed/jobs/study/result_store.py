@@ -30,10 +30,17 @@ FOLDER = "trials"
 #: First line of the settings in an output folder.
 HEADER = "# Written by hpcembed: the settings of the results in this folder."
 #: Numbers that are null in a file where they are NaN.
-_FLOATS = ("train_seconds", "train_loss", "validation_accuracy", "test_accuracy")
+_SCORES = ("validation_score", "test_score")
+_FLOATS = ("train_seconds", "train_loss", *_SCORES, "test_rmse", "test_mae")
+#: Names of fields in the files of earlier versions.
+_FORMER_NAMES = {"validation_accuracy": "validation_score", "test_accuracy": "test_score"}
 _REMEDY = "; remove the line, to train this network again"
 #: Keys of a line of a trial.
-_KEYS = {"cell" if name == "trial" else name for name in TrialResult.__struct_fields__}
+_KEYS = {
+    one.encode_name
+    for one in msgspec.structs.fields(TrialResult)
+    if one.default is msgspec.NODEFAULT
+}
 
 
 def open_folder(job: Job, mark: str, source: Path | None) -> RunFolder:
@@ -161,9 +168,12 @@ def _parse(line: bytes, place: str) -> TrialResult | None:
     """Read the result in a line; None if the line is incomplete or foreign."""
     try:
         content = msgspec.json.decode(line, type=dict)
+        for former, name in _FORMER_NAMES.items():
+            if former in content:
+                content[name] = content.pop(former)
         if not content.keys() >= _KEYS:
             return None
-        undefined = {name: math.nan for name in _FLOATS if content[name] is None}
+        undefined = {name: math.nan for name in _FLOATS if content.get(name, 0.0) is None}
         result = msgspec.convert(content | undefined, TrialResult)
     except msgspec.ValidationError as error:
         if not line.lstrip().startswith(b"{"):
@@ -188,14 +198,18 @@ def _fault(result: TrialResult) -> str:
         "best_epoch": (result.best_epoch, 0),
         "confusion": (min((n for row in confusion for n in row), default=0), 0),
     }
-    for name, (number, low) in least.items():
-        if number < low:
-            return f"{name} must be at least {low}, got {number}"
+    for name, (number, smallest) in least.items():
+        if number < smallest:
+            return f"{name} must be at least {smallest}, got {number}"
+    # R2 has no lower bound; a regression has errors.
+    lowest = -sys.float_info.max if math.isfinite(result.test_rmse) else 0.0
     for name in _FLOATS:  # NaN: not known
         value = getattr(result, name)
-        high = 1.0 if name.endswith("accuracy") else sys.float_info.max
-        if not math.isnan(value) and not 0.0 <= value <= high:
-            limits = "lie between 0 and 1" if high == 1.0 else "be a finite number, not negative"
+        low, high = (lowest, 1.0) if name in _SCORES else (0.0, sys.float_info.max)
+        if not math.isnan(value) and not low <= value <= high:
+            limits = "be a finite number, not negative"
+            if name in _SCORES:
+                limits = "lie between 0 and 1" if lowest == 0.0 else "be a finite number up to 1"
             return f"{name} must {limits}, got {value}"
     if any(len(row) != len(confusion) for row in confusion):
         return "confusion must be a square matrix"

@@ -3,9 +3,9 @@
 A network on k inputs and its baseline (the same hidden layers on all features) are trained with the
 same seeds, which determine held-out rows, order and first weights. Their differences are taken seed
 by seed; the mean difference has a Student-t interval. A network is *without loss* at k if the lower
-end of this interval, for the accuracy on validation rows, is above minus the margin. The smallest k
-without loss is selected on validation rows; its loss is then measured on test rows, which have no
-part in the selection.
+end of this interval, for the score (accuracy or R2) on validation rows, is above minus the margin.
+The smallest k without loss is selected on validation rows; its loss is then measured on test rows,
+which have no part in the selection.
 
 One seed gives no interval, and nothing is selected.
 """
@@ -95,11 +95,11 @@ class SmallestDimension:
 def compare(
     results: Iterable[TrialResult], baseline: Iterable[TrialResult], name: str, confidence: float
 ) -> Difference | None:
-    """Compare an accuracy of trials with that of baseline trials of the same seeds.
+    """Compare a score of trials with that of baseline trials of the same seeds.
 
     Parameters
     ----------
-    name : {"validation_accuracy", "test_accuracy"}
+    name : {"validation_score", "test_score"}
 
     Returns
     -------
@@ -134,8 +134,8 @@ def summarise(results: Iterable[TrialResult], confidence: float) -> list[StudyPo
     points = []
     for (kind, hidden, k), group in groups.items():
         baseline = baselines.get(hidden, []) if kind != "full" else []
-        validation = np.array([one.validation_accuracy for one in group])
-        test = np.array([one.test_accuracy for one in group])
+        validation = np.array([one.validation_score for one in group])
+        test = np.array([one.test_score for one in group])
         points.append(
             StudyPoint(
                 input=kind,
@@ -150,8 +150,8 @@ def summarise(results: Iterable[TrialResult], confidence: float) -> list[StudyPo
                 test_deviation=deviation(test),
                 test_lowest=float(test.min()),
                 test_highest=float(test.max()),
-                validation_difference=compare(group, baseline, "validation_accuracy", confidence),
-                test_difference=compare(group, baseline, "test_accuracy", confidence),
+                validation_difference=compare(group, baseline, "validation_score", confidence),
+                test_difference=compare(group, baseline, "test_score", confidence),
             )
         )
     return sorted(points, key=_order)
@@ -172,7 +172,7 @@ def smallest_without_loss(points: Sequence[StudyPoint], margin: float) -> list[S
     Parameters
     ----------
     margin : float
-        Accuracy that may be lost: 0.002 for 0.2 points.
+        Score that may be lost: 0.002 for 0.2 points.
     """
     baselines = {point.hidden: point for point in points if point.input == "full"}
     groups: dict[tuple[InputKind, tuple[int, ...]], list[StudyPoint]] = defaultdict(list)
@@ -241,8 +241,8 @@ def best_compression(
     found = []
     for point in points:
         mine = groups[point.input, point.hidden, point.n_inputs]
-        validation = compare(mine, base, "validation_accuracy", confidence)
-        test = compare(mine, base, "test_accuracy", confidence)
+        validation = compare(mine, base, "validation_score", confidence)
+        test = compare(mine, base, "test_score", confidence)
         if point.input == "full" or validation is None or test is None:
             continue
         found.append(Compression(point, best, validation, test, validation.within(margin)))

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.jobs.report.scores import Score, score_of, worse_than_mean_warning
 from hpcembed.jobs.report.wording import few_rows_warning, majority_warning, network_name
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy
 from hpcembed.jobs.study.settings import StudyConfig
@@ -45,9 +46,10 @@ class StudySummary:
         Whether the embedding is a projection, whose numbers can be counted.
     n_rows : tuple of int, optional
         Numbers of training and test rows, for the warning about too few of them.
-    majority : tuple of float
+    majority : tuple of float or None
         Shares of the largest class among training and test rows, for the warning about networks
-        that have not learnt.
+        that have not learnt; None for a regression, or if they are not known.
+    task : {"classification", "regression"}
     """
 
     study: StudyConfig
@@ -57,7 +59,13 @@ class StudySummary:
     embedding_seconds: float = math.nan
     is_linear: bool = True
     n_rows: tuple[int, int] | None = None
-    majority: tuple[float, float] = (-math.inf, -math.inf)
+    majority: tuple[float, float] | None = None
+    task: Literal["classification", "regression"] = "classification"
+
+    @property
+    def score(self) -> Score:
+        """Accuracy or R2."""
+        return score_of(self.task)
 
     def __repr__(self) -> str:
         name, n = self.study.data.name, len(self.results)
@@ -65,7 +73,7 @@ class StudySummary:
 
     @property
     def margin(self) -> float:
-        """Accuracy that may be lost, as a share."""
+        """Score that may be lost: 0.01 for one point."""
         return self.study.study.margin / 100.0
 
     @property
@@ -75,23 +83,37 @@ class StudySummary:
 
     @property
     def few_rows(self) -> str:
-        """Warning about data with fewer rows than the margin needs; may be empty."""
+        """Warning about data with fewer rows than the margin needs; may be empty.
+
+        Accuracies have steps of one row, R2 has none.
+        """
+        if self.task == "regression":
+            return ""
         share = self.study.training.validation_fraction
         return "" if self.n_rows is None else few_rows_warning(*self.n_rows, share, self.margin)
 
     @property
     def not_learnt(self) -> list[str]:
         """Warnings about networks that are not better than a constant prediction."""
-        found = [
-            majority_warning(
-                f"{network_name(point.hidden)} on {point.n_inputs} inputs ({point.input})",
-                point.validation_mean,
-                point.test_mean,
-                self.majority,
-                is_baseline=point.input == "full",
-            )
-            for point in self.points
+        named = [
+            (f"{network_name(one.hidden)} on {one.n_inputs} inputs ({one.input})", one)
+            for one in self.points
         ]
+        found = []
+        if self.task == "regression":
+            scores = ((name, point.validation_mean) for name, point in named)
+            found.append(worse_than_mean_warning(scores))
+        elif self.majority is not None:
+            found += [
+                majority_warning(
+                    name,
+                    point.validation_mean,
+                    point.test_mean,
+                    self.majority,
+                    is_baseline=point.input == "full",
+                )
+                for name, point in named
+            ]
         return [text for text in found if text]
 
     @cached_property
@@ -137,7 +159,7 @@ class StudySummary:
         return math.nan if accuracy is None else accuracy
 
     def row(self, point: StudyPoint) -> dict[str, Any]:
-        """Return a point as one flat row of columns; accuracies lie between 0 and 1."""
+        """Return a point as one flat row of columns; scores are at most 1."""
         row = {
             "input": point.input,
             "hidden": network_name(point.hidden),
@@ -157,6 +179,25 @@ class StudySummary:
         row["without_loss"] = bool(within and within.within(self.margin))
         row["published"] = self.published_accuracy(point)
         return row
+
+    def predictions(self) -> NDArray[np.float64]:
+        """Return targets and predictions of test rows at the chosen model, of its first seed.
+
+        Returns
+        -------
+        ndarray of shape (m, 2)
+            Empty if there is no chosen model, and for classes.
+        """
+        one = self.compression
+        for result in sorted(self.results, key=lambda result: result.trial):
+            trial = result.trial
+            if one is not None and (trial.input, trial.hidden, trial.n_inputs) == (
+                one.point.input,
+                one.point.hidden,
+                one.point.n_inputs,
+            ):
+                return np.array(result.predictions, dtype=np.float64).reshape(-1, 2)
+        return np.empty((0, 2))
 
     def confusion(self) -> NDArray[np.int64]:
         """Return test rows by class and prediction at the chosen model, summed over the seeds.

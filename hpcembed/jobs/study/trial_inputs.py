@@ -44,7 +44,8 @@ class TrialInputs:
 
     Attributes
     ----------
-    train_labels, test_labels : ndarray of int64
+    train_labels, test_labels : ndarray of int64 or float64
+        Class codes, or targets of a regression.
     """
 
     def __init__(

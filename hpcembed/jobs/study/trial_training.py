@@ -92,10 +92,13 @@ class TrialTrainer:
                 parameters=outcome.parameters,
                 train_seconds=outcome.train_seconds,
                 train_loss=outcome.train_loss,
-                validation_accuracy=outcome.validation_accuracy,
-                test_accuracy=outcome.test_accuracy,
+                validation_score=outcome.validation_score,
+                test_score=outcome.test_score,
                 best_epoch=outcome.best_epoch,
                 confusion=tuple(map(tuple, outcome.confusion.tolist())) if few else (),
+                test_rmse=outcome.test_rmse,
+                test_mae=outcome.test_mae,
+                predictions=tuple((y, p) for y, p in outcome.predictions.tolist()),
             )
             for trial, outcome in zip(batch.trials, trained.results, strict=True)
         ]

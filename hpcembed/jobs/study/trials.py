@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Trial(msgspec.Struct, frozen=True, order=True):
 
 
 class TrialResult(msgspec.Struct, frozen=True):
-    """Result of one trial; accuracies lie between 0 and 1.
+    """Result of one trial; a score is the accuracy of a classifier, or R2 of a regression.
 
     Attributes
     ----------
@@ -67,7 +68,11 @@ class TrialResult(msgspec.Struct, frozen=True):
         Under the key ``cell`` in the files of finished trials.
     confusion : tuple of tuple of int
         Number of test rows of each class (outer) by predicted class (inner); empty for data with
-        many classes.
+        many classes and for a regression.
+    test_rmse, test_mae : float
+        Errors of a regression in the unit of the target; NaN for classes.
+    predictions : tuple of (float, float)
+        Targets and predictions of some test rows of a regression.
     """
 
     digest: str
@@ -75,10 +80,23 @@ class TrialResult(msgspec.Struct, frozen=True):
     parameters: int
     train_seconds: float
     train_loss: float
-    validation_accuracy: float
-    test_accuracy: float
+    validation_score: float
+    test_score: float
     best_epoch: int
     confusion: tuple[tuple[int, ...], ...]
+    test_rmse: float = math.nan
+    test_mae: float = math.nan
+    predictions: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def validation_accuracy(self) -> float:
+        """The validation score, which is the accuracy of a classifier."""
+        return self.validation_score
+
+    @property
+    def test_accuracy(self) -> float:
+        """The test score, which is the accuracy of a classifier."""
+        return self.test_score
 
 
 @dataclass(frozen=True, slots=True)

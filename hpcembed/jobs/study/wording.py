@@ -17,7 +17,6 @@ from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import (
     few_seeds_warning,
     network_name,
-    percent,
     points,
     ratio,
 )
@@ -83,16 +82,18 @@ def study_markdown(summary: StudySummary) -> str:
 
 def smallest_heading(summary: StudySummary) -> str:
     """Define the smallest k without loss, for the heading of its table."""
+    point = f"; {summary.score.point}" if summary.score.point else ""
     return (
         f"smallest k without loss: the lower end of the {100 * summary.confidence:g} % interval of "
         "the paired difference to the same network on all features is above "
         f"-{100 * summary.margin:g} points on validation rows; the chosen k is then measured on "
-        "test rows"
+        f"test rows{point}"
     )
 
 
 def smallest_table(summary: StudySummary) -> TextTable:
     """Make the table of the smallest k of each network and input."""
+    score = summary.score
     rows = [
         (
             network_name(one.point.hidden),
@@ -101,14 +102,14 @@ def smallest_table(summary: StudySummary) -> TextTable:
             _difference(one.point.validation_difference),
             _difference(one.point.test_difference),
             "yes" if one.confirmed else "no",
-            percent(one.point.test_mean, one.point.test_deviation),
-            percent(one.baseline.test_mean, one.baseline.test_deviation),
+            score.text(one.point.test_mean, one.point.test_deviation),
+            score.text(one.baseline.test_mean, one.baseline.test_deviation),
         )
         for one in summary.smallest
     ]
     headings = (
         "network", "input", "smallest k", "validation difference", "test difference",
-        "test agrees", "test %", "all features %",
+        "test agrees", score.heading("test"), score.heading("all features"),
     )  # fmt: skip
     return TextTable(headings, rows, text_columns=(0, 1))
 
@@ -130,8 +131,8 @@ def compression_heading(one: Compression) -> str:
 
 
 def compression_table(summary: StudySummary, one: Compression) -> TextTable:
-    """Compare the chosen model with its baseline: inputs, parameters, seconds, accuracy."""
-    point, base = one.point, one.baseline
+    """Compare the chosen model with its baseline: inputs, parameters, seconds, score."""
+    point, base, score = one.point, one.baseline, summary.score
     stored = summary.stored_numbers(point)
     seconds = point.train_seconds + summary.embedding_seconds
     counts = [
@@ -152,8 +153,9 @@ def compression_table(summary: StudySummary, one: Compression) -> TextTable:
             for name, own in times
         ),
         (
-            "test accuracy %", percent(base.test_mean, base.test_deviation),
-            percent(point.test_mean, point.test_deviation), _difference(one.test_difference),
+            "test accuracy %" if score.is_accuracy else f"test {score.name}",
+            score.text(base.test_mean, base.test_deviation),
+            score.text(point.test_mean, point.test_deviation), _difference(one.test_difference),
         ),
     ]  # fmt: skip
     baseline = f"all features, {network_name(base.hidden)}"
@@ -162,6 +164,7 @@ def compression_table(summary: StudySummary, one: Compression) -> TextTable:
 
 def points_table(summary: StudySummary) -> TextTable:
     """Make the table of all networks on all inputs."""
+    score = summary.score
     rows = [
         (
             network_name(point.hidden),
@@ -169,16 +172,16 @@ def points_table(summary: StudySummary) -> TextTable:
             str(point.n_inputs),
             f"{point.parameters:,}",
             f"{point.train_seconds:.2f}",
-            percent(point.validation_mean, point.validation_deviation),
-            percent(point.test_mean, point.test_deviation),
+            score.text(point.validation_mean, point.validation_deviation),
+            score.text(point.test_mean, point.test_deviation),
             _difference(point.test_difference),
-            percent(summary.published_accuracy(point)),
+            score.text(summary.published_accuracy(point)),
         )
         for point in summary.points
     ]
     headings = (
-        "network", "input", "k", "parameters", "train s", "validation %", "test %",
-        "difference to all features", "published %",
+        "network", "input", "k", "parameters", "train s", score.heading("validation"),
+        score.heading("test"), "difference to all features", score.heading("published"),
     )  # fmt: skip
     return TextTable(headings, rows, text_columns=(0, 1))
 
@@ -224,23 +227,24 @@ def _next_seed(point: StudyPoint, confidence: float) -> float:
 
 def lead_paragraphs(summary: StudySummary, dataset: Mapping[str, Any]) -> list[str]:
     """Return the first paragraphs of the page: the data, the recipe, and the smallest model."""
-    study, one = summary.study, summary.compression
+    study, one, score = summary.study, summary.compression, summary.score
+    labels = f"{len(dataset['class_names'])} classes" if score.is_accuracy else "a numeric target"
     lead = [
         f"{dataset['n_train']:,} training and {counted(dataset['n_test'], 'test row')} of "
-        f"{counted(summary.n_features, 'feature')}, {len(dataset['class_names'])} classes. "
-        f"Recipe {study.study.recipe}; every accuracy is the mean over "
-        f"{counted(len(study.seeds), 'seed')} ± its standard deviation."
+        f"{counted(summary.n_features, 'feature')}, {labels}. Recipe {study.study.recipe}; every "
+        f"{score.name} is the mean over {counted(len(study.seeds), 'seed')} ± its standard "
+        "deviation."
     ]
     if one is not None:
         point, base = one.point, one.baseline
         stored = summary.stored_numbers(point)
-        verdict = "keeps the accuracy within" if one.holds else "loses more than"
+        verdict = f"keeps the {score.name} within" if one.holds else "loses more than"
         lead.append(
             f"A {network_name(point.hidden)} network on {point.n_inputs} of "
             f"{summary.n_features:,} inputs {verdict} {100 * summary.margin:g} points of the best "
             f"network on all features ({network_name(base.hidden)}): "
-            f"{percent(point.test_mean, point.test_deviation)} % against "
-            f"{percent(base.test_mean, base.test_deviation)} % on the test rows, with "
+            f"{score.with_unit(point.test_mean, point.test_deviation)} against "
+            f"{score.with_unit(base.test_mean, base.test_deviation)} on the test rows, with "
             f"{base.parameters / (stored or point.parameters):.1f} times fewer parameters, "
             f"{'the projection included' if stored else 'without the embedding'}."
         )

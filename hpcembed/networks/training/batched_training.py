@@ -14,7 +14,6 @@ for each network by itself; the test rows are used once, after that.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,9 +24,11 @@ import torch
 from numpy.typing import NDArray
 
 from hpcembed.networks.training.batches import ArrayBatches
-from hpcembed.networks.training.classifier import Classifier
+from hpcembed.networks.training.classifier import Classifier, Regressor
 from hpcembed.networks.training.device import choose_device, seeded_torch
+from hpcembed.networks.training.evaluation import shown_rows
 from hpcembed.networks.training.input_scaling import InputScaling, fit_scaling, scaling_kind
+from hpcembed.networks.training.objectives import SUMS, Objective, objective_of
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.report import ClassifierReport, InputName, TrainedClassifier
 from hpcembed.networks.training.samples import Samples, check_samples
@@ -48,7 +49,7 @@ class MemberResult(ClassifierReport):
     history : tuple
         Empty.
     confusion : ndarray of int64, shape (n_classes, n_classes)
-        Test rows of each class (rows) by predicted class (columns).
+        Test rows of each class (rows) by predicted class (columns); empty for a regression.
     """
 
     member: Member
@@ -63,13 +64,20 @@ class TrainedBatch:
     stack: StackedNetworks
     scalings: Sequence[InputScaling]
     results: Sequence[MemberResult]
+    objective: Objective
 
     def classifier(self, position: int) -> TrainedClassifier:
         """Return one network alone, for :func:`save_classifier`."""
         scaling = self.scalings[position]
         layers = self.stack.network(position).to(torch.float32)
-        model = Classifier(layers, scaling.shift, scaling.scale).eval()
-        return TrainedClassifier(model, self.results[position])
+        target = self.objective
+        if target.is_regression:
+            model: Classifier = Regressor(
+                layers, scaling.shift, scaling.scale, target.shift, target.scale
+            )
+        else:
+            model = Classifier(layers, scaling.shift, scaling.scale)
+        return TrainedClassifier(model.eval(), self.results[position])
 
 
 def train_batch(
@@ -91,6 +99,8 @@ def train_batch(
     ----------
     train, test : Samples
         Arrays of shape (n, K); every member uses the first ``n_inputs`` of the K columns.
+    n_classes : int
+        0: the labels are the targets of a regression, and the loss is the mean squared error.
     hidden : tuple of int
         Widths of the hidden layers of every network.
     members : sequence of Member
@@ -111,6 +121,7 @@ def train_batch(
     recipe = recipe.for_rows(len(train.labels), n_classes)
     place = choose_device(device)
     with seeded_torch(threads, members[0].seed, place), torch.no_grad():
+        objective = objective_of(train.labels, n_classes)
         kind = scaling_kind(recipe.input_scaling, input_name)
         scalings = [fit_scaling(train.array[:, : one.n_inputs], kind) for one in members]
         scaling, factors = _common(scalings, train.array.shape[1])
@@ -119,8 +130,12 @@ def train_batch(
 
         def trained(whole: bool) -> StackedEpochs:
             widths, seeds = [one.n_inputs for one in members], [one.seed for one in members]
-            stack = StackedNetworks(widths, hidden, n_classes, seeds, scale, recipe.initial)
-            training = StackedEpochs(stack, rows, train.labels, members, recipe, whole=whole)
+            stack = StackedNetworks(
+                widths, hidden, objective.n_outputs, seeds, scale, recipe.initial
+            )
+            training = StackedEpochs(
+                stack, rows, train.labels, objective, members, recipe, whole=whole
+            )
             training.run(on_epoch)
             return training
 
@@ -131,20 +146,23 @@ def train_batch(
             training = trained(whole=True)
         stack = training.stack
         seconds = (time.perf_counter() - began) / len(members)
-        predicted = _predict(stack, ArrayBatches(test.array, scaling, place), len(test.labels))
+        truth = objective.truth(test.labels, torch.device("cpu"))
+        test_rows = ArrayBatches(test.array, scaling, place)
+        sums, predicted = _test(stack, test_rows, truth, objective)
     results = []
     for b, member in enumerate(members):
         confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
-        np.add.at(confusion, (test.labels, predicted[b]), 1)
-        total = int(confusion.sum())
+        if n_classes:
+            np.add.at(confusion, (test.labels.astype(np.int64), predicted[b]), 1)
+        tested = objective.evaluation(sums[b])
         results.append(
             MemberResult(
                 input=input_name,
                 hidden=stack.hidden,
                 parameters=stack.parameters(b),
                 train_seconds=seconds,
-                validation_accuracy=float(validated.accuracy[b]),
-                test_accuracy=int(np.trace(confusion)) / total if total else math.nan,
+                validation_score=float(validated.score[b]),
+                test_score=tested.score,
                 best_epoch=int(training.best_epoch[b]),
                 history=(),
                 device=str(place),
@@ -152,9 +170,13 @@ def train_batch(
                 member=member,
                 train_loss=float(training.train_loss[b]),
                 confusion=confusion,
+                task="regression" if objective.is_regression else "classification",
+                test_rmse=tested.rmse,
+                test_mae=tested.mae,
+                predictions=_shown(objective, test.labels, predicted[b]),
             )
         )
-    return TrainedBatch(stack, scalings, results)
+    return TrainedBatch(stack, scalings, results, objective)
 
 
 def _common(scalings: Sequence[InputScaling], width: int) -> tuple[InputScaling, NDArray[Any]]:
@@ -176,11 +198,31 @@ def _common(scalings: Sequence[InputScaling], width: int) -> tuple[InputScaling,
     return InputScaling(shift, scale), factors
 
 
-def _predict(stack: StackedNetworks, rows: ArrayBatches, n: int) -> NDArray[np.int64]:
-    """Return the class that each network predicts for each row, shape (B, n)."""
-    B, size = len(stack.n_inputs), evaluation_rows(stack)
-    parts = [np.empty((B, 0), dtype=np.int64)]
+def _test(
+    stack: StackedNetworks, rows: ArrayBatches, truth: torch.Tensor, objective: Objective
+) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Return the sums of each network over all rows, (B, 5), and its predictions, (B, n).
+
+    A prediction is a class, or a standardised target.
+    """
+    B, n, size = len(stack.n_inputs), len(truth), evaluation_rows(stack)
+    total = torch.zeros(B, SUMS, dtype=torch.float64)
+    predicted = np.empty((B, n), dtype=np.float32 if objective.is_regression else np.int64)
     for first in range(0, n, size):
-        inputs = rows.block(first, min(first + size, n))
-        parts.append(stack.logits(inputs.expand(B, -1, -1)).argmax(2).cpu().numpy())
-    return np.concatenate(parts, axis=1)
+        last = min(first + size, n)
+        outputs = stack.logits(rows.block(first, last).expand(B, -1, -1)).cpu()
+        total += objective.sums(outputs, truth[first:last].expand(B, -1))
+        found = outputs[:, :, 0] if objective.is_regression else outputs.argmax(2)
+        predicted[:, first:last] = found.numpy()
+    return total.numpy(), predicted
+
+
+def _shown(
+    objective: Objective, labels: NDArray[Any], outputs: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return targets and predictions of some test rows, (m, 2); no rows for classes."""
+    if not objective.is_regression or not labels.size:
+        return np.empty((0, 2))
+    rows = shown_rows(labels.size)
+    predicted = outputs[rows].astype(np.float64) * objective.scale + objective.shift
+    return np.stack([labels[rows], predicted], axis=1)

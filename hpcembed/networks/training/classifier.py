@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-__all__ = ["Classifier", "build_mlp", "count_parameters"]
+__all__ = ["Classifier", "Regressor", "build_mlp", "count_parameters"]
 
 
 def build_mlp(
@@ -84,3 +84,37 @@ class Classifier(nn.Module):
         """Return the logits of rows that are not standardised."""
         standardised = ((rows - self.shift) * self.scale).to(torch.float32)
         return cast(torch.Tensor, self.layers(standardised))
+
+
+class Regressor(Classifier):
+    """A network of a regression, with the standardisation of its inputs and of its target.
+
+    ``model(rows)`` returns predictions of shape (n,) in the unit of the target, in float64.
+
+    Parameters
+    ----------
+    layers, shift, scale
+        As for :class:`Classifier`; one output.
+    target_shift, target_scale : float
+        The prediction is ``output * target_scale + target_shift``.
+    """
+
+    target_shift: torch.Tensor
+    target_scale: torch.Tensor
+
+    def __init__(
+        self,
+        layers: nn.Sequential,
+        shift: NDArray[np.float64],
+        scale: NDArray[np.float64],
+        target_shift: float,
+        target_scale: float,
+    ) -> None:
+        super().__init__(layers, shift, scale)
+        self.register_buffer("target_shift", torch.tensor(target_shift, dtype=torch.float64))
+        self.register_buffer("target_scale", torch.tensor(target_scale, dtype=torch.float64))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the predictions for rows that are not standardised."""
+        outputs = super().forward(rows).squeeze(1).to(torch.float64)
+        return outputs * self.target_scale + self.target_shift

@@ -18,7 +18,6 @@ averages over ranks, not rows, and whose buckets pay for networks far larger tha
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
@@ -27,18 +26,20 @@ import numpy as np
 import torch
 from mpi4py import MPI
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from hpcembed.networks.training.batches import Batches, EpochOrder, batches_of
-from hpcembed.networks.training.classifier import Classifier, build_mlp, count_parameters
+from hpcembed.networks.training.classifier import Classifier, Regressor, count_parameters
 from hpcembed.networks.training.device import seeded_torch
 from hpcembed.networks.training.epochs import Epoch, run_epochs
 from hpcembed.networks.training.evaluation import (
     MOST_CONFUSION_CLASSES,
     confusion_counts,
     confusion_rows,
+    predict_targets,
+    shown_rows,
     tally,
 )
+from hpcembed.networks.training.gathered_training import new_model
 from hpcembed.networks.training.input_scaling import (
     InputScaling,
     block_moments,
@@ -46,14 +47,20 @@ from hpcembed.networks.training.input_scaling import (
     scaling_kind,
     scaling_of,
 )
+from hpcembed.networks.training.objectives import Objective, objective_of
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.process_group import ProcessGroup, process_group
 from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
-from hpcembed.networks.training.report import ClassifierReport, InputName, TrainedClassifier
+from hpcembed.networks.training.report import (
+    ClassifierReport,
+    Evaluation,
+    InputName,
+    TrainedClassifier,
+)
 from hpcembed.networks.training.samples import Samples, check_local_samples
 from hpcembed.networks.training.validation_split import local_holdout
 from hpcembed.runtime.counter_random import row_keys
-from hpcembed.runtime.ranks import sum_over_ranks
+from hpcembed.runtime.ranks import allgather_rows, place_rows, sum_over_ranks
 
 __all__ = ["fit_local_scaling", "train_data_parallel"]
 
@@ -85,7 +92,8 @@ def train_data_parallel(
         This rank's rows of shape (n_local, d), an array or a matrix; ranks may have none, and the
         test rows may be none. Rows follow each other in rank order.
     n_classes : int
-        Number of classes; some may be absent from either set.
+        Number of classes; some may be absent from either set. 0: the labels are the targets of a
+        regression, and the loss is the mean squared error.
     hidden : tuple of int
         Widths of the hidden layers.
     input_name : {'full', 'embedded'}
@@ -120,30 +128,32 @@ def train_data_parallel(
     recipe = recipe.for_rows(comm.allreduce(len(train.labels)), n_classes)
     start = time.perf_counter()
     scaling = fit_local_scaling(comm, train, scaling_kind(recipe.input_scaling, input_name))
+    objective = objective_of(train.labels, n_classes, lambda sums: sum_over_ranks(comm, sums))
     kept, held_out = local_holdout(comm, train.labels, n_classes, recipe.validation_fraction, seed)
     order = EpochOrder(comm, kept, recipe.batch_size, seed)
     with process_group(comm, device) as group, seeded_torch(threads, seed, group.device):
-        layers = build_mlp(train.n_features, hidden, n_classes, recipe.dropouts(hidden))
-        model = Classifier(layers, scaling.shift, scaling.scale).to(group.device)
+        model = new_model(train.n_features, hidden, objective, scaling, recipe).to(group.device)
         rows = batches_of(train.inputs, scaling, group.device)
-        steps = _Steps(group, model, rows, train.labels, order, hidden, recipe)
+        truth = objective.truth(train.labels, group.device)
+        steps = _Steps(group, model, rows, truth, objective, order, hidden, recipe)
         held_rows = torch.from_numpy(held_out).to(rows.held_on)
         best, history = run_epochs(
             model,
             steps.optimiser,
             recipe.epochs,
             steps.epoch,
-            lambda: _evaluate(group, model, rows, steps.labels, held_rows),
+            lambda: _score_and_loss(_evaluate(group, model, rows, truth, held_rows, objective)),
             on_epoch,
             recipe.patience,
         )
         seconds = time.perf_counter() - start
         test_rows = batches_of(test.inputs, scaling, group.device)
-        labels = torch.tensor(test.labels, device=group.device)
+        labels = objective.truth(test.labels, group.device)
         everything = torch.arange(len(labels), device=test_rows.held_on)
-        accuracy, _ = _evaluate(group, model, test_rows, labels, everything)
+        tested = _evaluate(group, model, test_rows, labels, everything, objective)
+        predictions = _shown_predictions(comm, model, test)
         confusion: tuple[tuple[int, ...], ...] = ()
-        if n_classes <= MOST_CONFUSION_CLASSES:
+        if 0 < n_classes <= MOST_CONFUSION_CLASSES:
             counts = group.sum(confusion_counts(model, test_rows, labels, n_classes))
             confusion = confusion_rows(counts) if counts.sum() else ()
     report = ClassifierReport(
@@ -151,13 +161,17 @@ def train_data_parallel(
         hidden=tuple(hidden),
         parameters=count_parameters(model),
         train_seconds=seconds,
-        validation_accuracy=best.accuracy,
-        test_accuracy=accuracy,
+        validation_score=best.score,
+        test_score=tested.score,
         best_epoch=best.epoch,
         history=history,
         device=group.device.type,
         threads=threads,
         test_confusion=confusion,
+        task="regression" if objective.is_regression else "classification",
+        test_rmse=tested.rmse,
+        test_mae=tested.mae,
+        predictions=predictions,
     )
     return TrainedClassifier(model.cpu(), report)
 
@@ -198,7 +212,8 @@ class _Steps:
         group: ProcessGroup,
         model: Classifier,
         rows: Batches,
-        labels: NDArray[np.int64],
+        labels: torch.Tensor,
+        objective: Objective,
         order: EpochOrder,
         hidden: Sequence[int],
         recipe: Recipe,
@@ -206,7 +221,7 @@ class _Steps:
         self.group, self.model, self.rows = group, model, rows
         self.order, self.recipe = order, recipe
         self.has_dropout = any(recipe.dropouts(hidden))
-        self.labels = torch.tensor(labels, device=group.device)
+        self.labels, self.objective = labels, objective
         n_steps = recipe.epochs * order.n_batches
         self.optimiser = ScheduledOptimiser(model.layers.parameters(), recipe, hidden, n_steps)
         self.message = torch.zeros(count_parameters(model) + 1, device=group.device)
@@ -234,10 +249,10 @@ class _Steps:
         self.message.zero_()
         if len(chosen):
             self._seed_dropout()
-            loss = functional.cross_entropy(
+            loss = self.objective.loss(
                 self.model.layers(self.rows.batch(chosen)),
                 self.labels[chosen.to(self.labels.device)],
-                label_smoothing=self.recipe.label_smoothing,
+                self.recipe.label_smoothing,
                 reduction="sum",
             )
             loss = loss / size
@@ -260,7 +275,29 @@ def _evaluate(
     rows: Batches,
     labels: torch.Tensor,
     chosen: torch.Tensor,
-) -> tuple[float, float]:
-    """Return accuracy and mean loss over the chosen rows of all ranks, NaN for none. Collective."""
-    correct, loss, n = group.sum(tally(model, rows, labels, chosen)).tolist()
-    return (correct / n, loss / n) if n else (math.nan, math.nan)
+    objective: Objective,
+) -> Evaluation:
+    """Return score and mean loss over the chosen rows of all ranks, NaN for none. Collective."""
+    sums = group.sum(tally(model, rows, labels, chosen, objective))
+    return objective.evaluation(sums.cpu().numpy())
+
+
+def _score_and_loss(found: Evaluation) -> tuple[float, float]:
+    return found.score, found.loss
+
+
+def _shown_predictions(
+    comm: MPI.Intracomm, model: Classifier, test: Samples
+) -> NDArray[np.float64]:
+    """Return targets and predictions of some test rows of all ranks, (m, 2). Collective."""
+    if not isinstance(model, Regressor):
+        return np.empty((0, 2))
+    start, n_rows = place_rows(test.labels.size, comm)
+    rows = shown_rows(n_rows) - start
+    rows = rows[(rows >= 0) & (rows < test.labels.size)]
+    inputs = test.inputs
+    taken = inputs[rows] if isinstance(inputs, np.ndarray) else inputs.take(rows)
+    pairs = np.empty((rows.size, 2))
+    if rows.size:
+        pairs[:] = np.stack([test.labels[rows], predict_targets(model, taken)], axis=1)
+    return allgather_rows(comm, pairs)

@@ -32,23 +32,32 @@ class Epoch:
     epoch: int
     learning_rate: float
     train_loss: float
-    validation_accuracy: float
+    validation_score: float
     seconds: float
+
+    @property
+    def validation_accuracy(self) -> float:
+        """The validation score, which is the accuracy of a classifier."""
+        return self.validation_score
 
 
 @dataclass(slots=True)
 class BestEpoch:
-    """The epoch of highest accuracy and its weights; ties by lower loss, then the later one."""
+    """The epoch of highest score and its weights; ties by lower loss, then the later one."""
 
     epoch: int = 0
-    accuracy: float = -1.0
+    score: float = -math.inf
     loss: float = math.inf
     state: dict[str, Any] | None = None
 
-    def update(self, epoch: int, accuracy: float, loss: float, model: nn.Module) -> None:
-        """Keep the weights of an epoch if it is not worse than the kept one."""
-        if (accuracy, -loss) >= (self.accuracy, -self.loss):
-            self.epoch, self.accuracy, self.loss = epoch, accuracy, loss
+    def update(self, epoch: int, score: float, loss: float, model: nn.Module) -> None:
+        """Keep the weights of an epoch if it is not worse than the kept one.
+
+        A score that is not defined (R2 of equal targets) leaves the choice to the loss.
+        """
+        same = math.isnan(score) or score == self.score
+        if (loss <= self.loss) if same else score >= self.score:
+            self.epoch, self.score, self.loss = epoch, score, loss
             self.state = copy.deepcopy(model.state_dict())
 
 
@@ -68,7 +77,7 @@ def run_epochs(
     train_epoch : callable
         ``train_epoch(epoch)``: all steps of an epoch, from 1; returns the mean loss.
     validate : callable
-        Returns accuracy and mean loss on validation rows.
+        Returns score and mean loss on validation rows.
     on_epoch : callable, optional
         Called after each epoch.
     patience : int
@@ -89,10 +98,10 @@ def run_epochs(
                 f"the loss became {train_loss} in epoch {epoch} of {n_epochs}: lower "
                 f"training.learning_rate (now {optimiser.peak:g})"
             )
-        accuracy, loss = validate()
-        best.update(epoch, accuracy, loss, model)
+        score, loss = validate()
+        best.update(epoch, score, loss, model)
         seconds = time.perf_counter() - start
-        history.append(Epoch(epoch, optimiser.learning_rate, train_loss, accuracy, seconds))
+        history.append(Epoch(epoch, optimiser.learning_rate, train_loss, score, seconds))
         if on_epoch is not None:
             on_epoch(history[-1])
         if patience and epoch - best.epoch >= patience:

@@ -1,15 +1,16 @@
-"""Evaluation of a network: logits, accuracy and loss, in large batches without gradients."""
+"""Evaluation of a network: outputs, score and loss, in large batches without gradients."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from hpcembed.networks.training.batches import ArrayBatches, Batches
-from hpcembed.networks.training.classifier import Classifier
+from hpcembed.networks.training.classifier import Classifier, Regressor
 from hpcembed.networks.training.input_scaling import InputScaling
+from hpcembed.networks.training.objectives import SUMS, Objective
+from hpcembed.networks.training.report import Evaluation
 
 __all__ = [
     "MOST_CONFUSION_CLASSES",
@@ -17,6 +18,8 @@ __all__ = [
     "confusion_rows",
     "evaluate",
     "predict_logits",
+    "predict_targets",
+    "shown_rows",
     "tally",
 ]
 
@@ -26,39 +29,41 @@ MOST_CONFUSION_CLASSES = 100
 #: Rows per batch of an evaluation, at most; wide rows take fewer, by their bytes.
 EVALUATION_ROWS = 4096
 EVALUATION_BYTES = 1 << 25
+#: Test rows whose targets and predictions a report keeps, at most.
+SHOWN_ROWS = 500
 
 
 def evaluate(
-    model: Classifier, rows: Batches, labels: torch.Tensor, chosen: torch.Tensor
-) -> tuple[float, float]:
-    """Return accuracy and mean loss over the chosen rows; NaN if there are none."""
-    logits = _logits(model, rows, chosen)
-    truth = labels[chosen.to(labels.device)]
-    accuracy = (logits.argmax(1) == truth).to(torch.float64).mean()
-    return float(accuracy), float(functional.cross_entropy(logits, truth))
+    model: Classifier,
+    rows: Batches,
+    labels: torch.Tensor,
+    chosen: torch.Tensor,
+    objective: Objective,
+) -> Evaluation:
+    """Return score and mean loss over the chosen rows; NaN if there are none."""
+    return objective.evaluation(tally(model, rows, labels, chosen, objective).cpu().numpy())
 
 
 def tally(
-    model: Classifier, rows: Batches, labels: torch.Tensor, chosen: torch.Tensor
+    model: Classifier,
+    rows: Batches,
+    labels: torch.Tensor,
+    chosen: torch.Tensor,
+    objective: Objective,
 ) -> torch.Tensor:
-    """Return correct predictions, sum of the losses and number of the chosen rows.
-
-    Ranks can add these up.
+    """Return the sums of an objective over the chosen rows, which ranks can add up.
 
     Returns
     -------
-    Tensor of shape (3,), float64
+    Tensor of shape (5,), float64
         On the device of the model.
     """
     model.eval()
-    total = torch.zeros(3, dtype=torch.float64, device=model.shift.device)
+    total = torch.zeros(SUMS, dtype=torch.float64, device=model.shift.device)
     with torch.inference_mode():
         for part in chosen.split(_block_rows(model)):
-            logits = model.layers(rows.batch(part))
-            truth = labels[part.to(labels.device)]
-            total[0] += (logits.argmax(1) == truth).sum()
-            total[1] += functional.cross_entropy(logits, truth, reduction="sum")
-            total[2] += len(part)
+            outputs = model.layers(rows.batch(part))
+            total += objective.sums(outputs, labels[part.to(labels.device)])
     return total
 
 
@@ -119,3 +124,32 @@ def predict_logits(model: Classifier, inputs: NDArray[np.generic]) -> NDArray[np
     rows = ArrayBatches(inputs, scaling, model.shift.device)
     logits = _logits(model, rows, torch.arange(len(rows), device=rows.held_on))
     return np.asarray(logits.cpu().numpy(), dtype=np.float32)
+
+
+def predict_targets(model: Regressor, inputs: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return the predictions of a regression for rows that are not standardised, in batches.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (n, d)
+        As in training.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        In the unit of the target.
+
+    Examples
+    --------
+    >>> from hpcembed.networks.training.classifier import build_mlp
+    >>> model = Regressor(build_mlp(3, (4,), 1), np.zeros(3), np.ones(3), 100.0, 2.0)
+    >>> predict_targets(model, np.zeros((5, 3))).shape
+    (5,)
+    """
+    outputs = predict_logits(model, inputs)[:, 0].astype(np.float64)
+    return np.asarray(outputs * float(model.target_scale) + float(model.target_shift))
+
+
+def shown_rows(n_rows: int) -> NDArray[np.int64]:
+    """Return the numbers of the rows that represent all rows of a figure, evenly spaced."""
+    return np.unique(np.linspace(0, max(n_rows - 1, 0), min(n_rows, SHOWN_ROWS)).astype(np.int64))

@@ -4,7 +4,7 @@ A compact network on 10^4 to 10^5 rows is bound by the overhead of each step, no
 So there is no data loader (one permutation per epoch, one gather per batch), the optimiser is
 fused, the learning rate is set by a plain function, and the loss is read once per epoch.
 
-The weights of the epoch with the highest accuracy on validation rows, a stratified share of the
+The weights of the epoch with the highest score on validation rows, a stratified share of the
 training rows, are kept; ties are decided by lower validation loss, then for the later epoch. The
 test rows are used once, after that. All randomness comes from the seed, and the global generators
 of PyTorch are restored.
@@ -17,11 +17,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
-from torch.nn import functional
+from numpy.typing import NDArray
 
 from hpcembed.networks.training.batches import ArrayBatches
-from hpcembed.networks.training.classifier import Classifier, build_mlp, count_parameters
+from hpcembed.networks.training.classifier import (
+    Classifier,
+    Regressor,
+    build_mlp,
+    count_parameters,
+)
 from hpcembed.networks.training.device import choose_device, seeded_torch
 from hpcembed.networks.training.epochs import BestEpoch, Epoch, run_epochs
 from hpcembed.networks.training.evaluation import (
@@ -29,15 +35,18 @@ from hpcembed.networks.training.evaluation import (
     confusion_counts,
     confusion_rows,
     evaluate,
+    predict_targets,
+    shown_rows,
 )
 from hpcembed.networks.training.input_scaling import InputScaling, fit_scaling, scaling_kind
+from hpcembed.networks.training.objectives import Objective, objective_of
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
 from hpcembed.networks.training.report import ClassifierReport, InputName, TrainedClassifier
 from hpcembed.networks.training.samples import Samples, check_samples
 from hpcembed.networks.training.validation_split import stratified_holdout
 
-__all__ = ["train_classifier"]
+__all__ = ["new_model", "shown_predictions", "train_classifier"]
 
 
 def train_classifier(
@@ -60,7 +69,8 @@ def train_classifier(
     train, test : Samples
         Arrays of shape (n, d); the test rows may be none.
     n_classes : int
-        Number of classes; some may be absent from either set.
+        Number of classes; some may be absent from either set. 0: the labels are the targets of a
+        regression, and the loss is the mean squared error.
     hidden : tuple of int
         Widths of the hidden layers.
     input_name : {'full', 'embedded'}
@@ -103,37 +113,67 @@ def train_classifier(
     with seeded_torch(threads, seed, place):
         start = time.perf_counter()
         scaling = fit_scaling(train.array, scaling_kind(recipe.input_scaling, input_name))
-        layers = build_mlp(train.n_features, hidden, n_classes, recipe.dropouts(hidden))
-        model = Classifier(layers, scaling.shift, scaling.scale).to(place)
-        best, history = _fit(model, train, scaling, hidden, recipe, seed, on_epoch)
+        objective = objective_of(train.labels, n_classes)
+        model = new_model(train.n_features, hidden, objective, scaling, recipe).to(place)
+        best, history = _fit(model, train, scaling, objective, hidden, recipe, seed, on_epoch)
         seconds = time.perf_counter() - start
         test_rows = ArrayBatches(test.array, scaling, place)
-        labels = torch.tensor(test.labels, device=place)
+        labels = objective.truth(test.labels, place)
         everything = torch.arange(len(test_rows), device=test_rows.held_on)
-        accuracy, _ = evaluate(model, test_rows, labels, everything)
+        tested = evaluate(model, test_rows, labels, everything, objective)
+        predictions = shown_predictions(model, test.array, test.labels)
         confusion: tuple[tuple[int, ...], ...] = ()
-        if len(labels) and n_classes <= MOST_CONFUSION_CLASSES:
+        if len(labels) and 0 < n_classes <= MOST_CONFUSION_CLASSES:
             confusion = confusion_rows(confusion_counts(model, test_rows, labels, n_classes))
     report = ClassifierReport(
         input=input_name,
         hidden=tuple(hidden),
         parameters=count_parameters(model),
         train_seconds=seconds,
-        validation_accuracy=best.accuracy,
-        test_accuracy=accuracy,
+        validation_score=best.score,
+        test_score=tested.score,
         best_epoch=best.epoch,
         history=history,
         device=str(place),
         threads=threads,
         test_confusion=confusion,
+        task="regression" if objective.is_regression else "classification",
+        test_rmse=tested.rmse,
+        test_mae=tested.mae,
+        predictions=predictions,
     )
     return TrainedClassifier(model.cpu(), report)
+
+
+def new_model(
+    n_inputs: int,
+    hidden: tuple[int, ...],
+    objective: Objective,
+    scaling: InputScaling,
+    recipe: Recipe,
+) -> Classifier:
+    """Return an untrained network for an objective."""
+    layers = build_mlp(n_inputs, hidden, objective.n_outputs, recipe.dropouts(hidden))
+    if objective.is_regression:
+        return Regressor(layers, scaling.shift, scaling.scale, objective.shift, objective.scale)
+    return Classifier(layers, scaling.shift, scaling.scale)
+
+
+def shown_predictions(
+    model: Classifier, inputs: NDArray[np.generic], labels: NDArray[np.generic]
+) -> NDArray[np.float64]:
+    """Return targets and predictions of some test rows, (m, 2); no rows for a classifier."""
+    if not isinstance(model, Regressor) or not labels.size:
+        return np.empty((0, 2))
+    rows = shown_rows(labels.size)
+    return np.stack([labels[rows], predict_targets(model, inputs[rows])], axis=1)
 
 
 def _fit(
     model: Classifier,
     train: Samples,
     scaling: InputScaling,
+    objective: Objective,
     hidden: Sequence[int],
     recipe: Recipe,
     seed: int,
@@ -143,7 +183,7 @@ def _fit(
     device = model.shift.device
     kept, held_out = stratified_holdout(train.labels, recipe.validation_fraction, seed)
     rows = ArrayBatches(train.array, scaling, device)
-    labels = torch.tensor(train.labels, device=device)
+    labels = objective.truth(train.labels, device)
     kept_rows = torch.from_numpy(kept).to(rows.held_on)
     held_rows = torch.from_numpy(held_out).to(rows.held_on)
     order = torch.Generator().manual_seed(seed)
@@ -155,10 +195,8 @@ def _fit(
         permutation = torch.randperm(len(kept), generator=order).to(rows.held_on)
         for batch in kept_rows[permutation].split(recipe.batch_size):
             optimiser.zero_grad()
-            batch_loss = functional.cross_entropy(
-                model.layers(rows.batch(batch)),
-                labels[batch.to(device)],
-                label_smoothing=recipe.label_smoothing,
+            batch_loss = objective.loss(
+                model.layers(rows.batch(batch)), labels[batch.to(device)], recipe.label_smoothing
             )
             batch_loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -166,7 +204,8 @@ def _fit(
         return float(total) / len(kept)
 
     def validate() -> tuple[float, float]:
-        return evaluate(model, rows, labels, held_rows)
+        found = evaluate(model, rows, labels, held_rows, objective)
+        return found.score, found.loss
 
     return run_epochs(
         model, optimiser, recipe.epochs, train_epoch, validate, on_epoch, recipe.patience

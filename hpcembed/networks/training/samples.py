@@ -30,12 +30,12 @@ class Samples:
     inputs : ndarray of shape (n, d), float32, float64 or uint8; or DataMatrix
         In a data-parallel training the rows of this rank, perhaps none; there a matrix is accepted
         as well, and type and d are the same on all ranks.
-    labels : ndarray of shape (n,), int64
-        Classes 0, 1, ..., n_classes - 1.
+    labels : ndarray of shape (n,)
+        Classes 0, 1, ..., n_classes - 1 (int64), or the targets of a regression (float64).
     """
 
     inputs: NDArray[np.generic] | DataMatrix
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.float64]
 
     @property
     def n_features(self) -> int:
@@ -54,7 +54,7 @@ class Samples:
 def check_samples(samples: Samples, n_classes: int, name: str) -> None:
     """Refuse rows that no network can be trained or tested on.
 
-    The values of a matrix were checked when they were read.
+    The values of a matrix were checked when they were read. `n_classes` is 0 for a regression.
 
     Raises
     ------
@@ -79,7 +79,11 @@ def check_samples(samples: Samples, n_classes: int, name: str) -> None:
         raise InputError(f"{name} rows: {inputs.dtype} is not float32, float64 or uint8")
     if inputs.shape[1] == 0:
         raise InputError(f"{name} rows: no features to learn from")
-    outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if n_classes == 0:
+        _check_targets(labels, name)
+    elif labels.dtype.kind not in "iu":
+        raise InputError(f"{name} rows: labels of type {labels.dtype} are not classes")
+    outside = np.flatnonzero((labels < 0) | (labels >= n_classes)) if n_classes else np.empty(0)
     if outside.size:
         row = int(outside[0])
         raise InputError(
@@ -94,6 +98,15 @@ def check_samples(samples: Samples, n_classes: int, name: str) -> None:
             raise InputError(
                 f"{name} rows: row {row} contains NaN or infinity; remove or correct it"
             )
+
+
+def _check_targets(targets: NDArray[np.generic], name: str) -> None:
+    if targets.dtype != np.float64:
+        raise InputError(f"{name} rows: targets of type {targets.dtype}: give float64")
+    wrong = np.flatnonzero(~np.isfinite(targets))
+    if wrong.size:
+        row = int(wrong[0])
+        raise InputError(f"{name} rows: the target {targets[row]} of row {row} is not finite")
 
 
 def check_local_samples(comm: MPI.Comm, samples: Samples, n_classes: int, name: str) -> None:

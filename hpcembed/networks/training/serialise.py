@@ -1,7 +1,8 @@
 """A trained network as one safetensors file: tensors, and a JSON description of the layers.
 
 Nothing in the file is executed on reading. The tensors are the weights and the standardisation of
-the inputs (``shift``, ``scale``); the description has the metadata key ``hpcembed``.
+the inputs (``shift``, ``scale``) and of the target of a regression (``target_shift``,
+``target_scale``); the description has the metadata key ``hpcembed``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from hpcembed.networks.training.classifier import Classifier, build_mlp
+from hpcembed.networks.training.classifier import Classifier, Regressor, build_mlp
 from hpcembed.networks.training.report import TrainedClassifier
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.output import ordered_safetensors, write_whole
@@ -72,8 +73,9 @@ def save_classifier(
         "input": trained.report.input,
         "hidden": [layer.out_features for layer in linear[:-1]],
         "n_inputs": linear[0].in_features,
-        "n_classes": linear[-1].out_features,
+        "n_classes": linear[-1].out_features,  # outputs; 1 for a regression
         "class_names": [str(name) for name in class_names],
+        "task": trained.report.task,
         "activation": "relu",
         "input_standardisation": "(x - shift) * scale in float64, then float32",
         "extra": dict(extra or {}),
@@ -87,6 +89,8 @@ def _named_tensors(model: Classifier) -> dict[str, torch.Tensor]:
     """Return standardisation and weights; linear layers alone are numbered."""
     linear = [layer for layer in model.layers if isinstance(layer, nn.Linear)]
     tensors = {"shift": model.shift, "scale": model.scale}
+    if isinstance(model, Regressor):
+        tensors |= {"target_shift": model.target_shift, "target_scale": model.target_scale}
     for number, layer in enumerate(linear):
         tensors[f"layer{number}.weight"] = layer.weight.detach()
         tensors[f"layer{number}.bias"] = layer.bias.detach()
@@ -129,6 +133,8 @@ def _rebuild(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> S
     with torch.random.fork_rng(devices=[]):
         layers = build_mlp(n_inputs, hidden, n_classes)
     model = Classifier(layers, np.zeros(n_inputs), np.ones(n_inputs))
+    if description.get("task") == "regression":
+        model = Regressor(layers, np.zeros(n_inputs), np.ones(n_inputs), 0.0, 1.0)
     expected = _named_tensors(model)
     if expected.keys() != tensors.keys():
         raise ValueError(f"tensors {sorted(tensors)} are not those of its layers")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hpcembed.networks.training.batches import ArrayBatches
 from hpcembed.networks.training.epochs import TrainingError
+from hpcembed.networks.training.objectives import SUMS, Objective
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.stacked_networks import StackedNetworks
@@ -40,14 +41,15 @@ class Member:
 class StackedEpochs:
     """All epochs of a batch, and for each network the epoch that it keeps.
 
-    With `whole` no row is held out: accuracies are zero, and the last epoch is kept.
+    With `whole` no row is held out: scores are not defined, and the last epoch is kept.
     """
 
     def __init__(
         self,
         stack: StackedNetworks,
         rows: ArrayBatches,
-        labels: NDArray[np.int64],
+        labels: NDArray[np.int64] | NDArray[np.float64],
+        objective: Objective,
         members: Sequence[Member],
         recipe: Recipe,
         *,
@@ -55,7 +57,7 @@ class StackedEpochs:
     ) -> None:
         self.stack, self.rows, self.recipe, self.members = stack, rows, recipe, members
         self.device = stack.flat.device
-        self.labels = torch.tensor(labels, device=rows.held_on)
+        self.objective, self.labels = objective, objective.truth(labels, rows.held_on)
         # Rows, order and dropout are drawn once for each seed; `of_seed` is its number for each
         # network.
         seeds = sorted({one.seed for one in members})
@@ -72,7 +74,7 @@ class StackedEpochs:
         n_steps = recipe.epochs * math.ceil(self.kept.shape[1] / recipe.batch_size)
         self.optimiser = ScheduledOptimiser([stack.flat], recipe, stack.hidden, n_steps)
         B = len(members)
-        self.accuracy, self.loss = np.full(B, -1.0), np.full(B, np.inf)
+        self.score, self.loss = np.full(B, -np.inf), np.full(B, np.inf)
         self.best_epoch = np.zeros(B, dtype=np.int64)
         self.train_loss = np.full(B, np.nan)
         keeps_best = recipe.keep == "best" and not whole
@@ -139,32 +141,30 @@ class StackedEpochs:
 
     def _keep_best(self, epoch: int) -> None:
         """Validate, and keep the weights of the networks whose epoch is their best so far."""
-        accuracy, loss = self._validate()
+        score, loss = self._validate()
         can_end = self.recipe.patience > 0 and epoch > 1
         ended = (epoch - self.best_epoch > self.recipe.patience) if can_end else False
         # As for a single network: ties by lower loss, then the later epoch.
-        better = (accuracy > self.accuracy) | ((accuracy == self.accuracy) & (loss <= self.loss))
+        # A score that is not defined (R2 of equal targets) leaves the choice to the loss.
+        same = np.isnan(score) | (score == self.score)
+        better = np.where(same, loss <= self.loss, score > self.score)
         better &= ~np.asarray(ended)
         if self.best is None:
             better[:] = True
         else:
             self.stack.keep(self.best, torch.from_numpy(better).to(self.device))
-        self.accuracy[better], self.loss[better] = accuracy[better], loss[better]
+        self.score[better], self.loss[better] = score[better], loss[better]
         self.best_epoch[better] = epoch
 
     def _validate(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         n = self.held_out.shape[1]
-        correct = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
-        total = torch.zeros_like(correct)
+        total = torch.zeros(len(self.members), SUMS, dtype=torch.float64, device=self.device)
         size = evaluation_rows(self.stack)
         for first in range(0, n, size):
             inputs, labels = self._batch(self.held_out[:, first : first + size])
-            logits = self.stack.logits(inputs)
-            correct += (logits.argmax(2, keepdim=True) == labels).sum((1, 2))
-            log_p = torch.log_softmax(logits, dim=2)
-            total -= log_p.gather(2, labels).to(torch.float64).sum((1, 2))
-        counted = max(n, 1)
-        return (correct / counted).cpu().numpy(), (total / counted).cpu().numpy()
+            total += self.objective.sums(self.stack.logits(inputs), labels.squeeze(2))
+        found = [self.objective.evaluation(sums) for sums in total.cpu().numpy()]
+        return np.array([one.score for one in found]), np.array([one.loss for one in found])
 
 
 class DropoutMasks:

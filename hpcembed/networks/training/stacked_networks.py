@@ -11,7 +11,7 @@ weights start at zero, have zero gradients, and stay zero.
 
 For each layer with input H, Z = H W + b, and the loss of one row l = -sum_c q_c log p_c with
 p = softmax(Z) of the last layer and smoothed target distribution q: dl/dZ = p - q,
-dl/dW = H' dl/dZ, dl/dH = dl/dZ W'.
+dl/dW = H' dl/dZ, dl/dH = dl/dZ W'. For a regression, l = (Z - t)^2 and dl/dZ = 2 (Z - t).
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ class StackedNetworks:
         ----------
         inputs : Tensor of shape (B, m, K)
             May be one array for all networks, expanded.
-        labels : Tensor of shape (B, m, 1), int64
+        labels : Tensor of shape (B, m, 1), int64 or float32
+            Class codes, or standardised targets of a regression.
         smoothing : float
             Share of the target distribution that is spread evenly over the classes.
         masks : sequence of (Tensor or None)
@@ -221,7 +222,10 @@ def _views(flat: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[torch.
 def _loss_and_slope(
     logits: torch.Tensor, labels: torch.Tensor, smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean cross-entropy of each network, and its derivative by the logits."""
+    """Return the mean loss of each network, and its derivative by the outputs."""
+    if labels.is_floating_point():
+        error = logits - labels
+        return error.square().mean((1, 2)), error.mul_(2.0 / logits.shape[1])
     m, n_classes = logits.shape[1], logits.shape[2]
     log_p = functional.log_softmax(logits, dim=2)
     loss: Any = -(1.0 - smoothing) * log_p.gather(2, labels).sum((1, 2))

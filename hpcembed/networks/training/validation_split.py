@@ -20,9 +20,11 @@ __all__ = ["held_out_rows", "local_holdout", "stratified_holdout"]
 
 
 def stratified_holdout(
-    labels: NDArray[np.int64], fraction: float, seed: int
+    labels: NDArray[np.int64] | NDArray[np.float64], fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split rows into training and validation rows, each class in its proportion.
+
+    Rows with targets (float64 `labels`) are one class.
 
     The size of the second set is `fraction` of the rows, shared among the classes by largest
     remainders. Every class keeps a row in training; the second set is never empty.
@@ -43,6 +45,7 @@ def stratified_holdout(
     >>> training.size, validation.size
     (3, 3)
     """
+    labels = _groups(labels)
     classes, counts = np.unique(labels, return_counts=True)
     drawn = _draw(counts, _shares(counts, fraction), seed)
     chosen = [
@@ -53,7 +56,11 @@ def stratified_holdout(
 
 
 def local_holdout(
-    comm: MPI.Intracomm, labels: NDArray[np.int64], n_classes: int, fraction: float, seed: int
+    comm: MPI.Intracomm,
+    labels: NDArray[np.int64] | NDArray[np.float64],
+    n_classes: int,
+    fraction: float,
+    seed: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split this rank's rows as :func:`stratified_holdout` splits the rows of all ranks.
 
@@ -61,8 +68,9 @@ def local_holdout(
 
     Parameters
     ----------
-    labels : ndarray of int64, shape (n_local,)
-        Classes of this rank's rows; rows follow each other in rank order.
+    labels : ndarray of shape (n_local,)
+        Classes of this rank's rows, or targets, which are one class; rows follow each other in rank
+        order.
 
     Returns
     -------
@@ -74,7 +82,8 @@ def local_holdout(
     InputError
         On all ranks, when no class has two rows.
     """
-    counts = np.bincount(labels, minlength=n_classes)
+    labels = _groups(labels)
+    counts = np.bincount(labels, minlength=max(n_classes, 1))
     last = np.empty_like(counts)
     comm.Scan(counts, last)
     total = np.empty_like(counts)
@@ -102,6 +111,13 @@ def held_out_rows(n_rows: int, fraction: float) -> int:
     (24, 1)
     """
     return max(1, round(fraction * n_rows))
+
+
+def _groups(labels: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the class of each row; targets are one class."""
+    if labels.dtype.kind == "f":
+        return np.zeros(labels.size, dtype=np.int64)
+    return labels.astype(np.int64, copy=False)
 
 
 def _shares(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:

@@ -230,7 +230,7 @@ def test_graph_nodes_without_labels_are_read_but_not_split(comm, shared_tmp):
     np.testing.assert_array_equal(codes, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, -1, -1])
     data = make_dataset([table], config, comm)
     assert (data.train.n_rows, data.test.n_rows) == (6, 4)
-    assert data.has_classes
+    assert data.has_labels
     numbers = [
         np.concatenate(comm.allgather(part.nodes.numbers)) for part in (data.train, data.test)
     ]

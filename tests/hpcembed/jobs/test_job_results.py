@@ -42,6 +42,7 @@ def test_digits_end_to_end(run_mpi, tmp_path):
         "n_test": 359,
         "n_features": 64,
         "n_classes": 10,
+        "task": "classification",
         "columns": None,
     }
     embedding = run["embedding"]

@@ -12,7 +12,7 @@ from hpcembed.jobs.study.settings import load_study
 JOBS = Path(__file__).parents[3] / "jobs"
 TEXTS = ("20_newsgroups", "sst2")
 STUDIES = ("digits", "mnist", "cifar10", "date_fruit", "fetal_health", *TEXTS)
-NAMES = ("digits", "mnist", "cifar10", "date_fruit", "fetal_health", "radar", *TEXTS)
+NAMES = ("digits", "mnist", "cifar10", "date_fruit", "fetal_health", "radar", "diabetes", *TEXTS)
 
 
 def test_all_jobs_are_there():

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hpcembed.jobs.report.figures import style
+from hpcembed.jobs.report.scores import ACCURACY, Score
 from hpcembed.jobs.report.tables import columns_of
 
 __all__ = ["AccuracyCurve", "accuracy_columns", "draw_accuracy", "draw_embeddings"]
@@ -23,7 +24,7 @@ __all__ = ["AccuracyCurve", "accuracy_columns", "draw_accuracy", "draw_embedding
 
 @dataclass(frozen=True, slots=True)
 class AccuracyCurve:
-    """Test accuracy of one network on one embedding; accuracies lie between 0 and 1.
+    """Test accuracy, or R2 of a regression, of one network on one embedding; at most 1.
 
     Attributes
     ----------
@@ -49,23 +50,23 @@ class AccuracyCurve:
 
 
 @style.with_grid
-def draw_accuracy(curves: Sequence[AccuracyCurve], title: str) -> Figure:
-    """Draw accuracy over dimension, one curve for each network."""
+def draw_accuracy(curves: Sequence[AccuracyCurve], title: str, score: Score = ACCURACY) -> Figure:
+    """Draw accuracy, or another score, over dimension, one curve for each network."""
     figure = style.new_figure(8.6, 5.2)
     axes = figure.subplots()
     for position, curve in enumerate(curves):
         colour = style.CURVES[position % len(style.CURVES)]
-        _draw_curve(axes, curve, colour, "-", curve.network)
+        _draw_curve(axes, curve, colour, "-", curve.network, score)
         if curve.baseline is not None:
-            _draw_level(axes, curve.baseline, colour, "--")
+            _draw_level(axes, curve.baseline, colour, "--", score)
         if curve.published:
             k, accuracy = zip(*curve.published, strict=True)
             axes.plot(
-                k, 100.0 * np.asarray(accuracy), linestyle="", marker="o", markersize=4,
+                k, score.factor * np.asarray(accuracy), linestyle="", marker="o", markersize=4,
                 markerfacecolor="none", markeredgewidth=0.8, color=colour,
             )  # fmt: skip
         if curve.published_baseline is not None:
-            _draw_level(axes, curve.published_baseline, colour, ":")
+            _draw_level(axes, curve.published_baseline, colour, ":", score)
     if any(curve.baseline is not None for curve in curves):
         style.legend_entry(axes, "all features", linestyle="--")
     if any(curve.published for curve in curves):
@@ -73,13 +74,13 @@ def draw_accuracy(curves: Sequence[AccuracyCurve], title: str) -> Figure:
         style.legend_entry(axes, "published", linestyle="", **circle)
     if any(curve.published_baseline is not None for curve in curves):
         style.legend_entry(axes, "published,\nall features", linestyle=":")
-    _label(axes, title)
+    _label(axes, title, score)
     style.legend_beside(axes)
     return figure
 
 
 @style.with_grid
-def draw_embeddings(curves: Sequence[AccuracyCurve], title: str) -> Figure:
+def draw_embeddings(curves: Sequence[AccuracyCurve], title: str, score: Score = ACCURACY) -> Figure:
     """Compare embeddings: accuracy over dimension, with one panel for each network."""
     networks = list(dict.fromkeys(curve.network for curve in curves))
     embeddings = list(dict.fromkeys(curve.embedding for curve in curves))
@@ -93,12 +94,12 @@ def draw_embeddings(curves: Sequence[AccuracyCurve], title: str) -> Figure:
                 continue
             position = embeddings.index(curve.embedding)
             line = style.LINES[position % len(style.LINES)]
-            _draw_curve(axes, curve, style.CURVES[position], line, curve.embedding)
+            _draw_curve(axes, curve, style.CURVES[position], line, curve.embedding, score)
             if curve.baseline is not None and position == 0:
-                _draw_level(axes, curve.baseline, style.GREY, "--")
+                _draw_level(axes, curve.baseline, style.GREY, "--", score)
         if any(curve.baseline is not None for curve in curves):
             style.legend_entry(axes, "all features", linestyle="--")
-        _label(axes, network)
+        _label(axes, network, score)
     for axes in panels[len(networks) :]:
         axes.set_visible(False)
     style.legend_below(figure, panels[0], columns=5)
@@ -106,22 +107,24 @@ def draw_embeddings(curves: Sequence[AccuracyCurve], title: str) -> Figure:
     return figure
 
 
-def _draw_curve(axes: Any, curve: AccuracyCurve, colour: str, line: str, label: str) -> None:
+def _draw_curve(
+    axes: Any, curve: AccuracyCurve, colour: str, line: str, label: str, score: Score
+) -> None:
     k = np.asarray(curve.dimensions)
-    mean = 100.0 * np.asarray(curve.mean)
-    spread = 100.0 * np.asarray(curve.deviation, dtype=np.float64)
+    mean = score.factor * np.asarray(curve.mean)
+    spread = score.factor * np.asarray(curve.deviation, dtype=np.float64)
     marker = {"marker": "s", "markersize": 3} if k.size <= style.MOST_MARKERS // 2 else {}
     axes.plot(k, mean, color=colour, linestyle=line, linewidth=1.4, label=label, **marker)
     if np.isfinite(spread).all():
         axes.fill_between(k, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
 
 
-def _draw_level(axes: Any, accuracy: float, colour: str, line: str) -> None:
-    axes.axhline(100.0 * accuracy, color=colour, linestyle=line, linewidth=1.0)
+def _draw_level(axes: Any, accuracy: float, colour: str, line: str, score: Score) -> None:
+    axes.axhline(score.factor * accuracy, color=colour, linestyle=line, linewidth=1.0)
 
 
-def _label(axes: Any, title: str) -> None:
-    axes.set(title=title, xlabel="dimensions", ylabel="test accuracy (%)")
+def _label(axes: Any, title: str, score: Score) -> None:
+    axes.set(title=title, xlabel="dimensions", ylabel=score.axis("test"))
     axes.xaxis.set_major_locator(
         MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     )

@@ -20,15 +20,22 @@ _MORE_COLOURS = ("#882255", "#999933", "#44AA99", "#AA4499", "#332288", "#DDCC77
 
 
 @style.with_grid
-def draw_scatter(rows: NDArray[np.float64], classes: Sequence[str], title: str) -> Figure:
-    """Draw the leading components of rows against each other, coloured by class.
+def draw_scatter(
+    rows: NDArray[np.float64],
+    classes: Sequence[str],
+    title: str,
+    targets: NDArray[np.float64] | None = None,
+) -> Figure:
+    """Draw the leading components of rows against each other, coloured by class or target.
 
     Parameters
     ----------
     rows : ndarray of shape (n, m)
         With m from 1 to 3; a single component is drawn over the number of the row.
     classes : sequence of str
-        Class of each row.
+        Class of each row; not used with `targets`.
+    targets : ndarray of shape (n,), optional
+        Targets of a regression.
     """
     m = rows.shape[1]
     pairs = [(i, j) for i in range(m) for j in range(i + 1, m)] or [(-1, 0)]
@@ -38,6 +45,15 @@ def draw_scatter(rows: NDArray[np.float64], classes: Sequence[str], title: str) 
     figure = style.new_figure(1.2 + 3.6 * len(pairs), 4.6)
     panels = figure.subplots(1, len(pairs), squeeze=False).ravel()
     for axes, (i, j) in zip(panels, pairs, strict=True):
+        across_label = "row" if i < 0 else f"component {i + 1}"
+        axes.set(xlabel=across_label, ylabel=f"component {j + 1}")
+        if targets is not None:
+            across = np.arange(len(rows)) if i < 0 else rows[:, i]
+            points = axes.scatter(
+                across, rows[:, j], c=targets, s=9, linewidths=0, alpha=0.8, cmap="viridis",
+                rasterized=True,
+            )  # fmt: skip
+            continue
         for position, name in enumerate(names):
             chosen = np.flatnonzero(labels == name)
             across = chosen if i < 0 else rows[chosen, i]
@@ -46,14 +62,15 @@ def draw_scatter(rows: NDArray[np.float64], classes: Sequence[str], title: str) 
                 marker=_MARKERS[(position // 3) % len(_MARKERS)], alpha=0.65,
                 color=colours[position % len(colours)], label=style.shorten(name), rasterized=True,
             )  # fmt: skip
-        across_label = "row" if i < 0 else f"component {i + 1}"
-        axes.set(xlabel=across_label, ylabel=f"component {j + 1}")
-    hidden = len(names) - style.MOST_LISTED_CLASSES
-    if hidden > 0:
-        for line in panels[0].get_lines()[style.MOST_LISTED_CLASSES :]:
-            line.set_label("")
-        panels[0].plot([], [], linestyle="", label=f"and {hidden} more")
-    style.legend_below(figure, panels[0], columns=10 if m > 2 else 5, markerscale=2.0)
+    if targets is not None:
+        figure.colorbar(points, ax=panels.tolist(), label="target", shrink=0.8)
+    else:
+        hidden = len(names) - style.MOST_LISTED_CLASSES
+        if hidden > 0:
+            for line in panels[0].get_lines()[style.MOST_LISTED_CLASSES :]:
+                line.set_label("")
+            panels[0].plot([], [], linestyle="", label=f"and {hidden} more")
+        style.legend_below(figure, panels[0], columns=10 if m > 2 else 5, markerscale=2.0)
     figure.suptitle(title)
     return figure
 

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from hpcembed.jobs.report.figures import style
+from hpcembed.jobs.report.scores import ACCURACY, Score
 
 __all__ = ["SizedModel", "draw_model_sizes", "model_size_columns", "pareto_front"]
 
@@ -26,7 +27,7 @@ class SizedModel:
     parameters : int
         Numbers that the model stores.
     accuracy : float
-        Between 0 and 1.
+        Between 0 and 1; R2 of a regression.
     """
 
     network: str
@@ -47,7 +48,10 @@ def pareto_front(models: Sequence[SizedModel]) -> list[SizedModel]:
 
 @style.with_grid
 def draw_model_sizes(
-    models: Sequence[SizedModel], title: str, counted: str = "the projection included"
+    models: Sequence[SizedModel],
+    title: str,
+    counted: str = "the projection included",
+    score: Score = ACCURACY,
 ) -> Figure:
     """Draw accuracy over the number of parameters, and the Pareto front.
 
@@ -66,20 +70,20 @@ def draw_model_sizes(
             chosen = [m for m in models if (m.network, m.compressed) == (network, compressed)]
             axes.plot(
                 [model.parameters for model in chosen],
-                [100.0 * model.accuracy for model in chosen],
+                [score.factor * model.accuracy for model in chosen],
                 linestyle="", marker=marker, markersize=5 if compressed else 8, color=colour,
                 markerfacecolor=colour if compressed else "none",
                 label=network if compressed else None,
             )  # fmt: skip
     front = pareto_front(models)
     axes.plot(
-        [model.parameters for model in front], [100.0 * model.accuracy for model in front],
+        [model.parameters for model in front], [score.factor * model.accuracy for model in front],
         color=style.GREY, linewidth=1.0, zorder=0.9, label="best for its size",
     )  # fmt: skip
     for model in _apart(front):
         axes.annotate(
             f"k = {model.n_inputs}" if model.compressed else "all", xytext=(-4, 6),
-            xy=(model.parameters, 100.0 * model.accuracy), textcoords="offset points",
+            xy=(model.parameters, score.factor * model.accuracy), textcoords="offset points",
             ha="right", fontsize=8, color=style.GREY,
         )  # fmt: skip
     if any(not model.compressed for model in models):
@@ -88,7 +92,7 @@ def draw_model_sizes(
     axes.set_xscale("log")
     axes.margins(x=0.12)
     style.plain_log_ticks(axes.xaxis, [model.parameters for model in models])
-    axes.set(title=title, xlabel=f"parameters, {counted}", ylabel="test accuracy (%)")
+    axes.set(title=title, xlabel=f"parameters, {counted}", ylabel=score.axis("test"))
     style.legend_beside(axes)
     return figure
 

@@ -1,4 +1,4 @@
-"""Figures of training runs: loss and accuracy over the epochs, and seconds over the dimensions."""
+"""Figures of training runs: loss and score over the epochs, and seconds over the dimensions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hpcembed.jobs.report.figures import style
+from hpcembed.jobs.report.scores import ACCURACY, Score
 from hpcembed.jobs.report.tables import columns_of
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ __all__ = ["TimeCurve", "draw_training", "draw_training_times", "time_columns"]
 
 
 @style.with_grid
-def draw_training(curves: Mapping[str, Sequence[Epoch]]) -> Figure:
-    """Draw training loss and validation accuracy over the epochs.
+def draw_training(curves: Mapping[str, Sequence[Epoch]], score: Score = ACCURACY) -> Figure:
+    """Draw training loss and validation score over the epochs.
 
     Parameters
     ----------
@@ -42,10 +43,11 @@ def draw_training(curves: Mapping[str, Sequence[Epoch]]) -> Figure:
         loss = np.array([one.train_loss for one in epochs])
         losses += [value for value in loss if value > 0]
         left.plot(number, np.where(loss > 0, loss, np.nan), **curve_style)
-        right.plot(number, [100.0 * one.validation_accuracy for one in epochs], **curve_style)
+        right.plot(number, [score.factor * one.validation_score for one in epochs], **curve_style)
     style.log_axis(left, np.array(losses))
-    left.set(title="Training loss", ylabel="mean cross-entropy (nats)")
-    right.set(title="Validation accuracy", ylabel="validation accuracy (%)")
+    loss_name = "mean cross-entropy (nats)" if score.is_accuracy else "mean squared error"
+    left.set(title="Training loss", ylabel=loss_name)
+    right.set(title=f"Validation {score.name}", ylabel=score.axis("validation"))
     longest = max((one.epoch for epochs in curves.values() for one in epochs), default=1)
     for axes in (left, right):
         axes.set_xlabel("epoch")

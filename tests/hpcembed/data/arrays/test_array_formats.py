@@ -401,7 +401,7 @@ def test_npy_refusals(tmp_path, comm):
 def test_npz_labels_with_several_columns(tmp_path, comm):
     rows, labels = rows_and_labels()
     np.savez(tmp_path / "a.npz", x=rows, y=np.eye(4)[labels])
-    refused(DataSettings(train=("a.npz",)), tmp_path, comm, "a.npz:y", "one label per row")
+    refused(DataSettings(train=("a.npz",)), tmp_path, comm, "a.npz:y", "several labels or targets")
 
 
 # ------------------------------------------------------------------------------------------ HDF5

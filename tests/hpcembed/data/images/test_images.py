@@ -277,3 +277,16 @@ def test_without_pillow(tmp_path, comm, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ConfigError, match=r"needs Pillow: install it with pip install"):
         read_dataset(job(), tmp_path, comm)
+
+
+def test_names_of_folders_are_classes_and_numbers_of_a_file_are_targets(tmp_path, comm):
+    lines = ["file,age"]
+    for number in range(100):
+        folder = f"{number % 25 + 0.5}"
+        save(tmp_path / "faces" / folder / f"{number}.png", picture(number))
+        lines.append(f"{number}.png,{20 + number / 4}")
+    (tmp_path / "ages.csv").write_text("\n".join(lines) + "\n")
+    config = DataSettings(format="images", train=("faces",))
+    assert read_dataset(config, tmp_path, comm).task == "classification"
+    config = DataSettings(format="images", train=("faces",), train_labels="ages.csv")
+    assert read_dataset(config, tmp_path, comm).task == "regression"

@@ -7,6 +7,7 @@ import io
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
@@ -233,7 +234,8 @@ def test_train_and_test_with_other_columns(tmp_path, comm):
 def test_a_column_of_numbers_is_not_a_class(tmp_path, comm):
     lines = "".join(f"1,{i}.5\n" for i in range(70000))
     (tmp_path / "a.csv").write_text("f,kind\n" + lines)
-    refused(job("a.csv"), tmp_path, comm, "different labels", "not classes")
+    config = msgspec.structs.replace(job("a.csv"), task="classification")
+    refused(config, tmp_path, comm, "different labels", "not classes")
 
 
 def test_a_chosen_separator(tmp_path):

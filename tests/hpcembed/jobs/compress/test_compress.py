@@ -162,7 +162,7 @@ def check_comparison(record, k, text):
     assert sizes["with_projection"] == sizes["network"] + k * d
     assert f"{sizes['baseline']:,} -> {sizes['with_projection']:,} with the projection" in text
     means = {
-        key: np.mean([one["test_accuracy"] for one in record[key]])
+        key: np.mean([one["test_score"] for one in record[key]])
         for key in ("results", "same_network", "baseline")
     }
     for key, minuend, subtrahend in (
@@ -217,7 +217,7 @@ def test_digits(launched, run_mpi):
     assert (model.predict(images) == said).mean() > 0.999
     facts = model.description
     assert facts["accuracy"]["n_seeds"] == n
-    tests = [one["test_accuracy"] for one in answers[1]["results"]]
+    tests = [one["test_score"] for one in answers[1]["results"]]
     assert facts["accuracy"]["test"] == pytest.approx(np.mean(tests))
     assert facts["accuracy"]["spread"] == pytest.approx(np.std(tests, ddof=1))
     assert facts["uncompressed"]["hidden"] == [64]

@@ -42,6 +42,12 @@ def test_equal_accuracies_of_few_rows_prove_little():
         interval([1.0], [1.0], 12, 0.05)
 
 
+def test_r2_has_the_interval_of_the_seeds_alone():
+    values, others = [0.81, 0.84, 0.8, 0.86], [0.8, 0.85, 0.82, 0.83]
+    assert interval(values, others, None, 0.01) == paired(values, others, 0.99)
+    assert interval([0.5] * 3, [0.5] * 3, None, 0.01) == Difference(0.0, 0.0, 0.0)
+
+
 def test_the_first_look_that_decides_is_the_last():
     seen = []
 

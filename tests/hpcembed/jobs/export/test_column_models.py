@@ -124,12 +124,15 @@ def test_a_model_folder_is_checked(tmp_path):
     file.write_text(file.read_text().replace("female", "Female"))
     with pytest.raises(InputError, match=r"columns.json: not the file listed in manifest.json"):
         hpcembed.load(tmp_path / "m")
+    about = json.loads((tmp_path / "m" / "model.json").read_text())
+    about["has_manifest"] = False  # the model of an earlier version
+    (tmp_path / "m" / "model.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"columns.json: not the columns of model.json"):
+        hpcembed.load(tmp_path / "m")
     file.unlink()
     with pytest.raises(InputError, match=r"columns.json: No such file"):
         hpcembed.load(tmp_path / "m")
-    about = json.loads((tmp_path / "m" / "model.json").read_text())
-    del about["columns_sha256"], about["has_manifest"]  # a model of an older version
-    (tmp_path / "m" / "manifest.json").unlink()
+    del about["columns_sha256"]  # a model of an older version
     (tmp_path / "m" / "model.json").write_text(json.dumps(about))
     assert hpcembed.load(tmp_path / "m").encoding is None
 

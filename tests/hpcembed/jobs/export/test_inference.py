@@ -6,7 +6,8 @@ import scipy.sparse
 from sklearn.metrics import accuracy_score
 
 import hpcembed
-from hpcembed.jobs.export.inference import BLOCK_ROWS, DeployedClassifier
+from hpcembed.jobs.export.deployed_model import BLOCK_ROWS
+from hpcembed.jobs.export.inference import DeployedClassifier
 from hpcembed.jobs.export.layer_folding import build_model
 from hpcembed.runtime.errors import InputError
 
@@ -151,7 +152,7 @@ def put(X, row, value, column=2):
         (lambda X: put(X.astype(object), 1, "x"), "rows are not numbers"),
         (lambda X: put(X, 1, np.nan), "row 2: NaN, infinity, or a value"),
         (lambda X: put(X, 3, 1e300), "row 4: NaN, infinity, or a value"),
-        (lambda X: put(X, 3, 3e38, slice(None)), "row 4: the logits overflow float32"),
+        (lambda X: put(X, 3, 3e38, slice(None)), "row 4: the outputs overflow float32"),
         (lambda X: scipy.sparse.csr_array(X[:, 1:]), "rows of 29 features"),
     ],
 )

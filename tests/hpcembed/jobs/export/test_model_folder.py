@@ -155,7 +155,7 @@ DAMAGES = {
     "not text": (lambda f: (f / "model.json").write_bytes(b"\xff\xfe"), "not JSON"),
     "foreign": (lambda f: (f / "model.json").write_text('{"model": 1}'), "not the description"),
     "a list": (lambda f: (f / "model.json").write_text("[1]"), "not the description"),
-    "newer": (lambda f: edit(f, version=2), "version 2, and this hpcembed reads up to 1"),
+    "newer": (lambda f: edit(f, version=3), "version 3, and this hpcembed reads up to 2"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "No such file"),
     "other weights": (
         lambda f: (f / "model.safetensors").write_bytes(b"x" * 100),

@@ -4,11 +4,9 @@ import gzip
 import struct
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 
 from hpcembed.cli import main
-from hpcembed.data.formats import FORMATS
 from hpcembed.jobs.configuration import load_job
 from hpcembed.jobs.init.command import init_job
 from hpcembed.runtime.errors import ConfigError, InputError, OutputExistsError
@@ -62,7 +60,14 @@ def test_label_columns(tmp_path, header, column, chosen):
 
 def test_many_numbers_are_noted(tmp_path):
     init_job(write_csv(tmp_path), "mass")
-    assert "check that this column holds classes" in (tmp_path / "fruit.toml").read_text()
+    assert '"regression" predicts numbers' in (tmp_path / "fruit.toml").read_text()
+    data = load_job(tmp_path / "fruit.toml").data
+    assert (data.label_column, data.task) == ("mass", "regression")
+
+
+def test_few_numbers_and_text_need_no_task(tmp_path):
+    init_job(write_csv(tmp_path), "kind")
+    assert "task" not in (tmp_path / "fruit.toml").read_text()
 
 
 def test_a_column_of_text_is_found(tmp_path):
@@ -74,15 +79,6 @@ def test_a_column_of_text_is_found(tmp_path):
     assert (job.data.format, job.data.text_column) == ("text_csv", "review")
     assert job.embedding.method == "svd"
     assert not job.classifier.baseline
-
-
-@pytest.mark.skipif("parquet" not in FORMATS, reason="jobs do not read Parquet")
-@pytest.mark.parametrize("column", ["", "group"])
-def test_columns_of_parquet(tmp_path, column):
-    table = pyarrow.table({"mass": [1.0, 2.0], "group": ["a", "b"], "Label": ["x", "y"]})
-    pyarrow.parquet.write_table(table, tmp_path / "fruit.parquet")
-    init_job(tmp_path / "fruit.parquet", column)
-    assert load_job(tmp_path / "fruit.toml").data.label_column == (column or "Label")
 
 
 def test_arrays_of_an_archive(tmp_path):
@@ -133,7 +129,7 @@ def test_a_job_is_never_overwritten(tmp_path):
     ("name", "options", "kind", "message"),
     [
         ("absent.csv", {}, InputError, "no such file or folder"),
-        ("table.xyz", {}, ConfigError, "the ending is unknown; known are .*[.]csv"),
+        ("table.xyz", {}, ConfigError, "the ending is unknown; known are .arrow .bin"),
         ("rows.npy", {}, ConfigError, "no file of labels beside it .rows_labels.npy"),
         ("rows.npy", {"label_column": "a"}, ConfigError, "has no named columns"),
         ("fruit.csv", {"label_column": "a"}, InputError, "no column 'a'"),

@@ -56,6 +56,7 @@ EXPECTED = {
         "n_test": 360,
         "n_features": 64,
         "n_classes": 10,
+        "task": "classification",
         "columns": None,
     },
     "embedding": {
@@ -93,6 +94,10 @@ EXPECTED = {
             "train_seconds": 1.5,
             "validation_accuracy": 0.98,
             "test_accuracy": 0.97,
+            "validation_r2": None,
+            "test_r2": None,
+            "test_rmse": None,
+            "test_mae": None,
         }
     ],
     "environment": {"python": "3.11", "ranks": 3},
@@ -140,8 +145,9 @@ def test_a_classifier_report_gives_its_record():
         hidden=(32,),
         parameters=10,
         train_seconds=2.0,
-        validation_accuracy=0.5,
-        test_accuracy=0.25,
+        task="classification",
+        validation_score=0.5,
+        test_score=0.25,
         best_epoch=3,
     )
     assert classifier_record(report) == ClassifierRecord("embedded", (32,), 10, 2.0, 0.5, 0.25)

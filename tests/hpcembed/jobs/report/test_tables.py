@@ -18,8 +18,9 @@ def report(kind, hidden, parameters, seconds, validation, test):
         hidden=hidden,
         parameters=parameters,
         train_seconds=seconds,
-        validation_accuracy=validation,
-        test_accuracy=test,
+        validation_score=validation,
+        test_score=test,
+        task="classification",
     )
 
 

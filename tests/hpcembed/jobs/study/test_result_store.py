@@ -17,8 +17,8 @@ def result(name, **changes):
         "parameters": 100,
         "train_seconds": 0.1 + 0.2,
         "train_loss": math.nan,
-        "validation_accuracy": 0.9,
-        "test_accuracy": 1 / 3,
+        "validation_score": 0.9,
+        "test_score": 1 / 3,
         "best_epoch": 4,
         "confusion": ((5, 1), (0, 6)),
     }
@@ -71,8 +71,10 @@ def test_nothing_yet_and_no_place(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"test_accuracy": 1.5}, "test_accuracy must lie between 0 and 1, got 1.5"),
-        ({"validation_accuracy": -0.1}, "validation_accuracy must lie between 0 and 1"),
+        ({"test_score": 1.5}, "test_score must lie between 0 and 1, got 1.5"),
+        ({"validation_score": -0.1}, "validation_score must lie between 0 and 1"),
+        ({"test_score": 1.5, "test_rmse": 2.0}, "test_score must be a finite number up to 1"),
+        ({"test_rmse": -2.0}, "test_rmse must be a finite number, not negative, got -2.0"),
         ({"train_seconds": -1.0}, "train_seconds must be a finite number, not negative"),
         ({"train_seconds": 1e999}, "Number out of range"),
         ({"train_loss": "low"}, r"Expected `float`, got `str` - at `\$.train_loss`"),
@@ -92,3 +94,29 @@ def test_wrong_values_are_named_by_file_and_line(tmp_path, changes, words):
     path.write_text(f"{first}\n{changed}\n")
     with pytest.raises(InputError, match=rf"rank-0.jsonl, line 2: .*{words}.*; remove the line"):
         read_results(tmp_path)
+
+
+def test_trials_of_earlier_versions_are_read(tmp_path):
+    old = (
+        b'{"digest":"a","cell":{"input":"full","hidden":[8],"n_inputs":4,"seed":1},"parameters":9,'
+        b'"train_seconds":0.5,"train_loss":null,"validation_accuracy":0.75,"test_accuracy":null,'
+        b'"best_epoch":3,"confusion":[[1,0],[0,2]]}\n'
+    )
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "rank-0.jsonl").write_bytes(old)
+    found = read_results(tmp_path)["a"]
+    assert (found.validation_score, found.validation_accuracy) == (0.75, 0.75)
+    assert math.isnan(found.test_score)
+    assert math.isnan(found.test_accuracy)
+    assert found.confusion == ((1, 0), (0, 2))
+
+
+def test_trials_of_regressions(tmp_path):
+    pairs = ((1.5, 1.25), (2.0, 2.5))
+    errors = {"test_score": -7.5, "test_rmse": 3.5, "test_mae": 2.0, "predictions": pairs}
+    append_results(tmp_path, 0, [result("a", **errors)])
+    found = read_results(tmp_path)["a"]
+    assert found.test_score == -7.5
+    assert (found.test_rmse, found.test_mae, found.predictions) == (3.5, 2.0, pairs)
+    append_results(tmp_path, 0, [result("b")])
+    assert math.isnan(read_results(tmp_path)["b"].test_rmse)

@@ -83,7 +83,7 @@ def test_convergence(tmp_path, history):
 @pytest.mark.parametrize("n_curves", [1, 12])
 def test_training(tmp_path, n_epochs, n_curves):
     curve = [
-        SimpleNamespace(epoch=i, train_loss=1.0 / i, validation_accuracy=1 - 0.5 / i)
+        SimpleNamespace(epoch=i, train_loss=1.0 / i, validation_score=1 - 0.5 / i)
         for i in range(1, n_epochs + 1)
     ]
     figure = draw_training({f"network {i}": curve for i in range(n_curves)})
