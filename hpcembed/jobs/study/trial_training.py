@@ -135,6 +135,8 @@ def train_trials(
         A training failed on some rank; raised on all ranks. Batches that were finished before are
         stored.
     """
+    if not batches:  # on all ranks
+        return {}
     mine = divide_batches(batches, comm.size)[comm.rank]
     results: list[TrialResult] = []
     error: Exception | None = None
@@ -166,7 +168,7 @@ class _SharedProgress:
         self._n_finished, self._n_received = 0, 0
         self._sent: list[MPI.Request] = []
         n_trials = sum(len(batch.trials) for batch in batches)
-        self.bar = Progress(title, n_trials, enabled=comm.rank == 0 and n_trials > 0)
+        self.bar = Progress(title, n_trials, enabled=comm.rank == 0)
 
     def epoch(self, share: float, epoch: int) -> None:
         """Record that this rank finished an epoch of its batch; `share` is the work of one."""
