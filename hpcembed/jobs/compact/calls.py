@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from mpi4py import MPI
 
 from hpcembed.jobs.compact.estimators import CompactClassifier, CompactRegressor, estimator_of
-from hpcembed.jobs.compact.requests import configured, tables_of
+from hpcembed.jobs.compact.requests import configured, ranks_of, tables_of, temporary_folder
 from hpcembed.jobs.compact.results import StudyResult
 from hpcembed.jobs.compact.search_in_memory import search_in_memory
 from hpcembed.jobs.job import place
@@ -19,7 +18,6 @@ from hpcembed.jobs.study.command import conduct_study
 from hpcembed.jobs.study.settings import StudyConfig, check_study, job_of
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.ranks import communicator
 
 __all__ = ["compress", "study"]
 
@@ -83,7 +81,7 @@ def compress(
     for name in given:
         if name not in known:
             raise ConfigError(f"compress: unknown parameter {name}: choose from {', '.join(known)}")
-    ranks = communicator(getattr(X, "comm", None) if comm is None else comm)
+    ranks = ranks_of(X, comm)
     return estimator_of(search_in_memory(X, y, test, ranks, task, known | given), given)
 
 
@@ -146,7 +144,7 @@ def study(
     >>> [(point["input"], point["n_inputs"]) for point in found.points]
     [('full', 13), ('spectral', 2), ('spectral', 5)]
     """
-    ranks = communicator(getattr(X, "comm", None) if comm is None else comm)
+    ranks = ranks_of(X, comm)
     tables = tables_of(X, y, test, ranks)
     config = StudyConfig()
     with agreement(ranks):
@@ -174,8 +172,8 @@ def study(
         check_study(config, "settings")
     temporary = None
     if out is None:
-        temporary = tempfile.TemporaryDirectory(prefix="hpcembed-")
-        out = Path(ranks.bcast(temporary.name)) / "study"
+        temporary, path = temporary_folder(ranks)
+        out = path / "study"
     job = place(job_of(config), Path(), None, Path(out), ranks)
     job = dataclasses.replace(job, tables=tables)
     conduct_study(job, config, allow_fewer=dimensions is None)

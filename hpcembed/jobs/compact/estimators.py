@@ -20,11 +20,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from hpcembed.data.in_memory import label_array, prediction_rows
+from hpcembed.jobs.compact.requests import ranks_of
 from hpcembed.jobs.compact.results import CompressReport
 from hpcembed.jobs.compact.search_in_memory import Searched, search_in_memory
 from hpcembed.jobs.export.inference import load
 from hpcembed.runtime.output import write_whole
-from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["CompactClassifier", "CompactRegressor"]
@@ -49,8 +49,7 @@ class _CompactModel(BaseEstimator):  # type: ignore[misc]
         self, X: Any, y: Any, test: tuple[Any, Any] | None, comm: MPI.Comm | None, task: str
     ) -> Searched:
         """Search and keep the model. Collective."""
-        ranks = communicator(getattr(X, "comm", None) if comm is None else comm)
-        found = search_in_memory(X, y, test, ranks, task, self.get_params(deep=False))
+        found = search_in_memory(X, y, test, ranks_of(X, comm), task, self.get_params(deep=False))
         self._keep(found)
         return found
 

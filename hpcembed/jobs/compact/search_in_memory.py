@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.table import Table
 from hpcembed.data.targets import check_classes
-from hpcembed.jobs.compact.requests import configured, tables_of
+from hpcembed.jobs.compact.requests import configured, tables_of, temporary_folder
 from hpcembed.jobs.compact.results import CompressReport, read_report
 from hpcembed.jobs.compress.command import CompressRequest, SearchOutcome, search_job
 from hpcembed.jobs.configuration import JobConfig, check_job
@@ -92,8 +92,9 @@ def search_in_memory(
     if task == "classification":
         remedy = "use CompactRegressor, or give the names of the classes as text"
         check_classes(tables[0].labels, remedy, comm)
-    with tempfile.TemporaryDirectory(prefix="hpcembed-") as mine:
-        job = place(config, Path(), None, Path(comm.bcast(mine)) / "search", comm)
+    temporary, folder = temporary_folder(comm)
+    with temporary or contextlib.nullcontext():
+        job = place(config, Path(), None, folder / "search", comm)
         job = dataclasses.replace(job, tables=tables)
         outcome = search_job(request, job, request.max_components)
         return _result(job, tables[0], y, outcome)

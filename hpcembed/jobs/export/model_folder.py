@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors
@@ -31,6 +31,8 @@ from hpcembed.runtime.output import check_free, ordered_safetensors
 from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["read_encoding", "read_model", "read_vectoriser", "write_model"]
+
+Part = TypeVar("Part")
 
 FORMAT = "hpcembed model"
 #: Increased when readers of an older version can no longer read the folder.
@@ -162,18 +164,11 @@ def read_vectoriser(path: Path, description: Mapping[str, Any], model: Model) ->
     InputError
         The file is missing or damaged, or belongs to another model.
     """
-    digest = description.get("text_sha256")
-    if digest is None:
-        return None
-    file = _folder(path) / VECTORISER_FILE
-    content = _read_checked(file, digest, "vocabulary")
-    try:
-        vectoriser = vectoriser_from_json(content.decode("utf-8"))
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{file}: cannot be read ({reason}): export again") from error
-    if len(vectoriser.vocabulary) != model.n_features:
-        raise InputError(f"{file}: not as many terms as features of the model: export again")
+    vectoriser = _read_part(
+        path, description, "text_sha256", VECTORISER_FILE, "vocabulary", vectoriser_from_json
+    )
+    if vectoriser is not None:
+        _check_width(path, VECTORISER_FILE, len(vectoriser.vocabulary), "terms", model)
     return vectoriser
 
 
@@ -187,19 +182,39 @@ def read_encoding(
     InputError
         The file is missing or damaged, or belongs to another model.
     """
-    digest = description.get("columns_sha256")
+    encoding = _read_part(
+        path, description, "columns_sha256", COLUMNS_FILE, "columns", encoding_from_json
+    )
+    if encoding is not None:
+        _check_width(path, COLUMNS_FILE, encoding.n_features_out, "columns", model)
+    return encoding
+
+
+def _read_part(
+    path: Path,
+    description: Mapping[str, Any],
+    key: str,
+    name: str,
+    content_name: str,
+    parse: Callable[[str], Part],
+) -> Part | None:
+    """Read a file whose digest is in ``model.json``; None for a model without it."""
+    digest = description.get(key)
     if digest is None:
         return None
-    file = _folder(path) / COLUMNS_FILE
-    content = _read_checked(file, digest, "columns")
+    file = _folder(path) / name
+    content = _read_checked(file, digest, content_name)
     try:
-        encoding = encoding_from_json(content.decode("utf-8"))
+        return parse(content.decode("utf-8"))
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: cannot be read ({reason}): export again") from error
-    if encoding.n_features_out != model.n_features:
-        raise InputError(f"{file}: not as many columns as features of the model: export again")
-    return encoding
+
+
+def _check_width(path: Path, name: str, width: int, unit: str, model: Model) -> None:
+    if width != model.n_features:
+        file = _folder(path) / name
+        raise InputError(f"{file}: not as many {unit} as features of the model: export again")
 
 
 def _folder(path: Path) -> Path:

@@ -45,6 +45,8 @@ def test_fitted_attributes_and_accuracy(fitted, groups):
 def test_report_is_that_of_the_search(fitted):
     report = fitted.report
     assert report.hidden == (16,)
+    assert report.verdict == report.content["answer"]["verdict"] == "keeps"
+    assert report.task == "classification"
     assert 1 <= report.n_components <= 13
     assert f"k = {report.n_components}" in report.answer
     assert repr(report) == f"<CompressReport: 16 network on {report.n_components} components>"
