@@ -32,9 +32,8 @@ from hpcembed.data.arrays.hdf5 import open_hdf5
 from hpcembed.data.arrays.idx import open_idx
 from hpcembed.data.arrays.numpy_files import open_npy, open_npz
 from hpcembed.data.arrays.stored_array import RowBlocks
+from hpcembed.data.bundled import BUNDLED, BundledSource
 from hpcembed.data.columns.options import column_options
-from hpcembed.data.diabetes import DiabetesSource
-from hpcembed.data.digits import DigitsSource
 from hpcembed.data.images.image_files import (
     IMAGE_ENDINGS,
     holds_images,
@@ -194,6 +193,10 @@ def _open_matrix_market(paths: Paths, labels: Labels, config: DataSettings) -> S
     return MatrixMarketSource(paths[0], labels)
 
 
+def _open_bundled(name: str, paths: Paths, labels: Labels, config: DataSettings) -> Source:
+    return BundledSource(name)
+
+
 def _open_documents(kind: str, paths: Paths, labels: Labels, config: DataSettings) -> Source:
     return open_text(kind, paths, config)
 
@@ -222,8 +225,7 @@ FORMATS = {
         lambda paths, labels, config: SvmlightSource(paths), (".svm", ".svmlight", ".libsvm")
     ),
     "matrix_market": Format(_open_matrix_market, (".mtx", ".mm"), None, None, open_labels),
-    "digits": Format(lambda paths, labels, config: DigitsSource()),
-    "diabetes": Format(lambda paths, labels, config: DiabetesSource()),
+    **{name: Format(partial(_open_bundled, name)) for name in BUNDLED},
     **{
         kind: Format(partial(_open_documents, kind), _TEXT_ENDINGS.get(kind, ()))
         for kind in TEXT_FORMATS

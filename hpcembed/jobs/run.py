@@ -9,7 +9,7 @@ its results, but ends with a non-zero exit status.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import threadpoolctl
@@ -110,10 +110,18 @@ def _run_steps(job: Job) -> int:
     return 0
 
 
-def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
+def read(
+    job: Job, inspect: Callable[[Sequence[Table]], None] = lambda tables: None
+) -> tuple[Dataset, DataMatrix, DataMatrix]:
     """Read training and test rows into matrices; the tables keep names, not rows.
 
     Collective.
+
+    Parameters
+    ----------
+    inspect : callable
+        Is called with the tables while they hold their rows of numbers, which are not scaled. The
+        attributes of graph nodes are those before they are smoothed.
 
     Raises
     ------
@@ -121,7 +129,7 @@ def read(job: Job) -> tuple[Dataset, DataMatrix, DataMatrix]:
         One line, on all ranks.
     """
     with timed(job.comm, job.seconds, "read"):
-        dataset = _read_dataset(job)
+        dataset = _read_dataset(job, inspect)
         if job.config.classifier.enabled and not dataset.has_labels:
             raise ConfigError(
                 f"{dataset.name}: the nodes have no labels: set classifier.enabled = false, or "
@@ -147,15 +155,20 @@ def _labels_text(dataset: Dataset) -> str:
     return "a numeric target" if dataset.task == "regression" else f"{n_classes} classes"
 
 
-def _read_dataset(job: Job) -> Dataset:
+def _read_dataset(job: Job, inspect: Callable[[Sequence[Table]], None]) -> Dataset:
     """Read the tables of a job, smooth the attributes of graph nodes, then split and scale."""
     config, memory = job.config, job.available_bytes
     tables: Sequence[Table] = job.tables or read_tables(
         config.data, job.data_dir, job.comm, available_bytes=memory, graph=config.graph
     )
-    if config.graph.smoothing:
+    has_smoothing = config.graph.smoothing > 0 and any(table.nodes for table in tables)
+    if has_smoothing:
+        inspect(tables)  # products with the graph differ between numbers of ranks by rounding
         tables = tuple(_smoothed(job, table) for table in tables)
-    return make_dataset(tables, config.data, job.comm, available_bytes=memory)
+    dataset = make_dataset(tables, config.data, job.comm, available_bytes=memory)
+    if not has_smoothing:
+        inspect((dataset.train, dataset.test))
+    return dataset
 
 
 def _smoothed(job: Job, table: Table) -> Table:

@@ -9,17 +9,18 @@ chunks, usually of a program that was killed, is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.data.arrays.stored_array import RowBlocks
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size, library_errors
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["HDF5_ERRORS", "Hdf5Array", "open_hdf5"]
+__all__ = ["HDF5_ERRORS", "Hdf5Array", "hdf5_blocks", "open_hdf5"]
 
 #: Errors of h5py for files that are damaged or not in its format.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
@@ -56,18 +57,51 @@ class Hdf5Array:
         InputError
             The file is damaged.
         """
-        import h5py
+        return hdf5_blocks(self, self._path, self._key, first, last, _rows)
 
-        n_columns = math.prod(self.shape[1:])
-        step = max(1, BLOCK_BYTES // max(1, n_columns * self.dtype.itemsize))
-        with library_errors(self.name, "HDF5", *HDF5_ERRORS), h5py.File(self._path, "r") as file:
-            array = file[self._key]
-            stored = array.asstr() if h5py.check_string_dtype(array.dtype) else array
-            for begin in range(first, last, step):
-                block = stored[begin : min(begin + step, last)]
-                if block.dtype == object:
-                    block = block.astype(np.str_)
-                yield block.reshape(len(block), n_columns)
+
+def hdf5_blocks(
+    array: RowBlocks,
+    path: Path,
+    key: str,
+    first: int,
+    last: int,
+    take: Callable[[Any, int, int], NDArray[Any]],
+) -> Iterator[NDArray[Any]]:
+    """Read rows first..last-1 of an array, flattened to (m, d), in consecutive blocks.
+
+    Parameters
+    ----------
+    array : RowBlocks
+        Its shape and type determine the blocks; its name is for messages.
+    path, key : Path, str
+        File, and path of the stored array in the file.
+    take : callable
+        ``take(stored, begin, end)`` returns rows begin..end-1 of the stored array.
+
+    Raises
+    ------
+    InputError
+        The file is damaged.
+    """
+    import h5py
+
+    n_columns = math.prod(array.shape[1:])
+    step = max(1, BLOCK_BYTES // max(1, n_columns * array.dtype.itemsize))
+    with library_errors(array.name, "HDF5", *HDF5_ERRORS), h5py.File(path, "r") as file:
+        stored = file[key]
+        for begin in range(first, last, step):
+            block = take(stored, begin, min(begin + step, last))
+            yield block.reshape(len(block), n_columns)
+
+
+def _rows(stored: Any, begin: int, end: int) -> NDArray[Any]:
+    import h5py
+
+    block: NDArray[Any] = (stored.asstr() if h5py.check_string_dtype(stored.dtype) else stored)[
+        begin:end
+    ]
+    return block.astype(np.str_) if block.dtype == object else block
 
 
 def open_hdf5(path: Path, key: str) -> Hdf5Array:

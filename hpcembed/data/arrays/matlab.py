@@ -19,15 +19,10 @@ import scipy.io
 import scipy.sparse
 from numpy.typing import NDArray
 
-from hpcembed.data.arrays.hdf5 import HDF5_ERRORS, open_hdf5
+from hpcembed.data.arrays.hdf5 import HDF5_ERRORS, hdf5_blocks, open_hdf5
 from hpcembed.data.arrays.sparse_arrays import SparseArray
 from hpcembed.data.arrays.stored_array import RowBlocks
-from hpcembed.data.file_validation import (
-    BLOCK_BYTES,
-    check_declared_size,
-    file_size,
-    library_errors,
-)
+from hpcembed.data.file_validation import check_declared_size, file_size, library_errors
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["MemoryArray", "matlab_names", "open_matlab_labels", "open_matlab_rows"]
@@ -110,19 +105,13 @@ class _TransposedArray:
         InputError
             The file is damaged.
         """
-        import h5py
+        return hdf5_blocks(self, self._path, self._key, first, last, self._take)
 
-        d = math.prod(self.shape[1:])
-        step = max(1, BLOCK_BYTES // max(1, d * self.dtype.itemsize))
-        with library_errors(self.name, "HDF5", *HDF5_ERRORS), h5py.File(self._path, "r") as file:
-            stored = file[self._key]
-            for begin in range(first, last, step):
-                end = min(begin + step, last)
-                if self._samples_last:
-                    block = np.moveaxis(stored[begin:end].T, -1, 0)
-                else:
-                    block = stored[..., begin:end].T
-                yield block.reshape(end - begin, d)
+    def _take(self, stored: Any, begin: int, end: int) -> NDArray[Any]:
+        if self._samples_last:
+            return np.moveaxis(stored[begin:end].T, -1, 0)
+        block: NDArray[Any] = stored[..., begin:end].T
+        return block
 
 
 def matlab_names(path: Path) -> tuple[str, ...]:

@@ -268,7 +268,7 @@ def _facts(job: Job, data: EmbeddedData, environment: Mapping[str, object]) -> d
             "n_features": data.n_features,
             "class_names": data.train.class_names,
             "task": data.dataset.task,
-            **{key: data.fingerprint[key] for key in ("labels", "mean", "variance")},
+            **{key: data.fingerprint[key] for key in ("labels", "rows")},
         },
         "embedding": embedding_record(job, data.embedding),
         "seconds": job.seconds,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
+from mpi4py import MPI
 
+from hpcembed.data.content_digest import rows_digest
 from hpcembed.data.dataset import Dataset
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.settings import GRAPH_FORMATS
+from hpcembed.data.table import Table
 from hpcembed.embedding import Embedding
 from hpcembed.jobs.embedding_methods import embedding_settings, largest_dimension
 from hpcembed.jobs.job import Job
@@ -96,7 +100,12 @@ def embed_data(job: Job, *, allow_fewer: bool = False) -> EmbeddedData:
     ConvergenceError
         The components are not certified.
     """
-    dataset, train, test = read(job)
+    digests = list[str]()
+
+    def inspect(tables: Sequence[Table]) -> None:
+        digests.extend(_digests(table, job.comm) for table in tables)
+
+    dataset, train, test = read(job, inspect)
     k = job.config.embedding.n_components
     most = largest_dimension(job.config, train.n_rows, train.n_features)
     if k > most and allow_fewer:
@@ -119,7 +128,7 @@ def embed_data(job: Job, *, allow_fewer: bool = False) -> EmbeddedData:
         train,
         test,
         embedding,
-        fingerprint(job, train, test, embedding),
+        fingerprint(job, train, test, digests),
         embedding_settings(job.config),
     )
 
@@ -136,12 +145,26 @@ def _changed(section: Any) -> dict[str, Any]:
     }
 
 
+def _digests(table: Table, comm: MPI.Comm) -> str:
+    """Return the digest of the rows of a table, and of its graph. Collective."""
+    rows = rows_digest(table.rows, table.start, comm)
+    if table.nodes is None:
+        return rows
+    graph = table.nodes.graph
+    return f"{rows} {rows_digest(graph.rows, graph.start, comm)}"
+
+
 def fingerprint(
-    job: Job, train: DataMatrix, test: DataMatrix, embedding: Embedding
+    job: Job, train: DataMatrix, test: DataMatrix, digests: Sequence[str]
 ) -> dict[str, Any]:
     """Describe a data set by its settings and content, independent of the place of its files.
 
-    Collective. Means are rounded: their last digits depend on the number of ranks.
+    Collective.
+
+    Parameters
+    ----------
+    digests : sequence of str
+        Digests of the rows before their scaling, which are the same on any number of ranks.
     """
     settings = _changed(job.config.data)
     for key in ("train", "train_labels", "test", "test_labels", "storage"):
@@ -158,6 +181,5 @@ def fingerprint(
         "n_rows": [train.n_rows, test.n_rows],
         "n_features": train.n_features,
         "labels": job.comm.bcast(content.hexdigest()),
-        "mean": f"{np.abs(embedding.feature_means_).mean():.6e}",
-        "variance": f"{embedding.feature_variances_.mean():.6e}",
+        "rows": list(digests),
     }
