@@ -102,6 +102,13 @@ class _CompactModel(BaseEstimator):  # type: ignore[misc]
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        """Show scikit-learn's diagram in a notebook, and the report of a fitted estimator."""
+        shown: dict[str, str] = super()._repr_mimebundle_(**options)
+        if hasattr(self, "report_") and "text/html" in shown:
+            shown["text/html"] += self.report_._repr_html_()
+        return shown
+
 
 class CompactClassifier(ClassifierMixin, _CompactModel):  # type: ignore[misc]
     """Classifier: dominant components of the rows and a small network on them.

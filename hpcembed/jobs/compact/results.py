@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcembed.jobs.report.rendering import render_template
+from hpcembed.jobs.report.rendering import markdown_html
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.whole_folder import whole_folder
 
@@ -65,21 +65,7 @@ class CompressReport:
         return self.text
 
     def _repr_html_(self) -> str:
-        return render_template("compress_report.html.j2", blocks=_blocks(self.text))
-
-
-def _blocks(text: str) -> list[dict[str, Any]]:
-    """Divide Markdown into paragraphs and tables."""
-    blocks: list[dict[str, Any]] = []
-    for block in text.split("\n\n"):
-        lines = block.strip().splitlines()
-        if lines and all(line.startswith("|") for line in lines):
-            cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-            blocks.append({"headings": cells[0], "rows": cells[2:]})
-        elif lines:
-            heading = lines[0].startswith("#")
-            blocks.append({"heading": heading, "lines": [line.lstrip("# ") for line in lines]})
-    return blocks
+        return markdown_html(self.text)
 
 
 class StudyResult:
@@ -129,7 +115,7 @@ class StudyResult:
         return self.text
 
     def _repr_html_(self) -> str:
-        return render_template("compress_report.html.j2", blocks=_blocks(self.text))
+        return markdown_html(self.text)
 
 
 def read_report(folder: Path) -> CompressReport:

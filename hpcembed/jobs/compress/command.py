@@ -34,6 +34,7 @@ from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.majority import majority_shares
 from hpcembed.jobs.network_sizes import NETWORK_SIZES
 from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import few_rows_warning
 from hpcembed.jobs.study.result_store import open_folder, write_mark
 from hpcembed.jobs.study.trials import TrialBatch
@@ -250,7 +251,10 @@ def _write(
     majority: tuple[float, float] | None,
     environment: Mapping[str, Any],
 ) -> str:
-    """Write the model and the steps of the search; only the model is trained. Rank 0 only."""
+    """Write the model and the steps of the search, and return the text for the terminal.
+
+    Only the model is trained. Rank 0 only.
+    """
     data = trials.components.data
     remove_model(folder)
     if answer.verdict != "loses" or request.keeps_model_of_loss:
@@ -265,8 +269,12 @@ def _write(
         held_out = min(1.0, answer.n_seeds * trials.recipe.validation_fraction)
         rows = data.train.n_rows, data.test.n_rows
         warning = few_rows_warning(*rows, held_out, trials.margin)
-    text = search_text(trials, answer, comparison, majority)
-    text = "\n\n".join(filter(None, (text, warning)))
+    shown, text = (
+        "\n\n".join(
+            filter(None, (search_text(trials, answer, comparison, majority, form), warning))
+        )
+        for form in (TextTable.terminal, TextTable.markdown)
+    )
     write_mark(folder, MARK, job.resolved_toml(), request.source)
     folder.write_text("compress.md", f"# {data.dataset.name}\n\n{text}\n")
     folder.write_json(
@@ -283,4 +291,4 @@ def _write(
             **comparison.record(),
         },
     )
-    return text
+    return shown

@@ -6,6 +6,7 @@ the embedding, whose projection counts as parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,13 +103,16 @@ def search_text(
     answer: SearchAnswer,
     comparison: AnswerComparison,
     majority: tuple[float, float] | None,
+    table_text: Callable[[TextTable], str] = TextTable.markdown,
 ) -> str:
-    """Write the steps of the search, its answer, and warnings.
+    """Write the steps of the search, its answer, and warnings; as Markdown by default.
 
     Parameters
     ----------
     majority : tuple of float or None
         Shares of the largest class among training and test rows; None for a regression.
+    table_text : callable
+        Returns the text of a table.
     """
     d, one = trials.components.data.n_features, comparison
     inputs = {f"{network_name(one.baseline.hidden)} on all {d} features": one.baseline}
@@ -129,15 +133,17 @@ def search_text(
             for name, point in inputs.items()
         ]
     parts = [
-        _steps_text(trials, answer),
-        _comparison_table(trials, comparison).markdown(),
+        _steps_text(trials, answer, table_text),
+        table_text(_comparison_table(trials, comparison)),
         _answer_text(trials, answer, comparison),
         *warnings,
     ]
     return "\n\n".join(filter(None, parts))
 
 
-def _steps_text(trials: SearchTrials, answer: SearchAnswer) -> str:
+def _steps_text(
+    trials: SearchTrials, answer: SearchAnswer, table_text: Callable[[TextTable], str]
+) -> str:
     spectrum = trials.components.data.embedding.spectrum_
     share = 100.0 * (1.0 - spectrum.unexplained)
     rows = [
@@ -161,7 +167,7 @@ def _steps_text(trials: SearchTrials, answer: SearchAnswer) -> str:
         f"Comparisons with the baseline, {network_name(trials.baseline)} on all "
         f"{trials.components.data.n_features} features, after "
         f"{looks}: the intervals hold together with {100 * trials.confidence:g} % "
-        f"confidence{_explained(trials)}\n\n" + TextTable(headings, rows).markdown()
+        f"confidence{_explained(trials)}\n\n" + table_text(TextTable(headings, rows))
     )
 
 

@@ -11,7 +11,7 @@ from hpcembed.jobs.report.tables import markdown_text
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.printable_text import printable
 
-__all__ = ["render_template"]
+__all__ = ["markdown_html", "render_template"]
 
 
 @functools.cache
@@ -44,3 +44,28 @@ def _printable(value: Any) -> Any:
 def render_template(template: str, /, **values: Any) -> str:
     """Fill a template with `values`; text in HTML templates is escaped."""
     return _environment().get_template(template).render(**values)
+
+
+def markdown_html(text: str) -> str:
+    r"""Write the paragraphs, headings and tables of a report in Markdown as HTML for a notebook.
+
+    Examples
+    --------
+    >>> "<th>k</th>" in markdown_html("# Digits\n\n| k |\n|--:|\n| 3 |\n")
+    True
+    """
+    return render_template("markdown_report.html.j2", blocks=_blocks(text))
+
+
+def _blocks(text: str) -> list[dict[str, Any]]:
+    """Divide Markdown into paragraphs and tables."""
+    blocks: list[dict[str, Any]] = []
+    for block in text.split("\n\n"):
+        lines = block.strip().splitlines()
+        if lines and all(line.startswith("|") for line in lines):
+            cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+            blocks.append({"headings": cells[0], "rows": cells[2:]})
+        elif lines:
+            heading = lines[0].startswith("#")
+            blocks.append({"heading": heading, "lines": [line.lstrip("# ") for line in lines]})
+    return blocks

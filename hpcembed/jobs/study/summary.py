@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.jobs.report.rendering import markdown_html
 from hpcembed.jobs.report.scores import Score, score_of, worse_than_mean_warning
 from hpcembed.jobs.report.wording import few_rows_warning, majority_warning, network_name
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy
@@ -70,6 +71,11 @@ class StudySummary:
     def __repr__(self) -> str:
         name, n = self.study.data.name, len(self.results)
         return f"<StudySummary: {name}, {n} trained networks, {self.n_features} features>"
+
+    def _repr_html_(self) -> str:
+        from hpcembed.jobs.study.wording import study_markdown  # which imports this module
+
+        return markdown_html(study_markdown(self))
 
     @property
     def margin(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,8 @@ MOST_IMAGES = 20
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 #: Further colours for data with more classes than :data:`style.CURVES` has colours.
 _MORE_COLOURS = ("#882255", "#999933", "#44AA99", "#AA4499", "#332288", "#DDCC77")
+#: Colours of the most frequent classes, if the other classes share grey.
+_FREQUENT = tuple(colour for colour in style.CURVES if colour != style.GREY) + _MORE_COLOURS[:3]
 
 
 @style.with_grid
@@ -27,6 +30,8 @@ def draw_scatter(
     targets: NDArray[np.float64] | None = None,
 ) -> Figure:
     """Draw the leading components of rows against each other, coloured by class or target.
+
+    Of more than 20 classes the most frequent ones have colours, and the others are grey.
 
     Parameters
     ----------
@@ -39,9 +44,7 @@ def draw_scatter(
     """
     m = rows.shape[1]
     pairs = [(i, j) for i in range(m) for j in range(i + 1, m)] or [(-1, 0)]
-    names = sorted(set(classes), key=_numbers_first)
-    colours = style.CURVES + _MORE_COLOURS
-    labels = np.asarray(classes)
+    groups = _groups(classes)
     figure = style.new_figure(1.2 + 3.6 * len(pairs), 4.6)
     panels = figure.subplots(1, len(pairs), squeeze=False).ravel()
     for axes, (i, j) in zip(panels, pairs, strict=True):
@@ -54,25 +57,42 @@ def draw_scatter(
                 rasterized=True,
             )  # fmt: skip
             continue
-        for position, name in enumerate(names):
-            chosen = np.flatnonzero(labels == name)
+        for position, (name, colour, chosen) in enumerate(groups):
             across = chosen if i < 0 else rows[chosen, i]
+            is_grey = colour == style.GREY and position == len(groups) - 1
             axes.plot(
                 across, rows[chosen, j], linestyle="", markersize=3, markeredgewidth=0,
-                marker=_MARKERS[(position // 3) % len(_MARKERS)], alpha=0.65,
-                color=colours[position % len(colours)], label=style.shorten(name), rasterized=True,
+                marker=_MARKERS[(position // 3) % len(_MARKERS)], alpha=0.35 if is_grey else 0.65,
+                color=colour, label=style.shorten(name, 24), rasterized=True,
+                zorder=1.9 if is_grey else 2.0,
             )  # fmt: skip
     if targets is not None:
         figure.colorbar(points, ax=panels.tolist(), label="target", shrink=0.8)
     else:
-        hidden = len(names) - style.MOST_LISTED_CLASSES
-        if hidden > 0:
-            for line in panels[0].get_lines()[style.MOST_LISTED_CLASSES :]:
-                line.set_label("")
-            panels[0].plot([], [], linestyle="", label=f"and {hidden} more")
         style.legend_below(figure, panels[0], columns=10 if m > 2 else 5, markerscale=2.0)
     figure.suptitle(title)
     return figure
+
+
+def _groups(classes: Sequence[str]) -> list[tuple[str, str, NDArray[np.int64]]]:
+    """Return name, colour and rows of each class; those of the less frequent of many together."""
+    counts, labels = Counter(classes), np.asarray(classes)
+    names = sorted(counts, key=_numbers_first)
+    colours: tuple[str, ...] = style.CURVES + _MORE_COLOURS
+    others: set[str] = set()
+    if len(names) > style.MOST_LISTED_CLASSES:
+        colours = _FREQUENT
+        by_count = sorted(names, key=lambda name: -counts[name])  # stable
+        others = set(by_count[len(colours) :])
+        names = [name for name in names if name not in others]
+    groups = [
+        (name, colours[place % len(colours)], np.flatnonzero(labels == name))
+        for place, name in enumerate(names)
+    ]
+    if others:
+        chosen = np.flatnonzero(~np.isin(labels, names))
+        groups.append((f"{len(others):,} other classes", style.GREY, chosen))
+    return groups
 
 
 def _numbers_first(name: str) -> tuple[int, float, str]:

@@ -54,6 +54,16 @@ def test_report_is_that_of_the_search(fitted):
     assert str(report) == report.text
 
 
+def test_a_notebook_shows_the_estimator_and_its_report(fitted):
+    shown = fitted._repr_mimebundle_()
+    assert shown["text/plain"] == repr(fitted)
+    assert repr(fitted).startswith("CompactClassifier(max_loss=")
+    assert len(repr(fitted)) < 200
+    assert "sk-container" in shown["text/html"]
+    assert shown["text/html"].endswith(fitted.report._repr_html_())
+    assert "<table>" not in clone(fitted)._repr_mimebundle_()["text/html"].rpartition("</style>")[2]
+
+
 def test_pickle_and_clone(fitted, groups):
     X, _ = groups
     again = pickle.loads(pickle.dumps(fitted))

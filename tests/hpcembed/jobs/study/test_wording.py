@@ -52,6 +52,15 @@ def test_a_baseline_that_has_not_learnt_is_told():
     assert "warning" not in summary_text(summary(majority=(0.5, 0.5)))
 
 
+def test_a_notebook_shows_the_tables():
+    found = summary(embedding_seconds=1.0)
+    shown = found._repr_html_()
+    assert repr(found) == "<StudySummary: digits, 4 trained networks, 50 features>"
+    assert shown.count("<table>") == shown.count("</table>") >= 3
+    assert "<td>450</td>" in shown
+    assert "|" not in shown
+
+
 def test_the_model_beside_its_baseline():
     found = summary(embedding_seconds=1.0)
     rows = {row[0]: row[1:] for row in compression_table(found, found.compression).rows}

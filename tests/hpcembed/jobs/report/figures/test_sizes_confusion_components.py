@@ -57,11 +57,25 @@ def test_the_front_holds_what_no_smaller_model_beats():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("n", "words"), [(3, []), (20, []), (35, ["and 15 more"])])
-def test_legend_of_many_classes_is_short(n, words):
+@pytest.mark.parametrize("n", [3, 20])
+def test_legend_lists_all_of_a_few_classes(n):
     figure = draw_scatter(np.zeros((n, 2)), [f"c{i:02}" for i in range(n)], "t")
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == [f"c{i:02}" for i in range(min(n, 20))] + words
+    assert texts == [f"c{i:02}" for i in range(n)]
+
+
+def test_legend_of_many_classes_lists_the_most_frequent_ones():
+    # Classes 0 and 99 are rare, 1 to 10 are frequent; 2000 further classes have one row each.
+    classes = [str(i) for i in range(2000)] + [str(i) for i in range(1, 11)] * 3
+    rows = np.random.default_rng(0).normal(size=(len(classes), 3))
+    figure = draw_scatter(rows, classes, "t")
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == [*map(str, range(1, 11)), "1,990 other classes"]
+    lines = figure.axes[0].get_lines()
+    assert len(lines) == len(texts)
+    assert sum(len(line.get_xdata()) for line in lines) == len(classes)
+    assert len({line.get_color() for line in lines}) == len(lines)
+    assert lines[-1].get_color() == style.GREY
 
 
 @pytest.mark.parametrize(
