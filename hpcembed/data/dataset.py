@@ -7,6 +7,8 @@ from the training rows.
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,13 +21,22 @@ from hpcembed.data.columns.encoded_tables import (
     scan_training_table,
 )
 from hpcembed.data.columns.encoding import ColumnEncoding
+from hpcembed.data.columns.kinds import prefers_comma
 from hpcembed.data.columns.options import column_options
 from hpcembed.data.labels import LocalLabels, LocalTargets, as_classes, encode_labels
+from hpcembed.data.number_text import NumberStyle
 from hpcembed.data.scaling import Scaling, fit_scaling
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.splits import held_out_rows
 from hpcembed.data.table import Table
-from hpcembed.data.targets import Task, as_targets, check_variation, choose_task
+from hpcembed.data.targets import (
+    STYLES,
+    Task,
+    as_targets,
+    check_variation,
+    choose_task,
+    target_style,
+)
 from hpcembed.data.text.document_term_tables import vectorise_tables
 from hpcembed.data.text.vectoriser import Vectoriser
 from hpcembed.runtime.agreement import agreement
@@ -34,6 +45,8 @@ from hpcembed.runtime.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import place_rows
 
 __all__ = ["Dataset", "make_dataset"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +130,22 @@ def make_dataset(
     """
     if available_bytes is None:
         available_bytes = available_per_rank(comm)
-    task, reason = _task(tables, config, comm)
-    scanned = None
+    if tables[0].n_rows < 2:
+        raise InputError(f"{tables[0].source}: one row: give more rows to learn from")
+    scanned, comma = None, None
     if any(map(holds_columns, tables)):
         scanned = scan_training_table(tables[0], column_options(config), comm)
+        comma = prefers_comma(scanned.summaries)
+    tables, task, reason = _task(tables, config, comm, comma)
     if task == "regression":
-        train, test = _with_targets(tables, config, comm)
+        train, test = _split_targets(tables, config, comm)
     elif len(tables) == 2:
         train, test = _encode(tables[0], tables[1], comm)
     else:
         train, test = _split(tables[0], config, comm)
     vectoriser = encoding = None
+    if comm.rank == 0:
+        _report_combined_classes(train)
     if scanned is not None:
         train, test, encoding = encode_tables(scanned, train, test, comm, available_bytes)
     elif train.rows.dtype == object:
@@ -142,37 +160,58 @@ def make_dataset(
     return Dataset(config.name, train, test, scaling, vectoriser, encoding, reason)
 
 
-def _task(tables: Sequence[Table], config: DataSettings, comm: MPI.Comm) -> tuple[Task, str]:
-    """Choose the task, and check the settings that it excludes. Collective."""
+def _task(
+    tables: Sequence[Table], config: DataSettings, comm: MPI.Comm, comma: bool | None
+) -> tuple[Sequence[Table], Task, str]:
+    """Choose the task, and check the settings that it excludes; read targets. Collective."""
+    style: NumberStyle = "plain"
     if tables[0].nodes is not None:  # labels of graph nodes are classes
         task: Task = "classification"
         reason = "labels of graph nodes"
     else:
-        task, reason = choose_task(tables[0].labels, config.task, comm)
+        first = tables[0]
+        style = target_style(
+            first.labels, config.target_numbers, config.task, comm, start=first.start, comma=comma
+        )
+        task, reason = choose_task(first.labels, config.task, comm, style)
     if config.task == "regression" and task != config.task:
         raise ConfigError('data.task = "regression": labels of graph nodes are classes')
     if task == "regression" and config.split == "stratified":
         raise ConfigError('data.split = "stratified" needs classes: use "random" for regression')
     if task == "regression" and config.relevance == "classes":
         raise ConfigError('data.relevance = "classes" needs classes: use "none" for regression')
-    return task, reason
+    if task == "regression":
+        tables = _with_targets(tables, style, comm)
+    return tables, task, reason
 
 
-def _with_targets(
+def _with_targets(tables: Sequence[Table], style: NumberStyle, comm: MPI.Comm) -> list[Table]:
+    """Replace labels by targets; tables remember how these are written. Collective."""
+    found = {"target_numbers": next(name for name, one in STYLES.items() if one == style)}
+    converted = list[Table]()
+    with agreement(comm):
+        converted = [
+            replace(
+                table,
+                labels=as_targets(table.labels, table.start, style),
+                reading={**table.reading, **found},
+            )
+            for table in tables
+        ]
+    return converted
+
+
+def _split_targets(
     tables: Sequence[Table], config: DataSettings, comm: MPI.Comm
 ) -> tuple[Table, Table]:
     """Return training and test rows of a regression. Collective."""
-    targets = []
-    with agreement(comm):
-        targets = [as_targets(table.labels, table.start) for table in tables]
-    converted = [replace(table, labels=one) for table, one in zip(tables, targets, strict=True)]
-    if len(converted) == 2:
-        _check_columns(converted[0], converted[1])
-        train, test = converted
+    if len(tables) == 2:
+        _check_columns(tables[0], tables[1])
+        train, test = tables
     else:
-        (table,) = converted
+        (table,) = tables
         kind = "random" if config.split == "auto" else config.split
-        one_group = np.zeros(targets[0].values.size, dtype=np.int64)
+        one_group = np.zeros(table.labels.n_rows, dtype=np.int64)
         is_test = held_out_rows(
             kind,
             config.test_fraction,
@@ -186,6 +225,21 @@ def _with_targets(
         train, test = table.select(~is_test, comm), table.select(is_test, comm)
     check_variation(as_targets(train.labels), comm)
     return train, test
+
+
+def _report_combined_classes(train: Table) -> None:
+    """Log a line if classes appear to be combinations of labels: "a;b" beside "a" and "b;c"."""
+    names = train.class_names
+    for separator in (";", "|"):
+        combined = [name for name in names if separator in name]
+        parts = Counter(part.strip() for name in names for part in name.split(separator))
+        if combined and all(count > 1 for count in parts.values()):
+            _log.warning(
+                "%s: %d classes, as %r, appear to hold several labels for a row: each combination "
+                "is a class of its own; for separate labels train one model for each of them",
+                train.source, len(combined), combined[0],
+            )  # fmt: skip
+            return
 
 
 def _check_columns(train: Table, test: Table) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,12 @@ def rows_of(X: Any, name: str) -> tuple[Rows, tuple[str, ...]]:
         return texts, ()
     if _is_table(X):
         return _columns(X, name)
+    if isinstance(X, str | Path):
+        raise InputError(f"{name}: {str(X)!r} is a name: open files with hpcembed.open_rows")
     array = np.asarray(X)
+    if array.ndim == 1 and array.dtype == object and any(isinstance(one, str) for one in array):
+        row = next(row for row, one in enumerate(array) if not isinstance(one, str))
+        raise InputError(f"{name}: row {row + 1} is not a text: remove or replace it")
     if array.ndim < 2:
         raise InputError(
             f"{name}: shape {array.shape}: give a table of shape (rows, features), or texts"
@@ -217,6 +223,12 @@ def _columns(X: Any, name: str) -> tuple[Rows, tuple[str, ...]]:
     return rows, tuple(rows.names)
 
 
+_ONE_LABEL = (
+    "give one label for each row. Several labels for a row are not supported: compress one model "
+    "for each of them"
+)
+
+
 def label_array(y: Any, name: str) -> NDArray[Any]:
     """Return labels as a one-dimensional array of numbers, booleans or text. Not collective.
 
@@ -232,16 +244,20 @@ def label_array(y: Any, name: str) -> NDArray[Any]:
     """
     if hasattr(y, "detach") and hasattr(y, "cpu"):
         y = y.detach().cpu().numpy()
+    if type(y).__module__.partition(".")[0] == "pyarrow" and hasattr(y, "to_pylist"):
+        y = y.to_pylist()
     if hasattr(y, "to_numpy"):
         y = y.to_numpy()
+    for row, one in enumerate(y if isinstance(y, list | tuple) else ()):
+        if isinstance(one, list | tuple | set) and len(one) != 1:
+            raise InputError(f"{name}: row {row + 1}: {str(one)[:40]}: {_ONE_LABEL}")
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
+    if array.ndim == 0:
+        raise InputError(f"{name}: a single value: give one label for each row")
     if array.ndim != 1:
-        raise InputError(
-            f"{name}: shape {array.shape}: give one label for each row. Several labels for a row "
-            "are not supported: compress one model for each of them"
-        )
+        raise InputError(f"{name}: shape {array.shape}: {_ONE_LABEL}")
     if array.dtype != object:
         return array
     for row, value in enumerate(array.tolist()):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.data.number_text import are_numbers
 from hpcembed.runtime.errors import InputError
 
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
@@ -184,7 +185,8 @@ def labels_from_array(array: NDArray[np.generic], source: str, first_row: int) -
 def labels_from_text(texts: Sequence[str], source: str, first_row: int) -> RowLabels:
     """Return the labels of rows, given as one text per row.
 
-    More than :data:`MAX_CLASSES` different numbers are returned as targets.
+    More than :data:`MAX_CLASSES` different numbers are returned as targets, if they are written
+    plainly.
 
     Raises
     ------
@@ -202,7 +204,8 @@ def labels_from_text(texts: Sequence[str], source: str, first_row: int) -> RowLa
         codes[row] = index.setdefault(text.strip(), len(index))
     if len(index) > MAX_CLASSES and all(map(is_number, index)):
         return LocalTargets(np.array([float(value) for value in index])[codes], source)
-    _check_number(len(index), source)
+    if not are_numbers(index):
+        _check_number(len(index), source)
     for value, code in index.items():
         reason = unusable(value)
         if reason:
@@ -239,7 +242,7 @@ def as_classes(labels: RowLabels) -> LocalLabels:
     InputError
         There are more than :data:`MAX_CLASSES` different ones.
     """
-    if isinstance(labels, LocalTargets):
+    if isinstance(labels, LocalTargets) or len(labels.values) > MAX_CLASSES:
         raise InputError(_TOO_MANY.format(labels.source))
     return labels
 

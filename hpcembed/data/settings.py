@@ -51,6 +51,9 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: are targets of a regression if some are not integers; integers are classes if there are at
     #: most 1,000 of them with 20 rows each on average, and otherwise this key must be set
     task: Literal["auto", "classification", "regression"] = "auto"
+    #: how targets in text are written: plain (1234.5), decimal_point (1,234.5), decimal_comma
+    #: (1.234,5); each with a currency or a percent sign. auto: by all of them
+    target_numbers: Literal["auto", "plain", "decimal_point", "decimal_comma"] = "auto"
     #: files of the training rows, or of all rows if data.split divides them
     train: tuple[str, ...] = ()
     #: file of the labels, for formats whose rows have none

@@ -13,15 +13,39 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.data.labels import MAX_CLASSES, LocalTargets, RowLabels, is_number
+from hpcembed.data.labels import MAX_CLASSES, LocalTargets, RowLabels
+from hpcembed.data.number_text import (
+    DEFAULT_MISSING,
+    NUMBER_STYLES,
+    NumberStyle,
+    common_style,
+    currency_of,
+    number_of,
+)
 from hpcembed.runtime.errors import InputError
 
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
     from mpi4py import MPI
 
-__all__ = ["FEW_VALUES", "Task", "as_targets", "check_classes", "check_variation", "choose_task"]
+__all__ = [
+    "FEW_VALUES",
+    "STYLES",
+    "Task",
+    "as_targets",
+    "check_classes",
+    "check_variation",
+    "choose_task",
+    "target_style",
+]
 
 Task = Literal["classification", "regression"]
+
+#: The values of ``data.target_numbers``, besides auto.
+STYLES: dict[str, NumberStyle] = {
+    "plain": "plain",
+    "decimal_point": "point",
+    "decimal_comma": "comma",
+}
 
 #: Up to this number, different numbers are classes.
 FEW_VALUES = 20
@@ -52,7 +76,10 @@ class _Evidence:
 
 
 def choose_task(
-    labels: RowLabels, setting: Literal["auto", "classification", "regression"], comm: MPI.Comm
+    labels: RowLabels,
+    setting: Literal["auto", "classification", "regression"],
+    comm: MPI.Comm,
+    style: NumberStyle = "plain",
 ) -> tuple[Task, str]:
     """Choose the task of training labels.
 
@@ -64,6 +91,8 @@ def choose_task(
         Training labels of this rank, as read.
     setting : {"auto", "classification", "regression"}
         Value of the key ``data.task``.
+    style : {"plain", "point", "comma"}
+        How numbers are written, from :func:`target_style`.
 
     Returns
     -------
@@ -85,7 +114,7 @@ def choose_task(
     """
     if setting != "auto":
         return setting, f'data.task = "{setting}"'
-    found: _Evidence = comm.allreduce(_evidence(labels), op=_Evidence.merge)
+    found: _Evidence = comm.allreduce(_evidence(labels, style), op=_Evidence.merge)
     n_values = len(found.values)
     count = f"more than {MAX_CLASSES:,}" if n_values > MAX_CLASSES else f"{n_values:,}"
     if not found.are_numbers:
@@ -131,20 +160,177 @@ def check_classes(labels: RowLabels, remedy: str, comm: MPI.Comm) -> None:
         )
 
 
-def _evidence(labels: RowLabels) -> _Evidence:
+def _evidence(labels: RowLabels, style: NumberStyle = "plain") -> _Evidence:
     if isinstance(labels, LocalTargets):
         values, n_rows = np.unique(labels.values), labels.values.size
     else:
         used = [labels.values[code] for code in np.unique(labels.codes).tolist()]
         n_rows = labels.codes.size
-        if used and (labels.are_classes or not all(map(is_number, used))):
+        values = np.unique(np.array([number_of(text, style) for text in used], dtype=np.float64))
+        if used and (labels.are_classes or np.isnan(values).any()):
             return _Evidence(n_rows, False, False, np.empty(0))
-        values = np.unique(np.array([float(text) for text in used], dtype=np.float64))
     are_integers = bool((values == np.floor(values)).all())
     return _Evidence(n_rows, True, are_integers, values[: MAX_CLASSES + 1])
 
 
-def as_targets(labels: RowLabels, start: int = 0) -> LocalTargets:
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """How labels are written; the properties of all ranks are merged.
+
+    Attributes
+    ----------
+    n : int
+        Different labels of each rank.
+    n_styles : dict of str to int
+        Labels that are numbers in a style.
+    first : frozenset of str
+        Some labels that are numbers, more than :data:`FEW_VALUES` if there are more.
+    currencies : frozenset of str
+    has_fractions : bool
+        Whether a number is not an integer, in every style.
+    other : tuple of (int, str)
+        Rows and texts of the first labels that are not numbers.
+    """
+
+    n: int
+    n_styles: dict[NumberStyle, int]
+    first: frozenset[str]
+    currencies: frozenset[str]
+    has_fractions: bool
+    other: tuple[tuple[int, str], ...]
+
+    def merge(self, right: _Writing) -> _Writing:
+        return _Writing(
+            self.n + right.n,
+            {style: self.n_styles[style] + right.n_styles[style] for style in NUMBER_STYLES},
+            frozenset(sorted(self.first | right.first)[: FEW_VALUES + 1]),
+            self.currencies | right.currencies,
+            self.has_fractions or right.has_fractions,
+            tuple(sorted(self.other + right.other)[:_MOST_OTHER]),
+        )
+
+
+#: Texts that are not numbers are kept up to this number.
+_MOST_OTHER = 3
+_MISSING = {text.casefold() for text in DEFAULT_MISSING}
+
+
+def target_style(
+    labels: RowLabels,
+    setting: str,
+    task: str,
+    comm: MPI.Comm,
+    *,
+    start: int = 0,
+    comma: bool | None = None,
+) -> NumberStyle:
+    """Determine how the numbers among labels are written.
+
+    Collective.
+
+    Parameters
+    ----------
+    labels : LocalLabels or LocalTargets
+        Training labels of this rank, as read.
+    setting : {"auto", "plain", "decimal_point", "decimal_comma"}
+        Value of the key ``data.target_numbers``.
+    task : {"auto", "classification", "regression"}
+        Value of the key ``data.task``.
+    start : int
+        Number of the first row of this rank, from 0, for messages.
+    comma : bool or None
+        Whether the columns of the table have decimal commas; None: unknown.
+
+    Returns
+    -------
+    {"plain", "point", "comma"}
+        plain for labels that are not numbers.
+
+    Raises
+    ------
+    InputError
+        On all ranks: numbers that can be read in two ways, amounts in several currencies, or a few
+        labels that are missing or no numbers among many numbers.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI
+    >>> from hpcembed.data.labels import labels_from_text
+    >>> prices = labels_from_text([f"{i}.000,50" for i in range(1, 40)], "prices.csv", 0)
+    >>> target_style(prices, "auto", "auto", MPI.COMM_SELF)
+    'comma'
+    """
+    if setting != "auto":
+        return STYLES[setting]
+    found: _Writing = comm.allreduce(_writing(labels, start), op=_Writing.merge)
+    n_numbers, is_many = max(found.n_styles.values()), len(found.first) > FEW_VALUES
+    if task == "classification" or not n_numbers or not (is_many or task == "regression"):
+        return "plain"
+    _check_other(labels.source, found, n_numbers)
+    if n_numbers < found.n:
+        return "plain"
+    if len(found.currencies) > 1:
+        listed = " and ".join(sorted(found.currencies)[:4])
+        raise InputError(f"{labels.source}: targets in {listed}: convert them to one currency")
+    style = common_style(found.n_styles, found.n, comma)
+    if style is None:
+        raise InputError(
+            f"{labels.source}: the commas or points of the targets can be decimal marks or "
+            'separators of thousands: set data.target_numbers = "decimal_comma" or '
+            '"decimal_point"'
+        )
+    return style
+
+
+def _check_other(source: str, found: _Writing, n_numbers: int) -> None:
+    """Raise InputError for a few missing targets or other texts among many numbers."""
+    n_other = found.n - n_numbers
+    if not found.other or len(found.first) <= FEW_VALUES or n_other > max(2, 0.01 * found.n):
+        return
+    row, text = found.other[0]
+    is_missing = text.casefold() in _MISSING
+    if is_missing or found.has_fractions:
+        reason = "is missing" if is_missing else "is not a number, as the other targets are"
+        raise InputError(
+            f"{source}: row {row + 1}: the target {text[:40]!r} {reason}: correct or remove such "
+            'rows, or set data.task = "classification"'
+        )
+
+
+def _writing(labels: RowLabels, start: int) -> _Writing:
+    none = dict.fromkeys(NUMBER_STYLES, 0)
+    if isinstance(labels, LocalTargets):
+        n = labels.values.size
+        shown = frozenset(map(repr, labels.values[: FEW_VALUES + 1].tolist()))
+        has_fractions = not bool((labels.values == np.floor(labels.values)).all())
+        return _Writing(n, {**none, "plain": n}, shown, frozenset(), has_fractions, ())
+    if labels.are_classes:
+        return _Writing(labels.codes.size, none, frozenset(), frozenset(), False, ())
+    used = np.unique(labels.codes).tolist()
+    counts, other = dict(none), list[tuple[int, str]]()
+    first, currencies, has_fractions = set[str](), set[str](), False
+    for code in used:
+        text = labels.values[code]
+        values = {style: number_of(text, style) for style in NUMBER_STYLES}
+        given = [value for value in values.values() if value == value]
+        if not given:
+            if len(other) < _MOST_OTHER:
+                row = start + int(np.flatnonzero(labels.codes == code)[0])
+                other.append((row, text))
+            continue
+        for style, value in values.items():
+            counts[style] += value == value
+        has_fractions |= not any(value.is_integer() for value in given)
+        currencies.add(currency_of(text))
+        if len(first) <= FEW_VALUES:
+            first.add(text)
+    return _Writing(
+        len(used), counts, frozenset(first), frozenset(currencies - {""}), has_fractions,
+        tuple(other),
+    )  # fmt: skip
+
+
+def as_targets(labels: RowLabels, start: int = 0, style: NumberStyle = "plain") -> LocalTargets:
     """Convert labels to the targets of a regression.
 
     Not collective.
@@ -153,6 +339,8 @@ def as_targets(labels: RowLabels, start: int = 0) -> LocalTargets:
     ----------
     start : int
         Number of the first row of this rank, from 0, for the message.
+    style : {"plain", "point", "comma"}
+        How the numbers are written.
 
     Raises
     ------
@@ -170,13 +358,13 @@ def as_targets(labels: RowLabels, start: int = 0) -> LocalTargets:
     numbers = np.full(len(labels.values), np.nan)
     for code in np.unique(labels.codes).tolist():
         text = labels.values[code]
-        if not is_number(text):
+        numbers[code] = number_of(text, style)
+        if np.isnan(numbers[code]):
             row = start + int(np.flatnonzero(labels.codes == code)[0]) + 1
             raise InputError(
                 f"{labels.source}: row {row}: the target {text[:40]!r} is not a finite number: "
                 'correct or remove such rows, or set data.task = "classification"'
             )
-        numbers[code] = float(text)
     values = numbers[labels.codes] if labels.codes.size else np.empty(0)
     return LocalTargets(values, labels.source)
 

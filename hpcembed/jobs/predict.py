@@ -20,10 +20,11 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.labels import as_classes, codes_of
+from hpcembed.data.number_text import NumberStyle
 from hpcembed.data.prediction_input import read_prediction_input
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Table
-from hpcembed.data.targets import as_targets
+from hpcembed.data.targets import STYLES, as_targets
 from hpcembed.data.text.prediction_texts import read_prediction_texts
 from hpcembed.jobs.configuration import override_data
 from hpcembed.jobs.export.deployed_model import DeployedModel
@@ -136,7 +137,8 @@ def _predict_file(
     score, line = None, ""
     if isinstance(model, DeployedRegressor):
         if has_labels:
-            score, line = _errors(table, predicted, comm)
+            style = STYLES.get(config.target_numbers, "plain")
+            score, line = _errors(table, predicted, style, comm)
         targets = gather_rows(comm, predicted)
         idle_while_root(comm, lambda: _write_targets(targets, out, files))
     else:
@@ -232,12 +234,12 @@ def _accuracy(
 
 
 def _errors(
-    table: Table, predicted: NDArray[np.float64], comm: MPI.Comm
+    table: Table, predicted: NDArray[np.float64], style: NumberStyle, comm: MPI.Comm
 ) -> tuple[float | None, str]:
     """Return R2, and the line with R2, RMSE and MAE. Collective."""
     targets = np.empty(0)
     with agreement(comm):
-        targets = as_targets(table.labels, table.start).values
+        targets = as_targets(table.labels, table.start, style).values
     n, total = sum_over_ranks(comm, np.array([targets.size, targets.sum()], dtype=np.float64))
     mean, error = total / n, predicted - targets
     parts = np.array([np.sum(error**2), np.sum(np.abs(error)), np.sum((targets - mean) ** 2)])

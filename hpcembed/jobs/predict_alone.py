@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.data.labels import RowLabels, as_classes, codes_of
-from hpcembed.data.targets import as_targets
+from hpcembed.data.number_text import NumberStyle
+from hpcembed.data.targets import STYLES, as_targets
 from hpcembed.jobs.export.deployed_model import DeployedModel
 from hpcembed.jobs.export.inference import (
     DeployedRegressor,
@@ -88,7 +89,8 @@ def predict_alone(
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     if isinstance(model, DeployedRegressor):
-        text, score, line = _targets(outputs, given)
+        style = STYLES.get(reading.get("target_numbers", "plain"), "plain")
+        text, score, line = _targets(outputs, given, style)
     else:
         text, score, line = _classes(outputs, model.model.class_names, given)
     if out is None:
@@ -115,12 +117,14 @@ def _classes(
     return text, (correct / known if known else None), line
 
 
-def _targets(predicted: NDArray[Any], labels: RowLabels | None) -> tuple[str, float | None, str]:
+def _targets(
+    predicted: NDArray[Any], labels: RowLabels | None, style: NumberStyle
+) -> tuple[str, float | None, str]:
     """Return the CSV text of the predictions, R2, and its line."""
     text = target_csv(predicted)
     if labels is None:
         return text, None, ""
-    targets = as_targets(labels).values
+    targets = as_targets(labels, 0, style).values
     error = predicted - targets
     spread = float(np.sum((targets - targets.mean()) ** 2))
     sums = float(np.sum(error**2)), float(np.sum(np.abs(error)))

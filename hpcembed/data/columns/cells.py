@@ -1,9 +1,7 @@
 """A text as number, date, boolean or missing value.
 
-A number is written plainly (``-1.5e3``), with a decimal point and separators of thousands
-(``1,234.5``, ``1 234.5``, ``1'234.5``), or with a decimal comma (``1.234,5``, ``1 234,5``); each
-may end in ``%``, which divides it by 100. A date is ``2024-01-31`` or ``2024/01/31``, with a time
-after a blank or ``T``, or has day, month and year in the order that a column implies.
+Numbers are those of :mod:`hpcembed.data.number_text`. A date is ``2024-01-31`` or ``2024/01/31``,
+with a time after a blank or ``T``, or has day, month and year in the order that a column implies.
 """
 
 from __future__ import annotations
@@ -13,6 +11,8 @@ import math
 import re
 from collections.abc import Iterable
 from typing import Literal
+
+from hpcembed.data.number_text import DEFAULT_MISSING, NUMBER_STYLES, NumberStyle, number_of
 
 __all__ = [
     "BOOLEAN_WORDS",
@@ -27,14 +27,9 @@ __all__ = [
     "number_of",
 ]
 
-NumberStyle = Literal["plain", "point", "comma"]
 DateOrder = Literal["iso", "day_first", "month_first"]
 
-NUMBER_STYLES: tuple[NumberStyle, ...] = ("plain", "point", "comma")
 DATE_ORDERS: tuple[DateOrder, ...] = ("iso", "day_first", "month_first")
-
-#: Texts that mean "missing" in any column, in capital or small letters.
-DEFAULT_MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "NaT", "null", "None", "?", "-")
 
 #: The words of booleans: false, true.
 BOOLEAN_WORDS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"), ("off", "on"))
@@ -42,17 +37,6 @@ BOOLEAN_WORDS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"), ("off
 _FALSE = {false for false, _ in BOOLEAN_WORDS} | {"0"}
 _TRUE = {true for _, true in BOOLEAN_WORDS} | {"1"}
 
-_BLANKS = " \u00a0\u2009\u202f"
-_EXPONENT = r"(?:[eE][+-]?\d{1,4})?"
-_PLAIN = re.compile(rf"[+-]?(?:\d+\.?\d*|\.\d+){_EXPONENT}", re.ASCII)
-_POINT = re.compile(
-    rf"[+-]?(?:\d{{1,3}}(?:([,'’{_BLANKS}])\d{{3}})(?:\1\d{{3}})*|\d+)?(?:\.\d*)?{_EXPONENT}",
-    re.ASCII,
-)
-_COMMA = re.compile(
-    rf"[+-]?(?:\d{{1,3}}(?:([.'’{_BLANKS}])\d{{3}})(?:\1\d{{3}})*|\d+)?(?:,\d*)?{_EXPONENT}",
-    re.ASCII,
-)
 _TIME = r"(?:[T ]\s*(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d{2}:?\d{2})?)?"
 _YEAR_FIRST = re.compile(rf"(\d{{4}})([-/.])(\d{{1,2}})\2(\d{{1,2}}){_TIME}", re.ASCII)
 _YEAR_LAST = re.compile(rf"(\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}){_TIME}", re.ASCII)
@@ -63,36 +47,6 @@ _MICROSECONDS_PER_DAY = 86_400_000_000
 def missing_marks(further: Iterable[str] = ()) -> frozenset[str]:
     """Return the texts that mean "missing", in small letters and without blanks at their ends."""
     return frozenset(text.strip().casefold() for text in (*DEFAULT_MISSING, *further))
-
-
-def number_of(text: str, style: NumberStyle) -> float:
-    """Return a text as number in a style; NaN if it is none or not finite.
-
-    Examples
-    --------
-    >>> number_of("1,234.5", "point"), number_of("1.234,5", "comma"), number_of("25 %", "plain")
-    (1234.5, 1234.5, 0.25)
-    >>> number_of("1,234.5", "comma")
-    nan
-    """
-    text = text.strip()
-    divisor = 1.0
-    if text.endswith("%"):
-        text, divisor = text[:-1].rstrip(), 100.0
-    if style == "plain":
-        if not _PLAIN.fullmatch(text):
-            return math.nan
-    else:
-        match = (_POINT if style == "point" else _COMMA).fullmatch(text)
-        if match is None or not any(character.isdigit() for character in text):
-            return math.nan
-        if match[1]:
-            text = text.replace(match[1], "")
-        text = text.replace(",", ".") if style == "comma" else text
-        if not _PLAIN.fullmatch(text):
-            return math.nan
-    value = float(text) / divisor
-    return value if math.isfinite(value) else math.nan
 
 
 def date_of(text: str, order: DateOrder) -> float:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hpcembed.data.columns.cells import DateOrder, NumberStyle
+from hpcembed.data.columns.cells import DateOrder
 from hpcembed.data.columns.options import ColumnOptions
 from hpcembed.data.columns.scan import MOST_ODD, ColumnSummary
+from hpcembed.data.number_text import NumberStyle, common_style
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["MAX_LEVELS", "Decision", "decide", "odd_cell", "prefers_comma"]
@@ -125,6 +126,12 @@ def _of_texts(name: str, summary: ColumnSummary, comma: bool | None, source: str
     if any(count == n for count in summary.n_words.values()):
         return Decision("boolean")
     if max(summary.n_styles.values()) == n:
+        if len(summary.currencies) > 1:
+            listed = " and ".join(sorted(summary.currencies)[:4])
+            raise InputError(
+                f"{source}: column {name!r} has amounts in {listed}: convert them to one currency, "
+                "or set the column to category in data.columns"
+            )
         return Decision("number", style=_style(name, summary, comma, source))
     if max(summary.n_dates.values()) == n:
         return Decision("date", order=_order(name, summary, source))
@@ -144,19 +151,14 @@ def _of_texts(name: str, summary: ColumnSummary, comma: bool | None, source: str
 
 
 def _style(name: str, summary: ColumnSummary, comma: bool | None, source: str) -> NumberStyle:
-    n, styles = summary.n_given, summary.n_styles
-    if styles.get("plain") == n:
-        return "plain"
-    point, with_comma = styles.get("point") == n, styles.get("comma") == n
-    if point and with_comma:
-        if comma is None:
-            raise InputError(
-                f"{source}: column {name!r}: the commas or points of its numbers can be decimal "
-                f"marks or separators of thousands: set data.columns = {{ {_key(name)} = "
-                '"decimal_comma" } or "decimal_point"'
-            )
-        return "comma" if comma else "point"
-    return "comma" if with_comma else "point"
+    style = common_style(summary.n_styles, summary.n_given, comma)
+    if style is None:
+        raise InputError(
+            f"{source}: column {name!r}: the commas or points of its numbers can be decimal "
+            f"marks or separators of thousands: set data.columns = {{ {_key(name)} = "
+            '"decimal_comma" } or "decimal_point"'
+        )
+    return style
 
 
 def _order(name: str, summary: ColumnSummary, source: str) -> DateOrder:

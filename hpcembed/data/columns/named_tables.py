@@ -147,7 +147,7 @@ def _array_column(values: NDArray[Any], name: str) -> Column:
 def _pandas_column(series: Any, name: str) -> Column:
     dtype = series.dtype
     if hasattr(series, "cat"):
-        texts = tuple(level_text(value) or "" for value in series.cat.categories)
+        texts = tuple(_category_text(value, name) for value in series.cat.categories)
         return TextColumn(series.cat.codes.to_numpy(dtype=np.int32), texts)
     if getattr(dtype, "tz", None) is not None:
         series = series.dt.tz_convert("UTC").dt.tz_localize(None)
@@ -159,6 +159,15 @@ def _pandas_column(series: Any, name: str) -> Column:
     if getattr(dtype, "kind", "O") == "M":
         return _array_column(series.to_numpy(dtype="datetime64[us]"), name)
     return text_column(series.to_numpy(dtype=object, na_value=None).tolist(), name)
+
+
+def _category_text(value: Any, name: str) -> str:
+    if type(value).__name__ == "Interval":  # of pandas.cut
+        return str(value)
+    try:
+        return level_text(value) or ""
+    except InputError as error:
+        raise InputError(f"column {name!r}: {error}") from error
 
 
 def _polars_column(series: Any, name: str) -> Column:

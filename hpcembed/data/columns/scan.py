@@ -21,13 +21,11 @@ from numpy.typing import NDArray
 from hpcembed.data.columns.cells import (
     BOOLEAN_WORDS,
     DATE_ORDERS,
-    NUMBER_STYLES,
     DateOrder,
-    NumberStyle,
     date_of,
-    number_of,
 )
 from hpcembed.data.columns.raw_columns import Column, RawColumns, TextColumn
+from hpcembed.data.number_text import NUMBER_STYLES, NumberStyle, currency_of, number_of
 
 __all__ = ["MOST_ODD", "SKETCH", "ColumnSummary", "number_marks", "scan_columns"]
 
@@ -64,6 +62,8 @@ class ColumnSummary:
     are_integers : bool
     infinite_row : int
         Global index of the first infinite number; -1 without.
+    currencies : frozenset of str
+        Currencies of the numbers; no number has two.
     runs : tuple of (int, float, float, int, bool)
         Consecutive rows: first row, first and last value, rows, and whether each value is one more
         than the previous one.
@@ -85,6 +85,7 @@ class ColumnSummary:
     are_integers: bool = True
     infinite_row: int = -1
     runs: tuple[tuple[int, float, float, int, bool], ...] = ()
+    currencies: frozenset[str] = frozenset()
 
     @property
     def n_given(self) -> int:
@@ -133,6 +134,7 @@ class ColumnSummary:
             self.are_integers and other.are_integers,
             min(infinite, default=-1),
             self.runs + other.runs,
+            self.currencies | other.currencies,
         )
 
 
@@ -231,6 +233,7 @@ def _summarise_texts(column: TextColumn, marks: frozenset[str], start: int) -> C
     fractions = characters = blanks = 0
     odd: list[int] = []
     given: list[str] = []
+    currencies: set[str] = set()
     low, high = math.inf, -math.inf
     for code, text in enumerate(column.values):
         count, text = counts[code], text.strip()
@@ -251,6 +254,7 @@ def _summarise_texts(column: TextColumn, marks: frozenset[str], start: int) -> C
                 is_number = True
                 low, high = min(low, value), max(high, value)
         if is_number:
+            currencies.add(currency_of(text))
             fractions += count * ("." in text and not math.isnan(number_of(text, "plain")))
         elif len(odd) < MOST_ODD:
             odd.append(code)
@@ -280,6 +284,7 @@ def _summarise_texts(column: TextColumn, marks: frozenset[str], start: int) -> C
         first_rows,
         low,
         high,
+        currencies=frozenset(currencies - {""}),
     )
 
 

@@ -1,7 +1,8 @@
 """The labels of a table that is read block by block.
 
 Labels are numbered as they occur. A column with more different numbers than there may be classes
-holds targets: its texts become numbers, and no further text is kept.
+holds targets: its texts become numbers, and no further text is kept. Texts of numbers that are not
+written plainly are kept, because the style is a choice from the whole column.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hpcembed.data.labels import (
     as_classes,
     is_number,
 )
+from hpcembed.data.number_text import are_numbers
 
 __all__ = ["LabelColumn"]
 
@@ -48,6 +50,7 @@ class LabelColumn:
         self._numbers: NDArray[np.float64] | None = None
         self._source = source
         self._end = 0
+        self._keeps_texts = False
 
     def add(self, texts: Sequence[str], indices: NDArray[np.integer]) -> None:  # type: ignore[type-arg]
         """Add the labels of a block.
@@ -70,6 +73,8 @@ class LabelColumn:
             return
         codes = [self._codes_of.setdefault(text, len(self._codes_of)) for text in texts]
         self._codes[begin : self._end] = np.array(codes, dtype=np.int64)[indices]
+        if len(self._codes_of) > MAX_CLASSES and self._are_amounts(texts):
+            return
         if len(self._codes_of) > MAX_CLASSES:
             self._numbers = np.empty(self._codes.size)
             numbers = self._as_numbers(list(self._codes_of))
@@ -81,6 +86,15 @@ class LabelColumn:
         if self._numbers is not None:
             return LocalTargets(self._numbers, self._source)
         return LocalLabels(self._codes, tuple(self._codes_of), self._source)
+
+    def _are_amounts(self, texts: Sequence[str]) -> bool:
+        """Return whether texts are kept: numbers that are not written plainly."""
+        if not self._keeps_texts:
+            texts = list(self._codes_of)
+            self._keeps_texts = not all(map(is_number, texts)) and are_numbers(texts)
+        elif not are_numbers(texts):
+            as_classes(LocalTargets(np.empty(0), self._source))  # raises: too many classes
+        return self._keeps_texts
 
     def _as_numbers(self, texts: Sequence[str]) -> NDArray[np.float64]:
         if not all(map(is_number, texts)):

@@ -273,7 +273,10 @@ def estimator_of(found: Searched, parameters: Mapping[str, Any]) -> Any:
 
 
 def original_classes(y: Any, names: Sequence[str], comm: MPI.Comm) -> NDArray[Any]:
-    """Return the values of `y` that class names stand for, in their order. Collective."""
+    """Return the values of `y` that class names stand for, in their order.
+
+    Collective. Classes that are texts have no blanks at their ends.
+    """
     from hpcembed.data.labels import as_classes, codes_of, labels_from_array
 
     array = label_array(y, "y")
@@ -281,7 +284,10 @@ def original_classes(y: Any, names: Sequence[str], comm: MPI.Comm) -> NDArray[An
     mine: dict[int, Any] = {}
     if unique.size:
         codes = codes_of(as_classes(labels_from_array(unique, "y", 0)), names)
-        mine = dict(zip(codes.tolist(), unique.tolist(), strict=True))
+        values_of_rank = unique.tolist()
+        if unique.dtype.kind == "U":
+            values_of_rank = [text.strip() for text in values_of_rank]
+        mine = dict(zip(codes.tolist(), values_of_rank, strict=True))
     values: dict[int, Any] = {}
     for other in comm.allgather(mine):  # type: ignore[attr-defined]
         values |= other

@@ -30,7 +30,9 @@ from hpcembed.runtime.optional import install_command
 __all__ = ["READ_KEYS", "FileRows", "read_label_file", "read_rows"]
 
 #: Keys of [data] that have an effect here.
-READ_KEYS = ("format", "delimiter", "label_column", "features_key", "labels_key")
+READ_KEYS = (
+    *("format", "delimiter", "label_column", "features_key", "labels_key", "target_numbers"),
+)
 _ENDINGS = {".npy": "npy", ".npz": "npz"} | dict.fromkeys((".csv", ".tsv", ".txt", ".data"), "csv")
 _BLOCK_ROWS = 4096
 

@@ -49,7 +49,7 @@ _SUFFIX = ".safetensors"
 READING_KEYS = (
     *("label_column", "features_key", "labels_key"),
     *("text_column", "headers", "quoting", "encoding", "encoding_errors"),
-    *("image_size", "image_mode", "index_base"),
+    *("image_size", "image_mode", "index_base", "target_numbers"),
 )
 _PACKAGES = ("numpy", "scipy", "torch", "petsc4py", "slepc4py", "mpi4py")
 

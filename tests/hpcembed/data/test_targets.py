@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hpcembed.data.labels import (
     MAX_CLASSES,
     LocalLabels,
     LocalTargets,
+    as_classes,
     labels_from_array,
     labels_from_text,
 )
@@ -22,7 +24,8 @@ from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.reading import read_dataset
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Table
-from hpcembed.data.targets import as_targets, check_variation, choose_task
+from hpcembed.data.tables.label_column import LabelColumn
+from hpcembed.data.targets import as_targets, check_variation, choose_task, target_style
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import allgather_rows, ownership_range
 
@@ -253,3 +256,92 @@ def test_diabetes(comm):
     assert (y.min(), y.max(), round(y.mean(), 3)) == (25.0, 346.0, 152.133)
     with pytest.raises(InputError, match="214 different integers in 442 rows"):
         read_dataset(DataSettings(format="diabetes"), Path(), comm)
+
+
+def european(values):
+    return [f"{v:,.2f}".replace(",", "_").replace(".", ",").replace("_", ".") for v in values]
+
+
+AMOUNTS = np.arange(60) * 123.25 - 900.5
+WRITTEN = {
+    "plain": [repr(v) for v in AMOUNTS.tolist()],
+    "point": [f"{v:,.2f}" for v in AMOUNTS],
+    "comma": european(AMOUNTS),
+    "point with currency": [f"${v:,.2f}" for v in AMOUNTS],
+    "comma with currency": [f"{text} €" for text in european(AMOUNTS)],
+    "comma with code": [f"EUR {text}" for text in european(AMOUNTS)],
+}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("writing", WRITTEN)
+def test_targets_are_read_as_columns_are(comm, writing):
+    texts = np.array(WRITTEN[writing])
+    labels = local(texts, comm)
+    style = target_style(labels, "auto", "auto", comm)
+    assert style == writing.partition(" ")[0]
+    assert choose_task(labels, "auto", comm, style)[0] == "regression"
+    mine = slice(*ownership_range(len(AMOUNTS), comm))
+    np.testing.assert_allclose(as_targets(labels, 0, style).values, AMOUNTS[mine])
+
+
+def test_percent_is_a_share():
+    labels = labels_from_text([f"{i},5 %" for i in range(40)], "y", 0)
+    style = target_style(labels, "auto", "auto", MPI.COMM_SELF)
+    assert as_targets(labels, 0, style).values[3] == pytest.approx(0.035)
+
+
+@pytest.mark.mpi
+def test_numbers_with_two_meanings_are_asked_about(comm):
+    labels = local([f"{i},000" for i in range(1, 60)], comm)
+    with pytest.raises(
+        InputError, match=r'labels.txt: .* set data.target_numbers = "decimal_comma" or'
+    ):
+        target_style(labels, "auto", "auto", comm)
+    # The columns of the table, or the setting, decide.
+    assert target_style(labels, "auto", "auto", comm, comma=True) == "comma"
+    assert target_style(labels, "decimal_point", "auto", comm) == "point"
+    assert target_style(labels, "auto", "classification", comm) == "plain"
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("NA", "row 31: the target 'NA' is missing"),
+        ("?", "row 31: the target '?' is missing"),
+        ("abc", "row 31: the target 'abc' is not a number, as the other targets are"),
+    ],
+)
+def test_a_few_targets_that_are_no_numbers(comm, text, words):
+    texts = [f"{i}.5" for i in range(200)]
+    texts[30] = text
+    start, _ = ownership_range(200, comm)
+    with pytest.raises(InputError, match=re.escape(words)):
+        target_style(local(texts, comm), "auto", "auto", comm, start=start)
+
+
+def test_classes_are_no_missing_targets():
+    for texts in (["NA", "1", "2"] * 20, [str(i) for i in range(50)] + ["other"]):
+        labels = labels_from_text(texts, "y", 0)
+        assert target_style(labels, "auto", "auto", MPI.COMM_SELF) == "plain"
+
+
+def test_several_currencies_are_refused():
+    labels = labels_from_text([f"${i}.5" for i in range(40)] + ["5 EUR"], "y", 0)
+    with pytest.raises(InputError, match=r"targets in \$ and €"):
+        target_style(labels, "auto", "auto", MPI.COMM_SELF)
+
+
+def test_more_amounts_than_there_may_be_classes():
+    amounts = np.arange(MAX_CLASSES + 10) * 0.25
+    texts = [text + " €" for text in european(amounts)]
+    column = LabelColumn(len(texts), "y")
+    for begin in range(0, len(texts), 10_000):
+        part = texts[begin : begin + 10_000]
+        column.add(part, np.arange(len(part)))
+    for labels in (column.labels(), labels_from_text(texts, "y", 0)):
+        style = target_style(labels, "auto", "auto", MPI.COMM_SELF)
+        np.testing.assert_allclose(as_targets(labels, 0, style).values, amounts)
+        with pytest.raises(InputError, match="these are not classes"):
+            as_classes(labels)

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 import hpcembed
+from hpcembed.jobs.compact.estimators import original_classes
 from hpcembed.runtime.errors import ConfigError, InputError
 
 SMALL = {"max_loss": 5, "networks": [(16,)], "seeds": 3}
@@ -237,3 +238,8 @@ def test_error_of_one_rank_is_raised_on_all(groups):
         X[3, 2] = np.inf
     with pytest.raises(InputError, match="row 4, column 3"):
         hpcembed.CompactClassifier(**SMALL).fit(X, y, comm=comm)
+
+
+def test_classes_have_no_blanks_at_their_ends(comm):
+    labels = np.array(["u ", "u", " v", "v "])
+    assert original_classes(labels, ("u", "v"), comm).tolist() == ["u", "v"]
