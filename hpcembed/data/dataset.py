@@ -132,6 +132,7 @@ def make_dataset(
         available_bytes = available_per_rank(comm)
     if tables[0].n_rows < 2:
         raise InputError(f"{tables[0].source}: one row: give more rows to learn from")
+    _check_names(tables[0])
     scanned, comma = None, None
     if any(map(holds_columns, tables)):
         scanned = scan_training_table(tables[0], column_options(config), comm)
@@ -240,6 +241,12 @@ def _report_combined_classes(train: Table) -> None:
                 train.source, len(combined), combined[0],
             )  # fmt: skip
             return
+
+
+def _check_names(table: Table) -> None:
+    if len(set(table.feature_names)) < len(table.feature_names):
+        repeated, _ = Counter(table.feature_names).most_common(1)[0]
+        raise InputError(f"{table.source}: several columns are named {repeated!r}: rename them")
 
 
 def _check_columns(train: Table, test: Table) -> None:

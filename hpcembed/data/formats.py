@@ -190,7 +190,7 @@ def _open_matrix_market(paths: Paths, labels: Labels, config: DataSettings) -> S
     if len(paths) > 1:
         raise ConfigError("data.format = matrix_market reads one file: name one")
     assert not isinstance(labels, bool | ImageLabels)  # in a file of their own
-    return MatrixMarketSource(paths[0], labels)
+    return MatrixMarketSource(paths[0], labels, config.index_base)
 
 
 def _open_bundled(name: str, paths: Paths, labels: Labels, config: DataSettings) -> Source:
@@ -232,6 +232,7 @@ FORMATS = {
     },
 }
 
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 _BY_ENDING = {ending: kind for kind, format in FORMATS.items() for ending in format.endings}
 _IDX_NAME = re.compile(r"[-.]idx\d+[-.]\w+$")
 
@@ -290,10 +291,16 @@ def format_of(config: DataSettings, data_dir: Path = Path()) -> str:
     if holds_images(data_dir / config.train[0]):
         kind = "images"
     if kind is None:
-        raise ConfigError(
-            f"data.format = auto: the ending of {config.train[0]} is unknown: set data.format"
-        )
+        raise ConfigError(_unknown_ending(data_dir / config.train[0]))
     return "text_csv" if kind == "csv" and config.text_column else kind
+
+
+def _unknown_ending(path: Path) -> str:
+    if path.is_dir() and not any(path.iterdir()):
+        return f"{path}: the folder is empty"
+    if path.suffix.lower() in _SPREADSHEETS:
+        return f"{path}: a spreadsheet: save it as CSV or Parquet"
+    return f"data.format = auto: the ending of {path.name} is unknown: set data.format"
 
 
 def open_source(kind: str, paths: Paths, labels: Path | None, config: DataSettings) -> Source:

@@ -6,7 +6,8 @@ numbers only; :mod:`hpcembed.data.targets` chooses the task.
 
 The codes number the sorted union of the values of all ranks, so they do not depend on the number of
 ranks. If every training label is a number, the order is numeric, and "1" and "1.0" are one class;
-otherwise values are ordered as text. Training and test rows share the encoding. A test label that
+otherwise values are ordered as text, and "True" and "true" are one class if there are no other
+classes than true and false. Training and test rows share the encoding. A test label that
 no training row has is an error.
 """
 
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from operator import or_
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,7 @@ _TOO_MANY = (
     f"{{}}: more than {MAX_CLASSES} different labels: these are not classes; name the column or "
     'array that holds the class, or set data.task = "regression" for numbers'
 )
+_BOOLEANS = ("true", "false")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 
 
@@ -279,10 +281,10 @@ def encode_labels(labels: Sequence[LocalLabels], comm: MPI.Comm) -> list[LocalLa
     train, *others = labels
     seen = _union(comm, _used(train))
     _check_number(len(seen), train.source)
-    is_numeric = all(_NUMBER.fullmatch(value) for value in seen)
+    kind = _kind(seen)
     names: dict[Decimal | str, str] = {}
     for value in sorted(seen, key=lambda text: (len(text), text)):
-        names.setdefault(_key(value, is_numeric), value)
+        names.setdefault(_key(value, kind), value)
     keys = sorted(names)
     if len(keys) < 2:
         only = "".join(f" ({name})" for name in names.values())
@@ -293,7 +295,7 @@ def encode_labels(labels: Sequence[LocalLabels], comm: MPI.Comm) -> list[LocalLa
     codes = {key: code for code, key in enumerate(keys)}
     for other in others:
         unknown = sorted(
-            value for value in _union(comm, _used(other)) if _key(value, is_numeric) not in codes
+            value for value in _union(comm, _used(other)) if _key(value, kind) not in codes
         )
         if unknown:
             listed = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
@@ -302,7 +304,7 @@ def encode_labels(labels: Sequence[LocalLabels], comm: MPI.Comm) -> list[LocalLa
                 "remove those rows or add training rows of these classes"
             )
     class_names = tuple(names[key] for key in keys)
-    return [LocalLabels(_recode(one, codes, is_numeric), class_names, one.source) for one in labels]
+    return [LocalLabels(_recode(one, codes, kind), class_names, one.source) for one in labels]
 
 
 def codes_of(labels: LocalLabels, class_names: Sequence[str]) -> NDArray[np.int64]:
@@ -310,9 +312,9 @@ def codes_of(labels: LocalLabels, class_names: Sequence[str]) -> NDArray[np.int6
 
     As in :func:`encode_labels`, "1" and "1.0" are one class if all classes are numbers.
     """
-    is_numeric = all(_NUMBER.fullmatch(name) for name in class_names)
-    codes = {_key(name, is_numeric): code for code, name in enumerate(class_names)}
-    return _recode(labels, codes, is_numeric)
+    kind = _kind(class_names)
+    codes = {_key(name, kind): code for code, name in enumerate(class_names)}
+    return _recode(labels, codes, kind)
 
 
 def check_lengths(n_rows: int, n_labels: int, rows: str, labels: str) -> None:
@@ -350,8 +352,18 @@ def _text(value: object) -> str:
     return str(value).strip()
 
 
-def _key(value: str, is_numeric: bool) -> Decimal | str:
-    return Decimal(value) if is_numeric and _NUMBER.fullmatch(value) else value
+def _kind(values: Iterable[str]) -> Literal["number", "boolean", "text"]:
+    """Return the kind of classes, which determines the texts that are one class."""
+    listed = list(values)
+    if all(_NUMBER.fullmatch(value) for value in listed):
+        return "number"
+    return "boolean" if all(value.casefold() in _BOOLEANS for value in listed) else "text"
+
+
+def _key(value: str, kind: Literal["number", "boolean", "text"]) -> Decimal | str:
+    if kind == "number" and _NUMBER.fullmatch(value):
+        return Decimal(value)
+    return value.casefold() if kind == "boolean" else value
 
 
 def _used(labels: LocalLabels) -> set[str]:
@@ -363,11 +375,11 @@ def _union(comm: MPI.Comm, values: Iterable[str]) -> frozenset[str]:
 
 
 def _recode(
-    labels: LocalLabels, codes: dict[Decimal | str, int], is_numeric: bool
+    labels: LocalLabels,
+    codes: dict[Decimal | str, int],
+    kind: Literal["number", "boolean", "text"],
 ) -> NDArray[np.int64]:
-    table = np.array(
-        [codes.get(_key(value, is_numeric), -1) for value in labels.values], dtype=np.int64
-    )
+    table = np.array([codes.get(_key(value, kind), -1) for value in labels.values], dtype=np.int64)
     return table[labels.codes] if labels.codes.size else labels.codes.astype(np.int64)
 
 

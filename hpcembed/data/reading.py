@@ -8,6 +8,7 @@ before :func:`~hpcembed.data.dataset.make_dataset` splits and scales them.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import msgspec
 from mpi4py import MPI
 
 from hpcembed.data.columns.raw_columns import RawColumns, TextColumn
+from hpcembed.data.columns.superfluous import superfluous_columns, superfluous_line
 from hpcembed.data.dataset import Dataset, make_dataset
 from hpcembed.data.file_validation import MissingFileError, file_size
 from hpcembed.data.formats import FORMATS, OwnSplit, format_of, open_source
 from hpcembed.data.graphs.node_table import open_graph
 from hpcembed.data.settings import GRAPH_FORMATS, DataSettings, GraphSettings
 from hpcembed.data.table import Source, Table
+from hpcembed.data.tables.arrow_table import ArrowSource
 from hpcembed.data.tables.csv_table import CsvSource
 from hpcembed.data.tables.sparse_columns import align_columns
 from hpcembed.data.text.folders_and_archives import folder_size
@@ -29,6 +32,8 @@ from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.memory import available_per_rank, check_fits
 
 __all__ = ["Description", "describe_dataset", "read_dataset", "read_tables"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +155,19 @@ def read_tables(
     listed = ", ".join(str(path) for path in opened.files[:3]) or opened.format
     check_fits(needed, available_bytes, f"reading {listed}", "use more ranks or compute nodes")
     tables = [opened.sources[0].read(comm)]
+    if isinstance(opened.sources[0], CsvSource | ArrowSource):
+        _name_superfluous(tables[0], comm)
     tables += [_read_like(tables[0], source, comm) for source in opened.sources[1:]]
     return align_columns(tables, config.n_features, comm, config.index_base)
+
+
+def _name_superfluous(table: Table, comm: MPI.Comm) -> None:
+    """Log the columns of a table of numbers that carry no information. Collective."""
+    if isinstance(table.rows, RawColumns):
+        return  # such columns are left out, and named
+    line = superfluous_line(superfluous_columns(table.rows, table.feature_names, comm))
+    if line and comm.rank == 0:
+        _log.info("%s: %s", table.source, line)
 
 
 def describe_dataset(

@@ -108,7 +108,8 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True):
     image_size: str = "native"
     #: images: grey (luminance), rgb, or auto: as the first training image
     image_mode: Literal["auto", "grey", "rgb"] = "auto"
-    #: svmlight: number of the first feature; auto: 0 if any row has a feature 0, else 1
+    #: svmlight: number of the first feature; auto: 0 if any row has a feature 0, else 1. Bare
+    #: triplets: number of the first row and column; auto: 1
     index_base: Literal["auto", 0, 1] = "auto"
     #: svmlight, bare triplets: number of features; 0: the largest index
     n_features: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -6,6 +6,7 @@ triangles. Each rank reads its own range of lines, or of rows.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def read_matrix_market(path: Path, comm: MPI.Comm) -> LocalEdges:
     MemoryLimitError
     """
     with agreement(comm):
-        header = read_matrix_header(path)
+        # data.index_base is not for graphs
+        header = replace(read_matrix_header(path), has_banner=True)
         if header.n_rows != header.n_columns:
             raise InputError(
                 f"{path}: {header.n_rows} x {header.n_columns}: a graph has as many rows as columns"

@@ -141,7 +141,10 @@ class ArrowSource:
             tables = [self._files[0].empty(wanted)]
         with _errors(self.source, "Arrow"):
             whole = pyarrow.concat_tables(tables, promote_options="permissive").unify_dictionaries()
-        columns = tuple(arrow_column(whole.column(name), name) for name in names)
+        try:
+            columns = tuple(arrow_column(whole.column(name), name) for name in names)
+        except InputError as error:
+            raise InputError(f"{self.source}: {error}") from error
         raw = RawColumns(tuple(names), columns, whole.num_rows, tuple(pieces))
         if self._label is None:
             return raw, no_labels(raw.n_rows)

@@ -83,7 +83,7 @@ def first_bad_cell(
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError:
-            return begin.error(row, line, "not UTF-8 text: convert the file")
+            return begin.error(row, line, "not UTF-8 text: convert the file to UTF-8")
         if "\r" in text:
             return begin.error(row, line, "a carriage return inside the line: remove it")
         fields = header.split(text)

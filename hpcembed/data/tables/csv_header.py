@@ -78,11 +78,14 @@ def read_header(path: Path, label_column: str | None, delimiter: str) -> CsvHead
     file_size(path)
     with named_errors(path), open_stream(path) as stream:
         raw = stream.readline(_LONGEST_HEADER)
+    _check_text(path, raw)
     line = raw.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: line 1: not UTF-8 text: check data.format") from error
+        raise InputError(
+            f"{path}: line 1: not UTF-8 text: convert the file to UTF-8, or check data.format"
+        ) from error
     if not text.strip() or "\0" in text or "\r" in text or text.count('"') % 2:
         raise InputError(f"{path}: line 1 is not a header of column names: check data.format")
     separator = _separator(text, delimiter, path)
@@ -91,6 +94,16 @@ def read_header(path: Path, label_column: str | None, delimiter: str) -> CsvHead
     if len(names) < 2 and label is not None:
         raise InputError(f"{path}: no column besides the label: check data.delimiter")
     return CsvHeader(TextFile(path, len(raw), 2), separator, names, label)
+
+
+def _check_text(path: Path, first_line: bytes) -> None:
+    """Raise InputError for files of other programs and encodings, by their first bytes."""
+    if first_line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}: UTF-16 text: convert the file to UTF-8")
+    if first_line.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise InputError(f"{path}: a spreadsheet or an archive, not text: save it as CSV")
+    if b"\r" in first_line.rstrip(b"\r\n"):
+        raise InputError(f"{path}: its lines end with carriage returns: save it with newlines")
 
 
 def read_headers(

@@ -8,9 +8,10 @@ entries are added. :mod:`hpcembed.data.tables.matrix_market_header` lists the su
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
@@ -49,14 +50,21 @@ _BYTES_PER_ENTRY = 3 * (8 + 8 + 8)  # triplet in pieces, joined, and as compress
 class MatrixMarketSource:
     """The rows of a Matrix Market file as a table; labels are in a file of their own, or absent.
 
+    Rows and columns of bare triplets begin with `index_base`; auto: with 1, as in files with a
+    banner.
+
     Raises
     ------
     InputError
         The file is missing, of an unsupported kind, or declares more entries than it can contain.
     """
 
-    def __init__(self, path: Path, labels: LabelFile | None) -> None:
+    def __init__(
+        self, path: Path, labels: LabelFile | None, index_base: Literal["auto", 0, 1] = "auto"
+    ) -> None:
         self.header = read_matrix_header(path)
+        if index_base == 0 and not self.header.has_banner:
+            self.header = replace(self.header, index_base=0)
         self.labels = labels
         self.source = str(path)
 
@@ -124,7 +132,7 @@ def read_matrix(path: Path, comm: MPI.Comm | None = None) -> Any:
     comm = communicator(comm)
     available = available_per_rank(comm)
     with agreement(comm):
-        header = read_matrix_header(Path(path))
+        header = replace(read_matrix_header(Path(path)), has_banner=True)
         needed = _needed_bytes(header, header.n_rows)
         check_fits(needed, available, f"reading {path}", "use a machine with more memory")
         matrix = read_rows(header, 0, header.n_rows)
@@ -162,7 +170,7 @@ def _read_coordinates(header: MatrixHeader, start: int, stop: int) -> Any:
 
 def _entries(header: MatrixHeader, columns: list[NDArray[Any]]) -> Entries:
     """Entries of columns of coordinates; for symmetric matrices both triangles."""
-    i, j = columns[0] - 1, columns[1] - 1
+    i, j = columns[0] - header.index_base, columns[1] - header.index_base
     values = np.ones(len(i)) if header.is_pattern else columns[2]
     if header.symmetry == "general":
         return i, j, values
@@ -263,9 +271,9 @@ def _are_valid(header: MatrixHeader, columns: list[NDArray[Any]]) -> bool:
         return False
     if not header.is_coordinate or not len(columns[0]):
         return True
-    i, j = columns[:2]
+    i, j = (column - header.index_base for column in columns[:2])
     return bool(
-        i.min() >= 1 and j.min() >= 1 and i.max() <= header.n_rows and j.max() <= header.n_columns
+        i.min() >= 0 and j.min() >= 0 and i.max() < header.n_rows and j.max() < header.n_columns
     )
 
 
@@ -277,10 +285,15 @@ def _problem(header: MatrixHeader, n_fields: int, raw: bytes) -> str:
     if len(fields) != n_fields:
         return f"{shown!r} has {len(fields)} fields where {n_fields} are needed: correct the file"
     limits = (header.n_rows, header.n_columns) if header.is_coordinate else ()
-    for field, limit in zip(fields, limits, strict=False):
+    base = header.index_base
+    for field, size in zip(fields, limits, strict=False):
         # isdigit also accepts digits of other scripts.
-        if not (field.isascii() and field.isdigit() and 1 <= int(field[:20]) <= limit):
-            return f"{shown!r}: index {field[:30]} is not one of 1 to {limit}: correct the file"
+        if not (field.isascii() and field.isdigit() and 0 <= int(field[:20]) - base < size):
+            remedy = "correct the file"
+            if field == "0" and not header.has_banner:
+                remedy = "set data.index_base = 0 if the file counts from 0"
+            last = size - 1 + base
+            return f"{shown!r}: index {field[:30]} is not one of {base} to {last}: {remedy}"
     if len(fields) > len(limits) and not is_finite_number(fields[-1]):
         return f"{shown!r}: {fields[-1][:30]} is not a finite number: correct the file"
     return ""

@@ -43,6 +43,10 @@ class MatrixHeader:
     n_rows, n_columns : int
     n_entries : int
         Entries (coordinate) or values (array) that the file lists.
+    has_banner : bool
+        False for bare triplets.
+    index_base : {0, 1}
+        Number of the first row and column; 0 in bare triplets only.
     """
 
     file: TextFile
@@ -52,6 +56,8 @@ class MatrixHeader:
     n_rows: int
     n_columns: int
     n_entries: int
+    has_banner: bool = True
+    index_base: int = 1
 
     @property
     def is_full(self) -> bool:
@@ -72,13 +78,16 @@ def read_matrix_header(path: Path) -> MatrixHeader:
     with named_errors(path), open_stream(path) as stream:
         first = _text(stream.readline(_LONGEST_LINE), path)
         words = first.lower().split()
-        if words[:1] == ["%%matrixmarket"]:
+        has_banner = words[:1] == ["%%matrixmarket"]
+        if has_banner:
             layout, field, symmetry = _banner(words, path)
             sizes, line = _size_line(stream, path)
         else:
             layout, field, symmetry = "coordinate", "real", "general"
             sizes, line = words, 1
         offset = stream.tell()
+    if not has_banner:
+        _check_bare(words, path)
     numbers = _numbers(sizes, 3 if layout == "coordinate" else 2, path, line)
     n_rows, n_columns = numbers[:2]
     if symmetry != "general" and n_rows != n_columns:
@@ -99,9 +108,21 @@ def read_matrix_header(path: Path) -> MatrixHeader:
         n_rows,
         n_columns,
         n_entries,
+        has_banner,
     )
     _check_size(header, size)
     return header
+
+
+def _check_bare(words: list[str], path: Path) -> None:
+    """Raise InputError if bare triplets begin with an entry in place of the sizes."""
+    is_entry = len(words) == 3 and words[0].isdigit() and words[1].isdigit()
+    if is_entry and (not words[2].isdigit() or "0" in words[:2]):
+        raise InputError(
+            f"{path}: line 1: {' '.join(words)[:60]!r} is an entry, not a line of sizes: put the "
+            "numbers of rows, columns and entries into the first line (and set data.index_base = 0 "
+            "if the first row is 0)"
+        )
 
 
 def _text(raw: bytes, path: Path) -> str:

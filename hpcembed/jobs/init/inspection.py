@@ -17,6 +17,7 @@ from hpcembed.data.arrays.stored_array import RowBlocks
 from hpcembed.data.file_validation import library_errors, named_errors, open_stream
 from hpcembed.data.formats import FORMATS, format_of_name
 from hpcembed.data.labels import is_number
+from hpcembed.data.number_text import are_numbers
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
 from hpcembed.data.targets import FEW_VALUES
 from hpcembed.runtime.errors import ConfigError, InputError
@@ -183,8 +184,8 @@ def _inspect_csv(path: Path, label_column: str, found: Finding) -> None:
     label_column = label_column or _chosen_label(header.names, found)
     found.keys["label_column"] = label_column
     values = sample.get(label_column, [])
-    if len(set(values)) > FEW_VALUES and all(map(is_number, values)):
-        is_integer = all(float(value).is_integer() for value in values)
+    if len(set(values)) > FEW_VALUES and are_numbers(values):
+        is_integer = all(is_number(value) and float(value).is_integer() for value in values)
         found.keys["task"] = "auto" if is_integer else "regression"
         found.notes["task"] = (
             'many different numbers: "regression" predicts numbers, "classification" classes; '

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from hpcembed.data.labels import encode_labels, labels_from_array, labels_from_text
+from hpcembed.data.labels import codes_of, encode_labels, labels_from_array, labels_from_text
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range
 
@@ -85,3 +85,15 @@ def test_an_unknown_label_on_one_rank_is_an_error_on_all(comm):
     unseen = ["z"] if comm.rank == comm.size - 1 else ["a"]
     with pytest.raises(InputError, match="no training row has: z"):
         encode(["a", "b"], [unseen], comm)
+
+
+@pytest.mark.parametrize("other", [["true", "false"], ["TRUE", "False"]])
+def test_booleans_of_several_programs_are_the_same_classes(other):
+    train = labels_from_text(["False", "True", "True"], "train.csv", 0)
+    test = labels_from_text(other, "test.csv", 0)
+    encoded = encode_labels([train, test], MPI.COMM_SELF)
+    assert encoded[0].values == ("False", "True")
+    assert encoded[1].codes.tolist() == [int(text.lower() == "true") for text in other]
+    assert codes_of(test, ("False", "True")).tolist() == encoded[1].codes.tolist()
+    words = labels_from_text(["True", "true", "maybe"], "y", 0)
+    assert encode_labels([words], MPI.COMM_SELF)[0].values == ("True", "maybe", "true")

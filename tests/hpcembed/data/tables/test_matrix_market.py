@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+from mpi4py import MPI
 
+from hpcembed.data.prediction_input import read_prediction_input
 from hpcembed.data.reading import describe_dataset, read_dataset
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.tables.matrix_market import read_matrix
 from hpcembed.runtime.errors import InputError, MemoryLimitError
+from hpcembed.runtime.ranks import ownership_range
 
 
 def square(symmetry: str, n: int = 7) -> np.ndarray:
@@ -155,3 +158,41 @@ def test_splitting_sparse_rows(tmp_path, comm):
     assert data.test.rows.shape == (8, 50)
     found = np.concatenate([data.train.rows.toarray(), data.test.rows.toarray()]).sum(axis=1)
     np.testing.assert_array_equal(np.sort(found), np.arange(1.0, 41.0))
+
+
+def bare(folder, text):
+    (folder / "rows.mtx").write_text(text)
+    (folder / "labels.txt").write_text("a\nb\na\nb\n")
+    return {"train": ("rows.mtx",), "train_labels": "labels.txt", "test_fraction": 0.5}
+
+
+@pytest.mark.mpi
+def test_bare_triplets_from_0(shared_tmp, comm):
+    if comm.rank == 0:
+        bare(shared_tmp, "4 3 5\n0 0 1.5\n1 2 2\n2 0 3\n3 1 4\n3 2 5\n")
+    comm.Barrier()
+    keys = {"train": ("rows.mtx",), "train_labels": "labels.txt"}
+    with pytest.raises(InputError, match=r"line 2: .* set data.index_base = 0 if the file counts"):
+        read_dataset(DataSettings(**keys), shared_tmp, comm)
+    path = shared_tmp / "rows.mtx"
+    # A model keeps the key for its prediction inputs.
+    table, _ = read_prediction_input(DataSettings(index_base=0), path, None, 3, comm)
+    expected = np.array([[1.5, 0, 0], [0, 0, 2], [3, 0, 0], [0, 4, 5]])
+    start, stop = ownership_range(4, comm)
+    np.testing.assert_array_equal(table.rows.toarray(), expected[start:stop])
+    with pytest.raises(InputError, match="index 0 is not one of 1 to 4"):
+        read_prediction_input(DataSettings(index_base=1), path, None, 3, comm)
+
+
+def test_an_index_beyond_the_sizes_of_triplets_from_0(tmp_path):
+    keys = bare(tmp_path, "4 3 1\n4 0 1\n")
+    with pytest.raises(InputError, match="index 4 is not one of 0 to 3: correct the file"):
+        read_dataset(DataSettings(**keys, index_base=0), tmp_path, MPI.COMM_SELF)
+
+
+@pytest.mark.parametrize("first", ["1 1 4.5", "0 1 4", "2 0 -1.5"])
+def test_triplets_without_sizes_are_named(tmp_path, first):
+    keys = bare(tmp_path, f"{first}\n2 2 1\n")
+    words = f"line 1: '{first}' is an entry, not a line of sizes"
+    with pytest.raises(InputError, match=words):
+        read_dataset(DataSettings(**keys), tmp_path, MPI.COMM_SELF)
