@@ -248,9 +248,11 @@ def label_array(y: Any, name: str) -> NDArray[Any]:
         y = y.to_pylist()
     if hasattr(y, "to_numpy"):
         y = y.to_numpy()
-    for row, one in enumerate(y if isinstance(y, list | tuple) else ()):
-        if isinstance(one, list | tuple | set) and len(one) != 1:
-            raise InputError(f"{name}: row {row + 1}: {str(one)[:40]}: {_ONE_LABEL}")
+    listed = y if isinstance(y, list | tuple) else ()
+    sizes = [len(one) if isinstance(one, list | tuple | set) else 1 for one in listed]
+    if len(set(sizes)) > 1:
+        row = next(row for row, size in enumerate(sizes) if size != 1)
+        raise InputError(f"{name}: row {row + 1}: {str(y[row])[:40]}: {_ONE_LABEL}")
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

@@ -54,6 +54,8 @@ class NodeEmbedding(CertifiedEstimator):
     ----------
     As :class:`~hpcembed.embedding.protocol.Embedding` lists them; eigenvalues of principal
     components are relative to their largest, and those of the operator follow.
+    node_coordinates_ : ndarray of shape (graph.n_local, k)
+        Spectral coordinates of this rank's nodes of the graph, with a label or without.
     drawing_ : GraphDrawing or None
         The two leading spectral coordinates of some nodes and edges; on rank 0.
     """
@@ -108,13 +110,13 @@ class NodeEmbedding(CertifiedEstimator):
             self._attributes = PCA(
                 a, memory_limit=self.memory_limit, n_threads=self.n_threads, **common
             ).fit(X)
-        self._coordinates = placing.embedding_ * np.sqrt(graph.n_nodes)
+        self.node_coordinates_: NDArray[np.float64] = placing.embedding_ * np.sqrt(graph.n_nodes)
         self.n_features_in_, self.n_requested_ = X.n_features, self.n_components
         self.feature_means_, self.feature_variances_ = column_moments(X)
         self._join(placing)
         self._measure(X)
         self.drawing_: GraphDrawing | None = draw_from(
-            X.nodes, self._coordinates, placing.n_component_vectors_
+            X.nodes, self.node_coordinates_, placing.n_component_vectors_
         )
         return self
 
@@ -168,7 +170,7 @@ class NodeEmbedding(CertifiedEstimator):
         if nodes is None:
             raise InputError("these rows are not nodes of a graph: set data.format = graph")
         lookup = Lookup(X.comm, nodes.graph.n_nodes, nodes.numbers)
-        columns = [lookup.values(column) for column in self._coordinates.T]
+        columns = [lookup.values(column) for column in self.node_coordinates_.T]
         found = np.empty((X.n_local, self.n_components), dtype=dtype or np.float64)
         a = self.attribute_components
         if self._attributes is not None:

@@ -28,6 +28,7 @@ from hpcembed.jobs.memory_plan import Budget, job_budget
 from hpcembed.jobs.network_inputs import gather, project
 from hpcembed.jobs.network_sizes import check_networks
 from hpcembed.jobs.network_training import train_networks
+from hpcembed.jobs.node_coordinates import NODES_FILE, gather_nodes
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.results import write_embedding, write_results
 from hpcembed.operators.graph.smoothing import smooth
@@ -82,8 +83,12 @@ def _run_steps(job: Job) -> int:
         embedding = fit(job, train, test)
         # Written before the next step, which may fail: the eigenpairs took most of the time.
 
+        nodes = gather_nodes(embedding, train)
+
         def write() -> None:
             write_embedding(folder, dataset, embedding)
+            if nodes is not None:
+                folder.write_csv(NODES_FILE, nodes.columns(dataset.train.class_names))
             folder.write_text("job.toml", job.resolved_toml())
 
         idle_while_root(comm, write)

@@ -10,9 +10,10 @@ from typing import Any
 from mpi4py import MPI
 
 from hpcembed.jobs.compact.estimators import CompactClassifier, CompactRegressor, estimator_of
-from hpcembed.jobs.compact.requests import configured, ranks_of, tables_of, temporary_folder
+from hpcembed.jobs.compact.requests import configured, ranks_of, tables_of
 from hpcembed.jobs.compact.results import StudyResult
 from hpcembed.jobs.compact.search_in_memory import search_in_memory
+from hpcembed.jobs.compact.temporary_folder import TemporaryFolder
 from hpcembed.jobs.job import place
 from hpcembed.jobs.study.command import conduct_study
 from hpcembed.jobs.study.settings import StudyConfig, check_study, job_of
@@ -172,9 +173,13 @@ def study(
         check_study(config, "settings")
     temporary = None
     if out is None:
-        temporary, path = temporary_folder(ranks)
-        out = path / "study"
+        temporary = TemporaryFolder(ranks)
+        out = temporary.path / "study"
     job = place(job_of(config), Path(), None, Path(out), ranks)
     job = dataclasses.replace(job, tables=tables)
-    conduct_study(job, config, allow_fewer=dimensions is None)
+    try:
+        conduct_study(job, config, allow_fewer=dimensions is None)
+    finally:
+        if temporary is not None:
+            temporary.remove_copies()
     return StudyResult(job.out, temporary) if ranks.rank == 0 else None

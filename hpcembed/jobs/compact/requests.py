@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,12 +11,11 @@ from mpi4py import MPI
 
 from hpcembed.data.in_memory import table_of
 from hpcembed.data.table import Table
-from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.settings import build
 
-__all__ = ["configured", "ranks_of", "tables_of", "temporary_folder"]
+__all__ = ["configured", "ranks_of", "tables_of"]
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 #: Keys of [data] that name files, which data in memory do not have.
@@ -70,27 +68,6 @@ def configured(
 def ranks_of(X: Any, comm: MPI.Comm | None) -> MPI.Intracomm:
     """Return `comm`; without it, the ranks that share the rows of `X`, or this rank alone."""
     return communicator(getattr(X, "comm", None) if comm is None else comm)
-
-
-def temporary_folder(
-    comm: MPI.Comm,
-) -> tuple[tempfile.TemporaryDirectory[str] | None, Path]:
-    """Create a temporary folder on rank 0.
-
-    Collective.
-
-    Returns
-    -------
-    temporary : TemporaryDirectory or None
-        Owner of the folder, which is removed with it; None on the other ranks.
-    path : Path
-        The folder, on all ranks.
-    """
-    temporary = None
-    with agreement(comm):
-        if comm.rank == 0:
-            temporary = tempfile.TemporaryDirectory(prefix="hpcembed-")
-    return temporary, Path(comm.bcast(temporary and temporary.name))
 
 
 def _plain(value: Any) -> Any:

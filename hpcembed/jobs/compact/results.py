@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hpcembed.jobs.compact.temporary_folder import TemporaryFolder
 from hpcembed.jobs.report.rendering import markdown_html
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.whole_folder import whole_folder
@@ -83,7 +83,7 @@ class StudyResult:
         this object: see :meth:`save`.
     """
 
-    def __init__(self, folder: Path, temporary: tempfile.TemporaryDirectory[str] | None) -> None:
+    def __init__(self, folder: Path, temporary: TemporaryFolder | None) -> None:
         self.folder = folder
         self._temporary = temporary
         self.text = (folder / "study.md").read_text(encoding="utf-8")

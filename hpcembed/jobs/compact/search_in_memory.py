@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from numpy.typing import NDArray
 
 from hpcembed.data.table import Table
 from hpcembed.data.targets import check_classes
-from hpcembed.jobs.compact.requests import configured, tables_of, temporary_folder
+from hpcembed.jobs.compact.requests import configured, tables_of
 from hpcembed.jobs.compact.results import CompressReport, read_report
+from hpcembed.jobs.compact.temporary_folder import TemporaryFolder
 from hpcembed.jobs.compress.command import CompressRequest, SearchOutcome, search_job
 from hpcembed.jobs.configuration import JobConfig, check_job
 from hpcembed.jobs.job import Job, place
@@ -92,9 +92,8 @@ def search_in_memory(
     if task == "classification":
         remedy = "use CompactRegressor, or give the names of the classes as text"
         check_classes(tables[0].labels, remedy, comm)
-    temporary, folder = temporary_folder(comm)
-    with temporary or contextlib.nullcontext():
-        job = place(config, Path(), None, folder / "search", comm)
+    with TemporaryFolder(comm) as folder:
+        job = place(config, Path(), None, folder.path / "search", comm)
         job = dataclasses.replace(job, tables=tables)
         outcome = search_job(request, job, request.max_components)
         return _result(job, tables[0], y, outcome)

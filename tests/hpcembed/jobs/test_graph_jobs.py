@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -237,3 +238,34 @@ def test_jobs_that_come_with_the_project(comm, name):
     job = load_job(JOBS / f"{name}.toml")
     assert job.data.name == name
     assert job.embedding.method == "spectral"
+
+
+@pytest.mark.parametrize("prefix", ["", "person "], ids=["numbers", "words"])
+def test_coordinates_carry_the_names_of_the_nodes(comm, shared_tmp, prefix):
+    """Two rings of ten nodes with one edge between them; some nodes have labels."""
+    if comm.rank == 0:
+        name = [f"{prefix}{i}".replace(" ", "_") for i in range(100, 120)]
+        ring = [(i, (i + 1) % 10 + 10 * (i >= 10)) for i in range(20)]
+        pairs = [(a, b if a < 10 or b >= 10 else b + 10) for a, b in ring]
+        lines = [f"{name[a]} {name[b]}\n" for a, b in [*pairs, (0, 10)]]
+        (shared_tmp / "g.txt").write_text("".join(lines))
+        labels = [f"{name[i]} {'in' if i < 10 else 'out'}\n" for i in [*range(10), 12, 15, 17]]
+        (shared_tmp / "labels.txt").write_text("".join(labels))
+    text = EDGES + COMMON.format(k=2, more="").replace(
+        "[classifier]", "[output]\nfigures = false\n[classifier]\nenabled = false"
+    ).replace("[classifier]\nenabled = false\nhidden = [[16]]", "[classifier]\nenabled = false")
+    path = job_file(shared_tmp, comm, text)
+    out = shared_tmp / "out"
+    assert run_job(prepare(path, [], None, out, comm)) == 0
+    with (out / "nodes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = [f"{prefix}{i}".replace(" ", "_") for i in range(100, 120)]
+    assert [row["node"] for row in rows] == expected
+    known = {*range(10), 12, 15, 17}
+    assert [row["class"] for row in rows] == [
+        ("in" if i < 10 else "out") if i in known else "" for i in range(20)
+    ]
+    # A coordinate separates the rings.
+    values = np.array([[float(row[f"coordinate{j}"]) for j in (1, 2)] for row in rows])
+    ring = np.arange(20) >= 10
+    assert any(len(set(np.sign(v[ring]))) == 1 == len(set(np.sign(v[~ring]))) for v in values.T)
