@@ -1,7 +1,6 @@
 """Export of a finished run as a deployable model.
 
-The input is the folder of the run: ``job.toml``, ``run.json``, ``projection.safetensors`` and the
-network's ``classifier-NAME.safetensors``. NAME identifies a network of a run (``embedded-64-64``).
+The input is the folder of the run: see :mod:`hpcembed.jobs.export.finished_run`.
 """
 
 from __future__ import annotations
@@ -9,21 +8,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import safetensors
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 from hpcembed.data.columns.serialise import COLUMNS_FILE
 from hpcembed.data.settings import GRAPH_FORMATS
 from hpcembed.data.text.serialise import VECTORISER_FILE
-from hpcembed.jobs.configuration import JobConfig, load_job, rename_files
+from hpcembed.jobs.configuration import JobConfig, rename_files
 from hpcembed.jobs.export.card import Accuracy, Uncompressed, card_text
+from hpcembed.jobs.export.finished_run import FinishedRun, read_run, read_tensors
 from hpcembed.jobs.export.layer_folding import (
     FeatureScaling,
     Projection,
@@ -33,18 +30,13 @@ from hpcembed.jobs.export.layer_folding import (
 )
 from hpcembed.jobs.export.model import Model
 from hpcembed.jobs.export.model_folder import write_model
-from hpcembed.jobs.report.run_folder import json_bytes
 from hpcembed.jobs.report.run_json import ClassifierRecord, EmbeddingRecord, RunRecord
-from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 from hpcembed.runtime.output import check_free
 from hpcembed.runtime.settings import to_toml
 
 __all__ = ["READING_KEYS", "export_run"]
 
-#: Beginnings of the names of network files, by task.
-_PREFIXES = {"classification": "classifier-", "regression": "regressor-"}
-_SUFFIX = ".safetensors"
 #: Settings of the reader that apply to prediction inputs of every format.
 READING_KEYS = (
     *("label_column", "features_key", "labels_key"),
@@ -52,23 +44,6 @@ READING_KEYS = (
     *("image_size", "image_mode", "index_base", "target_numbers"),
 )
 _PACKAGES = ("numpy", "scipy", "torch", "petsc4py", "slepc4py", "mpi4py")
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A finished run: its folder, job and record, and the names of its networks."""
-
-    folder: Path
-    job: JobConfig
-    record: RunRecord
-    names: tuple[str, ...]
-
-    def entry(self, network: str) -> ClassifierRecord:
-        """Return the record of a network."""
-        for one in self.record.classifiers:
-            if f"{one.input}-{network_name(one.hidden)}" == network:
-                return one
-        raise InputError(f"{self.folder / 'run.json'}: has no record of the network {network}")
 
 
 def export_run(
@@ -110,7 +85,7 @@ def export_run(
         `folder` is not a finished run, the run has no such network, or `out` is not empty.
     """
     check_free(out)
-    run = _read_run(folder, record)
+    run = read_run(folder, record)
     chosen = _choose(run, network)
     try:
         model, description = _model(run, chosen, accuracy, uncompressed)
@@ -124,45 +99,13 @@ def export_run(
         model,
         description,
         card_text(description),
-        text=_serialised(run, VECTORISER_FILE),
-        columns=_serialised(run, COLUMNS_FILE),
+        text=run.serialised(VECTORISER_FILE),
+        columns=run.serialised(COLUMNS_FILE),
     )
     return out
 
 
-def _serialised(run: _Run, name: str) -> str | None:
-    """Read the serialised vectoriser or encoding of a run; None without."""
-    file = run.folder / name
-    if not file.exists():
-        return None
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _read_run(folder: Path, record: RunRecord | None) -> _Run:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give one that hpcembed run wrote")
-    file = folder / "run.json"
-    try:
-        content = file.read_bytes() if record is None else json_bytes(record)
-        record = msgspec.json.decode(content, type=RunRecord)
-    except FileNotFoundError as error:
-        raise InputError(f"{folder}: contains no run.json: not a finished run") from error
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}") from error
-    except msgspec.ValidationError as error:
-        raise InputError(f"{file}: not the record of a run ({error})") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{file}: not JSON ({' '.join(str(error).split())})") from error
-    prefix = _PREFIXES.get(record.dataset.task, "")
-    found = (path.name for path in folder.glob(f"{prefix}*{_SUFFIX}"))
-    names = tuple(sorted(name.removeprefix(prefix).removesuffix(_SUFFIX) for name in found))
-    return _Run(folder, load_job(folder / "job.toml"), record, names)
-
-
-def _choose(run: _Run, network: str | None) -> str:
+def _choose(run: FinishedRun, network: str | None) -> str:
     listed = ", ".join(run.names) or "none"
     if network is not None:
         if network not in run.names:
@@ -183,12 +126,12 @@ def _choose(run: _Run, network: str | None) -> str:
 
 
 def _model(
-    run: _Run, network: str, accuracy: Accuracy | None, full: Uncompressed | None
+    run: FinishedRun, network: str, accuracy: Accuracy | None, full: Uncompressed | None
 ) -> tuple[Model, dict[str, Any]]:
     """Build the model of a network, and the content of its ``model.json``."""
-    embedding, metadata = _read_tensors(run.folder / "projection.safetensors")
+    embedding, metadata = read_tensors(run.folder / "projection.safetensors")
     task = run.record.dataset.task
-    weights, header = _read_tensors(run.folder / f"{_PREFIXES[task]}{network}{_SUFFIX}")
+    weights, header = read_tensors(run.network_file(network))
     about = json.loads(header["hpcembed"])
     if run.job.data.format in GRAPH_FORMATS:
         raise ConfigError(
@@ -246,7 +189,7 @@ def _model(
 
 
 def _describe(
-    run: _Run,
+    run: FinishedRun,
     network: str,
     model: Model,
     description: Mapping[str, Any],
@@ -293,7 +236,7 @@ def _sizes(model: Model, k: int | None, width: int) -> dict[str, Any] | None:
     }
 
 
-def _uncompressed(run: _Run, entry: ClassifierRecord) -> Uncompressed | None:
+def _uncompressed(run: FinishedRun, entry: ClassifierRecord) -> Uncompressed | None:
     """Return the network with the same layers on all features, if the run trained it."""
     for one in run.record.classifiers:
         if one.hidden == entry.hidden and one.input == "full" and entry.input != "full":
@@ -314,7 +257,7 @@ def _certificate(embedding: EmbeddingRecord) -> dict[str, Any]:
     }
 
 
-def _provenance(run: _Run) -> dict[str, Any]:
+def _provenance(run: FinishedRun) -> dict[str, Any]:
     environment = run.record.environment
     packages = environment.get("packages", {})
     return {
@@ -351,14 +294,3 @@ def _reading(job: JobConfig, found: Mapping[str, Any]) -> dict[str, Any]:
         **{key: found.get(key, getattr(job.data, key)) for key in keys},
         "ending": Path(names[0]).suffix if names else "",
     }
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-    except safetensors.SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from error

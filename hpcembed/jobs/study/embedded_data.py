@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.data.content_digest import rows_digest
 from hpcembed.data.dataset import Dataset
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.settings import GRAPH_FORMATS
@@ -20,6 +19,7 @@ from hpcembed.embedding import Embedding
 from hpcembed.jobs.embedding_methods import embedding_settings, largest_dimension
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.run import fit, read
+from hpcembed.jobs.study.content_digest import rows_digest
 from hpcembed.jobs.study.trials import Trial, digest
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError

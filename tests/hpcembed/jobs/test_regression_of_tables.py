@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
+from mpi4py import MPI
 
 import hpcembed
 from hpcembed.cli import main
+from hpcembed.jobs.predict import predict_file
+from hpcembed.jobs.predict_alone import predict_alone
 
 OPTIONS = ["--label-column", "price", "--max-loss", "20", "--seeds", "2", "--max-seeds", "2"]
 
@@ -101,3 +106,24 @@ def test_the_task_of_a_data_file_is_an_option(tmp_path, monkeypatch, capsys):
     (tmp_path / "job.toml").write_text(JOB.format(ending="csv"))
     assert main(["compress", "job.toml", "--task", "regression"]) == 2
     assert "for a job file use --set data.task=regression" in capsys.readouterr().err
+
+
+def test_the_style_of_targets_is_remembered(tmp_path, monkeypatch, capsys):
+    """A file of one row is read as the training file: 1.234 is a thousand, not one."""
+    monkeypatch.chdir(tmp_path)
+    frame = houses()
+    euros = [
+        f"{price:,.2f}".translate(str.maketrans(",.", ".,")) + " €" for price in frame["price"]
+    ]
+    frame[["kind", "area"]].fillna(90.0).assign(price=euros).to_csv("houses.csv", index=False)
+    (tmp_path / "job.toml").write_text(JOB.format(ending="csv"))
+    options = ["--set", "embedding.n_components=2", "--set", "training.epochs=2"]
+    assert main(["run", "job.toml", "--out", "run", *options]) == 0
+    model = hpcembed.load("run")
+    assert model.description["reading"]["target_numbers"] == "decimal_comma"
+    (tmp_path / "one.csv").write_text("kind,area,price\nhouse,100,1.234\n")
+    (predicted,) = model.predict(pd.DataFrame({"kind": ["house"], "area": [100.0]}))
+    capsys.readouterr()
+    for predict in (partial(predict_file, comm=MPI.COMM_SELF), predict_alone):
+        assert predict(Path("run"), Path("one.csv"), out=Path("p.csv")) is None
+        assert f"MAE {abs(predicted - 1234.0):.6g}, of 1 row" in capsys.readouterr().out

@@ -337,8 +337,9 @@ def test_refused_searches(launched, arguments, words):
     assert done.err.count("hpcembed: error") == 1
 
 
-def test_labels_of_a_data_file(tmp_path, monkeypatch):
+def test_labels_of_a_data_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "60")
     (tmp_path / "data").mkdir()
     rng = np.random.default_rng(0)
     kinds = np.arange(200) % 2
@@ -347,6 +348,11 @@ def test_labels_of_a_data_file(tmp_path, monkeypatch):
     words = ["compress", "data/rows.npy", "--labels", "kinds.npy", "--max-loss", "5"]
     assert main([*words, "--seeds", "2", "--out", "out"]) in (0, 4)
     assert json.loads(Path("out/compress.json").read_text())["n_features"] == 6
+    # A table that is too wide for the terminal is folded; the file has Markdown.
+    shown = capsys.readouterr().out
+    assert "|" not in shown
+    assert "\nverdict " in shown
+    assert "| verdict" in Path("out/compress.md").read_text()
     request = CompressRequest(write_digits_job(tmp_path), 1.0, labels=Path("kinds.npy"))
     with pytest.raises(ConfigError, match=r"--labels: a job names its labels"):
         request.job()

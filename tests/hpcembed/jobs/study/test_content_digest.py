@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 from mpi4py import MPI
 
-from hpcembed.data.content_digest import rows_digest
+from hpcembed.jobs.study.content_digest import rows_digest
 from hpcembed.runtime.ranks import ownership_range
 
 
