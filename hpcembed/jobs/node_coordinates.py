@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from hpcembed.embedding import Embedding
 from hpcembed.runtime.ranks import gather_rows
 
 __all__ = ["NODES_FILE", "NodeCoordinates", "gather_nodes"]
+
+_log = logging.getLogger(__name__)
 
 NODES_FILE = "nodes.csv"
 #: Numbers in the largest file.
@@ -77,6 +80,8 @@ def gather_nodes(embedding: Embedding, train: DataMatrix) -> NodeCoordinates | N
         return None
     comm, graph = train.comm, train.nodes.graph
     if graph.n_nodes * own.shape[1] > _MOST_NUMBERS:
+        if comm.rank == 0:
+            _log.info("%s is not written: more than %s numbers", NODES_FILE, f"{_MOST_NUMBERS:,}")
         return None
     coordinates, codes = gather_rows(comm, own), gather_rows(comm, train.nodes.labels)
     ids = gather_rows(comm, graph.node_ids)
