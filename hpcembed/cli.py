@@ -262,7 +262,7 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     from hpcembed.jobs.export.run_export import export_run
     from hpcembed.runtime.agreement import idle_while_root
-    from hpcembed.runtime.output_lock import owned_output
+    from hpcembed.runtime.output.lock import owned_output
 
     def export() -> None:
         written = export_run(arguments.run, arguments.out, arguments.network)

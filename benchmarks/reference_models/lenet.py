@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from hpcembed.data.arrays.idx import open_idx
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.output import write_whole
+from hpcembed.runtime.output.files import write_whole
 
 __all__ = ["LeNet5", "accuracy", "cached_lenet", "load_mnist", "normalise", "train_lenet"]
 

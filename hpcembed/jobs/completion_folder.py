@@ -26,8 +26,8 @@ from hpcembed.jobs.report.run_folder import json_bytes
 from hpcembed.jobs.report.tables import spreadsheet_safe, spreadsheet_text
 from hpcembed.networks.deep_linear import Candidate, TableCompletion
 from hpcembed.runtime.errors import InputError, error_text
-from hpcembed.runtime.output import ordered_safetensors
-from hpcembed.runtime.whole_folder import whole_folder
+from hpcembed.runtime.output.files import ordered_safetensors
+from hpcembed.runtime.output.whole_folder import whole_folder
 
 __all__ = ["load_completion", "write_completion"]
 

@@ -44,8 +44,8 @@ from hpcembed.jobs.export.run_export import READING_KEYS
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.output import write_whole
-from hpcembed.runtime.output_lock import owned_output
+from hpcembed.runtime.output.files import write_whole
+from hpcembed.runtime.output.lock import owned_output
 from hpcembed.runtime.ranks import check_launcher, gather_rows, sum_over_ranks
 
 __all__ = ["predict_file"]

@@ -35,7 +35,7 @@ from hpcembed.runtime.errors import ConfigError, InputError, MissingPackageError
 from hpcembed.runtime.launcher import check_single
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.optional import install_command
-from hpcembed.runtime.output import write_whole
+from hpcembed.runtime.output.files import write_whole
 
 __all__ = ["predict_alone"]
 

@@ -37,7 +37,7 @@ from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.logging import Progress, show
 from hpcembed.runtime.memory import check_fits, peak_bytes
-from hpcembed.runtime.output_lock import owned_output
+from hpcembed.runtime.output.lock import owned_output
 from hpcembed.runtime.ranks import timed
 from hpcembed.runtime.wording import counted
 from miramns import IterationRecord

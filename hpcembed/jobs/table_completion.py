@@ -12,8 +12,8 @@ from hpcembed.jobs.report.tables import TextTable
 from hpcembed.networks.deep_linear import TableCompletion, complete_table
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.output import check_free
-from hpcembed.runtime.output_lock import owned_output
+from hpcembed.runtime.output.files import check_free
+from hpcembed.runtime.output.lock import owned_output
 
 __all__ = ["CompleteRequest", "run_complete"]
 

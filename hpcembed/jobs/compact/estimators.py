@@ -24,8 +24,8 @@ from hpcembed.jobs.compact.requests import ranks_of
 from hpcembed.jobs.compact.results import CompressReport
 from hpcembed.jobs.compact.search_in_memory import Searched, search_in_memory
 from hpcembed.jobs.export.inference import load
-from hpcembed.runtime.output import write_whole
-from hpcembed.runtime.whole_folder import whole_folder
+from hpcembed.runtime.output.files import write_whole
+from hpcembed.runtime.output.whole_folder import whole_folder
 
 __all__ = ["CompactClassifier", "CompactRegressor"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from hpcembed.jobs.compact.temporary_folder import TemporaryFolder
 from hpcembed.jobs.report.rendering import markdown_html
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.whole_folder import whole_folder
+from hpcembed.runtime.output.whole_folder import whole_folder
 
 __all__ = ["CompressReport", "StudyResult"]
 

@@ -42,7 +42,7 @@ from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.output_lock import owned_output
+from hpcembed.runtime.output.lock import owned_output
 from hpcembed.runtime.settings import read_table
 from hpcembed.runtime.wording import counted
 

@@ -27,8 +27,8 @@ from hpcembed.data.text.vectoriser import Vectoriser
 from hpcembed.jobs.export.manifest import MANIFEST, check_manifest, manifest_bytes
 from hpcembed.jobs.export.model import Model, Stage, TargetScaling
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.output import check_free, ordered_safetensors
-from hpcembed.runtime.whole_folder import whole_folder
+from hpcembed.runtime.output.files import check_free, ordered_safetensors
+from hpcembed.runtime.output.whole_folder import whole_folder
 
 __all__ = ["read_encoding", "read_model", "read_vectoriser", "write_model"]
 

@@ -32,7 +32,7 @@ from hpcembed.jobs.export.model import Model
 from hpcembed.jobs.export.model_folder import write_model
 from hpcembed.jobs.report.run_json import ClassifierRecord, EmbeddingRecord, RunRecord
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
-from hpcembed.runtime.output import check_free
+from hpcembed.runtime.output.files import check_free
 from hpcembed.runtime.settings import to_toml
 
 __all__ = ["READING_KEYS", "export_run"]

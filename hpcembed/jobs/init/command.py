@@ -13,7 +13,7 @@ from hpcembed.data.reading import Description, describe_dataset
 from hpcembed.jobs.configuration import JobConfig, check_job, rename_files
 from hpcembed.jobs.init.inspection import Finding, inspect_data
 from hpcembed.runtime.errors import OutputExistsError
-from hpcembed.runtime.output import write_whole
+from hpcembed.runtime.output.files import write_whole
 from hpcembed.runtime.settings import build
 from hpcembed.runtime.wording import counted
 

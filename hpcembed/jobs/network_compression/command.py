@@ -33,10 +33,10 @@ from hpcembed.networks.onnx_compression.rows import RowSelection, checked_count,
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, OutputExistsError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.output import check_free
-from hpcembed.runtime.output_lock import owned_output
+from hpcembed.runtime.output.files import check_free
+from hpcembed.runtime.output.lock import owned_output
+from hpcembed.runtime.output.whole_folder import whole_folder
 from hpcembed.runtime.ranks import ownership_range
-from hpcembed.runtime.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     import onnx

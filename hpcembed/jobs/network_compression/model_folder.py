@@ -17,8 +17,8 @@ from hpcembed.jobs.network_compression.wording import one_line
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.runtime.agreement import idle_while_root
+from hpcembed.runtime.output.whole_folder import whole_folder
 from hpcembed.runtime.ranks import communicator
-from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["write_compressed_model"]
 

@@ -32,8 +32,8 @@ from hpcembed.jobs.report.tables import TextTable
 from hpcembed.networks.low_rank.report import CompressionReport
 from hpcembed.runtime.agreement import idle_while_root
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.output.whole_folder import whole_folder
 from hpcembed.runtime.ranks import communicator
-from hpcembed.runtime.whole_folder import whole_folder
 
 __all__ = ["folder_for", "layer_table", "settings_rows", "write_report", "write_report_folder"]
 

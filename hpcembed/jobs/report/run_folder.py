@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hpcembed.jobs.report.tables import csv_text
 from hpcembed.runtime.errors import OutputError, OutputExistsError
-from hpcembed.runtime.output import (
+from hpcembed.runtime.output.files import (
     check_free,
     ordered_safetensors,
     output_error,

@@ -35,7 +35,7 @@ from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
-from hpcembed.runtime.output_lock import owned_output
+from hpcembed.runtime.output.lock import owned_output
 from hpcembed.runtime.ranks import gather_rows, timed
 from hpcembed.runtime.settings import to_toml
 from hpcembed.runtime.wording import counted

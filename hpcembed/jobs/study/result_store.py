@@ -22,7 +22,7 @@ from hpcembed.jobs.report.run_folder import RunFolder, json_bytes
 from hpcembed.jobs.study.trials import TrialResult
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError, OutputError, OutputExistsError
-from hpcembed.runtime.output import output_error
+from hpcembed.runtime.output.files import output_error
 
 __all__ = ["append_results", "load_results", "open_folder", "read_results", "write_mark"]
 

@@ -11,7 +11,7 @@ from onnx import inliner
 
 from hpcembed.networks.onnx_compression.graph import tensor_bytes
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.output import whole_file
+from hpcembed.runtime.output.files import whole_file
 
 __all__ = ["MESSAGE_LIMIT", "check_result", "is_beyond_limit", "read_model", "write_model"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hpcembed.networks.retrieval.reduction import EmbeddingReduction
 from hpcembed.runtime.arguments import check_choice
 from hpcembed.runtime.optional import optional_imports
-from hpcembed.runtime.output import check_free, output_error
+from hpcembed.runtime.output.files import check_free, output_error
 
 __all__ = ["faiss_index", "write_faiss_index"]
 

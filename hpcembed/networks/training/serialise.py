@@ -22,7 +22,7 @@ from torch import nn
 from hpcembed.networks.training.classifier import Classifier, Regressor, build_mlp
 from hpcembed.networks.training.report import TrainedClassifier
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.output import ordered_safetensors, write_whole
+from hpcembed.runtime.output.files import ordered_safetensors, write_whole
 
 __all__ = ["SavedClassifier", "load_classifier", "save_classifier"]
 

@@ -5,8 +5,8 @@ import json
 import msgspec
 import pytest
 
-from hpcembed.runtime import output_lock
-from hpcembed.runtime.output_lock import marker_of
+from hpcembed.runtime.output import lock as output_lock
+from hpcembed.runtime.output.lock import marker_of
 from job_files import write_small
 
 STUDY = """

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hpcembed.runtime.errors import OutputError, OutputExistsError
-from hpcembed.runtime.output import check_free, give_usual_mode, output_error
+from hpcembed.runtime.output.files import check_free, give_usual_mode, output_error
 
 __all__ = ["whole_folder"]
 

@@ -9,16 +9,16 @@ import msgspec
 import pytest
 from mpi4py import MPI
 
-from hpcembed.runtime import output_lock
 from hpcembed.runtime.errors import OutputExistsError
-from hpcembed.runtime.output import check_free
-from hpcembed.runtime.output_lock import marker_of, owned_output
+from hpcembed.runtime.output import lock as output_lock
+from hpcembed.runtime.output.files import check_free
+from hpcembed.runtime.output.lock import marker_of, owned_output
 
 HOLD = """
 import sys
 from mpi4py import MPI
 from pathlib import Path
-from hpcembed.runtime.output_lock import owned_output
+from hpcembed.runtime.output.lock import owned_output
 with owned_output(MPI.COMM_SELF, Path(sys.argv[1])):
     print("owned", flush=True)
     sys.stdin.readline()

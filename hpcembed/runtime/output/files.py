@@ -24,7 +24,7 @@ __all__ = [
 def check_free(path: Path) -> None:
     """Raise an error unless a path does not exist or is an empty folder; create nothing.
 
-    The marker of the job that owns the folder (:mod:`hpcembed.runtime.output_lock`) does not count.
+    The marker of the job that owns the folder (:mod:`hpcembed.runtime.output.lock`) does not count.
 
     Raises
     ------

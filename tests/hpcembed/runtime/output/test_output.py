@@ -11,8 +11,8 @@ import pytest
 import safetensors.numpy
 
 from hpcembed.runtime.errors import OutputExistsError
-from hpcembed.runtime.output import check_free, ordered_safetensors, output_error, whole_file
-from hpcembed.runtime.whole_folder import whole_folder
+from hpcembed.runtime.output.files import check_free, ordered_safetensors, output_error, whole_file
+from hpcembed.runtime.output.whole_folder import whole_folder
 
 
 def test_an_occupied_path_is_refused_with_a_remedy_for_python_and_the_command_line(tmp_path):
@@ -55,7 +55,7 @@ def test_files_have_the_permissions_of_new_ones(tmp_path, mask, mode):
 
 SAVE = """
 import hashlib, sys, numpy as np, safetensors.numpy
-from hpcembed.runtime.output import ordered_safetensors
+from hpcembed.runtime.output.files import ordered_safetensors
 arrays = {name: np.arange(4.0) for name in sys.argv[1:]}
 metadata = {name: name for name in sys.argv[1:]}
 print(hashlib.sha256(ordered_safetensors(safetensors.numpy.save(arrays, metadata))).hexdigest())

@@ -21,7 +21,7 @@ from mpi4py import MPI
 
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import OutputExistsError
-from hpcembed.runtime.output import output_error
+from hpcembed.runtime.output.files import output_error
 
 __all__ = ["marker_of", "owned_output"]
 
