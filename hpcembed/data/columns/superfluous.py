@@ -62,7 +62,7 @@ def superfluous_columns(
         has_fractions |= (block != np.floor(block)).any(0)
     comm.Allreduce(MPI.IN_PLACE, ends, op=MPI.MAX)
     comm.Allreduce(MPI.IN_PLACE, has_fractions, op=MPI.LOR)
-    constant = ends[0] == -ends[1]
+    constant = (ends[0] == -ends[1]) & (n_rows > 1)
     counter = (ends[2] == -ends[3]) & ~constant & (n_rows >= _MANY)
     candidates = np.flatnonzero(~(constant | counter | has_fractions))
     identifiers = [j for j in candidates.tolist() if _all_differ(rows[:, j], n_rows, comm)]
