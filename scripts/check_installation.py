@@ -32,7 +32,7 @@ DEFAULT = (
     *("base", "images", "completion", "onnx", "retrieval", "bench", "train", "all"),
     *("mpi", "train,mpi", "all,mpi"),
 )
-#: What Debian's bindings need: they were built with numpy 1.
+#: What Debian's bindings need, which were built with numpy 1; the second one with train alone.
 OVER_DEBIAN = ("numpy<2", "pyarrow<26")
 #: A job without files.
 JOB = """
@@ -129,9 +129,10 @@ def install(distribution: Path, extras: str, folder: Path) -> tuple[float, float
     python = environment(folder, debian_bindings() if "mpi" in chosen else ())
     before, began = size(folder), time.perf_counter()
     words = [f"{distribution}[{extras}]" if chosen else str(distribution)]
-    if {"train", "all"} & set(chosen):
-        words.append(os.environ.get("TORCH", "torch==2.13.0"))
-    words += OVER_DEBIAN if "mpi" in chosen else ()
+    trains = bool({"train", "all"} & set(chosen))
+    words += [os.environ.get("TORCH", "torch==2.13.0")] if trains else []
+    if "mpi" in chosen:
+        words += OVER_DEBIAN if trains else OVER_DEBIAN[:1]
     run(python, "-m", "pip", "install", "-q", *words)
     seconds = time.perf_counter() - began
     run(python, "-c", CHECK, *chosen, cwd=folder)
