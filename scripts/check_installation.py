@@ -3,15 +3,20 @@
 Usage: python check_installation.py [EXTRA...]
 
 EXTRA is a name of ``[project.optional-dependencies]``, several joined by commas, or ``base``
-(default: base images completion onnx train). Needs a network. In every environment ``--version``
-and a prediction must work, and the packages of the extra must be importable. Prints a table of
-seconds and sizes; exits with 1 if an installation fails.
+(default: each of them, and mpi with train). Needs a network. In every environment ``--version``
+and a prediction must work, and the packages of the extra must be importable. With train and mpi, a
+job must run. Prints a table of seconds and sizes; exits with 1 if an installation fails.
+
+The bindings of the extra mpi are those of Debian's packages: pip would build them. These
+environments see the packages of the system, and only the files that pip adds are counted. Without
+Debian's packages they are skipped.
 
     TORCH   requirement of PyTorch (default: torch==2.13.0)
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
@@ -19,10 +24,27 @@ import sys
 import tempfile
 import time
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT = ("base", "images", "completion", "onnx", "train")
+DEFAULT = (
+    *("base", "images", "completion", "onnx", "retrieval", "bench", "train", "all"),
+    *("mpi", "train,mpi", "all,mpi"),
+)
+#: What Debian's bindings need, which were built with numpy 1; the second one with train alone.
+OVER_DEBIAN = ("numpy<2", "pyarrow<26")
+#: A job without files.
+JOB = """
+[data]
+format = "digits"
+[classifier]
+hidden = [[16]]
+[training]
+epochs = 1
+[output]
+figures = false
+"""
 
 #: A model is written without ONNX, loaded, and used by the command line.
 CHECK = """
@@ -42,7 +64,8 @@ pathlib.Path("new.csv").write_text("b,a\\n1,3\\n2,0\\n")
 import hpcembed
 assert hpcembed.load("model").predict([[3.0, 1.0], [0.0, 2.0]]).tolist() == ["cat", "dog"]
 for extra in sys.argv[1:]:
-    for package in EXTRAS[extra]:
+    names = [extra] if extra != "all" else [one for one in EXTRAS if one != "mpi"]
+    for package in (package for name in names for package in EXTRAS[name]):
         importlib.import_module(package)
 """
 
@@ -65,10 +88,24 @@ def run(*words: object, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def environment(folder: Path) -> Path:
-    """Create a virtual environment and return its Python."""
-    venv.create(folder, with_pip=True)
-    return folder / "bin" / "python"
+def debian_bindings() -> list[str]:
+    """Return the newest folders of Debian's petsc4py and slepc4py; empty without both."""
+    found = []
+    for kind in ("petsc", "slepc"):
+        places = glob.glob(f"/usr/lib/{kind}dir/{kind}[0-9].*/*-real/lib/python3/dist-packages")
+        found += sorted(places)[-1:]
+    return found if len(found) == 2 else []
+
+
+def environment(folder: Path, bindings: Sequence[str] = ()) -> Path:
+    """Create a virtual environment, over the bindings of the system if given; return its Python."""
+    venv.create(folder, with_pip=True, system_site_packages=bool(bindings))
+    python = folder / "bin" / "python"
+    if bindings:
+        code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        links = Path(run(python, "-c", code).strip(), "bindings.pth")
+        links.write_text("".join(f"{one}\n" for one in bindings))
+    return python
 
 
 def build(folder: Path) -> tuple[Path, Path]:
@@ -88,21 +125,26 @@ def size(folder: Path) -> float:
 
 def install(distribution: Path, extras: str, folder: Path) -> tuple[float, float]:
     """Install extras into a new environment and use it; return seconds of pip, and MiB added."""
-    python = environment(folder)
+    chosen = [] if extras == "base" else extras.split(",")
+    python = environment(folder, debian_bindings() if "mpi" in chosen else ())
     before, began = size(folder), time.perf_counter()
-    words = [str(distribution)]
-    if extras != "base":
-        words = [f"{distribution}[{extras}]"]
-        torch = os.environ.get("TORCH", "torch==2.13.0")
-        words += [torch] if {"train", "all"} & set(extras.split(",")) else []
+    words = [f"{distribution}[{extras}]" if chosen else str(distribution)]
+    trains = bool({"train", "all"} & set(chosen))
+    words += [os.environ.get("TORCH", "torch==2.13.0")] if trains else []
+    if "mpi" in chosen:
+        words += OVER_DEBIAN if trains else OVER_DEBIAN[:1]
     run(python, "-m", "pip", "install", "-q", *words)
     seconds = time.perf_counter() - began
-    names = [] if extras in ("base", "all") else extras.split(",")
-    run(python, "-c", CHECK, *names, cwd=folder)
+    run(python, "-c", CHECK, *chosen, cwd=folder)
     program = python.with_name("hpcembed")
     assert run(program, "--version", cwd=folder).startswith("hpcembed ")
     lines = run(program, "predict", "model", "new.csv", cwd=folder).splitlines()
     assert [line.split(",")[1] for line in lines] == ["prediction", "cat", "dog"], lines
+    if {"completion", "all"} & set(chosen):
+        assert "hpcembed" in run(program, "completion", "bash", cwd=folder)
+    if "mpi" in chosen and len(chosen) > 1:
+        (folder / "job.toml").write_text(JOB)
+        assert "certified: 20 of 20" in run(program, "run", "job.toml", "--out", "job", cwd=folder)
     return seconds, size(folder) - before
 
 
@@ -116,6 +158,9 @@ def main() -> None:
         tasks = [("base, from source", source, "base")]
         tasks += [(extras, wheel, extras) for extras in sys.argv[1:] or DEFAULT]
         for title, distribution, extras in tasks:
+            if "mpi" in extras.split(",") and not debian_bindings():
+                print(f"{title:24} not measured: no petsc4py and slepc4py of Debian", flush=True)
+                continue
             try:
                 seconds, added = install(distribution, extras, folder / "environment")
                 print(f"{title:24} {seconds:8.1f} {added:8.0f}", flush=True)

@@ -29,6 +29,8 @@ def write_data(folder: Path) -> None:
         A linear classifier of the rows, as a network with one hidden layer.
     ratings.csv
         Users, items and ratings.
+    houses.csv
+        Sizes, years and places of houses, and their prices.
     """
     from sklearn.datasets import load_digits
 
@@ -43,6 +45,7 @@ def write_data(folder: Path) -> None:
     np.save(folder / "rows.npy", rows)
     np.save(folder / "labels.npy", labels)
     _write_ratings(folder / "ratings.csv")
+    _write_houses(folder / "houses.csv")
     _write_model(folder / "model.onnx", rows, labels)
 
 
@@ -57,6 +60,19 @@ def _write_ratings(path: Path) -> None:
     ratings = 3 + np.einsum("ij,ij->i", users[seen[:, 0]], items[seen[:, 1]])
     lines = [f"u{u},i{i},{r:.2f}" for (u, i), r in zip(seen, ratings, strict=True)]
     path.write_text("\n".join(["user,item,rating", *lines, ""]), encoding="utf-8")
+
+
+def _write_houses(path: Path) -> None:
+    random = np.random.default_rng(0)
+    size, year = random.uniform(40, 240, 600), random.integers(1900, 2020, 600)
+    place = random.choice(["city", "suburb", "village"], 600)
+    worth = 2000 * size + 900 * (year - 1900) + np.where(place == "city", 120_000, 0)
+    price = worth + random.normal(0, 12_000, 600)
+    lines = [
+        f"{s:.1f},{y},{where},{p:.2f}"
+        for s, y, where, p in zip(size, year, place, price, strict=True)
+    ]
+    path.write_text("\n".join(["size,year,place,price", *lines, ""]), encoding="utf-8")
 
 
 def _write_model(path: Path, rows: NDArray[np.float32], labels: NDArray[np.int64]) -> None:

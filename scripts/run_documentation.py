@@ -1,10 +1,11 @@
 """Run the commands and the Python blocks of the README and of the documentation.
 
 Each page has a temporary folder with the files of documentation_data.py. Blocks run in the order of
-the page: commands of shell one by one; Python with the names of the earlier blocks of the page, and
-with `rows` and `labels` of digits. A block of TOML that begins with a comment ``# NAME.toml`` is
-written to this file first. The table has one line for each command, also for those that are not
-run, with the reason (documentation_blocks.py). The exit status is 1 if a command fails.
+the page: commands of shell one by one; Python in one process for each page, with `rows` and
+`labels` of digits. A block of TOML or Python that begins with a comment ``# NAME.toml`` or
+``# NAME.py`` is the content of this file: it is written first, and not run. The table has one line
+for each command, also for those that are not run, with the reason (documentation_blocks.py). The
+exit status is 1 if a command fails.
 
 ``--update`` writes the output of each block into the page, below its comment ``<!-- output -->``.
 """
@@ -19,19 +20,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from documentation_blocks import Block, blocks_of, commands_of, reason_of, selected
+from documentation_python import PythonBlocks
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Names that Python blocks may use.
 _NAMES = "import numpy as np\nrows, labels = np.load('rows.npy'), np.load('labels.npy')"
-_SILENT = "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n    "
 #: Seconds of one command.
 LIMIT = 900
-#: Exit status of ``hpcembed compress`` for an answer that is no error.
-NOTHING_KEEPS = 4
+#: Exit statuses of ``hpcembed compress`` for answers that are no errors.
+ANSWERS = {4: "ok: no network keeps the accuracy", 5: "ok: undecided"}
+#: First line of a block that is the content of a file.
+_FILE = re.compile(r"# ([\w-]+\.(?:toml|py))\n")
 #: Folders of the repository that commands refer to.
 LINKED = ("jobs", "scripts", ".venv")
 #: Width of a command in the table.
@@ -62,12 +65,10 @@ class Page:
     ----------
     folder : Path
         The working folder.
-    program : list of str
-        The Python blocks so far.
     """
 
     folder: Path
-    program: list[str] = field(default_factory=list)
+    _python: PythonBlocks | None = None
 
     def run(self, block: Block) -> Iterator[Result]:
         """Run a block of shell or Python and yield its results."""
@@ -83,13 +84,18 @@ class Page:
         if block.reason:
             yield Result(title, f"not run: {block.reason}")
             return
-        # the earlier blocks of the page run silently, for their names
-        before = "\n".join([_NAMES, *self.program])
-        source = f"{_SILENT}exec({before!r})\n{block.text}"
-        result = self._execute(title, [sys.executable, "-c", source])
-        if not result.failed:
-            self.program.append(block.text)
-        yield result
+        begin = time.perf_counter()
+        if self._python is None:
+            self._python = PythonBlocks(self.folder, _environment(), LIMIT)
+            self._python.run(_NAMES)
+        output, error = self._python.run(block.text)
+        seconds = time.perf_counter() - begin
+        yield Result(title, "failed" if error else "ok", seconds, output, error)
+
+    def close(self) -> None:
+        """End the Python process."""
+        if self._python is not None:
+            self._python.close()
 
     def _execute(self, title: str, words: list[str]) -> Result:
         begin = time.perf_counter()
@@ -105,8 +111,8 @@ class Page:
         except subprocess.TimeoutExpired:
             return Result(title, f"stopped after {LIMIT} s", LIMIT)
         status = "ok" if done.returncode == 0 else f"exit status {done.returncode}"
-        if done.returncode == NOTHING_KEEPS and title.startswith("hpcembed compress "):
-            status = "ok: no network keeps the accuracy"
+        if title.startswith("hpcembed compress "):
+            status = ANSWERS.get(done.returncode, status)
         seconds = time.perf_counter() - begin
         return Result(title, status, seconds, done.stdout, done.stderr)
 
@@ -132,18 +138,20 @@ def run_page(page: Path, folder: Path, update: bool) -> list[Result]:
     """Run the blocks of a page in a folder, and return a result for each command."""
     blocks = blocks_of(page)
     for block in blocks:
-        name = re.match(r"# ([\w-]+\.toml)\n", block.text)
-        if block.language == "toml" and name:
+        if name := _FILE.match(block.text):
             (folder / name[1]).write_text(block.text, encoding="utf-8")
     state, results, output = Page(folder), [], ""
     outputs: list[tuple[Block, str]] = []
-    for block in blocks:
-        if block.language in ("sh", "python"):
-            found = list(state.run(block))
-            output = "".join(result.output for result in found)
-            results += found
-        elif block.is_output and output:
-            outputs.append((block, selected(output, block.mark)))
+    try:
+        for block in blocks:
+            if block.language in ("sh", "python") and not _FILE.match(block.text):
+                found = list(state.run(block))
+                output = "".join(result.output for result in found)
+                results += found
+            elif block.is_output and output:
+                outputs.append((block, selected(output, block.mark)))
+    finally:
+        state.close()
     if update and not any(result.failed for result in results):
         text = page.read_text(encoding="utf-8")
         for block, new in reversed(outputs):
@@ -201,7 +209,7 @@ def _listed(page: Path) -> list[Result]:
             for command in commands_of(block.text):
                 reason = block.reason or reason_of(command)
                 results.append(Result(command, f"not run: {reason}" if reason else "runs"))
-        elif block.language == "python":
+        elif block.language == "python" and not _FILE.match(block.text):
             title = f"Python block in line {block.line}"
             results.append(Result(title, f"not run: {block.reason}" if block.reason else "runs"))
     return results

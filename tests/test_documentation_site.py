@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import os
 import re
 import runpy
 from pathlib import Path
@@ -181,6 +182,49 @@ def test_runner_takes_a_failed_block_for_no_later_block(extension, tmp_path):
     assert [result.failed for result in results] == [True, False]
     assert "ZeroDivisionError" in results[0].error
     assert results[1].output == "(2, 2)\n"
+
+
+def test_runner_writes_files_and_keeps_one_python_process_for_a_page(extension, tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((2, 2)))
+    np.save(tmp_path / "labels.npy", np.zeros(2))
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\n# printed.py\nprint(6 * 7)\n```\n\n```sh\npython printed.py\n```\n\n"
+        "```python\nopen('once', 'x').close()\nvalue = 5\nprint('hidden')\n```\n\n"
+        "```python\nprint(value)\n```\n"
+    )
+    runner = extension("run_documentation")
+    results = runner.run_page(page, tmp_path, update=False)
+    assert [result.output for result in results] == ["42\n", "hidden\n", "5\n"]
+    assert not any(result.failed for result in results)
+    assert [result.command for result in runner._listed(page)] == [
+        "python printed.py",
+        "Python block in line 10",
+        "Python block in line 16",
+    ]
+
+
+@pytest.mark.parametrize(("status", "failed"), [(0, False), (4, False), (5, False), (2, True)])
+def test_an_answer_of_compress_is_no_failure(extension, tmp_path, monkeypatch, status, failed):
+    program = tmp_path / "hpcembed"
+    program.write_text(f"#!/bin/sh\nexit {status}\n")
+    program.chmod(0o755)
+    runner = extension("run_documentation")
+    monkeypatch.setattr(runner, "_environment", lambda: {"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    page = tmp_path / "page.md"
+    page.write_text("```sh\nhpcembed compress job.toml\nhpcembed run job.toml\n```\n")
+    results = runner.run_page(page, tmp_path, update=False)
+    assert [result.failed for result in results] == [failed, status != 0]
+
+
+def test_a_block_that_takes_too_long_ends_the_process(extension, tmp_path):
+    blocks = extension("documentation_python").PythonBlocks(tmp_path, dict(os.environ), 0.5)
+    try:
+        output, error = blocks.run("import time\ntime.sleep(60)")
+        assert (output, "limit 0.5 s" in error) == ("", True)
+        assert blocks.run("print(1)") == ("", "the Python process ended in an earlier block")
+    finally:
+        blocks.close()
 
 
 def test_runner_reports_failures_and_keeps_the_page(extension, tmp_path):

@@ -111,7 +111,7 @@ class DeployedModel:
             return self.encoding.transform(X, first_row)
         if self.vectoriser is not None and _are_texts(X):
             return self.vectoriser.clean_and_transform(X)
-        self._check_names(X)
+        X = self._named_columns(X)
         rows = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
         if rows.ndim > 2:
             rows = self._flat(rows)
@@ -139,17 +139,20 @@ class DeployedModel:
             )
         return rows.reshape(rows.shape[0], math.prod(shape))
 
-    def _check_names(self, X: Any) -> None:
-        names = getattr(X, "columns", None)
-        if names is None or not self.model.feature_names:
-            return
-        given = [str(name) for name in names]
-        if given == list(self.model.feature_names):
-            return
-        missing = [name for name in self.model.feature_names if name not in given]
+    def _named_columns(self, X: Any) -> Any:
+        """Return the features of a table in the order of the model; other columns are left out."""
+        names = getattr(X, "column_names", getattr(X, "columns", None))
+        features = self.model.feature_names
+        if names is None or not features:
+            return X
+        given = {str(name): name for name in names}
+        missing = [name for name in features if name not in given]
         if missing:
             raise InputError(f"the model's features are missing: {', '.join(missing[:5])}")
-        raise InputError("the columns are not in the order of the model: use X[feature_names_in_]")
+        if [str(name) for name in names] == list(features):
+            return X
+        wanted = [given[name] for name in features]
+        return X.select(wanted) if hasattr(X, "column_names") else X[wanted]
 
     def _forward(self, block: NDArray[Any]) -> NDArray[np.float32]:
         values = block

@@ -10,6 +10,7 @@ import msgspec
 from mpi4py import MPI
 
 from hpcembed.data.reading import Description, describe_dataset
+from hpcembed.jobs.compress.search_components import MOST_COMPONENTS
 from hpcembed.jobs.configuration import JobConfig, check_job, rename_files
 from hpcembed.jobs.init.inspection import Finding, inspect_data
 from hpcembed.runtime.errors import OutputExistsError
@@ -88,7 +89,8 @@ def init_job(
             "run next:",
             f"  hpcembed run {out} --dry-run      memory and engine; runs nothing",
             f"  hpcembed run {out}                networks on the embedding and on all features",
-            f"  hpcembed compress {out} --max-loss 0.5      the smallest input and network",
+            f"  hpcembed compress {out} --max-loss 0.5 --max-components {MOST_COMPONENTS}"
+            "      the smallest input and network",
         ]
     )
 
@@ -133,7 +135,7 @@ def _job_text(settings: dict[str, str | list[str]], found: Finding, about: Descr
     if is_sparse:
         lines.append('method = "svd"              # for counts and weights of terms; else "pca"')
     lines += [
-        "# number of components; `hpcembed compress` searches for the smallest one",
+        "# number of components; `hpcembed compress` tries no more, unless it has --max-components",
         f"n_components = {_n_components(about)}",
         "",
         "[classifier]",

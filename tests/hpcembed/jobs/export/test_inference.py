@@ -1,6 +1,8 @@
 """scikit-learn's methods on a loaded model: shapes, types, what is refused."""
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 import scipy.sparse
 from sklearn.metrics import accuracy_score
@@ -116,25 +118,18 @@ def test_a_row_is_computed_at_its_place_in_the_table(model, monkeypatch):
     assert places == {row + 1: row % BLOCK_ROWS for row in range(700)}
 
 
-class Frame:
-    """What pandas' tables have in common."""
-
-    def __init__(self, X, columns):
-        self.X, self.columns = X, columns
-
-    def __array__(self, dtype=None, copy=None):
-        return np.asarray(self.X, dtype=dtype)
-
-
-def test_names_of_columns(model, X):
+def test_columns_are_found_by_name(model, X):
     names = tuple(f"f{i}" for i in range(30))
     one = model(feature_names=names)
     np.testing.assert_array_equal(one.feature_names_in_, np.array(names, dtype=object))
-    np.testing.assert_array_equal(one.predict(Frame(X, list(names))), one.predict(X))
-    with pytest.raises(InputError, match="the columns are not in the order of the model"):
-        one.predict(Frame(X, names[::-1]))
-    with pytest.raises(InputError, match="features are missing: f0, f1"):
-        one.predict(Frame(X, [f"g{name[1:]}" for name in names]))
+    table = pandas.DataFrame(X, columns=names)
+    further = table[list(names[::-1])].assign(target="text")
+    for rows in (table, further, pyarrow.Table.from_pandas(further)):
+        np.testing.assert_array_equal(one.predict_proba(rows), one.predict_proba(X))
+    with pytest.raises(InputError, match=r"features are missing: f0, f1$"):
+        one.predict(table.drop(columns=["f0", "f1"]))
+    # the table is not changed
+    assert list(further.columns) == [*names[::-1], "target"]
 
 
 def put(X, row, value, column=2):
