@@ -99,7 +99,8 @@ class StudyFigures:
             score.file_name, accuracy.draw_accuracy(first, title, score),
             accuracy.accuracy_columns(first),
             f"Test {score.name} over the number of inputs: mean over the seeds, with a band of one "
-            "standard deviation. Dashed: the same network on all features.",
+            "standard deviation. Dashed: the same network on all features. Ring and dotted line: "
+            "the chosen model.",
         )  # fmt: skip
         if len(first) == len(curves):
             return figures
@@ -130,9 +131,17 @@ class StudyFigures:
                         baseline=baseline,
                         published=list(enumerate(published, 1)),
                         published_baseline=other.baseline if published and other else None,
+                        chosen=self._chosen_dimension(hidden, kind),
                     )
                 )
         return curves
+
+    def _chosen_dimension(self, hidden: tuple[int, ...], kind: str) -> int | None:
+        """Return k of the chosen model, if it has this network and input."""
+        one = self.summary.compression
+        if one is None or (one.point.hidden, one.point.input) != (hidden, kind):
+            return None
+        return one.point.n_inputs
 
     def accuracy_over_size(self) -> list[PageFigure]:
         """Draw accuracy over the size of a model."""
@@ -141,6 +150,7 @@ class StudyFigures:
             model_size.SizedModel(
                 network_name(point.hidden), point.n_inputs, point.input != "full",
                 summary.stored_numbers(point) or point.parameters, point.test_mean,
+                chosen=summary.compression is not None and point == summary.compression.point,
             )
             for point in summary.points
             if point.input in ("full", "spectral")
@@ -153,7 +163,7 @@ class StudyFigures:
             model_size.model_size_columns(models),
             f"Test {summary.score.name} over the number of parameters of a model, {included}. "
             "Squares are networks on all features; the line joins the models that are better than "
-            "every smaller one.",
+            "every smaller one. Ring: the chosen model.",
         )  # fmt: skip
 
     def seconds_over_dimension(self) -> list[PageFigure]:
