@@ -119,8 +119,10 @@ class StudyFigures:
             title = network_name(hidden) + (f" ({names[hidden]})" if hidden in names else "")
             for kind in dict.fromkeys(point.input for point in points if point.input != "full"):
                 group = [point for point in points if point.input == kind]
-                largest = group[-1].n_inputs
-                published = other.accuracy[:largest] if other and kind == "spectral" else ()
+                # Of the studied range only: accuracies of smaller k would stretch the axis.
+                first, largest = group[0].n_inputs, group[-1].n_inputs
+                known = other.accuracy[:largest] if other and kind == "spectral" else ()
+                published = [(k, value) for k, value in enumerate(known, 1) if k >= first]
                 curves.append(
                     accuracy.AccuracyCurve(
                         network=title,
@@ -129,7 +131,7 @@ class StudyFigures:
                         mean=[point.test_mean for point in group],
                         deviation=[point.test_deviation for point in group],
                         baseline=baseline,
-                        published=list(enumerate(published, 1)),
+                        published=published,
                         published_baseline=other.baseline if published and other else None,
                         chosen=self._chosen_dimension(hidden, kind),
                     )
