@@ -1,9 +1,12 @@
-"""Write docs/study.md from finished studies: accuracies reached, and published ones.
+"""Write docs/study.md and docs/study_published.md from finished studies.
 
     python benchmarks/study_page.py RESULTS --data-dir DATA --out docs
 
 RESULTS holds the folders of `hpcembed study`, named DATASET-RECIPE (mnist-default,
-mnist-published, ...). The numbers are read from their `study.json`, the published ones from
+mnist-published, ...). The first page has the headlines and tables of the recipe `default`, the
+second one the recipe `published` beside the published accuracies. A data set whose folder does not
+exist is left out, and the page names it; a page without any of its studies is not written. The
+numbers are read from the files `study.json`, the published ones from
 `reference/published_accuracy.json` under DATA; the convergence of the published eigenvectors is
 measured by this script.
 """
@@ -50,85 +53,152 @@ def main() -> None:
     published = json.loads(
         (arguments.data_dir / "reference" / "published_accuracy.json").read_text()
     )
-    studies = {
-        (name, recipe): json.loads(path.read_text())
+    written = [write_default(arguments, published), write_published(arguments, published)]
+    if not any(written):
+        raise SystemExit(f"{arguments.results}: holds no finished study of {', '.join(SETS)}")
+
+
+def load(arguments: argparse.Namespace, recipe: str) -> dict[str, Any]:
+    """Read the finished studies of a recipe, by data set."""
+    return {
+        name: json.loads(path.read_text())
         for name in SETS
-        for recipe in ("default", "published")
         if (path := arguments.results / f"{name}-{recipe}" / "study.json").exists()
     }
-    if not studies:
-        raise SystemExit(f"{arguments.results}: holds no finished study of {', '.join(SETS)}")
-    parts = [
-        f"{HEAD} {arguments.note}".rstrip(),
-        "## One row for each data set\n\n" + compression_table(studies, published),
-        "## The default recipe and the published accuracies\n\n" + target_table(studies),
-        "## Smallest number of components without loss\n\n" + smallest_table(studies, published),
-        "## The published recipe repeated\n\n" + reproduction(studies, published, arguments),
-        "## Figures\n\n" + figures(studies, arguments),
-    ]
-    (arguments.out / "study.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def write_default(arguments: argparse.Namespace, published: dict[str, Any]) -> bool:
+    """Write the page of the recipe `default`; False if none of its studies exists."""
+    studies = load(arguments, "default")
+    if studies:
+        parts = [
+            f"{HEAD} {omitted(studies)} {arguments.note}".rstrip(),
+            "## Headlines\n\n" + headlines(studies),
+            "## One row for each data set\n\n" + compression_table(studies, published),
+            "## The default recipe and the published accuracies\n\n" + target_table(studies),
+            "## Smallest number of components without loss\n\n"
+            + smallest_table(studies, published),
+            "## Figures\n\n" + figures(studies, "default", arguments),
+        ]
+        (arguments.out / "study.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return bool(studies)
+
+
+def write_published(arguments: argparse.Namespace, published: dict[str, Any]) -> bool:
+    """Write the page of the recipe `published`; False if none of its studies exists."""
+    studies = load(arguments, "published")
+    if studies:
+        parts = [
+            f"{HEAD_PUBLISHED} {omitted(studies)} {arguments.note}".rstrip(),
+            "## Compared with the published accuracies\n\n"
+            + reproduction(studies, published, arguments),
+            "## Smallest number of components without loss\n\n"
+            + smallest_table(studies, published),
+            "## Figures\n\n" + figures(studies, "published", arguments),
+        ]
+        text = "\n\n".join(parts) + "\n"
+        (arguments.out / "study_published.md").write_text(text, encoding="utf-8")
+    return bool(studies)
 
 
 HEAD = """# Results of the compression studies
 
-Made by `benchmarks/study_page.py` from the folders of `hpcembed study jobs/study_*.toml`, with
-other recipes, networks and k by `--set` (commands: `benchmarks/README.md`).
+Made by `benchmarks/study_page.py` from the folders of `hpcembed study jobs/study_*.toml`, with the
+recipe `default` and networks and k by `--set` (commands: `benchmarks/README.md`).
 Accuracies are means over seeds with their standard deviation; differences are paired by seed and
-have their 95 % Student-t interval, in points. Each k, and the smallest model, was chosen on
+have their 95 % Student-t interval, in points. Each k, and the chosen model, was selected on
 validation rows; test rows were read once for each trained network. Published: Petit, Li, Emad,
-Dongarra, E2IDEP (ScalAH 2025), and the poster by Petit, Li and Emad; one seed each."""
+Dongarra, E2IDEP (ScalAH 2025), and the poster by Petit, Li and Emad; one seed each. The published
+recipe: [study_published.md](study_published.md)."""
+
+HEAD_PUBLISHED = """# The published recipe repeated
+
+Made by `benchmarks/study_page.py` from the folders of `hpcembed study jobs/study_*.toml` with the
+recipe `published` (commands: `benchmarks/README.md`). Accuracies are means over seeds with their
+standard deviation. Published: Petit, Li, Emad, Dongarra, E2IDEP (ScalAH 2025); one seed."""
 
 
-def compression_table(studies: dict[Any, Any], published: dict[str, Any]) -> str:
-    rows = []
-    for name in SETS:
-        study = studies.get((name, "default"))
-        if study is None or study["compression"] is None:
-            continue
-        one, d = study["compression"], study["dataset"]["n_features"]
-        base, model = one["baseline"], one["model"]
-        seconds = sum(
-            study["seconds"].get(stage, 0.0) for stage in ("operator", "solve", "project")
-        )
-        projected = model["parameters_with_projection"]
-        rows.append((
-            name,
-            change(d, model["n_inputs"], ","),
-            f"{base['hidden']} -> {model['hidden']}",
-            change(base["parameters"], model["parameters"], ","),
-            f"{projected:,} ({base['parameters'] / projected:.1f}x)",
-            change(base["train_seconds"], model["train_seconds"] + seconds, ".2f"),
-            f"{percent(base['test_mean'], base['test_deviation'])} -> "
-            f"{percent(model['test_mean'], model['test_deviation'])}",
-            interval(one["test_difference"]),
-            f"{study['study']['margin']:g}",
-            "yes" if one["holds"] else "no",
-        ))  # fmt: skip
+def omitted(studies: dict[str, Any]) -> str:
+    """Name the data sets whose study does not exist; empty if there are none."""
+    missing = [name for name in SETS if name not in studies]
+    return f"Not measured for this version of the page: {', '.join(missing)}." if missing else ""
+
+
+def headlines(studies: dict[str, Any]) -> str:
+    """List the sentences that the studies themselves report."""
+    parts = []
+    for name, study in studies.items():
+        if study["compression"] is not None:
+            lines = [
+                f"- {text[:1].upper()}{text[1:]}." for text in study["compression"]["headline"]
+            ]
+            parts.append("\n".join([f"**{name}**\n", *lines]))
+    return "\n\n".join(parts)
+
+
+def compression_table(studies: dict[str, Any], published: dict[str, Any]) -> str:
+    rows = [
+        compression_row(name, study)
+        for name, study in studies.items()
+        if study["compression"] is not None
+    ]
     radar = published["poster_radar"]
     base, model = radar["baseline"], radar["embedding"]
+    stored = model["parameters"] + model["input_dim"] * base["input_dim"]
     rows.append((
         "radar, as published",
         change(base["input_dim"], model["input_dim"]),
         f"{short(base['network'])} -> {short(model['network'])}",
-        change(base["parameters"], model["parameters"], ","),
+        change(base["parameters"], stored, ","),
         "-",
+        f"{model['parameters']:,} ({base['parameters'] / model['parameters']:.1f}x)",
         change(base["train_seconds"], model["train_seconds"]),
         f"{percent(base['test_accuracy'])} -> {percent(model['test_accuracy'])}",
         points(model["test_accuracy"] - base["test_accuracy"]),
         "-",
         "-",
+        "-",
+        "-",
     ))  # fmt: skip
     headings = (
-        "data set", "inputs", "network", "parameters", "with the projection",
-        "seconds, embedding included", "test %", "difference", "margin", "kept on validation rows",
+        "data set", "inputs", "network", "parameters with the projection",
+        "by the network x by the embedding", "without the projection",
+        "seconds, embedding included", "test %", "difference to the baseline",
+        "same network on all features, test %", "effect of the embedding", "margin",
+        "kept on validation rows",
     )  # fmt: skip
     text = (
         "The baseline is the best network on all features by validation accuracy; the model is the "
         "one with the fewest parameters (projection included) whose accuracy is within the margin, "
-        "or, if there is none, the one with the least loss. Radar was not run; its row is taken "
-        "from the poster."
+        "or, if there is none, the one with the highest lower end of the interval. The whole "
+        "saving is the product of the factor of the smaller network on all features and that of "
+        "the embedding. Radar was not run; its row is taken from the poster, which has no network "
+        "of the same size on all features."
     )
     return f"{text}\n\n{TextTable(headings, rows, (0, 1, 2)).markdown()}"
+
+
+def compression_row(name: str, study: dict[str, Any]) -> tuple[str, ...]:
+    """Return the row of a study: its chosen model beside both networks on all features."""
+    one, d = study["compression"], study["dataset"]["n_features"]
+    base, model, same, saving = one["baseline"], one["model"], one["same_network"], one["saving"]
+    seconds = sum(study["seconds"].get(stage, 0.0) for stage in ("operator", "solve", "project"))
+    return (
+        name,
+        change(d, model["n_inputs"], ","),
+        f"{base['hidden']} -> {model['hidden']}",
+        change(base["parameters"], model["parameters_with_projection"], ","),
+        f"{saving['of_network']:.2f} x {saving['of_embedding']:.2f}",
+        f"{model['parameters']:,} ({base['parameters'] / model['parameters']:.1f}x)",
+        change(base["train_seconds"], model["train_seconds"] + seconds, ".2f"),
+        f"{percent(base['test_mean'], base['test_deviation'])} -> "
+        f"{percent(model['test_mean'], model['test_deviation'])}",
+        interval(one["test_difference"]),
+        percent(same["test_mean"], same["test_deviation"]),
+        interval(one["test_difference_same_network"]),
+        f"{study['study']['margin']:g}",
+        "yes" if one["holds"] else "no",
+    )
 
 
 def change(before: float, after: float, form: str = "") -> str:
@@ -147,10 +217,10 @@ def interval(difference: dict[str, float] | None) -> str:
     return points(difference["mean"], difference["low"], difference["high"])
 
 
-def target_table(studies: dict[Any, Any]) -> str:
+def target_table(studies: dict[str, Any]) -> str:
     rows = []
     for name, network, k, wanted, theirs in TARGETS:
-        point = find(studies.get((name, "default")), network, k)
+        point = find(studies.get(name), network, k)
         if point is None:
             continue
         reached = "yes" if point["test_mean"] >= wanted else "no"
@@ -176,16 +246,16 @@ def find(study: dict[str, Any] | None, network: str, k: int) -> dict[str, Any] |
     return next(found, None)
 
 
-def smallest_table(studies: dict[Any, Any], published: dict[str, Any]) -> str:
+def smallest_table(studies: dict[str, Any], published: dict[str, Any]) -> str:
     rows = []
-    for (name, recipe), study in studies.items():
+    for name, study in studies.items():
         hidden = published["sets"][name]["protocol"]["hidden"]
         for one in study["smallest"]:
             if one["input"] != "spectral":
                 continue
             size = next((key for key, w in hidden.items() if dashed(w) == one["hidden"]), None)
             rows.append((
-                name, recipe, one["hidden"], studied(study, one["hidden"]),
+                name, one["hidden"], studied(study, one["hidden"]),
                 f"{one['n_inputs']}" if one["holds"] else "none",
                 "yes" if one["confirmed"] else "no", f"{study['study']['margin']:g}",
                 first_reached(published["sets"][name], size),
@@ -197,10 +267,10 @@ def smallest_table(studies: dict[Any, Any], published: dict[str, Any]) -> str:
         "one seed, on test rows."
     )
     headings = (
-        "data set", "recipe", "network", "k studied", "smallest k", "test agrees", "margin",
+        "data set", "network", "k studied", "smallest k", "test agrees", "margin",
         "published k",
     )  # fmt: skip
-    return f"{text}\n\n{TextTable(headings, rows, (0, 1, 2)).markdown()}"
+    return f"{text}\n\n{TextTable(headings, rows, (0, 1)).markdown()}"
 
 
 def studied(study: dict[str, Any], network: str) -> str:
@@ -223,13 +293,10 @@ def dashed(widths: list[int]) -> str:
 
 
 def reproduction(
-    studies: dict[Any, Any], published: dict[str, Any], arguments: argparse.Namespace
+    studies: dict[str, Any], published: dict[str, Any], arguments: argparse.Namespace
 ) -> str:
     parts, rows, lost, sines = [], [], [], []
-    for name in SETS:
-        study = studies.get((name, "published"))
-        if study is None:
-            continue
+    for name, study in studies.items():
         file = next((arguments.data_dir / "reference").glob(f"{name}_eigen_*.mtx"), None)
         bad: list[int] = []
         if file is not None:
@@ -289,11 +356,11 @@ def next_seed(point: dict[str, Any]) -> float:
     return float(point["test_mean"] + spread * point["test_deviation"])
 
 
-def figures(studies: dict[Any, Any], arguments: argparse.Namespace) -> str:
+def figures(studies: dict[str, Any], recipe: str, arguments: argparse.Namespace) -> str:
     lines = []
     target = arguments.out / "study"
     target.mkdir(parents=True, exist_ok=True)
-    for name, recipe in studies:
+    for name in studies:
         source = arguments.results / f"{name}-{recipe}" / "figures" / "accuracy.svg"
         if source.exists():
             shutil.copyfile(source, target / f"{name}-{recipe}.svg")

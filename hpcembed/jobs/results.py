@@ -18,6 +18,7 @@ from hpcembed.embedding import Embedding
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.report.nearest_words import Neighbours, nearest_words, word_columns
 from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.run_headline import run_headline
 from hpcembed.jobs.report.run_json import (
     DatasetRecord,
     EmbeddingRecord,
@@ -91,7 +92,7 @@ def write_results(
 
         draw_run(folder, job.config.solver.tol, embedding, trained, dataset.train.class_names)
     folder.write_json("run.json", record)  # last: a folder with this file is complete
-    return _text(embedding, job.seconds, trained, majority)
+    return _text(embedding, job.seconds, trained, majority, dataset.test.n_rows)
 
 
 def run_record(
@@ -120,9 +121,17 @@ def run_record(
             None if dataset.encoding is None else choice_records(dataset.encoding),
         ),
         embedding=embedding_record(job, embedding, k),
-        classifiers=[classifier_record(one.report) for one in trained],
+        classifiers=[
+            classifier_record(one.report, _projection_size(embedding, k)) for one in trained
+        ],
         environment=dict(environment),
     )
+
+
+def _projection_size(embedding: Embedding, k: int | None) -> int | None:
+    """Count the numbers of the projection; None if there is none."""
+    used = len(embedding.spectrum_.values) if k is None else k
+    return None if embedding.linear_map_ is None else used * embedding.n_features_in_
 
 
 def words_of(dataset: Dataset, embedding: Embedding) -> list[Neighbours]:
@@ -272,12 +281,17 @@ def _text(
     seconds: Mapping[str, float],
     trained: Sequence[TrainedClassifier],
     majority: tuple[float, float] | None,
+    n_test: int,
 ) -> str:
     n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
     if trained:
         reports = [one.report for one in trained]
-        parts.append(network_table(reports, n_inputs).terminal())
+        is_linear = embedding.linear_map_ is not None
+        parts.append(network_table(reports, n_inputs, is_linear=is_linear).terminal())
+        parts += run_headline(
+            reports, n_inputs["embedded"], n_inputs["full"], n_test, is_linear=is_linear
+        )
         parts += _warnings(reports, n_inputs, majority)
     parts.append(seconds_line(seconds))
     result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_

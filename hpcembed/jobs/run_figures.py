@@ -22,6 +22,7 @@ from hpcembed.jobs.report.figures.spectrum import draw_gaps, draw_spectrum
 from hpcembed.jobs.report.figures.style import FigureWriter
 from hpcembed.jobs.report.figures.training import draw_training
 from hpcembed.jobs.report.run_folder import RunFolder
+from hpcembed.jobs.report.run_headline import best_network
 from hpcembed.jobs.report.scores import score_of
 from hpcembed.jobs.report.wording import network_name
 
@@ -79,6 +80,7 @@ def _draw_networks(
     """Draw accuracy over size, and the confusion matrix of the best network on the embedding."""
     d, k = embedding.n_features_in_, len(embedding.spectrum_.values)
     is_linear = embedding.linear_map_ is not None
+    chosen = best_network(reports, "embedded")
     models = [
         SizedModel(
             network_name(one.hidden),
@@ -86,6 +88,7 @@ def _draw_networks(
             one.input == "embedded",
             one.parameters + (k * d if one.input == "embedded" and is_linear else 0),
             one.test_accuracy,
+            chosen=one is chosen,
         )
         for one in reports
         if math.isfinite(one.test_accuracy)

@@ -90,6 +90,11 @@ class StudyResult:
         self.content = json.loads((folder / "study.json").read_text(encoding="utf-8"))
 
     @property
+    def headline(self) -> list[str]:
+        """The chosen model in sentences: choice, test scores, parameters; empty without one."""
+        return list((self.content["compression"] or {"headline": []})["headline"])
+
+    @property
     def points(self) -> list[dict[str, Any]]:
         """Each network on each input over all seeds: one mapping a row, for pandas."""
         return list(self.content["points"])

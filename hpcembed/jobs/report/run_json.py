@@ -133,6 +133,11 @@ class ClassifierRecord(msgspec.Struct, frozen=True):
     ----------
     validation_accuracy, test_accuracy : float or None
         Between 0 and 1; None for a regression.
+    parameters : int
+        Of the network alone.
+    parameters_with_projection : int or None
+        With the numbers of the projection, for a network on the embedding; None if the embedding
+        is not a projection, and in files of earlier versions.
     validation_r2, test_r2, test_rmse, test_mae : float or None
         R2 and errors of a regression, in the unit of the target; None for a classifier.
     """
@@ -147,6 +152,7 @@ class ClassifierRecord(msgspec.Struct, frozen=True):
     test_r2: Number = None
     test_rmse: Number = None
     test_mae: Number = None
+    parameters_with_projection: int | None = None
 
     @property
     def validation(self) -> Number:
@@ -168,10 +174,37 @@ class RunRecord(msgspec.Struct, frozen=True):
     environment: dict[str, Any] = {}
 
 
-def classifier_record(trained: ClassifierReport) -> ClassifierRecord:
-    """Copy the recorded fields of a training report."""
-    scores = (trained.validation_score, trained.test_score)
-    sizes = (trained.input, trained.hidden, trained.parameters, trained.train_seconds)
-    if trained.task == "classification":
-        return ClassifierRecord(*sizes, *scores)
-    return ClassifierRecord(*sizes, None, None, *scores, trained.test_rmse, trained.test_mae)
+def classifier_record(
+    trained: ClassifierReport, n_projection: int | None = None
+) -> ClassifierRecord:
+    """Copy the recorded fields of a training report.
+
+    Parameters
+    ----------
+    n_projection : int, optional
+        Numbers of the projection, which a network on the embedding needs.
+    """
+    stored: int | None = trained.parameters
+    if trained.input == "embedded":
+        stored = None if n_projection is None else trained.parameters + n_projection
+    scores: dict[str, Number] = {
+        "validation_accuracy": trained.validation_score,
+        "test_accuracy": trained.test_score,
+    }
+    if trained.task == "regression":
+        scores = {
+            "validation_accuracy": None,
+            "test_accuracy": None,
+            "validation_r2": trained.validation_score,
+            "test_r2": trained.test_score,
+            "test_rmse": trained.test_rmse,
+            "test_mae": trained.test_mae,
+        }
+    return ClassifierRecord(
+        trained.input,
+        trained.hidden,
+        trained.parameters,
+        trained.train_seconds,
+        **scores,
+        parameters_with_projection=stored,
+    )

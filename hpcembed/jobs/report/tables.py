@@ -226,8 +226,12 @@ def error_text(error: float) -> str:
     return f"{error:.4g}" if math.isfinite(error) else "-"
 
 
-def network_table(networks: Iterable[ClassifierReport], n_inputs: Mapping[str, int]) -> TextTable:
+def network_table(
+    networks: Iterable[ClassifierReport], n_inputs: Mapping[str, int], *, is_linear: bool = True
+) -> TextTable:
     """Make the table of the networks that a run trained, one row for each, in the given order.
+
+    Parameters are counted with the projection first, and those of the network alone second.
 
     Parameters
     ----------
@@ -235,19 +239,23 @@ def network_table(networks: Iterable[ClassifierReport], n_inputs: Mapping[str, i
         Of one task; scores are NaN if there were no rows to measure them on.
     n_inputs : mapping of str to int
         Number of inputs of networks on ``"full"`` and ``"embedded"`` rows.
+    is_linear : bool
+        Whether the embedding is a projection, whose numbers can be counted.
     """
     networks = list(networks)
     is_regression = any(one.task == "regression" for one in networks)
     score = score_of("regression" if is_regression else "classification")
     headings = (
-        "input", "inputs", "hidden", "parameters", "train s", score.heading("validation"),
-        score.heading("test"), *(("test RMSE", "test MAE") if is_regression else ()),
+        "input", "inputs", "hidden", "parameters", "of network", "train s",
+        score.heading("validation"), score.heading("test"),
+        *(("test RMSE", "test MAE") if is_regression else ()),
     )  # fmt: skip
     rows = [
         (
             one.input,
             f"{n_inputs[one.input]:,}",
             hidden_layers(one.hidden),
+            _stored(one, n_inputs, is_linear),
             f"{one.parameters:,}",
             seconds_text(one.train_seconds),
             score.text(one.validation_score),
@@ -257,3 +265,12 @@ def network_table(networks: Iterable[ClassifierReport], n_inputs: Mapping[str, i
         for one in networks
     ]
     return TextTable(headings, rows, text_columns=(0, 2))
+
+
+def _stored(one: ClassifierReport, n_inputs: Mapping[str, int], is_linear: bool) -> str:
+    """Format the number of parameters with those of the projection."""
+    if one.input == "full":
+        return f"{one.parameters:,}"
+    if not is_linear or "full" not in n_inputs:
+        return "-"
+    return f"{one.parameters + n_inputs['embedded'] * n_inputs['full']:,}"

@@ -99,7 +99,8 @@ class StudyFigures:
             score.file_name, accuracy.draw_accuracy(first, title, score),
             accuracy.accuracy_columns(first),
             f"Test {score.name} over the number of inputs: mean over the seeds, with a band of one "
-            "standard deviation. Dashed: the same network on all features.",
+            "standard deviation. Dashed: the same network on all features. Ring and dotted line: "
+            "the chosen model.",
         )  # fmt: skip
         if len(first) == len(curves):
             return figures
@@ -118,8 +119,10 @@ class StudyFigures:
             title = network_name(hidden) + (f" ({names[hidden]})" if hidden in names else "")
             for kind in dict.fromkeys(point.input for point in points if point.input != "full"):
                 group = [point for point in points if point.input == kind]
-                largest = group[-1].n_inputs
-                published = other.accuracy[:largest] if other and kind == "spectral" else ()
+                # Of the studied range only: accuracies of smaller k would stretch the axis.
+                first, largest = group[0].n_inputs, group[-1].n_inputs
+                known = other.accuracy[:largest] if other and kind == "spectral" else ()
+                published = [(k, value) for k, value in enumerate(known, 1) if k >= first]
                 curves.append(
                     accuracy.AccuracyCurve(
                         network=title,
@@ -128,11 +131,19 @@ class StudyFigures:
                         mean=[point.test_mean for point in group],
                         deviation=[point.test_deviation for point in group],
                         baseline=baseline,
-                        published=list(enumerate(published, 1)),
+                        published=published,
                         published_baseline=other.baseline if published and other else None,
+                        chosen=self._chosen_dimension(hidden, kind),
                     )
                 )
         return curves
+
+    def _chosen_dimension(self, hidden: tuple[int, ...], kind: str) -> int | None:
+        """Return k of the chosen model, if it has this network and input."""
+        one = self.summary.compression
+        if one is None or (one.point.hidden, one.point.input) != (hidden, kind):
+            return None
+        return one.point.n_inputs
 
     def accuracy_over_size(self) -> list[PageFigure]:
         """Draw accuracy over the size of a model."""
@@ -141,6 +152,7 @@ class StudyFigures:
             model_size.SizedModel(
                 network_name(point.hidden), point.n_inputs, point.input != "full",
                 summary.stored_numbers(point) or point.parameters, point.test_mean,
+                chosen=summary.compression is not None and point == summary.compression.point,
             )
             for point in summary.points
             if point.input in ("full", "spectral")
@@ -153,7 +165,7 @@ class StudyFigures:
             model_size.model_size_columns(models),
             f"Test {summary.score.name} over the number of parameters of a model, {included}. "
             "Squares are networks on all features; the line joins the models that are better than "
-            "every smaller one.",
+            "every smaller one. Ring: the chosen model.",
         )  # fmt: skip
 
     def seconds_over_dimension(self) -> list[PageFigure]:

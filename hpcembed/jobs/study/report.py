@@ -13,6 +13,7 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.jobs.study.figures import DrawnData, StudyFigures
+from hpcembed.jobs.study.headline import headline_record
 from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.jobs.study.wording import (
     NEAREST_WORDS_CAPTION,
@@ -108,6 +109,7 @@ def _record(summary: StudySummary, facts: Mapping[str, Any]) -> dict[str, Any]:
             "validation_difference": one.validation_difference,
             "test_difference": one.test_difference,
             "holds": one.holds,
+            **headline_record(summary, one),
             "confusion": summary.confusion(),
         },
     }

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,6 +206,11 @@ class Compression:
         The model, and the network on all features with the best mean on validation rows.
     validation_difference, test_difference : Difference
         Between the model and that baseline, which may have other hidden layers.
+    same : StudyPoint or None
+        The network of the model on all features; None if it is not trained yet.
+    from_same, of_network : Difference or None
+        On test rows: between the model and the same network on all features, which is the effect
+        of the embedding; between this network and the baseline, which is that of its size.
     holds : bool
         Whether the model is without loss on validation rows; otherwise every model has a loss, and
         this is the one with the highest lower end of the interval.
@@ -216,6 +221,9 @@ class Compression:
     validation_difference: Difference
     test_difference: Difference
     holds: bool
+    same: StudyPoint | None = None
+    from_same: Difference | None = None
+    of_network: Difference | None = None
 
 
 def best_compression(
@@ -250,5 +258,12 @@ def best_compression(
         return None
     good = [one for one in found if one.holds]
     if good:
-        return min(good, key=lambda one: one.point.parameters + one.point.n_inputs * n_features)
-    return max(found, key=lambda one: one.validation_difference.low)
+        chosen = min(good, key=lambda one: one.point.parameters + one.point.n_inputs * n_features)
+    else:
+        chosen = max(found, key=lambda one: one.validation_difference.low)
+    same = next((one for one in baselines if one.hidden == chosen.point.hidden), None)
+    if same is None:
+        return chosen
+    mine = groups[same.input, same.hidden, same.n_inputs]
+    of_network = compare(mine, base, "test_score", confidence)
+    return replace(chosen, same=same, from_same=chosen.point.test_difference, of_network=of_network)

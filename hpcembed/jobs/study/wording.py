@@ -20,6 +20,7 @@ from hpcembed.jobs.report.wording import (
     points,
     ratio,
 )
+from hpcembed.jobs.study.headline import headline
 from hpcembed.jobs.study.statistics import Compression, Difference, StudyPoint
 from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.runtime.wording import counted
@@ -57,7 +58,8 @@ def summary_text(
         parts = [smallest_heading(summary), table_text(smallest_table(summary))]
     if summary.compression is not None:
         table = compression_table(summary, summary.compression)
-        parts += [compression_heading(summary.compression), table_text(table)]
+        sentences = headline(summary, summary.compression)
+        parts += [compression_heading(summary.compression), table_text(table), *sentences]
     if summary.smallest:
         parts.append(summary.few_rows)
     parts += ["\n".join(summary.not_learnt), few_seeds_warning(len(summary.study.seeds))]
@@ -125,41 +127,55 @@ def compression_heading(one: Compression) -> str:
     if not one.holds:
         model = "no model without loss; the nearest one by the lower end of its interval"
     return (
-        f"{model}, compared with the best baseline: {point.input}, k = {point.n_inputs}, "
-        f"{network_name(point.hidden)}"
+        f"{model}, compared with the best network on all features and with the same network on "
+        f"all features: {point.input}, k = {point.n_inputs}, {network_name(point.hidden)}"
     )
 
 
 def compression_table(summary: StudySummary, one: Compression) -> TextTable:
-    """Compare the chosen model with its baseline: inputs, parameters, seconds, score."""
+    """Compare the chosen model with both networks on all features.
+
+    Rows are inputs, parameters with and without the projection, seconds and test score; a ratio is
+    that of the baseline to the model.
+    """
     point, base, score = one.point, one.baseline, summary.score
-    stored = summary.stored_numbers(point)
-    seconds = point.train_seconds + summary.embedding_seconds
+    beside = [base] if one.same is None or one.same.hidden == base.hidden else [base, one.same]
+    own = summary.stored_numbers(point)
     counts = [
-        ("inputs", summary.n_features, point.n_inputs),
-        ("parameters trained", base.parameters, point.parameters),
-        ("with the projection", base.parameters, stored or 0),
+        ("inputs", [summary.n_features] * len(beside), point.n_inputs),
+        ("parameters with the projection", [full.parameters for full in beside], own),
+        ("without the projection", [full.parameters for full in beside], point.parameters),
     ]
     times = [("training seconds", point.train_seconds)]
+    seconds = point.train_seconds + summary.embedding_seconds
     if math.isfinite(seconds):
         times.append(("with the embedding", seconds))
     rows = [
-        *(
-            (name, f"{large:,}", f"{small:,}" if small else "-", ratio(large, small))
-            for name, large, small in counts
-        ),
-        *(
-            (name, f"{base.train_seconds:.2f}", f"{own:.2f}", ratio(base.train_seconds, own))
-            for name, own in times
-        ),
+        (name, *map(_count, large), _count(small), ratio(large[0], small or 0))
+        for name, large, small in counts
+    ]
+    rows += [
+        (
+            name, *(f"{full.train_seconds:.2f}" for full in beside), f"{own_seconds:.2f}",
+            ratio(base.train_seconds, own_seconds),
+        )
+        for name, own_seconds in times
+    ]  # fmt: skip
+    rows.append(
         (
             "test accuracy %" if score.is_accuracy else f"test {score.name}",
-            score.text(base.test_mean, base.test_deviation),
-            score.text(point.test_mean, point.test_deviation), _difference(one.test_difference),
-        ),
-    ]  # fmt: skip
-    baseline = f"all features, {network_name(base.hidden)}"
-    return TextTable(("", baseline, "compressed", "ratio"), rows)
+            *(score.text(full.test_mean, full.test_deviation) for full in beside),
+            score.text(point.test_mean, point.test_deviation), "",
+        )
+    )  # fmt: skip
+    of_network = [_difference(one.of_network)] * (len(beside) - 1)
+    rows.append(("points from the baseline", "", *of_network, _difference(one.test_difference), ""))
+    named = [f"all features, {network_name(full.hidden)}" for full in beside]
+    return TextTable(("", *named, "compressed", "ratio"), rows)
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
 
 
 def points_table(summary: StudySummary) -> TextTable:
@@ -170,6 +186,7 @@ def points_table(summary: StudySummary) -> TextTable:
             network_name(point.hidden),
             point.input,
             str(point.n_inputs),
+            _count(summary.stored_numbers(point)),
             f"{point.parameters:,}",
             f"{point.train_seconds:.2f}",
             score.text(point.validation_mean, point.validation_deviation),
@@ -180,8 +197,9 @@ def points_table(summary: StudySummary) -> TextTable:
         for point in summary.points
     ]
     headings = (
-        "network", "input", "k", "parameters", "train s", score.heading("validation"),
-        score.heading("test"), "difference to all features", score.heading("published"),
+        "network", "input", "k", "parameters", "of the network", "train s",
+        score.heading("validation"), score.heading("test"),
+        "difference to all features", score.heading("published"),
     )  # fmt: skip
     return TextTable(headings, rows, text_columns=(0, 1))
 
@@ -236,16 +254,5 @@ def lead_paragraphs(summary: StudySummary, dataset: Mapping[str, Any]) -> list[s
         "deviation."
     ]
     if one is not None:
-        point, base = one.point, one.baseline
-        stored = summary.stored_numbers(point)
-        verdict = f"keeps the {score.name} within" if one.holds else "loses more than"
-        lead.append(
-            f"A {network_name(point.hidden)} network on {point.n_inputs} of "
-            f"{summary.n_features:,} inputs {verdict} {100 * summary.margin:g} points of the best "
-            f"network on all features ({network_name(base.hidden)}): "
-            f"{score.with_unit(point.test_mean, point.test_deviation)} against "
-            f"{score.with_unit(base.test_mean, base.test_deviation)} on the test rows, with "
-            f"{base.parameters / (stored or point.parameters):.1f} times fewer parameters, "
-            f"{'the projection included' if stored else 'without the embedding'}."
-        )
+        lead += [f"{text[:1].upper()}{text[1:]}." for text in headline(summary, one)]
     return lead

@@ -37,6 +37,8 @@ class AccuracyCurve:
     published : sequence of (int, float)
         Dimensions and published accuracies.
     published_baseline : float or None
+    chosen : int or None
+        Dimension of the chosen model, if it is one of this curve.
     """
 
     network: str
@@ -47,6 +49,7 @@ class AccuracyCurve:
     baseline: float | None = None
     published: Sequence[tuple[int, float]] = ()
     published_baseline: float | None = None
+    chosen: int | None = None
 
 
 @style.with_grid
@@ -74,6 +77,8 @@ def draw_accuracy(curves: Sequence[AccuracyCurve], title: str, score: Score = AC
         style.legend_entry(axes, "published", linestyle="", **circle)
     if any(curve.published_baseline is not None for curve in curves):
         style.legend_entry(axes, "published,\nall features", linestyle=":")
+    for curve in curves:
+        _mark_chosen(axes, curve, score)
     _label(axes, title, score)
     style.legend_beside(axes)
     return figure
@@ -123,6 +128,18 @@ def _draw_level(axes: Any, accuracy: float, colour: str, line: str, score: Score
     axes.axhline(score.factor * accuracy, color=colour, linestyle=line, linewidth=1.0)
 
 
+def _mark_chosen(axes: Any, curve: AccuracyCurve, score: Score) -> None:
+    """Draw a ring around the chosen point, and a line to its dimension."""
+    if curve.chosen is None:
+        return
+    height = score.factor * curve.mean[list(curve.dimensions).index(curve.chosen)]
+    axes.axvline(curve.chosen, color=style.RING["markeredgecolor"], linestyle=":", linewidth=1.4)
+    axes.plot(
+        [curve.chosen], [height], label=f"chosen:\n{curve.network},\nk = {curve.chosen}",
+        **style.RING,
+    )  # fmt: skip
+
+
 def _label(axes: Any, title: str, score: Score) -> None:
     axes.set(title=title, xlabel="dimensions", ylabel=score.axis("test"))
     axes.xaxis.set_major_locator(
@@ -134,12 +151,12 @@ def accuracy_columns(curves: Sequence[AccuracyCurve]) -> dict[str, list[Any]]:
     """Collect the numbers of both figures as columns."""
     names = (
         "network", "embedding", "dimensions", "test_mean", "test_deviation", "all_features",
-        "published", "published_all_features",
+        "published", "published_all_features", "chosen",
     )  # fmt: skip
     rows = [
         (
             curve.network, curve.embedding, k, mean, deviation, curve.baseline,
-            dict(curve.published).get(k), curve.published_baseline,
+            dict(curve.published).get(k), curve.published_baseline, k == curve.chosen,
         )
         for curve in curves
         for k, mean, deviation in zip(curve.dimensions, curve.mean, curve.deviation, strict=True)

@@ -28,6 +28,8 @@ class SizedModel:
         Numbers that the model stores.
     accuracy : float
         Between 0 and 1; R2 of a regression.
+    chosen : bool
+        Whether this is the chosen model, which gets a ring.
     """
 
     network: str
@@ -35,6 +37,7 @@ class SizedModel:
     compressed: bool
     parameters: int
     accuracy: float
+    chosen: bool = False
 
 
 def pareto_front(models: Sequence[SizedModel]) -> list[SizedModel]:
@@ -86,6 +89,11 @@ def draw_model_sizes(
             xy=(model.parameters, score.factor * model.accuracy), textcoords="offset points",
             ha="right", fontsize=8, color=style.GREY,
         )  # fmt: skip
+    for model in models:
+        if model.chosen:
+            label = f"chosen:\n{model.network},\nk = {model.n_inputs}"
+            height = score.factor * model.accuracy
+            axes.plot([model.parameters], [height], label=label, **style.RING)
     if any(not model.compressed for model in models):
         square = {"marker": "s", "markersize": 8, "markerfacecolor": "none"}
         style.legend_entry(axes, "all features", linestyle="", **square)

@@ -30,6 +30,11 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 CURVES = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, "#000000", GREY)
 LINES = ("-", "--", "-.", ":")
+#: Marker of a chosen model; black is also distinct from every curve on an inverted page.
+RING: dict[str, Any] = {
+    "linestyle": "", "marker": "o", "markersize": 13, "markerfacecolor": "none",
+    "markeredgecolor": "#000000", "markeredgewidth": 2.0,
+}  # fmt: skip
 #: Points beyond which markers would merge into a band.
 MOST_MARKERS = 60
 #: Classes that a legend and the cells of a confusion matrix have room for.

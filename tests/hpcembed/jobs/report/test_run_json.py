@@ -40,11 +40,16 @@ def embedding(reference: ReferenceRecord | None) -> EmbeddingRecord:
     )
 
 
+CLASSIFIER = ClassifierRecord(
+    "full", (64, 64), 8970, 1.5, 0.98, 0.97, parameters_with_projection=8970
+)
+
+
 def record(reference: ReferenceRecord | None = REFERENCE) -> RunRecord:
     return RunRecord(
         dataset=DatasetRecord("digits", 1437, 360, 64, 10),
         embedding=embedding(reference),
-        classifiers=[ClassifierRecord("full", (64, 64), 8970, 1.5, 0.98, 0.97)],
+        classifiers=[CLASSIFIER],
         environment={"python": "3.11", "ranks": 3},
     )
 
@@ -98,6 +103,7 @@ EXPECTED = {
             "test_r2": None,
             "test_rmse": None,
             "test_mae": None,
+            "parameters_with_projection": 8970,
         }
     ],
     "environment": {"python": "3.11", "ranks": 3},
@@ -150,7 +156,13 @@ def test_a_classifier_report_gives_its_record():
         test_score=0.25,
         best_epoch=3,
     )
-    assert classifier_record(report) == ClassifierRecord("embedded", (32,), 10, 2.0, 0.5, 0.25)
+    plain = ClassifierRecord("embedded", (32,), 10, 2.0, 0.5, 0.25)
+    assert classifier_record(report) == plain
+    stored = msgspec.structs.replace(plain, parameters_with_projection=17)
+    assert classifier_record(report, 7) == stored
+    report.input = "full"
+    full = msgspec.structs.replace(plain, input="full", parameters_with_projection=10)
+    assert classifier_record(report, 7) == full
 
 
 def test_a_record_is_read_back_with_its_types():
@@ -158,7 +170,7 @@ def test_a_record_is_read_back_with_its_types():
     assert read.embedding.reference == REFERENCE
     assert read.embedding.seconds == SECONDS
     assert read.embedding.eigenvalues == [2.0, 1.0]
-    assert read.classifiers == [ClassifierRecord("full", (64, 64), 8970, 1.5, 0.98, 0.97)]
+    assert read.classifiers == [CLASSIFIER]
     assert read.environment == {"python": "3.11", "ranks": 3}
     with pytest.raises(msgspec.ValidationError, match="missing required field `dataset`"):
         msgspec.json.decode(b"{}", type=RunRecord)

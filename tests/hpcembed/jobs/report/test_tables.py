@@ -34,16 +34,21 @@ def lines(*networks, **n_inputs):
 
 def test_baseline_and_embedding_stand_in_the_same_columns():
     assert lines(FULL, EMBEDDED) == [
-        "input     inputs  hidden   parameters  train s  validation %  test %",
-        "--------  ------  -------  ----------  -------  ------------  ------",
-        "full         784  512-512     669,706      123         98.22   98.19",
-        "embedded      50  512-512     293,898     42.0         98.67   98.67",
+        "input     inputs  hidden   parameters  of network  train s  validation %  test %",
+        "--------  ------  -------  ----------  ----------  -------  ------------  ------",
+        "full         784  512-512     669,706     669,706      123         98.22   98.19",
+        "embedded      50  512-512     333,098     293,898     42.0         98.67   98.67",
     ]
 
 
+def test_an_embedding_that_is_no_projection_has_no_numbers():
+    row = network_table([EMBEDDED], N_INPUTS, is_linear=False).plain().split("\n")[-1]
+    assert row.split()[2:5] == ["512-512", "-", "293,898"]
+
+
 def test_the_widest_row_fits_100_columns():
-    wide = report("embedded", (512,) * 5 + (10**6,) * 9, 10**10, 1e6, 1.0, 1.0)
-    found = lines(FULL, wide, embedded=10**7)
+    wide = report("embedded", (512,) * 5 + (10**6,) * 9, 9 * 10**6, 1e6, 1.0, 1.0)
+    found = lines(FULL, wide, embedded=10**3, full=10**3)
     assert max(map(len, found)) <= 100
     assert "512-...-1000000 (14 layers)" in found[-1]
 
@@ -55,7 +60,7 @@ def test_five_layers_are_written_out():
 
 def test_no_test_rows_and_no_hidden_layers():
     row = lines(report("full", (), 15, 0.5, 0.5, math.nan), full=4)[-1]
-    assert row.split() == ["full", "4", "none", "15", "0.50", "50.00", "-"]
+    assert row.split() == ["full", "4", "none", "15", "15", "0.50", "50.00", "-"]
 
 
 def test_an_empty_table_is_its_heading():
@@ -64,7 +69,7 @@ def test_an_empty_table_is_its_heading():
 
 def test_a_report_gives_its_row():
     row = lines(report("embedded", (32, 16), 11, 2.0, 0.5, 0.25), embedded=7)[-1]
-    assert row.split() == ["embedded", "7", "32-16", "11", "2.00", "50.00", "25.00"]
+    assert row.split() == ["embedded", "7", "32-16", "5,499", "11", "2.00", "50.00", "25.00"]
 
 
 def test_a_table_lines_up():

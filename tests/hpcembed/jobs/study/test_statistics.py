@@ -111,11 +111,34 @@ def test_the_smallest_model_counts_its_projection():
     assert one.baseline.input == "full"
     assert one.validation_difference.mean == pytest.approx(-0.002)
     assert one.test_difference.mean == pytest.approx(0.0, abs=1e-12)
+    assert one.same == one.baseline
+    assert one.from_same == one.test_difference
+    assert (one.of_network.low, one.of_network.mean, one.of_network.high) == (0.0, 0.0, 0.0)
     small = best_compression(trials, points, 2, 0.005, 0.95)
     assert (small.point.hidden, small.point.n_inputs) == ((4,), 16)
+    assert small.same is None  # 4 was not trained on all features
+    assert (small.from_same, small.of_network) == (None, None)
     nearest = best_compression(trials, points, 64, -1.0, 0.95)
     assert not nearest.holds
     without = [one for one in trials if one.trial.input != "full"]
     assert best_compression(without, summarise(without, 0.95), 64, 0.005, 0.95) is None
     single = [one for one in trials if one.trial.seed == 0]
     assert best_compression(single, summarise(single, 0.95), 64, 0.005, 0.95) is None
+
+
+def test_the_same_network_on_all_features_divides_the_difference():
+    jitter = np.array([0.0, 0.0005, -0.0005])
+    trials = results("full", 64, 0.95 + jitter, 0.96 + jitter, (64,), parameters=5000)
+    trials += results("full", 64, 0.949 + jitter, 0.93 - jitter, (4,), parameters=300)
+    trials += results("spectral", 8, 0.949 + jitter, 0.94 + 3 * jitter, (4,), parameters=50)
+    one = best_compression(trials, summarise(trials, 0.95), 64, 0.005, 0.95)
+    assert (one.baseline.hidden, one.same.hidden, one.point.hidden) == ((64,), (4,), (4,))
+    assert (one.same.input, one.same.n_inputs) == ("full", 64)
+    for found, other, mine in (
+        (one.of_network, 0.96 + jitter, 0.93 - jitter),
+        (one.from_same, 0.93 - jitter, 0.94 + 3 * jitter),
+        (one.test_difference, 0.96 + jitter, 0.94 + 3 * jitter),
+    ):
+        test = stats.ttest_rel(mine, other).confidence_interval(0.95)
+        assert found.mean == pytest.approx((mine - other).mean())
+        assert (found.low, found.high) == pytest.approx((test.low, test.high))

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from hpcembed.jobs.report.figures.accuracy import AccuracyCurve, draw_accuracy, draw_embeddings
+from hpcembed.jobs.report.figures.accuracy import (
+    AccuracyCurve,
+    accuracy_columns,
+    draw_accuracy,
+    draw_embeddings,
+)
 from hpcembed.jobs.report.figures.style import save_figure
 
 
@@ -48,3 +53,17 @@ def test_embeddings_of_many_networks(tmp_path):
     figure = draw_embeddings([curve(n, kind) for n in "abc" for kind in kinds], "title")
     save_figure(figure, tmp_path / "a.png")
     assert np.isfinite(imread(tmp_path / "a.png")).all()
+
+
+def test_the_chosen_dimension_has_a_ring_a_line_and_a_label():
+    curves = [curve("a"), curve("b", chosen=4)]
+    axes = draw_accuracy(curves, "title").axes[0]
+    (ring,) = [line for line in axes.lines if line.get_label() == "chosen:\nb,\nk = 4"]
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (4, 100 * (1 - 0.7 / 4))
+    assert ring.get_markersize() > 10
+    assert [4, 4] in [list(line.get_xdata()) for line in axes.lines]
+    columns = accuracy_columns(curves)
+    marked = zip(columns["network"], columns["dimensions"], columns["chosen"], strict=True)
+    assert [row[:2] for row in marked if row[2]] == [("b", 4)]
+    plain = draw_accuracy([curve("a")], "title").axes[0]
+    assert not any("chosen" in str(line.get_label()) for line in plain.lines)

@@ -57,6 +57,16 @@ def test_the_front_holds_what_no_smaller_model_beats():
     ]  # fmt: skip
 
 
+def test_the_chosen_model_has_a_ring():
+    chosen = SizedModel("b", 4, True, 300, 0.9, chosen=True)
+    axes = draw_model_sizes([MODELS[0], chosen], "t").axes[0]
+    (ring,) = [line for line in axes.lines if line.get_label() == "chosen:\nb,\nk = 4"]
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (300, 90.0)
+    assert not any(
+        "chosen" in str(line.get_label()) for line in draw_model_sizes(MODELS, "t").axes[0].lines
+    )
+
+
 @pytest.mark.parametrize("n", [3, 20])
 def test_legend_lists_all_of_a_few_classes(n):
     figure = draw_scatter(np.zeros((n, 2)), [f"c{i:02}" for i in range(n)], "t")
