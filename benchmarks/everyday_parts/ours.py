@@ -67,7 +67,7 @@ def command_of(one: EverydaySet, train: Part, test: Part, out: Path) -> list[str
     return [*words, "--out", str(out)]
 
 
-def run_ours(one: EverydaySet, train: Part, test: Part, folder: Path) -> Ours:
+def run_ours(one: EverydaySet, train: Part, test: Part, folder: Path, max_seeds: int = 0) -> Ours:
     """Run the command, predict the test rows, and compare the ONNX file with the predictions.
 
     Raises
@@ -77,7 +77,10 @@ def run_ours(one: EverydaySet, train: Part, test: Part, folder: Path) -> Ours:
     """
     out = folder / "out"
     began = time.perf_counter()
-    status, log = _hpcembed(command_of(one, train, test, out), folder / "compress.log")
+    words = command_of(one, train, test, out)
+    if max_seeds:
+        words += ["--max-seeds", str(max_seeds)]
+    status, log = _hpcembed(words, folder / "compress.log")
     seconds = time.perf_counter() - began
     if status not in _WITH_MODEL:
         reason = "no model within the largest loss" if status == 4 else log
