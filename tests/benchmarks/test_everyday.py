@@ -117,9 +117,9 @@ def test_the_command_has_files_label_and_loss_alone(tmp_path):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_peer_learns_from_a_table_with_gaps_and_categories(tmp_path):
     rng = np.random.default_rng(0)
-    kinds = rng.integers(0, 2, 200)
-    table = pd.DataFrame({"size": kinds + 0.1 * rng.standard_normal(200), "kind": kinds})
-    table["colour"] = np.where(rng.random(200) < 0.5, "red", "blue")
+    kinds = rng.integers(0, 2, 90)
+    table = pd.DataFrame({"size": kinds + 0.1 * rng.standard_normal(90), "kind": kinds})
+    table["colour"] = np.where(rng.random(90) < 0.5, "red", "blue")
     table.loc[::7, ["size", "colour"]] = None
     one = EverydaySet("x", "CSV", lambda _: (table, None), "kind")
     train, test = one.parts(Places(), tmp_path)

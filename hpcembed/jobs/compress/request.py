@@ -23,7 +23,7 @@ from hpcembed.jobs.configuration import ClassifierConfig, JobConfig, check_job, 
 from hpcembed.jobs.init.inspection import inspect_data
 from hpcembed.jobs.network_sizes import NETWORK_SIZES
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.settings import read_table
+from hpcembed.runtime.settings import build, read_overrides, read_table
 
 __all__ = ["CompressRequest"]
 
@@ -62,7 +62,7 @@ class CompressRequest:
         Test rows of a data file in a file or folder of their own, and their labels if the labels of
         the data file are in a file of their own; by default test rows are held out.
     overrides : tuple of str
-        ``section.key=value``, for a job file.
+        ``section.key=value``: keys of a job file, or of the job of a data file.
     keeps_model_of_loss : bool
         Write the model with the smallest loss also if it loses more than the margin.
     """
@@ -126,10 +126,11 @@ class CompressRequest:
 
     def most_components(self) -> int:
         """Return the largest k that is given, in the options or in the job file; 0 if none is."""
-        if self.max_components or self.source.suffix != ".toml":
+        if self.max_components:
             return self.max_components
-        section = read_table(self.source, self.overrides).get("embedding", {})
-        return int(section.get("n_components", 0))
+        is_job = self.source.suffix == ".toml"
+        read = read_table(self.source, self.overrides) if is_job else read_overrides(self.overrides)
+        return int(read.get("embedding", {}).get("n_components", 0))
 
     def job(self) -> JobConfig:
         """Read the job file, or make a job for the data file."""
@@ -147,8 +148,6 @@ class CompressRequest:
             return job
         if not self.source.exists():
             raise ConfigError(f"{self.source}: no such job file or data file")
-        if self.overrides:
-            raise ConfigError("--set changes keys of a job file: write one for this data")
         keys = self._found_keys()
         default: Literal["none", "standard"] = "none" if "text_column" in keys else "standard"
         data = DataSettings(
@@ -162,7 +161,12 @@ class CompressRequest:
         )
         data = msgspec.structs.replace(data, **keys)
         job = JobConfig(data=data, classifier=ClassifierConfig(hidden=tuple(NETWORK_SIZES)))
+        table = msgspec.to_builtins(job)
+        for section, changed in read_overrides(self.overrides).items():
+            table[section] = {**table.get(section, {}), **changed}
+        job = build(JobConfig, table, "--set")
         check_job(job, str(self.source))
+        job.training.check_default(("centred",), "--set", "hpcembed compress")
         return job
 
     def _found_keys(self) -> dict[str, str | int | float]:

@@ -405,3 +405,15 @@ def test_sentences_of_a_data_file(tmp_path):
     assert (data.text_column, data.scaling, data.min_df) == ("text", "none", 2.0)
     data = CompressRequest(tmp_path / "table.csv", 1.0, label_column="mood").job().data
     assert (data.text_column, data.scaling) == ("", "standard")  # a table with a column of text
+
+
+def test_keys_of_the_job_of_a_data_file(tmp_path):
+    (tmp_path / "table.csv").write_text('size,kind\n"1,200",a\n"1,300",b\n')
+    keys = ('data.columns={size="decimal_point"}', "embedding.n_components=2")
+    request = CompressRequest(tmp_path / "table.csv", 1.0, label_column="kind", overrides=keys)
+    job = request.job()
+    assert job.data.columns == {"size": "decimal_point"}
+    assert (job.data.label_column, job.data.scaling) == ("kind", "standard")
+    assert request.most_components() == 2
+    with pytest.raises(ConfigError, match=r"--set: .*data.colums"):
+        CompressRequest(tmp_path / "table.csv", 1.0, overrides=("data.colums=1",)).job()
