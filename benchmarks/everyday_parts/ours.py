@@ -184,7 +184,7 @@ def _column(table: pd.DataFrame, name: str, kind: str) -> NDArray[Any]:
     if column.dtype.kind not in "iufb":
         numbers = pd.to_numeric(column.str.replace(",", ""), errors="coerce")
         if numbers.isna().all():
-            formats = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y")
+            formats = ("%Y-%m-%d", "%Y/%m/%d")
             tried = (pd.to_datetime(column, format=one, errors="coerce") for one in formats)
             dates = max(tried, key=lambda found: found.notna().sum())
             numbers = (dates - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)

@@ -43,7 +43,7 @@ def read_csv(part: Part, label: str) -> tuple[Any, Any]:
     table = pd.read_csv(part.file, thousands=",")
     table = table.drop(columns="Unnamed: 0", errors="ignore")
     for name in table.select_dtypes(exclude="number").columns.drop(label, errors="ignore"):
-        for format in ("%d.%m.%Y", "%Y/%m/%d"):
+        for format in ("%Y-%m-%d", "%Y/%m/%d"):
             dates = pd.to_datetime(table[name], format=format, errors="coerce")
             if dates.notna().all():
                 table[name] = dates.dt.dayofyear

