@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 import warnings
 from pathlib import Path
@@ -110,6 +111,7 @@ def main() -> None:
             continue
         if arguments.again:
             (folder / "command.json").unlink(missing_ok=True)
+            shutil.rmtree(folder / "out", ignore_errors=True)
         try:
             record = measure(one, places, folder, arguments.max_seeds)
         except MissingSourceError as error:

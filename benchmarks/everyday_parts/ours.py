@@ -39,8 +39,8 @@ class Ours:
     ----------
     predicted : ndarray
         Classes as text, or targets, of the test rows, by ``hpcembed predict``.
-    seconds : float
-        Of ``hpcembed compress`` from its start to its end.
+    seconds : float or None
+        Of ``hpcembed compress`` from its start to its end; None if it was interrupted.
     verdict : str
         Of the search, against its own large network on all features.
     k, parameters : int
@@ -51,7 +51,7 @@ class Ours:
     """
 
     predicted: NDArray[Any]
-    seconds: float
+    seconds: float | None
     verdict: str
     k: int
     parameters: int
@@ -108,18 +108,21 @@ def run_ours(one: EverydaySet, train: Part, test: Part, folder: Path, max_seeds:
     )
 
 
-def _compress(words: list[str], folder: Path) -> tuple[int, float, str]:
-    """Run ``compress``, or return the status of an earlier run of the same command."""
+def _compress(words: list[str], folder: Path) -> tuple[int, float | None, str]:
+    """Run ``compress``, or return the status of an earlier run of the same command.
+
+    A run that was interrupted is continued, with the networks that it had trained, and has no time.
+    """
     finished, out = folder / "command.json", Path(words[words.index("--out") + 1])
     if finished.exists():
         earlier = json.loads(finished.read_text())
         if earlier["words"] == words:
-            return int(earlier["status"]), float(earlier["seconds"]), str(earlier["log"])
-    if out.exists():
-        shutil.rmtree(out)
+            return int(earlier["status"]), earlier["seconds"], str(earlier["log"])
+        shutil.rmtree(out, ignore_errors=True)
+    is_continued = out.exists()
     began = time.perf_counter()
     status, log = _hpcembed(words, folder / "compress.log")
-    seconds = time.perf_counter() - began
+    seconds = None if is_continued else time.perf_counter() - began
     record = {"words": words, "status": status, "seconds": seconds, "log": log}
     finished.write_text(json.dumps(record))
     return status, seconds, log

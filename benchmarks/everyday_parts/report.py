@@ -101,7 +101,8 @@ def _cells(record: Mapping[str, Any]) -> dict[str, str]:
     is_same = record["onnx_difference"] <= SAME
     cells["onnx"] = "equal" if is_same else f"differs by {record['onnx_difference']:.1e}"
     for key in ("seconds", "peer_seconds"):
-        cells[key] = f"{record[key]:.0f}" if is_same else "-"
+        is_timed = is_same and record[key] is not None
+        cells[key] = f"{record[key]:.0f}" if is_timed else "-"
     if not is_same:
         cells["verdict"] = "wrong"
     return cells

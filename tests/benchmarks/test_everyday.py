@@ -20,6 +20,7 @@ pytest.importorskip("PIL")
 pytest.importorskip("onnxruntime")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+from everyday_parts import ours  # noqa: E402
 from everyday_parts.files import WRITERS  # noqa: E402
 from everyday_parts.ours import command_of, onnx_difference  # noqa: E402
 from everyday_parts.peers import READERS, peer_lines, peer_predictions, read_part  # noqa: E402
@@ -181,3 +182,25 @@ def test_onnx_is_compared_on_raw_rows(tmp_path):
     assert onnx_difference(one, tmp_path / "out", test, lines) > 0.3
     lines[0]["prediction"] = "dog"
     assert onnx_difference(one, tmp_path / "out", test, lines) == float("inf")
+
+
+def test_a_finished_command_is_not_repeated_and_an_interrupted_one_has_no_time(
+    tmp_path, monkeypatch
+):
+    calls = []
+
+    def run(words, log):
+        calls.append(words)
+        return 5, "undecided"
+
+    monkeypatch.setattr(ours, "_hpcembed", run)
+    words = ["compress", "a.csv", "--out", str(tmp_path / "out")]
+    status, seconds, _ = ours._compress(words, tmp_path)
+    assert status == 5
+    assert seconds >= 0
+    assert ours._compress(words, tmp_path) == (5, seconds, "undecided")
+    assert calls == [words]
+    (tmp_path / "command.json").unlink()
+    (tmp_path / "out" / "trials").mkdir(parents=True)
+    assert ours._compress(words, tmp_path) == (5, None, "undecided")
+    assert (tmp_path / "out" / "trials").exists()  # continued
