@@ -306,6 +306,8 @@ def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         confidence=arguments.confidence,
         label_column=arguments.label_column,
         labels=arguments.labels,
+        test=arguments.test,
+        test_labels=arguments.test_labels,
         task=arguments.task,
         scaling=arguments.scaling,
         overrides=tuple(arguments.overrides),

@@ -49,6 +49,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "compress": (
         ("compress jobs/digits.toml --max-loss 1", "lose at most 1 point of accuracy"),
         ("compress flowers.csv --label-column species", "a data file without a job"),
+        ("compress train.csv --test test.csv --label-column species", "test rows in a file"),
     ),
     "compress-model": (
         (

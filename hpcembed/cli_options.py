@@ -70,11 +70,22 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
     compress.add_argument(
         "--confidence", type=float, default=0.95, help="confidence level of the intervals"
     )
-    compress.add_argument("--label-column", default="", help="label column of a data file")
+    compress.add_argument(
+        "--label-column", default="", help="column or array of the labels in a data file"
+    )
     compress.add_argument(
         "--labels",
         type=Path,
         help="file with the labels of a data file that has none, such as rows.npy",
+    )
+    compress.add_argument(
+        "--test",
+        type=Path,
+        metavar="FILE",
+        help="test rows of a data file, with the same columns (default: a fifth of the rows)",
+    )
+    compress.add_argument(
+        "--test-labels", type=Path, metavar="FILE", help="file with the labels of the test rows"
     )
     compress.add_argument(
         "--task",
@@ -84,9 +95,9 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
     )
     compress.add_argument(
         "--scaling",
-        default="standard",
+        default="",
         choices=("none", "divide", "minmax", "standard"),
-        help="scaling of a data file (default: standard)",
+        help="scaling of a data file (default: standard, none for documents)",
     )
 
 

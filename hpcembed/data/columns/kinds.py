@@ -2,8 +2,8 @@
 
 Numbers, booleans and dates are columns whose cells all have this form. A column of numbers with a
 few other texts is an error, because these are most likely mistakes. Other texts are categories.
-Columns without information are left out: constants, columns that count the rows, identifiers and
-free text.
+Columns without information are left out: constants, columns that count the rows, the index that R
+and pandas write into a column without a name, identifiers and free text.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _FREE_TEXT = (40.0, 4.0, 0.5)
 #: Largest share of cells that are taken for mistakes in a column of numbers.
 _ODD_SHARE = 0.01
 _LEAST_NUMBERS = 10
+#: Names of the column into which R and pandas write the index of the rows.
+_INDEX_NAMES = ("", "Unnamed: 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def decide(
     if summary.n_given == 0:
         return Decision("drop", reason="all cells are missing")
     if summary.storage == {"number"}:
-        return _of_numbers(summary)
+        return _of_numbers(name, summary)
     if summary.storage == {"date"}:
         if summary.low == summary.high and not summary.n_missing:
             return Decision("drop", reason="constant")
@@ -111,9 +113,11 @@ def prefers_comma(summaries: Mapping[str, ColumnSummary]) -> bool | None:
     return signs.pop() if len(signs) == 1 else None
 
 
-def _of_numbers(summary: ColumnSummary) -> Decision:
+def _of_numbers(name: str, summary: ColumnSummary) -> Decision:
     if summary.low == summary.high and not summary.n_missing:
         return Decision("drop", reason="constant")
+    if name.strip() in _INDEX_NAMES and summary.are_integers and not summary.n_missing:
+        return Decision("drop", reason="an index: integers without a name")
     if summary.counts_rows and summary.n >= _MANY:
         return Decision("drop", reason="counts the rows")
     return Decision("number")

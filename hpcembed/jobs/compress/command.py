@@ -13,26 +13,24 @@ Finished trials are stored, as in a study: a search that is repeated trains noth
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import threadpoolctl
 from mpi4py import MPI
 
-from hpcembed.data.settings import DataSettings
 from hpcembed.data.targets import Task
+from hpcembed.jobs.compress.request import CompressRequest
 from hpcembed.jobs.compress.search import SearchAnswer, search
 from hpcembed.jobs.compress.search_components import SearchComponents
 from hpcembed.jobs.compress.search_result import export_answer, remove_model, save_answer
 from hpcembed.jobs.compress.search_trials import SearchTrials
 from hpcembed.jobs.compress.wording import AnswerComparison, compare_answer, search_text
-from hpcembed.jobs.configuration import ClassifierConfig, JobConfig, check_job, load_job
+from hpcembed.jobs.configuration import JobConfig
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.majority import majority_shares
-from hpcembed.jobs.network_sizes import NETWORK_SIZES
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import few_rows_warning
@@ -40,118 +38,17 @@ from hpcembed.jobs.study.result_store import open_folder, write_mark
 from hpcembed.jobs.study.trials import TrialBatch
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
-from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.output.lock import owned_output
-from hpcembed.runtime.settings import read_table
 from hpcembed.runtime.wording import counted
 
 __all__ = ["CompressRequest", "SearchOutcome", "run_compress", "search_job"]
 
 #: File that identifies the output folder of a search.
 MARK = "compress.toml"
-#: Seeds of a comparison, at most, if no number is given.
-MOST_SEEDS = 30
 #: Exit status of each verdict: the model keeps the accuracy, every network loses more than the
 #: margin, or the best comparison is undecided.
 EXIT_STATUS: Mapping[str, int] = {"keeps": 0, "loses": 4, "undecided": 5}
-
-
-@dataclass(frozen=True, slots=True)
-class CompressRequest:
-    """Arguments of ``hpcembed compress``.
-
-    Attributes
-    ----------
-    source : Path
-        A job file or a data file.
-    max_loss : float
-        Points of accuracy, or of R2 (0.01 each), that may be lost.
-    seeds : int
-        Of a comparison at first.
-    max_seeds : int
-        Of a comparison at last; 0: 30, or `seeds` if that is more.
-    max_components : int
-        Largest k; 0: that of the job file, else as far as the spectrum goes.
-    confidence : float
-        Of the intervals.
-    label_column, task, scaling : str
-        Settings of a data file.
-    labels : Path, optional
-        File of the labels of a data file that has none.
-    overrides : tuple of str
-        ``section.key=value``, for a job file.
-    keeps_model_of_loss : bool
-        Write the model with the smallest loss also if it loses more than the margin.
-    """
-
-    source: Path
-    max_loss: float
-    seeds: int = 5
-    max_seeds: int = 0
-    max_components: int = 0
-    confidence: float = 0.95
-    label_column: str = ""
-    task: Literal["auto", "classification", "regression"] = "auto"
-    scaling: Literal["none", "divide", "minmax", "standard"] = "standard"
-    overrides: tuple[str, ...] = ()
-    keeps_model_of_loss: bool = False
-    labels: Path | None = None
-
-    def check(self) -> None:
-        """Raise ConfigError for values out of range."""
-        if not (math.isfinite(self.max_loss) and self.max_loss > 0):
-            raise ConfigError(f"--max-loss {self.max_loss}: give points of accuracy above 0")
-        if not 2 <= self.seeds <= 1000:
-            raise ConfigError(f"--seeds {self.seeds}: give 2 to 1000; one has no interval")
-        if self.max_seeds and not self.seeds <= self.max_seeds <= 1000:
-            raise ConfigError(f"--max-seeds {self.max_seeds}: give {self.seeds} (--seeds) to 1000")
-        if not 0 <= self.max_components <= 2**20:
-            raise ConfigError(f"--max-components {self.max_components}: give a k of at least 1")
-        if not 0 < self.confidence < 1:
-            raise ConfigError(f"--confidence {self.confidence} must lie between 0 and 1")
-
-    @property
-    def most_seeds(self) -> int:
-        """Seeds of a comparison, at most."""
-        return self.max_seeds or max(MOST_SEEDS, self.seeds)
-
-    def most_components(self) -> int:
-        """Return the largest k that is given, in the options or in the job file; 0 if none is."""
-        if self.max_components or self.source.suffix != ".toml":
-            return self.max_components
-        section = read_table(self.source, self.overrides).get("embedding", {})
-        return int(section.get("n_components", 0))
-
-    def job(self) -> JobConfig:
-        """Read the job file, or make a job for the data file."""
-        if self.source.suffix == ".toml":
-            job = load_job(self.source, self.overrides)
-            if not job.classifier.hidden:
-                raise ConfigError(f"{self.source}: classifier.hidden names no network")
-            if self.task != "auto":
-                raise ConfigError(
-                    f"--task {self.task}: for a job file use --set data.task={self.task}"
-                )
-            job.training.check_default(("centred",), str(self.source), "hpcembed compress")
-            if self.labels is not None:
-                raise ConfigError("--labels: a job names its labels, data.train_labels")
-            return job
-        if not self.source.exists():
-            raise ConfigError(f"{self.source}: no such job file or data file")
-        if self.overrides:
-            raise ConfigError("--set changes keys of a job file: write one for this data")
-        data = DataSettings(
-            name=self.source.name.partition(".")[0],
-            train=(self.source.name,),
-            train_labels="" if self.labels is None else str(self.labels.absolute()),
-            label_column=self.label_column,
-            task=self.task,
-            scaling=self.scaling,
-        )
-        job = JobConfig(data=data, classifier=ClassifierConfig(hidden=tuple(NETWORK_SIZES)))
-        check_job(job, str(self.source))
-        return job
 
 
 def run_compress(

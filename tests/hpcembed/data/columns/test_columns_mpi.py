@@ -161,6 +161,18 @@ def test_a_column_that_counts_the_rows_is_left_out(comm):
     assert kept.decisions["index"].kind == "number"
 
 
+def test_an_index_without_a_name_is_left_out(comm):
+    first, last = ownership_range(50, comm)
+    shuffled = np.random.default_rng(0).permutation(500)[first:last].astype(np.float64)
+    columns = {"": shuffled, "id": shuffled, "x": shuffled / 2}
+    scanned = scan_table(raw_columns_of(columns), ColumnOptions(), comm, start=first)
+    assert scanned.decisions[""].reason == "an index: integers without a name"
+    assert [scanned.decisions[name].kind for name in ("id", "x")] == ["number", "number"]
+    unnamed = {"": shuffled / 2, "x": shuffled}  # values, not an index
+    scanned = scan_table(raw_columns_of(unnamed), ColumnOptions(), comm, start=first)
+    assert scanned.decisions[""].kind == "number"
+
+
 def refused(comm, columns, *words: str, kind=InputError, **options) -> None:
     with pytest.raises(kind) as caught:
         fitted(columns, comm, **options)

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -17,7 +18,7 @@ from hpcembed.jobs.compress.sequential import Decision
 from hpcembed.jobs.study.statistics import Difference
 from hpcembed.networks.training.evaluation import predict_logits
 from hpcembed.networks.training.serialise import load_classifier
-from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.errors import ConfigError, InputError
 
 SMALL, LARGE = (8,), (64,)
 
@@ -320,6 +321,15 @@ REFUSED = (
     (["job.toml", "--confidence", "1"], "--confidence 1.0 must lie between 0 and 1"),
     (["job.toml", "--set", "classifier.hidden=[]"], "classifier.hidden names no network"),
     (["job.toml", "--out", "."], "not empty; choose another folder"),
+    (["job.toml", "--test", "a.csv"], "for a job file use --set data.test=a.csv"),
+    (["job.toml", "--test-labels", "a.npy"], "for a job file use --set data.test_labels=a.npy"),
+    (["a.npy", "--test-labels", "b.npy"], "--test-labels b.npy: name the test rows with --test"),
+    (["a.npy", "--labels", "b.npy", "--test", "c.npy"], "the test rows need --test-labels"),
+    (
+        ["a.npy", "--test", "c.npy", "--test-labels", "d.npy"],
+        "--test-labels d.npy: name the labels of a.npy with --labels",
+    ),
+    (["job.csv", "--test", "none.csv"], "--test none.csv: no such file or folder"),
 )
 
 
@@ -353,6 +363,63 @@ def test_labels_of_a_data_file(tmp_path, monkeypatch, capsys):
     assert "|" not in shown
     assert "\nverdict " in shown
     assert "| verdict" in Path("out/compress.md").read_text()
+    rows = rng.standard_normal((30, 6))
+    np.save("test.npy", rows)
+    np.save("test_kinds.npy", np.zeros(30, dtype=int))
+    words += ["--test", "test.npy", "--test-labels", "test_kinds.npy", "--max-seeds", "2"]
+    assert main([*words, "--seeds", "2", "--out", "own"]) in (0, 5)
+    record = json.loads(Path("own/compress.json").read_text())
+    assert record["majority"] == {"train": 0.5, "test": 1.0}  # all rows of data/rows.npy
     request = CompressRequest(write_digits_job(tmp_path), 1.0, labels=Path("kinds.npy"))
     with pytest.raises(ConfigError, match=r"--labels: a job names its labels"):
         request.job()
+
+
+def test_arrays_of_a_data_file_by_their_names(tmp_path):
+    rows, kinds = np.ones((4, 3)), np.arange(4)
+    np.savez(tmp_path / "usual.npz", X=rows, y=kinds, kind=kinds)
+    np.savez(tmp_path / "cells.npz", kind=kinds, cells=rows)
+
+    def names(file, column=""):
+        data = CompressRequest(tmp_path / file, 1.0, label_column=column).job().data
+        return data.features_key, data.labels_key
+
+    assert names("usual.npz") == ("", "")
+    assert names("usual.npz", "kind") == ("", "kind")
+    assert names("cells.npz") == ("cells", "kind")
+    assert names("cells.npz", "kind") == ("cells", "kind")
+    with pytest.raises(InputError, match=r"--label-column a: \S*cells.npz has cells, kind"):
+        names("cells.npz", "a")
+
+
+def test_labels_of_an_anndata_file(tmp_path):
+    with h5py.File(tmp_path / "cells.h5ad", "w") as file:
+        file["X"] = np.ones((4, 3))
+        file["obs/cell_type/categories"] = np.array([b"T", b"B"])
+        file["obs/cell_type/codes"] = np.zeros(4, dtype=np.int8)
+    request = CompressRequest(tmp_path / "cells.h5ad", 1.0, label_column="cell_type")
+    assert request.job().data.labels_key == "obs/cell_type"
+
+
+def test_sentences_of_a_data_file(tmp_path):
+    lines = [f"this is the sentence of number {n},{n % 2}" for n in range(10)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,mood", *lines]) + "\n")
+    (tmp_path / "table.csv").write_text(
+        "\n".join(["text,mood,age", *(f"{one},3" for one in lines)])
+    )
+    data = CompressRequest(tmp_path / "texts.csv", 1.0, label_column="mood").job().data
+    assert (data.text_column, data.scaling, data.min_df) == ("text", "none", 2.0)
+    data = CompressRequest(tmp_path / "table.csv", 1.0, label_column="mood").job().data
+    assert (data.text_column, data.scaling) == ("", "standard")  # a table with a column of text
+
+
+def test_keys_of_the_job_of_a_data_file(tmp_path):
+    (tmp_path / "table.csv").write_text('size,kind\n"1,200",a\n"1,300",b\n')
+    keys = ('data.columns={size="decimal_point"}', "embedding.n_components=2")
+    request = CompressRequest(tmp_path / "table.csv", 1.0, label_column="kind", overrides=keys)
+    job = request.job()
+    assert job.data.columns == {"size": "decimal_point"}
+    assert (job.data.label_column, job.data.scaling) == ("kind", "standard")
+    assert request.most_components() == 2
+    with pytest.raises(ConfigError, match=r"--set: .*data.colums"):
+        CompressRequest(tmp_path / "table.csv", 1.0, overrides=("data.colums=1",)).job()
