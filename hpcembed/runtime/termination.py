@@ -88,11 +88,11 @@ def _end_together(comm: MPI.Comm, error: HpcembedError) -> int:
     deadline = time.monotonic() + _PATIENCE
     while not everybody.Test():
         if time.monotonic() > deadline:
-            _abort(comm, f"hpcembed: error: [rank {comm.rank}] {error}", error.exit_status)
+            _abort(comm, f"hpcembed: {error.label}[rank {comm.rank}] {error}", error.exit_status)
         time.sleep(0.01)
     if comm.rank == 0:
         sys.stdout.flush()
-        print(printable(f"hpcembed: error: {error}"), file=sys.stderr, flush=True)
+        print(printable(f"hpcembed: {error.label}{error}"), file=sys.stderr, flush=True)
     return error.exit_status
 
 
