@@ -83,7 +83,7 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
     same_everywhere = len(failing) == comm.size and len({report for _, report in failing}) == 1
     alone = comm.size > 1 and not same_everywhere and kind.names_rank
     where = f"[rank {rank}] " if alone else ""
-    others = len({report for _, report in failing}) - 1
+    others = len({report for _, report in failing}) - 1 if kind.names_rank else 0
     more = f" (and {others} other message{'s' * (others > 1)} on other ranks)" if others else ""
     message = f"{where}{text}{more}"
     if error is not None and type(error) is kind and str(error) == message:

@@ -45,9 +45,7 @@ def run_identity(job: Job, config: CommonConfig, *, whole: bool) -> dict[str, An
         Compare all bytes of the data.
     """
     sections = {
-        name: section
-        for name, section in msgspec.to_builtins(config).items()
-        if name not in _FREE
+        name: section for name, section in msgspec.to_builtins(config).items() if name not in _FREE
     }
     return {
         "version": hpcembed.__version__,

@@ -16,7 +16,6 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.embedding import Embedding
 from hpcembed.jobs.checkpoints.stored_values import NotStorableError, pack, unpack
 from hpcembed.runtime.agreement import agreement
 from miramns.checkpointing import CheckpointStore
@@ -26,6 +25,8 @@ __all__ = ["restore_embedding", "store_embedding"]
 _log = logging.getLogger(__name__)
 
 _NAME = "embedding"
+#: Bytes from which on an array has a file of its own if it is equal on all ranks.
+_LARGE = 1 << 16
 
 
 def store_embedding(store: CheckpointStore, embedding: Any, train: DataMatrix) -> bool:
@@ -44,7 +45,11 @@ def store_embedding(store: CheckpointStore, embedding: Any, train: DataMatrix) -
         return False
     digests = {name: _digest(array) for name, array in arrays.items()}
     of_ranks = comm.allgather(digests)
-    common = [name for name in digests if all(digests[name] == one.get(name) for one in of_ranks)]
+    common = [
+        name
+        for name in digests
+        if arrays[name].nbytes >= _LARGE and all(digests[name] == one.get(name) for one in of_ranks)
+    ]
     own = {name: array for name, array in arrays.items() if name not in common}
     blob = np.frombuffer(
         safetensors.numpy.save(own, {"content": json.dumps(content)}), dtype=np.uint8
@@ -79,7 +84,7 @@ def restore_embedding(store: CheckpointStore, embedding: Any, train: DataMatrix)
     return True
 
 
-def _fitted(embedding: Embedding | Any) -> dict[str, Any]:
+def _fitted(embedding: Any) -> dict[str, Any]:
     """Return the attributes that are not parameters."""
     parameters = set(embedding.get_params(deep=False))
     return {name: value for name, value in vars(embedding).items() if name not in parameters}

@@ -1,9 +1,9 @@
 """Fitted estimators as JSON values and arrays, without pickle.
 
-A value is packed into a JSON value, in which arrays are replaced by their names. Classes are those
-of dataclasses, enumerations and estimators of this project; nothing else is created on reading, and
-no method is called. A value of another kind is not stored (:class:`NotStorableError`): the step that
-computed it is then repeated.
+A value is packed into a JSON value, in which arrays are replaced by their names. Classes are
+dataclasses, enumerations and estimators of this project; nothing else is created on reading, and
+no method is called. A value of another kind is not stored (:class:`NotStorableError`): the step
+that computed it is then repeated.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def unpack(
 
 def _made(kind: type, fields: Mapping[str, Any]) -> Any:
     """Return an object with these attributes, without a call of its methods."""
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     for name, value in fields.items():
         object.__setattr__(made, name, value)
     return made

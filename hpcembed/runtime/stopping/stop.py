@@ -36,6 +36,7 @@ __all__ = [
     "pass_on",
     "record_write",
     "stop_alone",
+    "stop_flagged",
     "stop_noticed",
     "stop_requested",
     "stop_together",
@@ -219,6 +220,17 @@ def stop_requested(comm: MPI.Comm) -> bool:
     Collective.
     """
     return _watch is not None and bool(_watch.agreed(comm))
+
+
+def stop_flagged() -> bool:
+    """Return whether this rank has a request of its own to stop.
+
+    Not collective: for a step boundary where the ranks then agree.
+    """
+    if _watch is None:
+        return False
+    _watch.step()
+    return bool(_watch.own())
 
 
 def stop_noticed() -> bool:

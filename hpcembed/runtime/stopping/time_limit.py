@@ -26,7 +26,7 @@ _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{2})(?::(\d{2}))?")
 _PATIENCE = 10.0
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, option: str = "--time-limit", least: float = 1e-3) -> float:
     """Return a duration in seconds.
 
     Parameters
@@ -34,11 +34,15 @@ def parse_duration(text: str) -> float:
     text : str
         Numbers with units s, m, h, d; or HOURS:MINUTES:SECONDS, HOURS:MINUTES, with DAYS- before
         them as in SLURM.
+    option : str
+        Name of the option, for error messages.
+    least : float
+        Smallest duration.
 
     Raises
     ------
     ConfigError
-        Another form.
+        Another form, or a duration that is too short or longer than 30 years.
 
     Examples
     --------
@@ -53,9 +57,9 @@ def parse_duration(text: str) -> float:
         days, hours, minutes, rest = (float(part or 0) for part in clock.groups())
         seconds = 86400 * days + 3600 * hours + 60 * minutes + rest
     else:
-        seconds = 0.0
-    if not 0 < seconds < 1e9:
-        raise ConfigError(f"--time-limit {text}: give a duration such as 90m, 1h30m or 1:30:00")
+        seconds = -1.0
+    if not least <= seconds < 1e9:
+        raise ConfigError(f"{option} {text}: give a duration such as 90m, 1h30m or 1:30:00")
     return seconds
 
 
