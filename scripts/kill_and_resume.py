@@ -18,7 +18,6 @@ import csv
 import json
 import os
 import random
-import shlex
 import signal
 import subprocess
 import sys
@@ -81,10 +80,17 @@ def start(command: Sequence[str], out: Path, ranks: int, every: str) -> subproce
     words = [sys.executable, "-m", "hpcembed", *command, "--out", str(out)]
     words += [] if every == "none" else ["--checkpoint-every", every]
     if ranks:
-        launcher = shlex.split(os.environ.get("MPIEXEC", "mpiexec"))
-        words = [*launcher, "-n", str(ranks), *words]
+        words = [*launcher(), "-n", str(ranks), *words]
     with Path(f"{out}.log").open("ab") as log:
         return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+
+
+def launcher() -> list[str]:
+    """Return ``mpiexec`` with options that allow any number of ranks."""
+    mpiexec = os.environ.get("MPIEXEC", "mpiexec")
+    version = subprocess.run([mpiexec, "--version"], capture_output=True, text=True).stdout
+    is_open_mpi = any(name in version for name in ("Open MPI", "OpenRTE"))
+    return [mpiexec, *(("--oversubscribe", "--bind-to", "none") if is_open_mpi else ())]
 
 
 def kill_after(process: subprocess.Popen[bytes], seconds: float, *, one_rank: bool) -> None:
