@@ -152,17 +152,16 @@ def write_rows(folder: Path, layout: ArrayLayout, array: NDArray[Any], first: in
     return Segment(start, position - start, digest.hexdigest())
 
 
-def read_rows(folder: Path, layout: ArrayLayout, first: int, last: int) -> NDArray[Any]:
-    """Read the rows `first` to `last` - 1."""
-    shape = (last - first, *layout.shape[1:]) if layout.shape else ()
-    array = np.empty(shape, dtype=layout.dtype)
-    start = len(layout.header()) + first * layout.row_bytes
+def read_into(folder: Path, layout: ArrayLayout, first: int, target: NDArray[Any]) -> None:
+    """Read the rows from `first` on into an array of any order in memory."""
     with _opened(folder / layout.file_name) as file:
-        file.seek(start)
-        view = _bytes_of(array)
-        if file.readinto(view) != len(view):
-            raise CheckpointError(f"{folder / layout.file_name}: the file is too short")
-    return array
+        file.seek(len(layout.header()) + first * layout.row_bytes)
+        for panel in _panels(target):
+            content = np.empty(panel.shape, dtype=layout.dtype)
+            view = _bytes_of(content)
+            if file.readinto(view) != len(view):
+                raise CheckpointError(f"{folder / layout.file_name}: the file is too short")
+            panel[...] = content
 
 
 def has_digest(path: Path, segment: Segment) -> bool:
@@ -190,7 +189,7 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
 
 def _panels(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     if array.ndim == 0 or not array.size:
-        yield array.reshape(-1)
+        yield array
         return
     rows = max(_PANEL_BYTES // max(array.nbytes // len(array), 1), 1)
     for first in range(0, len(array), rows):

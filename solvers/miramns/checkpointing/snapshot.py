@@ -18,7 +18,7 @@ from miramns.checkpointing.array_files import (
     create_files,
     has_digest,
     layouts,
-    read_rows,
+    read_into,
     write_rows,
 )
 from miramns.checkpointing.failures import agreed
@@ -71,14 +71,25 @@ class Saved:
 
     def rows(self, name: str, first: int, last: int) -> NDArray[Any]:
         """Return the rows `first` to `last` - 1 of an array, for this rank. Collective."""
+        shape = (max(last - first, 0), *self._layout(name).shape[1:])
+        array = np.empty(shape, dtype=self._layout(name).dtype)
+        self.read_into(name, first, array)
+        return array
+
+    def read_into(self, name: str, first: int, target: NDArray[Any]) -> None:
+        """Read the rows from `first` on into an array of this rank, without another copy.
+
+        Collective.
+        """
         layout = self._layout(name)
         with agreed(self._comm, self.path, "read the checkpoint"):
-            if not 0 <= first <= last <= layout.shape[0]:
+            last = first + len(target)
+            if not 0 <= first <= last <= layout.shape[0] or target.shape[1:] != layout.shape[1:]:
                 raise CheckpointError(
-                    f"{self.path}: {name} has {layout.shape[0]} rows, not {first}..{last}"
+                    f"{self.path}: {name} has shape {layout.shape}, not the rows {first}..{last} "
+                    f"of shape {target.shape}"
                 )
-            array = read_rows(self.path, layout, first, last)
-        return array
+            read_into(self.path, layout, first, target)
 
     def shared(self, name: str) -> NDArray[Any]:
         """Return a whole array on every rank. Collective."""
@@ -86,7 +97,7 @@ class Saved:
         array = np.empty(layout.shape, dtype=layout.dtype)
         with agreed(self._comm, self.path, "read the checkpoint"):
             if self._comm.rank == 0:
-                array = read_rows(self.path, layout, 0, layout.shape[0] if layout.shape else 1)
+                read_into(self.path, layout, 0, array)
         if self._comm.size > 1:
             self._comm.Bcast(array.reshape(-1).view(np.uint8))
         return array

@@ -119,7 +119,7 @@ class CheckpointStore:
     ) -> None:
         if keep < 1:
             raise CheckpointError(f"need keep >= 1, got {keep}")
-        self.folder = Path(folder).absolute()
+        self.folder: Path = comm.bcast(Path(folder).absolute())
         self.clock = CheckpointClock(every)
         self.stop = stop
         self._comm, self._keep, self._prefix = comm, keep, ""
