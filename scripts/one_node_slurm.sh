@@ -5,8 +5,8 @@
 #   scripts/one_node_slurm.sh bash -c 'sbatch --wait ...; squeue'
 #
 # For trials of jobs/slurm.sbatch. As root, in a container or on a machine of your own, with the
-# packages slurmctld, slurmd, slurm-client and munge. Everything is in a temporary folder, and the
-# three daemons are ended with the command.
+# packages slurmctld, slurmd, slurm-client, munge and libpmix-dev (for MPI). Everything is in a
+# temporary folder, and the three daemons are ended with the command.
 set -euo pipefail
 
 if (($# < 1)); then
@@ -15,7 +15,7 @@ if (($# < 1)); then
 fi
 for program in munged slurmctld slurmd srun; do
     if ! PATH=$PATH:/usr/sbin command -v "$program" >/dev/null; then
-        echo "one_node_slurm.sh: no $program; install slurmctld, slurmd, slurm-client, munge" >&2
+        echo "one_node_slurm.sh: no $program; install slurmctld, slurmd, slurm-client, munge, libpmix-dev" >&2
         exit 2
     fi
 done
@@ -69,7 +69,7 @@ SlurmdParameters=config_overrides
 MinJobAge=300
 KillWait=10
 ReturnToService=2
-MpiDefault=none
+MpiDefault=pmix
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$cores State=UNKNOWN
 PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 CONF

@@ -6,11 +6,13 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from hpcembed.cli import main
 from hpcembed.jobs.checkpoints.stored_training import StoredTraining
+from hpcembed.jobs.compress.command import CompressRequest, run_compress
 from hpcembed.jobs.job import prepare
 from hpcembed.jobs.run import run_job
 from hpcembed.jobs.study.command import run_study
@@ -271,3 +273,60 @@ def test_a_study_continues_within_its_trials(comm, shared_tmp, monkeypatch):
         assert trials(shared_tmp / "out") == trials(shared_tmp / "whole")
         assert not (shared_tmp / "out" / "checkpoints").exists()
     comm.barrier()
+
+
+@pytest.mark.mpi
+def test_a_search_continues(comm, shared_tmp, monkeypatch):
+    overrides = ("classifier.hidden=[[6],[12]]", "training.epochs=5", "training.batch_size=64")
+    request = CompressRequest(
+        JOBS / "digits.toml", 30.0, seeds=3, max_seeds=5, max_components=4, overrides=overrides
+    )
+    status = run_compress(request, None, shared_tmp / "whole", comm)
+    with monkeypatch.context() as patched:
+        if comm.rank == 0:
+            stop_at_epoch(patched, 8, signal.SIGTERM)
+        with pytest.raises(StoppedError, match="stopped by SIGTERM"), watching(comm):
+            run_compress(request, None, shared_tmp / "out", comm)
+    assert run_compress(request, None, shared_tmp / "out", comm) == status
+    comm.barrier()
+    if comm.rank == 0:
+        whole, out = shared_tmp / "whole", shared_tmp / "out"
+        for name in ("compress.json", "projection.safetensors"):
+            assert (whole / name).exists() == (out / name).exists()
+        assert (
+            json.loads((whole / "compress.json").read_text())["answer"]
+            == (json.loads((out / "compress.json").read_text())["answer"])
+        )
+        stored = [
+            sorted(
+                (one["digest"], one["validation_score"], one["test_score"], one["train_loss"])
+                for path in (folder / "trials").glob("*.jsonl")
+                for one in map(json.loads, path.read_text().splitlines())
+            )
+            for folder in (whole, out)
+        ]
+        assert stored[0] == stored[1]
+        assert not (out / "checkpoints").exists()
+    comm.barrier()
+
+
+# ------------------------------------------------------------------------------------- killed jobs
+
+
+@pytest.mark.launch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ranks", "words"),
+    [
+        (0, ("run", JOBS / "digits.toml", *settings("classifier.hidden=[[8]]"))),
+        (2, ("run", JOBS / "digits.toml", *settings("classifier.parallel=data_parallel"))),
+        (2, ("study", JOBS / "study_digits.toml", *settings("study.seeds=2"))),
+    ],
+)
+def test_killed_jobs_continue_with_the_same_bits(run_mpi, ranks, words):
+    script = Path(__file__).parents[4] / "scripts" / "kill_and_resume.py"
+    options = ("--kills", 2, "--ranks", ranks, "--work", "work", "--seed", ranks)
+    changes = settings("output.figures=false", "training.epochs=8")
+    done = run_mpi(0, script, *options, *words, *changes, timeout=400)
+    assert done.status == 0, done.out + done.err
+    assert "2 of 2 equal the uninterrupted run" in done.out
