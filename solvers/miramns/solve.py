@@ -36,11 +36,11 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.agreement import agreed_monitor, forget_failures, same_on_all_ranks
-from miramns.checkpointing import CheckpointStore
+from miramns.checkpointing import CheckpointStore, opened_store
 from miramns.direct import direct_result, suits_lapack
 from miramns.iteration.default import default_iteration
 from miramns.iteration.published import published_iteration
-from miramns.iteration.saved_iteration import opened_store, solve_identity, with_checkpoint
+from miramns.iteration.saved_iteration import solve_identity, with_checkpoint
 from miramns.multiplicity import complete
 from miramns.problem import Options, Variant, check_problem, start_vector
 from miramns.residuals import fix_signs

@@ -7,6 +7,7 @@ check, ``array_files.py`` the parallel files and ``lock.py`` the owner of a stor
 
 from miramns.checkpointing.clock import CheckpointClock
 from miramns.checkpointing.generations import stored_identity
+from miramns.checkpointing.opening import opened_store
 from miramns.checkpointing.snapshot import Saved, Snapshot
 from miramns.checkpointing.store import CheckpointStore
 from miramns.errors import CheckpointError, CheckpointMismatchError, StoppedAtCheckpointError
@@ -19,5 +20,6 @@ __all__ = [
     "Saved",
     "Snapshot",
     "StoppedAtCheckpointError",
+    "opened_store",
     "stored_identity",
 ]

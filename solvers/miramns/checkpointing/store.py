@@ -151,6 +151,10 @@ class CheckpointStore:
     ) -> None:
         self.close()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> CheckpointStore:
+        """Return the same store: it is one open folder. scikit-learn copies parameters."""
+        return self
+
     def close(self) -> None:
         """Release the lock of the folder. Not collective."""
         self._release()

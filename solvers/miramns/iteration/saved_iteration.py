@@ -21,10 +21,7 @@ dict of arrays that are equal on all ranks, and ``set_state(state)``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +32,7 @@ from petsc4py import PETSc
 from miramns.agreement import raise_failure
 from miramns.checkpointing import CheckpointStore, Saved, Snapshot
 from miramns.checkpointing.manifest import JSON
-from miramns.errors import CheckpointMismatchError, MiramnsError
+from miramns.errors import CheckpointMismatchError
 from miramns.factorization.arnoldi import ArnoldiFactorization
 from miramns.factorization.dcgs2 import DCGS2Factorization
 from miramns.iteration.plain_state import (
@@ -104,28 +101,6 @@ class SolverCheckpoint:
     identity: dict[str, JSON]
     saved: Saved | None
     probe: float | None = None
-
-
-@contextmanager
-def opened_store(
-    comm: MPI.Comm, checkpoint: CheckpointStore | Path | str | None, every: float | None
-) -> Iterator[CheckpointStore | None]:
-    """Provide the store of an argument, and close it in the end if it was opened here. Collective.
-
-    Raises
-    ------
-    MiramnsError
-        An interval was given for a store, which has its own.
-    """
-    if checkpoint is None or isinstance(checkpoint, CheckpointStore):
-        if every is not None:
-            raise MiramnsError("checkpoint_every is for a folder of checkpoints: give both")
-        yield checkpoint
-        return
-    if every is not None and not every >= 0:
-        raise MiramnsError(f"need checkpoint_every >= 0, got {every}")
-    with CheckpointStore(checkpoint, {}, comm, every=every) as store:
-        yield store
 
 
 def solve_identity(A: PETSc.Mat, options: Options, **arguments: Any) -> dict[str, JSON]:
