@@ -25,7 +25,7 @@ from hpcembed.data.row_validation import copied_bytes
 from hpcembed.data.table import Table
 from hpcembed.embedding import Embedding, Machine, shape_of
 from hpcembed.jobs.checkpoints.run_checkpoints import RunCheckpoints
-from hpcembed.jobs.checkpoints.study_checkpoints import EmbeddingCheckpoints
+from hpcembed.jobs.checkpoints.stored_embedding import FitCheckpoints
 from hpcembed.jobs.embedding_methods import make_embedding
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.majority import majority_shares
@@ -83,7 +83,7 @@ def _run_steps(job: Job, checkpoints: RunCheckpoints) -> int:
         budget = plan(job, train, test)
         folder = checkpoints.begin()
         stop_together(comm, "after reading the data")
-        embedding = fit(job, train, test, checkpoints)
+        embedding = fit(job, train, test, checkpoints.of_fit)
         stop_together(comm, "after the eigenpairs")
         # Written before the next step, which may fail: the eigenpairs took most of the time.
 
@@ -233,7 +233,7 @@ def fit(
     job: Job,
     train: DataMatrix,
     test: DataMatrix,
-    checkpoints: RunCheckpoints | EmbeddingCheckpoints | None = None,
+    checkpoints: FitCheckpoints | None = None,
 ) -> Embedding:
     """Fit the embedding of a job, certified or not, and store the seconds of its steps in the job.
 
@@ -243,7 +243,7 @@ def fit(
     ----------
     test : DataMatrix
         Test rows, which are in memory in addition to the training rows.
-    checkpoints : RunCheckpoints or EmbeddingCheckpoints, optional
+    checkpoints : FitCheckpoints, optional
         The fit continues from there; a finished one is taken as it is.
     """
     k = job.config.embedding.n_components
@@ -255,11 +255,12 @@ def fit(
 
         available = job.remaining(train.stored_bytes + test.stored_bytes)
         machine = Machine(job.comm.size, job.threads, available)
-        embedding = make_embedding(job.config, machine, monitor=monitor)
-        if checkpoints is None or not checkpoints.restore(embedding, train):
+        store = None if checkpoints is None else checkpoints.solver_store
+        embedding = make_embedding(job.config, machine, monitor=monitor, checkpoint=store)
+        if checkpoints is None:
             embedding.fit(train)
-            if checkpoints is not None:
-                checkpoints.keep(embedding, train)
+        else:
+            checkpoints.fit(embedding, train)
     job.seconds.update(embedding.seconds_)
     job.log(embedding.result_.view())
     return embedding

@@ -19,10 +19,9 @@ from typing import Any
 import msgspec
 from mpi4py import MPI
 
-from hpcembed.data.matrix import DataMatrix
 from hpcembed.jobs.checkpoints.errors import checkpoint_errors
 from hpcembed.jobs.checkpoints.identity import run_identity
-from hpcembed.jobs.checkpoints.stored_embedding import restore_embedding, store_embedding
+from hpcembed.jobs.checkpoints.stored_embedding import FitCheckpoints
 from hpcembed.jobs.checkpoints.stored_training import StoredTraining
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.report.run_folder import RunFolder
@@ -165,17 +164,10 @@ class RunCheckpoints:
         assert self._store is not None  # after begin
         return self._store
 
-    def restore(self, embedding: Any, train: DataMatrix) -> bool:
-        """Give an embedding its stored state; return False if there is none. Collective."""
-        if not self.is_resumed:
-            return False
-        with checkpoint_errors(self.job.comm):
-            return restore_embedding(self.store, embedding, train)
-
-    def keep(self, embedding: Any, train: DataMatrix) -> None:
-        """Store a fitted embedding. Collective."""
-        with checkpoint_errors(self.job.comm):
-            store_embedding(self.store, embedding, train)
+    @property
+    def of_fit(self) -> FitCheckpoints:
+        """Checkpoints of the fit of the embedding."""
+        return FitCheckpoints(self.store, self.job.comm)
 
     def training(
         self, name: str, on_restored: Callable[[int], None], *, alone: bool

@@ -9,24 +9,64 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix
+from hpcembed.jobs.checkpoints.errors import checkpoint_errors
 from hpcembed.jobs.checkpoints.stored_values import NotStorableError, pack, unpack
 from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.stopping import record_write
 from miramns.checkpointing import CheckpointStore
 
-__all__ = ["restore_embedding", "store_embedding"]
+__all__ = ["FitCheckpoints", "restore_embedding", "store_embedding"]
 
 _log = logging.getLogger(__name__)
 
 _NAME = "embedding"
+#: Begin of the names of the checkpoints of a fit.
+_FIT = "fit"
 #: Bytes from which on an array has a file of its own if it is equal on all ranks.
 _LARGE = 1 << 16
+
+
+class FitCheckpoints:
+    """The checkpoints of one fit in a store of all ranks."""
+
+    def __init__(self, store: CheckpointStore, comm: MPI.Intracomm) -> None:
+        self._store, self._comm = store, comm
+
+    @property
+    def solver_store(self) -> CheckpointStore:
+        """Store of the operator and the eigensolver."""
+        return self._store.within(_FIT)
+
+    def fit(self, embedding: Any, train: DataMatrix) -> None:
+        """Restore a fitted embedding, or fit it from its checkpoints, and store it.
+
+        Collective.
+
+        Raises
+        ------
+        StoppedError
+            The job must stop; the state of the fit is stored.
+        """
+        store, before = self._store, self._store.clock.seconds
+        with checkpoint_errors(self._comm, "in the eigenproblem"):
+            if restore_embedding(store, embedding, train):
+                return
+            embedding.fit(train)
+            record_write(store.clock.seconds - before)
+            if store_embedding(store, embedding, train):
+                with agreement(self._comm):
+                    if self._comm.rank == 0:
+                        for folder in store.folder.glob(f"{_FIT}.*"):
+                            shutil.rmtree(folder)
 
 
 def store_embedding(store: CheckpointStore, embedding: Any, train: DataMatrix) -> bool:

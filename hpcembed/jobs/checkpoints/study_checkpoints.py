@@ -19,59 +19,34 @@ import msgspec
 from mpi4py import MPI
 
 import hpcembed
-from hpcembed.data.matrix import DataMatrix
 from hpcembed.jobs.checkpoints.errors import checkpoint_errors
 from hpcembed.jobs.checkpoints.identity import run_identity
 from hpcembed.jobs.checkpoints.run_checkpoints import FOLDER
-from hpcembed.jobs.checkpoints.stored_embedding import restore_embedding, store_embedding
+from hpcembed.jobs.checkpoints.stored_embedding import FitCheckpoints
 from hpcembed.jobs.checkpoints.stored_training import StoredTraining
 from hpcembed.jobs.job import Job
 from hpcembed.runtime.stopping import stop_flagged, stop_noticed
 from miramns.checkpointing import CheckpointStore
 
-__all__ = ["EmbeddingCheckpoints", "TrialCheckpoints", "remove_checkpoints"]
+__all__ = ["TrialCheckpoints", "fit_checkpoints", "remove_checkpoints"]
 
 #: Sections that do not change an embedding.
 _LATER = ("training", "classifier")
 
 
-class EmbeddingCheckpoints:
-    """The stored embedding of one job on its data; see :func:`hpcembed.jobs.run.fit`.
-
-    Collective.
-    """
-
-    def __init__(self, job: Job) -> None:
-        config = msgspec.structs.replace(job.config, data=job.placed_data())
-        identity = run_identity(job, config, whole=False)
-        for section in _LATER:
-            identity["configuration"].pop(section, None)
-        name = _digest(identity)
-        with checkpoint_errors(job.comm):
-            self.store = CheckpointStore(
-                job.out / FOLDER / f"embedding-{name}",
-                identity,
-                job.comm,
-                every=job.checkpoint_every,
-                stop=stop_flagged,
-            )
-        self._comm = job.comm
-
-    def __enter__(self) -> EmbeddingCheckpoints:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.store.close()
-
-    def restore(self, embedding: Any, train: DataMatrix) -> bool:
-        """Give an embedding its stored state; return False if there is none. Collective."""
-        with checkpoint_errors(self._comm):
-            return restore_embedding(self.store, embedding, train)
-
-    def keep(self, embedding: Any, train: DataMatrix) -> None:
-        """Store a fitted embedding. Collective."""
-        with checkpoint_errors(self._comm):
-            store_embedding(self.store, embedding, train)
+@contextlib.contextmanager
+def fit_checkpoints(job: Job) -> Iterator[FitCheckpoints]:
+    """Yield the checkpoints of the fit of a study or search. Collective."""
+    config = msgspec.structs.replace(job.config, data=job.placed_data())
+    identity = run_identity(job, config, whole=False)
+    for section in _LATER:
+        identity["configuration"].pop(section, None)
+    folder = job.out / FOLDER / f"embedding-{_digest(identity)}"
+    every, comm = job.checkpoint_every, job.comm
+    with checkpoint_errors(comm):
+        store = CheckpointStore(folder, identity, comm, every=every, stop=stop_flagged)
+    with store:
+        yield FitCheckpoints(store, comm)
 
 
 class TrialCheckpoints:

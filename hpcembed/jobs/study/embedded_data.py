@@ -13,7 +13,7 @@ from hpcembed.data.dataset import Dataset
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.settings import GRAPH_FORMATS
 from hpcembed.embedding import Embedding
-from hpcembed.jobs.checkpoints.study_checkpoints import EmbeddingCheckpoints
+from hpcembed.jobs.checkpoints.study_checkpoints import fit_checkpoints
 from hpcembed.jobs.embedding_methods import embedding_settings, largest_dimension
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.run import fit, read
@@ -134,7 +134,7 @@ def stored_fit(job: Job, train: DataMatrix, test: DataMatrix) -> Embedding:
     """
     if job.tables:
         return fit(job, train, test)
-    with EmbeddingCheckpoints(job) as checkpoints:
+    with fit_checkpoints(job) as checkpoints:
         return fit(job, train, test, checkpoints)
 
 

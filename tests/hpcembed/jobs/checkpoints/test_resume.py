@@ -8,7 +8,9 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from mpi4py import MPI
 
 from hpcembed.cli import main
 from hpcembed.jobs.checkpoints.stored_training import StoredTraining
@@ -16,8 +18,10 @@ from hpcembed.jobs.compress.command import CompressRequest, run_compress
 from hpcembed.jobs.job import prepare
 from hpcembed.jobs.run import run_job
 from hpcembed.jobs.study.command import run_study
+from hpcembed.runtime.logging import Progress
 from hpcembed.runtime.stopping import StoppedError, watching
 from job_files import JOBS, settings, write_small
+from miramns.checkpointing import CheckpointStore
 
 SMALL = ("classifier.hidden=[[6]]", "training.epochs=6", "output.figures=false", "solver.tol=1e-8")
 #: Files whose bytes are compared; run.json has times.
@@ -239,6 +243,76 @@ def test_runs_of_several_ranks(comm, shared_tmp, monkeypatch, parallel):
     comm.barrier()
     if comm.rank == 0:
         assert results(shared_tmp / "out") == results(shared_tmp / "whole")
+    comm.barrier()
+
+
+def stop_at_offer(monkeypatch, number):
+    """Send a signal to this process when a store of all ranks is offered a checkpoint."""
+    count, usual = [0], CheckpointStore.offer
+
+    def offer(self, name, *arguments, **settings):
+        count[0] += 1
+        if count[0] == number:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+        return usual(self, name, *arguments, **settings)
+
+    monkeypatch.setattr(CheckpointStore, "offer", offer)
+
+
+def first_products(comm, out, changes):
+    """Run a job; return the products of the first iteration record on rank 0."""
+    products = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Progress, "update", lambda _self, n, *_, **__: products.append(n))
+        run_job(prepared(comm, out, *changes))
+    return products[0]
+
+
+FREE = ("embedding.engine=matrix_free", "solver.ncv=24")
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("changes", [FREE, ("embedding.engine=block",)])
+def test_an_eigenproblem_continues(comm, shared_tmp, monkeypatch, changes):
+    first = first_products(comm, shared_tmp / "whole", changes)
+    with monkeypatch.context() as patched:
+        if comm.rank == comm.size - 1:
+            stop_at_offer(patched, 3)
+        with pytest.raises(StoppedError, match="SIGHUP in the eigenproblem"), watching(comm):
+            run_job(prepared(comm, shared_tmp / "out", *changes))
+    comm.barrier()
+    if comm.rank == 0:
+        assert list((shared_tmp / "out" / "checkpoints" / "run").glob("fit.*"))
+        assert not (shared_tmp / "out" / "eigenvalues.csv").exists()
+    # the solver does not begin anew
+    assert first_products(comm, shared_tmp / "out", changes) > first or comm.rank
+    comm.barrier()
+    if comm.rank == 0:
+        assert results(shared_tmp / "out") == results(shared_tmp / "whole")
+    comm.barrier()
+
+
+@pytest.mark.mpi
+def test_a_run_continues_on_another_number_of_ranks(comm, shared_tmp, monkeypatch):
+    whole, out = shared_tmp / "whole", shared_tmp / "out"
+    run_job(prepared(comm, whole))
+    with monkeypatch.context() as patched:
+        if comm.rank == 0:
+            stop_at_epoch(patched, 8, signal.SIGTERM)
+        with pytest.raises(StoppedError), watching(comm):
+            run_job(prepared(comm, out))
+    comm.barrier()
+    if comm.rank == 0:
+        run_job(prepared(MPI.COMM_SELF, out))
+        pair = [
+            np.loadtxt(one / "eigenvalues.csv", delimiter=",", skiprows=1) for one in (whole, out)
+        ]
+        np.testing.assert_allclose(pair[0][:, 1], pair[1][:, 1], rtol=1e-10)
+        scores = [results(one)[1] for one in (whole, out)]
+        assert scores[0][0]["test_accuracy"] == pytest.approx(
+            scores[1][0]["test_accuracy"], abs=0.02
+        )
     comm.barrier()
 
 
