@@ -118,7 +118,7 @@ def job_and_folder(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
     Raises
     ------
     ConfigError
-        Neither a job nor ``--resume`` is given, or both are.
+        Neither a job nor ``--resume`` is given, or both are; or there is nothing to continue.
     """
     from hpcembed.jobs.checkpoints.run_checkpoints import unfinished_job
 
@@ -130,4 +130,6 @@ def job_and_folder(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
         raise ConfigError(
             "--resume has the job and the folder of the unfinished run: omit JOB.toml and --out"
         )
+    if arguments.dry_run:
+        raise ConfigError("--dry-run describes a new run: omit --resume")
     return unfinished_job(arguments.resume), arguments.resume

@@ -11,7 +11,7 @@ the next step boundary of the job tests it. There are two tests:
 Without :func:`watching`, as in calls from Python, both return False and do not communicate.
 
 The time limit acts like a signal, early enough for one more step and for writing a checkpoint: the
-longest step and the slowest write so far are measured.
+longest of the last steps and the slowest write so far are measured.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -52,8 +53,9 @@ _TIME_LIMIT = 1 << 16
 _TAG = 85
 #: Share of the time limit, and seconds, that are kept for the end of the job: the smaller one.
 _RESERVE_SHARE, _RESERVE_SECONDS = 0.05, 60.0
-#: Writes of a checkpoint that the reserve holds.
-_WRITES = 2.0
+#: Writes of a checkpoint that the reserve holds, and steps whose longest one it holds: an earlier
+#: step, such as the reading of the data, is no measure of the next one.
+_WRITES, _STEPS = 2.0, 8
 
 
 class StoppedError(HpcembedError):
@@ -79,7 +81,8 @@ class _Watch:
         self._comm: Any = comm.Dup() if comm.size > 1 else None
         self._deadline, self._reserve = deadline, min(_RESERVE_SHARE * limit, _RESERVE_SECONDS)
         self._code, self._interrupts = 0, 0
-        self._longest, self._last, self._slowest_write = 0.0, time.monotonic(), 0.0
+        self._steps = deque[float](maxlen=_STEPS)
+        self._last, self._slowest_write = time.monotonic(), 0.0
         self._sent: list[Any] = []
         self._received = 0
         self.command = ""
@@ -101,7 +104,8 @@ class _Watch:
     def step(self) -> None:
         """Record the time since the last step boundary."""
         now = time.monotonic()
-        self._longest, self._last = max(self._longest, now - self._last), now
+        self._steps.append(now - self._last)
+        self._last = now
 
     def record_write(self, seconds: float) -> None:
         """Record the seconds of writing a checkpoint."""
@@ -110,7 +114,8 @@ class _Watch:
     def own(self) -> int:
         """Return the request of this rank: number of a signal, time limit, or 0."""
         if not self._code and self._deadline is not None:
-            needed = self._reserve + self._longest + _WRITES * self._slowest_write
+            step = max(self._steps, default=0.0)
+            needed = self._reserve + step + _WRITES * self._slowest_write
             if time.time() + needed >= self._deadline:
                 self._code = _TIME_LIMIT
         return self._code

@@ -89,10 +89,19 @@ def test_the_time_limit_leaves_time_for_a_step_and_a_checkpoint():
         assert stop_flagged()
         with pytest.raises(StoppedError, match="stopped by the time limit here"):
             stop_together(MPI.COMM_SELF, "here")
-    with watching(MPI.COMM_SELF, time.time() + 0.5, 0.5):
+    with watching(MPI.COMM_SELF, time.time() + 2.0, 2.0):
         assert not stop_requested(MPI.COMM_SELF)
-        time.sleep(0.3)
+        time.sleep(1.1)
         assert stop_requested(MPI.COMM_SELF)  # the next step would take as long
+
+
+def test_an_early_step_is_no_measure_of_the_last_ones():
+    with watching(MPI.COMM_SELF, time.time() + 3.0, 3.0):
+        time.sleep(1.2)
+        for _ in range(10):
+            assert not stop_requested(MPI.COMM_SELF)
+        time.sleep(0.6)  # after 1.8 s the first step would not fit
+        assert not stop_requested(MPI.COMM_SELF)
 
 
 @pytest.mark.mpi

@@ -141,6 +141,9 @@ def test_resume_without_a_run(run, tmp_path):
     status, text = run("--resume", tmp_path, "--out", "x")
     assert status == 2
     assert "omit JOB.toml and --out" in text
+    status, text = run("--resume", tmp_path, "--dry-run")
+    assert status == 2
+    assert "--dry-run describes a new run" in text
     assert main(["run"]) == 2
 
 
