@@ -188,10 +188,10 @@ def remaining_batches(
     Examples
     --------
     >>> trials = [Trial("full", (4,), 3, seed) for seed in range(7)]
-    >>> first, second, last = plan_batches(trials, 2, 32, size=3)
-    >>> [len(batch.trials) for batch in (first, second, last)]
-    [2, 2, 3]
-    >>> remaining_batches(trials, [*second.trials, *last.trials], 2, 32, 3) == [second, last]
+    >>> first, second, third = plan_batches(trials, 2, 32, size=3)
+    >>> [len(batch.trials) for batch in (first, second, third)]
+    [3, 2, 2]
+    >>> remaining_batches(trials, [*first.trials, *third.trials], 2, 32, 3) == [first, third]
     True
     """
     waiting = set(pending)
