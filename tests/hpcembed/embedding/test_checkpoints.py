@@ -10,7 +10,12 @@ from sklearn.base import clone
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.row_stream import open_rows
 from hpcembed.embedding import PCA, KernelPCA, SolverSettings, SpectralEmbedding, TruncatedSVD
-from hpcembed.operators.covariance import saved_sums
+from hpcembed.operators.covariance import covariance, saved_sums
+from hpcembed.operators.covariance.covariance_passes import (
+    CovariancePasses,
+    Moments,
+    PassLimitError,
+)
 from hpcembed.runtime.errors import ConfigError, OutputError
 from hpcembed.runtime.ranks import ownership_range
 from miramns.checkpointing import CheckpointStore, StoppedAtCheckpointError
@@ -92,13 +97,37 @@ def test_a_fit_that_is_interrupted(comm, shared_tmp, small_parts, name):
             fit(make, comm, rows, store)
         with CheckpointStore(shared_tmp / f"{at}", {}, comm, stop=Interrupted(comm, 0)) as store:
             same_bits(fit(make, comm, rows, store), whole)
-        assert store.stop.n <= n_offers - at + 2  # it did not begin anew
+        # it did not begin anew; with several numbers of components, each repeats its last part
+        assert name == "share" or store.stop.n <= n_offers - at + 2
 
 
 def test_compiled_and_numpy_sums(comm, shared_tmp, small_parts, monkeypatch):
     monkeypatch.setenv("HPCEMBED_NATIVE", "none")
+    monkeypatch.setattr(covariance, "_MOST_ROWS", {np.dtype(kind): 20 for kind in "fd"})
     for name in ("assembled", "single", "integers"):
         test_a_fit_that_is_interrupted(comm, shared_tmp / name, None, name)
+
+
+def test_components_that_are_doubled(comm, shared_tmp, small_parts, monkeypatch):
+    """Each number of components has checkpoints of its own."""
+    monkeypatch.setattr("hpcembed.embedding.pca._FIRST_GUESS", 2)
+    test_a_fit_that_is_interrupted(comm, shared_tmp, None, "share")
+    comm.Barrier()
+    names = {name.partition(".")[0] for name in os.listdir(shared_tmp / "1")}
+    assert {"k-2", "k-4"} <= names
+
+
+def test_the_limit_of_passes_counts_those_before(comm, shared_tmp, small_parts):
+    X = DataMatrix(share(comm, ROWS), np.zeros(len(share(comm, ROWS)), int), comm)
+    passes = CovariancePasses(X, Moments(X), most=2)
+    V = np.ones((D, 1))
+    passes.whole_product(V)
+    again = CovariancePasses(X, Moments(X), most=2)
+    again.set_state(passes.get_state())
+    again.whole_product(V)
+    with pytest.raises(PassLimitError):
+        again.whole_product(V)
+    X.destroy()
 
 
 def test_rows_in_files(comm, shared_tmp, small_parts):

@@ -16,6 +16,7 @@ from miramns.checkpointing import (
     CheckpointStore,
     StoppedAtCheckpointError,
 )
+from miramns.iteration import saved_iteration
 
 pytestmark = pytest.mark.mpi
 
@@ -320,3 +321,57 @@ def test_sizes_repeat_with_checkpoints(comm, operator, shared_tmp, few_columns):
     )
     same_bits(first, second)
     assert len(first.decisions) == first.n_restarts > 1
+
+
+@pytest.mark.parametrize("name", SOLVES)
+def test_everything_is_saved(comm, operator, shared_tmp, few_columns, monkeypatch, name):
+    """Every number of a factorisation and of an iteration comes back, whatever it is."""
+    seen = []
+    offer = saved_iteration.SavedIteration.offer
+
+    def recorded(saved):
+        if saved._factorization.size and not seen:
+            for part in saved._parts.values():
+                for attribute, value in vars(part).items():
+                    if type(value) is float:
+                        setattr(part, attribute, value + 0.123)
+                    elif attribute in ("_test_at", "_since", "_n_random", "n_breakdowns"):
+                        setattr(part, attribute, value + 7)
+            store = saved._checkpoint.store
+            store.clock.every = 0
+            seen.append(numbers(saved))
+            offer(saved)
+            raise StopIteration
+        if seen and saved._factorization.size:
+            seen.append(numbers(saved))
+            raise StopIteration
+
+    def numbers(saved):
+        found = {}
+        for role, part in saved._parts.items():
+            rate = getattr(part, "_rate", None)
+            for owner, thing in ((role, part), (f"{role} rate", rate)):
+                if thing is None or isinstance(thing, int | float):
+                    continue
+                for attribute, value in vars(thing).items():
+                    if attribute in OBJECTS:
+                        continue
+                    known = value.tolist() if isinstance(value, np.ndarray) else value
+                    found[f"{owner}.{attribute}"] = known
+        return found
+
+    monkeypatch.setattr(saved_iteration.SavedIteration, "offer", recorded)
+    for _part in range(2):
+        with store_in(shared_tmp, comm) as store, pytest.raises(StopIteration):
+            miramns.solve(operator, 4, checkpoint=store, **SOLVES[name])
+    saved, restored = seen
+    if comm.rank == 0:  # whose numbers are saved
+        assert saved == restored
+    assert saved["factorization.size"] > 0
+
+
+#: Attributes that hold objects, or that this rank alone has.
+OBJECTS = (
+    "comm", "operator", "inner", "rows", "basis", "_columns", "_source", "_target", "_orthonormal",
+    "_factorization", "_nominal", "_comm", "_rate", "seconds",
+)  # fmt: skip
