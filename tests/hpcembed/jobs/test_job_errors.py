@@ -255,6 +255,7 @@ def test_a_kill_during_training_loses_no_eigenpair(crash, tmp_path):
     assert done.status != 0
     out = tmp_path / "out"
     left = {path.name for path in out.iterdir()}
-    assert left == {"job.toml", "projection.safetensors", "eigenvalues.csv", "convergence.csv"}
+    written = {"job.toml", "projection.safetensors", "eigenvalues.csv", "convergence.csv"}
+    assert left == {*written, "checkpoints"}
     projection = safetensors.numpy.load_file(out / "projection.safetensors")
     assert projection["components"].shape == (2, 3)
