@@ -24,6 +24,7 @@ from hpcembed.cli_options import (
     add_complete_options,
     add_compress_model_options,
     add_compress_options,
+    add_doctor_options,
     add_init_options,
     add_predict_options,
     folder_options,
@@ -59,7 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     alone: Any = SingleProcess()
     # Without a launcher, arguments are parsed first: --help and --version need no MPI.
-    comm = _world() if is_launched() and not missing(["mpi4py"]) else alone
+    words = sys.argv[1:] if argv is None else list(argv)
+    comm = alone
+    if is_launched() and not missing(["mpi4py"]):
+        # an mpi4py that cannot be imported is a finding of doctor
+        with (
+            contextlib.suppress(ImportError, RuntimeError)
+            if words[:1] == ["doctor"]
+            else (contextlib.nullcontext())
+        ):
+            comm = _world()
     parsed: list[argparse.Namespace] = []
 
     def parse() -> int:
@@ -96,7 +106,7 @@ def _communicates(arguments: argparse.Namespace) -> bool:
         return not cli_commands.is_small()
     if arguments.command is _info:
         return not missing(EXTRAS["mpi"])
-    return arguments.command is not _completion
+    return arguments.command not in (_completion, cli_commands.doctor)
 
 
 def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
@@ -204,6 +214,9 @@ def _parser() -> argparse.ArgumentParser:
 
     info = add("info", _info, verbose, "print versions, MPI library, PETSc build, threads")
     info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
+
+    text = "check installation, MPI, machine and output folder; print findings with their remedies"
+    add_doctor_options(add("doctor", cli_commands.doctor, verbose, text))
 
     text = "print the completion of this command line for a shell; needs shtab"
     completion = add("completion", _completion, verbose, text)

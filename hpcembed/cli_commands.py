@@ -15,7 +15,7 @@ from hpcembed.runtime.optional import EXTRAS, install_command, missing
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["complete_shell", "init", "is_small", "predict", "show_missing_parts"]
+__all__ = ["complete_shell", "doctor", "init", "is_small", "predict", "show_missing_parts"]
 
 #: Packages of the parallel prediction.
 _PREDICTION = ("mpi4py", "msgspec", "scipy", "threadpoolctl", "pyarrow")
@@ -57,6 +57,13 @@ def init(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
     idle_while_root(comm, write)
     return 0
+
+
+def doctor(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    """Run ``hpcembed doctor``. Collective."""
+    from hpcembed.jobs.doctor.command import run_doctor
+
+    return run_doctor(comm, arguments.out, as_json=arguments.json)
 
 
 def complete_shell(parser: argparse.ArgumentParser, shell: str) -> None:
