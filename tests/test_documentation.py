@@ -27,7 +27,17 @@ PAGES = sorted(
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 SOURCES = [
     path.relative_to(ROOT).as_posix()
-    for folder in ("hpcembed", "solvers", "tests", "benchmarks", "scripts", "jobs", "docs", ".ci")
+    for folder in (
+        "hpcembed",
+        "solvers",
+        "tests",
+        "benchmarks",
+        "scripts",
+        "jobs",
+        "docs",
+        "packaging",
+        ".ci",
+    )
     for path in (ROOT / folder).rglob("*")
     if "__pycache__" not in path.parts
 ] + [path.name for path in ROOT.iterdir() if path.is_file()]
