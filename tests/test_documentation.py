@@ -49,7 +49,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"[\w./-]+\.(?:py|sh|sbatch|j2)")
 #: A path that begins with a folder of the source tree.
 PLACE = re.compile(r"(?<![\w/.-])(?:hpcembed|solvers|tests|benchmarks|scripts|jobs|docs)/[\w./*-]*")
-ENDINGS = ("csv", "json", "md", "py", "safetensors", "sh", "toml")
+ENDINGS = ("csv", "def", "json", "md", "py", "safetensors", "sh", "toml")
 NAME = re.compile(r"(?<![\w/.-])(?:hpcembed|miramns)(?:\.[A-Za-z_]\w*)+")
 
 
