@@ -31,6 +31,7 @@ from hpcembed.cli_options import (
 )
 from hpcembed.runtime import logging as log
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.fault_injection import check_fault
 from hpcembed.runtime.launcher import SingleProcess, is_launched
 from hpcembed.runtime.optional import EXTRAS, missing, optional_imports
 from hpcembed.runtime.termination import exit_status
@@ -89,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options = os.environ.get("PETSC_OPTIONS", "")
                 os.environ["PETSC_OPTIONS"] = f"{options} -no_signal_handler".strip()
             log.configure(world.rank, world.size, verbose=arguments.verbose)
+            check_fault(world.size)
             return int(arguments.command(arguments, world))
 
     return exit_status(comm, command)
