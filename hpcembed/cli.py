@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import shlex
 import sys
@@ -21,12 +22,14 @@ import hpcembed
 from hpcembed import cli_commands
 from hpcembed.cli_help import epilog
 from hpcembed.cli_options import (
+    add_checkpoint_options,
     add_complete_options,
     add_compress_model_options,
     add_compress_options,
     add_doctor_options,
     add_init_options,
     add_predict_options,
+    checkpoint_interval,
     folder_options,
 )
 from hpcembed.runtime import logging as log
@@ -91,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 os.environ["PETSC_OPTIONS"] = f"{options} -no_signal_handler".strip()
             log.configure(world.rank, world.size, verbose=arguments.verbose)
             check_fault(world.size)
-            return int(arguments.command(arguments, world))
+            with cli_commands.stopping(arguments, world):
+                return int(arguments.command(arguments, world))
 
     return exit_status(comm, command)
 
@@ -121,7 +125,7 @@ def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
         # Each benchmark has a parser of its own, which prints its --help as well.
         passed = words[2:] if words[:2] in (["bench", "eigensolvers"], ["bench", "pca"]) else []
         arguments = _parser().parse_args(words[: len(words) - len(passed)])
-        arguments.passed = passed
+        arguments.passed, arguments.words = passed, words
         return arguments
 
 
@@ -170,7 +174,11 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     run = add("run", _run, folders, "run a job: data, eigenvectors, projection, networks")
-    run.add_argument("job", type=Path, metavar="JOB.toml")
+    run.add_argument("job", type=Path, nargs="?", metavar="JOB.toml")
+    run.add_argument(
+        "--resume", type=Path, metavar="FOLDER", help="continue the unfinished run in this folder"
+    )
+    add_checkpoint_options(run, verifies_data=True)
     run.add_argument(
         "--dry-run",
         action="store_true",
@@ -183,6 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     study = add("study", _study, folders, text)
     study.add_argument("job", type=Path, metavar="STUDY.toml")
+    add_checkpoint_options(study)
     study.add_argument(
         "--report-only",
         action="store_true",
@@ -192,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "find the smallest input and network that keep the accuracy"
     compress = add("compress", _compress, folders, text)
     add_compress_options(compress)
+    add_checkpoint_options(compress)
 
     text = "make a trained model of ONNX smaller by low-rank layers; needs onnxruntime"
     add_compress_model_options(add("compress-model", _compress_model, verbose, text))
@@ -265,7 +275,13 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     from hpcembed.jobs.job import describe_job, prepare
     from hpcembed.jobs.run import run_job
 
-    job = prepare(arguments.job, arguments.overrides, arguments.data_dir, arguments.out, comm)
+    path, out = cli_commands.job_and_folder(arguments)
+    job = prepare(path, arguments.overrides, arguments.data_dir, out, comm)
+    job = dataclasses.replace(
+        job,
+        checkpoint_every=checkpoint_interval(arguments.checkpoint_every),
+        verify_data=arguments.verify_data,
+    )
     if not arguments.dry_run:
         return run_job(job)
     text = describe_job(job)
@@ -305,6 +321,7 @@ def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         arguments.out,
         comm,
         report_only=arguments.report_only,
+        checkpoint_every=checkpoint_interval(arguments.checkpoint_every),
     )
 
 
@@ -325,7 +342,8 @@ def _compress(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         scaling=arguments.scaling,
         overrides=tuple(arguments.overrides),
     )
-    return run_compress(request, arguments.data_dir, arguments.out, comm)
+    every = checkpoint_interval(arguments.checkpoint_every)
+    return run_compress(request, arguments.data_dir, arguments.out, comm, checkpoint_every=every)
 
 
 def _compress_model(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

@@ -1,21 +1,36 @@
-"""Commands of :mod:`hpcembed.cli` that work in the small installation, and ``init``."""
+"""Commands of :mod:`hpcembed.cli` that work in the small installation, ``init``, and the stop."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hpcembed
+from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.optional import EXTRAS, install_command, missing
+from hpcembed.runtime.stopping import continue_with, watching
+from hpcembed.runtime.stopping.time_limit import time_limit
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["complete_shell", "doctor", "init", "is_small", "predict", "show_missing_parts"]
+__all__ = [
+    "complete_shell",
+    "doctor",
+    "init",
+    "is_small",
+    "job_and_folder",
+    "predict",
+    "show_missing_parts",
+    "stopping",
+]
 
 #: Packages of the parallel prediction.
 _PREDICTION = ("mpi4py", "msgspec", "scipy", "threadpoolctl", "pyarrow")
@@ -91,3 +106,36 @@ def _mark_files(parser: argparse.ArgumentParser, complete: Any) -> None:
                 _mark_files(command, complete)
         elif action.type is Path:
             action.complete = complete  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def stopping(arguments: argparse.Namespace, comm: MPI.Intracomm) -> Iterator[None]:
+    """Stop a command that stores its work after a signal, and before its time limit. Collective."""
+    if not hasattr(arguments, "time_limit") or getattr(arguments, "dry_run", False):
+        yield
+        return
+    deadline, seconds = time_limit(comm, arguments.time_limit)
+    with watching(comm, deadline, seconds):
+        continue_with(shlex.join(["hpcembed", *arguments.words]))
+        yield
+
+
+def job_and_folder(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
+    """Return the job file and the output folder of ``run``.
+
+    Raises
+    ------
+    ConfigError
+        Neither a job nor ``--resume`` is given, or both are.
+    """
+    from hpcembed.jobs.checkpoints.run_checkpoints import unfinished_job
+
+    if arguments.resume is None:
+        if arguments.job is None:
+            raise ConfigError("run: give a job file, or --resume FOLDER")
+        return arguments.job, arguments.out
+    if arguments.job is not None or arguments.out is not None:
+        raise ConfigError(
+            "--resume has the job and the folder of the unfinished run: omit JOB.toml and --out"
+        )
+    return unfinished_job(arguments.resume), arguments.resume

@@ -15,6 +15,8 @@ exit status:
   3    a requested eigenpair is unconverged
   4    no network keeps the accuracy (compress)
   5    the comparison of compress is undecided
+  85   stopped by a signal or before the time limit; the work is stored, and a line
+       states the command that continues it
   130  interrupted
 """
 
@@ -34,6 +36,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "run": (
         ("run jobs/digits.toml", "data, eigenvectors, projection and networks, in one process"),
         ("run jobs/digits.toml --dry-run", "print ranks, memory and engine; run nothing"),
+        ("run --resume runs/digits", "continue a run that was stopped or killed"),
         (
             'run jobs/digits.toml --set embedding.n_components=30 --petsc "-eps_view"',
             "override a key, and pass an option to PETSc",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hpcembed.runtime.stopping.time_limit import parse_duration
+
 __all__ = [
+    "add_checkpoint_options",
     "add_complete_options",
     "add_compress_model_options",
     "add_compress_options",
@@ -13,6 +16,7 @@ __all__ = [
     "add_init_options",
     "add_overrides",
     "add_predict_options",
+    "checkpoint_interval",
     "folder_options",
 ]
 
@@ -38,6 +42,51 @@ def add_overrides(command: argparse.ArgumentParser, form: str, text: str) -> Non
     command.add_argument(
         "--set", action="append", default=[], metavar=form, dest="overrides", help=text
     )
+
+
+def add_checkpoint_options(
+    command: argparse.ArgumentParser, *, verifies_data: bool = False
+) -> None:
+    """Add the options of commands that store their unfinished work."""
+    command.add_argument(
+        "--time-limit",
+        default="",
+        metavar="DURATION",
+        help="stop before this time has passed, with all work stored: 90m, 1:30:00, or none "
+        "(default: the end of the SLURM job)",
+    )
+    command.add_argument(
+        "--checkpoint-every",
+        default="",
+        metavar="DURATION",
+        help="time between checkpoints; 0s: at each opportunity (default: at least 60 s, and at "
+        "most 2 %% of the time for writing)",
+    )
+    if verifies_data:
+        command.add_argument(
+            "--verify-data",
+            action="store_true",
+            help="compare all bytes of the data files when the run continues (default: sizes, "
+            "times, first and last bytes)",
+        )
+
+
+def checkpoint_interval(text: str) -> float | None:
+    """Return the seconds of ``--checkpoint-every``; None if it is not given.
+
+    Raises
+    ------
+    ConfigError
+        It is no duration.
+
+    Examples
+    --------
+    >>> checkpoint_interval("2m"), checkpoint_interval("0s"), checkpoint_interval("")
+    (120.0, 0.0, None)
+    """
+    if not text:
+        return None
+    return parse_duration(text, "--checkpoint-every", least=0.0)
 
 
 def add_compress_options(compress: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from hpcembed.data.matrix import DataMatrix, RowSource
-from hpcembed.embedding._eigensolver import Eigensolver
+from hpcembed.embedding._eigensolver import Eigensolver, translated_errors
 from hpcembed.embedding._linear import LinearEmbedding
 from hpcembed.operators.block_shell import BlockProducts, block_shell
 from hpcembed.operators.cost import (
@@ -49,6 +49,7 @@ from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range, timed
 from hpcembed.runtime.threads import one_blas_thread
 from miramns import EigenResult
+from miramns.checkpointing import opened_store
 
 __all__ = ["CovarianceEmbedding", "CovariancePairs"]
 
@@ -146,10 +147,13 @@ class CovarianceEmbedding(LinearEmbedding):
         solver = Eigensolver(k, tol, seed, self._settings, memory, blocks=COVARIANCE_BLOCKS)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
         moments = Moments(X, centred=self._centred)
-        search = _CovarianceSearch(
-            X, plan, other, solver, moments, machine.threads, self.seconds_, self.certify
-        )
-        found = search.run()
+        with translated_errors(), opened_store(X.comm, self._settings.checkpoint, None) as store:
+            part = None if store is None else store.within(f"k-{k}")
+            search = _CovarianceSearch(
+                X, plan, other, replace(solver, checkpoint=part), moments, machine.threads,
+                self.seconds_, self.certify,
+            )  # fmt: skip
+            found = search.run()
         self.plan_, self.certificate_ = search.plan, found.certificate
         return found
 
@@ -241,17 +245,18 @@ class _CovarianceSearch:
 
     def _square(self) -> tuple[NDArray[np.float64], bool]:
         """Return the lower triangle, and whether it is in single precision. Collective."""
-        X, moments = self.X, self.moments
+        X, moments, store = self.X, self.moments, self.solver.checkpoint
         if isinstance(X, DataMatrix) and has_integers(X, centred=moments.centred):
             self.is_exact = True
-            lower = integer_triangle(X, moments, self.threads)
+            lower = integer_triangle(X, moments, self.threads, store)
         elif self.plan.single and self.single == np.float32:
-            lower = shifted_triangle(X, moments, np.float32, self.threads)
+            part = None if store is None else store.within("single")
+            lower = shifted_triangle(X, moments, np.float32, self.threads, part)
             if np.isfinite(lower).all():
                 return lower, True
             # perhaps beyond the range of single precision
         if not self.is_exact:
-            lower = shifted_triangle(X, moments, np.float64, self.threads)
+            lower = shifted_triangle(X, moments, np.float64, self.threads, store)
         if not np.isfinite(lower).all():
             raise InputError(
                 f"the {self.plan.operator} has entries that are not finite: check the data for NaN "

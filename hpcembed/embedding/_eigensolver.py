@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
@@ -23,12 +24,19 @@ from petsc4py import PETSc
 import miramns
 from hpcembed.embedding._parameters import SolverSettings
 from hpcembed.operators.cost import SINGLE_TOLERANCE, BlockRule, suits_lapack
-from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.errors import ConfigError, InputError, OutputError
 from hpcembed.runtime.fault_injection import faulty_products, inject
 from hpcembed.runtime.threads import one_blas_thread
 from miramns import EigenResult
+from miramns.checkpointing import (
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointStore,
+    StoppedAtCheckpointError,
+    opened_store,
+)
 
-__all__ = ["Eigensolver"]
+__all__ = ["Eigensolver", "translated_errors"]
 
 #: Probability with which a bound from random combinations is exceeded.
 _FAILURE = 1e-6
@@ -38,10 +46,16 @@ _ONE_THREAD_DIMENSION = 256
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Raise errors of MIRAMns as errors of this package."""
     try:
         yield
+    except StoppedAtCheckpointError:
+        raise  # no error: the run was asked to stop
+    except CheckpointMismatchError as error:
+        raise ConfigError(str(error)) from error
+    except CheckpointError as error:
+        raise OutputError(str(error)) from error
     except miramns.OperatorError as error:
         raise InputError(str(error)) from error
     except miramns.MiramnsError as error:
@@ -67,6 +81,9 @@ class Eigensolver:
         Largest eigenvalues, or largest moduli.
     blocks : BlockRule, optional
         Nested sizes for blocks of vectors, where the operator is multiplied with blocks.
+    checkpoint : CheckpointStore, optional
+        Where states of MIRAMns are saved, under a name for each of its solves in order. Default:
+        that of the settings.
     """
 
     k: int
@@ -76,8 +93,10 @@ class Eigensolver:
     available_bytes: int
     which: Literal["LA", "LM"] = "LA"
     blocks: BlockRule | None = None
+    checkpoint: CheckpointStore | None = None
+    _numbers: Iterator[int] = field(default_factory=count, init=False, compare=False)
 
-    @_translated_errors()
+    @translated_errors()
     def solve(self, mat: PETSc.Mat, *, deflation: NDArray[np.float64] | None = None) -> EigenResult:
         """Find the pairs by products with single vectors, in double precision.
 
@@ -102,7 +121,7 @@ class Eigensolver:
             return self._krylov_schur(mat, deflation=deflation, **limits)
         return self._miramns(mat, deflation=deflation)
 
-    @_translated_errors()
+    @translated_errors()
     def solve_by_blocks(
         self, mat: PETSc.Mat, width: int, *, tol: float | None = None
     ) -> EigenResult:
@@ -119,7 +138,7 @@ class Eigensolver:
         """
         return self._miramns(mat, width=width, tol=tol)
 
-    @_translated_errors()
+    @translated_errors()
     def solve_in_single(
         self, approximation: PETSc.Mat, exact: PETSc.Mat, width: int = 0
     ) -> EigenResult:
@@ -143,7 +162,7 @@ class Eigensolver:
             return self._miramns(exact, width=width)
         return self.refined(found, exact, at_tol=self.tol >= SINGLE_TOLERANCE)
 
-    @_translated_errors()
+    @translated_errors()
     def refined(self, found: EigenResult, exact: PETSc.Mat, *, at_tol: bool = True) -> EigenResult:
         """Return a converged result as it is, or continue in double precision from its vectors.
 
@@ -166,7 +185,7 @@ class Eigensolver:
             decisions=(*found.decisions, "continued in double precision", *result.decisions),
         )
 
-    @_translated_errors()
+    @translated_errors()
     def certified(self, found: EigenResult, exact: PETSc.Mat, *, n_samples: int = 0) -> EigenResult:
         """Return pairs of an approximation with true residuals in double precision.
 
@@ -201,7 +220,7 @@ class Eigensolver:
         suits = suits_lapack(dimension, self.k)
         return self.settings.name == "lapack" or (self.settings.allows_lapack and suits)
 
-    @_translated_errors()
+    @translated_errors()
     def lapack(self, mat: PETSc.Mat, lower: NDArray[np.float64] | None) -> EigenResult:
         """Find the pairs of a dense matrix by LAPACK, with true residuals.
 
@@ -237,7 +256,7 @@ class Eigensolver:
             values=values,
         )
 
-    @_translated_errors()
+    @translated_errors()
     def certify(self, mat: PETSc.Mat, vectors: NDArray[np.float64], solver: str) -> EigenResult:
         """Return the pairs in the span of given vectors with true residuals. Collective."""
         criterion = self.settings.convergence_criterion
@@ -245,7 +264,7 @@ class Eigensolver:
             mat, vectors, which=self.which, tol=self.tol, criterion=criterion, solver=solver
         )
 
-    @_translated_errors()
+    @translated_errors()
     def reference(
         self, mat: PETSc.Mat, *, deflation: NDArray[np.float64] | None = None
     ) -> EigenResult | None:
@@ -300,20 +319,24 @@ class Eigensolver:
                 # blocks hold multiple eigenvalues, and the search uses single vectors
                 "multiplicity_check": "never",
             }
-        return miramns.solve(
-            mat,
-            self.k,
-            which=self.which,
-            hermitian=True,
-            tol=self.tol if tol is None else tol,
-            max_it=settings.max_it,
-            ncv=None if width else settings.ncv or None,
-            variant="block" if width else settings.variant,
-            seed=self.seed,
-            start=start,
-            monitor=settings.monitor,
-            options=miramns.Options(**options),
-        )
+        number = next(self._numbers)
+        checkpoint = settings.checkpoint if self.checkpoint is None else self.checkpoint
+        with opened_store(mat.getComm().tompi4py(), checkpoint, None) as store:
+            return miramns.solve(
+                mat,
+                self.k,
+                which=self.which,
+                hermitian=True,
+                tol=self.tol if tol is None else tol,
+                max_it=settings.max_it,
+                ncv=None if width else settings.ncv or None,
+                variant="block" if width else settings.variant,
+                seed=self.seed,
+                start=start,
+                monitor=settings.monitor,
+                options=miramns.Options(**options),
+                checkpoint=None if store is None else store.within(f"solve-{number}"),
+            )
 
 
 def _continued(found: EigenResult, certified: EigenResult) -> EigenResult:

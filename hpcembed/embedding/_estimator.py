@@ -16,7 +16,7 @@ Parameters are checked on all ranks before the first step that could fail on one
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -133,7 +133,7 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
             On all ranks: invalid parameters, or parameters that differ between ranks.
         """
         shared = {
-            name: replace(value, monitor=None) if isinstance(value, SolverSettings) else value
+            name: value.comparable() if isinstance(value, SolverSettings) else value
             for name, value in self.get_params(deep=False).items()
             if name not in _PER_RANK
         }

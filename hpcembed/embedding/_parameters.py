@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from hpcembed.runtime.arguments import check_choice, is_integer
 from hpcembed.runtime.errors import ConfigError, InputError
 from miramns import IterationRecord
+from miramns.checkpointing import CheckpointStore
 
 __all__ = [
     "SolverSettings",
@@ -85,6 +87,10 @@ class SolverSettings:
     on_no_convergence : {"raise", "keep"}
     monitor : callable, optional
         Called with each iteration record of MIRAMns.
+    checkpoint : path or CheckpointStore, optional
+        Where the sums of an assembled covariance and the states of MIRAMns are saved from time to
+        time: in a folder that all ranks share, or in an open store. The same fit continues from
+        them. LAPACK and Krylov-Schur save nothing.
 
     Examples
     --------
@@ -104,6 +110,11 @@ class SolverSettings:
     reference: bool = False
     on_no_convergence: Literal["raise", "keep"] = "raise"
     monitor: Callable[[IterationRecord], None] | None = None
+    checkpoint: CheckpointStore | Path | str | None = None
+
+    def comparable(self) -> SolverSettings:
+        """Return the settings without those that are objects of one rank."""
+        return replace(self, monitor=None, checkpoint=None)
 
     def check(self, *, has_dense_operator: bool = True) -> None:
         """Raise ConfigError unless every setting has a valid value.

@@ -29,6 +29,7 @@ from hpcembed.embedding import (
 from hpcembed.embedding.node_embedding import NodeEmbedding
 from hpcembed.jobs.configuration import JobConfig
 from hpcembed.runtime.errors import ConfigError
+from miramns.checkpointing import CheckpointStore
 
 __all__ = [
     "METHODS",
@@ -64,7 +65,11 @@ class EmbeddingMethod:
 
 
 def make_embedding(
-    job: JobConfig, machine: Machine, *, monitor: Monitor | None = None
+    job: JobConfig,
+    machine: Machine,
+    *,
+    monitor: Monitor | None = None,
+    checkpoint: CheckpointStore | None = None,
 ) -> Embedding:
     """Return the estimator of a job, not fitted.
 
@@ -74,6 +79,8 @@ def make_embedding(
     ----------
     monitor : callable, optional
         Called with each iteration record of the solver.
+    checkpoint : CheckpointStore, optional
+        Where the fit stores its state, and continues from.
 
     Raises
     ------
@@ -88,7 +95,11 @@ def make_embedding(
     options = msgspec.structs.asdict(job.solver)
     common = {"tol": options.pop("tol"), "random_state": options.pop("seed")}
     solver = SolverSettings(
-        **options, criterion="relative", on_no_convergence="keep", monitor=monitor
+        **options,
+        criterion="relative",
+        on_no_convergence="keep",
+        monitor=monitor,
+        checkpoint=checkpoint,
     )
     common |= {
         "memory_limit": machine.available_bytes,

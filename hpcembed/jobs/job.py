@@ -52,6 +52,10 @@ class Job:
     tables : tuple of Table
         Training and test rows, or rows to split, that the caller holds in memory. Empty: the files
         of the configuration are read.
+    checkpoint_every : float or None
+        Seconds between checkpoints; None: so that they take at most 2 % of the time.
+    verify_data : bool
+        Compare all bytes of the data files when a run continues.
     """
 
     config: JobConfig
@@ -62,6 +66,8 @@ class Job:
     available_bytes: int
     seconds: dict[str, float] = field(default_factory=dict)
     tables: tuple[Table, ...] = ()
+    checkpoint_every: float | None = None
+    verify_data: bool = False
 
     def check_out(self) -> None:
         """Refuse an output folder that is not empty. Collective."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hpcembed.jobs.checkpoints.run_checkpoints import RunCheckpoints
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_inputs import NetworkInputs
 from hpcembed.jobs.network_sizes import layers_of
@@ -15,6 +16,7 @@ from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.agreement import idle_while_root
 from hpcembed.runtime.fault_injection import inject
 from hpcembed.runtime.logging import Progress
+from hpcembed.runtime.stopping import stop_together
 from hpcembed.runtime.threads import training_threads
 
 if TYPE_CHECKING:
@@ -25,7 +27,11 @@ __all__ = ["train_networks"]
 
 
 def train_networks(
-    job: Job, inputs: NetworkInputs, n_classes: int, folder: RunFolder
+    job: Job,
+    inputs: NetworkInputs,
+    n_classes: int,
+    folder: RunFolder,
+    checkpoints: RunCheckpoints,
 ) -> list[TrainedClassifier]:
     """Train every network of a job on each of its inputs.
 
@@ -37,6 +43,8 @@ def train_networks(
         0 for a regression.
     folder : RunFolder
         Output folder, for metrics.jsonl.
+    checkpoints : RunCheckpoints
+        Trainings continue from there; a finished one is only tested again.
 
     Returns
     -------
@@ -47,7 +55,8 @@ def train_networks(
     for network in job.config.classifier.hidden:
         hidden = layers_of(network)
         for name in inputs.names:
-            one = _train(job, inputs, name, n_classes, hidden, folder)
+            stop_together(job.comm, f"before the training of {name} {network_name(hidden)}")
+            one = _train(job, inputs, name, n_classes, hidden, folder, checkpoints)
             if one is not None:
                 trained.append(one)
     return trained
@@ -60,6 +69,7 @@ def _train(
     n_classes: int,
     hidden: tuple[int, ...],
     folder: RunFolder,
+    checkpoints: RunCheckpoints,
 ) -> TrainedClassifier | None:
     """Train one network on one input. Collective.
 
@@ -81,13 +91,21 @@ def _train(
         is_local, n_rows = name in inputs.local, len(train.labels)
         n_rows = job.comm.allreduce(n_rows) if is_local else n_rows
         recipe = job.config.training.for_rows(n_rows, n_classes)
-        score = ACCURACY if n_classes else R2
+        score, title = ACCURACY if n_classes else R2, f"{name} {network_name(hidden)}"
+
+        def on_restored(n_epochs: int) -> None:
+            if job.comm.rank == 0 and checkpoints.is_resumed:
+                folder.keep_metrics(title, n_epochs)
+
         with _progress(job, name, hidden, folder, recipe.epochs, score) as on_epoch:
             settings: dict[str, Any] = {
                 "input_name": "full" if name == "full" else "embedded",
                 "seed": job.config.classifier.seed,
                 "device": job.config.classifier.device,
                 "on_epoch": on_epoch if job.comm.rank == 0 else None,
+                "checkpoint": checkpoints.training(
+                    f"{name}-{network_name(hidden)}", on_restored, alone=not is_local
+                ),
             }
             threads = training_threads(job.config.resources.threads)
             arguments = (train, test, n_classes, hidden, recipe)

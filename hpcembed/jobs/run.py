@@ -1,9 +1,12 @@
 """One job, start to end: read, plan, fit, project, gather, train, write.
 
 All ranks run :func:`run_job` together. Rank 0 alone writes, and trains the networks whose rows it
-holds, while the other ranks sleep. The output folder stays empty until the eigenpairs are computed;
-they are written before the networks are trained. A run with unconverged eigenpairs still writes all
-its results, but ends with a non-zero exit status.
+holds, while the other ranks sleep. The eigenpairs are written before the networks are trained. A
+run with unconverged eigenpairs still writes all its results, but ends with a non-zero exit status.
+
+Until all results are written, the output folder has checkpoints
+(:mod:`hpcembed.jobs.checkpoints.run_checkpoints`), from which the same job continues. A run that
+fails before the first of them leaves the folder empty.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from hpcembed.data.reading import read_tables
 from hpcembed.data.row_validation import copied_bytes
 from hpcembed.data.table import Table
 from hpcembed.embedding import Embedding, Machine, shape_of
+from hpcembed.jobs.checkpoints.run_checkpoints import RunCheckpoints
+from hpcembed.jobs.checkpoints.stored_embedding import FitCheckpoints
 from hpcembed.jobs.embedding_methods import make_embedding
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.majority import majority_shares
@@ -28,10 +33,9 @@ from hpcembed.jobs.memory_plan import Budget, job_budget
 from hpcembed.jobs.network_inputs import gather, project
 from hpcembed.jobs.network_sizes import check_networks
 from hpcembed.jobs.network_training import train_networks
-from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.results import write_embedding, write_results
 from hpcembed.operators.graph.smoothing import smooth
-from hpcembed.runtime.agreement import agreement, idle_while_root
+from hpcembed.runtime.agreement import idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.fault_injection import inject
@@ -39,6 +43,7 @@ from hpcembed.runtime.logging import Progress, show
 from hpcembed.runtime.memory import check_fits, peak_bytes
 from hpcembed.runtime.output_lock import owned_output
 from hpcembed.runtime.ranks import timed
+from hpcembed.runtime.stopping import stop_together
 from hpcembed.runtime.wording import counted
 from miramns import IterationRecord
 
@@ -59,28 +64,28 @@ def run_job(job: Job) -> int:
     ------
     OutputExistsError
         The output folder is not empty, or another job writes to it.
+    StoppedError
+        After a signal or before a time limit: the run can be continued.
     ConvergenceError
         After all results are written: an eigenpair is unconverged, or contradicts the reference.
     HpcembedError
         One line, on all ranks.
     """
-    with owned_output(job.comm, job.out):
-        return _run_steps(job)
+    with owned_output(job.comm, job.out), RunCheckpoints(job) as checkpoints:
+        return _run_steps(job, checkpoints)
 
 
-def _run_steps(job: Job) -> int:
+def _run_steps(job: Job, checkpoints: RunCheckpoints) -> int:
     comm = job.comm
-    job.check_out()
     with threadpoolctl.threadpool_limits(job.threads):
         threads = counted(job.threads, "BLAS thread")
         job.log(f"{counted(comm.size, 'rank')}, {threads} each; results in {job.out}")
         dataset, train, test = read(job)
         budget = plan(job, train, test)
-        with agreement(comm):
-            if comm.rank == 0:  # empty until the eigenpairs are computed, for another attempt
-                RunFolder.create(job.out)
-        folder = RunFolder(job.out)
-        embedding = fit(job, train, test)
+        folder = checkpoints.begin()
+        stop_together(comm, "after reading the data")
+        embedding = fit(job, train, test, checkpoints.of_fit)
+        stop_together(comm, "after the eigenpairs")
         # Written before the next step, which may fail: the eigenpairs took most of the time.
 
         def write() -> None:
@@ -96,7 +101,8 @@ def _run_steps(job: Job) -> int:
     majority = majority_shares(train, test) if job.config.classifier.enabled else None
     train.destroy()
     test.destroy()
-    trained = train_networks(job, inputs, len(dataset.train.class_names), folder)
+    n_classes = len(dataset.train.class_names)
+    trained = train_networks(job, inputs, n_classes, folder, checkpoints)
     environment = describe_environment(comm, job.threads)
     environment["peak_bytes_per_rank"] = peaks
     environment["training"] = inputs.training()
@@ -107,6 +113,7 @@ def _run_steps(job: Job) -> int:
             write_results(folder, job, dataset, embedding, trained, environment, majority)
         ),
     )
+    checkpoints.remove()
     if not embedding.certified_:
         raise ConvergenceError(embedding.failure_text(), embedding.result_)
     return 0
@@ -225,7 +232,12 @@ def plan(job: Job, train: DataMatrix, test: DataMatrix) -> Budget:
     return budget
 
 
-def fit(job: Job, train: DataMatrix, test: DataMatrix) -> Embedding:
+def fit(
+    job: Job,
+    train: DataMatrix,
+    test: DataMatrix,
+    checkpoints: FitCheckpoints | None = None,
+) -> Embedding:
     """Fit the embedding of a job, certified or not, and store the seconds of its steps in the job.
 
     Collective.
@@ -234,6 +246,8 @@ def fit(job: Job, train: DataMatrix, test: DataMatrix) -> Embedding:
     ----------
     test : DataMatrix
         Test rows, which are in memory in addition to the training rows.
+    checkpoints : FitCheckpoints, optional
+        The fit continues from there; a finished one is taken as it is.
     """
     k = job.config.embedding.n_components
     inject("operator", job.comm)
@@ -245,7 +259,12 @@ def fit(job: Job, train: DataMatrix, test: DataMatrix) -> Embedding:
 
         available = job.remaining(train.stored_bytes + test.stored_bytes)
         machine = Machine(job.comm.size, job.threads, available)
-        embedding = make_embedding(job.config, machine, monitor=monitor).fit(train)
+        store = None if checkpoints is None else checkpoints.solver_store
+        embedding = make_embedding(job.config, machine, monitor=monitor, checkpoint=store)
+        if checkpoints is None:
+            embedding.fit(train)
+        else:
+            checkpoints.fit(embedding, train)
     job.seconds.update(embedding.seconds_)
     job.log(embedding.result_.view())
     return embedding

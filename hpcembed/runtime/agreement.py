@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 from hpcembed.runtime.memory import memory_error
+from hpcembed.runtime.stopping import pass_on
 
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
     from mpi4py import MPI
@@ -80,8 +81,9 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
         return
     rank, (kind, text) = failing[0]
     same_everywhere = len(failing) == comm.size and len({report for _, report in failing}) == 1
-    where = "" if same_everywhere or comm.size == 1 else f"[rank {rank}] "
-    others = len({report for _, report in failing}) - 1
+    alone = comm.size > 1 and not same_everywhere and kind.names_rank
+    where = f"[rank {rank}] " if alone else ""
+    others = len({report for _, report in failing}) - 1 if kind.names_rank else 0
     more = f" (and {others} other message{'s' * (others > 1)} on other ranks)" if others else ""
     message = f"{where}{text}{more}"
     if error is not None and type(error) is kind and str(error) == message:
@@ -152,6 +154,7 @@ def idle_while_root(comm: MPI.Comm, work: Callable[[], T]) -> T | None:
             error = caught
     request = comm.Ibarrier()
     while not request.Test():
+        pass_on()
         time.sleep(0.02)
     agree(comm, error)
     return result

@@ -26,6 +26,9 @@ class HpcembedError(Exception):
     """Base class of all errors with a message for the user."""
 
     exit_status = 2
+    #: Word before the message on the terminal, and whether the message of one rank names it.
+    label = "error: "
+    names_rank = True
 
 
 class InputError(HpcembedError, ValueError):

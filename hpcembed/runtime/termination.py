@@ -7,16 +7,19 @@ rank.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcembed.runtime.errors import HpcembedError
 from hpcembed.runtime.logging import close_output
 from hpcembed.runtime.memory import is_memory_error, memory_error
 from hpcembed.runtime.printable_text import printable
+from hpcembed.runtime.stopping import StoppedError
 
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
     from mpi4py import MPI
@@ -28,6 +31,9 @@ _PATIENCE = 5.0
 
 #: Exit status after Ctrl-C, as in shells.
 _INTERRUPTED = 130
+
+#: Variable with the path of a file that takes the place of the exit status of a stopped job.
+_STOP_FILE = "HPCEMBED_STOP_FILE"
 
 
 def exit_status(comm: MPI.Comm, command: Callable[[], int]) -> int:
@@ -88,12 +94,24 @@ def _end_together(comm: MPI.Comm, error: HpcembedError) -> int:
     deadline = time.monotonic() + _PATIENCE
     while not everybody.Test():
         if time.monotonic() > deadline:
-            _abort(comm, f"hpcembed: error: [rank {comm.rank}] {error}", error.exit_status)
+            _abort(comm, f"hpcembed: {error.label}[rank {comm.rank}] {error}", error.exit_status)
         time.sleep(0.01)
     if comm.rank == 0:
         sys.stdout.flush()
-        print(printable(f"hpcembed: error: {error}"), file=sys.stderr, flush=True)
+        print(printable(f"hpcembed: {error.label}{error}"), file=sys.stderr, flush=True)
+    if isinstance(error, StoppedError) and os.environ.get(_STOP_FILE):
+        return _reported_stop(comm, error)
     return error.exit_status
+
+
+def _reported_stop(comm: MPI.Comm, error: StoppedError) -> int:
+    """Write the stop into a file on rank 0, and return 0: srun may hide another status."""
+    if comm.rank == 0:
+        try:
+            Path(os.environ[_STOP_FILE]).write_text(f"{error}\n")
+        except OSError:
+            return error.exit_status
+    return 0
 
 
 def _abort(comm: MPI.Comm, message: str, status: int) -> None:

@@ -35,3 +35,28 @@ class OperatorError(MiramnsError):
     ...     print(error)
     the matrix has entries that are not finite: check the data for NaN or Inf
     """
+
+
+class CheckpointError(MiramnsError):
+    """A checkpoint cannot be written or read; the message names the path and the remedy."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """A checkpoint belongs to another configuration, version or data.
+
+    Attributes
+    ----------
+    differences : dict of str to tuple
+        Stored and present value of each key that differs; None where the key is missing.
+    """
+
+    def __init__(self, message: str, differences: dict[str, tuple[object, object]]) -> None:
+        super().__init__(message, differences)
+        self.differences = differences
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StoppedAtCheckpointError(MiramnsError):
+    """The run was asked to stop, and has written a checkpoint from which it can go on."""

@@ -130,8 +130,9 @@ def _complement(
     dimension = problem.n - locked.shape[1]
     k = min(k, dimension)
     complement = replace(
-        problem, k=k, locked=locked, variant="default", width=1, norm=result.operator_norm
-    )
+        problem, k=k, locked=locked, variant="default", width=1, norm=result.operator_norm,
+        checkpoint=None,
+    )  # fmt: skip
     if not problem.sizes:
         return replace(complement, capacity=min(problem.capacity, dimension))
     largest = largest_size(k, dimension, dimension + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from mpi4py import MPI
@@ -20,6 +20,9 @@ from miramns.products import is_shell
 from miramns.random_vectors import seeded_normal
 from miramns.selection import Order, Which
 from miramns.tolerances import Criterion, residual_tolerances
+
+if TYPE_CHECKING:
+    from miramns.iteration.saved_iteration import SolverCheckpoint
 
 Variant = Literal["default", "published", "block"]
 Orthogonalization = Literal["auto", "full", "partial", "dcgs2"]
@@ -119,6 +122,8 @@ class Problem:
         ||A||_F for the published variant if the operator provides it, else 0.
     norm : float
         A lower bound of ||A|| known before.
+    checkpoint : SolverCheckpoint or None
+        Where the state of the iteration is saved.
     """
 
     operator: PETSc.Mat
@@ -139,6 +144,7 @@ class Problem:
     longest: int
     scale: float
     norm: float
+    checkpoint: SolverCheckpoint | None = None
 
     def tolerances(
         self, values: NDArray[Any], norm: float, scale: float = 0.0, *, rounding: bool = True
@@ -161,10 +167,16 @@ def check_problem(
     variant: Variant,
     seed: int,
     options: Options,
+    repeats: bool = False,
 ) -> Problem:
     """Check the arguments of :func:`miramns.solve` and resolve the defaults.
 
     Collective on ``A.comm``.
+
+    Parameters
+    ----------
+    repeats : bool
+        Choose nothing from measured seconds.
 
     Raises
     ------
@@ -207,7 +219,7 @@ def check_problem(
         capacity = sizes[-1]
     width = 1
     if variant == "block":
-        width = min(options.block_size or chosen_width(A, k, dimension), dimension)
+        width = min(options.block_size or chosen_width(A, k, dimension, repeats=repeats), dimension)
         sizes = tuple(sorted({min(-(-size // width) * width, dimension) for size in sizes}))
         capacity = sizes[-1]
     is_chosen = ncv is not None or options.nested_sizes is not None

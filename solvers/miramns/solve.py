@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,11 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.agreement import agreed_monitor, forget_failures, same_on_all_ranks
+from miramns.checkpointing import CheckpointStore, opened_store
 from miramns.direct import direct_result, suits_lapack
 from miramns.iteration.default import default_iteration
 from miramns.iteration.published import published_iteration
+from miramns.iteration.saved_iteration import solve_identity, with_checkpoint
 from miramns.multiplicity import complete
 from miramns.problem import Options, Variant, check_problem, start_vector
 from miramns.residuals import fix_signs
@@ -69,6 +72,8 @@ def solve(
     start: NDArray[np.float64] | None = None,
     monitor: Monitor | None = None,
     options: Options = _DEFAULTS,
+    checkpoint: CheckpointStore | Path | str | None = None,
+    checkpoint_every: float | None = None,
 ) -> EigenResult:
     """Find k dominant eigenpairs of a real operator, or of ``A x = lambda B x``.
 
@@ -114,6 +119,15 @@ def solve(
         Called on every rank that gives it with each :class:`~miramns.IterationRecord`.
     options : Options
         Further settings.
+    checkpoint : path or CheckpointStore, optional
+        Folder, shared by all ranks, where the state of the iteration is saved from time to time.
+        The same call continues from the newest state in it: on the same number of ranks with the
+        same bits, on another one to the tolerance. Subspace sizes then follow from nominal instead
+        of measured seconds, so that they repeat. The files remain after the solve; another problem
+        needs another folder.
+    checkpoint_every : float, optional
+        Seconds between saved states in a folder; 0 for one at each opportunity. Default: chosen
+        from the measured time of the writing, which takes at most 2 % of the run.
 
     Returns
     -------
@@ -124,6 +138,10 @@ def solve(
     ------
     MiramnsError
         If the arguments do not fit together, or differ between ranks.
+    CheckpointMismatchError
+        If the saved state is of other arguments or of another operator.
+    CheckpointError
+        If a state cannot be saved. Earlier ones are unchanged.
     OperatorError
         If a product is not finite. If a product or a monitor raises an exception, its rank raises
         it again, and the other ranks raise an error that names the rank.
@@ -158,25 +176,31 @@ def solve(
     _check_agreement(
         comm, options, k=k, has_B=B is not None, which=which, hermitian=hermitian, tol=tol,
         max_it=max_it, ncv=ncv, variant=variant, seed=seed, has_start=start is not None,
+        has_checkpoint=checkpoint is not None, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     monitor = agreed_monitor(comm, monitor)
-    if B is not None:
-        from miramns.transform.pencil import solve_generalized
+    settings: dict[str, Any] = {
+        "which": which, "hermitian": hermitian, "tol": tol, "max_it": max_it, "ncv": ncv,
+        "variant": variant, "seed": seed,
+    }  # fmt: skip
+    with opened_store(comm, checkpoint, checkpoint_every) as store:
+        if B is not None:
+            from miramns.transform.pencil import solve_generalized
 
-        return solve_generalized(
-            A, B, k, which=which, hermitian=hermitian, tol=tol, max_it=max_it, ncv=ncv,
-            variant=variant, seed=seed, start=start, monitor=monitor, options=options,
-        )  # fmt: skip
-    problem = check_problem(
-        A, k, which=which, hermitian=hermitian, tol=tol, max_it=max_it, ncv=ncv, variant=variant,
-        seed=seed, options=options,
-    )  # fmt: skip
-    is_open = ncv is None and start is None and monitor is None and options.nested_sizes is None
-    if is_open and options.orthogonalization == "auto" and suits_lapack(problem):
-        result = direct_result(problem)
-    else:
-        iterate = published_iteration if variant == "published" else default_iteration
-        result = complete(problem, iterate(problem, start_vector(problem, start), monitor))
+            return solve_generalized(
+                A, B, k, start=start, monitor=monitor, options=options, checkpoint=store, **settings
+            )
+        repeats = store is not None
+        problem = check_problem(A, k, options=options, repeats=repeats, **settings)
+        is_open = ncv is None and start is None and monitor is None and options.nested_sizes is None
+        if is_open and options.orthogonalization == "auto" and suits_lapack(problem):
+            result = direct_result(problem)
+        else:
+            settings["hermitian"] = problem.hermitian
+            identity = solve_identity(A, options, k=k, **settings)
+            problem = with_checkpoint(problem, store, identity)
+            iterate = published_iteration if variant == "published" else default_iteration
+            result = complete(problem, iterate(problem, start_vector(problem, start), monitor))
     fix_signs(comm, result.ownership_range[0], result.eigenvectors)
     return replace(result, seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)))
 

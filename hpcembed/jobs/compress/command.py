@@ -13,6 +13,7 @@ Finished trials are stored, as in a study: a search that is repeated trains noth
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from mpi4py import MPI
 
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.targets import Task
+from hpcembed.jobs.checkpoints.study_checkpoints import remove_checkpoints
 from hpcembed.jobs.compress.search import SearchAnswer, search
 from hpcembed.jobs.compress.search_components import SearchComponents
 from hpcembed.jobs.compress.search_result import export_answer, remove_model, save_answer
@@ -154,7 +156,12 @@ class CompressRequest:
 
 
 def run_compress(
-    request: CompressRequest, data_dir: Path | None, out: Path | None, comm: MPI.Intracomm
+    request: CompressRequest,
+    data_dir: Path | None,
+    out: Path | None,
+    comm: MPI.Intracomm,
+    *,
+    checkpoint_every: float | None = None,
 ) -> int:
     """Search, and write the answer and its model into the output folder.
 
@@ -166,6 +173,8 @@ def run_compress(
         Folder of the data; by default the folder of the source.
     out : Path, optional
         Output folder; by default the job states it.
+    checkpoint_every : float, optional
+        Seconds between checkpoints; default: so that they take at most 2 % of the time.
 
     Returns
     -------
@@ -184,6 +193,7 @@ def run_compress(
         config, limit = request.job(), request.most_components()
     default = f"runs/compress-{config.data.name}"
     job = place(config, source.parent, data_dir, out, comm, default)
+    job = dataclasses.replace(job, checkpoint_every=checkpoint_every)
     with owned_output(comm, job.out):
         found = search_job(request, job, limit)
     if comm.rank == 0:
@@ -234,6 +244,7 @@ def search_job(request: CompressRequest, job: Job, limit: int) -> SearchOutcome:
                     folder, job, request, trials, answer, comparison, majority, environment
                 ),
             )
+        remove_checkpoints(job)
         class_names = tuple(components.data.train.class_names)
         task = components.data.dataset.task
         components.data.destroy()

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from hpcembed.jobs.embedding_methods import largest_dimension
 from hpcembed.jobs.job import Job
-from hpcembed.jobs.run import fit
-from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
+from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data, stored_fit
 from hpcembed.runtime.errors import ConvergenceError, MemoryLimitError
 
 __all__ = ["MOST_COMPONENTS", "SearchComponents", "with_components"]
@@ -102,7 +101,7 @@ class SearchComponents:
         job = with_components(self._job, min(2 * found, self._limit))
         before = self.largest
         try:
-            embedding = fit(job, self.data.train, self.data.test)
+            embedding = stored_fit(job, self.data.train, self.data.test)
         except (ConvergenceError, MemoryLimitError) as error:
             self._job.log(f"the search stays at {found} components: {error}")
             return False

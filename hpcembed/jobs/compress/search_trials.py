@@ -16,7 +16,7 @@ from hpcembed.jobs.study.result_store import load_results
 from hpcembed.jobs.study.statistics import Difference, compare
 from hpcembed.jobs.study.trial_inputs import TrialInputs
 from hpcembed.jobs.study.trial_training import TrialTrainer, train_trials
-from hpcembed.jobs.study.trials import InputKind, Trial, TrialResult, plan_batches
+from hpcembed.jobs.study.trials import InputKind, Trial, TrialBatch, TrialResult, remaining_batches
 from hpcembed.networks.training.validation_split import held_out_rows
 from hpcembed.runtime.errors import InputError
 
@@ -125,13 +125,27 @@ class SearchTrials:
         pairs = zip(trials, names, strict=True)
         pending = [trial for trial, name in pairs if name not in self.finished]
         if pending:
-            # Small batches, so that every rank has some.
-            size = min(-(-len(pending) // self.job.comm.size), 8)
-            batches = plan_batches(pending, data.n_classes, self.recipe.batch_size, size)
+            batches = self._batches(trials, pending)
             title = f"{kind} {network_name(hidden)}, k = {k}"
-            trainer = self.trainer(kind)
-            self.finished |= train_trials(self.job.comm, trainer, batches, self.job.out, title)
+            self.finished |= train_trials(self.job, self.trainer(kind), batches, title)
         return [self.finished[name] for name in names]
+
+    def _batches(self, trials: list[Trial], pending: list[Trial]) -> list[TrialBatch]:
+        """Group trials of one network by the looks that add their seeds, then into batches.
+
+        So the batches of a search that is interrupted and continued are the same.
+        """
+        batches, first = list[TrialBatch](), 0
+        counts = {look.n_seeds for look in self.looks if look.n_seeds < len(trials)}
+        for last in sorted(counts | {len(trials)}):
+            group, first = trials[first:last], last
+            # Small batches, so that every rank has some.
+            size = min(-(-len(group) // self.job.comm.size), 8)
+            waiting = [trial for trial in group if trial in pending]
+            batches += remaining_batches(
+                group, waiting, self.components.data.n_classes, self.recipe.batch_size, size
+            )
+        return batches
 
     def decide(self, hidden: tuple[int, ...], k: int) -> Decision:
         """Compare a network on k components with the baseline on validation rows.

@@ -90,6 +90,27 @@ class RunFolder:
         except OSError as error:
             raise output_error(path, error) from error
 
+    def keep_metrics(self, network: str, n_epochs: int) -> None:
+        """Remove the lines of later epochs of a network, and an incomplete line, from the metrics.
+
+        They are of a killed run, which continues after epoch `n_epochs`.
+        """
+        path, kept = self.path / METRICS, list[bytes]()
+        try:
+            lines = path.read_bytes().splitlines() if path.exists() else []
+        except OSError as error:
+            raise output_error(path, error) from error
+        for line in lines:
+            try:
+                metric = msgspec.json.decode(line, type=dict)
+                is_late = metric["network"] == network and metric["epoch"]["epoch"] > n_epochs
+            except (msgspec.DecodeError, KeyError, TypeError):
+                continue
+            if not is_late:
+                kept.append(line + b"\n")
+        if len(kept) < len(lines):
+            self._write(METRICS, b"".join(kept))
+
     def write_csv(self, name: str, columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> Path:
         """Write columns of equal length under their names; numbers keep all their digits."""
         try:

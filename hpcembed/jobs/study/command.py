@@ -6,6 +6,7 @@ the same digests are taken from it and not trained again.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mpi4py import MPI
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from hpcembed.jobs.checkpoints.study_checkpoints import remove_checkpoints
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.majority import majority_shares
 from hpcembed.jobs.network_inputs import project
@@ -30,7 +32,7 @@ from hpcembed.jobs.study.settings import StudyConfig, image_shape, job_of, load_
 from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.jobs.study.trial_inputs import TrialInputs
 from hpcembed.jobs.study.trial_training import TrialTrainer, train_trials
-from hpcembed.jobs.study.trials import Trial, TrialResult, plan_batches
+from hpcembed.jobs.study.trials import Trial, TrialResult, remaining_batches
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
@@ -60,6 +62,7 @@ def run_study(
     comm: MPI.Intracomm,
     *,
     report_only: bool = False,
+    checkpoint_every: float | None = None,
 ) -> int:
     """Run a study, or its remaining trials, and write its report.
 
@@ -77,6 +80,8 @@ def run_study(
         Output folder; by default the file states it.
     report_only : bool
         Train nothing, and report the finished trials in the output folder.
+    checkpoint_every : float, optional
+        Seconds between checkpoints; default: so that they take at most 2 % of the time.
 
     Returns
     -------
@@ -93,6 +98,7 @@ def run_study(
     with agreement(comm):
         study = load_study(path, overrides)
     job = place(job_of(study), path.parent, data_dir, out, comm, f"runs/{path.stem}")
+    job = dataclasses.replace(job, checkpoint_every=checkpoint_every)
     with owned_output(comm, job.out):
         text = conduct_study(job, study, path, report_only=report_only)
     if comm.rank == 0:
@@ -178,6 +184,8 @@ def conduct_study(
         task=data.dataset.task,
     )
     text = idle_while_root(comm, lambda: write_study(folder, summary, facts, drawn))
+    if not report_only:
+        remove_checkpoints(job)
     return text or ""
 
 
@@ -229,8 +237,9 @@ def _train(
         return [finished[names[trial]] for trial in trials if names[trial] in finished]
     inputs = TrialInputs(job, data, pending, centred=recipe.centred)
     trainer = TrialTrainer(data, inputs, recipe, job.threads, study.study.device)
-    batches = plan_batches(pending, data.n_classes, recipe.batch_size, study.study.batch)
-    made = train_trials(job.comm, trainer, batches, job.out, "training")
+    sizes = data.n_classes, recipe.batch_size, study.study.batch
+    batches = remaining_batches(trials, pending, *sizes)
+    made = train_trials(job, trainer, batches, "training")
     # Not in a finally: this is collective, and an error may be that of one rank alone.
     inputs.destroy()
     results = {**finished, **made}

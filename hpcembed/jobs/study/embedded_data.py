@@ -13,6 +13,7 @@ from hpcembed.data.dataset import Dataset
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.settings import GRAPH_FORMATS
 from hpcembed.embedding import Embedding
+from hpcembed.jobs.checkpoints.study_checkpoints import fit_checkpoints
 from hpcembed.jobs.embedding_methods import embedding_settings, largest_dimension
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.run import fit, read
@@ -20,8 +21,9 @@ from hpcembed.jobs.study.trials import Trial, digest
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.ranks import gather_rows
+from hpcembed.runtime.stopping import stop_together
 
-__all__ = ["EmbeddedData", "embed_data", "fingerprint"]
+__all__ = ["EmbeddedData", "embed_data", "fingerprint", "stored_fit"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ def embed_data(job: Job, *, allow_fewer: bool = False) -> EmbeddedData:
         )
     if test.n_rows == 0:
         raise InputError(f"{dataset.name}: no test rows, which scores are measured on")
-    embedding = fit(job, train, test)
+    embedding = stored_fit(job, train, test)
+    stop_together(job.comm, "after the eigenpairs")
     if not embedding.certified_:
         raise ConvergenceError(embedding.failure_text(), embedding.result_)
     return EmbeddedData(
@@ -122,6 +125,17 @@ def embed_data(job: Job, *, allow_fewer: bool = False) -> EmbeddedData:
         fingerprint(job, train, test, embedding),
         embedding_settings(job.config),
     )
+
+
+def stored_fit(job: Job, train: DataMatrix, test: DataMatrix) -> Embedding:
+    """Fit the embedding of a job, or take the stored one of an unfinished study.
+
+    Collective. That of rows in memory is not stored.
+    """
+    if job.tables:
+        return fit(job, train, test)
+    with fit_checkpoints(job) as checkpoints:
+        return fit(job, train, test, checkpoints)
 
 
 def _changed(section: Any) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mpi4py import MPI
 from msgspec.structs import replace
 
+from hpcembed.jobs.checkpoints.study_checkpoints import TrialCheckpoints
+from hpcembed.jobs.job import Job
 from hpcembed.jobs.study.embedded_data import EmbeddedData
 from hpcembed.jobs.study.result_store import append_results
 from hpcembed.jobs.study.trial_inputs import TrialInputs
@@ -25,9 +26,11 @@ from hpcembed.networks.training.recipe import Recipe
 from hpcembed.runtime.agreement import agree
 from hpcembed.runtime.errors import HpcembedError
 from hpcembed.runtime.logging import Progress
+from hpcembed.runtime.stopping import pass_on, stop_alone
 
 if TYPE_CHECKING:
     from hpcembed.networks.training.batched_training import TrainedBatch
+    from hpcembed.networks.training.training_state import TrainingCheckpoint
 
 __all__ = ["TrialTrainer", "train_trials"]
 
@@ -57,9 +60,12 @@ class TrialTrainer:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def train(
-        self, batch: TrialBatch, on_epoch: Callable[[int], None] | None = None
+        self,
+        batch: TrialBatch,
+        on_epoch: Callable[[int], None] | None = None,
+        checkpoint: TrainingCheckpoint | None = None,
     ) -> TrainedBatch:
-        """Train the trials of a batch together."""
+        """Train the trials of a batch together, from a checkpoint if there is one."""
         # PyTorch takes seconds and hundreds of megabytes: only ranks that train import it.
         from hpcembed.networks.training.batched_training import Member, train_batch
         from hpcembed.networks.training.samples import Samples
@@ -80,7 +86,12 @@ class TrialTrainer:
             threads=self.threads,
             device=self.device,
             on_epoch=on_epoch,
+            checkpoint=checkpoint,
         )
+
+    def digests(self, batch: TrialBatch) -> list[str]:
+        """Return the names of the trials of a batch."""
+        return [self.data.digest(trial, self.recipe) for trial in batch.trials]
 
     def results(self, batch: TrialBatch, trained: TrainedBatch) -> list[TrialResult]:
         """Collect the results of a trained batch."""
@@ -105,11 +116,7 @@ class TrialTrainer:
 
 
 def train_trials(
-    comm: MPI.Intracomm,
-    trainer: TrialTrainer,
-    batches: Sequence[TrialBatch],
-    folder: Path,
-    title: str,
+    job: Job, trainer: TrialTrainer, batches: Sequence[TrialBatch], title: str
 ) -> dict[str, TrialResult]:
     """Train batches on all ranks and store their results.
 
@@ -117,10 +124,10 @@ def train_trials(
 
     Parameters
     ----------
+    job : Job
+        Results are appended to the result store in its output folder.
     batches : sequence of TrialBatch
         The same on all ranks.
-    folder : Path
-        Output folder; results are appended to its result store.
     title : str
         Title of the progress.
 
@@ -132,29 +139,50 @@ def train_trials(
     Raises
     ------
     HpcembedError
-        A training failed on some rank; raised on all ranks. Batches that were finished before are
-        stored.
+        A training failed on some rank, or the job must stop; raised on all ranks. Batches that were
+        finished before are stored, and the state of those in training if the job stops.
     """
+    comm = job.comm
     if not batches:  # on all ranks
         return {}
     mine = divide_batches(batches, comm.size)[comm.rank]
     results: list[TrialResult] = []
     error: Exception | None = None
+    checkpoints = None if job.tables else TrialCheckpoints(job.out, job.checkpoint_every)
     progress = _SharedProgress(comm, batches, title)
     with progress.bar:
         try:
             for batch in mine:
+                stop_alone("between two batches of trials")
                 share = batch.cost / trainer.recipe.epochs
-                trained = trainer.train(batch, functools.partial(progress.epoch, share))
-                made = trainer.results(batch, trained)
-                append_results(folder, comm.rank, made)
-                results += made
+                on_epoch = functools.partial(progress.epoch, share)
+                results += _train_batch(job, trainer, batch, on_epoch, checkpoints)
                 progress.finished(batch)
         except (HpcembedError, OSError, MemoryError) as caught:
             error = caught
         progress.wait()
     agree(comm, error)
     return {one.digest: one for part in comm.allgather(results) for one in part}
+
+
+def _train_batch(
+    job: Job,
+    trainer: TrialTrainer,
+    batch: TrialBatch,
+    on_epoch: Callable[[int], None],
+    checkpoints: TrialCheckpoints | None,
+) -> list[TrialResult]:
+    """Train a batch and store its results, on this rank."""
+    if checkpoints is None:
+        made = trainer.results(batch, trainer.train(batch, on_epoch))
+        append_results(job.out, job.comm.rank, made)
+        return made
+    digests = trainer.digests(batch)
+    with checkpoints.training(digests) as checkpoint:
+        made = trainer.results(batch, trainer.train(batch, on_epoch, checkpoint))
+    append_results(job.out, job.comm.rank, made)
+    checkpoints.finished(digests)
+    return made
 
 
 class _SharedProgress:
@@ -201,6 +229,7 @@ class _SharedProgress:
         """
         request = self._comm.Ibarrier()
         while not request.Test():
+            pass_on()
             self.receive()
             time.sleep(0.02)
         # Every message was sent before its rank entered the barrier: receive the remaining ones.

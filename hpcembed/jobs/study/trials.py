@@ -32,6 +32,7 @@ __all__ = [
     "digest",
     "divide_batches",
     "plan_batches",
+    "remaining_batches",
     "trial_cost",
 ]
 
@@ -164,6 +165,40 @@ def plan_batches(
                 chosen = part[len(part) * i // count : len(part) * (i + 1) // count]
                 cost = sum(trial_cost(trial, n_classes) for trial in chosen)
                 batches.append(TrialBatch(tuple(chosen), cost))
+    return sorted(batches, key=lambda batch: (-batch.cost, batch.trials))
+
+
+def remaining_batches(
+    trials: Iterable[Trial],
+    pending: Iterable[Trial],
+    n_classes: int,
+    batch_size: int,
+    size: int = 0,
+) -> list[TrialBatch]:
+    """Group the pending ones of some trials into batches, the most expensive batch first.
+
+    A batch of the whole group without a finished trial is kept, so that a study that is interrupted
+    and continued has the same batches, and the same results to the last bit.
+
+    Parameters
+    ----------
+    batch_size, size : int
+        As for :func:`plan_batches`.
+
+    Examples
+    --------
+    >>> trials = [Trial("full", (4,), 3, seed) for seed in range(7)]
+    >>> first, second, last = plan_batches(trials, 2, 32, size=3)
+    >>> [len(batch.trials) for batch in (first, second, last)]
+    [2, 2, 3]
+    >>> remaining_batches(trials, [*second.trials, *last.trials], 2, 32, 3) == [second, last]
+    True
+    """
+    waiting = set(pending)
+    planned = plan_batches(trials, n_classes, batch_size, size)
+    whole = [batch for batch in planned if waiting.issuperset(batch.trials)]
+    rest = waiting.difference(*(batch.trials for batch in whole))
+    batches = [*whole, *plan_batches(rest, n_classes, batch_size, size)]
     return sorted(batches, key=lambda batch: (-batch.cost, batch.trials))
 
 

@@ -34,6 +34,7 @@ from hpcembed.networks.training.report import ClassifierReport, InputName, Train
 from hpcembed.networks.training.samples import Samples, check_samples
 from hpcembed.networks.training.stacked_epochs import Member, StackedEpochs, evaluation_rows
 from hpcembed.networks.training.stacked_networks import StackedNetworks
+from hpcembed.networks.training.training_state import TrainingCheckpoint
 
 __all__ = ["Member", "MemberResult", "TrainedBatch", "train_batch"]
 
@@ -92,6 +93,7 @@ def train_batch(
     threads: int,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     on_epoch: Callable[[int], None] | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> TrainedBatch:
     """Train one network for each member and test it once.
 
@@ -107,6 +109,8 @@ def train_batch(
         At least one.
     on_epoch : callable, optional
         Called with the number of each finished epoch.
+    checkpoint : TrainingCheckpoint, optional
+        The training continues from the state there, with the same bits.
 
     Raises
     ------
@@ -136,7 +140,8 @@ def train_batch(
             training = StackedEpochs(
                 stack, rows, train.labels, objective, members, recipe, whole=whole
             )
-            training.run(on_epoch)
+            part = "refit" if whole else "epochs"
+            training.run(on_epoch, None if checkpoint is None else checkpoint.part(part))
             return training
 
         began = time.perf_counter()
@@ -145,7 +150,8 @@ def train_batch(
             began = time.perf_counter()
             training = trained(whole=True)
         stack = training.stack
-        seconds = (time.perf_counter() - began) / len(members)
+        seconds = training.seconds_before + time.perf_counter() - began
+        seconds /= len(members)
         truth = objective.truth(test.labels, torch.device("cpu"))
         test_rows = ArrayBatches(test.array, scaling, place)
         sums, predicted = _test(stack, test_rows, truth, objective)

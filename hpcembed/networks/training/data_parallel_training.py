@@ -58,6 +58,7 @@ from hpcembed.networks.training.report import (
     TrainedClassifier,
 )
 from hpcembed.networks.training.samples import Samples, check_local_samples
+from hpcembed.networks.training.training_state import TrainingCheckpoint
 from hpcembed.networks.training.validation_split import local_holdout
 from hpcembed.runtime.counter_random import row_keys
 from hpcembed.runtime.ranks import allgather_rows, place_rows, sum_over_ranks
@@ -81,6 +82,7 @@ def train_data_parallel(
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     on_epoch: Callable[[Epoch], None] | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> TrainedClassifier:
     """Train a network with the given hidden layers on the rows of all ranks and test it once.
 
@@ -106,6 +108,8 @@ def train_data_parallel(
         auto: GPUs where every rank has one of its own, else CPUs.
     on_epoch : callable, optional
         Called after each epoch on the ranks that give it.
+    checkpoint : TrainingCheckpoint, optional
+        The training continues from the state there, with the same bits on as many ranks.
 
     Returns
     -------
@@ -145,8 +149,9 @@ def train_data_parallel(
             lambda: _score_and_loss(_evaluate(group, model, rows, truth, held_rows, objective)),
             on_epoch,
             recipe.patience,
+            checkpoint=checkpoint,
         )
-        seconds = time.perf_counter() - start
+        seconds = best.seconds_before + time.perf_counter() - start
         test_rows = batches_of(test.inputs, scaling, group.device)
         labels = objective.truth(test.labels, group.device)
         everything = torch.arange(len(labels), device=test_rows.held_on)

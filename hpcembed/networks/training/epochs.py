@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
+from hpcembed.networks.training.training_state import (
+    Arrays,
+    TrainingCheckpoint,
+    random_state,
+    restore_random_state,
+    with_prefix,
+)
 from hpcembed.runtime.errors import HpcembedError
 
 __all__ = ["BestEpoch", "Epoch", "TrainingError", "run_epochs"]
@@ -49,6 +59,8 @@ class BestEpoch:
     score: float = -math.inf
     loss: float = math.inf
     state: dict[str, Any] | None = None
+    #: Seconds of the epochs that an earlier process trained.
+    seconds_before: float = 0.0
 
     def update(self, epoch: int, score: float, loss: float, model: nn.Module) -> None:
         """Keep the weights of an epoch if it is not worse than the kept one.
@@ -69,6 +81,9 @@ def run_epochs(
     validate: Callable[[], tuple[float, float]],
     on_epoch: Callable[[Epoch], None] | None,
     patience: int = 0,
+    *,
+    generators: Sequence[torch.Generator] = (),
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> tuple[BestEpoch, tuple[Epoch, ...]]:
     """Train a network, and load the weights of its best epoch into it.
 
@@ -82,15 +97,25 @@ def run_epochs(
         Called after each epoch.
     patience : int
         Epochs without improvement after which the training ends; 0: never.
+    generators : sequence of Generator
+        Random state that the training changes, besides PyTorch's global one.
+    checkpoint : TrainingCheckpoint, optional
+        The training continues from the state there, and offers its state after each epoch.
 
     Raises
     ------
     TrainingError
         The mean loss of an epoch is not finite.
     """
-    best, history = BestEpoch(), []
-    for epoch in range(1, n_epochs + 1):
-        start = time.perf_counter()
+    best, history = BestEpoch(), list[Epoch]()
+    device = next(model.parameters()).device
+    stored = None if checkpoint is None else checkpoint.restored()
+    if stored is not None:
+        history = _restore(stored, model, optimiser, best)
+        restore_random_state(stored, generators, device)
+    ended = _has_ended(history, best, n_epochs, patience)
+    while not ended:
+        start, epoch = time.perf_counter(), len(history) + 1
         model.train()
         train_loss = train_epoch(epoch)
         if not math.isfinite(train_loss):
@@ -104,9 +129,48 @@ def run_epochs(
         history.append(Epoch(epoch, optimiser.learning_rate, train_loss, score, seconds))
         if on_epoch is not None:
             on_epoch(history[-1])
-        if patience and epoch - best.epoch >= patience:
-            break
+        ended = _has_ended(history, best, n_epochs, patience)
+        if checkpoint is not None:
+            checkpoint.epoch_done(
+                lambda: _state(model, optimiser, best, history) | random_state(generators, device),
+                ended=ended,
+            )
     assert best.state is not None  # there was an epoch
     model.load_state_dict(best.state)
     model.eval()
     return best, tuple(history)
+
+
+def _has_ended(history: Sequence[Epoch], best: BestEpoch, n_epochs: int, patience: int) -> bool:
+    done = len(history)
+    return done >= n_epochs or (0 < patience <= done - best.epoch)
+
+
+def _state(
+    model: nn.Module, optimiser: ScheduledOptimiser, best: BestEpoch, history: Sequence[Epoch]
+) -> Arrays:
+    """Return the state after the last epoch of the history, as arrays."""
+    assert best.state is not None
+    arrays = with_prefix("model.", model.state_dict()) | with_prefix("best.", best.state)
+    arrays |= {f"optimiser.{name}": array for name, array in optimiser.state().items()}
+    arrays["kept"] = np.array([best.epoch, best.score, best.loss])
+    arrays["epochs"] = np.array([dataclasses.astuple(epoch) for epoch in history])
+    return arrays
+
+
+def _restore(
+    arrays: Arrays, model: nn.Module, optimiser: ScheduledOptimiser, best: BestEpoch
+) -> list[Epoch]:
+    """Restore the state of :func:`_state`; return the history."""
+    own = model.state_dict()
+    for name, tensor in own.items():
+        tensor.copy_(torch.from_numpy(arrays[f"model.{name}"]))
+    best.state = {name: torch.empty_like(tensor) for name, tensor in own.items()}
+    for name, tensor in best.state.items():
+        tensor.copy_(torch.from_numpy(arrays[f"best.{name}"]))
+    optimiser.restore({name[10:]: one for name, one in arrays.items() if name[:10] == "optimiser."})
+    kept, best.score, best.loss = arrays["kept"].tolist()
+    best.epoch = int(kept)
+    history = [Epoch(int(row[0]), *row[1:]) for row in arrays["epochs"].tolist()]
+    best.seconds_before = sum(epoch.seconds for epoch in history)
+    return history

@@ -44,6 +44,7 @@ from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
 from hpcembed.networks.training.report import ClassifierReport, InputName, TrainedClassifier
 from hpcembed.networks.training.samples import Samples, check_samples
+from hpcembed.networks.training.training_state import TrainingCheckpoint
 from hpcembed.networks.training.validation_split import stratified_holdout
 
 __all__ = ["new_model", "shown_predictions", "train_classifier"]
@@ -61,6 +62,7 @@ def train_classifier(
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     on_epoch: Callable[[Epoch], None] | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> TrainedClassifier:
     """Train a network with the given hidden layers and test it once.
 
@@ -83,6 +85,8 @@ def train_classifier(
         auto: a GPU if there is one.
     on_epoch : callable, optional
         Called after each epoch.
+    checkpoint : TrainingCheckpoint, optional
+        The training continues from the state there, with the same bits.
 
     Raises
     ------
@@ -115,8 +119,9 @@ def train_classifier(
         scaling = fit_scaling(train.array, scaling_kind(recipe.input_scaling, input_name))
         objective = objective_of(train.labels, n_classes)
         model = new_model(train.n_features, hidden, objective, scaling, recipe).to(place)
-        best, history = _fit(model, train, scaling, objective, hidden, recipe, seed, on_epoch)
-        seconds = time.perf_counter() - start
+        settings = (hidden, recipe, seed, on_epoch, checkpoint)
+        best, history = _fit(model, train, scaling, objective, *settings)
+        seconds = best.seconds_before + time.perf_counter() - start
         test_rows = ArrayBatches(test.array, scaling, place)
         labels = objective.truth(test.labels, place)
         everything = torch.arange(len(test_rows), device=test_rows.held_on)
@@ -178,6 +183,7 @@ def _fit(
     recipe: Recipe,
     seed: int,
     on_epoch: Callable[[Epoch], None] | None,
+    checkpoint: TrainingCheckpoint | None,
 ) -> tuple[BestEpoch, tuple[Epoch, ...]]:
     """Run all epochs and load the weights of the best one into `model`."""
     device = model.shift.device
@@ -208,5 +214,13 @@ def _fit(
         return found.score, found.loss
 
     return run_epochs(
-        model, optimiser, recipe.epochs, train_epoch, validate, on_epoch, recipe.patience
+        model,
+        optimiser,
+        recipe.epochs,
+        train_epoch,
+        validate,
+        on_epoch,
+        recipe.patience,
+        generators=[order],
+        checkpoint=checkpoint,
     )

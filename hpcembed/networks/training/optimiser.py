@@ -17,11 +17,13 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from hpcembed.networks.training.recipe import Recipe
+from hpcembed.networks.training.training_state import Arrays, with_prefix
 
 __all__ = ["ScheduledOptimiser", "learning_rate_at"]
 
@@ -73,6 +75,24 @@ class ScheduledOptimiser:
         """Clear the gradients."""
         for parameter in self._parameters:
             parameter.grad = None
+
+    def state(self) -> Arrays:
+        """Return the moments and the position in the schedule."""
+        lists = {"mean": self._means, "square": self._squares, "step": self._steps}
+        arrays: Arrays = {"done": np.array(self.done), "rate": np.array(self.learning_rate)}
+        for name, tensors in lists.items():
+            arrays |= with_prefix(f"{name}.", {str(i): one for i, one in enumerate(tensors)})
+        return arrays
+
+    @torch.no_grad()
+    def restore(self, arrays: Arrays) -> None:
+        """Continue from :meth:`state`."""
+        self.done, self.learning_rate = int(arrays["done"]), float(arrays["rate"])
+        for name, tensors in (
+            ("mean", self._means), ("square", self._squares), ("step", self._steps)
+        ):  # fmt: skip
+            for i, one in enumerate(tensors):
+                one.copy_(torch.from_numpy(arrays[f"{name}.{i}"]))
 
     @torch.no_grad()
     def step(self) -> None:

@@ -8,6 +8,7 @@ than the products of a whole step of a compact network.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +23,22 @@ from hpcembed.networks.training.objectives import SUMS, Objective
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.stacked_networks import StackedNetworks
+from hpcembed.networks.training.training_state import (
+    Arrays,
+    TrainingCheckpoint,
+    random_state,
+    restore_random_state,
+    with_prefix,
+)
 from hpcembed.networks.training.validation_split import stratified_holdout
 
 __all__ = ["DropoutMasks", "Member", "StackedEpochs", "evaluation_rows"]
 
 #: Rows of an evaluation that go through the networks at once, times networks times widest layer.
 EVALUATION_NUMBERS = 1 << 21
+
+#: Results of each network that epochs change.
+_PER_MEMBER = ("score", "loss", "best_epoch", "train_loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +88,66 @@ class StackedEpochs:
         self.score, self.loss = np.full(B, -np.inf), np.full(B, np.inf)
         self.best_epoch = np.zeros(B, dtype=np.int64)
         self.train_loss = np.full(B, np.nan)
+        # Finished epochs, their seconds, and the part of them of an earlier process.
+        self.done, self.seconds, self.seconds_before = 0, 0.0, 0.0
         keeps_best = recipe.keep == "best" and not whole
         self.best = stack.copy_of_parameters() if keeps_best else None
 
-    def run(self, on_epoch: Callable[[int], None] | None) -> None:
+    def run(
+        self,
+        on_epoch: Callable[[int], None] | None,
+        checkpoint: TrainingCheckpoint | None = None,
+    ) -> None:
         """Train, and load the weights that each network keeps."""
         recipe = self.recipe
-        for epoch in range(1, recipe.epochs + 1):
+        stored = None if checkpoint is None else checkpoint.restored()
+        if stored is not None:
+            self._restore(stored)
+        while not self._has_ended():
+            self.done = epoch = self.done + 1
+            began = time.perf_counter()
             self._epoch(epoch)
             if self.best is not None or epoch == recipe.epochs:
                 self._keep_best(epoch)
+            self.seconds += time.perf_counter() - began
             if on_epoch is not None:
                 on_epoch(epoch)
-            if recipe.patience and (epoch - self.best_epoch >= recipe.patience).all():
-                break
+            if checkpoint is not None:
+                checkpoint.epoch_done(self._state, ended=self._has_ended())
         if self.best is not None:
             self.stack.restore(self.best)
+
+    def _has_ended(self) -> bool:
+        patience, waited = self.recipe.patience, self.done - self.best_epoch
+        return self.done >= self.recipe.epochs or (
+            patience > 0 and self.done > 0 and bool((waited >= patience).all())
+        )
+
+    def _state(self) -> Arrays:
+        """Return the state between two epochs, as arrays."""
+        kept = dict(enumerate(self.best or ()))
+        arrays = {f"optimiser.{name}": one for name, one in self.optimiser.state().items()}
+        arrays |= with_prefix("best.", {str(i): one for i, one in kept.items()})
+        arrays |= random_state(self.orders, self.device)
+        arrays["flat"] = self.stack.flat.detach().cpu().numpy().copy()
+        arrays["dropout"] = self.dropout.state()
+        arrays["done"] = np.array([self.done, self.seconds])
+        arrays |= {name: np.array(getattr(self, name)) for name in _PER_MEMBER}
+        return arrays
+
+    def _restore(self, arrays: Arrays) -> None:
+        self.stack.flat.data.copy_(torch.from_numpy(arrays["flat"]))
+        for i, part in enumerate(self.best or ()):
+            part.copy_(torch.from_numpy(arrays[f"best.{i}"]))
+        self.optimiser.restore(
+            {name[10:]: one for name, one in arrays.items() if name[:10] == "optimiser."}
+        )
+        restore_random_state(arrays, self.orders, self.device)
+        self.dropout.restore(arrays["dropout"])
+        done, self.seconds = arrays["done"].tolist()
+        self.done, self.seconds_before = int(done), self.seconds
+        for name in _PER_MEMBER:
+            setattr(self, name, arrays[name].copy())
 
     def _epoch(self, epoch: int) -> None:
         recipe, n = self.recipe, self.kept.shape[1]
@@ -189,6 +244,18 @@ class DropoutMasks:
             kept = torch.from_numpy(drawn).view(-1, m, width).to(device) >= threshold
             masks.append(kept.to(torch.float32).mul_(256 / (256 - threshold)))
         return masks
+
+    def state(self) -> NDArray[np.uint64]:
+        """Return the state of the streams, shape (seeds, 4)."""
+        states: list[Any] = [stream.state for stream in self.streams]
+        return np.array([one["state"]["state"] for one in states], dtype=np.uint64).reshape(-1, 4)
+
+    def restore(self, state: NDArray[np.uint64]) -> None:
+        """Continue from :meth:`state`."""
+        for stream, row in zip(self.streams, state, strict=True):
+            whole: Any = stream.state
+            whole["state"]["state"] = row.copy()
+            stream.state = whole
 
     @staticmethod
     def _bytes(stream: np.random.SFC64, count: int) -> NDArray[np.uint8]:

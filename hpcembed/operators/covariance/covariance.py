@@ -9,8 +9,9 @@ Matrix-free: passes over the rows, see :mod:`hpcembed.operators.covariance.covar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,11 +24,13 @@ from hpcembed.data.matrix import RowSource, reading
 from hpcembed.operators.block_shell import block_shell
 from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
 from hpcembed.operators.covariance.moments import column_moments
+from hpcembed.operators.covariance.saved_sums import add_rows
 from hpcembed.operators.native.dense_square import LARGEST_SQUARE, dense_square
-from hpcembed.operators.native.stored_rows import compiled_rows
+from hpcembed.operators.native.stored_rows import StoredRows, compiled_rows
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import sum_over_ranks
+from miramns.checkpointing import CheckpointStore
 
 __all__ = [
     "CovarianceOperator",
@@ -147,7 +150,11 @@ def covariance_triangle(X: RowSource, mean: NDArray[np.float64]) -> NDArray[np.f
 
 
 def shifted_triangle(
-    X: RowSource, moments: Moments, dtype: type[np.floating[Any]], threads: int = 1
+    X: RowSource,
+    moments: Moments,
+    dtype: type[np.floating[Any]],
+    threads: int = 1,
+    checkpoint: CheckpointStore | None = None,
 ) -> NDArray[np.float64]:
     """Return the lower triangle in one pass, rows shifted by `moments.shift` where that is large.
 
@@ -159,15 +166,25 @@ def shifted_triangle(
     ----------
     threads : int
         Threads of the compiled square.
+    checkpoint : CheckpointStore, optional
+        Where sums are saved between parts of the rows.
     """
     kind = np.dtype(dtype)
     shift = moments.shift if moments.is_offset(kind, square=True) else None
     with agreement(X.comm):
         stored = compiled_rows(X) if X.n_features <= LARGEST_SQUARE else None
+    square, sums = np.zeros((X.n_features,) * 2), np.zeros(X.n_features)
     if stored is None:
-        lower, sums = _numpy_square(X, shift, kind)
+        add = _numpy_square(X, shift, kind, square, sums)
     else:
-        lower, sums = dense_square(stored.shifted(shift), dtype, threads=threads)
+        add = _compiled_square(stored.shifted(shift), dtype, threads, square, sums)
+    origin = "" if shift is None else hashlib.sha256(shift.tobytes()).hexdigest()
+    add_rows(
+        X, add, {"square": square, "sums": sums}, checkpoint, precision=kind.str, shift=origin,
+        compiled=stored is not None,
+    )  # fmt: skip
+    # the whole square is symmetric, or its upper triangle is complete
+    lower = square.T
     offset = sum_over_ranks(X.comm, sums) / X.n_rows
     if moments.centred:
         moments.mean = offset if shift is None else offset + shift
@@ -180,26 +197,56 @@ def shifted_triangle(
     return lower
 
 
+def _compiled_square(
+    stored: StoredRows,
+    dtype: type[np.floating[Any]],
+    threads: int,
+    square: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> Callable[[int, int], int]:
+    """Return the function that adds rows to their square and to the sums of their columns."""
+
+    def add(first: int, last: int) -> int:
+        rows = replace(stored, rows=stored.rows[first:last])
+        lower, columns = dense_square(rows, dtype, threads=threads)
+        np.add(square, lower.T, out=square)
+        np.add(sums, columns, out=sums)
+        return last
+
+    return add
+
+
 def _numpy_square(
-    X: RowSource, shift: NDArray[np.float64] | None, kind: np.dtype[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the square of this rank's shifted rows, and the sums of their columns."""
+    X: RowSource,
+    shift: NDArray[np.float64] | None,
+    kind: np.dtype[Any],
+    square: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> Callable[[int, int], int]:
+    """Return the function that adds rows to their square and to the sums of their columns."""
     d = X.n_features
-    total, sums = np.zeros((d, d)), np.zeros(d)
     part: NDArray[Any] = np.empty((d, d), dtype=kind)
     # rows that are used in place need no buffer
     in_place = X.stored_type == kind and not (shift is not None or X.is_streamed)
     block_bytes = _MOST_ROWS[kind] * kind.itemsize * d
-    with reading(X):
-        for _, block in X.blocks(kind.type, block_bytes if in_place else min(_BUFFER, block_bytes)):
+    blocks = X.blocks(kind.type, block_bytes if in_place else min(_BUFFER, block_bytes))
+
+    def add(first: int, last: int) -> int:
+        place = first
+        while place < last:
+            start, block = next(blocks)
+            place = start + block.shape[0]
+            if start < first:
+                continue  # is in already
             for rows in _dense_parts(block):
                 rows = rows if shift is None else rows - shift.astype(kind)
                 # numpy calls the symmetric update, with the threads of the other products
                 np.matmul(rows.T, rows, out=part)
-                total += part
-                sums += rows.sum(axis=0, dtype=np.float64)
-    # the whole square is symmetric
-    return total.T, sums
+                np.add(square, part, out=square)
+                np.add(sums, rows.sum(axis=0, dtype=np.float64), out=sums)
+        return place
+
+    return add
 
 
 def _averaged(X: RowSource, lower: NDArray[np.float64]) -> NDArray[np.float64]:

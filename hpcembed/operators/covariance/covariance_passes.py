@@ -247,6 +247,19 @@ class CovariancePasses(BlockProducts):
         self._shifts = shifts and moments.is_offset(self._dtype)
         self.n_passes = 0
 
+    def get_state(self) -> dict[str, NDArray[np.float64]]:
+        """Return the numbers that products depend on, for checkpoints of the solver."""
+        moments = self._moments
+        known = {"mean": moments.mean, "variances": moments.variances}
+        state = {name: array for name, array in known.items() if array is not None}
+        return {**state, "n_passes": np.array([self.n_passes], dtype=np.float64)}
+
+    def set_state(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """Set what :meth:`get_state` has returned."""
+        self._moments.mean = state.get("mean")
+        self._moments.variances = state.get("variances")
+        self.n_passes = int(state["n_passes"][0])
+
     def mult_block(self, V: NDArray[np.float64], product: NDArray[np.float64]) -> None:
         """Compute ``product = C V``. Collective: one gather, one reduction."""
         total = self.whole_product(gather_block(self.comm, V, self._owned))

@@ -15,6 +15,7 @@ roundings per entry, and is the same on any number of ranks and threads.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,13 @@ from numpy.typing import NDArray
 from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.operators.covariance.covariance import reduce_triangle
 from hpcembed.operators.covariance.covariance_passes import Moments
+from hpcembed.operators.covariance.saved_sums import add_rows
 from hpcembed.operators.native.dense_square import LARGEST_SQUARE, dense_square
 from hpcembed.operators.native.stored_rows import StoredRows, as_numbers
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.native_library import instruction_set
 from hpcembed.runtime.ranks import sum_over_ranks
+from miramns.checkpointing import CheckpointStore
 
 __all__ = ["has_integers", "integer_triangle"]
 
@@ -56,7 +59,9 @@ def has_integers(X: RowSource, *, centred: bool) -> bool:
     return len(types) == 1 and is_usable and (centred or shift is None)
 
 
-def integer_triangle(X: DataMatrix, moments: Moments, threads: int = 1) -> NDArray[np.float64]:
+def integer_triangle(
+    X: DataMatrix, moments: Moments, threads: int = 1, checkpoint: CheckpointStore | None = None
+) -> NDArray[np.float64]:
     """Return the lower triangle of the covariance, or of ``X'X / (n - 1)``, to a few roundings.
 
     Collective: some reductions. Completes `moments`.
@@ -69,6 +74,8 @@ def integer_triangle(X: DataMatrix, moments: Moments, threads: int = 1) -> NDArr
         Its `centred` selects the operator.
     threads : int
         Threads of compiled squares.
+    checkpoint : CheckpointStore, optional
+        Where sums are saved between parts of the rows.
 
     Returns
     -------
@@ -79,12 +86,25 @@ def integer_triangle(X: DataMatrix, moments: Moments, threads: int = 1) -> NDArr
     rows, n = as_numbers(rows), X.n_rows
     with agreement(X.comm):
         is_compiled = instruction_set() is not None and X.n_features <= LARGEST_SQUARE
-    if X.comm.allreduce(is_compiled, op=MPI.LAND):
+    is_compiled = X.comm.allreduce(is_compiled, op=MPI.LAND)
+    origin = np.full(X.n_features, _MIDDLE[rows.dtype])
+    if is_compiled:
         origin = _first_row(X.comm, rows)
-        square, sums = _compiled_sums(rows, origin, threads)
-    else:
-        origin = np.full(X.n_features, _MIDDLE[rows.dtype])
-        square, sums = _numpy_sums(rows, _MIDDLE[rows.dtype])
+    total, sums = np.zeros((X.n_features,) * 2), np.zeros(X.n_features)
+
+    def add(first: int, last: int) -> int:
+        part = rows[first:last]
+        if is_compiled:
+            lower, columns = _compiled_sums(part, origin, threads)
+        else:
+            lower, columns = _numpy_sums(part, _MIDDLE[rows.dtype])
+        np.add(total, lower.T, out=total)
+        np.add(sums, columns, out=sums)
+        return last
+
+    saved = {"square": total, "sums": sums}
+    add_rows(X, add, saved, checkpoint, origin=hashlib.sha256(origin.tobytes()).hexdigest())
+    square = total.T
     reduce_triangle(X.comm, square)
     S, s = square.astype(np.int64), sum_over_ranks(X.comm, sums).astype(np.int64)
     mean = origin + s / n

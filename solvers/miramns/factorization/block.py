@@ -215,12 +215,20 @@ class BlockFactorization(ArnoldiFactorization):
         return coefficients[d:], factor
 
 
-def chosen_width(A: PETSc.Mat, k: int, n: int) -> int:
-    """Return the block width of least predicted time, from two measured products. Collective."""
+def chosen_width(A: PETSc.Mat, k: int, n: int, *, repeats: bool = False) -> int:
+    """Return the block width of least predicted time, from two measured products. Collective.
+
+    Parameters
+    ----------
+    repeats : bool
+        Measure nothing, and choose a width that suits most operators.
+    """
     comm: MPI.Comm = A.getComm().tompi4py()
     most = min(_MOST_WIDTH, max(k, _LEAST_WIDTH), n)
     if most <= _LEAST_WIDTH:
         return most
+    if repeats:
+        return min(_TRIAL_WIDTH, most)
     first, last = A.getOwnershipRange()
     streams = range(_STREAM, _STREAM + _TRIAL_WIDTH)
     X = np.stack([seeded_normal(0, first, last, stream) for stream in streams]).T

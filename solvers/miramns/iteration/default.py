@@ -32,6 +32,8 @@ from miramns.factorization.block import BlockFactorization
 from miramns.factorization.dcgs2 import DCGS2Factorization
 from miramns.factorization.lanczos import LanczosFactorization
 from miramns.factorization.orthogonalize import NOT_ORTHONORMAL
+from miramns.iteration.nominal_seconds import nominal_seconds
+from miramns.iteration.saved_iteration import Progress, SavedIteration
 from miramns.iteration.stagnation import Stagnation
 from miramns.iteration.subspace_size import FixedSizes, MeasuredSizes
 from miramns.norms import ROUNDING
@@ -83,15 +85,17 @@ def _iterate(
     # sizes are left open for partial reorthogonalisation alone
     sizes: FixedSizes | MeasuredSizes
     if isinstance(f, LanczosFactorization) and not p.sizes:
-        sizes = MeasuredSizes(p.k, p.capacity, p.longest, f)
+        nominal = None if p.checkpoint is None else nominal_seconds(p.operator, p.longest)
+        sizes = MeasuredSizes(p.k, p.capacity, p.longest, f, nominal)
     else:
         sizes = FixedSizes(p.k, p.sizes, p.first_cycle)
     # estimates have to meet `trust` times the tolerance; an approximate operator has its own error
-    trust = 1.0 if p.options.exact is None else 0.9
-    condition = 1.0
+    at = Progress(trust=1.0 if p.options.exact is None else 0.9)
     stagnation = Stagnation(f)
-    n_restarts = n_certificate_matvec = 0
+    saved = SavedIteration(p, f, history, sizes=sizes, stagnation=stagnation, progress=at)
     while True:
+        saved.offer()
+
         # 1. expand
         f.extend(sizes.next_checkpoint(f.size))
         size, full = f.size, f.size >= p.capacity
@@ -106,52 +110,52 @@ def _iterate(
 
         # 3. check
         count = ritz.whole_pairs(p.k)
-        check = check_estimates(p, f, ritz, count, trust=trust, condition=condition)
+        check = check_estimates(p, f, ritz, count, trust=at.trust, condition=at.condition)
         ready = bool(check.passed.all())
         measure = p.tol * check.largest_ratio()
-        history.add(check.record(p, f, size, n_restarts, measure, chosen=ready))
+        history.add(check.record(p, f, size, at.n_restarts, measure, chosen=ready))
 
         # 4. verify
         if ready and (explored or nothing_better_outside(p, f, check.values)):
             pairs = _verify(p, f, ritz)
-            n_certificate_matvec += pairs.n_matvec
+            at.n_certificate_matvec += pairs.n_matvec
             if pairs.passed:
                 reason = pairs.reason
                 break
-            condition = pairs.worst_condition
+            at.condition = pairs.worst_condition
             if (pairs.residual_norms > check.tolerances[: len(pairs.values)]).any():
-                trust *= 0.1
-            hopeless = trust < _LEAST_TRUST or p.options.exact is not None
+                at.trust *= 0.1
+            hopeless = at.trust < _LEAST_TRUST or p.options.exact is not None
             if f.size < size and not hopeless:
                 continue  # columns that had lost their orthogonality were dropped
             if hopeless or stagnation.contradicts(check.tolerances):
                 reason = ConvergedReason.DIVERGED_STAGNATED
                 break
 
-        if size == f.dimension or (full and n_restarts == p.max_it):
+        if size == f.dimension or (full and at.n_restarts == p.max_it):
             pairs = eigenpairs(p, f, *_orthonormal(p, f, ritz))
-            n_certificate_matvec += pairs.n_matvec
-            reason = reason_at_end(p, pairs, n_restarts)
+            at.n_certificate_matvec += pairs.n_matvec
+            reason = reason_at_end(p, pairs, at.n_restarts)
             break
 
         # 5. restart
-        to_go = float(np.log(max(check.largest_ratio(trust), 1.0)))
+        to_go = float(np.log(max(check.largest_ratio(at.trust), 1.0)))
         keep = sizes.keep(size, to_go, seconds)
         if full and not keep:
             keep = max(p.k, (p.k + size) // 2)
-        if keep and n_restarts < p.max_it:
+        if keep and at.n_restarts < p.max_it:
             ritz, projection = _orthonormal(p, f, ritz)
             if stagnation.at_restart(measure, check.estimates, check.tolerances):
                 pairs = eigenpairs(p, f, ritz, projection)
-                n_certificate_matvec += pairs.n_matvec
-                reason = reason_at_end(p, pairs, n_restarts)
+                at.n_certificate_matvec += pairs.n_matvec
+                reason = reason_at_end(p, pairs, at.n_restarts)
                 break
             history.choose(projection.size)
-            n_restarts += 1
-            restart_thick(p, f, ritz, projection, min(keep, projection.size - 1), n_restarts)
+            at.n_restarts += 1
+            restart_thick(p, f, ritz, projection, min(keep, projection.size - 1), at.n_restarts)
     return eigen_result(
-        pairs, reason, f, history, solver=solver_name(p, history), n_restarts=n_restarts,
-        n_certificate_matvec=n_certificate_matvec + stagnation.n_matvec,
+        pairs, reason, f, history, solver=solver_name(p, history), n_restarts=at.n_restarts,
+        n_certificate_matvec=at.n_certificate_matvec + stagnation.n_matvec,
         decisions=sizes.decisions() + stagnation.decisions,
     )  # fmt: skip
 

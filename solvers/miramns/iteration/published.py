@@ -49,6 +49,7 @@ from miramns.iteration.default import (
     restart_thick,
     solver_name,
 )
+from miramns.iteration.saved_iteration import Progress, SavedIteration
 from miramns.iteration.stagnation import Stagnation
 from miramns.norms import ROUNDING
 from miramns.problem import Problem
@@ -79,50 +80,50 @@ def _iterate(
 ) -> EigenResult:
     # columns of the basis:  [ k kept by the last restart | ... m_1 ... m_i ... m_l | residual ]
     p, f = problem, factorization
-    scale = p.scale
-    trust = 1.0
+    at = Progress(scale=p.scale)
     stagnation = Stagnation(f)
-    n_restarts = n_certificate_matvec = 0
+    saved = SavedIteration(p, f, history, stagnation=stagnation, progress=at)
     while True:
+        saved.offer()
         f.extend(p.sizes[-1])
-        scale = scale or float(np.linalg.norm(f.hessenberg))
+        at.scale = at.scale or float(np.linalg.norm(f.hessenberg))
 
-        tested = _test_sizes(p, f, scale, history, n_restarts)
+        tested = _test_sizes(p, f, at.scale, history, at.n_restarts)
         best = _best(p, f, tested)
         history.choose(best.size)
 
         projection = f.projection(best.size)
         explored = f.is_explored(COLUMNS_AFTER_BREAKDOWN) or best.size == f.dimension
         wanted = best.ritz.values[: p.k]
-        allowed = p.tolerances(wanted, f.operator_norm, scale)
+        allowed = p.tolerances(wanted, f.operator_norm, at.scale)
         if best.measure < p.tol and (explored or nothing_better_outside(p, f, wanted)):
-            pairs = eigenpairs(p, f, best.ritz, projection, scale)
-            n_certificate_matvec += pairs.n_matvec
+            pairs = eigenpairs(p, f, best.ritz, projection, at.scale)
+            at.n_certificate_matvec += pairs.n_matvec
             if pairs.passed:
                 reason = pairs.reason
                 break
-            trust *= 0.1
-            if trust < _LEAST_TRUST or stagnation.contradicts(pairs.tolerances):
+            at.trust *= 0.1
+            if at.trust < _LEAST_TRUST or stagnation.contradicts(pairs.tolerances):
                 reason = ConvergedReason.DIVERGED_STAGNATED
                 break
         stagnated = stagnation.at_restart(best.measure, best.ritz.estimates[: p.k], allowed)
-        if best.size == f.dimension or n_restarts == p.max_it or stagnated:
-            pairs = eigenpairs(p, f, best.ritz, projection, scale)
-            n_certificate_matvec += pairs.n_matvec
-            reason = reason_at_end(p, pairs, n_restarts)
+        if best.size == f.dimension or at.n_restarts == p.max_it or stagnated:
+            pairs = eigenpairs(p, f, best.ritz, projection, at.scale)
+            at.n_certificate_matvec += pairs.n_matvec
+            reason = reason_at_end(p, pairs, at.n_restarts)
             break
 
-        n_restarts += 1
+        at.n_restarts += 1
         k = min(best.ritz.whole_pairs(p.k), best.size - 1)
         if f.n_breakdowns == 0:
             _restart_implicitly(f, best, k)
         else:
             # QR steps end at a coupling of zero, and would change nothing from there on
             f.size = best.size
-            restart_thick(p, f, best.ritz, projection, k, n_restarts)
+            restart_thick(p, f, best.ritz, projection, k, at.n_restarts)
     return eigen_result(
-        pairs, reason, f, history, solver=solver_name(p, history), n_restarts=n_restarts,
-        n_certificate_matvec=n_certificate_matvec + stagnation.n_matvec,
+        pairs, reason, f, history, solver=solver_name(p, history), n_restarts=at.n_restarts,
+        n_certificate_matvec=at.n_certificate_matvec + stagnation.n_matvec,
         decisions=stagnation.decisions,
     )  # fmt: skip
 

@@ -18,8 +18,9 @@ memory and orthogonalisation, which grows with its square.
   bulk edges, the hard case (random graph, k = 10: 1.8, 1.15, 1.04, 1.015 at m / k = 2.5, 4, 6, 8
   and s = 1/3, which is as good as 1/2; 1.27, 1.07, 1.04 at 4, 6, 8 and s = 0.15;
   ``benchmarks/restarts.py``). Size and share of least predicted time are chosen anew at each
-  checkpoint, on one rank for all. Near the answer the iteration continues without a restart. After
-  many restarts larger sizes are preferred, because hard spectra lose more by each restart.
+  checkpoint, on one rank for all. If states are saved, nominal seconds
+  replace the measured ones. Near the answer the iteration continues without a restart. After many
+  restarts larger sizes are preferred, because hard spectra lose more by each restart.
 
 References: Shahzadeh Fazeli, Emad, Liu, Numerical Algorithms (2015); Emad, Shahzadeh Fazeli,
 Dongarra (2010). Wu and Simon, SIAM J. Matrix Anal. Appl. 22 (2000); Yamazaki, Bai, Simon, Wang, Wu,
@@ -44,6 +45,7 @@ from miramns.projected import on_root
 
 if TYPE_CHECKING:
     from miramns.factorization.lanczos import LanczosFactorization
+    from miramns.iteration.nominal_seconds import NominalSeconds
 
 
 #: Checkpoints grow by this fraction, so that few products follow the answer, and the small dense
@@ -212,7 +214,7 @@ class FixedSizes:
         self.sizes = sizes
         self._limit = float(first or sizes[-1])
         self._last = self._largest_below(self._limit)
-        self._rate = _ConvergenceRate()
+        self._rate = ConvergenceRate()
         self._ahead = 0.0
         self._at_restarts: list[float] = []
 
@@ -277,10 +279,17 @@ class MeasuredSizes:
         Largest number of rows on a rank.
     factorization : LanczosFactorization
         Its measured times decide.
+    nominal : NominalSeconds, optional
+        Decide instead, so that the choice repeats.
     """
 
     def __init__(
-        self, k: int, capacity: int, n_local: int, factorization: LanczosFactorization
+        self,
+        k: int,
+        capacity: int,
+        n_local: int,
+        factorization: LanczosFactorization,
+        nominal: NominalSeconds | None = None,
     ) -> None:
         self.k = k
         self.capacity = capacity
@@ -290,9 +299,10 @@ class MeasuredSizes:
         # product with the basis; the last solution of the projected problem
         self._column = self._reorthogonalization = self._multiply = self._projected = 0.0
         self._factorization = factorization
+        self._nominal = nominal
         self._comm: MPI.Comm = factorization.comm
         self._decisions: list[str] = []
-        self._rate = _ConvergenceRate()
+        self._rate = ConvergenceRate()
         self._ahead = 0.0
 
     def next_checkpoint(self, size: int) -> int:
@@ -306,6 +316,10 @@ class MeasuredSizes:
         _, self._reorthogonalization = f.reorthogonalization_seconds()
         self._multiply = f.seconds_per_multiply()
         self._projected = seconds
+        if (nominal := self._nominal) is not None:
+            self._column, self._multiply = nominal.column, nominal.multiply
+            self._reorthogonalization = nominal.reorthogonalization
+            self._projected = nominal.projected(size)
         return on_root(self._comm, lambda: self._keep(size, to_go))
 
     def decisions(self) -> tuple[str, ...]:
@@ -361,7 +375,7 @@ class MeasuredSizes:
         return np.asarray(self._multiply * self.n_local * products)
 
 
-class _ConvergenceRate:
+class ConvergenceRate:
     """Decrease of the residuals from one checkpoint to the next."""
 
     def __init__(self) -> None:

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
+from miramns.checkpointing import CheckpointStore
 from miramns.errors import MiramnsError
 from miramns.norms import ROUNDING, matrix_norm, mean_eigenvalue
 from miramns.problem import Options
@@ -146,6 +147,7 @@ def solve_pencil(
     which: Order = "LM",
     tol: float = 1e-8,
     options: Options | None = None,
+    checkpoint: CheckpointStore | None = None,
     **settings: Any,
 ) -> EigenResult:
     """Find k pairs of ``A x = lambda B x``.
@@ -156,7 +158,7 @@ def solve_pencil(
     ----------
     which : str or callable
         As for :func:`miramns.solve`, of the values of the *operator*.
-    tol, options, **settings
+    tol, options, checkpoint, **settings
         As for :func:`miramns.solve`; ``options.criterion`` refers to the given problem.
 
     Returns
@@ -185,7 +187,9 @@ def solve_pencil(
         for attempt in range(_ATTEMPTS):
             found = solve(
                 pencil.operator, k, which=which, hermitian=pencil.hermitian, tol=tight,
-                options=standard, **settings,
+                options=standard,
+                checkpoint=None if checkpoint is None else checkpoint.within(f"attempt-{attempt}"),
+                **settings,
             )  # fmt: skip
             answer = _refined(pencil, found, which)
             tolerances, requested = _tolerances(answer, tol, options.criterion, norms)

@@ -18,10 +18,10 @@ from hpcembed.data.reading import read_dataset
 from hpcembed.embedding import Spectrum
 from hpcembed.jobs import embedding_methods as methods
 from hpcembed.jobs.compress.command import CompressRequest, run_compress
-from hpcembed.jobs.configuration import load_job
+from hpcembed.jobs.configuration import JobConfig, load_job
 from hpcembed.jobs.embedding_methods import METHODS, EmbeddingMethod, embedding_settings
 from hpcembed.jobs.export.run_export import export_run
-from hpcembed.jobs.job import describe_job, prepare
+from hpcembed.jobs.job import Job, describe_job, prepare
 from hpcembed.jobs.predict import predict_file
 from hpcembed.jobs.run import run_job
 from hpcembed.jobs.study.command import run_study
@@ -317,7 +317,8 @@ def test_a_study_takes_over_what_does_not_depend_on_the_embedding(comm, folder, 
 def test_nothing_to_train_while_ranks_are_late(comm, folder):
     if comm.rank:
         time.sleep(0.3)  # rank 0 waits, and shows the progress of no work
-    assert train_trials(comm, None, [], folder, "nothing") == {}
+    job = Job(JobConfig(), comm, folder, folder, 1, 0)
+    assert train_trials(job, None, [], "nothing") == {}
     assert not (folder / "trials").exists()
 
 

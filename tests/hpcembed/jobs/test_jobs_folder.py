@@ -1,7 +1,11 @@
 """The job files and launch scripts that come with the project."""
 
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +115,92 @@ def test_scripts_refuse_in_one_line(script, arguments, words):
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+#: Starts the ranks under mpiexec, and passes signals on to them, as srun does.
+RANKS_OF_SRUN = """#!/bin/bash
+echo "srun $SLURM_RESTART_COUNT" >>"$TRACE"
+while [[ $1 == -* ]]; do shift; done
+"$@" &
+process=$!
+for name in USR1 USR2 TERM; do trap "kill -s $name $process" $name; done
+while true; do
+    status=0
+    wait $process || status=$?
+    kill -0 $process 2>/dev/null || exit $status
+done
+"""
+SCONTROL = """#!/bin/bash
+if [[ $1 == requeue ]]; then echo "scontrol $*" >>"$TRACE"; fi
+"""
+
+
+def start_slurm(folder, restart, *arguments, **environment):
+    """Start the script of a SLURM job, in a folder with srun and scontrol."""
+    for name, text in (("srun", RANKS_OF_SRUN), ("scontrol", SCONTROL)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    job_id = {"SLURM_JOB_ID": "77", "SLURM_RESTART_COUNT": str(restart)}
+    return subprocess.Popen(
+        [shutil.which("bash"), str(JOBS / "slurm.sbatch"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        env={
+            **os.environ, **job_id, "PATH": f"{folder}:{os.environ['PATH']}",
+            "PYTHON": sys.executable, "TRACE": str(folder / "trace"), **environment,
+        },
+    )  # fmt: skip
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.launch
+@pytest.mark.slow
+def test_slurm_script_requeues_a_job_that_stops_and_then_continues_it(tmp_path):
+    job = [str(JOBS / "digits.toml"), "--checkpoint-every", "0s"]
+    for change in ("output.figures=false", "classifier.hidden=[[8]]", "training.epochs=60"):
+        job += ["--set", change]
+    out, trace = tmp_path / "runs" / "digits-77", tmp_path / "trace"
+    process = start_slurm(tmp_path, 0, *job)
+    wait_for(out / "metrics.jsonl", process)
+    process.send_signal(signal.SIGUSR1)  # Slurm, before the time limit
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, text
+    assert "stopped by SIGUSR1" in text
+    assert "job 77 goes into the queue again" in text
+    assert trace.read_text().splitlines() == ["srun 0", "scontrol requeue 77"]
+    assert not list(tmp_path.glob(".hpcembed-stopped*"))
+    again = start_slurm(tmp_path, 1, *job)
+    text = again.communicate(timeout=120)[0]
+    assert again.returncode == 0, text
+    assert "continues the unfinished run" in text
+    assert (out / "run.json").exists()
+    assert trace.read_text().splitlines()[2:] == ["srun 1"]
+
+
+@pytest.mark.launch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "changes", "words"),
+    [
+        (signal.SIGTERM, {}, "stopped by SIGTERM"),
+        (signal.SIGUSR1, {"MOST_REQUEUES": "0"}, "submit the same command again"),
+    ],
+)
+def test_slurm_script_does_not_requeue(tmp_path, number, changes, words):
+    job = [str(JOBS / "digits.toml"), "--set", "training.epochs=1000", "--out", "out"]
+    process = start_slurm(tmp_path, 0, *job, **changes)
+    wait_for(tmp_path / "out" / "metrics.jsonl", process)
+    process.send_signal(number)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 85, text
+    assert words in text
+    assert (tmp_path / "trace").read_text() == "srun 0\n"

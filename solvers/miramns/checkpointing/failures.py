@@ -1,0 +1,64 @@
+"""Failures of files on one rank, raised on all ranks in one line."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpi4py import MPI
+
+from miramns.errors import CheckpointError
+
+#: Errors of the system after which more space helps.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def agreed(comm: MPI.Comm, path: Path, action: str, needed: int = 0) -> Iterator[None]:
+    """Run a block that may fail on one rank alone; then raise its error on all ranks.
+
+    Collective at the end of the block. The block itself must make no collective call.
+
+    Parameters
+    ----------
+    path : Path
+        Named in the message.
+    action : str
+        For example "write the checkpoint".
+    needed : int
+        Bytes that the block writes.
+
+    Raises
+    ------
+    CheckpointError
+        Of the lowest failing rank.
+    """
+    error: CheckpointError | None = None
+    try:
+        yield
+    except CheckpointError as caught:
+        error = caught
+    except OSError as caught:
+        error = system_error(path, caught, action, needed)
+    reports = comm.allgather(None if error is None else (type(error), error.args))
+    for rank, report in enumerate(reports):
+        if report is None:
+            continue
+        if error is not None and rank == comm.rank:
+            raise error
+        kind, (text, *others) = report
+        raise kind(text if rank == 0 else f"[rank {rank}] {text}", *others)
+
+
+def system_error(path: Path, error: OSError, action: str, needed: int = 0) -> CheckpointError:
+    """Return an error of the operating system as one line with the path and the bytes needed."""
+    reason = error.strerror or str(error) or type(error).__name__
+    size = f" ({needed} bytes needed)" if needed else ""
+    remedy = "choose another folder"
+    if error.errno in _FULL:
+        remedy = "free space there or choose another folder"
+    elif isinstance(error, FileNotFoundError | NotADirectoryError):
+        remedy = "the folder must exist, on a file system that all ranks share"
+    return CheckpointError(f"{path}: cannot {action}{size}: {reason}; {remedy}")
