@@ -64,15 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     alone: Any = SingleProcess()
     # Without a launcher, arguments are parsed first: --help and --version need no MPI.
-    words = sys.argv[1:] if argv is None else list(argv)
     comm = alone
     if is_launched() and not missing(["mpi4py"]):
-        # an mpi4py that cannot be imported is a finding of doctor
-        with (
-            contextlib.suppress(ImportError, RuntimeError)
-            if words[:1] == ["doctor"]
-            else (contextlib.nullcontext())
-        ):
+        is_doctor = (sys.argv[1:] if argv is None else argv)[:1] == ["doctor"]
+        with contextlib.suppress(*((ImportError, RuntimeError) if is_doctor else ())):
             comm = _world()
     parsed: list[argparse.Namespace] = []
 
