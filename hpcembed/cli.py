@@ -199,7 +199,9 @@ def _parser() -> argparse.ArgumentParser:
     add_checkpoint_options(compress)
 
     text = "make a trained model of ONNX smaller by low-rank layers; needs onnxruntime"
-    add_compress_model_options(add("compress-model", _compress_model, verbose, text))
+    compress_model = add("compress-model", _compress_model, verbose, text)
+    add_compress_model_options(compress_model)
+    add_checkpoint_options(compress_model)
 
     text = "complete a table of users, items and ratings by a low-rank model, with its test error"
     add_complete_options(add("complete", _complete, verbose, text))
@@ -360,7 +362,8 @@ def _compress_model(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         batch_size=arguments.batch_size,
         seed=arguments.seed,
     )
-    return run_compress_model(request, arguments.out, comm)
+    every = checkpoint_interval(arguments.checkpoint_every)
+    return run_compress_model(request, arguments.out, comm, checkpoint_every=every)
 
 
 def _complete(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

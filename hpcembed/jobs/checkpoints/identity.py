@@ -22,7 +22,7 @@ from hpcembed.jobs.configuration import CommonConfig
 from hpcembed.jobs.job import Job
 from hpcembed.runtime.agreement import agreement
 
-__all__ = ["data_identity", "run_identity"]
+__all__ = ["data_identity", "described_file", "run_identity"]
 
 #: Sections that do not change results.
 _FREE = ("resources", "output")
@@ -70,12 +70,12 @@ def data_identity(comm: MPI.Intracomm, data: DataSettings, *, whole: bool) -> di
     with agreement(comm):
         for path in paths[comm.rank :: comm.size]:
             if path.exists():
-                described[str(path)] = _described(path, whole=whole)
+                described[str(path)] = described_file(path, whole=whole)
     of_all = {name: one for part in comm.allgather(described) for name, one in part.items()}
     return {str(path): of_all[str(path)] for path in paths if str(path) in of_all}
 
 
-def _described(path: Path, *, whole: bool) -> dict[str, Any]:
+def described_file(path: Path, *, whole: bool = False) -> dict[str, Any]:
     """Return bytes and digest of a file, or of all files of a folder."""
     digest, n_bytes, newest = hashlib.sha256(), 0, 0.0
     files = list(_files(path))

@@ -13,6 +13,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.splits import held_out_rows
+from hpcembed.jobs.checkpoints.model_checkpoints import model_checkpoints
 from hpcembed.jobs.network_compression.card import CardFacts, card_text, file_sha256
 from hpcembed.jobs.network_compression.report import write_report
 from hpcembed.jobs.network_compression.wording import (
@@ -143,7 +144,13 @@ class _Selected:
     text: str
 
 
-def run_compress_model(request: CompressModelRequest, out: Path | None, comm: MPI.Intracomm) -> int:
+def run_compress_model(
+    request: CompressModelRequest,
+    out: Path | None,
+    comm: MPI.Intracomm,
+    *,
+    checkpoint_every: float | None = None,
+) -> int:
     """Compress a model, print the report, and write the result.
 
     Collective.
@@ -152,6 +159,8 @@ def run_compress_model(request: CompressModelRequest, out: Path | None, comm: MP
     ----------
     out : Path, optional
         A file ``NAME.onnx`` or a folder; default a file ``NAME-compressed.onnx`` beside the model.
+    checkpoint_every : float, optional
+        Seconds between checkpoints; default: so that they take at most 2 % of the time.
 
     Returns
     -------
@@ -162,10 +171,12 @@ def run_compress_model(request: CompressModelRequest, out: Path | None, comm: MP
     require_onnxruntime()
     target = out or request.model.with_name(f"{request.model.stem}-compressed.onnx")
     with owned_output(comm, target):
-        return _run_compress_model(request, target, comm)
+        return _run_compress_model(request, target, comm, checkpoint_every)
 
 
-def _run_compress_model(request: CompressModelRequest, target: Path, comm: MPI.Intracomm) -> int:
+def _run_compress_model(
+    request: CompressModelRequest, target: Path, comm: MPI.Intracomm, every: float | None
+) -> int:
     with agreement(comm):
         _check_target(target)
         arrays = read_rows(request.data)
@@ -175,11 +186,15 @@ def _run_compress_model(request: CompressModelRequest, target: Path, comm: MPI.I
         show(selected.text)
         if metric == "divergence":
             show("metric: divergence from the model itself, in nats; it needs no labels")
-    model, report = compress_onnx(
-        request.model, selected.calibration, max_loss=request.max_loss, budget=request.budgets(),
-        validation=selected.validation, metric=metric, measure=request.measure,
-        layers=request.layers, side=request.side, batch_size=request.batch_size, comm=comm,
-    )  # fmt: skip
+    files = (request.model, request.data, request.validation)
+    settings = [request.layers, request.side, request.batch_size, request.seed]
+    with model_checkpoints(comm, target, files, settings, every) as checkpoint:
+        model, report = compress_onnx(
+            request.model, selected.calibration, max_loss=request.max_loss,
+            budget=request.budgets(), validation=selected.validation, metric=metric,
+            measure=request.measure, layers=request.layers, side=request.side,
+            batch_size=request.batch_size, comm=comm, checkpoint=checkpoint,
+        )  # fmt: skip
     saves = bool(report.ranks)
 
     def finish() -> None:

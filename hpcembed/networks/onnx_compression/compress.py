@@ -19,6 +19,7 @@ from hpcembed.networks.onnx_compression.compression import (
 from hpcembed.networks.onnx_compression.metrics import Metric
 from hpcembed.networks.onnx_compression.rows import RowData
 from hpcembed.networks.onnx_compression.settings import OnnxSettings
+from hpcembed.networks.onnx_compression.statistics import SumsCheckpoint
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.ranks import communicator
 
@@ -43,6 +44,7 @@ def compress_onnx(
     sensitivity: bool = True,
     batch_size: int = 64,
     comm: MPI.Comm | None = None,
+    checkpoint: SumsCheckpoint | None = None,
 ) -> tuple[onnx.ModelProto, CompressionReport]:
     """Replace layers of a trained model of ONNX by low-rank ones of least error on given data.
 
@@ -86,6 +88,8 @@ def compress_onnx(
         Rows that ONNX Runtime gets at a time, unless the model fixes them.
     comm : MPI.Comm, optional
         Default: this rank alone.
+    checkpoint : SumsCheckpoint, optional
+        Where the moments of the layers are stored, and continue from.
 
     Returns
     -------
@@ -131,6 +135,6 @@ def compress_onnx(
     settings = OnnxSettings(metric, layers, side, centre, sequential, sensitivity, batch_size)
     compression = OnnxCompression(
         model, calibration, settings=settings, validation=validation, test=test, comm=comm,
-        named=tuple(ranks or ()),
+        named=tuple(ranks or ()), checkpoint=checkpoint,
     )  # fmt: skip
     return compression.compress(request)

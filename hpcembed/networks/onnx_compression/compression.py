@@ -42,7 +42,7 @@ from hpcembed.networks.onnx_compression.reporting import (
 from hpcembed.networks.onnx_compression.rows import RowData, make_rows
 from hpcembed.networks.onnx_compression.sequential import fitted_replacements
 from hpcembed.networks.onnx_compression.settings import OnnxSettings
-from hpcembed.networks.onnx_compression.statistics import collect
+from hpcembed.networks.onnx_compression.statistics import SumsCheckpoint, collect
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import communicator, timed_here
@@ -77,6 +77,8 @@ class OnnxCompression:
     settings : OnnxSettings, optional
     named : tuple of str
         Layers that must be there, for ranks by name.
+    checkpoint : SumsCheckpoint, optional
+        The moments continue from the sums there.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class OnnxCompression:
         test: Validation | None = None,
         comm: MPI.Comm | None = None,
         named: tuple[str, ...] = (),
+        checkpoint: SumsCheckpoint | None = None,
     ) -> None:
         require_onnxruntime()
         self.settings = settings or OnnxSettings()
@@ -113,7 +116,7 @@ class OnnxCompression:
             network, self.folded, self.warnings = fold_normalisations(
                 self.original, self.calibration, self.comm, self._threads
             )
-        self.solved = self._solved(network, named)
+        self.solved = self._solved(network, named, checkpoint)
         self.ranks = self._rank_problem()
         self.evaluator: Evaluator | None = None
         if self._validation is not None or callable(self.settings.metric):
@@ -196,7 +199,9 @@ class OnnxCompression:
         macs = sum(shape.cost().macs for shape in self.statistics.shapes.values())
         return Cost(float(self.original.parameters()), macs)
 
-    def _solved(self, network: Network, named: tuple[str, ...]) -> Solved:
+    def _solved(
+        self, network: Network, named: tuple[str, ...], checkpoint: SumsCheckpoint | None
+    ) -> Solved:
         """Find the layers and solve their eigenproblems. Collective."""
         self.layers = find_layers(network, self.settings.layers)
         self._check_named(named)
@@ -211,6 +216,7 @@ class OnnxCompression:
             self.statistics = collect(
                 network, self.layers, self.calibration, self.comm,
                 input_side="input" in self.settings.sides, threads=self._threads,
+                checkpoint=checkpoint,
             )  # fmt: skip
         data = {
             layer.name: read_layer(

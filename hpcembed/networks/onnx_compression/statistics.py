@@ -10,9 +10,9 @@ Under MPI each rank passes its own rows, and one reduction adds the moments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -29,7 +29,14 @@ from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import sum_over_ranks
 
-__all__ = ["BATCH_BYTES", "Statistics", "channel_rows", "collect", "tensor_groups"]
+__all__ = [
+    "BATCH_BYTES",
+    "Statistics",
+    "SumsCheckpoint",
+    "channel_rows",
+    "collect",
+    "tensor_groups",
+]
 
 Array = NDArray[Any]
 
@@ -37,6 +44,18 @@ Array = NDArray[Any]
 BATCH_BYTES = 256 * 2**20
 #: A tensor with its layout (channels second or last) and its number of groups.
 _Key = tuple[str, bool, int]
+
+
+class SumsCheckpoint(Protocol):
+    """A place for the sums of a pass over this rank's rows. Not collective."""
+
+    def restored(self) -> dict[str, Array] | None:
+        """Return the last sums that were stored, or None."""
+        ...
+
+    def batch_done(self, state: Callable[[], dict[str, Array]], *, ended: bool) -> None:
+        """Store the sums if that is due or they are complete; raise an error to stop."""
+        ...
 
 
 @dataclass
@@ -72,6 +91,7 @@ def collect(
     *,
     input_side: bool,
     threads: int,
+    checkpoint: SumsCheckpoint | None = None,
 ) -> Statistics:
     """Pass the rows through the network and return the moments of its layers.
 
@@ -83,6 +103,8 @@ def collect(
         Layers with a reason to leave them alone are counted, without moments.
     input_side : bool
         Also moments for reductions of the channels that enter.
+    checkpoint : SumsCheckpoint, optional
+        The pass over this rank's rows continues from the sums there, with the same bits.
 
     Raises
     ------
@@ -104,7 +126,7 @@ def collect(
         raise InputError(f"{rows.name}: there is no row")
     sizes = np.zeros(2 * len(tensors))
     with agreement(comm):
-        _add_all(network, layers, rows, moments, tensors, sizes, threads)
+        _add_all(network, layers, rows, moments, tensors, sizes, threads, checkpoint)
     sizes = sum_over_ranks(comm, sizes)
     for entries in moments.values():
         for entry in entries:
@@ -167,7 +189,11 @@ def _add_all(
     tensors: Sequence[str],
     sizes: NDArray[np.float64],
     threads: int,
+    checkpoint: SumsCheckpoint | None,
 ) -> None:
+    sums = _Sums(moments, sizes)
+    stored = None if checkpoint is None else checkpoint.restored()
+    first = 0 if stored is None else sums.restore(stored)
     readers: dict[str, list[_Key]] = {}
     for key in moments:
         readers.setdefault(key[0], []).append(key)
@@ -175,8 +201,12 @@ def _add_all(
     names |= {layer.y: f"layer {layer.name}: its outputs" for layer in layers}
     place = {name: position for position, name in enumerate(tensors)}
     for group, size in tensor_groups(network, tensors, rows, threads):
-        session = Session(network, group, threads=threads)
+        session = None
         for batch in rows.batches(size=size):
+            sums.done += 1
+            if sums.done <= first:
+                continue
+            session = session or Session(network, group, threads=threads)
             values = session.run(batch.feeds, batch.name)
             for name in group:
                 value = batch.valid(values.pop(name))
@@ -184,6 +214,39 @@ def _add_all(
                 sizes[len(tensors) + place[name]] += value.itemsize * batch.size
                 for key in readers.get(name, []):
                     _add(moments[key], value, key, batch, names[name])
+            if checkpoint is not None:
+                checkpoint.batch_done(sums.state, ended=False)
+    if checkpoint is not None and sums.done > first:
+        checkpoint.batch_done(sums.state, ended=True)
+
+
+@dataclass
+class _Sums:
+    """The sums of a pass, and the number of batches in them."""
+
+    moments: Mapping[_Key, list[Moments]]
+    sizes: NDArray[np.float64]
+    done: int = 0
+
+    def _entries(self) -> list[Moments]:
+        return [entry for entries in self.moments.values() for entry in entries]
+
+    def state(self) -> dict[str, Array]:
+        """Return the sums as arrays."""
+        arrays: dict[str, Array] = {"done": np.array(self.done), "sizes": self.sizes.copy()}
+        for i, entry in enumerate(self._entries()):
+            arrays[f"count.{i}"] = np.array(entry.count)
+            arrays[f"total.{i}"] = entry.total.copy()
+            arrays[f"second.{i}"] = entry.second.copy()
+        return arrays
+
+    def restore(self, arrays: Mapping[str, Array]) -> int:
+        """Restore the sums; return the number of batches in them."""
+        self.sizes[:] = arrays["sizes"]
+        for i, entry in enumerate(self._entries()):
+            entry.count = int(arrays[f"count.{i}"])
+            entry.total[:], entry.second[:] = arrays[f"total.{i}"], arrays[f"second.{i}"]
+        return int(arrays["done"])
 
 
 def tensor_groups(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import signal
 
 import numpy as np
 import onnx
@@ -9,6 +10,7 @@ import onnxruntime
 import pytest
 
 from hpcembed.cli import main
+from hpcembed.jobs.checkpoints.model_checkpoints import StoredSums
 from onnx_graphs import correlated_rows, mlp, run
 
 ROWS = correlated_rows(400, 20)
@@ -173,3 +175,35 @@ def test_the_same_model_on_any_number_of_ranks(launched):
         losses += [words for words in lines if words and words[0] in ("parameters", "first")]
     assert len(losses) == 4
     assert losses[:2] == losses[2:]
+
+
+def test_a_stopped_command_continues_with_the_same_bits(folder, capsys, monkeypatch):
+    words = ("model.onnx", "--data", "rows.npy", "--max-loss", "0.01", "--batch-size", "50")
+    assert compress(capsys, *words, "--out", "whole.onnx")[0] == 0
+    names, usual = [], StoredSums.batch_done
+
+    def batch_done(self, state, *, ended):
+        names.append(ended)
+        if len(names) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        usual(self, state, ended=ended)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StoredSums, "batch_done", batch_done)
+        status, _, err = compress(capsys, *words, "--out", "small.onnx")
+    assert status == 85
+    command = "hpcembed compress-model model.onnx --data rows.npy --max-loss 0.01 --batch-size 50"
+    assert err.endswith(f"; go on with: {command} --out small.onnx\n")
+    assert (folder / ".small.onnx.checkpoints").is_dir()
+    runs = []
+    monkeypatch.setattr(StoredSums, "batch_done", lambda *_, ended, **__: runs.append(ended))
+    assert compress(capsys, *words, "--out", "small.onnx")[0] == 0
+    assert len(runs) == 4  # three of the six batches, and the end
+    assert (folder / "small.onnx").read_bytes() == (folder / "whole.onnx").read_bytes()
+    assert not list(folder.glob(".*"))
+
+
+def test_an_error_leaves_nothing(folder, capsys):
+    status, _, _ = compress(capsys, "model.onnx", "--data", "rows.npy", "--budget", "macs=0.0001")
+    assert status == 2
+    assert not list(folder.glob(".*"))

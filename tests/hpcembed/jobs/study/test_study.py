@@ -241,10 +241,10 @@ from hpcembed.jobs.study.trial_training import TrialTrainer
 
 original = TrialTrainer.train
 
-def train(self, batch, on_epoch=None):
+def train(self, batch, *rest):
     if MPI.COMM_WORLD.rank == 1:
         raise RuntimeError("boom")
-    return original(self, batch, on_epoch)
+    return original(self, batch, *rest)
 
 TrialTrainer.train = train
 sys.exit(main(["study", sys.argv[1], "--out", sys.argv[2]]))
