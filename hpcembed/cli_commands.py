@@ -5,17 +5,28 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hpcembed
+from hpcembed.runtime.launcher import is_launched
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.optional import EXTRAS, install_command, missing
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-__all__ = ["complete_shell", "doctor", "init", "is_small", "predict", "show_missing_parts"]
+__all__ = [
+    "complete_shell",
+    "doctor",
+    "init",
+    "is_small",
+    "launched_world",
+    "predict",
+    "show_missing_parts",
+]
 
 #: Packages of the parallel prediction.
 _PREDICTION = ("mpi4py", "msgspec", "scipy", "threadpoolctl", "pyarrow")
@@ -57,6 +68,20 @@ def init(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
     idle_while_root(comm, write)
     return 0
+
+
+def launched_world(words: Sequence[str]) -> MPI.Intracomm | None:
+    """Return the world communicator if a launcher started this process and mpi4py is installed.
+
+    An mpi4py that cannot be imported is a finding of ``hpcembed doctor``: None is returned to it.
+    """
+    if not is_launched() or missing(["mpi4py"]):
+        return None
+    with suppress(*((ImportError, RuntimeError) if list(words[:1]) == ["doctor"] else ())):
+        from mpi4py import MPI
+
+        return MPI.COMM_WORLD
+    return None
 
 
 def doctor(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
