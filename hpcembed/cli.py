@@ -35,7 +35,7 @@ from hpcembed.cli_options import (
 from hpcembed.runtime import logging as log
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.fault_injection import check_fault
-from hpcembed.runtime.launcher import SingleProcess, is_launched
+from hpcembed.runtime.launcher import SingleProcess
 from hpcembed.runtime.optional import EXTRAS, missing, optional_imports
 from hpcembed.runtime.termination import exit_status
 
@@ -64,11 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     alone: Any = SingleProcess()
     # Without a launcher, arguments are parsed first: --help and --version need no MPI.
-    comm = alone
-    if is_launched() and not missing(["mpi4py"]):
-        is_doctor = (sys.argv[1:] if argv is None else argv)[:1] == ["doctor"]
-        with contextlib.suppress(*((ImportError, RuntimeError) if is_doctor else ())):
-            comm = _world()
+    comm = cli_commands.launched_world(sys.argv[1:] if argv is None else argv) or alone
     parsed: list[argparse.Namespace] = []
 
     def parse() -> int:

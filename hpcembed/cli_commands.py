@@ -7,12 +7,13 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hpcembed
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.launcher import is_launched
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.optional import EXTRAS, install_command, missing
 from hpcembed.runtime.stopping import continue_with, watching
@@ -27,6 +28,7 @@ __all__ = [
     "init",
     "is_small",
     "job_and_folder",
+    "launched_world",
     "predict",
     "show_missing_parts",
     "stopping",
@@ -72,6 +74,22 @@ def init(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
     idle_while_root(comm, write)
     return 0
+
+
+def launched_world(words: Sequence[str]) -> MPI.Intracomm | None:
+    """Return the world communicator if a launcher started this process and mpi4py is installed.
+
+    An mpi4py that cannot be imported is a finding of ``hpcembed doctor``: None is returned to it.
+    """
+    if not is_launched() or missing(["mpi4py"]):
+        return None
+    with contextlib.suppress(
+        *((ImportError, RuntimeError) if list(words[:1]) == ["doctor"] else ())
+    ):
+        from mpi4py import MPI
+
+        return MPI.COMM_WORLD
+    return None
 
 
 def doctor(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:

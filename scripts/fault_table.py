@@ -139,9 +139,9 @@ def main() -> int:
     good = sum(cell.is_good for cell in cells)
     longest = max((cell.seconds for cell in cells if cell.status != 0), default=0.0)
     summary = (
-        f"{good} of {len(cells)} faults: no process is left, and the job ends within {LIMIT:.0f} s "
-        "of the fault with one message, or goes on and has the results of the first run. The "
-        f"longest end took {longest:.1f} s."
+        f"{good} of {len(cells)} faults: no process is left, and the job ends within "
+        f"{LIMIT:.0f} s of the fault with one message,\nor goes on and has the results of the "
+        f"first run. The longest end took {longest:.1f} s."
     )
     page = _PAGE.format(
         job=job, table=_table(cells, resumes), summary=summary, resume=_RESUME if resumes else ""
