@@ -113,7 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--job", default="jobs/digits.toml")
-    parser.add_argument("--only", default="", help="beginning of RANK:PHASE:KIND")
+    parser.add_argument("--only", default="", help="beginnings of RANK:PHASE:KIND, with commas")
     parser.add_argument("--work", type=Path, default=Path("runs/faults"))
     parser.add_argument("--out", type=Path, help="page to write (default: print the table)")
     arguments = parser.parse_args()
@@ -165,7 +165,7 @@ def _faults(ranks: int, only: str, resumes: bool) -> list[Fault]:
                     fault = requested()
                 except ConfigError:  # not a fault of this phase
                     continue
-                if fault is not None and text.startswith(only):
+                if fault is not None and text.startswith(tuple(only.split(","))):
                     faults.append(fault)
     del os.environ["HPCEMBED_FAULT"]
     return faults
