@@ -189,7 +189,7 @@ def _run(
     again = ""
     if resumes and status != 0:
         second = _start(words, out, arguments.ranks, None)
-        again = _difference(whole, out) if second.returncode == 0 else _message(second.stderr)[0]
+        again = _difference(whole, out) if second.returncode == 0 else _failure(second)
     return Cell(fault, status, seconds, message, n_messages, left, result, again)
 
 
@@ -265,6 +265,13 @@ def _message(errors: str) -> tuple[str, int]:
         lines = re.findall(r"^.*(process rank \d+ .*exited on signal \d+.*)$", errors, re.MULTILINE)
         lines = [f"launcher: {re.sub(r' with PID [0-9]+ on node [^ ]+', '', one)}" for one in lines]
     return (lines[0] if lines else ""), len(lines)
+
+
+def _failure(done: Done) -> str:
+    """Return the message of a job that failed, or its status."""
+    if done.returncode is None:
+        return f"no end after {_PATIENCE:.0f} s"
+    return _message(done.stderr)[0] or f"status {done.returncode}"
 
 
 def _difference(whole: Path, out: Path) -> str:
