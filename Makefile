@@ -17,7 +17,7 @@ PYTHON_TOOL := .venv/bin/python -m
 # Pages of `make docs-commands`; all if empty
 PAGES ?=
 
-SHELL_FILES := scripts/*.sh jobs/*.sh benchmarks/*.sh jobs/*.sbatch .ci/run
+SHELL_FILES := scripts/*.sh jobs/*.sh benchmarks/*.sh jobs/*.sbatch packaging/*/*.sh .ci/run
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test test-kernels setup-source test-source lint format types \

@@ -26,6 +26,7 @@ from hpcembed.cli_options import (
     add_complete_options,
     add_compress_model_options,
     add_compress_options,
+    add_doctor_options,
     add_init_options,
     add_predict_options,
     checkpoint_interval,
@@ -33,7 +34,8 @@ from hpcembed.cli_options import (
 )
 from hpcembed.runtime import logging as log
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.launcher import SingleProcess, is_launched
+from hpcembed.runtime.fault_injection import check_fault
+from hpcembed.runtime.launcher import SingleProcess
 from hpcembed.runtime.optional import EXTRAS, missing, optional_imports
 from hpcembed.runtime.termination import exit_status
 
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     alone: Any = SingleProcess()
     # Without a launcher, arguments are parsed first: --help and --version need no MPI.
-    comm = _world() if is_launched() and not missing(["mpi4py"]) else alone
+    comm = cli_commands.launched_world(sys.argv[1:] if argv is None else argv) or alone
     parsed: list[argparse.Namespace] = []
 
     def parse() -> int:
@@ -82,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options = os.environ.get("PETSC_OPTIONS", "")
                 os.environ["PETSC_OPTIONS"] = f"{options} -no_signal_handler".strip()
             log.configure(world.rank, world.size, verbose=arguments.verbose)
+            check_fault(world.size)
             with cli_commands.stopping(arguments, world):
                 return int(arguments.command(arguments, world))
 
@@ -100,7 +103,7 @@ def _communicates(arguments: argparse.Namespace) -> bool:
         return not cli_commands.is_small()
     if arguments.command is _info:
         return not missing(EXTRAS["mpi"])
-    return arguments.command is not _completion
+    return arguments.command not in (_completion, cli_commands.doctor)
 
 
 def _parse(argv: Sequence[str] | None, rank: int) -> argparse.Namespace:
@@ -216,6 +219,9 @@ def _parser() -> argparse.ArgumentParser:
 
     info = add("info", _info, verbose, "print versions, MPI library, PETSc build, threads")
     info.add_argument("--petsc", default="", help=argparse.SUPPRESS)
+
+    text = "check installation, MPI, machine and output folder; print findings with their remedies"
+    add_doctor_options(add("doctor", cli_commands.doctor, verbose, text))
 
     text = "print the completion of this command line for a shell; needs shtab"
     completion = add("completion", _completion, verbose, text)

@@ -7,12 +7,13 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hpcembed
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.launcher import is_launched
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.optional import EXTRAS, install_command, missing
 from hpcembed.runtime.stopping import continue_with, watching
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "complete_shell",
+    "doctor",
     "init",
     "is_small",
     "job_and_folder",
+    "launched_world",
     "predict",
     "show_missing_parts",
     "stopping",
@@ -71,6 +74,29 @@ def init(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
     idle_while_root(comm, write)
     return 0
+
+
+def launched_world(words: Sequence[str]) -> MPI.Intracomm | None:
+    """Return the world communicator if a launcher started this process and mpi4py is installed.
+
+    An mpi4py that cannot be imported is a finding of ``hpcembed doctor``: None is returned to it.
+    """
+    if not is_launched() or missing(["mpi4py"]):
+        return None
+    with contextlib.suppress(
+        *((ImportError, RuntimeError) if list(words[:1]) == ["doctor"] else ())
+    ):
+        from mpi4py import MPI
+
+        return MPI.COMM_WORLD
+    return None
+
+
+def doctor(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    """Run ``hpcembed doctor``. Collective."""
+    from hpcembed.jobs.doctor.command import run_doctor
+
+    return run_doctor(comm, arguments.out, as_json=arguments.json)
 
 
 def complete_shell(parser: argparse.ArgumentParser, shell: str) -> None:

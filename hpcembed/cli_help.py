@@ -84,6 +84,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "info": (("info", "versions, MPI library, PETSc build, threads, missing parts"),),
+    "doctor": (
+        ("doctor", "one line for each finding, with its remedy"),
+        ("doctor --out /scratch/runs --json", "another output folder; findings as JSON"),
+    ),
     "completion": (
         ("completion bash > ~/.local/share/bash-completion/completions/hpcembed", "bash"),
         ('completion zsh > "${fpath[1]}/_hpcembed"', "zsh"),
@@ -101,6 +105,7 @@ _PARALLEL = {
     "compress": "compress jobs/digits.toml --max-loss 1",
     "predict": "predict runs/digits new.csv --out classes.csv",
     "info": "info",
+    "doctor": "doctor",
 }
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "add_complete_options",
     "add_compress_model_options",
     "add_compress_options",
+    "add_doctor_options",
     "add_init_options",
     "add_overrides",
     "add_predict_options",
@@ -244,3 +245,14 @@ def add_init_options(command: argparse.ArgumentParser) -> None:
         "--labels", type=Path, help="file of labels, for NPY, IDX and Matrix Market"
     )
     command.add_argument("--out", type=Path, metavar="JOB.toml", help="default: DATA.toml here")
+
+
+def add_doctor_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``hpcembed doctor``."""
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        help="folder of future results, whose file system is checked (default: runs)",
+    )

@@ -27,7 +27,17 @@ PAGES = sorted(
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 SOURCES = [
     path.relative_to(ROOT).as_posix()
-    for folder in ("hpcembed", "solvers", "tests", "benchmarks", "scripts", "jobs", "docs", ".ci")
+    for folder in (
+        "hpcembed",
+        "solvers",
+        "tests",
+        "benchmarks",
+        "scripts",
+        "jobs",
+        "docs",
+        "packaging",
+        ".ci",
+    )
     for path in (ROOT / folder).rglob("*")
     if "__pycache__" not in path.parts
 ] + [path.name for path in ROOT.iterdir() if path.is_file()]
@@ -39,7 +49,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"[\w./-]+\.(?:py|sh|sbatch|j2)")
 #: A path that begins with a folder of the source tree.
 PLACE = re.compile(r"(?<![\w/.-])(?:hpcembed|solvers|tests|benchmarks|scripts|jobs|docs)/[\w./*-]*")
-ENDINGS = ("csv", "json", "md", "py", "safetensors", "sh", "toml")
+ENDINGS = ("csv", "def", "json", "md", "py", "safetensors", "sh", "toml")
 NAME = re.compile(r"(?<![\w/.-])(?:hpcembed|miramns)(?:\.[A-Za-z_]\w*)+")
 
 

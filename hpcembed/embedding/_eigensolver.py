@@ -25,6 +25,7 @@ import miramns
 from hpcembed.embedding._parameters import SolverSettings
 from hpcembed.operators.cost import SINGLE_TOLERANCE, BlockRule, suits_lapack
 from hpcembed.runtime.errors import ConfigError, InputError, OutputError
+from hpcembed.runtime.fault_injection import faulty_products, inject
 from hpcembed.runtime.threads import one_blas_thread
 from miramns import EigenResult
 from miramns.checkpointing import (
@@ -233,6 +234,8 @@ class Eigensolver:
             Its lower triangle, on rank 0.
         """
         (n, _), k, comm = mat.getSize(), self.k, mat.getComm().tompi4py()
+        inject("solve", comm)
+        mat = faulty_products(mat)
         values, vectors = np.empty(k), np.empty((n, k))
         if comm.rank == 0:
             # the method for some pairs takes longer than that for all if many are wanted
@@ -301,6 +304,8 @@ class Eigensolver:
     ) -> EigenResult:
         """Call MIRAMns with blocks of `width` vectors, or with single vectors for 0."""
         settings = self.settings
+        inject("solve", mat.getComm().tompi4py())
+        mat = faulty_products(mat)
         options |= {
             "criterion": settings.convergence_criterion,
             "memory_bytes": self.available_bytes // 2,

@@ -18,7 +18,8 @@ from hpcembed.jobs.job import Job
 from hpcembed.jobs.memory_plan import Training
 from hpcembed.networks.training.input_scaling import network_type
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.errors import MemoryLimitError
+from hpcembed.runtime.errors import InputError, MemoryLimitError
+from hpcembed.runtime.fault_injection import inject
 from hpcembed.runtime.memory import check_fits
 from hpcembed.runtime.ranks import gather_rows
 from hpcembed.runtime.wording import counted
@@ -47,6 +48,11 @@ class NetworkInputs:
         default_factory=dict
     )
 
+    def arrays(self, name: str) -> list[Any]:
+        """Return the training and test rows of an input on this rank; none without any."""
+        parts = self.local.get(name) or self.gathered.get(name) or []
+        return [rows for rows, _ in parts]
+
     def training(self) -> dict[str, Training]:
         """Return how networks are trained on each input."""
         return {name: "data_parallel" if name in self.local else "gather" for name in self.names}
@@ -58,11 +64,21 @@ def project(
     """Return the coordinates of this rank's rows, in a precision that networks need.
 
     Collective.
+
+    Raises
+    ------
+    InputError
+        A coordinate is not finite.
     """
     dtype = network_type(embedding.coordinate_means_, embedding.coordinate_deviations_)
     projected = []
     with agreement(train.comm):
         projected = [embedding.transform(part, dtype) for part in (train, test)]
+    inject("project", train.comm, *projected)
+    with agreement(train.comm):
+        # found before the networks are trained, and on the rank that has it
+        if not all(np.isfinite(part).all() for part in projected):
+            raise InputError("the projected rows are not finite: check the data for NaN or Inf")
     return projected[0], projected[1]
 
 
@@ -87,6 +103,7 @@ def gather(
     """
     comm, classifier = job.comm, job.config.classifier
     inputs = NetworkInputs()
+    inject("gather", comm, *projected)
     if not classifier.enabled:
         return inputs
     parts: dict[str, Callable[[], tuple[NDArray[Any], NDArray[Any]]]] = {

@@ -14,6 +14,7 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.scores import ACCURACY, R2, Score
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.agreement import idle_while_root
+from hpcembed.runtime.fault_injection import inject
 from hpcembed.runtime.logging import Progress
 from hpcembed.runtime.stopping import stop_together
 from hpcembed.runtime.threads import training_threads
@@ -75,6 +76,7 @@ def _train(
     Returns None on ranks that do not train, and for an input without columns: no eigenpair was
     found then, which the end of the run reports.
     """
+    inject("train", job.comm, *inputs.arrays(name))
 
     def trained() -> TrainedClassifier | None:
         # PyTorch takes seconds and hundreds of megabytes: only the ranks that train import it.

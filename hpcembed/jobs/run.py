@@ -39,6 +39,7 @@ from hpcembed.operators.graph.smoothing import smooth
 from hpcembed.runtime.agreement import idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
+from hpcembed.runtime.fault_injection import inject
 from hpcembed.runtime.logging import Progress, show
 from hpcembed.runtime.memory import check_fits, peak_bytes
 from hpcembed.runtime.output.lock import owned_output
@@ -110,6 +111,7 @@ def _run_steps(job: Job, checkpoints: RunCheckpoints) -> int:
     environment = describe_environment(comm, job.threads)
     environment["peak_bytes_per_rank"] = peaks
     environment["training"] = inputs.training()
+    inject("export", comm)
     idle_while_root(
         comm,
         lambda: show(
@@ -152,6 +154,7 @@ def read(
         dataset = dataclasses.replace(dataset, train=_without_rows(dataset.train))
         test = _matrix(job, dataset, dataset.test)
         dataset = dataclasses.replace(dataset, test=_without_rows(dataset.test))
+        inject("read", job.comm)
     job.log(
         f"{dataset.name}: {train.n_rows:,} training and {counted(test.n_rows, 'test row')} of "
         f"{counted(train.n_features, 'feature')}, {_labels_text(dataset)}, read in "
@@ -265,6 +268,7 @@ def fit(
         The fit continues from there; a finished one is taken as it is.
     """
     k = job.config.embedding.n_components
+    inject("operator", job.comm)
     with Progress(f"eigenvectors, k = {k}", enabled=job.comm.rank == 0) as progress:
 
         def monitor(record: IterationRecord) -> None:

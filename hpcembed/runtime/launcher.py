@@ -11,7 +11,7 @@ import sys
 
 from hpcembed.runtime.errors import LaunchError
 
-__all__ = ["SingleProcess", "check_single", "is_launched"]
+__all__ = ["SingleProcess", "check_single", "is_launched", "launched_rank", "launched_size"]
 
 #: Variables that launchers set for every process: Open MPI, Hydra (MPICH, Intel MPI), PMIx, srun,
 #: MVAPICH, Cray PALS.
@@ -19,7 +19,10 @@ _RANK_VARIABLES = (
     *("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MPI_LOCALRANKID", "SLURM_PROCID"),
     *("MV2_COMM_WORLD_RANK", "PALS_RANKID"),
 )
-_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE")
+_SIZE_VARIABLES = (
+    *("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE"),
+    "SLURM_STEP_NUM_TASKS",
+)
 
 
 def is_launched() -> bool:
@@ -35,10 +38,24 @@ def check_single(remedy: str) -> None:
     LaunchError
         The message contains the number of processes and the `remedy`.
     """
-    for variable in _SIZE_VARIABLES:
-        count = os.environ.get(variable, "")
-        if count.isdigit() and int(count) > 1:
-            raise LaunchError(f"the launcher started {count} processes without mpi4py: {remedy}")
+    count = launched_size()
+    if count > 1:
+        raise LaunchError(f"the launcher started {count} processes without mpi4py: {remedy}")
+
+
+def launched_size() -> int:
+    """Return the number of processes that the launcher started, 1 if no variable states it."""
+    return max((_number(name) for name in _SIZE_VARIABLES), default=1) or 1
+
+
+def launched_rank() -> int:
+    """Return the number of this process among those of the launcher, 0 if no variable states it."""
+    return next((_number(name) for name in _RANK_VARIABLES if name in os.environ), 0)
+
+
+def _number(variable: str) -> int:
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdigit() else 0
 
 
 class SingleProcess:

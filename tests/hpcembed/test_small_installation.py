@@ -214,6 +214,17 @@ def test_info_lists_missing_parts(small):
     assert 'without shtab: pip install "hpcembed[completion]"' in done.stdout
 
 
+def test_doctor_names_missing_parts(small, tmp_path):
+    done = small("-m", "hpcembed", "doctor", "--out", str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    (train,) = (line for line in lines if "torch" in line)
+    assert train.startswith("WARNING job-part-missing: without torch, sklearn, scipy")
+    assert 'pip install "hpcembed[train,mpi]"' in train
+    assert any(line.startswith("OK      optional-part-missing: ") for line in lines)
+    assert any(" GFLOP/s per core by an unknown BLAS (numpy)" in line for line in lines)
+
+
 def test_models_of_texts_need_no_scipy(small, tmp_path):
     vocabulary = Vocabulary(["sea", "ship", "wind"], [2, 1, 1], [3, 1, 2], n_documents=3)
     relevance = np.array([1.0, 0.0, 2.0])

@@ -21,6 +21,7 @@ from hpcembed.data.matrix import DataMatrix
 from hpcembed.jobs.checkpoints.errors import checkpoint_errors
 from hpcembed.jobs.checkpoints.stored_values import NotStorableError, pack, unpack
 from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.fault_injection import inject
 from hpcembed.runtime.stopping import record_write
 from miramns.checkpointing import CheckpointStore
 
@@ -62,7 +63,9 @@ class FitCheckpoints:
                 return
             embedding.fit(train)
             record_write(store.clock.seconds - before)
+            inject("checkpoint", self._comm)
             if store_embedding(store, embedding, train):
+                inject("checkpoint", self._comm, checkpoints=store.folder)
                 with agreement(self._comm):
                     if self._comm.rank == 0:
                         for folder in store.folder.glob(f"{_FIT}.*"):
