@@ -22,8 +22,8 @@ import threadpoolctl
 from mpi4py import MPI
 
 from hpcembed.data.targets import Task
-from hpcembed.jobs.compress.request import CompressRequest
 from hpcembed.jobs.checkpoints.study_checkpoints import remove_checkpoints
+from hpcembed.jobs.compress.request import CompressRequest
 from hpcembed.jobs.compress.search import SearchAnswer, search
 from hpcembed.jobs.compress.search_components import SearchComponents
 from hpcembed.jobs.compress.search_result import export_answer, remove_model, save_answer
