@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -136,8 +137,22 @@ def open_stream(path: Path) -> BinaryIO:
     numbers do is refused while it is read.
     """
     if is_gzip(path):
-        return cast(BinaryIO, io.BufferedReader(_BoundedGzip(path), 2**20))
-    return path.open("rb")
+        return cast(BinaryIO, _ModestReader(_BoundedGzip(path), 2**20))
+    return cast(BinaryIO, _ModestReader(path.open("rb", buffering=0)))
+
+
+class _ModestReader(io.BufferedReader):
+    """A reader that allocates the bytes that exist, not those that a header asks for."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and 0 <= size <= 2 * BLOCK_BYTES:
+            return super().read(size)
+        size = sys.maxsize if size is None or size < 0 else size
+        pieces = []
+        while size > 0 and (piece := super().read(min(size, 2 * BLOCK_BYTES))):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
 
 
 class _BoundedGzip(gzip.GzipFile):

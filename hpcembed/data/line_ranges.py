@@ -133,9 +133,10 @@ def share_lines(
     Raises
     ------
     InputError
-        A file is missing or damaged, or has a line of more than 64 MiB.
+        A file is missing or damaged, has a line of more than 64 MiB, or has another size on rank 0.
     """
     with agreement(comm):
+        stored = [file_size(file.path) for file in files]
         # One rank alone decompresses files to determine their size.
         sizes = [
             _unpacked_size(file.path)
@@ -143,7 +144,14 @@ def share_lines(
             else file_size(file.path)
             for file in files
         ]
-    sizes = comm.bcast(sizes)
+    sizes, stored_there = comm.bcast((sizes, stored))
+    with agreement(comm):
+        for file, here, there in zip(files, stored, stored_there, strict=True):
+            if here != there:
+                raise InputError(
+                    f"{file.path}: {here} bytes, and {there} on rank 0: give all compute nodes the "
+                    "same files"
+                )
     ranges = _byte_ranges(files, sizes, comm)
     counts: list[tuple[int, int, int, int]] = []
     with agreement(comm):

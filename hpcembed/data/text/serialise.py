@@ -77,5 +77,7 @@ def vectoriser_from_json(text: str) -> Vectoriser:
                 raise ValueError("relevance factors that do not fit the terms")
         weights, rules = TermWeights(**content["weights"]), TextRules(**content["rules"])
         return Vectoriser(vocabulary, weights, relevance, rules)
-    except (KeyError, TypeError, AttributeError, RecursionError, HpcembedError) as error:
+    except (
+        KeyError, TypeError, AttributeError, RecursionError, OverflowError, HpcembedError,
+    ) as error:  # fmt: skip
         raise ValueError(f"{type(error).__name__}: {error}") from error
