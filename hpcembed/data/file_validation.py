@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.input_limits import MAX_EXPANSION, limit_of
 from hpcembed.runtime.memory import format_bytes, memory_error
 
 __all__ = [
@@ -161,7 +162,8 @@ class _BoundedGzip(gzip.GzipFile):
     def __init__(self, path: Path) -> None:
         super().__init__(path, "rb")
         self._path = path
-        self._most = max(_FREE_EXPANSION, _MOST_EXPANSION * path.stat().st_size)
+        self._ratio = limit_of(MAX_EXPANSION, _MOST_EXPANSION)
+        self._most = max(_FREE_EXPANSION, self._ratio * path.stat().st_size)
 
     def read(self, size: int | None = -1) -> bytes:
         content = super().read(self._most + 1 if size is None or size < 0 else size)
@@ -182,7 +184,8 @@ class _BoundedGzip(gzip.GzipFile):
         if position > self._most:
             raise InputError(
                 f"{self._path}: expands to more than {format_bytes(self._most)}, "
-                f"{_MOST_EXPANSION} times its size: if this is correct, unpack it first"
+                f"{self._ratio} times its size: if this is correct, unpack it first, or set the "
+                f"environment variable {MAX_EXPANSION}"
             )
 
 

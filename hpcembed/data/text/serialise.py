@@ -70,6 +70,9 @@ def vectoriser_from_json(text: str) -> Vectoriser:
             content["term_frequencies"],
             content["n_documents"],
         )
+        counts = vocabulary.document_frequencies
+        if len(vocabulary) and not 1 <= counts.min() <= counts.max() <= vocabulary.n_documents:
+            raise ValueError("document frequencies that do not fit the number of documents")
         relevance = content["relevance"]
         if relevance is not None:
             relevance = np.array(relevance, dtype=np.float64)

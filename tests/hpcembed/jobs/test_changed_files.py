@@ -156,3 +156,12 @@ def test_models_are_checked():
     ):
         with pytest.raises(ValueError, match=r"weights|outputs|NaN"):
             Model(shift, (Stage(weight, stage.bias, relu=False),), tuple(names)).check()
+
+
+@pytest.mark.parametrize("counts", [[0, 1, 2], [-1, 1, 2], [1, 1, 99]])
+def test_vocabularies_with_counts_that_cannot_be(counts, tmp_path):
+    change = set_("document_frequencies", value=counts)
+    files = changed_json(files_of("model of texts"), "model/text.json", change)
+    write_files(formats()["model of texts"].reseal(files), tmp_path)
+    with pytest.raises(InputError, match="do not fit the number of documents"):
+        hpcembed.load(tmp_path / "model")
