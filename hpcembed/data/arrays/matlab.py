@@ -277,7 +277,7 @@ def _labels_73(path: Path, key: str, kind: str) -> NDArray[Any]:
     name = f"{path}:{key}"
     open_hdf5(path, key)  # its checks
     with library_errors(name, "HDF5", *HDF5_ERRORS), h5py.File(path, "r") as file:
-        stored = file[key][()].T
+        stored = np.asarray(file[key][()]).T
         if kind == "cell":
             return np.array([_cell_73(file, one, name) for one in stored.ravel()])
         if kind == "char":
@@ -293,7 +293,7 @@ def _cell_73(file: Any, reference: Any, name: str) -> str:
         raise InputError(f"{name}: a cell that holds no text: store numbers or text")
     size = math.prod(cell.shape)
     check_declared_size(name, size, file.id.get_filesize(), is_compressed=True)
-    return _characters(cell[()].T.ravel())
+    return _characters(np.asarray(cell[()]).T.ravel())
 
 
 def _characters(codes: NDArray[Any]) -> str:

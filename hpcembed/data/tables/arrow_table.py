@@ -184,7 +184,7 @@ class _ArrowFile:
         with _errors(path, kind), self._open() as file:
             self._schema = file.schema_arrow if kind == "parquet" else file.schema
             sizes = _piece_sizes(path, file, kind)
-        self.names = tuple(map(str, self._schema.names))
+            self.names = tuple(map(str, self._schema.names))
         self._ends = np.cumsum([0, *(rows for rows, _ in sizes)])
         self.n_rows = int(self._ends[-1])
         self.largest_piece = max((size for _, size in sizes), default=0)

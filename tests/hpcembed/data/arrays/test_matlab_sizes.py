@@ -157,6 +157,17 @@ def test_labels_without_elements(tmp_path):
         open_matlab_labels(path, "y")
 
 
+def test_a_cell_of_bytes_is_an_empty_text(tmp_path):
+    def fill(file):
+        file["#refs#/a"] = b"bytes"
+        file.create_dataset("y", (1, 1), h5py.ref_dtype)
+        file["y"][0, 0] = file["#refs#/a"].ref
+        file["y"].attrs["MATLAB_class"] = np.bytes_("cell")
+
+    labels = open_matlab_labels(hdf5(tmp_path, fill), "y")
+    assert [block.tolist() for block in labels.blocks(0, 1)] == [[[""]]]
+
+
 @pytest.mark.parametrize("kind", ["group", "bomb", "empty"])
 def test_cells_that_hold_no_text(tmp_path, kind):
     def fill(file):

@@ -10,6 +10,7 @@ from mpi4py import MPI
 
 from hpcembed.data.tables.arrow_sizes import BatchSize, read_batch_sizes
 from hpcembed.data.tables.arrow_table import ArrowSource
+from hpcembed.data.tables.parquet import open_parquet
 from hpcembed.runtime.errors import InputError
 
 N = 1000
@@ -118,3 +119,22 @@ def test_texts_whose_offsets_lead_outside_are_refused(tmp_path):
     source.measure(MPI.COMM_SELF)
     with pytest.raises(InputError, match=r"a\.arrow: cannot be read as Arrow"):
         source.read(MPI.COMM_SELF)
+
+
+def test_repeated_columns_are_not_streamed(tmp_path):
+    path = tmp_path / "a.parquet"
+    ones = pyarrow.array([1.0])
+    table = pyarrow.Table.from_arrays([ones, ones, ones], ["a", "a", "b"])
+    pyarrow.parquet.write_table(table, path)
+    for columns in (None, ["a"]):
+        with pytest.raises(InputError, match=r"a\.parquet: 2 columns are named 'a': rename"):
+            open_parquet(path, columns)
+    assert open_parquet(path, "b").shape == (1, 1)
+
+
+def test_names_that_are_no_text_are_an_error_of_the_file(tmp_path):
+    path = tmp_path / "a.arrow"
+    pyarrow.feather.write_feather(pyarrow.table({"name": [1], "y": [1]}), path)
+    path.write_bytes(path.read_bytes().replace(b"name", b"na\xffe"))
+    with pytest.raises(InputError, match=r"a\.arrow: cannot be read as Arrow"):
+        ArrowSource([path], "arrow", "y")
