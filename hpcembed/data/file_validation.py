@@ -36,6 +36,7 @@ __all__ = [
     "is_gzip",
     "library_errors",
     "named_errors",
+    "open_plain",
     "open_stream",
 ]
 
@@ -139,6 +140,11 @@ def open_stream(path: Path) -> BinaryIO:
     """
     if is_gzip(path):
         return cast(BinaryIO, _ModestReader(_BoundedGzip(path), 2**20))
+    return open_plain(path)
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file; a long read allocates the bytes that exist, not those that are asked for."""
     return cast(BinaryIO, _ModestReader(path.open("rb", buffering=0)))
 
 

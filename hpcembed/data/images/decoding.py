@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.data.file_validation import open_plain
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 from hpcembed.runtime.input_limits import MAX_PIXELS, limit_of
 from hpcembed.runtime.memory import available_here, check_fits, memory_error
@@ -38,7 +40,8 @@ _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"
 _ALPHA_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
 _LONGEST_SIDE = 2**16
 #: Bytes of a pixel while it is decoded: as stored, with transparency, on white, as a result.
-_BYTES_PER_PIXEL = 16
+_BYTES_PER_PIXEL = 20
+_BLOCK_PIXELS = 2**20
 #: Memory for which the available memory is not determined.
 _FREE_BYTES = 2**26
 
@@ -178,7 +181,11 @@ def _opened(path: str) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata do not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_known_formats()) as image:
+            # Lengths of chunks in a file are not to be believed.
+            with (
+                open_plain(Path(path)) as file,
+                Image.open(file, formats=_known_formats()) as image,
+            ):
                 _check_memory(image, path)
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
@@ -216,13 +223,17 @@ def _eight_bits(image: Any, path: str) -> Any:
 
     if image.mode not in _GREY_MODES[4:]:
         return image
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     if values.size and not (values.min() >= 0 and values.max() <= 65535):
         raise InputError(
             f"{path}: greys from {values.min():g} to {values.max():g}, beyond 16 bits: convert it "
             "to 8 bits"
         )
-    return Image.fromarray(np.round(values / 257.0).astype(np.uint8))
+    grey = np.empty(values.shape, dtype=np.uint8)
+    step = max(1, _BLOCK_PIXELS // max(1, image.width))
+    for first in range(0, image.height, step):  # quotients are double numbers
+        grey[first : first + step] = np.round(values[first : first + step] / 257.0)
+    return Image.fromarray(grey)
 
 
 def _on_white(image: Any) -> Any:

@@ -58,9 +58,9 @@ def test_pixels(monkeypatch, tmp_path):
             Decoder.like_first(path, None, "auto")
         monkeypatch.setenv(MAX_PIXELS, "6000000")
         assert Decoder.like_first(path, None, "auto").size == (3000, 2000)
-        # 16 bytes of each pixel are compared with the memory
-        monkeypatch.setattr(decoding, "available_here", lambda: 95_000_000)
-        with pytest.raises(MemoryLimitError, match=r"a\.png: decoding needs 91.6 MiB"):
+        # 20 bytes of each pixel are compared with the memory
+        monkeypatch.setattr(decoding, "available_here", lambda: 119_000_000)
+        with pytest.raises(MemoryLimitError, match=r"a\.png: decoding needs 114.4 MiB"):
             Decoder.like_first(path, None, "auto")
     finally:
         Image.MAX_IMAGE_PIXELS = before

@@ -145,10 +145,6 @@ def test_marker_of_a_process_that_cannot_be_is_taken_over(tmp_path, process):
     owner = msgspec.structs.replace(output_lock._this_process(), process=1)
     content = msgspec.json.encode(owner).replace(b'"process":1', f'"process":{process}'.encode())
     marker.write_bytes(content)
-    if process == 10**30:  # not a marker at all
-        with pytest.raises(OutputExistsError, match="in use by another job"):
-            output_lock._take(tmp_path / "out")
-        return
     with owned_output(MPI.COMM_SELF, tmp_path / "out"):
         pass
     assert not marker.exists()
