@@ -21,13 +21,15 @@ __all__ = ["check_graph"]
 _MOST_BYTES = 2**48
 
 
-def check_graph(graph: onnx.GraphProto, name: str) -> None:
+def check_graph(graph: onnx.GraphProto, name: str, opset: int) -> None:
     """Raise InputError for a graph that cannot be a whole model.
 
     Parameters
     ----------
     name : str
         File of the model, for messages.
+    opset : int
+        Version of the operators of ONNX.
 
     Raises
     ------
@@ -46,7 +48,32 @@ def check_graph(graph: onnx.GraphProto, name: str) -> None:
                 f"{name}: the input {one.name!r} is no tensor of a known type: export the model "
                 "again"
             )
+    for node in graph.node:
+        least = _least_tensors(node, opset)
+        if len(node.input) < least[0] or len(node.output) < least[1]:
+            raise InputError(
+                f"{name}: the node {node.name or node.op_type!r}, {node.op_type}, has "
+                f"{len(node.input)} inputs and {len(node.output)} outputs, and needs {least[0]} "
+                f"and {least[1]}: export the model again"
+            )
     _check_order(graph, name)
+    made = {output for node in graph.node for output in node.output}
+    made |= {one.name for one in (*graph.input, *graph.initializer)}
+    missing = [one.name for one in graph.output if one.name not in made]
+    if missing or not graph.output:
+        what = f"no node makes its output {missing[0]!r}" if missing else "it has no outputs"
+        raise InputError(f"{name}: {what}: export the model again")
+
+
+def _least_tensors(node: onnx.NodeProto, opset: int) -> tuple[int, int]:
+    """Return the least numbers of inputs and outputs of a node; 0 for unknown operators."""
+    if node.domain not in ("", "ai.onnx"):
+        return 0, 0
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return 0, 0
+    return int(schema.min_input), int(schema.min_output)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -53,7 +53,7 @@ def read_model(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelPro
         )
     if loaded.functions:
         loaded = inliner.inline_local_functions(loaded)
-    check_graph(loaded.graph, name)
+    check_graph(loaded.graph, name, version)
     return loaded
 
 

@@ -54,6 +54,9 @@ CHANGES = {
     "input": (lambda graph: graph.input[0].ClearField("type"), "the input 'x' is no tensor"),
     "order": (lambda graph: graph.node.append(graph.node.pop(0)), "'second' reads 'a', which a la"),
     "circle": (lambda graph: graph.node[1].input.append("y"), "'second' reads 'y', which a later"),
+    "inputs": (lambda graph: graph.node[0].input.pop(), "MatMul, has 1 inputs and 1 outputs, and"),
+    "no output": (lambda graph: graph.ClearField("output"), "it has no outputs"),
+    "other output": (lambda graph: setattr(graph.output[0], "name", "z"), "makes its output 'z'"),
     "twice": (lambda graph: graph.node[1].output.append("a"), "'second' makes 'a', which exists"),
 }
 
