@@ -281,7 +281,9 @@ def _labels_73(path: Path, key: str, kind: str) -> NDArray[Any]:
         if kind == "cell":
             return np.array([_cell_73(file, one, name) for one in stored.ravel()])
         if kind == "char":
-            return np.array([_characters(row).rstrip() for row in stored])
+            if stored.dtype.kind not in "iu":
+                raise InputError(f"{name}: characters of type {stored.dtype}: save it again")
+            return np.array([_characters(row.ravel()).rstrip() for row in np.atleast_1d(stored)])
         return np.asarray(stored)
 
 

@@ -157,6 +157,16 @@ def test_labels_without_elements(tmp_path):
         open_matlab_labels(path, "y")
 
 
+@pytest.mark.parametrize("texts", [["a", "b"], b"bytes", 1.5])
+def test_characters_that_are_no_codes_are_refused(tmp_path, texts):
+    def fill(file):
+        file["y"] = texts
+        file["y"].attrs["MATLAB_class"] = np.bytes_("char")
+
+    with pytest.raises(InputError, match=r"a\.mat:y: characters of type"):
+        open_matlab_labels(hdf5(tmp_path, fill), "y")
+
+
 def test_a_cell_of_bytes_is_an_empty_text(tmp_path):
     def fill(file):
         file["#refs#/a"] = b"bytes"
