@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.input_limits import MAX_EXPANSION, limit_of
 from hpcembed.runtime.memory import format_bytes, memory_error
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "is_gzip",
     "library_errors",
     "named_errors",
+    "open_plain",
     "open_stream",
 ]
 
@@ -136,8 +139,27 @@ def open_stream(path: Path) -> BinaryIO:
     numbers do is refused while it is read.
     """
     if is_gzip(path):
-        return cast(BinaryIO, io.BufferedReader(_BoundedGzip(path), 2**20))
-    return path.open("rb")
+        return cast(BinaryIO, _ModestReader(_BoundedGzip(path), 2**20))
+    return open_plain(path)
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file; a long read allocates the bytes that exist, not those that are asked for."""
+    return cast(BinaryIO, _ModestReader(path.open("rb", buffering=0)))
+
+
+class _ModestReader(io.BufferedReader):
+    """A reader that allocates the bytes that exist, not those that a header asks for."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and 0 <= size <= 2 * BLOCK_BYTES:
+            return super().read(size)
+        size = sys.maxsize if size is None or size < 0 else size
+        pieces = []
+        while size > 0 and (piece := super().read(min(size, 2 * BLOCK_BYTES))):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
 
 
 class _BoundedGzip(gzip.GzipFile):
@@ -146,7 +168,8 @@ class _BoundedGzip(gzip.GzipFile):
     def __init__(self, path: Path) -> None:
         super().__init__(path, "rb")
         self._path = path
-        self._most = max(_FREE_EXPANSION, _MOST_EXPANSION * path.stat().st_size)
+        self._ratio = limit_of(MAX_EXPANSION, _MOST_EXPANSION)
+        self._most = max(_FREE_EXPANSION, self._ratio * path.stat().st_size)
 
     def read(self, size: int | None = -1) -> bytes:
         content = super().read(self._most + 1 if size is None or size < 0 else size)
@@ -167,7 +190,8 @@ class _BoundedGzip(gzip.GzipFile):
         if position > self._most:
             raise InputError(
                 f"{self._path}: expands to more than {format_bytes(self._most)}, "
-                f"{_MOST_EXPANSION} times its size: if this is correct, unpack it first"
+                f"{self._ratio} times its size: if this is correct, unpack it first, or set the "
+                f"environment variable {MAX_EXPANSION}"
             )
 
 

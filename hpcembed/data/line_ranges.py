@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size, is_gzip, named_errors, open_stream
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.input_limits import MAX_LINE_MIB, limit_of
 from hpcembed.runtime.ranks import ownership_range
 
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
@@ -33,7 +34,7 @@ __all__ = [
     "share_lines",
 ]
 
-_LONGEST_LINE = 64 * 2**20
+_LONGEST_LINE_MIB = 64
 _SAMPLE_BYTES = 2**20
 
 #: Lines that are not rows: empty ones; also those of blanks only; also those of a comment, which
@@ -133,9 +134,10 @@ def share_lines(
     Raises
     ------
     InputError
-        A file is missing or damaged, or has a line of more than 64 MiB.
+        A file is missing or damaged, has a line of more than 64 MiB, or has another size on rank 0.
     """
     with agreement(comm):
+        stored = [file_size(file.path) for file in files]
         # One rank alone decompresses files to determine their size.
         sizes = [
             _unpacked_size(file.path)
@@ -143,7 +145,14 @@ def share_lines(
             else file_size(file.path)
             for file in files
         ]
-    sizes = comm.bcast(sizes)
+    sizes, stored_there = comm.bcast((sizes, stored))
+    with agreement(comm):
+        for file, here, there in zip(files, stored, stored_there, strict=True):
+            if here != there:
+                raise InputError(
+                    f"{file.path}: {here} bytes, and {there} on rank 0: give all compute nodes the "
+                    "same files"
+                )
     ranges = _byte_ranges(files, sizes, comm)
     counts: list[tuple[int, int, int, int]] = []
     with agreement(comm):
@@ -238,9 +247,13 @@ def estimate_rows(files: Sequence[TextFile], skipped: Skipped = "empty") -> tupl
 
 
 def _to_line_end(stream: BinaryIO, path: Path) -> bytes:
-    rest = stream.readline(_LONGEST_LINE)
-    if len(rest) == _LONGEST_LINE and not rest.endswith(b"\n"):
-        raise InputError(f"{path}: a line of more than 64 MiB: this is not a text table")
+    longest = limit_of(MAX_LINE_MIB, _LONGEST_LINE_MIB)
+    rest = stream.readline(longest * 2**20)
+    if len(rest) == longest * 2**20 and not rest.endswith(b"\n"):
+        raise InputError(
+            f"{path}: a line of more than {longest} MiB: this is not a text table; the environment "
+            f"variable {MAX_LINE_MIB} raises the limit"
+        )
     return rest
 
 

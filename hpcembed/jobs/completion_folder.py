@@ -122,7 +122,10 @@ def load_completion(folder: str | Path) -> TableCompletion:
         ) from error
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError, IndexError, csv.Error, SafetensorError) as error:
+    except (
+        KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError,
+        csv.Error, SafetensorError,
+    ) as error:  # fmt: skip
         raise InputError(
             f"{folder}: damaged ({error_text(error)}): complete the table again"
         ) from error
@@ -212,5 +215,5 @@ def _write_names(path: Path, names: Sequence[str]) -> None:
 def _read_names(path: Path) -> tuple[str, ...]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.reader(file)
-        next(rows)
+        next(rows, None)
         return tuple(spreadsheet_text(row[0]) for row in rows)

@@ -8,6 +8,8 @@ raised on all of them by :mod:`hpcembed.runtime.agreement`.
 
 from __future__ import annotations
 
+from hpcembed.runtime.printable_text import one_line
+
 __all__ = [
     "ConfigError",
     "ConvergenceError",
@@ -22,13 +24,35 @@ __all__ = [
 ]
 
 
+#: Characters of a message; names from a damaged file may have millions.
+_LONGEST = 2000
+
+
 class HpcembedError(Exception):
-    """Base class of all errors with a message for the user."""
+    r"""Base class of all errors with a message for the user.
+
+    Messages quote names and values from files. The text of an error is one line of at most 2,000
+    characters, in which control characters are replaced by their escape sequences.
+
+    Examples
+    --------
+    >>> print(HpcembedError("no column 'red\x1b[31m'"))
+    no column 'red\x1b[31m'
+    """
 
     exit_status = 2
     #: Word before the message on the terminal, and whether the message of one rank names it.
     label = "error: "
     names_rank = True
+
+    def __str__(self) -> str:
+        # Cut first: the escape sequences of a long text take seconds.
+        return _cut(one_line(_cut(super().__str__())))
+
+
+def _cut(text: str) -> str:
+    half = _LONGEST // 2 - 5
+    return text if len(text) <= _LONGEST else f"{text[:half]} [...] {text[-half:]}"
 
 
 class InputError(HpcembedError, ValueError):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # functions that communicate need MPI; the others do without 
     from mpi4py import MPI
 
 __all__ = [
+    "available_here",
     "available_per_rank",
     "check_fits",
     "format_bytes",
@@ -72,6 +73,11 @@ def available_per_rank(comm: MPI.Comm, limit_bytes: int = 0) -> int:
     if limit_bytes:
         share = min(share, limit_bytes)
     return int(comm.allreduce(share, op=MPI.MIN))
+
+
+def available_here() -> int:
+    """Return the bytes that this process may still allocate. Not collective."""
+    return min(_available_on_compute_node(), _left_to_process(1))
 
 
 def check_fits(needed_bytes: int, available_bytes: int, name: str, remedy: str) -> None:

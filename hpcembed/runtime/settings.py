@@ -123,6 +123,10 @@ def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: not a job: its values are nested too deeply") from error
+    except ConfigError:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise ConfigError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from error
     return read_overrides(overrides, table)
 
 
@@ -159,7 +163,7 @@ def read_overrides(overrides: Sequence[str], table: dict[str, Any] | None = None
             raise ConfigError(f"--set {override}: write --set section.key=value")
         try:
             value = msgspec.toml.decode(f"value = {text}")["value"]
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):  # not TOML, or an integer of thousands of digits
             value = text.strip()
         content = table.setdefault(section, {})
         if not isinstance(content, dict):

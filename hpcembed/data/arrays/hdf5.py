@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.data.arrays.hdf5_heaps import check_heaps
 from hpcembed.data.arrays.stored_array import RowBlocks
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size, library_errors
 from hpcembed.runtime.errors import InputError
@@ -116,6 +117,7 @@ def open_hdf5(path: Path, key: str) -> Hdf5Array:
     import h5py
 
     file_size(path)
+    check_heaps(path)
     name = f"{path}:{key}"
     with library_errors(path, "HDF5", *HDF5_ERRORS), h5py.File(path, "r") as file:
         _check_links(file, path, key)

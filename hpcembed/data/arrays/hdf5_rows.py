@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.data.arrays.hdf5 import HDF5_ERRORS, Hdf5Array, open_hdf5
+from hpcembed.data.arrays.hdf5_heaps import check_heaps
 from hpcembed.data.arrays.sparse_arrays import SparseArray, layout_of
 from hpcembed.data.arrays.stored_array import RowBlocks
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size, library_errors
@@ -39,6 +40,7 @@ def hdf5_row_names(path: Path) -> tuple[str, ...]:
     import h5py
 
     file_size(path)
+    check_heaps(path)
     names: list[str] = []
     groups: list[str] = []
 
@@ -67,6 +69,7 @@ def open_hdf5_rows(path: Path, key: str) -> RowBlocks | SparseArray:
     import h5py
 
     file_size(path)
+    check_heaps(path)
     with library_errors(path, "HDF5", *HDF5_ERRORS), h5py.File(path, "r") as file:
         group = file.get(key) if key else None
         is_matrix = isinstance(group, h5py.Group) and _has_parts(group, _PARTS)
@@ -126,6 +129,8 @@ def _feature_names(path: Path, variables: str) -> tuple[str, ...]:
     if not variables:
         return ()
     array = open_hdf5(path, variables)
+    if len(array.shape) != 1:
+        return ()
     texts = [str(text) for block in array.blocks(0, array.shape[0]) for text in block[:, 0]]
     return tuple(texts) if len(set(texts)) == len(texts) else ()
 

@@ -10,6 +10,7 @@ and whose first one is not, is read so.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from hpcembed.data.arrays.hdf5 import HDF5_ERRORS, hdf5_blocks, open_hdf5
+from hpcembed.data.arrays.hdf5_heaps import check_heaps
+from hpcembed.data.arrays.matlab_sizes import check_sizes
 from hpcembed.data.arrays.sparse_arrays import SparseArray
 from hpcembed.data.arrays.stored_array import RowBlocks
 from hpcembed.data.file_validation import check_declared_size, file_size, library_errors
@@ -30,7 +33,7 @@ __all__ = ["MemoryArray", "matlab_names", "open_matlab_labels", "open_matlab_row
 #: Errors of scipy for files that are damaged or not in the format.
 _ERRORS = (
     OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, EOFError,
-    AttributeError, MemoryError, OverflowError,
+    AttributeError, MemoryError, OverflowError, zlib.error, scipy.io.matlab.MatReadError,
 )  # fmt: skip
 _TYPES = {
     "double": "f8", "single": "f4", "logical": "u1",
@@ -182,12 +185,16 @@ def is_version_73(path: Path) -> bool:
     import h5py
 
     file_size(path)
-    return bool(h5py.is_hdf5(path))
+    if not h5py.is_hdf5(path):
+        return False
+    check_heaps(path)
+    return True
 
 
 def _variables(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and MATLAB class of each variable."""
     if not is_version_73(path):
+        check_sizes(path)
         with library_errors(path, "a MATLAB file", *_ERRORS):
             listed = scipy.io.whosmat(path, appendmat=False)
         return {name: (tuple(shape), kind) for name, shape, kind in listed}
@@ -196,15 +203,17 @@ def _variables(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     found: dict[str, tuple[tuple[int, ...], str]] = {}
     with library_errors(path, "HDF5", *HDF5_ERRORS), h5py.File(path, "r") as file:
         for name, item in file.items():
-            if name.startswith("#"):
+            if name.startswith("#") or item is None:  # none: a link that leads nowhere
                 continue
             kind = item.attrs.get("MATLAB_class", b"double")
             kind = kind.decode("latin-1") if isinstance(kind, bytes) else str(kind)
             if isinstance(item, h5py.Dataset):
                 found[name] = (item.shape or ())[::-1], kind
             elif "MATLAB_sparse" in item.attrs and "jc" in item:
-                n_columns = item["jc"].shape[0] - 1
-                found[name] = (int(item.attrs["MATLAB_sparse"]), n_columns), "sparse"
+                pointers, n_rows = item["jc"], np.asarray(item.attrs["MATLAB_sparse"])
+                if n_rows.size != 1 or n_rows.dtype.kind not in "iu" or len(pointers.shape) != 1:
+                    raise InputError(f"{path}:{name}: a damaged sparse matrix: save it again")
+                found[name] = (int(n_rows), pointers.shape[0] - 1), "sparse"
             else:
                 found[name] = (), kind
     return found
@@ -255,13 +264,27 @@ def _labels_73(path: Path, key: str, kind: str) -> NDArray[Any]:
     import h5py
 
     name = f"{path}:{key}"
+    open_hdf5(path, key)  # its checks
     with library_errors(name, "HDF5", *HDF5_ERRORS), h5py.File(path, "r") as file:
-        stored = file[key][()].T
+        stored = np.asarray(file[key][()]).T
         if kind == "cell":
-            return np.array([_characters(file[one][()].T.ravel()) for one in stored.ravel()])
+            return np.array([_cell_73(file, one, name) for one in stored.ravel()])
         if kind == "char":
-            return np.array([_characters(row).rstrip() for row in stored])
+            if stored.dtype.kind not in "iu":
+                raise InputError(f"{name}: characters of type {stored.dtype}: save it again")
+            return np.array([_characters(row.ravel()).rstrip() for row in np.atleast_1d(stored)])
         return np.asarray(stored)
+
+
+def _cell_73(file: Any, reference: Any, name: str) -> str:
+    import h5py
+
+    cell = file[reference]
+    if not isinstance(cell, h5py.Dataset) or cell.shape is None or cell.external or cell.is_virtual:
+        raise InputError(f"{name}: a cell that holds no text: store numbers or text")
+    size = math.prod(cell.shape)
+    check_declared_size(name, size, file.id.get_filesize(), is_compressed=True)
+    return _characters(np.asarray(cell[()]).T.ravel())
 
 
 def _characters(codes: NDArray[Any]) -> str:

@@ -54,7 +54,7 @@ def encoding_from_json(text: str) -> ColumnEncoding:
         columns = tuple(_column(one) for one in content["columns"])
         dropped = tuple(DroppedColumn(str(o["name"]), str(o["reason"])) for o in content["dropped"])
         return ColumnEncoding(columns, dropped, tuple(map(str, content["missing"])))
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 

@@ -15,12 +15,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.data.file_validation import open_plain
+from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
+from hpcembed.runtime.input_limits import MAX_PIXELS, limit_of
+from hpcembed.runtime.memory import available_here, check_fits, memory_error
 
 __all__ = ["Decoder", "check_pillow", "parse_size"]
 
@@ -35,6 +39,11 @@ _ERRORS = (
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _ALPHA_MODES = ("LA", "La", "RGBA", "RGBa", "PA")
 _LONGEST_SIDE = 2**16
+#: Bytes of a pixel while it is decoded: as stored, with transparency, on white, as a result.
+_BYTES_PER_PIXEL = 20
+_BLOCK_PIXELS = 2**20
+#: Memory for which the available memory is not determined.
+_FREE_BYTES = 2**26
 
 
 def check_pillow() -> None:
@@ -165,20 +174,30 @@ def _opened(path: str) -> Iterator[Any]:
     """Open and decode an image, upright; report all errors with its name."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    most = limit_of(MAX_PIXELS, 0)
+    if most:
+        Image.MAX_IMAGE_PIXELS = most
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata do not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_known_formats()) as image:
+            # Lengths of chunks in a file are not to be believed.
+            with (
+                open_plain(Path(path)) as file,
+                Image.open(file, formats=_known_formats()) as image,
+            ):
+                _check_memory(image, path)
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
                 yield image
-    except InputError:
+    except HpcembedError:
         raise
+    except MemoryError as error:
+        raise memory_error(error, path) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
             f"{path}: more pixels than Pillow's limit of {Image.MAX_IMAGE_PIXELS:,}: make the "
-            "image smaller"
+            f"image smaller, or set the environment variable {MAX_PIXELS}"
         ) from error
     except UnidentifiedImageError as error:
         raise InputError(
@@ -191,19 +210,30 @@ def _opened(path: str) -> Iterator[Any]:
         raise InputError(f"{path}: damaged or truncated ({reason[:80]}): copy it again") from error
 
 
+def _check_memory(image: Any, path: str) -> None:
+    """Compare the memory for the pixels, which the header declares, with the available memory."""
+    needed = image.width * image.height * _BYTES_PER_PIXEL
+    if needed > _FREE_BYTES:
+        check_fits(needed, available_here(), f"{path}: decoding", "make the image smaller")
+
+
 def _eight_bits(image: Any, path: str) -> Any:
     """Return greys of more than 8 bits as 8 bits."""
     from PIL import Image
 
     if image.mode not in _GREY_MODES[4:]:
         return image
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     if values.size and not (values.min() >= 0 and values.max() <= 65535):
         raise InputError(
             f"{path}: greys from {values.min():g} to {values.max():g}, beyond 16 bits: convert it "
             "to 8 bits"
         )
-    return Image.fromarray(np.round(values / 257.0).astype(np.uint8))
+    grey = np.empty(values.shape, dtype=np.uint8)
+    step = max(1, _BLOCK_PIXELS // max(1, image.width))
+    for first in range(0, image.height, step):  # quotients are double numbers
+        grey[first : first + step] = np.round(values[first : first + step] / 257.0)
+    return Image.fromarray(grey)
 
 
 def _on_white(image: Any) -> Any:

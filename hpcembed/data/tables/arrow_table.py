@@ -7,7 +7,8 @@ gaps, the rows are an array; otherwise they are raw columns.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 
 from hpcembed.data.columns.named_tables import arrow_column
 from hpcembed.data.columns.options import ColumnOptions
-from hpcembed.data.columns.raw_columns import RawColumns, RowPiece, TextColumn
+from hpcembed.data.columns.raw_columns import Column, RawColumns, RowPiece, TextColumn
 from hpcembed.data.file_validation import BLOCK_BYTES, file_size, library_errors
 from hpcembed.data.labels import RowLabels, labels_from_array, labels_from_text, no_labels
 from hpcembed.data.table import Summary, Table
+from hpcembed.data.tables.arrow_sizes import read_batch_sizes
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range
@@ -63,6 +65,12 @@ class ArrowSource:
         for file in self._files[1:]:
             if set(file.names) != set(names):
                 raise InputError(f"{file.path}: its columns differ from those of {paths[0]}")
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise InputError(
+                f"{paths[0]}: {names.count(repeated[0])} columns are named {repeated[0]!r}: rename "
+                "all but one"
+            )
         self._label = label_column
         if label_column is not None and names.count(label_column) != 1:
             shown = ", ".join(names[:40])
@@ -141,21 +149,25 @@ class ArrowSource:
             tables = [self._files[0].empty(wanted)]
         with _errors(self.source, "Arrow"):
             whole = pyarrow.concat_tables(tables, promote_options="permissive").unify_dictionaries()
-        try:
-            columns = tuple(arrow_column(whole.column(name), name) for name in names)
-        except InputError as error:
-            raise InputError(f"{self.source}: {error}") from error
+        columns = tuple(self._column(whole, name) for name in names)
         raw = RawColumns(tuple(names), columns, whole.num_rows, tuple(pieces))
         if self._label is None:
             return raw, no_labels(raw.n_rows)
-        return raw, self._labels(whole.column(self._label), first)
+        return raw, self._labels(whole, first)
 
-    def _labels(self, column: Any, first: int) -> RowLabels:
-        source = f"{self.source}, column {self._label}"
+    def _column(self, table: Any, name: str | None) -> Column:
+        with _errors(self.source, "Arrow"):
+            try:
+                return arrow_column(table.column(name), name or "")
+            except InputError as error:
+                raise InputError(f"{self.source}: {error}") from error
+
+    def _labels(self, table: Any, first: int) -> RowLabels:
+        source, column = f"{self.source}, column {self._label}", table.column(self._label)
         if column.null_count:
             row = first + int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
             raise InputError(f"{source}: row {row}: the label is missing: remove such rows")
-        found = arrow_column(column, self._label or "")
+        found = self._column(table, self._label)
         if isinstance(found, TextColumn):
             return labels_from_text([found.values[code] for code in found.codes], source, first)
         if found.dtype.kind == "M":
@@ -171,8 +183,8 @@ class _ArrowFile:
         file_size(path)
         with _errors(path, kind), self._open() as file:
             self._schema = file.schema_arrow if kind == "parquet" else file.schema
-            sizes = list(_piece_sizes(file, kind))
-        self.names = tuple(map(str, self._schema.names))
+            sizes = _piece_sizes(path, file, kind)
+            self.names = tuple(map(str, self._schema.names))
         self._ends = np.cumsum([0, *(rows for rows, _ in sizes)])
         self.n_rows = int(self._ends[-1])
         self.largest_piece = max((size for _, size in sizes), default=0)
@@ -191,6 +203,7 @@ class _ArrowFile:
                     table = file.read_row_group(piece, columns=list(names))
                 else:
                     table = pyarrow.Table.from_batches([file.get_batch(piece)])
+                    table.validate(full=True)  # offsets and indices of a damaged file lead anywhere
                 rows = slice(max(first - begin, 0), min(last, end) - begin)
                 tables.append(table.select(list(names))[rows])
         return tables
@@ -222,16 +235,13 @@ def _dense(raw: RawColumns) -> NDArray[np.float64] | None:
     return dense if np.isfinite(dense).all() else None
 
 
-def _piece_sizes(file: Any, kind: str) -> Iterator[tuple[int, int]]:
-    """Yield rows and bytes of every row group or record batch."""
+def _piece_sizes(path: Path, file: Any, kind: str) -> list[tuple[int, int]]:
+    """Return rows and bytes of every row group or record batch."""
     if kind == "parquet":
-        for piece in range(file.metadata.num_row_groups):
-            group = file.metadata.row_group(piece)
-            yield int(group.num_rows), int(group.total_byte_size)
-    else:
-        for piece in range(file.num_record_batches):
-            batch = file.get_batch(piece)
-            yield int(batch.num_rows), int(batch.nbytes)
+        groups = (file.metadata.row_group(piece) for piece in range(file.metadata.num_row_groups))
+        return [(int(group.num_rows), int(group.total_byte_size)) for group in groups]
+    batches, dictionaries = read_batch_sizes(path)
+    return [(one.n_rows, one.n_bytes + dictionaries) for one in batches]
 
 
 def _errors(name: object, kind: str) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -37,8 +38,9 @@ class ParquetColumns:
         self.feature_names = columns
         self.dtype = dtype
         self._path = path
-        metadata = pyarrow.parquet.read_metadata(path)
-        groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        with _arrow_errors(path):
+            metadata = pyarrow.parquet.read_metadata(path)
+            groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         self._ends = np.cumsum([0, *groups])
         self.shape = (int(self._ends[-1]), len(columns))
         self.largest_piece = max(groups, default=0) * len(columns) * dtype.itemsize
@@ -59,6 +61,11 @@ class ParquetColumns:
                 if end <= first or begin >= last:
                     continue
                 table = file.read_row_group(group, columns=list(self.feature_names))
+                if table.num_rows != end - begin:
+                    raise InputError(
+                        f"{self.name}: damaged: {table.num_rows} rows in a group of {end - begin}: "
+                        "copy or download it again"
+                    )
                 rows = np.empty((end - begin, len(self.feature_names)), dtype=self.dtype)
                 for j, name in enumerate(self.feature_names):
                     column = table.column(name)
@@ -92,6 +99,12 @@ def open_parquet(path: Path, columns: Sequence[str] | str | None = None) -> Parq
     file_size(path)
     with _arrow_errors(path):
         schema = pyarrow.parquet.read_schema(path)
+        found = Counter(schema.names)
+    repeated = [name for name in names or found if found[name] > 1]
+    if repeated:
+        raise InputError(
+            f"{path}: {found[repeated[0]]} columns are named {repeated[0]!r}: rename all but one"
+        )
     missing = [name for name in names or () if name not in schema.names]
     if missing:
         raise InputError(

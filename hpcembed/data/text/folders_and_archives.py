@@ -268,7 +268,9 @@ class TarDocuments(_FileDocuments):
                     stream.seek(archive.offset)
                     if stream.read(_TAR_BLOCK).strip(b"\0"):
                         raise tarfile.ReadError(f"no member at byte {archive.offset}")
-            except tarfile.TarError as error:
+            except InputError:
+                raise
+            except (tarfile.TarError, ValueError, OverflowError) as error:  # sizes beyond 2^63
                 reason = " ".join(str(error).split())
                 raise InputError(
                     f"{path}: not a whole tar archive, plain or gzipped ({reason}): pack or copy "

@@ -70,6 +70,9 @@ def vectoriser_from_json(text: str) -> Vectoriser:
             content["term_frequencies"],
             content["n_documents"],
         )
+        counts = vocabulary.document_frequencies
+        if len(vocabulary) and not 1 <= counts.min() <= counts.max() <= vocabulary.n_documents:
+            raise ValueError("document frequencies that do not fit the number of documents")
         relevance = content["relevance"]
         if relevance is not None:
             relevance = np.array(relevance, dtype=np.float64)
@@ -77,5 +80,7 @@ def vectoriser_from_json(text: str) -> Vectoriser:
                 raise ValueError("relevance factors that do not fit the terms")
         weights, rules = TermWeights(**content["weights"]), TextRules(**content["rules"])
         return Vectoriser(vocabulary, weights, relevance, rules)
-    except (KeyError, TypeError, AttributeError, RecursionError, HpcembedError) as error:
+    except (
+        KeyError, TypeError, AttributeError, RecursionError, OverflowError, HpcembedError,
+    ) as error:  # fmt: skip
         raise ValueError(f"{type(error).__name__}: {error}") from error

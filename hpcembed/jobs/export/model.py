@@ -76,6 +76,24 @@ class Model:
     feature_names: tuple[str, ...] = ()
     target: TargetScaling | None = None
 
+    def check(self) -> None:
+        """Raise ValueError unless each stage takes the outputs of the one before, and is finite."""
+        width = self.n_features
+        for i, stage in enumerate(self.stages):
+            shape, bias = stage.weight.shape, stage.bias
+            if (
+                len(shape) != 2
+                or shape[0] != width
+                or (bias is not None and bias.shape != shape[1:])
+            ):
+                raise ValueError(f"stage {i} has weights of shape {shape} for {width} inputs")
+            width = shape[1]
+        if self.shift.ndim != 1 or width != self.n_outputs:
+            raise ValueError(f"{self.n_outputs} outputs for weights of {width}")
+        for name, array in self.tensors.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} contains NaN or infinity")
+
     @property
     def input_type(self) -> np.dtype[Any]:
         """Type of the features: float64 if float32 cannot resolve the differences between rows."""

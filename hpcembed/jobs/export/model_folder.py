@@ -150,7 +150,7 @@ def read_model(path: Path) -> tuple[Model, dict[str, Any]]:
         check_manifest(folder, needed=(JSON, TENSORS), skipped=(CARD, VECTORISER_FILE))
     try:
         model = _build(description, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: a damaged model ({reason}): export it again") from error
     return model, description

@@ -88,10 +88,13 @@ def export_run(
     run = read_run(folder, record)
     chosen = _choose(run, network)
     try:
-        model, description = _model(run, chosen, accuracy, uncompressed)
+        with np.errstate(all="ignore"):  # the model is checked for values that are not finite
+            model, description = _model(run, chosen, accuracy, uncompressed)
     except HpcembedError:  # perhaps a ValueError
         raise
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (
+        KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         reason = " ".join(f"{type(error).__name__} {error}".split())
         raise InputError(f"{folder}: not a run of this version ({reason}): run it again") from error
     write_model(
@@ -156,6 +159,8 @@ def _model(
             for i in range(len(about["hidden"]) + 1)
         ),
     )
+    if not (embedding["feature_variances"] >= 0).all():
+        raise ValueError("a variance that is not a number from 0 on")
     model = build_model(
         FeatureScaling(embedding["scaling_shift"], embedding["scaling_factor"]),
         projection,
@@ -171,6 +176,7 @@ def _model(
         class_names=tuple(json.loads(metadata["class_names"])),
         feature_names=tuple(json.loads(metadata["feature_names"])),
     )
+    model.check()
     k = len(embedding["components"]) if is_embedded else None
     description = {
         "input": about["input"],

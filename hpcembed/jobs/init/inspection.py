@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcembed.data.arrays.hdf5 import open_hdf5
+from hpcembed.data.arrays.hdf5_heaps import check_heaps
 from hpcembed.data.arrays.numpy_files import npz_names, open_npz
 from hpcembed.data.arrays.stored_array import RowBlocks
 from hpcembed.data.file_validation import library_errors, named_errors, open_stream
 from hpcembed.data.formats import FORMATS, format_of_name
 from hpcembed.data.labels import is_number
 from hpcembed.data.number_text import are_numbers
+from hpcembed.data.tables.arrow_table import arrow_column_names
 from hpcembed.data.tables.csv_header import CsvHeader, read_header
 from hpcembed.data.targets import FEW_VALUES
 from hpcembed.runtime.errors import ConfigError, InputError
@@ -164,6 +166,7 @@ def _array_names(path: Path, kind: str) -> tuple[str, ...]:
         return npz_names(path)
     import h5py
 
+    check_heaps(path)
     with library_errors(path, "HDF5", OSError, RuntimeError, KeyError), h5py.File(path) as file:
         return tuple(name for name, one in file.items() if isinstance(one, h5py.Dataset))
 
@@ -212,13 +215,7 @@ def _chosen_label(names: tuple[str, ...], found: Finding) -> str:
 
 def _column_names(path: Path, kind: str) -> tuple[str, ...]:
     """Return the columns of a file of Parquet or Arrow."""
-    import pyarrow.feather
-    import pyarrow.parquet
-
-    with library_errors(path, kind, OSError, ValueError, pyarrow.ArrowException):
-        if kind == "parquet":
-            return tuple(pyarrow.parquet.read_schema(path).names)
-        return tuple(pyarrow.feather.read_table(path, memory_map=True).column_names)
+    return arrow_column_names(path, kind)
 
 
 def _sample(path: Path, header: CsvHeader) -> dict[str, list[str]]:

@@ -148,14 +148,16 @@ def columns_of(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str,
 
 
 def markdown_text(text: str) -> str:
-    r"""Escape text for Markdown, in a table or in a line: bars, mathematics, HTML, line ends.
+    r"""Escape text for Markdown, in a table or in a line: bars, mathematics, HTML, links, lines.
 
     Examples
     --------
-    >>> print(markdown_text("$x$ | <b>"))
-    \$x\$ \| &lt;b>
+    >>> print(markdown_text("$x$ | <b> ![a](http://b)"))
+    \$x\$ \| &lt;b> ![a\](http://b)
     """
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"([|$`])", r"\\\1", one_line(text)))
+    text = re.sub(r"\\(?=[!-/:-@\[-`{-~])", r"\\\\", one_line(text))  # a backslash escapes these
+    text = re.sub(r"[|$`]|\](?=[(\[:])", r"\\\g<0>", text)
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def spreadsheet_safe(text: str) -> str:

@@ -50,7 +50,9 @@ def load_published(path: Path, name: str) -> dict[tuple[int, ...], PublishedAccu
         }
     except OSError as error:
         raise ConfigError(f"study.published: {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import inliner
 
 from hpcembed.networks.onnx_compression.graph import tensor_bytes
+from hpcembed.networks.onnx_compression.graph_validation import check_graph
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.output.files import whole_file
 
@@ -52,6 +53,7 @@ def read_model(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelPro
         )
     if loaded.functions:
         loaded = inliner.inline_local_functions(loaded)
+    check_graph(loaded.graph, name, version)
     return loaded
 
 

@@ -46,7 +46,10 @@ def read_rows(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
             return {_KEY: _whole(stored)}
         return {_KEY: np.load(path, mmap_mode="r", allow_pickle=False)}
     if name.endswith(".npz"):
-        return {key: _whole(open_npz(path, key)) for key in npz_names(path)}
+        names = npz_names(path)
+        if not names:
+            raise InputError(f"{path}: an archive without arrays: there is nothing to read")
+        return {key: _whole(open_npz(path, key)) for key in names}
     if name.endswith((".h5", ".hdf5")):
         return {_KEY: _whole(open_hdf5(path, _KEY))}
     if "idx" in name or name.endswith("-ubyte"):

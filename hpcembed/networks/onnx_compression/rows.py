@@ -291,7 +291,13 @@ def read_labels(labels: Any, name: str, n: int) -> Array:
         They are not integers, or there are more or fewer than rows.
     """
     if isinstance(labels, (str, os.PathLike)):
-        (array,) = read_rows(labels).values()
+        arrays = read_rows(labels)
+        if len(arrays) != 1:
+            raise InputError(
+                f"{labels}: the arrays {', '.join(arrays)}, where one of labels is needed: save it "
+                "alone"
+            )
+        (array,) = arrays.values()
     else:
         array = np.asarray(labels)
     array = array.reshape(-1) if array.size == len(array) else array

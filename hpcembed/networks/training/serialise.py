@@ -123,13 +123,19 @@ def load_classifier(path: Path) -> SavedClassifier:
         return _rebuild(description, tensors)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError,
+    ) as error:  # fmt: skip
         raise InputError(f"{path}: not a classifier written by hpcembed ({error})") from error
 
 
 def _rebuild(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> SavedClassifier:
     hidden = tuple(int(width) for width in description["hidden"])
     n_inputs, n_classes = int(description["n_inputs"]), int(description["n_classes"])
+    sizes = (n_inputs, *hidden, n_classes)
+    for number, shape in enumerate(zip(sizes[1:], sizes, strict=False)):  # before they are made
+        if tuple(tensors[f"layer{number}.weight"].shape) != shape:
+            raise ValueError(f"layer{number}.weight is not of the stated size {shape}")
     with torch.random.fork_rng(devices=[]):
         layers = build_mlp(n_inputs, hidden, n_classes)
     model = Classifier(layers, np.zeros(n_inputs), np.ones(n_inputs))

@@ -161,7 +161,7 @@ def _read(marker: Path) -> _Owner | None:
     """Return the owner in a marker; None if there is none or it is not complete."""
     try:
         return msgspec.json.decode(marker.read_bytes(), type=_Owner)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -195,6 +195,8 @@ def _host() -> str:
 
 def _start_of(process: int) -> str | None:
     """Return when a process started, in ticks since the boot; None if there is no such process."""
+    if not 0 < process < 2**31:  # in a damaged marker
+        return None
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -2,15 +2,20 @@
 
 import gzip
 import os
+import tarfile
 import time
+import tracemalloc
 
 import h5py
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from hpcembed.data import file_validation
 from hpcembed.data.arrays.hdf5 import open_hdf5
+from hpcembed.data.arrays.hdf5_rows import hdf5_row_names, open_hdf5_rows
 from hpcembed.data.file_validation import check_line_ends, named_errors, open_stream
+from hpcembed.data.text.cleaning import Cleaner, TextRules
 from hpcembed.data.text.folders_and_archives import FolderDocuments, TarDocuments
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.settings import read_table
@@ -168,3 +173,60 @@ def test_job_file_that_is_a_device_or_a_folder(tmp_path):
     for path in ("/dev/zero", tmp_path):
         with pytest.raises(ConfigError, match="is not a regular file"):
             read_table(type(tmp_path)(path))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_long_read_allocates_what_there_is(tmp_path, pack):
+    """A header may ask for any number of bytes."""
+    (tmp_path / "a").write_bytes(pack(b"x" * 2**20))
+    tracemalloc.start()
+    with open_stream(tmp_path / "a") as stream:
+        assert stream.read(2**40) == b"x" * 2**20
+        assert stream.read(2**40) == b""
+        stream.seek(0)
+        assert stream.read(3) == b"xxx"
+        assert len(stream.read()) == 2**20 - 3
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26
+
+
+@pytest.mark.parametrize("size", [10**9, 2**40, 2**63 - 1, 2**80], ids=str)
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_members_of_archives_that_declare_any_size(tmp_path, size, kind):
+    member = tarfile.TarInfo("t/a/x.txt")
+    member.type, member.size = kind, size
+    head = member.tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "a.tar").write_bytes(head + b"sea ship" + bytes(504) + bytes(1024))
+    tracemalloc.start()
+    documents = TarDocuments((tmp_path / "a.tar",), labelled=True)
+    with pytest.raises(InputError, match=r"a\.tar"):
+        documents.share(MPI.COMM_SELF)
+        documents.read(Cleaner(TextRules()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26
+
+
+def test_names_of_features_that_are_a_table_are_left_out(tmp_path):
+    path = tmp_path / "a.h5ad"
+    with h5py.File(path, "w") as file:
+        file["X"] = np.ones((4, 3))
+        file.create_dataset("var/_index", (3, 0), "f8")
+    assert open_hdf5_rows(path, "X").feature_names == ()
+
+
+@pytest.mark.parametrize("read", [open_hdf5, open_hdf5_rows, lambda path, _: hdf5_row_names(path)])
+def test_heaps_that_hdf5_reads_without_end(tmp_path, read):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["y"] = ["a text", "another"]
+    assert open_hdf5(path, "y").shape == (2,)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"GCOL") + 16
+    while content[place] != 0:  # the free space at the end
+        place += 16 + (content[place + 8] + 7) // 8 * 8
+    content[place + 8 : place + 16] = bytes(8)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.h5: .* a heap of texts is damaged at byte"):
+        read(path, "y")

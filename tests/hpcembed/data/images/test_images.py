@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -290,3 +292,29 @@ def test_names_of_folders_are_classes_and_numbers_of_a_file_are_targets(tmp_path
     assert read_dataset(config, tmp_path, comm).task == "classification"
     config = DataSettings(format="images", train=("faces",), train_labels="ages.csv")
     assert read_dataset(config, tmp_path, comm).task == "regression"
+
+
+def test_greys_of_16_bits_are_rounded_in_blocks(tmp_path):
+    values = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    path = str(tmp_path / "a.png")
+    for block in (2**20, 1000, 1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hpcembed.data.images.decoding._BLOCK_PIXELS", block)
+            found = Decoder.like_first(path, None, "auto").decode(path)
+        np.testing.assert_array_equal(found, np.round(values / 257.0))
+
+
+def test_a_chunk_that_declares_any_length(tmp_path):
+    path = tmp_path / "a.png"
+    save(path, picture(0))
+    content = path.read_bytes()
+    for name in (b"IDAT", b"IEND"):
+        place = content.index(name)
+        path.write_bytes(content[: place - 4] + struct.pack(">I", 2**31 - 1) + content[place:])
+        tracemalloc.start()
+        with contextlib.suppress(InputError):
+            Decoder.like_first(str(path), None, "auto").decode(str(path))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**27

@@ -137,3 +137,25 @@ def test_all_ranks_are_refused(comm, shared_tmp):
         assert comm.bcast(marker_of(shared_tmp / "free").is_file())
     with owned_output(comm, None):
         pass
+
+
+@pytest.mark.parametrize("process", [2**31, 10**30, -1, 0])
+def test_marker_of_a_process_that_cannot_be_is_taken_over(tmp_path, process):
+    marker = marker_of(tmp_path / "out")
+    owner = msgspec.structs.replace(output_lock._this_process(), process=1)
+    content = msgspec.json.encode(owner).replace(b'"process":1', f'"process":{process}'.encode())
+    marker.write_bytes(content)
+    with owned_output(MPI.COMM_SELF, tmp_path / "out"):
+        pass
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b'{"host": "\xff"}', b"[" * 10**5, b"{}"])
+def test_markers_that_are_not_complete_are_respected(tmp_path, content):
+    marker_of(tmp_path / "out").write_bytes(content)
+    refused = "out: in use by another job: choose another path, or remove"
+    with (
+        pytest.raises(OutputExistsError, match=refused),
+        owned_output(MPI.COMM_SELF, tmp_path / "out"),
+    ):
+        raise AssertionError
