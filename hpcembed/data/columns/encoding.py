@@ -264,15 +264,16 @@ class ColumnEncoding:
         self, one: EncodedColumn, raw: RawColumns, row: int, start: int, source: str
     ) -> InputError:
         """Return the error of a cell that is not of the kind of its column."""
+        cell = shown_cell(raw.column(one.name), row)
         return InputError(
             f"{raw.place(row, start, source or 'the table')}: {raw.title(one.name)}: "
-            f"{shown_cell(raw.column(one.name), row)} is not a {one.kind}{_unit_text(one)}: "
+            f"{cell} is not a {one.kind}{_unit_text(one, cell)}: "
             "correct it, add it to data.missing, or set the kind of the column in data.columns"
         )
 
 
-def _unit_text(one: EncodedColumn) -> str:
+def _unit_text(one: EncodedColumn, cell: str) -> str:
     """Return the unit of a column of numbers, for messages."""
-    if one.unit is None:
-        return ""
-    return f" in {one.unit}, as in the training rows" if one.unit else " as in the training rows"
+    if one.unit:
+        return f" in {one.unit}, as in the training rows"
+    return " without a percent sign, as in the training rows" if cell.endswith("%'") else ""
