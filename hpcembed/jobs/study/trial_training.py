@@ -110,6 +110,7 @@ def train_trials(
     batches: Sequence[TrialBatch],
     folder: Path,
     title: str,
+    on_trained: Callable[[TrainedBatch, Sequence[TrialResult]], None] | None = None,
 ) -> dict[str, TrialResult]:
     """Train batches on all ranks and store their results.
 
@@ -123,6 +124,8 @@ def train_trials(
         Output folder; results are appended to its result store.
     title : str
         Title of the progress.
+    on_trained : callable, optional
+        Called on the rank of a batch with the networks and results of the batch.
 
     Returns
     -------
@@ -147,6 +150,8 @@ def train_trials(
                 share = batch.cost / trainer.recipe.epochs
                 trained = trainer.train(batch, functools.partial(progress.epoch, share))
                 made = trainer.results(batch, trained)
+                if on_trained is not None:
+                    on_trained(trained, made)
                 append_results(folder, comm.rank, made)
                 results += made
                 progress.finished(batch)
