@@ -72,6 +72,10 @@ def table_of(X: Any, y: Any, comm: MPI.Comm, *, names: tuple[str, str] = ("X", "
                 f"{names[1]}: {array.size} labels for the {rows.shape[0]} rows of {names[0]}: give "
                 "one for each row"
             )
+    some_have_columns = comm.allreduce(bool(columns), op=MPI.LOR)
+    if some_have_columns and isinstance(rows, np.ndarray) and rows.ndim == 2:
+        # Rows of another rank have gaps or texts.
+        rows, columns = _columns(rows, names[0])
     _check_same_columns(rows, columns, names[0], comm)
     start, n_rows = place_rows(rows.shape[0], comm)
     labels: RowLabels = LocalLabels(np.empty(0, dtype=np.int64), (), names[1])
@@ -267,6 +271,11 @@ def label_array(y: Any, name: str) -> NDArray[Any]:
             raise InputError(f"{name}: row {row + 1}: the label is missing: remove such rows")
     if all(isinstance(value, str) for value in array):
         return array.astype(np.str_)
+    are_booleans = [isinstance(value, bool | np.bool_) for value in array]
+    if all(are_booleans):
+        return array.astype(np.bool_)
+    if any(are_booleans):
+        raise InputError(f"{name}: labels of mixed types: use booleans or numbers or text")
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:

@@ -6,9 +6,9 @@ numbers only; :mod:`hpcembed.data.targets` chooses the task.
 
 The codes number the sorted union of the values of all ranks, so they do not depend on the number of
 ranks. If every training label is a number, the order is numeric, and "1" and "1.0" are one class;
-otherwise values are ordered as text, and "True" and "true" are one class if there are no other
-classes than true and false. Training and test rows share the encoding. A test label that
-no training row has is an error.
+otherwise values are ordered as text. If there are no other classes than true and false, "True",
+"true" and "1" are one class. An array of booleans has the labels "False" and "True". Training and
+test rows share the encoding. A test label that no training row has is an error.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _TOO_MANY = (
     f"{{}}: more than {MAX_CLASSES} different labels: these are not classes; name the column or "
     'array that holds the class, or set data.task = "regression" for numbers'
 )
-_BOOLEANS = ("true", "false")
+_BOOLEANS = ("false", "true")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 
 
@@ -345,8 +345,6 @@ def read_labels(
 def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8").strip()
-    if isinstance(value, bool):
-        return str(int(value))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()
@@ -355,15 +353,24 @@ def _text(value: object) -> str:
 def _kind(values: Iterable[str]) -> Literal["number", "boolean", "text"]:
     """Return the kind of classes, which determines the texts that are one class."""
     listed = list(values)
-    if all(_NUMBER.fullmatch(value) for value in listed):
-        return "number"
-    return "boolean" if all(value.casefold() in _BOOLEANS for value in listed) else "text"
+    if all(_truth(value) is not None for value in listed):
+        return "boolean"
+    return "number" if all(_NUMBER.fullmatch(value) for value in listed) else "text"
+
+
+def _truth(value: str) -> Decimal | None:
+    """Return 0 or 1 for false, true, and these numbers; None for another label."""
+    if value.casefold() in _BOOLEANS:
+        return Decimal(_BOOLEANS.index(value.casefold()))
+    number = Decimal(value) if _NUMBER.fullmatch(value) else None
+    return number if number in (0, 1) else None
 
 
 def _key(value: str, kind: Literal["number", "boolean", "text"]) -> Decimal | str:
     if kind == "number" and _NUMBER.fullmatch(value):
         return Decimal(value)
-    return value.casefold() if kind == "boolean" else value
+    truth = _truth(value) if kind == "boolean" else None
+    return value if truth is None else truth
 
 
 def _used(labels: LocalLabels) -> set[str]:

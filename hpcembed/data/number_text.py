@@ -21,6 +21,8 @@ __all__ = [
     "common_style",
     "currency_of",
     "number_of",
+    "other_unit",
+    "unit_of",
 ]
 
 NumberStyle = Literal["plain", "point", "comma"]
@@ -88,6 +90,36 @@ def currency_of(text: str) -> str:
     ('$', '€', '')
     """
     return _split_currency(text.strip())[1]
+
+
+def unit_of(text: str) -> str:
+    """Return ``%`` or the currency of a number, the empty text without one.
+
+    Examples
+    --------
+    >>> unit_of("25 %"), unit_of("$3"), unit_of("7")
+    ('%', '$', '')
+    """
+    return "%" if text.rstrip().endswith("%") else currency_of(text)
+
+
+def other_unit(text: str, style: NumberStyle, unit: str) -> bool:
+    """Return whether a text is a number whose unit contradicts that of a column.
+
+    A percent sign divides by 100, so it must be in all numbers but 0, or in none. A currency may be
+    absent.
+
+    Examples
+    --------
+    >>> [other_unit(text, "plain", "%") for text in ("25 %", "25", "0")]
+    [False, True, False]
+    >>> [other_unit(text, "plain", "$") for text in ("$3", "3", "3 EUR")]
+    [False, False, True]
+    """
+    value, own = number_of(text, style), unit_of(text)
+    if own == unit or not value or math.isnan(value):
+        return False
+    return "%" in (own, unit) or "" not in (own, unit)
 
 
 def are_numbers(texts: Collection[str]) -> bool:

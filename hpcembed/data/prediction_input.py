@@ -116,7 +116,9 @@ def read_prediction_input(
     if encoding is not None and isinstance(source, CsvSource):
         # Numbers that are not written plainly are read as texts, in the style of the training data.
         texts = [
-            one.name for one in encoding.columns if (one.kind, one.style) != ("number", "plain")
+            one.name
+            for one in encoding.columns
+            if (one.kind, one.style) != ("number", "plain") or one.unit == "%"
         ]
         return source.read_columns(comm, texts), has_labels
     table = source.read(comm)

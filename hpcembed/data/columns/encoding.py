@@ -26,6 +26,7 @@ from hpcembed.data.columns.cells import (
 from hpcembed.data.columns.column_values import days_of, numbers_of, shown_cell, texts_of
 from hpcembed.data.columns.named_tables import raw_columns_of
 from hpcembed.data.columns.raw_columns import Column, RawColumns, TextColumn
+from hpcembed.data.number_text import other_unit
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["ColumnEncoding", "DroppedColumn", "EncodedColumn"]
@@ -52,6 +53,8 @@ class EncodedColumn:
         Missing cells of the training rows.
     low, high : float
         Range of the numbers or dates in the training rows; NaN for other kinds.
+    unit : str or None
+        ``%`` or the currency of the numbers of the training data; None: unknown, not compared.
     """
 
     name: str
@@ -65,6 +68,7 @@ class EncodedColumn:
     n_missing: int = 0
     low: float = float("nan")
     high: float = float("nan")
+    unit: str | None = None
 
     @property
     def takes_text(self) -> bool:
@@ -129,7 +133,11 @@ class EncodedColumn:
         """Return the numbers of the cells, NaN if missing, and the rows that cannot be read."""
         if self.kind == "date":
             return days_of(column, self.order, marks)
-        return numbers_of(column, self.style, marks)
+        values, bad = numbers_of(column, self.style, marks)
+        if self.unit is not None and isinstance(column, TextColumn):
+            differs = [other_unit(text, self.style, self.unit) for text in column.values]
+            bad = np.union1d(bad, np.flatnonzero(column.spread(differs, False, np.bool_)))
+        return values, bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,9 @@ class ColumnEncoding:
     dropped : tuple of DroppedColumn
     missing : tuple of str
         Texts that mean "missing", in addition to the default ones.
+    names : tuple of str
+        All columns of the training rows in their order, with those that are left out; empty if
+        unknown.
 
     Examples
     --------
@@ -166,6 +177,7 @@ class ColumnEncoding:
     columns: tuple[EncodedColumn, ...]
     dropped: tuple[DroppedColumn, ...] = ()
     missing: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     @cached_property
     def marks(self) -> frozenset[str]:
@@ -194,7 +206,8 @@ class ColumnEncoding:
         ----------
         X : RawColumns, DataFrame, Arrow table, dict of columns, list of dicts, or array
             A table with the columns :attr:`input_names` in any order; superfluous columns are
-            ignored. An array without names has exactly these columns in this order.
+            ignored. An array without names has exactly these columns in this order, or all columns
+            of the training rows.
         start : int
             Global index of the first row, for messages.
         source : str
@@ -209,7 +222,7 @@ class ColumnEncoding:
         InputError
             A column is missing, or a cell of a number or date cannot be read.
         """
-        raw = raw_columns_of(X, self.input_names)
+        raw = raw_columns_of(X, self.input_names, self.names)
         rows = np.empty((raw.n_rows, self.n_features_out))
         place = 0
         for one in self.columns:
@@ -251,8 +264,16 @@ class ColumnEncoding:
         self, one: EncodedColumn, raw: RawColumns, row: int, start: int, source: str
     ) -> InputError:
         """Return the error of a cell that is not of the kind of its column."""
+        cell = shown_cell(raw.column(one.name), row)
         return InputError(
             f"{raw.place(row, start, source or 'the table')}: {raw.title(one.name)}: "
-            f"{shown_cell(raw.column(one.name), row)} is not a {one.kind}: correct it, add it to "
-            "data.missing, or set the kind of the column in data.columns"
+            f"{cell} is not a {one.kind}{_unit_text(one, cell)}: "
+            "correct it, add it to data.missing, or set the kind of the column in data.columns"
         )
+
+
+def _unit_text(one: EncodedColumn, cell: str) -> str:
+    """Return the unit of a column of numbers, for messages."""
+    if one.unit:
+        return f" in {one.unit}, as in the training rows"
+    return " without a percent sign, as in the training rows" if cell.endswith("%'") else ""

@@ -142,7 +142,7 @@ def fit_encoding(scanned: ScannedTable, training: RawColumns, comm: MPI.Comm) ->
         for name, one in scanned.decisions.items()
         if one.kind == "drop"
     )
-    plain = ColumnEncoding(tuple(kept), dropped, options.missing)
+    plain = ColumnEncoding(tuple(kept), dropped, options.missing, tuple(scanned.summaries))
     with agreement(comm):
         values = {one.name: _values(one, plain, training) for one in kept if one.kind != "category"}
         counts = [
@@ -162,10 +162,16 @@ def fit_encoding(scanned: ScannedTable, training: RawColumns, comm: MPI.Comm) ->
             n_missing=int(gaps[places[one.name]]),
             low=float(low[places[one.name]]),
             high=float(high[places[one.name]]),
+            unit=_unit(one, scanned.summaries[one.name]),
         )
         for one in kept
     ]
     return replace(plain, columns=tuple(fitted))
+
+
+def _unit(one: EncodedColumn, summary: ColumnSummary) -> str | None:
+    """Return the unit of a column of numbers."""
+    return "".join(summary.units) if one.kind == "number" else None
 
 
 def _check_cells(

@@ -130,12 +130,7 @@ def _of_texts(name: str, summary: ColumnSummary, comma: bool | None, source: str
     if any(count == n for count in summary.n_words.values()):
         return Decision("boolean")
     if max(summary.n_styles.values()) == n:
-        if len(summary.currencies) > 1:
-            listed = " and ".join(sorted(summary.currencies)[:4])
-            raise InputError(
-                f"{source}: column {name!r} has amounts in {listed}: convert them to one currency, "
-                "or set the column to category in data.columns"
-            )
+        _check_units(name, summary, source)
         return Decision("number", style=_style(name, summary, comma, source))
     if max(summary.n_dates.values()) == n:
         return Decision("date", order=_order(name, summary, source))
@@ -152,6 +147,22 @@ def _of_texts(name: str, summary: ColumnSummary, comma: bool | None, source: str
     if distinct > MAX_LEVELS:
         return Decision("drop", reason=f"an identifier: about {distinct:,} different texts")
     return Decision("category")
+
+
+def _check_units(name: str, summary: ColumnSummary, source: str) -> None:
+    """Raise InputError if numbers have several units, or some of them a percent sign."""
+    units = sorted(summary.units)
+    remedy = "or set the column to category in data.columns"
+    if "%" in units and (len(units) > 1 or summary.n_plain):
+        raise InputError(
+            f"{source}: column {name!r} has numbers with and without a percent sign, which divides "
+            f"by 100: write all of them in one way, {remedy}"
+        )
+    if len(units) > 1:
+        raise InputError(
+            f"{source}: column {name!r} has amounts in {' and '.join(units[:4])}: convert them to "
+            f"one currency, {remedy}"
+        )
 
 
 def _style(name: str, summary: ColumnSummary, comma: bool | None, source: str) -> NumberStyle:
@@ -182,6 +193,8 @@ def _as_asked(
 ) -> Decision:
     if "date" in summary.storage and asked not in ("date", "day_first", "month_first"):
         raise InputError(f"{source}: column {name!r} holds dates: data.columns has {asked!r}")
+    if asked in ("number", "decimal_point", "decimal_comma"):
+        _check_units(name, summary, source)
     if asked in ("decimal_point", "decimal_comma"):
         return Decision("number", style="comma" if asked == "decimal_comma" else "point")
     if asked == "day_first":

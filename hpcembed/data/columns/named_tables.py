@@ -24,7 +24,9 @@ from hpcembed.runtime.errors import InputError
 __all__ = ["arrow_column", "raw_columns_of"]
 
 
-def raw_columns_of(X: Any, names: Sequence[str] | None = None) -> RawColumns:
+def raw_columns_of(
+    X: Any, names: Sequence[str] | None = None, all_names: Sequence[str] = ()
+) -> RawColumns:
     """Return the columns of a table.
 
     Parameters
@@ -36,6 +38,8 @@ def raw_columns_of(X: Any, names: Sequence[str] | None = None) -> RawColumns:
     names : sequence of str, optional
         The columns to take, in this order; default: all. They are the names of the columns of an
         array without names, which otherwise are ``x1``, ``x2``, ...
+    all_names : sequence of str
+        Names of the columns of an array without names that has more columns than `names`.
 
     Raises
     ------
@@ -55,7 +59,7 @@ def raw_columns_of(X: Any, names: Sequence[str] | None = None) -> RawColumns:
         columns = tuple(X.column(name) for name in chosen)
         return RawColumns(tuple(chosen), columns, X.n_rows, X.pieces, X.numbers_of_columns)
     library = type(X).__module__.partition(".")[0]
-    found, column = _reader(X, library, names)
+    found, column = _reader(X, library, names, all_names)
     repeated = sorted(name for name, count in Counter(found).items() if count > 1)
     if repeated and (names is None or set(names) & set(repeated)):
         raise InputError(f"several columns are named {repeated[0]!r}: rename all but one")
@@ -68,7 +72,7 @@ def raw_columns_of(X: Any, names: Sequence[str] | None = None) -> RawColumns:
 Reader = tuple[list[str], Callable[[str], Column]]
 
 
-def _reader(X: Any, library: str, names: Sequence[str] | None) -> Reader:
+def _reader(X: Any, library: str, names: Sequence[str] | None, all_names: Sequence[str]) -> Reader:
     """Return the names of the columns of a table, and a function that returns one of them."""
     if library in ("pandas", "polars", "modin", "cudf") and hasattr(X, "columns"):
         keys = {str(key): key for key in X.columns}
@@ -87,17 +91,20 @@ def _reader(X: Any, library: str, names: Sequence[str] | None) -> Reader:
         records = [{str(key): value for key, value in row.items()} for row in X]
         keys_of_all = list(dict.fromkeys(key for row in records for key in row))
         return keys_of_all, lambda name: text_column((row.get(name) for row in records), name)
-    return _array_reader(X, names)
+    return _array_reader(X, names, all_names)
 
 
-def _array_reader(X: Any, names: Sequence[str] | None) -> Reader:
+def _array_reader(X: Any, names: Sequence[str] | None, all_names: Sequence[str]) -> Reader:
     # A list of rows may mix numbers and texts: an array of them would turn numbers into texts.
     rows = X if isinstance(X, np.ndarray) else np.asarray(X, dtype=object)
     if rows.ndim != 2:
         raise InputError(f"rows of shape {rows.shape}: give a table of shape (rows, columns)")
     found = [f"x{j + 1}" for j in range(rows.shape[1])] if names is None else list(names)
+    if len(found) != rows.shape[1] == len(all_names):
+        found = list(all_names)
     if len(found) != rows.shape[1]:
-        raise InputError(f"rows of {rows.shape[1]} columns: the model takes {len(found)}")
+        with_all = f", or all {len(all_names)} of its training rows" if all_names else ""
+        raise InputError(f"rows of {rows.shape[1]} columns: the model takes {len(found)}{with_all}")
     places = {name: place for place, name in enumerate(found)}
     return found, lambda name: _array_column(rows[:, places[name]], name)
 

@@ -25,7 +25,7 @@ from hpcembed.data.columns.cells import (
     date_of,
 )
 from hpcembed.data.columns.raw_columns import Column, RawColumns, TextColumn
-from hpcembed.data.number_text import NUMBER_STYLES, NumberStyle, currency_of, number_of
+from hpcembed.data.number_text import NUMBER_STYLES, NumberStyle, number_of, unit_of
 
 __all__ = ["MOST_ODD", "SKETCH", "ColumnSummary", "number_marks", "scan_columns"]
 
@@ -62,8 +62,10 @@ class ColumnSummary:
     are_integers : bool
     infinite_row : int
         Global index of the first infinite number; -1 without.
-    currencies : frozenset of str
-        Currencies of the numbers; no number has two.
+    units : frozenset of str
+        Currencies of the numbers, and ``%``; no number has two.
+    n_plain : int
+        Numbers without a unit that are not 0.
     runs : tuple of (int, float, float, int, bool)
         Consecutive rows: first row, first and last value, rows, and whether each value is one more
         than the previous one.
@@ -85,7 +87,8 @@ class ColumnSummary:
     are_integers: bool = True
     infinite_row: int = -1
     runs: tuple[tuple[int, float, float, int, bool], ...] = ()
-    currencies: frozenset[str] = frozenset()
+    units: frozenset[str] = frozenset()
+    n_plain: int = 0
 
     @property
     def n_given(self) -> int:
@@ -134,7 +137,8 @@ class ColumnSummary:
             self.are_integers and other.are_integers,
             min(infinite, default=-1),
             self.runs + other.runs,
-            self.currencies | other.currencies,
+            self.units | other.units,
+            self.n_plain + other.n_plain,
         )
 
 
@@ -222,6 +226,7 @@ def _summarise_numbers(
         are_integers=are_integers,
         infinite_row=start + int(infinite[0]) if infinite.size else -1,
         runs=runs,
+        n_plain=int(np.count_nonzero(given)),
     )
 
 
@@ -233,7 +238,8 @@ def _summarise_texts(column: TextColumn, marks: frozenset[str], start: int) -> C
     fractions = characters = blanks = 0
     odd: list[int] = []
     given: list[str] = []
-    currencies: set[str] = set()
+    units: set[str] = set()
+    n_plain = 0
     low, high = math.inf, -math.inf
     for code, text in enumerate(column.values):
         count, text = counts[code], text.strip()
@@ -246,15 +252,18 @@ def _summarise_texts(column: TextColumn, marks: frozenset[str], start: int) -> C
         given.append(text)
         characters += count * len(text)
         blanks += count * text.count(" ")
-        is_number = False
+        is_number = is_nonzero = False
         for style in NUMBER_STYLES:
             value = number_of(text, style)
             if not math.isnan(value):
                 styles[style] += count
                 is_number = True
+                is_nonzero |= bool(value)
                 low, high = min(low, value), max(high, value)
         if is_number:
-            currencies.add(currency_of(text))
+            unit = unit_of(text)
+            units.add(unit)
+            n_plain += count * (is_nonzero and not unit)
             fractions += count * ("." in text and not math.isnan(number_of(text, "plain")))
         elif len(odd) < MOST_ODD:
             odd.append(code)
@@ -284,7 +293,8 @@ def _summarise_texts(column: TextColumn, marks: frozenset[str], start: int) -> C
         first_rows,
         low,
         high,
-        currencies=frozenset(currencies - {""}),
+        units=frozenset(units - {""}),
+        n_plain=n_plain,
     )
 
 

@@ -34,6 +34,7 @@ def encoding_to_json(encoding: ColumnEncoding) -> str:
         "version": _VERSION,
         "missing": list(encoding.missing),
         "columns": [_plain(one) for one in encoding.columns],
+        "names": list(encoding.names),
         "dropped": [dataclasses.asdict(one) for one in encoding.dropped],
     }
     return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
@@ -53,7 +54,8 @@ def encoding_from_json(text: str) -> ColumnEncoding:
             raise ValueError(f"not {_FORMAT} of version {_VERSION}")
         columns = tuple(_column(one) for one in content["columns"])
         dropped = tuple(DroppedColumn(str(o["name"]), str(o["reason"])) for o in content["dropped"])
-        return ColumnEncoding(columns, dropped, tuple(map(str, content["missing"])))
+        missing, names = content["missing"], content.get("names", ())  # not in older files
+        return ColumnEncoding(columns, dropped, tuple(map(str, missing)), tuple(map(str, names)))
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
@@ -79,6 +81,7 @@ def _column(content: dict[str, Any]) -> EncodedColumn:
         bool(content["is_ordinal"]),
         int(content["n_missing"]),
         **values,
+        unit=None if content.get("unit") is None else str(content["unit"]),  # not in older files
     )
     known = one.kind in _KINDS and one.style in NUMBER_STYLES and one.order in DATE_ORDERS
     if not known or not math.isfinite(one.fill) or len(set(levels)) != len(levels):

@@ -275,20 +275,26 @@ def estimator_of(found: Searched, parameters: Mapping[str, Any]) -> Any:
 def original_classes(y: Any, names: Sequence[str], comm: MPI.Comm) -> NDArray[Any]:
     """Return the values of `y` that class names stand for, in their order.
 
-    Collective. Classes that are texts have no blanks at their ends.
+    Collective. Texts that differ by blanks at their ends, or by the spelling of a number, are one
+    class: it has the name of the model.
     """
     from hpcembed.data.labels import as_classes, codes_of, labels_from_array
 
     array = label_array(y, "y")
     unique = np.unique(array)
-    mine: dict[int, Any] = {}
+    mine: list[tuple[int, Any]] = []
     if unique.size:
         codes = codes_of(as_classes(labels_from_array(unique, "y", 0)), names)
-        values_of_rank = unique.tolist()
-        if unique.dtype.kind == "U":
-            values_of_rank = [text.strip() for text in values_of_rank]
-        mine = dict(zip(codes.tolist(), values_of_rank, strict=True))
-    values: dict[int, Any] = {}
-    for other in comm.allgather(mine):  # type: ignore[attr-defined]
-        values |= other
-    return np.array([values.get(code, name) for code, name in enumerate(names)])
+        mine = list(zip(codes.tolist(), unique.tolist(), strict=True))
+    found: dict[int, set[Any]] = {}
+    for part in comm.allgather(mine):
+        for code, value in part:
+            found.setdefault(code, set()).add(value)
+    values = [found.get(code, {name}) for code, name in enumerate(names)]
+    are_texts = any(isinstance(value, str) for spellings in values for value in spellings)
+    return np.array(
+        [
+            name if are_texts and len(spellings) > 1 else min(spellings)
+            for name, spellings in zip(names, values, strict=True)
+        ]
+    )

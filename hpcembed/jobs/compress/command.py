@@ -23,10 +23,16 @@ from mpi4py import MPI
 
 from hpcembed.data.targets import Task
 from hpcembed.jobs.checkpoints.study_checkpoints import remove_checkpoints
+from hpcembed.jobs.compress.kept_networks import best_of
 from hpcembed.jobs.compress.request import CompressRequest
 from hpcembed.jobs.compress.search import SearchAnswer, search
 from hpcembed.jobs.compress.search_components import SearchComponents
-from hpcembed.jobs.compress.search_result import export_answer, remove_model, save_answer
+from hpcembed.jobs.compress.search_result import (
+    WrittenModel,
+    export_answer,
+    remove_model,
+    save_answer,
+)
 from hpcembed.jobs.compress.search_trials import SearchTrials
 from hpcembed.jobs.compress.wording import AnswerComparison, compare_answer, search_text
 from hpcembed.jobs.configuration import JobConfig
@@ -36,7 +42,6 @@ from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import few_rows_warning
 from hpcembed.jobs.study.result_store import open_folder, write_mark
-from hpcembed.jobs.study.trials import TrialBatch
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.logging import show
@@ -160,17 +165,18 @@ def _write(
 ) -> str:
     """Write the model and the steps of the search, and return the text for the terminal.
 
-    Only the model is trained. Rank 0 only.
+    Rank 0 only.
     """
     data = trials.components.data
     remove_model(folder)
+    written = None
     if answer.verdict != "loses" or request.keeps_model_of_loss:
-        best = max(comparison.results, key=lambda one: one.validation_score)
-        batch = TrialBatch((best.trial,), 1.0)
-        trained = trials.trainer("spectral").train(batch).classifier(0)
+        best = best_of(comparison.results)
+        trained = trials.kept.network(best, trials.trainer("spectral").train)
+        written = WrittenModel(best, trained.report)
         record = save_answer(folder, job, data, best, trained, environment)
         export_answer(folder, data, record, comparison)
-    warning = ""
+    warning, line = "", "" if written is None else written.text(trials.score)
     if trials.score.is_accuracy:  # R2 has no steps of one row
         # Every seed holds out rows of its own, so that together they validate more rows.
         held_out = min(1.0, answer.n_seeds * trials.recipe.validation_fraction)
@@ -178,7 +184,7 @@ def _write(
         warning = few_rows_warning(*rows, held_out, trials.margin)
     shown, text = (
         "\n\n".join(
-            filter(None, (search_text(trials, answer, comparison, majority, form), warning))
+            filter(None, (search_text(trials, answer, comparison, majority, line, form), warning))
         )
         for form in (TextTable.terminal, TextTable.markdown)
     )
@@ -195,6 +201,7 @@ def _write(
             "explained_variance_ratio": data.embedding.spectrum_.explained_variance_ratio,
             "majority": majority and {"train": majority[0], "test": majority[1]},
             "answer": answer,
+            "written": written and written.record(),
             **comparison.record(),
         },
     )

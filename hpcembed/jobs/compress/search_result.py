@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -17,16 +18,47 @@ from hpcembed.jobs.export.run_export import export_run
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.run_json import RunRecord
+from hpcembed.jobs.report.scores import Score
 from hpcembed.jobs.results import run_record, write_networks, write_projection
 from hpcembed.jobs.study.embedded_data import EmbeddedData
 from hpcembed.jobs.study.trials import TrialResult
 
 if TYPE_CHECKING:
-    from hpcembed.networks.training.report import TrainedClassifier
+    from hpcembed.networks.training.report import ClassifierReport, TrainedClassifier
 
-__all__ = ["export_answer", "remove_model", "save_answer"]
+__all__ = ["WrittenModel", "export_answer", "remove_model", "save_answer"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenModel:
+    """The model that is written: a trial of the answer, and the report of its network."""
+
+    result: TrialResult
+    report: ClassifierReport
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether the network is that of the trial, or an equal one."""
+        scores = (self.result.validation_score, self.result.test_score)
+        return scores == (self.report.validation_score, self.report.test_score)
+
+    def record(self) -> dict[str, Any]:
+        """Return the entry of ``compress.json``."""
+        return {
+            "seed": self.result.trial.seed,
+            "validation_score": self.report.validation_score,
+            "test_score": self.report.test_score,
+            "is_trial": self.is_trial,
+        }
+
+    def text(self, score: Score) -> str:
+        """State seed and test score."""
+        again = "" if self.is_trial else ", trained again"
+        kind = "accuracy " if score.is_accuracy else ""
+        tested = score.with_unit(self.report.test_score)
+        return f"the written model (seed {self.result.trial.seed}{again}): test {kind}{tested}"
 
 
 def remove_model(folder: RunFolder) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from mpi4py import MPI
 
+from hpcembed.jobs.compress.kept_networks import KeptNetworks
 from hpcembed.jobs.compress.search_components import SearchComponents
 from hpcembed.jobs.compress.sequential import Decision, Look, decide, interval, plan_looks
 from hpcembed.jobs.job import Job
@@ -19,6 +23,9 @@ from hpcembed.jobs.study.trial_training import TrialTrainer, train_trials
 from hpcembed.jobs.study.trials import InputKind, Trial, TrialBatch, TrialResult, remaining_batches
 from hpcembed.networks.training.validation_split import held_out_rows
 from hpcembed.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from hpcembed.networks.training.batched_training import TrainedBatch
 
 __all__ = ["SearchTrials"]
 
@@ -51,6 +58,8 @@ class SearchTrials:
         Accuracy or R2.
     n_held_out : int or None
         Validation rows of a seed; None for R2, which has no steps of one row.
+    kept : KeptNetworks
+        Trained networks on components, for the model of the answer.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class SearchTrials:
         self._spectral = self._trainer("spectral")
         self._computed = len(data.embedding.spectrum_.values)
         self.finished = load_results(job.comm, job.out)
+        self.kept = KeptNetworks(job.comm, job.out)
 
     def __enter__(self) -> SearchTrials:
         return self
@@ -127,8 +137,16 @@ class SearchTrials:
         if pending:
             batches = self._batches(trials, pending)
             title = f"{kind} {network_name(hidden)}, k = {k}"
-            self.finished |= train_trials(self.job, self.trainer(kind), batches, title)
-        return [self.finished[name] for name in names]
+            trainer = self.trainer(kind)
+            keep = self._keep if kind == "spectral" else None
+            self.finished |= train_trials(self.job, trainer, batches, title, keep)
+        results = [self.finished[name] for name in names]
+        if pending and kind == "spectral":
+            self.kept.store(results)
+        return results
+
+    def _keep(self, trained: TrainedBatch, results: Sequence[TrialResult]) -> None:
+        self.kept.take(trained, results, self.components.data.train.class_names)
 
     def _batches(self, trials: list[Trial], pending: list[Trial]) -> list[TrialBatch]:
         """Group trials of one network by the looks that add their seeds, then into batches.

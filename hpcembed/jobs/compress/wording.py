@@ -103,6 +103,7 @@ def search_text(
     answer: SearchAnswer,
     comparison: AnswerComparison,
     majority: tuple[float, float] | None,
+    written: str,
     table_text: Callable[[TextTable], str] = TextTable.markdown,
 ) -> str:
     """Write the steps of the search, its answer, and warnings; as Markdown by default.
@@ -111,6 +112,8 @@ def search_text(
     ----------
     majority : tuple of float or None
         Shares of the largest class among training and test rows; None for a regression.
+    written : str
+        Line about the written model; empty without one.
     table_text : callable
         Returns the text of a table.
     """
@@ -135,7 +138,7 @@ def search_text(
     parts = [
         _steps_text(trials, answer, table_text),
         table_text(_comparison_table(trials, comparison)),
-        _answer_text(trials, answer, comparison),
+        "\n".join(filter(None, (_answer_text(trials, answer, comparison), written))),
         *warnings,
     ]
     return "\n\n".join(filter(None, parts))

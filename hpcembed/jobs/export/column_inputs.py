@@ -49,7 +49,7 @@ def column_inputs(
     InputError
         As :meth:`~hpcembed.data.columns.encoding.ColumnEncoding.transform`.
     """
-    raw = raw_columns_of(X, encoding.input_names)
+    raw = raw_columns_of(X, encoding.input_names, encoding.names)
     names = input_names(encoding)
     inputs = {}
     for one in encoding.columns:

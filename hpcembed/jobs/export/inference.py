@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from hpcembed.jobs.export.model import Model
 from hpcembed.jobs.export.model_folder import read_encoding, read_model, read_vectoriser
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.wording import counted
+
+#: Numbers without a plus sign and without zeros before other digits.
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 
 __all__ = ["DeployedClassifier", "DeployedRegressor", "load", "probabilities"]
 
@@ -74,7 +78,8 @@ class DeployedClassifier(DeployedModel):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Integers or floats if all class names are numbers, else text.
+        Integers or floats if all class names are numbers that are written as Python writes them,
+        booleans if they are False and True, else text.
     n_features_in_ : int
         Number of features; of raw columns for a model with an encoding.
     feature_names_in_ : ndarray of shape (n_features_in_,), object
@@ -266,7 +271,11 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _classes(names: tuple[str, ...]) -> NDArray[Any]:
-    """Convert class names back to integers or floats, if all of them are numbers."""
+    """Convert class names back to booleans, integers or floats, if no text is lost: not "01"."""
+    if names == ("False", "True"):
+        return np.array([False, True])
+    if not all(_PLAIN_NUMBER.fullmatch(name) for name in names):
+        return np.array(names)
     for kind in (np.int64, np.float64):
         try:
             values = np.array(names).astype(kind)

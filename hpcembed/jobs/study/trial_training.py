@@ -116,7 +116,11 @@ class TrialTrainer:
 
 
 def train_trials(
-    job: Job, trainer: TrialTrainer, batches: Sequence[TrialBatch], title: str
+    job: Job,
+    trainer: TrialTrainer,
+    batches: Sequence[TrialBatch],
+    title: str,
+    on_trained: Callable[[TrainedBatch, Sequence[TrialResult]], None] | None = None,
 ) -> dict[str, TrialResult]:
     """Train batches on all ranks and store their results.
 
@@ -130,6 +134,8 @@ def train_trials(
         The same on all ranks.
     title : str
         Title of the progress.
+    on_trained : callable, optional
+        Called on the rank of a batch with the networks and results of the batch.
 
     Returns
     -------
@@ -156,7 +162,13 @@ def train_trials(
                 stop_alone("between two batches of trials")
                 share = batch.cost / trainer.recipe.epochs
                 on_epoch = functools.partial(progress.epoch, share)
-                results += _train_batch(job, trainer, batch, on_epoch, checkpoints)
+                trained, made = _train_batch(job, trainer, batch, on_epoch, checkpoints)
+                if on_trained is not None:
+                    on_trained(trained, made)
+                append_results(job.out, comm.rank, made)
+                if checkpoints is not None:
+                    checkpoints.finished(trainer.digests(batch))
+                results += made
                 progress.finished(batch)
         except (HpcembedError, OSError, MemoryError) as caught:
             error = caught
@@ -171,18 +183,14 @@ def _train_batch(
     batch: TrialBatch,
     on_epoch: Callable[[int], None],
     checkpoints: TrialCheckpoints | None,
-) -> list[TrialResult]:
-    """Train a batch and store its results, on this rank."""
+) -> tuple[TrainedBatch, list[TrialResult]]:
+    """Train a batch on this rank, from its checkpoint if there is one."""
     if checkpoints is None:
-        made = trainer.results(batch, trainer.train(batch, on_epoch))
-        append_results(job.out, job.comm.rank, made)
-        return made
-    digests = trainer.digests(batch)
-    with checkpoints.training(digests) as checkpoint:
-        made = trainer.results(batch, trainer.train(batch, on_epoch, checkpoint))
-    append_results(job.out, job.comm.rank, made)
-    checkpoints.finished(digests)
-    return made
+        trained = trainer.train(batch, on_epoch)
+        return trained, trainer.results(batch, trained)
+    with checkpoints.training(trainer.digests(batch)) as checkpoint:
+        trained = trainer.train(batch, on_epoch, checkpoint)
+    return trained, trainer.results(batch, trained)
 
 
 class _SharedProgress:

@@ -24,7 +24,7 @@ from hpcembed.networks.training.report import TrainedClassifier
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.output.files import ordered_safetensors, write_whole
 
-__all__ = ["SavedClassifier", "load_classifier", "save_classifier"]
+__all__ = ["SavedClassifier", "classifier_bytes", "load_classifier", "save_classifier"]
 
 #: Version of the files; raised when older versions can no longer read them.
 VERSION = 1
@@ -64,6 +64,16 @@ def save_classifier(
     OutputError
         The file cannot be written.
     """
+    write_whole(path, classifier_bytes(trained, class_names=class_names, extra=extra))
+
+
+def classifier_bytes(
+    trained: TrainedClassifier,
+    *,
+    class_names: Sequence[str] = (),
+    extra: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return the content of the file that :func:`save_classifier` writes."""
     model = trained.model
     linear = [layer for layer in model.layers if isinstance(layer, nn.Linear)]
     if class_names and len(class_names) != linear[-1].out_features:
@@ -82,7 +92,7 @@ def save_classifier(
     }
     tensors = {name: tensor.contiguous() for name, tensor in _named_tensors(model).items()}
     content = safetensors.torch.save(tensors, {"hpcembed": json.dumps(description)})
-    write_whole(path, ordered_safetensors(content))
+    return ordered_safetensors(content)
 
 
 def _named_tensors(model: Classifier) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from mpi4py import MPI
 
+from hpcembed.data.columns import RawColumns
 from hpcembed.data.dataset import make_dataset
 from hpcembed.data.in_memory import label_array, rows_of, table_of
 from hpcembed.data.settings import DataSettings
@@ -98,3 +99,26 @@ def test_classes_that_combine_labels_are_named(names, is_reported, caplog):
     caplog.set_level("WARNING", "hpcembed")
     make_dataset([table(names * 10)], DataSettings(), MPI.COMM_SELF)
     assert ("several labels for a row" in caplog.text) == is_reported
+
+
+def test_objects_that_are_booleans_are_booleans():
+    for labels in ([True, False], np.array([True, False], dtype=object)):
+        array = label_array(labels, "y")
+        assert array.dtype == np.bool_
+        assert set(table_of(np.eye(2), labels, MPI.COMM_SELF).labels.values) == {"True", "False"}
+    with pytest.raises(InputError, match="labels of mixed types"):
+        label_array(np.array([True, 3], dtype=object), "y")
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("rank", [0, -1])
+def test_gaps_of_one_rank_give_columns_on_all(rank):
+    comm = MPI.COMM_WORLD
+    rows = np.arange(8.0).reshape(4, 2)
+    if comm.rank == rank % comm.size:
+        rows[1, 0] = np.nan
+    elif comm.rank == 1:  # a rank without rows
+        rows = rows[:0]
+    found = table_of(rows, np.arange(len(rows)), comm)
+    assert isinstance(found.rows, RawColumns)
+    assert found.feature_names == ("x1", "x2")

@@ -43,7 +43,7 @@ def test_large_integers_stay_apart():
 def test_arrays_of_labels():
     for array, texts in (
         (np.array([3.0, 1.0, 2.5]), {"3", "1", "2.5"}),
-        (np.array([True, False]), {"1", "0"}),
+        (np.array([True, False]), {"True", "False"}),
         (np.array([b"x", b"y"]), {"x", "y"}),
         (np.array([2**63], dtype=np.uint64), {str(2**63)}),
     ):
@@ -97,3 +97,26 @@ def test_booleans_of_several_programs_are_the_same_classes(other):
     assert codes_of(test, ("False", "True")).tolist() == encoded[1].codes.tolist()
     words = labels_from_text(["True", "true", "maybe"], "y", 0)
     assert encode_labels([words], MPI.COMM_SELF)[0].values == ("True", "maybe", "true")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "names"),
+    [
+        (np.array([True, False, True]), np.array([0, 1]), ("False", "True")),
+        (np.array([1, 0, 1]), np.array([False, True]), ("0", "1")),
+        (np.array(["true", "False", "TRUE"]), np.array([0.0, 1.0]), ("False", "TRUE")),
+    ],
+)
+def test_booleans_and_their_numbers_are_one_class(train, test, names):
+    parts = [labels_from_array(array, "y", 0) for array in (train, test)]
+    encoded = encode_labels(parts, MPI.COMM_SELF)
+    assert [one.codes.tolist() for one in encoded] == [[1, 0, 1], [0, 1]]
+    assert encoded[0].values == names
+    assert codes_of(parts[1], names).tolist() == [0, 1]
+
+
+def test_other_numbers_are_no_booleans():
+    labels = labels_from_array(np.array([True, False]), "y", 0)
+    assert codes_of(labels, ("0", "1", "2")).tolist() == [-1, -1]
+    with pytest.raises(InputError, match="no training row has: 2"):
+        encode(["True", "False"], [["2"]])

@@ -356,3 +356,39 @@ def test_settings_of_columns_are_written_and_read_as_toml(tmp_path):
         with pytest.raises(ConfigError) as caught:
             load_job(job)
         assert words in str(caught.value)
+
+
+def test_percent_signs_are_in_all_numbers_or_in_none(comm):
+    columns = {"rate": ["5%", "25 %", "0"] * 10, "size": [1.0, 2.0, 3.0] * 10}
+    encoding = encoding_from_json(encoding_to_json(fitted(columns, comm)))
+    assert [one.unit for one in encoding.columns] == ["%", ""]
+    np.testing.assert_array_equal(
+        encoding.transform({"rate": ["25%", 0], "size": ["1", "2"]}), [[0.25, 1], [0, 2]]
+    )
+    np.testing.assert_array_equal(encoding.transform({"rate": [0.25], "size": [1]}), [[0.25, 1]])
+    for rate, size, word in (
+        ("25", "1", "'25' is not a number in %"),
+        ("5%", "1%", "'1%' is not a number without a percent"),
+    ):
+        with pytest.raises(InputError, match=word):
+            encoding.transform({"rate": [rate], "size": [size]})
+    refused(comm, {"rate": ["5%", "25", "7%"] * 10}, "with and without a percent sign")
+
+
+def test_an_amount_in_another_currency_is_refused(comm):
+    encoding = fitted({"price": ["$1", "2", "$3"] * 10, "n": [1.0, 2.0, 3.0] * 10}, comm)
+    np.testing.assert_array_equal(encoding.transform({"price": ["4"], "n": [1]}), [[4, 1]])
+    with pytest.raises(InputError, match="is not a number in"):
+        encoding.transform({"price": ["4 EUR"], "n": [1]})
+
+
+def test_an_array_has_the_columns_of_the_model_or_all_columns(comm):
+    columns = {"x1": [1.0, 2.0, None] * 10, "x2": [7.0] * 30, "x3": ["a", "b", "a"] * 10}
+    encoding = encoding_from_json(encoding_to_json(fitted(columns, comm)))
+    assert encoding.names == ("x1", "x2", "x3")
+    assert encoding.input_names == ("x1", "x3")
+    whole = encoding.transform([[1.0, 7.0, "b"]])
+    np.testing.assert_array_equal(whole, encoding.transform([[1.0, "b"]]))
+    np.testing.assert_array_equal(whole, [[1, 0, 0, 1]])
+    with pytest.raises(InputError, match="rows of 4 columns: the model takes 2, or all 3"):
+        encoding.transform([[1.0, 7.0, "b", 1.0]])

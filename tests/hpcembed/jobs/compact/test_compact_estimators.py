@@ -243,3 +243,45 @@ def test_error_of_one_rank_is_raised_on_all(groups):
 def test_classes_have_no_blanks_at_their_ends(comm):
     labels = np.array(["u ", "u", " v", "v "])
     assert original_classes(labels, ("u", "v"), comm).tolist() == ["u", "v"]
+
+
+def test_classes_are_the_values_of_y(comm):
+    for labels, names in (
+        ([" u", "v ", "v "], ("u", "v")),
+        (["01", "02", "01"], ("01", "02")),
+        ([True, False, True], ("False", "True")),
+        (np.array([True, False], dtype=object), ("False", "True")),
+    ):
+        classes = original_classes(labels, names, comm)
+        assert classes.tolist() == sorted(set(labels))
+        assert (classes.dtype.kind == "b") == isinstance(labels[0], bool)
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("False", "True"), [False, True]),
+        (("0", "12"), [0, 12]),
+        (("0.5", "1.0"), [0.5, 1.0]),
+        (("01", "02"), ["01", "02"]),
+        (("+1", "2"), ["+1", "2"]),
+        (("1_0", "2"), ["1_0", "2"]),
+    ],
+)
+def test_classes_of_deployed_models(names, classes):
+    from hpcembed.jobs.export.inference import DeployedClassifier
+    from hpcembed.jobs.export.model import Model, Stage
+
+    stage = Stage(np.eye(2, dtype=np.float32), None, relu=False)
+    found = DeployedClassifier(Model(np.zeros(2, dtype=np.float32), (stage,), names), {})
+    assert found.classes_.tolist() == classes
+    assert found.score([[1.0, 0.0], [0.0, 1.0]], classes) == 1.0
+
+
+def test_an_array_with_gaps_and_a_constant_column_is_predicted(groups):
+    X, y = groups
+    X = X.copy()
+    X[::9, 3], X[:, 5] = np.nan, 1.0
+    model = hpcembed.CompactClassifier(**SMALL).fit(X, y)
+    assert model.n_features_in_ == 13
+    assert model.score(X, y) > 0.9
