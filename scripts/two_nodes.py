@@ -170,11 +170,13 @@ class TwoNodes:
         spaces = ["--uts", "--ipc", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         log = (self.folder / f"sshd-{NODES[number]}.log").open("wb")
         with log:
+            enter = ["ip", "netns", "exec", self.spaces[number], "unshare", *spaces]
             root = subprocess.Popen(
-                ["ip", "netns", "exec", self.spaces[number], "unshare", *spaces]
-                + ["sh", "-c", " && ".join(steps)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+                [*enter, "sh", "-c", " && ".join(steps)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         self.roots.append(root)
         children = Path(f"/proc/{root.pid}/task/{root.pid}/children")
         end = time.monotonic() + 10
