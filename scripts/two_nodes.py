@@ -143,12 +143,8 @@ class TwoNodes:
         client = [
             f"IdentityFile {self.folder}/user_key", "StrictHostKeyChecking no", "LogLevel ERROR",
             f"UserKnownHostsFile {self.folder}/known_hosts", "BatchMode yes",
-            "ServerAliveInterval 5", "ServerAliveCountMax 3",
         ]  # fmt: skip
         (self.folder / "ssh_config").write_text("\n".join(client) + "\n")
-        agent = self.folder / "agent"
-        agent.write_text(f'#!/bin/sh\nexec ssh -F {self.folder}/ssh_config "$@"\n')
-        agent.chmod(0o755)
         (self.folder / "openmpi_hosts").write_text(
             "".join(f"{node} slots={self.slots}\n" for node in NODES)
         )
@@ -197,7 +193,7 @@ class TwoNodes:
         """Connect to both nodes from the first one."""
         for number, node in enumerate(NODES):
             end = time.monotonic() + 15
-            probe = self.command([str(self.folder / "agent"), node, "hostname"])
+            probe = self.command(["ssh", "-F", str(self.folder / "ssh_config"), node, "hostname"])
             while True:
                 done = subprocess.run(probe, capture_output=True, text=True)
                 if done.stdout.split() == [node]:
@@ -211,13 +207,15 @@ class TwoNodes:
 
     def command(self, words: list[str]) -> list[str]:
         """Return the command that runs `words` on the first node."""
+        ssh = f"ssh -F {self.folder}/ssh_config"
         variables = self._shell() | {
-            "OMPI_MCA_plm_rsh_agent": f"{self.folder}/agent",
+            "SSH_CONFIG": f"{self.folder}/ssh_config",
+            "OMPI_MCA_plm_rsh_agent": ssh,
             "OMPI_MCA_orte_default_hostfile": f"{self.folder}/openmpi_hosts",
-            "PRTE_MCA_plm_ssh_agent": f"{self.folder}/agent",
+            "PRTE_MCA_plm_ssh_agent": ssh,
             "PRTE_MCA_prte_default_hostfile": f"{self.folder}/openmpi_hosts",
             "HYDRA_LAUNCHER": "ssh",
-            "HYDRA_LAUNCHER_EXEC": f"{self.folder}/agent",
+            "HYDRA_LAUNCHER_EXEC": str(Path(__file__).with_name("ssh_agent.sh").resolve()),
             "HYDRA_HOST_FILE": f"{self.folder}/mpich_hosts",
         }
         assignments = [f"{name}={value}" for name, value in variables.items()]
