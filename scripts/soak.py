@@ -6,7 +6,7 @@ Usage: [mpiexec -n N] python scripts/soak.py [--minutes M] [--jobs J] [--out FIL
 One cycle solves an eigenvalue problem with each variant, fits estimators with different engines,
 trains a network on gathered rows and one data-parallel, puts rows into shared memory, studies with
 a temporary folder, and raises an error on one rank that all ranks agree on. After each cycle these
-are counted on every rank: resident memory, open files, threads, PETSc objects, and communicators of
+are counted on every rank: resident memory (after malloc has given back what is free), open files, threads, PETSc objects, and communicators of
 MPI. The first third of the cycles (at least 3) is the warm-up. After it, no count may grow, and the
 memory may grow by at most `--growth` per cent (1), between the medians of the first and of the last
 quarter of the remaining cycles.
@@ -147,7 +147,9 @@ STEPS: tuple[Callable[[MPI.Intracomm], None], ...] = (solve, fit, train, share, 
 
 
 def resident_bytes() -> int:
-    """Return the resident memory of this process."""
+    """Return the resident memory of this process without the memory that malloc keeps free."""
+    with contextlib.suppress(AttributeError):  # of glibc
+        ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
