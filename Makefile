@@ -5,7 +5,9 @@ SHELL := bash
 #   make setup TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 # Environment of `make setup-source`. PETSc's build does not allow a space in its path.
-SOURCE_ENV ?= .venv-source
+SOURCE_ENV ?= .venv-source$(if $(filter 64,$(INDICES)),-64)
+# Bits of PETSc's indices in that build: 64 for matrices of 2^31 rows or more
+INDICES ?= 32
 # Ranks and job of `make demo`; options of pytest for the tests
 RANKS ?= 2
 JOB ?= jobs/digits.toml
@@ -43,7 +45,7 @@ test-kernels: setup ## run the tests of solver, operators and embeddings with se
 	@bash scripts/test.sh kernels .venv $(PYTEST)
 
 setup-source: ## create .venv-source with PETSc and SLEPc built from source over MPICH
-	@SOURCE_ENV="$(SOURCE_ENV)" bash scripts/setup_source.sh
+	@SOURCE_ENV="$(SOURCE_ENV)" INDICES="$(INDICES)" bash scripts/setup_source.sh
 
 test-source: setup-source ## run all tests in .venv-source
 	@bash scripts/test.sh all "$(SOURCE_ENV)" $(PYTEST)

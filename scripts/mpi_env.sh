@@ -5,6 +5,8 @@
 #                        and MPI_FAMILY (openmpi, hydra or unknown). Without a launcher, print the
 #                        reason to standard error and return 1. MPIEXEC set by the user is kept.
 #   mpi_command RANKS    set the array MPI_COMMAND to launcher and options; call mpi_select first
+#   mpi_keepalive        let Open MPI end the job within a minute of the loss of a compute node;
+#                        mpi_select calls it
 #   mpi_threads RANKS    set the threads per rank to cores / RANKS, unless the user set them
 #   mpi_cores            print the number of cores
 #
@@ -55,6 +57,7 @@ print(" ".join(MPI.Get_library_version().split())[:60])') || {
         if [[ $wanted == unknown || $found == "$wanted" ]]; then
             export MPIEXEC=$path
             MPI_FAMILY=$found
+            if [[ $found == openmpi ]]; then mpi_keepalive; fi
             if [[ $found == openmpi && $(id -u) == 0 ]]; then
                 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
             fi
@@ -65,6 +68,17 @@ print(" ".join(MPI.Get_library_version().split())[:60])') || {
     echo "mpi: no launcher found for the MPI of $python: $library" >&2
     echo "mpi: found:${seen:- none}; put mpiexec of that MPI on the PATH, or set MPIEXEC" >&2
     return 1
+}
+
+# Without answers from a compute node for 20 + 4 x 10 seconds, Open MPI ends the job. Its default is
+# 8 minutes. (Variables of Open MPI 4, then of Open MPI 5.)
+mpi_keepalive() {
+    export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-20}
+    export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-10}
+    export OMPI_MCA_oob_tcp_keepalive_probes=${OMPI_MCA_oob_tcp_keepalive_probes:-4}
+    export PRTE_MCA_oob_tcp_keepalive_time=$OMPI_MCA_oob_tcp_keepalive_time
+    export PRTE_MCA_oob_tcp_keepalive_intvl=$OMPI_MCA_oob_tcp_keepalive_intvl
+    export PRTE_MCA_oob_tcp_keepalive_probes=$OMPI_MCA_oob_tcp_keepalive_probes
 }
 
 mpi_command() {

@@ -6,6 +6,7 @@
 #   SOURCE_ENV      folder of the environment (default: .venv-source in the repository)
 #   PYTHON          Python 3.10 or later (default: python3)
 #   PETSC_RELEASE   release of all four packages (default: 3.26)
+#   INDICES         bits of PETSc's indices: 32 (default) or 64, for matrices of 2^31 rows or more
 #   TORCH           PyTorch for pip (default: torch==2.13.0)
 set -euo pipefail
 
@@ -16,8 +17,17 @@ env=${SOURCE_ENV:-$root/.venv-source}
 log=$env/setup.log
 python=${PYTHON:-python3}
 release=${PETSC_RELEASE:-3.26}
+indices=${INDICES:-32}
 # shellcheck source=scripts/environment.sh
 source "$root/scripts/environment.sh"
+
+[[ $indices == 32 || $indices == 64 ]] || fail "INDICES is 32 or 64, not $indices"
+built=$("$env/bin/python" -c '
+import petsc4py; petsc4py.init([])
+from petsc4py import PETSc; print(8 * PETSc.IntType().itemsize)' 2>/dev/null || true)
+[[ -z $built || $built == "$indices" ]] ||
+    fail "PETSc in $env has $built-bit indices, not $indices" \
+        "give another folder: make setup-source INDICES=$indices SOURCE_ENV=.venv-source-$indices"
 
 if environment_is_complete; then
     say "$env is complete"
@@ -71,9 +81,9 @@ step "MPICH and build tools" "${pip[@]}" mpich mpi4py "numpy>=1.26" cython setup
 # All builds use the MPI of this environment.
 export PATH=$env/bin:$PATH MPICC=$env/bin/mpicc MPICXX=$env/bin/mpicxx
 unset PETSC_DIR PETSC_ARCH SLEPC_DIR MPIEXEC
-# real double scalars and 32-bit indices are PETSc's defaults
+# Real double scalars are PETSc's default.
 export PETSC_CONFIGURE_OPTIONS="--with-fc=0 --with-cxx=0 --with-debugging=0 --with-x=0 \
---with-blaslapack-lib='$blas' COPTFLAGS='-O3' --with-make-np=${JOBS:-$(nproc)}"
+--with-64-bit-indices=$((indices == 64)) --with-blaslapack-lib='$blas' COPTFLAGS='-O3' --with-make-np=${JOBS:-$(nproc)}"
 export MAKEFLAGS="-j${JOBS:-$(nproc)}"
 
 # Each package is built against the ones before it. pip's cache may hold builds for another MPI.

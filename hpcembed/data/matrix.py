@@ -31,6 +31,7 @@ from hpcembed.data.graphs.graph import GraphNodes
 from hpcembed.data.row_stream import RowStream
 from hpcembed.data.row_validation import assign, checked_rows
 from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.petsc_indices import check_index_range
 from hpcembed.runtime.ranks import place_rows
 
 __all__ = [
@@ -178,13 +179,14 @@ class DataMatrix:
         return self._mat
 
     def _create_mat(self) -> PETSc.Mat:
+        entries = 0 if self.storage == "shell" else self._rows.size
+        check_index_range(self.comm, self.n_rows, self.n_features, entries)
         sizes = ((self.n_local, self.n_rows), (None, self.n_features))
         if self.storage == "dense":
             mat = PETSc.Mat().createDense(sizes, array=self._rows, comm=self.comm)
             mat.assemble()
         elif self.storage == "aij":
-            index = PETSc.IntType
-            csr = (self._rows.indptr.astype(index), self._rows.indices.astype(index))
+            csr = (part.astype(PETSc.IntType) for part in (self._rows.indptr, self._rows.indices))
             values = self._rows.data.astype(PETSc.ScalarType, copy=False)
             mat = PETSc.Mat().createAIJ(sizes, csr=(*csr, values), comm=self.comm)
         else:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.petsc_indices import check_index_range
 
 __all__ = ["aij_mat"]
 
@@ -34,7 +32,7 @@ def aij_mat(
     Raises
     ------
     InputError
-        More entries on a rank, or more columns, than the indices of PETSc can count.
+        More rows, columns or local entries than the indices of PETSc can count.
 
     Examples
     --------
@@ -45,13 +43,8 @@ def aij_mat(
     >>> _ = mat.destroy()
     """
     index = PETSc.IntType
-    with agreement(comm):
-        if max(rows.nnz, rows.shape[1]) > np.iinfo(index).max:
-            raise InputError(
-                f"{rows.nnz} entries on a rank and {rows.shape[1]} columns are more than the "
-                f"{np.dtype(index)} indices of this PETSc count: use more ranks, or a PETSc with "
-                "64-bit indices"
-            )
+    n_rows = cast("MPI.Intracomm", comm).allreduce(rows.shape[0])
+    check_index_range(comm, n_rows, rows.shape[1], rows.nnz)
     csr = (
         rows.indptr.astype(index, copy=False),
         rows.indices.astype(index, copy=False),

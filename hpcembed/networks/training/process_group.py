@@ -1,8 +1,10 @@
 """PyTorch's process group over the ranks of an MPI communicator, within a block.
 
 The ranks exchange the address of the store by MPI: rank 0 lets the system choose a free port and
-broadcasts it, so two jobs on one compute node never use the same one. Within the block all messages
-go through PyTorch: gloo, or NCCL where every rank has a GPU of its own.
+broadcasts it, so two jobs on one compute node never use the same one. Each rank uses the network
+interface on its route to rank 0, because gloo would use the address of the rank's own host name,
+which other compute nodes may not reach. Within the block all messages go through PyTorch: gloo, or
+NCCL where every rank has a GPU of its own.
 
 No rank waits for one that has failed: a rank that leaves closes its connections, which ends the
 reductions of the others at once (:class:`ContactLostError`); then all ranks raise the same error.
@@ -23,6 +25,7 @@ from torch import distributed
 
 from hpcembed.runtime.agreement import agree, agreement
 from hpcembed.runtime.errors import ConfigError, HpcembedError
+from hpcembed.runtime.network_interfaces import address_towards, interface_towards
 from hpcembed.runtime.ranks import compute_node, ranks_on_compute_node
 
 __all__ = ["ContactLostError", "ProcessGroup", "process_group", "share_gpus"]
@@ -135,7 +138,7 @@ def _check_torch() -> None:
 
 def _connect(comm: MPI.Intracomm, backend: str, place: torch.device | None) -> Any:
     """Start the group and return its store, which must live as long as the group. Collective."""
-    address, one_node = _address(comm)
+    address = _address(comm)
     store: Any = None
     port, tcp_store = 0, distributed.TCPStore  # type: ignore[attr-defined]
     with agreement(comm):
@@ -152,7 +155,7 @@ def _connect(comm: MPI.Intracomm, backend: str, place: torch.device | None) -> A
         try:
             if store is None:
                 store = tcp_store(address, port, is_master=False, timeout=_CONNECTING)
-            with _interface(one_node):
+            with _interface(address):
                 distributed.init_process_group(
                     backend, store=store, rank=comm.rank, world_size=comm.size, timeout=_PATIENCE
                 )
@@ -173,39 +176,25 @@ def _unreachable(address: str, error: Exception) -> ConfigError:
     )
 
 
-def _address(comm: MPI.Intracomm) -> tuple[str, bool]:
-    """Return the address of rank 0, and whether all ranks are on its compute node. Collective."""
+def _address(comm: MPI.Intracomm) -> str:
+    """Return an address of rank 0 that all ranks reach. Collective."""
     hosts = comm.allgather(socket.gethostname())
     if ranks_on_compute_node(comm) == comm.size:
-        return _LOOPBACK, True
+        return _LOOPBACK
     others = [host for host in hosts if host != hosts[0]]
-    return comm.bcast(_route_to(others[0]) if others and comm.rank == 0 else hosts[0]), False
-
-
-def _route_to(host: str) -> str:
-    """Return the address of this machine on the route to a host, or its name without a route."""
-    try:
-        places = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)
-    except OSError:
-        places = []
-    for family, kind, protocol, _, target in places:
-        with socket.socket(family, kind, protocol) as probe:
-            try:
-                probe.connect(target)  # no packet is sent
-            except OSError:
-                continue
-            return str(probe.getsockname()[0])
-    return socket.gethostname()
+    mine = address_towards(others[0]) if others and comm.rank == 0 else None
+    return comm.bcast(mine or hosts[0])
 
 
 @contextmanager
-def _interface(one_node: bool) -> Iterator[None]:
-    """Let gloo use the loopback interface, which needs no host name, on one compute node."""
+def _interface(address: str) -> Iterator[None]:
+    """Let gloo use the interface on the route to rank 0, unless the user named one."""
     name = "GLOO_SOCKET_IFNAME"
-    if not one_node or name in os.environ or "lo" not in {one for _, one in socket.if_nameindex()}:
+    found = None if name in os.environ else interface_towards(address)
+    if found is None:
         yield
         return
-    os.environ[name] = "lo"
+    os.environ[name] = found
     try:
         yield
     finally:

@@ -127,9 +127,10 @@ def plus_transpose(comm: MPI.Intracomm, rows: Any, bounds: NDArray[np.int64], mo
         As for :func:`sum_contributions`.
     """
     transposed = rows.T.tocsr()
-    columns = transposed.indices.astype(np.int32, copy=False)
-    columns += np.int32(bounds[comm.rank])
     n = int(bounds[-1])
+    index = np.int32 if n < 2**31 else np.int64
+    columns = transposed.indices.astype(index, copy=False)
+    columns += index(bounds[comm.rank])
     part = scipy.sparse.csr_array((transposed.data, columns, transposed.indptr), shape=(n, n))
     running = RunningSum(rows.shape)
     running.add(rows)
@@ -161,8 +162,9 @@ def deliver(comm: MPI.Intracomm, part: Any, bounds: NDArray[np.int64], most: int
     share = max(1, most // comm.size)
     cuts = part.indptr[bounds].astype(np.int64)
     rounds = int(comm.allreduce(-(-int(np.diff(cuts).max()) // share), op=MPI.MAX))
-    rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(part.indptr))
-    columns = part.indices.astype(np.int32, copy=False)
+    index = np.int32 if n < 2**31 else np.int64
+    rows = np.repeat(np.arange(n, dtype=index), np.diff(part.indptr))
+    columns = part.indices.astype(index, copy=False)
     first = int(bounds[comm.rank])
     shape = (int(bounds[comm.rank + 1]) - first, n)
     for i in range(rounds):

@@ -92,6 +92,13 @@ def _problem(A: MatrixLike, comm: MPI.Comm, has_products: bool) -> str:
         return f"must be square, got shape {shape}" + (
             f" with {n_rows} rows on all ranks" if comm.size > 1 else ""
         )
+    most = int(np.iinfo(PETSc.IntType).max)
+    if max(shape[1], 0 if has_products else A.size) > most:
+        bits = 8 * np.dtype(PETSc.IntType).itemsize
+        return (
+            f"has {shape[1]:,} columns: too many, or too many entries on a rank, for the {bits}-bit"
+            " indices of this PETSc: use more ranks, or a PETSc with 64-bit indices"
+        )
     # a LinearOperator may have no type
     if np.dtype(getattr(A, "dtype", None) or np.float64).kind not in "fiub":
         return f"must be real, got {A.dtype}"
