@@ -80,6 +80,7 @@ def make_dataset(
     comm: MPI.Comm,
     *,
     available_bytes: int | None = None,
+    reproducible: bool = False,
 ) -> Dataset:
     """Encode labels, split the rows, vectorise texts, encode raw columns, and compute the scaling.
 
@@ -96,6 +97,8 @@ def make_dataset(
     comm : MPI.Comm
     available_bytes : int, optional
         Memory of a rank; by default the memory that is available on the machine.
+    reproducible : bool
+        Compute the scaling with the same bits on any number of ranks.
 
     Raises
     ------
@@ -138,7 +141,9 @@ def make_dataset(
     kind = config.scaling
     if kind == "auto":
         kind = "none" if encoding is None else "standard"
-    scaling = fit_scaling(kind, config.divisor, train.rows, train.n_rows, comm)
+    scaling = fit_scaling(
+        kind, config.divisor, train.rows, train.n_rows, comm, reproducible=reproducible
+    )
     return Dataset(config.name, train, test, scaling, vectoriser, encoding, reason)
 
 

@@ -103,6 +103,9 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
     #: Whether LAPACK can solve the eigenproblem.
     _has_dense_operator = True
 
+    #: Whether there is a way to the same bits on any number of ranks.
+    _is_reproducible = False
+
     #: Origin of the residuals.
     certificate_: Literal["exact", "double", "sampled"] = "double"
 
@@ -121,6 +124,11 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
         check_count("memory_limit", self.memory_limit, optional=True)
         check_count("n_threads", self.n_threads, optional=True)
         self._settings.check(has_dense_operator=self._has_dense_operator)
+        if self._settings.reproducible and not self._is_reproducible:
+            raise ConfigError(
+                f"reproducible: the sums of {type(self).__name__} depend on the number of ranks: "
+                "use PCA or TruncatedSVD, or reproducible = False"
+            )
 
     def _start(self, comm: MPI.Intracomm) -> int:
         """Check the parameters and return the seed of all ranks.

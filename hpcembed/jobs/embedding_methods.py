@@ -88,7 +88,11 @@ def make_embedding(
     options = msgspec.structs.asdict(job.solver)
     common = {"tol": options.pop("tol"), "random_state": options.pop("seed")}
     solver = SolverSettings(
-        **options, criterion="relative", on_no_convergence="keep", monitor=monitor
+        **options,
+        criterion="relative",
+        on_no_convergence="keep",
+        monitor=monitor,
+        reproducible=job.resources.reproducible,
     )
     common |= {
         "memory_limit": machine.available_bytes,

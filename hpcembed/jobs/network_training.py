@@ -87,7 +87,8 @@ def _train(
                 "device": job.config.classifier.device,
                 "on_epoch": on_epoch if job.comm.rank == 0 else None,
             }
-            threads = training_threads(job.config.resources.threads)
+            resources = job.config.resources
+            threads = training_threads(job.threads if resources.reproducible else resources.threads)
             arguments = (train, test, n_classes, hidden, recipe)
             if is_local:
                 return train_data_parallel(*arguments, job.comm, threads=job.threads, **settings)

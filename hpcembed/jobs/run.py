@@ -155,7 +155,13 @@ def _read_dataset(job: Job) -> Dataset:
     )
     if config.graph.smoothing:
         tables = tuple(_smoothed(job, table) for table in tables)
-    return make_dataset(tables, config.data, job.comm, available_bytes=memory)
+    return make_dataset(
+        tables,
+        config.data,
+        job.comm,
+        available_bytes=memory,
+        reproducible=config.resources.reproducible,
+    )
 
 
 def _smoothed(job: Job, table: Table) -> Table:

@@ -29,7 +29,14 @@ from hpcembed.jobs.compress.search_components import SearchComponents
 from hpcembed.jobs.compress.search_result import export_answer, remove_model, save_answer
 from hpcembed.jobs.compress.search_trials import SearchTrials
 from hpcembed.jobs.compress.wording import AnswerComparison, compare_answer, search_text
-from hpcembed.jobs.configuration import ClassifierConfig, JobConfig, check_job, load_job
+from hpcembed.jobs.configuration import (
+    REPRODUCIBLE,
+    ClassifierConfig,
+    JobConfig,
+    ResourcesConfig,
+    check_job,
+    load_job,
+)
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.majority import majority_shares
 from hpcembed.jobs.network_sizes import NETWORK_SIZES
@@ -79,7 +86,8 @@ class CompressRequest:
     labels : Path, optional
         File of the labels of a data file that has none.
     overrides : tuple of str
-        ``section.key=value``, for a job file.
+        ``section.key=value``, for a job file; of these, a data file takes
+        ``resources.reproducible=true`` alone.
     keeps_model_of_loss : bool
         Write the model with the smallest loss also if it loses more than the margin.
     """
@@ -138,7 +146,7 @@ class CompressRequest:
             return job
         if not self.source.exists():
             raise ConfigError(f"{self.source}: no such job file or data file")
-        if self.overrides:
+        if set(self.overrides) - {REPRODUCIBLE}:
             raise ConfigError("--set changes keys of a job file: write one for this data")
         data = DataSettings(
             name=self.source.name.partition(".")[0],
@@ -148,7 +156,11 @@ class CompressRequest:
             task=self.task,
             scaling=self.scaling,
         )
-        job = JobConfig(data=data, classifier=ClassifierConfig(hidden=tuple(NETWORK_SIZES)))
+        job = JobConfig(
+            data=data,
+            classifier=ClassifierConfig(hidden=tuple(NETWORK_SIZES)),
+            resources=ResourcesConfig(reproducible=REPRODUCIBLE in self.overrides),
+        )
         check_job(job, str(self.source))
         return job
 

@@ -23,6 +23,10 @@ from hpcembed.runtime.errors import InputError
 __all__ = ["SearchTrials"]
 
 
+#: Parts into which trials are divided where batches must not depend on the number of ranks.
+_REPRODUCIBLE_SHARES = 4
+
+
 class SearchTrials:
     """Trains the networks of a search on all ranks and keeps every result.
 
@@ -126,7 +130,9 @@ class SearchTrials:
         pending = [trial for trial, name in pairs if name not in self.finished]
         if pending:
             # Small batches, so that every rank has some.
-            size = min(-(-len(pending) // self.job.comm.size), 8)
+            reproducible = self.job.config.resources.reproducible
+            ranks = _REPRODUCIBLE_SHARES if reproducible else self.job.comm.size
+            size = min(-(-len(pending) // ranks), 8)
             batches = plan_batches(pending, data.n_classes, self.recipe.batch_size, size)
             title = f"{kind} {network_name(hidden)}, k = {k}"
             trainer = self.trainer(kind)
