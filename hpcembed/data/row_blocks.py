@@ -1,9 +1,9 @@
 """Blocks of rows by global index, the same on any number of ranks.
 
-Block b has the rows ``b s`` to ``(b + 1) s - 1`` of the whole data, and belongs to the rank that has
-the first of them. Ranks have consecutive rows, so a rank lacks at most the end of its last block:
-it receives these rows from the ranks that follow. Calls of BLAS then have the same arguments,
-shapes included, whatever the number of ranks.
+Block b has the rows ``b s`` to ``(b + 1) s - 1`` of the whole data, and belongs to the rank that
+has the first of them. Ranks have consecutive rows, so a rank lacks at most the end of its last
+block: it receives these rows from the ranks that follow. Calls of BLAS then have the same
+arguments, shapes included, whatever the number of ranks.
 """
 
 from __future__ import annotations

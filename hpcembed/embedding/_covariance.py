@@ -172,7 +172,8 @@ class CovarianceEmbedding(LinearEmbedding):
     ) -> CovariancePairs:
         """Find the components with the same bits on any number of ranks. Collective."""
         result, reference, is_exact = reproducible_pairs(X, solver, moments, threads, self.seconds_)
-        assert moments.mean is not None and moments.variances is not None
+        assert moments.mean is not None
+        assert moments.variances is not None
         certificate: Certificate = "exact" if is_exact else "double"
         self.plan_, self.certificate_ = plan, certificate
         return CovariancePairs(

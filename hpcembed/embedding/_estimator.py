@@ -16,7 +16,7 @@ Parameters are checked on all ranks before the first step that could fail on one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,7 +40,7 @@ from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.memory import available_per_rank
-from hpcembed.runtime.ranks import communicator
+from hpcembed.runtime.ranks import allgather_rows, communicator
 from hpcembed.runtime.threads import available_cores, blas_threads
 from miramns import EigenResult
 
@@ -189,7 +189,10 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
         self._tol = solver.tol
         compared = None
         if reference is not None:
-            compared = compare(comm, result, reference, solver.tol, solver.which)
+            pairs = result, reference
+            if solver.settings.reproducible:  # no sums over ranks
+                comm, pairs = MPI.COMM_SELF, (_gathered(comm, result), _gathered(comm, reference))
+            compared = compare(comm, *pairs, solver.tol, solver.which)
         self.comparison_ = compared
         self.reference_sin_angle_ = compared.sin_angle if compared else float("nan")
         self.certified_ = result.converged and not (compared and compared.exceeded)
@@ -327,6 +330,12 @@ def wrapped(rows: Any, comm: MPI.Intracomm) -> DataMatrix:
     """
     storage: Any = "aij" if scipy.sparse.issparse(rows) else "shell"
     return DataMatrix(rows, np.zeros(rows.shape[0], np.int64), comm, storage=storage)
+
+
+def _gathered(comm: MPI.Comm, result: EigenResult) -> EigenResult:
+    """Return a result with all rows of its vectors. Collective."""
+    vectors = allgather_rows(comm, np.ascontiguousarray(result.eigenvectors))
+    return replace(result, eigenvectors=vectors, ownership_range=(0, len(vectors)))
 
 
 def _listed(pairs: list[int]) -> str:

@@ -1,8 +1,8 @@
 """Components and coordinates with the same bits on any number of ranks.
 
 The covariance is assembled on rank 0 with sums in the order of the rows
-(:mod:`hpcembed.operators.covariance.ordered_square`; sums of short integers are exact in any order).
-Rank 0 alone solves its eigenproblem, with one thread of BLAS and sizes that follow from no
+(:mod:`hpcembed.operators.covariance.ordered_square`; sums of short integers are exact in any
+order). Rank 0 alone solves its eigenproblem, with one thread of BLAS and sizes that follow from no
 measurement, and broadcasts the pairs. Products of rows with components have one shape, and each row
 the same place in it: its global index, modulo the rows of a block.
 """

@@ -2,8 +2,8 @@
 
 Floating-point sums depend on their order, and a reduction over ranks adds the parts of the ranks.
 Here the order belongs to the data: blocks with global indices are added in a binary tree whose node
-i of level l is the sum of blocks ``i 2^l`` to ``(i + 1) 2^l - 1``. A rank adds the nodes of which it
-has all blocks; rank 0 receives the others' nodes in block order and adds the rest.
+i of level l is the sum of blocks ``i 2^l`` to ``(i + 1) 2^l - 1``. A rank adds the nodes of which
+it has all blocks; rank 0 receives the others' nodes in block order and adds the rest.
 
 Memory: one node for each level. Messages: at most two nodes for each level from every rank.
 """
