@@ -32,6 +32,13 @@ def folder_options(verbose: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )
     folders.add_argument("--out", type=Path, help="folder for the results (default: in runs/)")
     folders.add_argument(
+        "--reproducible",
+        action="append_const",
+        const="resources.reproducible=true",
+        dest="overrides",
+        help="results with the same bits on any number of ranks; slower",
+    )
+    folders.add_argument(
         "--petsc", default="", metavar='"OPTIONS"', help="options for PETSc and SLEPc, in quotes"
     )
     return folders

@@ -93,6 +93,7 @@ def make_dataset(
     comm: MPI.Comm,
     *,
     available_bytes: int | None = None,
+    reproducible: bool = False,
 ) -> Dataset:
     """Encode labels, split the rows, vectorise texts, encode raw columns, and compute the scaling.
 
@@ -109,6 +110,8 @@ def make_dataset(
     comm : MPI.Comm
     available_bytes : int, optional
         Memory of a rank; by default the memory that is available on the machine.
+    reproducible : bool
+        Compute the scaling with the same bits on any number of ranks.
 
     Raises
     ------
@@ -157,7 +160,9 @@ def make_dataset(
     kind = config.scaling
     if kind == "auto":
         kind = "none" if encoding is None else "standard"
-    scaling = fit_scaling(kind, config.divisor, train.rows, train.n_rows, comm)
+    scaling = fit_scaling(
+        kind, config.divisor, train.rows, train.n_rows, comm, reproducible=reproducible
+    )
     return Dataset(config.name, train, test, scaling, vectoriser, encoding, reason)
 
 

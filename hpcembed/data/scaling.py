@@ -32,8 +32,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.file_validation import BLOCK_BYTES
+from hpcembed.data.row_blocks import global_blocks
 from hpcembed.data.table import Rows
 from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.ordered_sums import BlockOrderedSum
 
 __all__ = ["Scaling", "fit_scaling"]
 
@@ -57,7 +59,15 @@ class Scaling:
     kind: str
 
 
-def fit_scaling(kind: str, divisor: float, rows: Rows, n_rows: int, comm: MPI.Comm) -> Scaling:
+def fit_scaling(
+    kind: str,
+    divisor: float,
+    rows: Rows,
+    n_rows: int,
+    comm: MPI.Comm,
+    *,
+    reproducible: bool = False,
+) -> Scaling:
     """Compute the scaling from the training rows. Collective: at most one reduction.
 
     Parameters
@@ -70,6 +80,9 @@ def fit_scaling(kind: str, divisor: float, rows: Rows, n_rows: int, comm: MPI.Co
         This rank's training rows.
     n_rows : int
         Training rows on all ranks.
+    reproducible : bool
+        Add in the order of the rows: the same bits on any number of ranks. Then one rank adds the
+        records of blocks.
 
     Returns
     -------
@@ -97,7 +110,7 @@ def fit_scaling(kind: str, divisor: float, rows: Rows, n_rows: int, comm: MPI.Co
         return Scaling(shift, np.full(n_features, 1.0 / divisor), kind)
     if kind == "standard":
         with np.errstate(over="ignore", invalid="ignore"):
-            mean, variance = _moments(rows, comm)
+            mean, variance = _moments(rows, comm, reproducible)
         _check_range(variance, kind)
         # scikit-learn's bound of the rounding error in the variance of a constant.
         noise = n_rows * _EPSILON * variance + (n_rows * mean * _EPSILON) ** 2
@@ -134,24 +147,23 @@ def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
         yield rows[first : first + step].astype(np.float64)
 
 
-def _moments(rows: Rows, comm: MPI.Comm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _moments(
+    rows: Rows, comm: MPI.Comm, reproducible: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and variance of every feature over all ranks."""
+    total = _ordered_records(rows, comm) if reproducible else _reduced_records(rows, comm)
+    comm.Bcast(total)
+    return total[:, 1] + total[:, 2], total[:, 3] / total[:, 0]
+
+
+def _reduced_records(rows: Rows, comm: MPI.Comm) -> NDArray[np.float64]:
+    """Records of all rows on rank 0, in the order of the ranks."""
     if scipy.sparse.issparse(rows):
         records = _sparse_records(rows)
     else:
         records = np.zeros((rows.shape[1], _RECORD))
         for block in _blocks(rows):
-            own = np.empty_like(records)
-            own[:, 0] = len(block)
-            # Differences from a row are small for any offset of the feature.
-            pivot = block[0].copy()
-            block -= pivot
-            mean = block.mean(axis=0)
-            block -= mean
-            own[:, 1] = pivot
-            own[:, 2] = mean
-            own[:, 3] = np.einsum("ij,ij->j", block, block)
-            _merge(own, records)
+            _merge(_dense_records(block), records)
     total = np.empty_like(records)
     record = MPI.DOUBLE.Create_contiguous(_RECORD).Commit()
     operation = MPI.Op.Create(_merge_buffers, commute=True)
@@ -160,8 +172,43 @@ def _moments(rows: Rows, comm: MPI.Comm) -> tuple[NDArray[np.float64], NDArray[n
     finally:
         operation.Free()
         record.Free()
-    comm.Bcast(total)
-    return total[:, 1] + total[:, 2], total[:, 3] / total[:, 0]
+    return total
+
+
+def _ordered_records(rows: Rows, comm: MPI.Comm) -> NDArray[np.float64]:
+    """Records of all rows on rank 0, in the order of blocks by global index."""
+    is_sparse = scipy.sparse.issparse(rows)
+
+    def read() -> Iterator[tuple[int, Any]]:
+        first = 0
+        for block in [rows] if is_sparse else _blocks(rows):
+            yield first, block
+            first += block.shape[0]
+
+    def merged(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+        _merge(right, left)
+        return left
+
+    total = BlockOrderedSum(merged)
+    for index, block in global_blocks(comm, rows.shape[0], rows.shape[1], read):
+        total.add(index, _sparse_records(block) if is_sparse else _dense_records(block))
+    found = total.on_root(comm)
+    return np.empty((rows.shape[1], _RECORD)) if found is None else found
+
+
+def _dense_records(block: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Records of some rows, which are overwritten."""
+    own = np.empty((block.shape[1], _RECORD))
+    own[:, 0] = len(block)
+    # Differences from a row are small for any offset of the feature.
+    pivot = block[0].copy()
+    block -= pivot
+    mean = block.mean(axis=0)
+    block -= mean
+    own[:, 1] = pivot
+    own[:, 2] = mean
+    own[:, 3] = np.einsum("ij,ij->j", block, block)
+    return own
 
 
 def _sparse_records(rows: Any) -> NDArray[np.float64]:

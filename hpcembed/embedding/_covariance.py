@@ -19,6 +19,7 @@ from petsc4py import PETSc
 from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.embedding._eigensolver import Eigensolver, translated_errors
 from hpcembed.embedding._linear import LinearEmbedding
+from hpcembed.embedding._reproducible import reproducible_pairs, reproducible_plan
 from hpcembed.operators.block_shell import BlockProducts, block_shell
 from hpcembed.operators.cost import (
     SINGLE_TOLERANCE,
@@ -45,7 +46,7 @@ from hpcembed.operators.covariance.gram import GramPasses
 from hpcembed.operators.covariance.integer_covariance import has_integers, integer_triangle
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.runtime.arguments import check_choice
-from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import ownership_range, timed
 from hpcembed.runtime.threads import one_blas_thread
 from miramns import EigenResult
@@ -102,6 +103,7 @@ class CovarianceEmbedding(LinearEmbedding):
 
     operator_name: str
     _centred = True
+    _is_reproducible = True
 
     n_components: Any
     engine: str
@@ -112,15 +114,20 @@ class CovarianceEmbedding(LinearEmbedding):
         check_choice("certify", self.certify, ("auto", "double"))
         check_choice("engine", self.engine, ("auto", *COVARIANCE_ENGINES))
         super()._check_parameters()
+        if self._settings.reproducible and self.engine not in ("auto", "assembled"):
+            raise ConfigError(
+                f"reproducible: products of the engine {self.engine} are added in the order of the "
+                "ranks: use engine = auto or assembled"
+            )
 
     def _plan(
         self, shape: Shape, machine: Machine, k: int, *, pass_factor: float = 1.0
     ) -> EnginePlan:
         """Return the plan for k components."""
         settings, engine, k = self._settings, self.engine, min(k, shape.n_features)
-        if settings.name == "lapack" and engine == "auto":
+        if (settings.name == "lapack" or settings.reproducible) and engine == "auto":
             engine = "assembled"
-        return plan_covariance(
+        plan = plan_covariance(
             shape,
             k,
             machine,
@@ -131,6 +138,7 @@ class CovarianceEmbedding(LinearEmbedding):
             operator=self.operator_name,
             pass_factor=pass_factor,
         )
+        return reproducible_plan(plan, shape, machine) if settings.reproducible else plan
 
     def _find(
         self, X: RowSource, shape: Shape, machine: Machine, k: int, seed: int
@@ -147,6 +155,8 @@ class CovarianceEmbedding(LinearEmbedding):
         solver = Eigensolver(k, tol, seed, self._settings, memory, blocks=COVARIANCE_BLOCKS)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
         moments = Moments(X, centred=self._centred)
+        if self._settings.reproducible:
+            return self._found_reproducibly(X, plan, solver, moments, machine.threads)
         with translated_errors(), opened_store(X.comm, self._settings.checkpoint, None) as store:
             part = None if store is None else store.within(f"k-{k}")
             search = _CovarianceSearch(
@@ -156,6 +166,19 @@ class CovarianceEmbedding(LinearEmbedding):
             found = search.run()
         self.plan_, self.certificate_ = search.plan, found.certificate
         return found
+
+    def _found_reproducibly(
+        self, X: RowSource, plan: EnginePlan, solver: Eigensolver, moments: Moments, threads: int
+    ) -> CovariancePairs:
+        """Find the components with the same bits on any number of ranks. Collective."""
+        result, reference, is_exact = reproducible_pairs(X, solver, moments, threads, self.seconds_)
+        assert moments.mean is not None
+        assert moments.variances is not None
+        certificate: Certificate = "exact" if is_exact else "double"
+        self.plan_, self.certificate_ = plan, certificate
+        return CovariancePairs(
+            solver, result, reference, moments.mean, moments.variances, certificate
+        )
 
     @property
     def operator_(self) -> str:

@@ -310,6 +310,7 @@ class Eigensolver:
             "criterion": settings.convergence_criterion,
             "memory_bytes": self.available_bytes // 2,
             "nested_sizes": settings.nested or None,
+            "repeatable": settings.reproducible,
         }
         if width:
             assert self.blocks is not None  # operators with blocks come with their rule

@@ -16,7 +16,7 @@ Parameters are checked on all ranks before the first step that could fail on one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,7 +40,7 @@ from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.memory import available_per_rank
-from hpcembed.runtime.ranks import communicator
+from hpcembed.runtime.ranks import allgather_rows, communicator
 from hpcembed.runtime.threads import available_cores, blas_threads
 from miramns import EigenResult
 
@@ -103,6 +103,9 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
     #: Whether LAPACK can solve the eigenproblem.
     _has_dense_operator = True
 
+    #: Whether there is a way to the same bits on any number of ranks.
+    _is_reproducible = False
+
     #: Origin of the residuals.
     certificate_: Literal["exact", "double", "sampled"] = "double"
 
@@ -121,6 +124,11 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
         check_count("memory_limit", self.memory_limit, optional=True)
         check_count("n_threads", self.n_threads, optional=True)
         self._settings.check(has_dense_operator=self._has_dense_operator)
+        if self._settings.reproducible and not self._is_reproducible:
+            raise ConfigError(
+                f"reproducible: the sums of {type(self).__name__} depend on the number of ranks: "
+                "use PCA or TruncatedSVD, or reproducible = False"
+            )
 
     def _start(self, comm: MPI.Intracomm) -> int:
         """Check the parameters and return the seed of all ranks.
@@ -181,7 +189,10 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
         self._tol = solver.tol
         compared = None
         if reference is not None:
-            compared = compare(comm, result, reference, solver.tol, solver.which)
+            pairs = result, reference
+            if solver.settings.reproducible:  # no sums over ranks
+                comm, pairs = MPI.COMM_SELF, (_gathered(comm, result), _gathered(comm, reference))
+            compared = compare(comm, *pairs, solver.tol, solver.which)
         self.comparison_ = compared
         self.reference_sin_angle_ = compared.sin_angle if compared else float("nan")
         self.certified_ = result.converged and not (compared and compared.exceeded)
@@ -319,6 +330,12 @@ def wrapped(rows: Any, comm: MPI.Intracomm) -> DataMatrix:
     """
     storage: Any = "aij" if scipy.sparse.issparse(rows) else "shell"
     return DataMatrix(rows, np.zeros(rows.shape[0], np.int64), comm, storage=storage)
+
+
+def _gathered(comm: MPI.Comm, result: EigenResult) -> EigenResult:
+    """Return a result with all rows of its vectors. Collective."""
+    vectors = allgather_rows(comm, np.ascontiguousarray(result.eigenvectors))
+    return replace(result, eigenvectors=vectors, ownership_range=(0, len(vectors)))
 
 
 def _listed(pairs: list[int]) -> str:

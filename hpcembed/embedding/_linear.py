@@ -7,6 +7,7 @@ Stat. Soc. B 61 (1999).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from hpcembed.data.matrix import DataMatrix, RowSource, RowStream
 from hpcembed.data.row_validation import assign
 from hpcembed.embedding._estimator import RowEstimator
+from hpcembed.embedding._reproducible import row_products
 from hpcembed.embedding.protocol import LinearMap
 from hpcembed.runtime.errors import InputError
 
@@ -70,14 +72,15 @@ class LinearEmbedding(RowEstimator):
         V = np.ascontiguousarray(self.components_.T, dtype=work)
         offset = (0.0 * self.mean_ if centred else self.mean_) @ self.components_.T
         embedded = np.empty((X.n_local, V.shape[1]), dtype=dtype)
-        for first, block in X.blocks(work):
-            rows = block - self.mean_ if centred else block
-            part = embedded[first : first + block.shape[0]]
+        mean = self.mean_ if centred else None
+        products = row_products if self._settings.reproducible else _row_products
+        for first, product in products(X, V, work, mean):
+            part = embedded[first : first + product.shape[0]]
             if work == dtype:
-                part[...] = rows @ V
+                part[...] = product
                 part -= offset.astype(work)
             else:
-                assign(part, rows @ V - offset)
+                assign(part, product - offset)
         return embedded
 
     def _scaled(self, embedded: NDArray[Any]) -> NDArray[Any]:
@@ -103,6 +106,17 @@ class LinearEmbedding(RowEstimator):
     def linear_map_(self) -> LinearMap:
         """The map that :meth:`transform` computes."""
         return LinearMap(self.components_, self.mean_)
+
+
+def _row_products(
+    X: RowSource,
+    V: NDArray[Any],
+    work: type[np.floating[Any]],
+    mean: NDArray[np.float64] | None,
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the first local index of a block of rows, and its product with V. Not collective."""
+    for first, block in X.blocks(work):
+        yield first, (block if mean is None else block - mean) @ V
 
 
 class GaussianModel(LinearEmbedding):

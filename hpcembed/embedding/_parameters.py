@@ -91,6 +91,10 @@ class SolverSettings:
         Where the sums of an assembled covariance and the states of MIRAMns are saved from time to
         time: in a folder that all ranks share, or in an open store. The same fit continues from
         them. LAPACK and Krylov-Schur save nothing.
+    reproducible : bool
+        Components, and coordinates of a :class:`~hpcembed.data.matrix.DataMatrix`, with the same
+        bits on any number of ranks (PCA and TruncatedSVD, up to 10,000 features): sums in the order
+        of the rows, and an eigenproblem that rank 0 solves alone. Nothing is saved to `checkpoint`.
 
     Examples
     --------
@@ -111,6 +115,7 @@ class SolverSettings:
     on_no_convergence: Literal["raise", "keep"] = "raise"
     monitor: Callable[[IterationRecord], None] | None = None
     checkpoint: CheckpointStore | Path | str | None = None
+    reproducible: bool = False
 
     def comparable(self) -> SolverSettings:
         """Return the settings without those that are objects of one rank."""
@@ -132,6 +137,8 @@ class SolverSettings:
         check_choice("variant", self.variant, ("default", "published"))
         check_choice("criterion", self.criterion, ("norm", "relative"))
         check_choice("on_no_convergence", self.on_no_convergence, ("raise", "keep"))
+        if not isinstance(self.reproducible, bool):
+            raise ConfigError(f"reproducible must be True or False, got {self.reproducible!r}")
         if self.name == "lapack" and not has_dense_operator:
             raise ConfigError(
                 "solver.name = 'lapack': there is no dense operator here; use auto or krylovschur"

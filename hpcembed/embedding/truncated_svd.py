@@ -18,7 +18,7 @@ from hpcembed.embedding._covariance import CovarianceEmbedding, CovariancePairs
 from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, Spectrum, shape_of
 from hpcembed.operators.cost import EnginePlan
-from hpcembed.operators.covariance.moments import column_moments
+from hpcembed.operators.covariance.moments import column_moments, ordered_moments
 from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.ranks import allgather_rows, timed
 
@@ -127,7 +127,8 @@ class TruncatedSVD(CovarianceEmbedding):
         self.residual_norms_ = np.asarray(result.residual_norms) * max(n - 1, 1)
         self.mean_ = np.zeros(X.n_features)
         with timed(X.comm, self.seconds_, "operator"):
-            self.feature_means_, self.feature_variances_ = column_moments(X)
+            moments = ordered_moments if self._settings.reproducible else column_moments
+            self.feature_means_, self.feature_variances_ = moments(X)
         variances = squares / n - self.coordinate_means_**2
         self.explained_variance_ = np.maximum(variances, 0.0)
         total = float(self.feature_variances_.sum()) * (n - 1) / n

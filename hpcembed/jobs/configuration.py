@@ -145,6 +145,9 @@ class ResourcesConfig(msgspec.Struct, frozen=True, kw_only=True):
     threads: Annotated[int, msgspec.Meta(ge=0, le=2**15)] = 0
     #: memory limit per rank in GiB, 0 = memory of the machine
     memory_gib: float = 0.0
+    #: results with the same bits on any number of ranks (pca and svd): sums in the order of the
+    #: rows, one rank solves, threads = 0 means 1; slower
+    reproducible: bool = False
 
 
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,6 +281,7 @@ def check_job(job: JobConfig, source: str) -> None:
             "data.split_seed must lie between 0 and 2^32 - 1 with data.split = sklearn",
         ),
         *_graph_rules(job),
+        *_reproducible_rules(job),
         *job.training.rules(),
     ]
     for holds, message in conditions:
@@ -294,6 +298,27 @@ def check_job(job: JobConfig, source: str) -> None:
             raise ConfigError(f"{source}: classifier.hidden: layer widths must be positive")
         check_network(hidden, source)
         job.training.dropouts(hidden)
+
+
+def _reproducible_rules(job: JobConfig) -> list[tuple[bool, str]]:
+    free, method = not job.resources.reproducible, job.embedding.method
+    return [
+        (
+            free or method in ("pca", "svd"),
+            f"resources.reproducible: the sums of embedding.method = {method} depend on the number "
+            "of ranks; use pca or svd",
+        ),
+        (
+            free or not job.graph.smoothing,
+            "resources.reproducible: sums over the neighbours of graph nodes depend on the number "
+            "of ranks; use graph.smoothing = 0",
+        ),
+        (
+            free or job.classifier.parallel != "data_parallel",
+            "resources.reproducible: data-parallel training adds gradients in the order of the "
+            "ranks; use classifier.parallel = gather",
+        ),
+    ]
 
 
 def _graph_rules(job: JobConfig) -> list[tuple[bool, str]]:

@@ -100,6 +100,7 @@ def make_embedding(
         on_no_convergence="keep",
         monitor=monitor,
         checkpoint=checkpoint,
+        reproducible=job.resources.reproducible,
     )
     common |= {
         "memory_limit": machine.available_bytes,

@@ -147,12 +147,14 @@ def place(
     stamp = comm.bcast(time.strftime("%Y%m%d-%H%M%S"))
     default_out = default_out or f"runs/{config.data.name}-{stamp}"
     limit = int(config.resources.memory_gib * 2**30)
+    # the last bits of products depend on the number of threads
+    threads = config.resources.threads or int(config.resources.reproducible)
     return Job(
         config=config,
         comm=comm,
         data_dir=data_dir or folder,
         out=out or Path(config.output.directory or default_out),
-        threads=threads_per_rank(comm, config.resources.threads),
+        threads=threads_per_rank(comm, threads),
         available_bytes=available_per_rank(comm, limit),
     )
 

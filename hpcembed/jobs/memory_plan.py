@@ -185,7 +185,8 @@ def _training(
     def chosen(needed: int) -> Training:
         if classifier.parallel != "auto":
             return classifier.parallel
-        return "gather" if needed <= available_bytes else "data_parallel"
+        fits = needed <= available_bytes or job.resources.reproducible
+        return "gather" if fits else "data_parallel"
 
     if not classifier.enabled:
         return {}

@@ -123,7 +123,7 @@ def gather(
                     inputs.gathered[name] = list(zip(whole, all_labels, strict=True))
                 continue
             except MemoryLimitError as error:
-                if classifier.parallel != "auto":
+                if classifier.parallel != "auto" or job.config.resources.reproducible:
                     raise
                 ranks = counted(comm.size, "rank")
                 job.log(f"{name} networks are trained data-parallel by {ranks}: {error}")

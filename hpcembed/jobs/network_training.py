@@ -107,7 +107,8 @@ def _train(
                     f"{name}-{network_name(hidden)}", on_restored, alone=not is_local
                 ),
             }
-            threads = training_threads(job.config.resources.threads)
+            resources = job.config.resources
+            threads = training_threads(job.threads if resources.reproducible else resources.threads)
             arguments = (train, test, n_classes, hidden, recipe)
             if is_local:
                 return train_data_parallel(*arguments, job.comm, threads=job.threads, **settings)

@@ -180,7 +180,13 @@ def _read_dataset(job: Job, inspect: Callable[[Sequence[Table]], None]) -> Datas
     if has_smoothing:
         inspect(tables)  # products with the graph differ between numbers of ranks by rounding
         tables = tuple(_smoothed(job, table) for table in tables)
-    dataset = make_dataset(tables, config.data, job.comm, available_bytes=memory)
+    dataset = make_dataset(
+        tables,
+        config.data,
+        job.comm,
+        available_bytes=memory,
+        reproducible=config.resources.reproducible,
+    )
     if not has_smoothing:
         inspect((dataset.train, dataset.test))
     return dataset

@@ -76,6 +76,10 @@ class Options:
         because further products with `A` do not help: continue with `exact` from the vectors found.
     memory_bytes : int, optional
         Memory of the basis on one rank. Default: a quarter of this rank's share of the free memory.
+    repeatable : bool
+        Choose sizes from nominal instead of measured seconds, as with checkpoints, so that the same
+        solve gives the same bits again. `memory_bytes` then has to be given too where memory is
+        scarce.
 
     Examples
     --------
@@ -93,6 +97,7 @@ class Options:
     inner: PETSc.Mat | None = None
     exact: PETSc.Mat | None = None
     memory_bytes: int | None = None
+    repeatable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

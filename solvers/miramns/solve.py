@@ -53,6 +53,7 @@ _DEFAULTS = Options()
 #: Options that must be the same on all ranks, and those that all ranks or none must give.
 _COMPARED = (
     "criterion", "nested_sizes", "orthogonalization", "block_size", "multiplicity_check",
+    "repeatable",
 )  # fmt: skip
 _PRESENT = ("deflation", "inner", "exact", "memory_bytes")
 
@@ -190,7 +191,7 @@ def solve(
             return solve_generalized(
                 A, B, k, start=start, monitor=monitor, options=options, checkpoint=store, **settings
             )
-        repeats = store is not None
+        repeats = store is not None or options.repeatable
         problem = check_problem(A, k, options=options, repeats=repeats, **settings)
         is_open = ncv is None and start is None and monitor is None and options.nested_sizes is None
         if is_open and options.orthogonalization == "auto" and suits_lapack(problem):

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["SearchTrials"]
 
 
+#: Parts into which trials are divided where batches must not depend on the number of ranks.
+_REPRODUCIBLE_SHARES = 4
+
+
 class SearchTrials:
     """Trains the networks of a search on all ranks and keeps every result.
 
@@ -158,7 +162,9 @@ class SearchTrials:
         for last in sorted(counts | {len(trials)}):
             group, first = trials[first:last], last
             # Small batches, so that every rank has some.
-            size = min(-(-len(group) // self.job.comm.size), 8)
+            reproducible = self.job.config.resources.reproducible
+            ranks = _REPRODUCIBLE_SHARES if reproducible else self.job.comm.size
+            size = min(-(-len(group) // ranks), 8)
             waiting = [trial for trial in group if trial in pending]
             batches += remaining_batches(
                 group, waiting, self.components.data.n_classes, self.recipe.batch_size, size

@@ -190,6 +190,8 @@ def fingerprint(
             content.update(np.ascontiguousarray(labels).tobytes())
     if job.config.data.format in GRAPH_FORMATS:
         settings["graph"] = _changed(job.config.graph)
+    if job.config.resources.reproducible:
+        settings["reproducible"] = True
     return {
         "settings": settings,
         "n_rows": [train.n_rows, test.n_rows],

@@ -9,9 +9,11 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import RowSource, reading
+from hpcembed.data.row_blocks import GlobalBlocks, global_blocks
+from hpcembed.runtime.ordered_sums import BlockOrderedSum
 from hpcembed.runtime.ranks import sum_over_ranks
 
-__all__ = ["column_moments"]
+__all__ = ["column_moments", "ordered_mean", "ordered_moments"]
 
 
 def column_moments(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -38,6 +40,40 @@ def column_moments(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float6
     overall = sum_over_ranks(X.comm, mean * (count / X.n_rows))
     spread += count * (mean - overall) ** 2
     return origin + overall, sum_over_ranks(X.comm, spread) / max(X.n_rows - 1, 1)
+
+
+def ordered_moments(X: RowSource) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and sample variance of every feature, with sums in the order of the rows.
+
+    Collective. The same bits on any number of ranks; rows are read twice.
+    """
+    blocks = global_blocks(X.comm, X.n_local, X.n_features, X.blocks)
+    mean, total = ordered_mean(X, blocks), BlockOrderedSum()
+    with reading(X):
+        for index, rows in blocks:
+            block_mean, spread = _block_moments(rows)
+            total.add(index, spread + rows.shape[0] * (block_mean - mean) ** 2)
+    return mean, _from_root(X, total) / max(X.n_rows - 1, 1)
+
+
+def ordered_mean(X: RowSource, blocks: GlobalBlocks) -> NDArray[np.float64]:
+    """Return the mean of every feature on every rank, with sums in the order of the rows.
+
+    Collective.
+    """
+    total = BlockOrderedSum()
+    with reading(X):
+        for index, rows in blocks:
+            total.add(index, np.array(rows.sum(axis=0), dtype=np.float64).ravel())
+    return _from_root(X, total) / X.n_rows
+
+
+def _from_root(X: RowSource, total: BlockOrderedSum) -> NDArray[np.float64]:
+    """Return a sum of vectors on every rank. Collective."""
+    found = total.on_root(X.comm)
+    whole = np.empty(X.n_features) if found is None else found
+    X.comm.Bcast(whole, root=0)
+    return whole
 
 
 def _origin(X: RowSource) -> NDArray[np.float64]:

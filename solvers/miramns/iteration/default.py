@@ -85,7 +85,8 @@ def _iterate(
     # sizes are left open for partial reorthogonalisation alone
     sizes: FixedSizes | MeasuredSizes
     if isinstance(f, LanczosFactorization) and not p.sizes:
-        nominal = None if p.checkpoint is None else nominal_seconds(p.operator, p.longest)
+        repeats = p.checkpoint is not None or p.options.repeatable
+        nominal = nominal_seconds(p.operator, p.longest) if repeats else None
         sizes = MeasuredSizes(p.k, p.capacity, p.longest, f, nominal)
     else:
         sizes = FixedSizes(p.k, p.sizes, p.first_cycle)

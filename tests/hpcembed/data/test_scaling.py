@@ -126,3 +126,19 @@ def test_blocks_do_not_matter():
     found = scaled("standard", rows)
     np.testing.assert_allclose(found.shift, rows.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.factor, 1 / rows.std(axis=0), rtol=1e-12)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("kind", ["standard", "minmax"])
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_the_bits_of_one_rank(comm, kind, is_sparse):
+    rows = features(700)
+    rows = scipy.sparse.csr_array(np.where(rows > 1, rows, 0.0)) if is_sparse else rows
+    first, last = (int(700 * (i / comm.size) ** 3) for i in (comm.rank, comm.rank + 1))
+    found = fit_scaling(kind, 1.0, rows[first:last], 700, comm, reproducible=True)
+    alone = fit_scaling(kind, 1.0, rows, 700, MPI.COMM_SELF, reproducible=True)
+    usual = scaled(kind, rows)
+    for name in ("shift", "factor"):
+        ours, theirs = getattr(found, name), getattr(alone, name)
+        assert ours.tobytes() == theirs.tobytes()
+        np.testing.assert_allclose(ours, getattr(usual, name), rtol=1e-12)
