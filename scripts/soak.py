@@ -6,10 +6,10 @@ Usage: [mpiexec -n N] python scripts/soak.py [--minutes M] [--jobs J] [--out FIL
 One cycle solves an eigenvalue problem with each variant, fits estimators with different engines,
 trains a network on gathered rows and one data-parallel, puts rows into shared memory, studies with
 a temporary folder, and raises an error on one rank that all ranks agree on. After each cycle these
-are counted on every rank: resident memory (after malloc has given back what is free), open files, threads, PETSc objects, and communicators of
-MPI. The first third of the cycles (at least 3) is the warm-up. After it, no count may grow, and the
-memory may grow by at most `--growth` per cent (1), between the medians of the first and of the last
-quarter of the remaining cycles.
+are counted on every rank: resident memory (after malloc has given back what is free), open files,
+threads, PETSc objects, and communicators of MPI. The first third of the cycles (at least 3) is the
+warm-up. After it, no count may grow, and the memory may grow by at most `--growth` per cent (1),
+between the medians of the first and of the last quarter of the remaining cycles.
 
 Each cycle works on a duplicate of the world communicator, which it frees: a PETSc object that is
 left keeps PETSc's own duplicate of it. Communicators are counted by creating duplicates and reading
