@@ -3,7 +3,7 @@
 #
 #   mpiexec -launcher ssh -launcher-exec scripts/ssh_agent.sh -hosts node1,node2 -n 4 PROGRAM
 #
-# For Hydra (MPICH, Intel MPI), which waits for a compute node without a network for ever. ssh asks
+# For Hydra (MPICH, Intel MPI), which does not notice that a compute node has lost its network. ssh asks
 # the node every 5 seconds; without 3 answers it ends with status 255, and this script ends mpiexec,
 # its parent. Open MPI needs no agent: see mpi_keepalive in mpi_env.sh.
 #

@@ -96,6 +96,8 @@ class TwoNodes:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # `timeout` sends its signal twice
         for number in range(len(self.first_processes)):
             self.kill(number)
         for root in self.roots:
