@@ -37,7 +37,7 @@ def text(n_stored, difference, verdict="keeps"):
         point("full", (64,), 20, 4000), [], [], [], difference=difference,
         from_same=validated, of_network=validated, n_stored=n_stored,
     )  # fmt: skip
-    return search_text(trials, answer, one, (0.1, 0.1))
+    return search_text(trials, answer, one, (0.1, 0.1), "")
 
 
 WITHIN = Difference(0.0, -0.005, 0.005)
