@@ -29,7 +29,7 @@ extensions = [
     "repository_pages",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_templates", "extensions"]
+exclude_patterns = ["_templates", "extensions", "everyday/table.md"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
 html_theme = "furo"

@@ -130,7 +130,7 @@ def _environment() -> dict[str, str]:
         **os.environ,
         "VIRTUAL_ENV": str(Path(programs).parent),
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "COLUMNS": "100",
+        "COLUMNS": "140",
     }
 
 

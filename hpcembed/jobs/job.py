@@ -186,8 +186,8 @@ def describe_job(job: Job) -> str:
         f"{config.solver.name} {config.solver.variant}, tol {config.solver.tol:g}",
         f"ranks      {comm.size} with {counted(job.threads, 'BLAS thread')} each",
         f"data       {data.format}, {_count(n_train)} training and {_count(n_test)} test rows of "
-        f"{_count(data.n_features)} features ({data.dtype})"
-        + (", numbers of rows estimated" if data.is_estimate else ""),
+        f"{_count(data.n_features)} {'feature' if data.n_features == 1 else 'features'} "
+        f"({data.dtype})" + (", numbers of rows estimated" if data.is_estimate else ""),
         f"output     {job.out}",
     ]
     shape = described_shape(data, config.data)

@@ -59,11 +59,17 @@ def close_output() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
+#: Share of the work that a single record needs for an estimate.
+_FIRST_SHARE = 0.05
+
+
 class TimeLeft:
     """Estimate of the time left in a step, from its speed over the second half of the time so far.
 
     The first steps are often slower (caches, compilation) or of another size; an average over the
-    whole time would keep that error to the end.
+    whole time would keep that error to the end. The time until the first record is not used once
+    there is a second one: it contains preparations. A first record of less than a twentieth of the
+    work gives no estimate.
 
     Examples
     --------
@@ -87,9 +93,11 @@ class TimeLeft:
             points.pop(0)
 
     def seconds(self) -> float | None:
-        """Return the seconds left after the last record, or None before the first."""
-        (start, first), (now, share) = self._points[0], self._points[-1]
-        if share <= first or now <= start:
+        """Return the seconds left after the last record, or None if the records are too few."""
+        points = self._points
+        before = points[1] if len(points) > 2 and points[0][1] == 0.0 else points[0]
+        (start, first), (now, share) = before, points[-1]
+        if share <= first or now <= start or (first == 0.0 and share < _FIRST_SHARE):
             return None
         return max(0.0, (1.0 - share) * (now - start) / (share - first))
 

@@ -85,7 +85,7 @@ def test_headlines_and_rows_of_the_default_recipe(study_page, monkeypatch, resul
     run(study_page, monkeypatch, results)
     text = (results / "docs" / "study.md").read_text(encoding="utf-8")
     assert "Not measured for this version of the page: cifar10, date_fruit, fetal_health." in text
-    assert "**mnist**\n\n- 8 on 5 of 50 inputs keeps the accuracy within 1 point of" in text
+    assert "**mnist**\n\n- 8 on 5 components of 50 features keeps the accuracy within 1 " in text
     assert "- Parameters: 4,000 -> 400 with the projection, 10.0 times fewer: a factor of" in text
     (row,) = [line for line in text.splitlines() if line.startswith("| mnist") and "->" in line]
     assert [cell.strip() for cell in row.strip("|").split("|")] == [

@@ -243,14 +243,15 @@ def _answer_text(trials: SearchTrials, answer: SearchAnswer, one: AnswerComparis
             f"up to {-100 * step.difference.low:.2f} points. Raise --max-seeds or --max-loss, or "
             "use more rows"
         ]
-    return "\n".join([*lines, _saving_text(trials, one), *_test_lines(trials, one)])
+    tested = _test_lines(trials, one, answer.verdict)
+    return "\n".join([*lines, _saving_text(trials, one), *tested])
 
 
 def _saving_text(trials: SearchTrials, one: AnswerComparison) -> str:
     """State the parameters, with the projection first, and the parts of the saving."""
     d, small, large = trials.components.data.n_features, one.point, one.baseline
     inputs = f"{d / small.n_inputs:.1f}x fewer inputs"
-    alone = f"{small.parameters:,} ({large.parameters / small.parameters:.1f}x fewer)"
+    alone = f"{small.parameters:,} ({_fewer(large.parameters, small.parameters)})"
     if one.n_stored is None:
         return (
             f"parameters: {large.parameters:,} -> {alone} without the embedding, which is not a "
@@ -260,12 +261,34 @@ def _saving_text(trials: SearchTrials, one: AnswerComparison) -> str:
     embedding = one.same.parameters / one.n_stored
     return (
         f"parameters: {large.parameters:,} -> {one.n_stored:,} with the projection, "
-        f"{large.parameters / one.n_stored:.1f}x fewer: {network:.1f}x by the smaller network "
+        f"{_fewer(large.parameters, one.n_stored)}: {network:.1f}x by the smaller network "
         f"times {embedding:.1f}x by the embedding; {alone} without the projection; {inputs}"
+        f"{_simpler(one)}"
     )
 
 
-def _test_lines(trials: SearchTrials, one: AnswerComparison) -> list[str]:
+def _fewer(large: int, small: int) -> str:
+    """Compare two counts.
+
+    Examples
+    --------
+    >>> _fewer(300, 100), _fewer(100, 150)
+    ('3.0x fewer', '1.5x more')
+    """
+    return f"{large / small:.1f}x fewer" if large >= small else f"{small / large:.1f}x more"
+
+
+def _simpler(one: AnswerComparison) -> str:
+    """Name the same network on all features, where its parameters are fewer."""
+    if one.n_stored is None or one.same.parameters >= one.n_stored:
+        return ""
+    return (
+        f"\nthe embedding saves no parameters: {network_name(one.same.hidden)} on all features "
+        f"has {one.same.parameters:,}"
+    )
+
+
+def _test_lines(trials: SearchTrials, one: AnswerComparison, verdict: str) -> list[str]:
     margin, small, large = trials.margin, one.point, one.baseline
     verdicts = {
         "keeps": "within",
@@ -275,10 +298,13 @@ def _test_lines(trials: SearchTrials, one: AnswerComparison) -> list[str]:
     score = trials.score
     base = score.with_unit(large.test_mean, large.test_deviation)
     tested = score.with_unit(small.test_mean, small.test_deviation)
+    found = verdict_of(one.difference, margin)
+    contradicted = found == "loses" and verdict == "keeps"
     lines = [
         f"test {'accuracy ' if score.is_accuracy else ''}{tested}, baseline {base}, "
         f"difference {_points(one.difference)} points: "
-        f"{verdicts[verdict_of(one.difference, margin)]} {_amount(margin)}"
+        f"{verdicts[found]} {_amount(margin)}"
+        f"{', the test rows contradict the verdict' if contradicted else ''}"
     ]
     if one.same.hidden != large.hidden:
         same = score.with_unit(one.same.test_mean, one.same.test_deviation)

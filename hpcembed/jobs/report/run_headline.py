@@ -87,7 +87,7 @@ def run_headline(
     networks : sequence of ClassifierReport
         Of one task.
     k, n_features : int
-        Numbers of inputs of networks on the embedding and on all features.
+        Numbers of components of the embedding and of all features.
     n_test : int
         Number of test rows.
     is_linear : bool
@@ -103,7 +103,7 @@ def run_headline(
         return []
     same = next((o for o in networks if (o.input, o.hidden) == ("full", model.hidden)), None)
     score, name = score_of(model.task), network_name(model.hidden)
-    sentences = [f"{name} on {k:,} of {n_features:,} inputs"]
+    sentences = [f"{name} on {counted(k, 'component')} of {n_features:,} features"]
     if math.isfinite(model.test_score):
         tested = score.with_unit(model.test_score)
         sentences[0] += f": test {'accuracy ' if score.is_accuracy else ''}{tested}"

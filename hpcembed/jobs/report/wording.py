@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.runtime.wording import counted
+
 __all__ = [
     "certification_line",
     "few_rows_warning",
@@ -214,7 +216,7 @@ def few_seeds_warning(n_seeds: int) -> str:
     """Warn if a study has fewer seeds than reliable intervals need; empty otherwise."""
     if n_seeds >= ENOUGH_SEEDS:
         return ""
-    return f"{n_seeds} seed(s): at least {ENOUGH_SEEDS} are needed for reliable intervals"
+    return f"{counted(n_seeds, 'seed')}: at least {ENOUGH_SEEDS} are needed for reliable intervals"
 
 
 def majority_warning(

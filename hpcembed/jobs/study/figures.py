@@ -98,9 +98,9 @@ class StudyFigures:
         figures = self._write(
             score.file_name, accuracy.draw_accuracy(first, title, score),
             accuracy.accuracy_columns(first),
-            f"Test {score.name} over the number of inputs: mean over the seeds, with a band of one "
-            "standard deviation. Dashed: the same network on all features. Ring and dotted line: "
-            "the chosen model.",
+            f"Test {score.name} over the number of components: mean over the seeds, with a band "
+            "of one standard deviation. Dashed: the same network on all features. Ring and dotted "
+            f"line: {self._ringed()}.",
         )  # fmt: skip
         if len(first) == len(curves):
             return figures
@@ -134,6 +134,7 @@ class StudyFigures:
                         published=published,
                         published_baseline=other.baseline if published and other else None,
                         chosen=self._chosen_dimension(hidden, kind),
+                        is_kept=self._is_kept(),
                     )
                 )
         return curves
@@ -145,6 +146,14 @@ class StudyFigures:
             return None
         return one.point.n_inputs
 
+    def _is_kept(self) -> bool:
+        return self.summary.compression is None or self.summary.compression.holds
+
+    def _ringed(self) -> str:
+        if self._is_kept():
+            return "the chosen model"
+        return f"the nearest model, as none is known to keep the {self.summary.score.name}"
+
     def accuracy_over_size(self) -> list[PageFigure]:
         """Draw accuracy over the size of a model."""
         summary = self.summary
@@ -153,6 +162,7 @@ class StudyFigures:
                 network_name(point.hidden), point.n_inputs, point.input != "full",
                 summary.stored_numbers(point) or point.parameters, point.test_mean,
                 chosen=summary.compression is not None and point == summary.compression.point,
+                is_kept=self._is_kept(),
             )
             for point in summary.points
             if point.input in ("full", "spectral")
@@ -165,7 +175,7 @@ class StudyFigures:
             model_size.model_size_columns(models),
             f"Test {summary.score.name} over the number of parameters of a model, {included}. "
             "Squares are networks on all features; the line joins the models that are better than "
-            "every smaller one. Ring: the chosen model.",
+            f"every smaller one. Ring: {self._ringed()}.",
         )  # fmt: skip
 
     def seconds_over_dimension(self) -> list[PageFigure]:

@@ -61,7 +61,8 @@ def saved_parameters(summary: StudySummary, one: Compression) -> SavedParameters
 def _choice_sentence(summary: StudySummary, one: Compression) -> str:
     point, score = one.point, summary.score.name
     kind = "" if point.input == "spectral" else f" ({point.input})"
-    model = f"{network_name(point.hidden)} on {point.n_inputs} of {summary.n_features:,} inputs"
+    components = counted(point.n_inputs, "component")
+    model = f"{network_name(point.hidden)} on {components} of {summary.n_features:,} features"
     base = f"the baseline, {network_name(one.baseline.hidden)} on all features"
     margin = _amount(summary.margin)
     found = _points(one.validation_difference)

@@ -120,10 +120,10 @@ def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]
     score = summary.score
     compression, smallest = [], []
     if one is not None:
-        caption = compression_heading(one).capitalize()
+        caption = _sentence(compression_heading(one))
         compression.append(PageTable(compression_table(summary, one), caption))
     if summary.smallest:
-        caption = smallest_heading(summary).capitalize()
+        caption = _sentence(smallest_heading(summary))
         smallest.append(PageTable(smallest_table(summary), caption))
     sections = [
         PageSection(f"The smallest model that keeps the {score.name}", compression),
@@ -144,6 +144,17 @@ def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]
     ]
     title = f"Compression study: {summary.study.data.name}"
     return render_page(title, lead_paragraphs(summary, facts["dataset"]), sections)
+
+
+def _sentence(text: str) -> str:
+    """Begin a text with a capital.
+
+    Examples
+    --------
+    >>> _sentence("a point is 0.01 of R2")
+    'A point is 0.01 of R2'
+    """
+    return text[:1].upper() + text[1:]
 
 
 def _words(data: DrawnData) -> list[PageTable]:

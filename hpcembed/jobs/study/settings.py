@@ -118,13 +118,13 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     embedding = table.get("embedding", {})
     if isinstance(embedding, Mapping) and "n_components" in embedding:
         raise ConfigError(
-            f"{source}: embedding.n_components: a study has study.n_components; job files are for "
-            "hpcembed run"
+            f"{source}: embedding.n_components: a study has study.dimensions, a list of numbers of "
+            "components, in place of this key"
         )
     if "classifier" in table:
         raise ConfigError(
-            f"{source}: unknown key classifier: it belongs to job files, which hpcembed run takes; "
-            "a study has [study] and [training]"
+            f"{source}: [classifier]: a study has study.networks, a list of hidden layers, in "
+            "place of this section"
         )
     study = build(StudyConfig, table, source)
     check_study(study, source)

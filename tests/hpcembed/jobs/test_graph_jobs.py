@@ -171,7 +171,8 @@ def test_a_graph_without_labels_needs_no_network(comm, shared_tmp):
     overrides = ["graph.n_nodes=300", "graph.n_edges=2000", "embedding.n_components=5"]
     out = shared_tmp / "out"
     job = prepare(JOBS / "power_law.toml", overrides, None, out, comm)
-    assert "5" in describe_job(job)
+    assert "k = 5," in describe_job(job)
+    assert "test rows of 1 feature (" in describe_job(job)
     assert run_job(job) == 0
     run = json.loads((out / "run.json").read_text())
     assert run["dataset"]["n_train"] + run["dataset"]["n_test"] == 300

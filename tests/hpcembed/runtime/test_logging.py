@@ -37,6 +37,14 @@ def test_nothing_is_estimated_without_progress():
     assert estimate.seconds() == 0.0
 
 
+def test_preparations_before_the_first_unit_are_not_the_speed():
+    estimate = TimeLeft()
+    estimate.add(30.0, 0.001)
+    assert estimate.seconds() is None
+    estimate.add(30.5, 0.002)
+    assert estimate.seconds() == pytest.approx(0.998 * 0.5 / 0.001)
+
+
 def test_plain_lines_contain_the_time_left(monkeypatch, caplog):
     clock = iter(range(0, 100_000, 10))
     monkeypatch.setattr(log.time, "perf_counter", lambda: float(next(clock)))

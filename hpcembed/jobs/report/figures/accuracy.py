@@ -39,6 +39,8 @@ class AccuracyCurve:
     published_baseline : float or None
     chosen : int or None
         Dimension of the chosen model, if it is one of this curve.
+    is_kept : bool
+        Whether the chosen model keeps the accuracy; else it is called the nearest one.
     """
 
     network: str
@@ -50,6 +52,7 @@ class AccuracyCurve:
     published: Sequence[tuple[int, float]] = ()
     published_baseline: float | None = None
     chosen: int | None = None
+    is_kept: bool = True
 
 
 @style.with_grid
@@ -134,14 +137,15 @@ def _mark_chosen(axes: Any, curve: AccuracyCurve, score: Score) -> None:
         return
     height = score.factor * curve.mean[list(curve.dimensions).index(curve.chosen)]
     axes.axvline(curve.chosen, color=style.RING["markeredgecolor"], linestyle=":", linewidth=1.4)
+    title = "chosen" if curve.is_kept else "nearest"
     axes.plot(
-        [curve.chosen], [height], label=f"chosen:\n{curve.network},\nk = {curve.chosen}",
+        [curve.chosen], [height], label=f"{title}:\n{curve.network},\nk = {curve.chosen}",
         **style.RING,
     )  # fmt: skip
 
 
 def _label(axes: Any, title: str, score: Score) -> None:
-    axes.set(title=title, xlabel="dimensions", ylabel=score.axis("test"))
+    axes.set(title=title, xlabel="number of components", ylabel=score.axis("test"))
     axes.xaxis.set_major_locator(
         MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     )

@@ -30,6 +30,8 @@ class SizedModel:
         Between 0 and 1; R2 of a regression.
     chosen : bool
         Whether this is the chosen model, which gets a ring.
+    is_kept : bool
+        Whether the chosen model keeps the accuracy; else it is called the nearest one.
     """
 
     network: str
@@ -38,6 +40,7 @@ class SizedModel:
     parameters: int
     accuracy: float
     chosen: bool = False
+    is_kept: bool = True
 
 
 def pareto_front(models: Sequence[SizedModel]) -> list[SizedModel]:
@@ -91,7 +94,8 @@ def draw_model_sizes(
         )  # fmt: skip
     for model in models:
         if model.chosen:
-            label = f"chosen:\n{model.network},\nk = {model.n_inputs}"
+            kind = "chosen" if model.is_kept else "nearest"
+            label = f"{kind}:\n{model.network},\nk = {model.n_inputs}"
             height = score.factor * model.accuracy
             axes.plot([model.parameters], [height], label=label, **style.RING)
     if any(not model.compressed for model in models):

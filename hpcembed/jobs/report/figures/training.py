@@ -95,7 +95,7 @@ def draw_training_times(curves: Sequence[TimeCurve], title: str) -> Figure:
     if any(seconds > 0 for seconds in given):
         axes.set_yscale("log")
         style.plain_log_ticks(axes.yaxis, given)
-    axes.set(title=title, xlabel="dimensions", ylabel="seconds of one training")
+    axes.set(title=title, xlabel="number of components", ylabel="seconds of one training")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
     style.legend_beside(axes)
     return figure

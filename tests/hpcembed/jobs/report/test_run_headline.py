@@ -33,7 +33,7 @@ def test_both_networks_on_all_features_are_compared():
     low, high = (100 * end for end in difference_interval(0.95, 0.92, 400))
     base_low, base_high = (100 * end for end in difference_interval(0.95, 0.96, 400))
     assert lines == [
-        "8 on 5 of 50 inputs: test accuracy 95.00 %",
+        "8 on 5 components of 50 features: test accuracy 95.00 %",
         f"the same network on all features: 92.00 %, difference +3.00 [{low:+.2f}, {high:+.2f}] "
         "points (95 % interval of 400 test rows; one seed)",
         "the best network on all features, 64: 96.00 %, difference -1.00 "
@@ -52,7 +52,7 @@ def test_without_test_rows_scores_are_left_out():
     nan = float("nan")
     networks = [network("full", (8,), 500, 0.9, nan), network("embedded", (8,), 150, 0.9, nan)]
     assert run_headline(networks, 5, 50, 0, is_linear=False) == [
-        "8 on 5 of 50 inputs",
+        "8 on 5 components of 50 features",
         "parameters: 500 -> 150 without the embedding, which is not a projection, 3.3 times fewer",
     ]
 
@@ -61,7 +61,7 @@ def test_a_regression_of_one_seed_has_no_interval():
     full = network("full", (8,), 500, 0.9, 0.5, "regression")
     embedded = network("embedded", (8,), 150, 0.9, 0.4, "regression")
     lines = run_headline([full, embedded], 5, 50, 40, is_linear=True)
-    assert lines[0] == "8 on 5 of 50 inputs: test R2 0.4000"
+    assert lines[0] == "8 on 5 components of 50 features: test R2 0.4000"
     assert lines[1].endswith("R2 0.5000, difference -10.00 points (one seed: no interval)")
 
 

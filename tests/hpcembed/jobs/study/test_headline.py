@@ -33,8 +33,8 @@ def summary(without=(), margin=1.0, **facts):
 def test_every_sentence_of_the_headline():
     found = summary()
     assert headline(found, found.compression) == [
-        "8 on 5 of 50 inputs keeps the accuracy within 1 point of the baseline, 64 on all "
-        "features: +0.00 [+0.00, +0.00] points on validation rows",
+        "8 on 5 components of 50 features keeps the accuracy within 1 point of the baseline, 64 on "
+        "all features: +0.00 [+0.00, +0.00] points on validation rows",
         "test accuracy 92.50 ± 0.00 %, baseline 93.00 ± 0.00 %: difference -0.50 [-0.50, -0.50] "
         "points (95 % interval, 2 seeds), within 1 point",
         "the same network on all features: 92.00 ± 0.00 %, -1.00 [-1.00, -1.00] points from the "
@@ -88,7 +88,7 @@ def test_a_loss_on_test_rows_is_stated():
     none = summary(without=[("spectral", (64,)), ("full", (8,))], margin=0.0)
     assert headline(none, none.compression)[0].startswith(
         "no model is known to keep the accuracy within 0 points of the baseline, 64 on all "
-        "features; the nearest one is 8 on 5 of 50 inputs: "
+        "features; the nearest one is 8 on 5 components of 50 features: "
     )
 
 

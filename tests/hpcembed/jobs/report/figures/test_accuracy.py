@@ -67,3 +67,5 @@ def test_the_chosen_dimension_has_a_ring_a_line_and_a_label():
     assert [row[:2] for row in marked if row[2]] == [("b", 4)]
     plain = draw_accuracy([curve("a")], "title").axes[0]
     assert not any("chosen" in str(line.get_label()) for line in plain.lines)
+    lost = draw_accuracy([curve("b", chosen=4, is_kept=False)], "t").axes[0]
+    assert "nearest:\nb,\nk = 4" in [line.get_label() for line in lost.lines]

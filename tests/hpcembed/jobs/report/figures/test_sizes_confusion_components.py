@@ -57,6 +57,12 @@ def test_the_front_holds_what_no_smaller_model_beats():
     ]  # fmt: skip
 
 
+def test_a_model_that_loses_has_a_ring_too():
+    nearest = SizedModel("b", 4, True, 300, 0.9, chosen=True, is_kept=False)
+    lines = draw_model_sizes([MODELS[0], nearest], "t").axes[0].lines
+    assert "nearest:\nb,\nk = 4" in [line.get_label() for line in lines]
+
+
 def test_the_chosen_model_has_a_ring():
     chosen = SizedModel("b", 4, True, 300, 0.9, chosen=True)
     axes = draw_model_sizes([MODELS[0], chosen], "t").axes[0]
