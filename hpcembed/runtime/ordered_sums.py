@@ -91,7 +91,8 @@ class BlockOrderedSum:
 
 
 def _added(left: Array, right: Array) -> Array:
-    return np.add(left, right, out=left)
+    with np.errstate(invalid="ignore", over="ignore"):  # the sum is tested at the end
+        return np.add(left, right, out=left)
 
 
 def _send(comm: MPI.Comm, nodes: list[tuple[int, int, Array]]) -> None:

@@ -14,7 +14,7 @@ from fuzzing.array_files import hostile_npy, npy, table
 from fuzzing.formats import Files, Format, Rng, register
 from fuzzing.mutations import json_text, mutate_value, pick
 from hpcembed.data.row_stream import open_rows
-from hpcembed.runtime import output_lock
+from hpcembed.runtime.output import lock as output_lock
 
 
 def _stream(rng: Rng) -> tuple[Files, Any]:

@@ -107,7 +107,7 @@ def test_html_of_notebooks(name):
     pages = [
         Elements(
             render_template(
-                "compress_report.html.j2", blocks=[one, {"lines": [text], "heading": False}]
+                "markdown_report.html.j2", blocks=[one, {"lines": [text], "heading": False}]
             )
         )
         for one, text in ((block, name), (plain, "a"))
