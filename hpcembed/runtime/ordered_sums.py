@@ -91,7 +91,9 @@ class BlockOrderedSum:
 
 
 def _added(left: Array, right: Array) -> Array:
-    return np.add(left, right, out=left)
+    # callers test for values that are not finite
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.add(left, right, out=left)
 
 
 def _send(comm: MPI.Comm, nodes: list[tuple[int, int, Array]]) -> None:
