@@ -91,7 +91,8 @@ class BlockOrderedSum:
 
 
 def _added(left: Array, right: Array) -> Array:
-    with np.errstate(invalid="ignore", over="ignore"):  # the sum is tested at the end
+    # callers test for values that are not finite
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.add(left, right, out=left)
 
 

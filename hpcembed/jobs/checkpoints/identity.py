@@ -11,16 +11,18 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from mpi4py import MPI
 
 import hpcembed
 from hpcembed.data.settings import DataSettings
-from hpcembed.jobs.configuration import CommonConfig
-from hpcembed.jobs.job import Job
 from hpcembed.runtime.agreement import agreement
+
+if TYPE_CHECKING:
+    from hpcembed.jobs.configuration import CommonConfig
+    from hpcembed.jobs.job import Job
 
 __all__ = ["data_identity", "described_file", "run_identity"]
 
