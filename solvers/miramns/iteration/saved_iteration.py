@@ -29,7 +29,6 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from miramns.agreement import raise_failure
 from miramns.checkpointing import CheckpointStore, Saved, Snapshot
 from miramns.checkpointing.manifest import JSON
 from miramns.errors import CheckpointMismatchError
@@ -43,7 +42,7 @@ from miramns.iteration.plain_state import (
     unpacked,
 )
 from miramns.problem import Options, Problem
-from miramns.products import apply_columns, is_shell
+from miramns.products import apply_columns, is_shell, require_norm
 from miramns.random_vectors import seeded_normal
 from miramns.result import ConvergenceHistory
 
@@ -248,8 +247,7 @@ def _probe(problem: Problem) -> float:
     product = apply_columns(A, x[:, None])
     comm: MPI.Comm = A.getComm().tompi4py()
     squared = comm.allreduce(float(np.vdot(product, product)), op=MPI.SUM)
-    if not np.isfinite(squared):
-        raise_failure(comm)
+    require_norm(comm, squared, product, 1.0, 1)  # a state with NaN is no state to continue from
     if before:
         A.getPythonContext().set_state(before)
     return float(np.sqrt(squared))

@@ -192,6 +192,19 @@ def test_another_operator_is_refused(comm, operator, operators, shared_tmp):
         miramns.solve(operators(diagonal=other), 4, hermitian=True, checkpoint=shared_tmp)
 
 
+def test_a_state_that_is_not_finite_is_not_saved(comm, operator, shared_tmp, monkeypatch):
+    arguments = {"k": 4, "hermitian": True, "checkpoint": shared_tmp / "states"}
+
+    def spoiled(A, x):
+        return np.full_like(x, np.nan if comm.rank == comm.size - 1 else 1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved_iteration, "apply_columns", spoiled)
+        with pytest.raises(miramns.OperatorError, match="not finite: check the data"):
+            miramns.solve(operator, checkpoint_every=0, **arguments)
+    assert miramns.solve(operator, **arguments).reason > 0
+
+
 def test_a_damaged_state(comm, operator, shared_tmp, caplog):
     """The older state leads to the same bits."""
     arguments = {"k": 4, "hermitian": True, "checkpoint": shared_tmp / "states"}
