@@ -1,7 +1,7 @@
 """Build hook: compile the native passes of hpcembed with the C compiler of this system.
 
 Each instruction set is compiled from the same source with its own options, and the library contains
-all of them; :mod:`hpcembed.runtime.native_library` chooses at run time. The library is plain C,
+all of them; :mod:`hpcembed.runtime.machine.native_library` chooses at run time. The library is plain C,
 loaded by ctypes: one wheel serves all releases of Python. Without a C compiler the package is built
 without the library, and numpy takes its place.
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from hpcembed.runtime.memory import format_bytes
+from hpcembed.runtime.machine.memory import format_bytes
 from miramns.checkpointing import CheckpointStore
 
 #: Seconds between checkpoints of each way to run: none, the default, each opportunity.

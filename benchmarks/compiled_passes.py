@@ -27,8 +27,8 @@ from threadpoolctl import threadpool_limits
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
-from hpcembed.runtime.native_library import instruction_set
-from hpcembed.runtime.threads import available_cores
+from hpcembed.runtime.machine.native_library import instruction_set
+from hpcembed.runtime.machine.threads import available_cores
 from miramns.bench.harness.tables import markdown_table
 
 #: stored type, precision of the products, allowed error relative to the largest entry

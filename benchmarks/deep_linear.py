@@ -61,7 +61,7 @@ from hpcembed.networks.deep_linear.synthetic import (
 )
 from hpcembed.networks.paired_intervals import paired
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.memory import peak_bytes
+from hpcembed.runtime.machine.memory import peak_bytes
 from miramns.bench.harness.tables import markdown_row, markdown_table
 
 Fit = Callable[[Problem], Recovery]

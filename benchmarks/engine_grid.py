@@ -29,7 +29,7 @@ import sklearn.decomposition
 from threadpoolctl import threadpool_limits
 
 from hpcembed import PCA
-from hpcembed.runtime.threads import available_cores
+from hpcembed.runtime.machine.threads import available_cores
 from miramns.bench.harness.tables import markdown_table
 
 

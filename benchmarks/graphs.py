@@ -181,7 +181,7 @@ def power_law(arguments: argparse.Namespace) -> None:
     from hpcembed.data.graphs.graph import GraphOptions
     from hpcembed.data.graphs.power_law import power_law_graph
     from hpcembed.runtime.agreement import idle_while_root
-    from hpcembed.runtime.memory import format_bytes
+    from hpcembed.runtime.machine.memory import format_bytes
     from hpcembed.runtime.ranks import gather_rows
 
     comm, k = MPI.COMM_WORLD, arguments.k

@@ -30,7 +30,7 @@ from hpcembed.bench.data_sets import load, parse
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Moments
 from hpcembed.operators.covariance.covariance_plan import block_width
-from hpcembed.runtime.threads import available_cores
+from hpcembed.runtime.machine.threads import available_cores
 from miramns.bench.harness.tables import markdown_table
 
 #: Bytes that are read to measure the bandwidth, many times the size of a cache.

@@ -30,7 +30,7 @@ from sklearn.random_projection import GaussianRandomProjection, SparseRandomProj
 
 from hpcembed import FastJohnsonLindenstrauss, GaussianProjection, SparseProjection
 from hpcembed.embedding.projections import distortion_probability
-from hpcembed.runtime.threads import blas_threads
+from hpcembed.runtime.machine.threads import blas_threads
 from miramns.bench.harness.tables import markdown_table
 
 METHODS = {

@@ -23,8 +23,8 @@ from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.reading import read_dataset
 from hpcembed.embedding import PCA, SolverSettings
 from hpcembed.jobs.configuration import load_job
+from hpcembed.runtime.machine.threads import one_blas_thread
 from hpcembed.runtime.ranks import timed
-from hpcembed.runtime.threads import one_blas_thread
 from miramns.bench.harness.tables import markdown_row, markdown_table
 
 JOBS = Path(__file__).resolve().parents[1] / "jobs"

@@ -384,9 +384,9 @@ def _info(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         cli_commands.show_missing_parts()
         return 0
     _start_petsc(arguments.petsc)
-    from hpcembed.runtime.environment import describe_environment
+    from hpcembed.runtime.machine.environment import describe_environment
+    from hpcembed.runtime.machine.threads import threads_per_rank
     from hpcembed.runtime.ranks import check_launcher
-    from hpcembed.runtime.threads import threads_per_rank
 
     facts = describe_environment(comm, threads_per_rank(comm))
     if comm.rank == 0:

@@ -48,7 +48,7 @@ from petsc4py import PETSc  # noqa: E402
 import hpcembed  # noqa: E402
 import miramns  # noqa: E402
 from hpcembed.cli import main  # noqa: E402
-from hpcembed.networks.training.data_parallel_training import train_data_parallel  # noqa: E402
+from hpcembed.networks.training.data_parallel.training import train_data_parallel  # noqa: E402
 from hpcembed.networks.training.gathered_training import train_classifier  # noqa: E402
 from hpcembed.networks.training.recipe import Recipe  # noqa: E402
 from hpcembed.networks.training.samples import Samples  # noqa: E402

@@ -19,7 +19,7 @@ PARTS = """
 import socket, tempfile
 import numpy as np, torch
 from mpi4py import MPI
-from hpcembed.networks.training.process_group import process_group
+from hpcembed.networks.training.data_parallel.process_group import process_group
 from hpcembed.runtime.output.lock import owned_output
 from hpcembed.runtime.ranks import ranks_on_compute_node
 from hpcembed.runtime.shared_rows import SharedRows

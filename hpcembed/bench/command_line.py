@@ -18,7 +18,7 @@ from hpcembed.bench.pca_comparison import PcaSettings, compare_on_rows
 from hpcembed.bench.pca_record import PcaRecord
 from hpcembed.bench.tables import markdown
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.threads import available_cores
+from hpcembed.runtime.machine.threads import available_cores
 from hpcembed.runtime.wording import counted
 from miramns.bench.harness.arguments import Parser, positive_integer, split_words
 from miramns.bench.harness.result_folder import ResultFolder, machine_facts

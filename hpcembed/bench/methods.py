@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from hpcembed.runtime.memory import format_bytes
+from hpcembed.runtime.machine.memory import format_bytes
 from miramns.bench.harness.methods import Method, select_by_name
 from miramns.bench.harness.root_rank import BenchError
 

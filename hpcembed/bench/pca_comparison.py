@@ -24,7 +24,7 @@ from hpcembed.bench.pca_record import PcaRecord
 from hpcembed.bench.reference import Covariance, PcaReference, reference_of
 from hpcembed.bench.separate_fit import EXPECTED_PCA_ERRORS, fit_separately, set_threads
 from hpcembed.bench.verdict import measure, verdict
-from hpcembed.runtime.memory import available_per_rank
+from hpcembed.runtime.machine.memory import available_per_rank
 from miramns.bench.harness.comparison import Case, Comparison, Settings, last_line
 
 

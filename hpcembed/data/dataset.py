@@ -41,7 +41,7 @@ from hpcembed.data.text.document_term_tables import vectorise_tables
 from hpcembed.data.text.vectoriser import Vectoriser
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.machine.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import place_rows
 
 __all__ = ["Dataset", "make_dataset"]

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, cast
 
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.input_limits import MAX_EXPANSION, limit_of
-from hpcembed.runtime.memory import format_bytes, memory_error
+from hpcembed.runtime.machine.memory import format_bytes, memory_error
 
 __all__ = [
     "BLOCK_BYTES",

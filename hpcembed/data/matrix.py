@@ -31,7 +31,7 @@ from hpcembed.data.graphs.graph import GraphNodes
 from hpcembed.data.row_stream import RowStream
 from hpcembed.data.row_validation import assign, checked_rows
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.petsc_indices import check_index_range
+from hpcembed.runtime.machine.petsc_indices import check_index_range
 from hpcembed.runtime.ranks import place_rows
 
 __all__ = [

@@ -23,7 +23,7 @@ from hpcembed.data.tables.csv_table import CsvSource
 from hpcembed.data.tables.sparse_columns import align_columns
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.machine.memory import available_per_rank, check_fits
 
 __all__ = ["read_prediction_input"]
 

@@ -29,7 +29,7 @@ from hpcembed.data.tables.sparse_columns import align_columns
 from hpcembed.data.text.folders_and_archives import folder_size
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.machine.memory import available_per_rank, check_fits
 
 __all__ = ["Description", "describe_dataset", "read_dataset", "read_tables"]
 

@@ -47,8 +47,8 @@ from hpcembed.operators.covariance.integer_covariance import has_integers, integ
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.runtime.arguments import check_choice
 from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.machine.threads import one_blas_thread
 from hpcembed.runtime.ranks import ownership_range, timed
-from hpcembed.runtime.threads import one_blas_thread
 from miramns import EigenResult
 from miramns.checkpointing import opened_store
 

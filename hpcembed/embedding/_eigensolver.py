@@ -26,7 +26,7 @@ from hpcembed.embedding._parameters import SolverSettings
 from hpcembed.operators.cost import SINGLE_TOLERANCE, BlockRule, suits_lapack
 from hpcembed.runtime.errors import ConfigError, InputError, OutputError
 from hpcembed.runtime.fault_injection import faulty_products, inject
-from hpcembed.runtime.threads import one_blas_thread
+from hpcembed.runtime.machine.threads import one_blas_thread
 from miramns import EigenResult
 from miramns.checkpointing import (
     CheckpointError,

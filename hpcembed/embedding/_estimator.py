@@ -39,9 +39,9 @@ from hpcembed.operators.cost import Machine
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import check_count
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
-from hpcembed.runtime.memory import available_per_rank
+from hpcembed.runtime.machine.memory import available_per_rank
+from hpcembed.runtime.machine.threads import available_cores, blas_threads
 from hpcembed.runtime.ranks import allgather_rows, communicator
-from hpcembed.runtime.threads import available_cores, blas_threads
 from miramns import EigenResult
 
 try:

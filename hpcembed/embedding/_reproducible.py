@@ -31,9 +31,9 @@ from hpcembed.operators.covariance.ordered_square import (
 )
 from hpcembed.runtime.agreement import idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.memory import check_fits
+from hpcembed.runtime.machine.memory import check_fits
+from hpcembed.runtime.machine.threads import one_blas_thread
 from hpcembed.runtime.ranks import ownership_range, timed
-from hpcembed.runtime.threads import one_blas_thread
 from miramns import EigenResult
 
 __all__ = ["reproducible_pairs", "reproducible_plan", "row_products"]

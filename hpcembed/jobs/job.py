@@ -21,11 +21,11 @@ from hpcembed.jobs.memory_plan import described_shape, job_budget, rows_bytes
 from hpcembed.networks.training.recipe import BATCH_KEYS
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.memory import available_per_rank
+from hpcembed.runtime.machine.memory import available_per_rank
+from hpcembed.runtime.machine.threads import threads_per_rank
 from hpcembed.runtime.output.files import check_free
 from hpcembed.runtime.ranks import check_launcher
 from hpcembed.runtime.settings import to_toml
-from hpcembed.runtime.threads import threads_per_rank
 from hpcembed.runtime.wording import counted
 
 __all__ = ["Job", "describe_job", "place", "prepare"]

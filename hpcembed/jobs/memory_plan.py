@@ -17,7 +17,7 @@ from hpcembed.data.settings import DataSettings
 from hpcembed.embedding import Machine, Plan, Shape
 from hpcembed.jobs.configuration import JobConfig
 from hpcembed.jobs.embedding_methods import largest_dimension, make_embedding
-from hpcembed.runtime.memory import check_fits, format_bytes
+from hpcembed.runtime.machine.memory import check_fits, format_bytes
 from hpcembed.runtime.wording import counted
 
 __all__ = ["Budget", "Training", "described_shape", "job_budget", "rows_bytes"]

@@ -20,7 +20,7 @@ from hpcembed.networks.training.input_scaling import network_type
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError, MemoryLimitError
 from hpcembed.runtime.fault_injection import inject
-from hpcembed.runtime.memory import check_fits
+from hpcembed.runtime.machine.memory import check_fits
 from hpcembed.runtime.ranks import gather_rows
 from hpcembed.runtime.wording import counted
 

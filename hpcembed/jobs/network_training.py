@@ -16,8 +16,8 @@ from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.agreement import idle_while_root
 from hpcembed.runtime.fault_injection import inject
 from hpcembed.runtime.logging import Progress
+from hpcembed.runtime.machine.threads import training_threads
 from hpcembed.runtime.stopping import stop_together
-from hpcembed.runtime.threads import training_threads
 
 if TYPE_CHECKING:
     from hpcembed.networks.training.epochs import Epoch
@@ -80,7 +80,7 @@ def _train(
 
     def trained() -> TrainedClassifier | None:
         # PyTorch takes seconds and hundreds of megabytes: only the ranks that train import it.
-        from hpcembed.networks.training.data_parallel_training import train_data_parallel
+        from hpcembed.networks.training.data_parallel.training import train_data_parallel
         from hpcembed.networks.training.gathered_training import train_classifier
         from hpcembed.networks.training.samples import Samples
 

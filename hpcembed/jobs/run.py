@@ -37,11 +37,11 @@ from hpcembed.jobs.node_coordinates import NODES_FILE, gather_nodes
 from hpcembed.jobs.results import write_embedding, write_results
 from hpcembed.operators.graph.smoothing import smooth
 from hpcembed.runtime.agreement import idle_while_root
-from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.fault_injection import inject
 from hpcembed.runtime.logging import Progress, show
-from hpcembed.runtime.memory import check_fits, peak_bytes
+from hpcembed.runtime.machine.environment import describe_environment
+from hpcembed.runtime.machine.memory import check_fits, peak_bytes
 from hpcembed.runtime.output.lock import owned_output
 from hpcembed.runtime.ranks import timed
 from hpcembed.runtime.stopping import stop_together

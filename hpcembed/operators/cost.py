@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from hpcembed.runtime.memory import check_fits, format_bytes
+from hpcembed.runtime.machine.memory import check_fits, format_bytes
 
 __all__ = [
     "SINGLE_TOLERANCE",

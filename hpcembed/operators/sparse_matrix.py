@@ -7,7 +7,7 @@ from typing import Any, cast
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from hpcembed.runtime.petsc_indices import check_index_range
+from hpcembed.runtime.machine.petsc_indices import check_index_range
 
 __all__ = ["aij_mat"]
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
-from hpcembed.runtime.memory import memory_error
+from hpcembed.runtime.machine.memory import memory_error
 from hpcembed.runtime.stopping import pass_on
 
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it

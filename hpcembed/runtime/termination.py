@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from hpcembed.runtime.errors import HpcembedError
 from hpcembed.runtime.logging import close_output
-from hpcembed.runtime.memory import is_memory_error, memory_error
+from hpcembed.runtime.machine.memory import is_memory_error, memory_error
 from hpcembed.runtime.printable_text import printable
 from hpcembed.runtime.stopping import StoppedError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcembed.runtime.native_library import supported_sets
+from hpcembed.runtime.machine.native_library import supported_sets
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "compiled_passes.py"
 

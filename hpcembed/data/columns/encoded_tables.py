@@ -19,7 +19,7 @@ from hpcembed.data.columns.options import ColumnOptions
 from hpcembed.data.columns.raw_columns import RawColumns
 from hpcembed.data.table import Table
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.memory import check_fits
+from hpcembed.runtime.machine.memory import check_fits
 
 __all__ = ["encode_tables", "holds_columns", "scan_training_table"]
 

@@ -30,7 +30,7 @@ from hpcembed.data.line_ranges import LineRange, share_lines
 from hpcembed.data.tables.arrow_columns import BadBlockError, parse_block, single_blanks
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.machine.memory import available_per_rank, check_fits
 
 __all__ = ["EDGE_BYTES", "node_id", "read_edge_list", "word_problem"]
 

@@ -19,7 +19,7 @@ from hpcembed.data.tables.matrix_market import NO_ENTRIES, Entries, block_entrie
 from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_header
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.machine.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import ownership_range
 
 __all__ = ["read_matrix_market"]

@@ -16,7 +16,7 @@ from hpcembed.data.graphs.assembly import build_graph
 from hpcembed.data.graphs.graph import Graph, GraphOptions, LocalEdges
 from hpcembed.runtime.counter_random import row_keys, uniform
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.machine.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import ownership_range
 from miramns.power_law import power_law_vertices
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hpcembed.data.file_validation import open_plain
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
 from hpcembed.runtime.input_limits import MAX_PIXELS, limit_of
-from hpcembed.runtime.memory import available_here, check_fits, memory_error
+from hpcembed.runtime.machine.memory import available_here, check_fits, memory_error
 
 __all__ = ["Decoder", "check_pillow", "parse_size"]
 

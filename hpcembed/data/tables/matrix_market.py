@@ -27,7 +27,7 @@ from hpcembed.data.tables.bad_lines import first_bad_line, is_finite_number
 from hpcembed.data.tables.matrix_market_header import MatrixHeader, read_matrix_header
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.machine.memory import available_per_rank, check_fits
 from hpcembed.runtime.ranks import communicator, ownership_range
 
 __all__ = [

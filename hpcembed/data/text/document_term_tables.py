@@ -22,7 +22,7 @@ from hpcembed.data.text.tokens import index_tokens
 from hpcembed.data.text.vectoriser import TermWeights, Vectoriser
 from hpcembed.data.text.vocabulary_learning import learn_vocabulary
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.memory import check_fits
+from hpcembed.runtime.machine.memory import check_fits
 
 __all__ = ["vectorise_tables"]
 

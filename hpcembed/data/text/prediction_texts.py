@@ -21,7 +21,7 @@ from hpcembed.data.tables.csv_header import read_header
 from hpcembed.data.text.formats import TEXT_FORMATS, open_text, text_format
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.machine.memory import available_per_rank, check_fits
 
 __all__ = ["read_prediction_texts"]
 

@@ -13,7 +13,7 @@ from hpcembed.data.text.documents import Documents
 from hpcembed.data.text.formats import open_text, text_format
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.memory import available_per_rank, check_fits
+from hpcembed.runtime.machine.memory import available_per_rank, check_fits
 from hpcembed.runtime.settings import build
 
 __all__ = ["read_text"]

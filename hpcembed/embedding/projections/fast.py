@@ -26,7 +26,7 @@ from hpcembed.embedding.projections._random_projection import (
 )
 from hpcembed.embedding.projections.hadamard import SampledHadamard, hadamard_entries
 from hpcembed.runtime.counter_random import permuted
-from hpcembed.runtime.threads import on_threads, one_blas_thread
+from hpcembed.runtime.machine.threads import on_threads, one_blas_thread
 
 __all__ = ["FastJohnsonLindenstrauss"]
 

@@ -43,8 +43,8 @@ from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import few_rows_warning
 from hpcembed.jobs.study.result_store import open_folder, write_mark
 from hpcembed.runtime.agreement import agreement, idle_while_root
-from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.logging import show
+from hpcembed.runtime.machine.environment import describe_environment
 from hpcembed.runtime.output.lock import owned_output
 from hpcembed.runtime.wording import counted
 

@@ -6,8 +6,8 @@ import ctypes
 import os
 
 from hpcembed.jobs.doctor.finding import Finding, found
-from hpcembed.runtime import native_library
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.machine import native_library
 
 __all__ = ["check_compiled_passes"]
 

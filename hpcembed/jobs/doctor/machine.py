@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hpcembed.jobs.doctor.finding import Finding, found
-from hpcembed.runtime.memory import format_bytes
-from hpcembed.runtime.memory_limits import cgroup_left, process_left, slurm_limit
+from hpcembed.runtime.machine.memory import format_bytes
+from hpcembed.runtime.machine.memory_limits import cgroup_left, process_left, slurm_limit
 from hpcembed.runtime.wording import counted
 
 __all__ = ["Memory", "RankCores", "check_cores", "check_memory", "cpu_quota", "memory_of_host"]

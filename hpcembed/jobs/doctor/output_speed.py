@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from hpcembed.jobs.doctor.finding import Finding, found
-from hpcembed.runtime.memory import format_bytes
+from hpcembed.runtime.machine.memory import format_bytes
 
 __all__ = ["check_output", "write_rate"]
 

@@ -34,9 +34,9 @@ from hpcembed.jobs.study.trial_inputs import TrialInputs
 from hpcembed.jobs.study.trial_training import TrialTrainer, train_trials
 from hpcembed.jobs.study.trials import Trial, TrialResult, remaining_batches
 from hpcembed.runtime.agreement import agreement, idle_while_root
-from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
+from hpcembed.runtime.machine.environment import describe_environment
 from hpcembed.runtime.output.lock import owned_output
 from hpcembed.runtime.ranks import gather_rows, timed
 from hpcembed.runtime.settings import to_toml

@@ -23,7 +23,7 @@ from hpcembed.jobs.study.trials import RANDOM_KINDS, InputKind, Trial
 from hpcembed.networks.training.input_scaling import network_type
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.memory import check_fits
+from hpcembed.runtime.machine.memory import check_fits
 from hpcembed.runtime.ranks import ranks_on_compute_node
 from hpcembed.runtime.shared_rows import SharedRows
 

@@ -45,8 +45,8 @@ from hpcembed.networks.onnx_compression.settings import OnnxSettings
 from hpcembed.networks.onnx_compression.statistics import SumsCheckpoint, collect
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
+from hpcembed.runtime.machine.threads import threads_per_rank
 from hpcembed.runtime.ranks import communicator, timed_here
-from hpcembed.runtime.threads import threads_per_rank
 
 __all__ = ["Model", "OnnxCompression", "Validation"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hpcembed.operators.cooccurrence.distributed_sum import BUFFER_BYTES
 from hpcembed.operators.cost import Machine, Shape
-from hpcembed.runtime.memory import check_fits, format_bytes
+from hpcembed.runtime.machine.memory import check_fits, format_bytes
 
 __all__ = ["InformationPlan", "plan_shared_rows", "plan_word_vectors"]
 

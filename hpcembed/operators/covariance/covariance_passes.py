@@ -34,8 +34,8 @@ from hpcembed.operators.native.dense_pass import PassSums, dense_pass
 from hpcembed.operators.native.sparse_pass import compiled_csr, sparse_pass
 from hpcembed.operators.native.stored_rows import compiled_rows
 from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.machine.threads import on_threads
 from hpcembed.runtime.ranks import sum_over_ranks
-from hpcembed.runtime.threads import on_threads
 
 __all__ = ["CovariancePasses", "Moments", "PassLimitError"]
 

@@ -15,8 +15,8 @@ import numpy as np
 import scipy.linalg
 
 from hpcembed.data.matrix import DataMatrix, RowSource
+from hpcembed.runtime.machine.threads import one_blas_thread
 from hpcembed.runtime.ranks import allgather_rows
-from hpcembed.runtime.threads import one_blas_thread
 
 __all__ = ["SLOW", "leading_excess", "pass_factor"]
 

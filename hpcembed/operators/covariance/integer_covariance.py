@@ -29,7 +29,7 @@ from hpcembed.operators.covariance.saved_sums import add_rows
 from hpcembed.operators.native.dense_square import LARGEST_SQUARE, dense_square
 from hpcembed.operators.native.stored_rows import StoredRows, as_numbers
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.native_library import instruction_set
+from hpcembed.runtime.machine.native_library import instruction_set
 from hpcembed.runtime.ranks import sum_over_ranks
 from miramns.checkpointing import CheckpointStore
 

@@ -18,8 +18,8 @@ from hpcembed.data.matrix import RowSource, reading
 from hpcembed.data.row_blocks import global_block_rows, global_blocks
 from hpcembed.operators.covariance.covariance_passes import Moments
 from hpcembed.operators.covariance.moments import ordered_mean
+from hpcembed.runtime.machine.threads import one_blas_thread
 from hpcembed.runtime.ordered_sums import BlockOrderedSum
-from hpcembed.runtime.threads import one_blas_thread
 
 __all__ = ["LARGEST_ORDERED", "ordered_bytes", "ordered_triangle"]
 

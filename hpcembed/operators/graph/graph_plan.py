@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpcembed.operators.cost import Machine, Shape
-from hpcembed.runtime.memory import check_fits, format_bytes
+from hpcembed.runtime.machine.memory import check_fits, format_bytes
 
 __all__ = ["OPERATOR_TITLES", "GraphPlan", "plan_graph"]
 

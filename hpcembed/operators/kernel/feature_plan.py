@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hpcembed.operators.cost import Machine, Rates, Shape
 from hpcembed.operators.kernel.feature_maps import feature_rows
-from hpcembed.runtime.memory import check_fits, format_bytes
+from hpcembed.runtime.machine.memory import check_fits, format_bytes
 
 __all__ = ["FeaturePlan", "plan_features"]
 

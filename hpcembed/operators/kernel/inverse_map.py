@@ -18,7 +18,7 @@ from hpcembed.operators.kernel.kernel_functions import Kernel
 from hpcembed.operators.kernel.row_panels import broadcast_array
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.memory import check_fits
+from hpcembed.runtime.machine.memory import check_fits
 from hpcembed.runtime.ranks import gather_rows
 
 __all__ = ["inverse_coefficients"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.operators.native.stored_rows import StoredRows, pointer
-from hpcembed.runtime.native_library import pass_function
+from hpcembed.runtime.machine.native_library import pass_function
 
 __all__ = ["PassSums", "dense_pass"]
 
@@ -33,7 +33,7 @@ def dense_pass(
     """Return the sums of ``X'Y`` and of Y, for ``Y = X V - 1 a'``, by one pass over the rows.
 
     Not collective. There must be an instruction set in use
-    (:func:`hpcembed.runtime.native_library.instruction_set`).
+    (:func:`hpcembed.runtime.machine.native_library.instruction_set`).
 
     Parameters
     ----------

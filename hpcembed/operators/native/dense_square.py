@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.operators.native.stored_rows import StoredRows, pointer
-from hpcembed.runtime.native_library import square_function
+from hpcembed.runtime.machine.native_library import square_function
 
 __all__ = ["LARGEST_SQUARE", "dense_square", "square_bytes"]
 
@@ -28,8 +28,8 @@ def dense_square(
     """Return ``X'X`` and the sums of the columns of X by one pass over the rows.
 
     Not collective. There must be an instruction set in use
-    (:func:`hpcembed.runtime.native_library.instruction_set`). Columns that are zero in all rows of
-    a block take no time.
+    (:func:`hpcembed.runtime.machine.native_library.instruction_set`). Columns that are zero in all
+    rows of a block take no time.
 
     Parameters
     ----------

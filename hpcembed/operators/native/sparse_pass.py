@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix, RowSource
 from hpcembed.operators.native.stored_rows import pointer, useful_threads
-from hpcembed.runtime.native_library import SparseRows, instruction_set, sparse_pass_function
-from hpcembed.runtime.threads import on_threads
+from hpcembed.runtime.machine.native_library import (
+    SparseRows,
+    instruction_set,
+    sparse_pass_function,
+)
+from hpcembed.runtime.machine.threads import on_threads
 
 __all__ = ["compiled_csr", "sparse_pass"]
 
@@ -43,7 +47,7 @@ def sparse_pass(
     """Return the sums of ``X'Y`` and of Y, for ``Y = X V - 1 a'``, by one pass over the rows.
 
     Not collective. There must be an instruction set in use
-    (:func:`hpcembed.runtime.native_library.instruction_set`).
+    (:func:`hpcembed.runtime.machine.native_library.instruction_set`).
 
     Parameters
     ----------

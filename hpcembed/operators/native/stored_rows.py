@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix, RowSource
-from hpcembed.runtime.native_library import Rows, instruction_set
-from hpcembed.runtime.threads import on_threads
+from hpcembed.runtime.machine.native_library import Rows, instruction_set
+from hpcembed.runtime.machine.threads import on_threads
 
 __all__ = [
     "STORED_TYPES",

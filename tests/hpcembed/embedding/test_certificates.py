@@ -7,7 +7,7 @@ import miramns
 from hpcembed.embedding import PCA, TruncatedSVD
 from hpcembed.operators.cost import Rates
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.native_library import instruction_set
+from hpcembed.runtime.machine.native_library import instruction_set
 
 pytestmark = pytest.mark.mpi
 

@@ -6,7 +6,7 @@ import pytest
 from hpcembed.data.file_validation import library_errors, named_errors
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import MemoryLimitError
-from hpcembed.runtime.memory import is_memory_error
+from hpcembed.runtime.machine.memory import is_memory_error
 from hpcembed.runtime.termination import exit_status
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from hpcembed.jobs.doctor import blas, compiled_passes, machine, output_speed
 from hpcembed.jobs.doctor.machine import Memory, RankCores
-from hpcembed.runtime import native_library
-from hpcembed.runtime.native_library import supported_sets
+from hpcembed.runtime.machine import native_library
+from hpcembed.runtime.machine.native_library import supported_sets
 
 
 def names(findings):

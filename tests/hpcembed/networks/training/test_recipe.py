@@ -9,7 +9,7 @@ from mpi4py import MPI
 from msgspec.structs import replace
 
 from hpcembed.networks.training.batched_training import Member, train_batch
-from hpcembed.networks.training.data_parallel_training import train_data_parallel
+from hpcembed.networks.training.data_parallel.training import train_data_parallel
 from hpcembed.networks.training.gathered_training import train_classifier
 from hpcembed.networks.training.recipe import RECIPES, Recipe
 from hpcembed.networks.training.samples import Samples

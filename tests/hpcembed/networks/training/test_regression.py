@@ -10,7 +10,7 @@ from sklearn.metrics import mean_absolute_error, r2_score
 
 from hpcembed.networks.training.batched_training import Member, train_batch
 from hpcembed.networks.training.classifier import Regressor
-from hpcembed.networks.training.data_parallel_training import train_data_parallel
+from hpcembed.networks.training.data_parallel.training import train_data_parallel
 from hpcembed.networks.training.evaluation import predict_targets, shown_rows
 from hpcembed.networks.training.gathered_training import train_classifier
 from hpcembed.networks.training.objectives import Objective, objective_of

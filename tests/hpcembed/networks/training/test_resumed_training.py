@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hpcembed.networks.training.batched_training import Member, train_batch
-from hpcembed.networks.training.data_parallel_training import train_data_parallel
+from hpcembed.networks.training.data_parallel.training import train_data_parallel
 from hpcembed.networks.training.gathered_training import train_classifier
 from hpcembed.networks.training.recipe import RECIPES, Recipe
 from hpcembed.networks.training.samples import Samples

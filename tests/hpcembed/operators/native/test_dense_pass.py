@@ -8,8 +8,8 @@ import pytest
 from hpcembed.operators.native import stored_rows
 from hpcembed.operators.native.dense_pass import dense_pass
 from hpcembed.operators.native.stored_rows import STORED_TYPES, StoredRows
-from hpcembed.runtime import native_library as library
 from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.machine import native_library as library
 from stored_samples import sample
 
 SUPPORTED = library.supported_sets()

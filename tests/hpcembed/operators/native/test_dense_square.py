@@ -6,7 +6,7 @@ import pytest
 from hpcembed.operators.native import stored_rows
 from hpcembed.operators.native.dense_square import dense_square, square_bytes
 from hpcembed.operators.native.stored_rows import STORED_TYPES, StoredRows
-from hpcembed.runtime import native_library as library
+from hpcembed.runtime.machine import native_library as library
 from stored_samples import sample
 
 SUPPORTED = library.supported_sets()

@@ -10,7 +10,7 @@ from hpcembed.operators.covariance.covariance_passes import CovariancePasses, Mo
 from hpcembed.operators.native import sparse_pass as module
 from hpcembed.operators.native import stored_rows
 from hpcembed.operators.native.sparse_pass import compiled_csr, sparse_pass
-from hpcembed.runtime import native_library as library
+from hpcembed.runtime.machine import native_library as library
 
 SUPPORTED = library.supported_sets()
 

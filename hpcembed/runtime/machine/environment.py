@@ -14,7 +14,7 @@ from slepc4py import SLEPc
 
 import hpcembed
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.native_library import instruction_set
+from hpcembed.runtime.machine.native_library import instruction_set
 
 __all__ = ["describe_environment"]
 

@@ -2,7 +2,7 @@
 
 The limit is the smallest of the free memory of the compute node and what its control groups and
 SLURM leave, each divided by the number of ranks on the compute node, what the limits of the process
-leave (:mod:`hpcembed.runtime.memory_limits`), and the user's own limit.
+leave (:mod:`hpcembed.runtime.machine.memory_limits`), and the user's own limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcembed.runtime.errors import MemoryLimitError
-from hpcembed.runtime.memory_limits import cgroup_left, process_left, resident_bytes, slurm_limit
+from hpcembed.runtime.machine.memory_limits import (
+    cgroup_left,
+    process_left,
+    resident_bytes,
+    slurm_limit,
+)
 
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
     from mpi4py import MPI

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from hpcembed.runtime import threads
-from hpcembed.runtime.threads import on_threads, threads_per_rank, training_threads
+from hpcembed.runtime.machine import threads
+from hpcembed.runtime.machine.threads import on_threads, threads_per_rank, training_threads
 
 pytestmark = pytest.mark.mpi
 

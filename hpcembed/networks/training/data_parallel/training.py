@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from hpcembed.networks.training.batches import Batches, EpochOrder, batches_of
 from hpcembed.networks.training.classifier import Classifier, Regressor, count_parameters
+from hpcembed.networks.training.data_parallel.process_group import ProcessGroup, process_group
 from hpcembed.networks.training.device import seeded_torch
 from hpcembed.networks.training.epochs import Epoch, run_epochs
 from hpcembed.networks.training.evaluation import (
@@ -49,7 +50,6 @@ from hpcembed.networks.training.input_scaling import (
 )
 from hpcembed.networks.training.objectives import Objective, objective_of
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
-from hpcembed.networks.training.process_group import ProcessGroup, process_group
 from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
 from hpcembed.networks.training.report import (
     ClassifierReport,
@@ -120,7 +120,7 @@ def train_data_parallel(
     ------
     ConfigError
         The recipe has keys with an effect only for networks trained in batches, or as
-        :func:`hpcembed.networks.training.process_group.process_group`.
+        :func:`hpcembed.networks.training.data_parallel.process_group.process_group`.
     InputError
         Inputs and labels do not fit each other, or are not finite.
     TrainingError

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 #: The file that the build hook makes.
-PATH = Path(__file__).parents[1] / "operators" / "native" / "passes.so"
+PATH = Path(__file__).parents[2] / "operators" / "native" / "passes.so"
 
 #: Environment variable that selects an instruction set, or numpy by "none".
 _VARIABLE = "HPCEMBED_NATIVE"

@@ -15,13 +15,13 @@ from mpi4py import MPI
 from msgspec.structs import replace
 
 from hpcembed.data.matrix import DataMatrix
-from hpcembed.networks.training import process_group
 from hpcembed.networks.training.batches import EpochOrder
-from hpcembed.networks.training.data_parallel_training import fit_local_scaling, train_data_parallel
+from hpcembed.networks.training.data_parallel import process_group
+from hpcembed.networks.training.data_parallel.process_group import ContactLostError, share_gpus
+from hpcembed.networks.training.data_parallel.training import fit_local_scaling, train_data_parallel
 from hpcembed.networks.training.epochs import TrainingError
 from hpcembed.networks.training.gathered_training import train_classifier
 from hpcembed.networks.training.input_scaling import fit_scaling
-from hpcembed.networks.training.process_group import ContactLostError, share_gpus
 from hpcembed.networks.training.recipe import Recipe
 from hpcembed.networks.training.samples import Samples
 from hpcembed.networks.training.validation_split import local_holdout, stratified_holdout

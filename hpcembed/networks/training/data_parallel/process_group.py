@@ -25,7 +25,7 @@ from torch import distributed
 
 from hpcembed.runtime.agreement import agree, agreement
 from hpcembed.runtime.errors import ConfigError, HpcembedError
-from hpcembed.runtime.network_interfaces import address_towards, interface_towards
+from hpcembed.runtime.machine.network_interfaces import address_towards, interface_towards
 from hpcembed.runtime.ranks import compute_node, ranks_on_compute_node
 
 __all__ = ["ContactLostError", "ProcessGroup", "process_group", "share_gpus"]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from hpcembed.runtime.environment import describe_environment
 from hpcembed.runtime.errors import ConfigError
-from hpcembed.runtime.native_library import supported_sets
+from hpcembed.runtime.machine.environment import describe_environment
+from hpcembed.runtime.machine.native_library import supported_sets
 
 pytestmark = pytest.mark.mpi
 

@@ -7,8 +7,12 @@ import sys
 
 import pytest
 
-from hpcembed.runtime import network_interfaces
-from hpcembed.runtime.network_interfaces import address_towards, interface_of, interface_towards
+from hpcembed.runtime.machine import network_interfaces
+from hpcembed.runtime.machine.network_interfaces import (
+    address_towards,
+    interface_of,
+    interface_towards,
+)
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="interfaces of Linux")
 

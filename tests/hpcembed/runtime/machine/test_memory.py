@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from hpcembed.runtime import memory
 from hpcembed.runtime.errors import MemoryLimitError
-from hpcembed.runtime.memory import available_per_rank, check_fits, format_bytes, peak_bytes
-from hpcembed.runtime.memory_limits import cgroup_left, slurm_limit
+from hpcembed.runtime.machine import memory
+from hpcembed.runtime.machine.memory import available_per_rank, check_fits, format_bytes, peak_bytes
+from hpcembed.runtime.machine.memory_limits import cgroup_left, slurm_limit
 from hpcembed.runtime.ranks import ranks_on_compute_node
 
 
@@ -63,7 +63,7 @@ def test_limit_of_slurm_is_divided_and_lessened_by_the_memory_in_use(monkeypatch
 def test_address_space_in_use_does_not_count_as_left():
     """In a process of its own, because a limit cannot be raised again by every user."""
     program = (
-        "import resource, mmap; from hpcembed.runtime.memory_limits import process_left;"
+        "import resource, mmap; from hpcembed.runtime.machine.memory_limits import process_left;"
         "assert process_left() is None or process_left() > 0;"
         "limit = 2**40; resource.setrlimit(resource.RLIMIT_AS, (limit, limit));"
         "before = process_left(); block = mmap.mmap(-1, 2**28); print(before - process_left())"

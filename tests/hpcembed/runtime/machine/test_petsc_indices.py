@@ -12,7 +12,7 @@ import miramns
 from hpcembed import DataMatrix
 from hpcembed.operators.sparse_matrix import aij_mat
 from hpcembed.runtime.errors import InputError
-from hpcembed.runtime.petsc_indices import check_index_range
+from hpcembed.runtime.machine.petsc_indices import check_index_range
 from hpcembed.runtime.ranks import ownership_range, place_rows
 
 BITS = 8 * np.dtype(PETSc.IntType).itemsize
