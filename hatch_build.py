@@ -1,9 +1,9 @@
 """Build hook: compile the native passes of hpcembed with the C compiler of this system.
 
 Each instruction set is compiled from the same source with its own options, and the library contains
-all of them; :mod:`hpcembed.runtime.machine.native_library` chooses at run time. The library is plain C,
-loaded by ctypes: one wheel serves all releases of Python. Without a C compiler the package is built
-without the library, and numpy takes its place.
+all of them; :mod:`hpcembed.runtime.machine.native_library` chooses at run time. The library is
+plain C, loaded by ctypes: one wheel serves all releases of Python. Without a C compiler the package
+is built without the library, and numpy takes its place.
 
 CC and CFLAGS name another compiler and further options.
 """
