@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Seconds from a fault to the end of its job.
 LIMIT = 10.0
 #: Seconds after which a job is ended.
-_PATIENCE = 120.0
+_PATIENCE = 300.0
 _MARK = "HPCEMBED_FAULT_TABLE"
 _PATTERNS = ("*.safetensors", "eigenvalues.csv", "model/*.safetensors")
 _TIMES = ("seconds", "environment", "train_seconds", "history", "convergence", "created", "job")
@@ -70,7 +70,7 @@ are the steps of `hpcembed run`: the fault occurs at their beginning.
 {table}
 
 `seconds` is the time from the fault to the end of the launcher. `left` is the number of processes
-that remain.
+that remain. `load` is the load average of the machine, of {cores} cores, when the job ends.
 {resume}
 {summary}
 """
@@ -92,6 +92,7 @@ class Cell:
     left: int
     result: str
     again: str
+    load: float = 0.0
 
     @property
     def happened(self) -> bool:
@@ -130,26 +131,48 @@ def main() -> int:
         sys.exit(f"the job without a fault failed:\n{done.stderr}")
     print(f"without a fault: {time.monotonic() - began:.1f} s", flush=True)
     cells = []
-    for fault in _faults(arguments.ranks, arguments.only, resumes):
+    faults = _faults(arguments.ranks, arguments.only, resumes)
+    for fault in faults:
         cell = _run(fault, words, whole, arguments, resumes)
         cells.append(cell)
         print(f"{'' if cell.is_good else 'BAD '}{_row(cell, resumes)}", flush=True)
+        if arguments.out:
+            # also of the part that was made, if this is ended before the last fault
+            arguments.out.write_text(_page(cells, len(faults), words, arguments, resumes))
+    summary = _summary(cells, len(faults))
+    print(summary)
+    return 0 if all(cell.is_good for cell in cells) else 1
+
+
+def _page(
+    cells: list[Cell], n_faults: int, words: list[str], arguments: argparse.Namespace, resumes: bool
+) -> str:
     text = "hpcembed " + " ".join(words)
     job = f"The job: `{text}` on {arguments.ranks} ranks."
+    return _PAGE.format(
+        job=job,
+        table=_table(cells, resumes),
+        cores=os.cpu_count(),
+        summary=_summary(cells, n_faults),
+        resume=_RESUME if resumes else "",
+    )
+
+
+def _summary(cells: list[Cell], n_faults: int) -> str:
     good = sum(cell.is_good for cell in cells)
     longest = max((cell.seconds for cell in cells if cell.status != 0), default=0.0)
-    summary = (
+    text = (
         f"{good} of {len(cells)} faults: no process is left, and the job ends within "
         f"{LIMIT:.0f} s of the fault with one message,\nor goes on and has the results of the "
         f"first run. The longest end took {longest:.1f} s."
     )
-    page = _PAGE.format(
-        job=job, table=_table(cells, resumes), summary=summary, resume=_RESUME if resumes else ""
-    )
-    if arguments.out:
-        arguments.out.write_text(page, encoding="utf-8")
-    print(summary)
-    return 0 if good == len(cells) else 1
+    again = [cell.again for cell in cells if cell.again]
+    if again:
+        same = again.count("same bits")
+        text += f"\n{same} of {len(again)} jobs that had ended continue to the same bits."
+    if len(cells) < n_faults:
+        text += f"\n{n_faults - len(cells)} more faults are possible and are not in the table."
+    return text
 
 
 def _faults(ranks: int, only: str, resumes: bool) -> list[Fault]:
@@ -179,7 +202,7 @@ def _run(
     log = out.with_suffix(".fault")
     done = _start(words, out, arguments.ranks, fault, log)
     ended = time.time()
-    left = len(_marked(done.mark))
+    left, load = len(_marked(done.mark)), os.getloadavg()[0]
     seconds = -1.0
     if log.exists():
         seconds = ended - float(log.read_text().split()[0])
@@ -190,7 +213,7 @@ def _run(
     if resumes and status != 0:
         second = _start(words, out, arguments.ranks, None)
         again = _difference(whole, out) if second.returncode == 0 else _failure(second)
-    return Cell(fault, status, seconds, message, n_messages, left, result, again)
+    return Cell(fault, status, seconds, message, n_messages, left, result, again, load)
 
 
 @dataclass
@@ -294,7 +317,7 @@ def _without_times(value: Any) -> Any:
 
 
 def _table(cells: list[Cell], resumes: bool) -> str:
-    head = ["rank", "phase", "kind", "status", "seconds", "message", "left"]
+    head = ["rank", "phase", "kind", "status", "seconds", "load", "message", "left"]
     head += ["again"] if resumes else []
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *(_row(cell, resumes) for cell in cells)])
@@ -304,7 +327,7 @@ def _row(cell: Cell, resumes: bool) -> str:
     message = cell.message or f"none; {cell.result}"
     message = message.replace(str(Path.cwd()) + "/", "").replace("|", "\\|")
     seconds = f"{cell.seconds:.1f}" if cell.happened else "no fault"
-    entries = [*cell.fault, cell.status, seconds, message, cell.left]
+    entries = [*cell.fault, cell.status, seconds, f"{cell.load:.0f}", message, cell.left]
     entries += [cell.again] if resumes else []
     return "| " + " | ".join(map(str, entries)) + " |"
 

@@ -87,6 +87,4 @@ if [[ $(sinfo --noheader --format=%T) != idle ]]; then
     tail -5 "$folder"/*.log >&2
     exit 1
 fi
-status=0
-"$@" || status=$?
-exit "$status"
+"$@"

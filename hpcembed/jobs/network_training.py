@@ -79,16 +79,24 @@ def _train(
     inject("train", job.comm, *inputs.arrays(name))
 
     def trained() -> TrainedClassifier | None:
-        # PyTorch takes seconds and hundreds of megabytes: only the ranks that train import it.
-        from hpcembed.networks.training.data_parallel.training import train_data_parallel
-        from hpcembed.networks.training.gathered_training import train_classifier
-        from hpcembed.networks.training.samples import Samples
+        from hpcembed.networks.training.samples import Samples, check_local_samples, check_samples
 
-        parts = inputs.local[name] if name in inputs.local else inputs.gathered[name]
+        is_local = name in inputs.local
+        parts = inputs.local[name] if is_local else inputs.gathered[name]
         train, test = (Samples(*part) for part in parts)
         if train.n_features == 0:
             return None
-        is_local, n_rows = name in inputs.local, len(train.labels)
+        # an error of the rows does not wait for PyTorch
+        for samples, title in ((train, "training"), (test, "test")):
+            if is_local:
+                check_local_samples(job.comm, samples, n_classes, title)
+            else:
+                check_samples(samples, n_classes, title)
+        # PyTorch takes seconds and hundreds of megabytes: only the ranks that train import it.
+        from hpcembed.networks.training.data_parallel.training import train_data_parallel
+        from hpcembed.networks.training.gathered_training import train_classifier
+
+        n_rows = len(train.labels)
         n_rows = job.comm.allreduce(n_rows) if is_local else n_rows
         recipe = job.config.training.for_rows(n_rows, n_classes)
         score, title = ACCURACY if n_classes else R2, f"{name} {network_name(hidden)}"

@@ -100,7 +100,8 @@ def run_epochs(
     generators : sequence of Generator
         Random state that the training changes, besides PyTorch's global one.
     checkpoint : TrainingCheckpoint, optional
-        The training continues from the state there, and offers its state after each epoch.
+        The training continues from the state there, and offers its state after each epoch whose
+        weights are finite.
 
     Raises
     ------
@@ -130,7 +131,8 @@ def run_epochs(
         if on_epoch is not None:
             on_epoch(history[-1])
         ended = _has_ended(history, best, n_epochs, patience)
-        if checkpoint is not None:
+        # Weights may lose their numbers in the last step, after its loss: the next epoch raises.
+        if checkpoint is not None and _is_finite(model):
             checkpoint.epoch_done(
                 lambda: _state(model, optimiser, best, history) | random_state(generators, device),
                 ended=ended,
@@ -139,6 +141,10 @@ def run_epochs(
     model.load_state_dict(best.state)
     model.eval()
     return best, tuple(history)
+
+
+def _is_finite(model: nn.Module) -> bool:
+    return all(bool(torch.isfinite(one).all()) for one in model.parameters())
 
 
 def _has_ended(history: Sequence[Epoch], best: BestEpoch, n_epochs: int, patience: int) -> bool:

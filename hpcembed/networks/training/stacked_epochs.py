@@ -112,7 +112,8 @@ class StackedEpochs:
             self.seconds += time.perf_counter() - began
             if on_epoch is not None:
                 on_epoch(epoch)
-            if checkpoint is not None:
+            # weights that are not finite are an error of the next epoch, and no state to keep
+            if checkpoint is not None and bool(torch.isfinite(self.stack.flat).all()):
                 checkpoint.epoch_done(self._state, ended=self._has_ended())
         if self.best is not None:
             self.stack.restore(self.best)

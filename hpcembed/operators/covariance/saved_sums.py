@@ -3,7 +3,8 @@
 With checkpoints each rank takes its rows in parts of fixed size. Between two parts the ranks
 communicate, and the sums are saved when that is due: those of each rank, and the number of its rows
 that are in. A run that is killed continues with the next part, and adds the same numbers in the
-same order. On another number of ranks the sums begin anew, as each rank has other rows.
+same order. On another number of ranks the sums begin anew, as each rank has other rows. Sums that
+are not finite are never saved.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ def add_rows(
     part, done = _restored(X.comm, sums, checkpoint, whole)
     n_parts = X.comm.allreduce(-(-X.n_local // step), op=MPI.MAX)
 
-    def snapshot() -> Snapshot:
+    def snapshot() -> Snapshot | None:
+        is_finite = all(bool(np.isfinite(array).all()) for array in sums.values())
+        if not X.comm.allreduce(is_finite, op=MPI.LAND):
+            return None
         # a row for each rank
         of_rank = {name: array[None] for name, array in sums.items()}
         return Snapshot(of_rank | {"rows_in": np.array([done])}, state={"part": part})

@@ -198,7 +198,8 @@ def _start_of(process: int) -> str | None:
     if not 0 < process < 2**31:  # in a damaged marker
         return None
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]  # a zombie writes no more
     except (OSError, IndexError):
         pass
     try:

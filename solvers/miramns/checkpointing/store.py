@@ -216,7 +216,7 @@ class CheckpointStore:
     def offer(
         self,
         name: str,
-        snapshot: Callable[[], Snapshot],
+        snapshot: Callable[[], Snapshot | None],
         size: int = 0,
         *,
         identity: Mapping[str, JSON] | None = None,
@@ -229,7 +229,8 @@ class CheckpointStore:
         Parameters
         ----------
         snapshot : callable
-            Makes the content, on every rank, if it is saved.
+            Makes the content, on every rank, if it is saved. None on all ranks: the state is not
+            one to continue from, and earlier checkpoints stay.
         size : int
             Approximate bytes of the content on all ranks together.
 
@@ -241,7 +242,7 @@ class CheckpointStore:
         Raises
         ------
         StoppedAtCheckpointError
-            On all ranks, after a checkpoint, if ``stop()`` of a rank has returned True.
+            On all ranks, after the checkpoint, if ``stop()`` of a rank has returned True.
         """
         stop = (self._whole or self).stop
         asked = stop is not None and stop()
@@ -249,13 +250,15 @@ class CheckpointStore:
         decision = self._comm.allreduce(2 if asked else int(due), op=MPI.MAX)
         if decision == 0:
             return False
-        content = snapshot()
-        path = self.save(
-            name, content.arrays, shared=content.shared, state=content.state, identity=identity
-        )
+        content, last = snapshot(), "without another checkpoint"
+        if content is not None:
+            path = self.save(
+                name, content.arrays, shared=content.shared, state=content.state, identity=identity
+            )
+            last = f"after the checkpoint {path}"
         if decision == 2:
-            raise StoppedAtCheckpointError(f"stopped as asked, after the checkpoint {path}")
-        return True
+            raise StoppedAtCheckpointError(f"stopped as asked, {last}")
+        return content is not None
 
     def newest(
         self,

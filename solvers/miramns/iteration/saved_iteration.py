@@ -9,7 +9,7 @@ and sums have other roundings.
 
 Sizes and widths that depend on the free memory or on the number of ranks are taken from the
 checkpoint. The true residuals of the answer and the search for missing copies are not saved; they
-are repeated.
+are repeated. A state that is not finite is an error, and earlier checkpoints stay.
 
 The identity of a checkpoint consists of the arguments of the solve. Another operator is refused as
 well: the norm of its product with a random vector is saved. The vector does not depend on the
@@ -29,9 +29,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from miramns.agreement import raise_failure
 from miramns.checkpointing import CheckpointStore, Saved, Snapshot
 from miramns.checkpointing.manifest import JSON
-from miramns.errors import CheckpointMismatchError
+from miramns.errors import CheckpointMismatchError, OperatorError
 from miramns.factorization.arnoldi import ArnoldiFactorization
 from miramns.factorization.dcgs2 import DCGS2Factorization
 from miramns.iteration.plain_state import (
@@ -208,15 +209,15 @@ class SavedIteration:
         for role, A in _operators(p):
             of_operator = _operator_state(A)
             shared |= {f"{role}.{name}": value for name, value in of_operator.items()}
+        basis = f.basis[:, : self._n_columns()]
+        _require_finite(f.comm, basis)
         state = {
             "probe": checkpoint.probe,
             "problem": {name: getattr(p, name) for name in _RESOLVED}
             | {"orthogonalization": p.options.orthogonalization},
             "parts": {name: attributes(part) for name, part in self._parts.items()},
         }
-        return Snapshot(
-            {"basis": f.basis[:, : self._n_columns()]}, shared | packed(self._history), state
-        )
+        return Snapshot({"basis": basis}, shared | packed(self._history), state)
 
     def _restore(self, saved: Saved) -> None:
         f = self._factorization
@@ -236,6 +237,18 @@ class SavedIteration:
 
 def _is_saved_array(name: str, value: object) -> bool:
     return isinstance(value, np.ndarray) and name not in NOT_SAVED
+
+
+def _require_finite(comm: MPI.Comm, basis: NDArray[np.float64]) -> None:
+    """Raise an error on all ranks if a basis has entries that are not finite. Collective."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(basis.sum())  # takes no memory; the entries of a basis do not overflow
+    if not comm.allreduce(bool(np.isfinite(total)), op=MPI.LAND):
+        raise_failure(comm)
+        raise OperatorError(
+            "the basis of the eigensolver has entries that are not finite: check the data for NaN "
+            "or Inf"
+        )
 
 
 def _probe(problem: Problem) -> float:

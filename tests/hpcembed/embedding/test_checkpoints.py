@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import scipy.sparse
+from mpi4py import MPI
 from sklearn.base import clone
 
 from hpcembed.data.matrix import DataMatrix
@@ -99,6 +100,34 @@ def test_a_fit_that_is_interrupted(comm, shared_tmp, small_parts, name):
             same_bits(fit(make, comm, rows, store), whole)
         # it did not begin anew; with several numbers of components, each repeats its last part
         assert name == "share" or store.stop.n <= n_offers - at + 2
+
+
+def test_sums_that_are_not_finite_are_not_saved(comm, shared_tmp, small_parts):
+    """A fault of one part, here on the last rank, is not in the checkpoint to continue from."""
+    mine = share(comm, ROWS)
+    rows = DataMatrix(mine, np.zeros(len(mine)), comm)
+    sums = {"sum": np.zeros(1)}
+
+    def add(fault):
+        def add_part(first, last):
+            sums["sum"] += last - first
+            if fault and first >= 64 and comm.rank == comm.size - 1:
+                sums["sum"][:] = np.nan
+            return last
+
+        return add_part
+
+    n_parts = comm.allreduce(-(-rows.n_local // 32), op=MPI.MAX)
+    with CheckpointStore(shared_tmp, {}, comm, every=0, stop=Interrupted(comm, n_parts)) as store:
+        with pytest.raises(StoppedAtCheckpointError, match="without another checkpoint"):
+            saved_sums.add_rows(rows, add(fault=True), sums, store)
+        assert (
+            store.newest("covariance", identity=saved_sums._identity(rows, {})).state["part"] == 2
+        )
+        sums["sum"][:] = 0.0
+        saved_sums.add_rows(rows, add(fault=False), sums, store)
+    assert sums["sum"][0] == rows.n_local
+    rows.destroy()
 
 
 def test_compiled_and_numpy_sums(comm, shared_tmp, small_parts, monkeypatch):

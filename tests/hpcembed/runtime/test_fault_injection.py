@@ -170,6 +170,20 @@ def test_the_newest_checkpoint_is_truncated(tmp_path):
     assert sizes == {"1": 100, "2": 50}
 
 
+@pytest.mark.parametrize("phase", ["gather", "train"])
+def test_rows_that_are_not_finite_end_a_job_before_pytorch_is_imported(tmp_path, phase):
+    write_small(tmp_path)
+    code = """
+import sys
+from hpcembed.cli import main
+words = ['run', 'small.toml', '--out', 'out', '--set', 'classifier.baseline=false']
+print(main(words), 'torch' in sys.modules)
+"""
+    done = in_child(code, tmp_path, HPCEMBED_FAULT=f"0:{phase}:nan")
+    assert done.stdout.splitlines()[-1:] == ["2 False"], done.stderr
+    assert "training rows: row 0 contains NaN or infinity" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "words"),
     [

@@ -350,3 +350,15 @@ def test_offers(comm, open_store):
     assert store.newest("x").state == 2
     assert store.clock.n_written == 2
     assert 0 < store.clock.seconds < 60
+
+
+def test_an_offer_without_content(comm, open_store):
+    """Earlier checkpoints stay, and a request to stop is met."""
+    stop = [False]
+    store = open_store(every=0, stop=lambda: stop[0] and comm.rank == comm.size - 1)
+    assert store.offer("x", lambda: Snapshot(state={"turn": 1}))
+    assert not store.offer("x", lambda: None)
+    stop[0] = True
+    with pytest.raises(StoppedAtCheckpointError, match="without another checkpoint"):
+        store.offer("x", lambda: None)
+    assert store.newest("x").state == {"turn": 1}

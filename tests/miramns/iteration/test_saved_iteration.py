@@ -205,6 +205,28 @@ def test_a_state_that_is_not_finite_is_not_saved(comm, operator, shared_tmp, mon
     assert miramns.solve(operator, **arguments).reason > 0
 
 
+def test_a_basis_that_is_not_finite_is_not_saved(comm, operator, shared_tmp, monkeypatch):
+    arguments = {"k": 4, "hermitian": True, "checkpoint": shared_tmp / "states"}
+    whole = miramns.solve(operator, 4, hermitian=True, checkpoint=shared_tmp / "whole")
+    usual, n = saved_iteration.SavedIteration.offer, [0]
+
+    def spoiled(self):
+        n[0] += 1
+        if n[0] == 3 and comm.rank == comm.size - 1:
+            self._factorization.basis[-1, self._factorization.size] = np.inf
+        usual(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved_iteration.SavedIteration, "offer", spoiled)
+        with pytest.raises(miramns.OperatorError, match=r"basis .* not finite: check the data"):
+            miramns.solve(operator, checkpoint_every=0, **arguments)
+    assert n[0] == 3
+    states = shared_tmp / "states" / "eigensolver"
+    assert len([path for path in states.iterdir() if not path.name.startswith(".")]) == 2
+    with store_in(shared_tmp / "states", comm) as store:
+        same_bits(miramns.solve(operator, 4, hermitian=True, checkpoint=store), whole)
+
+
 def test_a_damaged_state(comm, operator, shared_tmp, caplog):
     """The older state leads to the same bits."""
     arguments = {"k": 4, "hermitian": True, "checkpoint": shared_tmp / "states"}

@@ -6,7 +6,9 @@ import torch
 
 from hpcembed.networks.training.batched_training import Member, train_batch
 from hpcembed.networks.training.data_parallel.training import train_data_parallel
+from hpcembed.networks.training.epochs import TrainingError
 from hpcembed.networks.training.gathered_training import train_classifier
+from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import RECIPES, Recipe
 from hpcembed.networks.training.samples import Samples
 from hpcembed.runtime.ranks import ownership_range
@@ -135,6 +137,51 @@ def test_an_ended_training_takes_no_step_again():
     assert len(epochs) == DROPOUT.epochs
     same_report(first.report, second.report)
     assert second.report.train_seconds > 0
+
+
+class OnlyFinite(Memory):
+    """Asserts that every state has finite weights."""
+
+    n_stored = 0
+
+    def epoch_done(self, state, *, ended):
+        super().epoch_done(state, ended=ended)
+        OnlyFinite.n_stored += 1
+        weights = [
+            array
+            for name, array in self.states[self.name].items()
+            if name == "flat" or name.startswith("model.layers")
+        ]
+        assert weights
+        assert all(np.isfinite(array).all() for array in weights)
+
+    def part(self, name):
+        return OnlyFinite(self.stop_after, self.states, f"{self.name}.{name}")
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_weights_that_are_not_finite_are_not_stored(monkeypatch, batch):
+    """They are lost in the last step of an epoch, whose loss is finite."""
+    data, usual, n_steps = rows(), ScheduledOptimiser.step, [0]
+    per_epoch = 9  # of 270 rows without those held out, by 32
+
+    def step(self):
+        usual(self)
+        n_steps[0] += 1
+        if n_steps[0] == 2 * per_epoch:
+            with torch.no_grad():
+                self._parameters[0].fill_(float("nan"))
+
+    monkeypatch.setattr(ScheduledOptimiser, "step", step)
+    monkeypatch.setattr(OnlyFinite, "n_stored", 0)
+    arguments = (data, data, 3, (8,), Recipe(epochs=5, batch_size=32))
+    settings = {"threads": 1, "checkpoint": OnlyFinite()}
+    with pytest.raises(TrainingError, match="became nan in epoch 3 of 5"):
+        if batch:
+            train_batch(*arguments, [Member(0, 5)], input_name="embedded", **settings)
+        else:
+            train_classifier(*arguments, input_name="full", **settings)
+    assert OnlyFinite.n_stored == 1
 
 
 @pytest.mark.mpi

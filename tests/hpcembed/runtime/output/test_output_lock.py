@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -56,6 +57,19 @@ def test_marker_of_a_killed_job_is_taken_over_with_a_message(tmp_path, caplog):
         text = f"taken over from process {first.pid}, which started at 20"
         assert text in caplog.text
         assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock"]
+
+
+def test_marker_of_a_job_that_is_not_waited_for_is_taken_over(tmp_path):
+    """A launcher may leave a killed process as a zombie."""
+    first = holding(tmp_path / "out")
+    first.kill()
+    stat = Path(f"/proc/{first.pid}/stat")
+    deadline = time.monotonic() + 30
+    while stat.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with owned_output(MPI.COMM_SELF, tmp_path / "out"):
+        pass
+    first.communicate(timeout=30)
 
 
 def marked(path, **changes):
