@@ -37,9 +37,9 @@ class StoredSums:
     def __init__(self, store: CheckpointStore) -> None:
         self._place = StoredTraining(store, "moments", MPI.COMM_SELF)
 
-    def restored(self) -> dict[str, NDArray[Any]] | None:
-        """Return the last sums that were stored, or None."""
-        return self._place.restored()
+    def restore(self, into: Callable[[dict[str, NDArray[Any]]], None]) -> bool:
+        """Call `into` with the last sums that were stored; return False if there are none."""
+        return self._place.restore(into)
 
     def batch_done(self, state: Callable[[], dict[str, NDArray[Any]]], *, ended: bool) -> None:
         """Store the sums if that is due or they are complete; then stop if the job is asked to."""

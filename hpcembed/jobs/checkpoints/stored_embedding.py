@@ -13,6 +13,7 @@ import shutil
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 from mpi4py import MPI
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from hpcembed.jobs.checkpoints.stored_values import NotStorableError, pack, unpa
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.fault_injection import inject
 from hpcembed.runtime.stopping import record_write
-from miramns.checkpointing import CheckpointStore
+from miramns.checkpointing import CheckpointStore, restoring
 
 __all__ = ["FitCheckpoints", "restore_embedding", "store_embedding"]
 
@@ -114,17 +115,25 @@ def restore_embedding(store: CheckpointStore, embedding: Any, train: DataMatrix)
     comm, saved = train.comm, store.newest(_NAME)
     if saved is None or saved.n_ranks != comm.size:
         return False
-    sizes = saved.state["sizes"]
-    first = sum(sizes[: comm.rank])
-    blob = saved.rows("ranks", first, first + sizes[comm.rank]).tobytes()
-    arrays = {name: saved.shared(name) for name in saved.state["shared"]}
-    with agreement(comm):
-        arrays |= safetensors.numpy.load(blob)
+    with restoring(saved.path):
+        sizes = [int(size) for size in saved.state["sizes"]]
+        first = sum(sizes[: comm.rank])
+        blob = saved.rows("ranks", first, first + sizes[comm.rank]).tobytes()
+        arrays = {name: saved.shared(name) for name in saved.state["shared"]}
+    with checkpoint_errors(comm), agreement(comm), restoring(saved.path):
+        arrays |= _loaded(blob)
         length = int.from_bytes(blob[:8], "little")
         header = json.loads(blob[8 : 8 + length])
         content = json.loads(header["__metadata__"]["content"])
         vars(embedding).update(unpack(content, arrays, train))
     return True
+
+
+def _loaded(blob: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        return safetensors.numpy.load(blob)
+    except safetensors.SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def _fitted(embedding: Any) -> dict[str, Any]:

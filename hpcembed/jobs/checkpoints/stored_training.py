@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hpcembed.jobs.checkpoints.errors import checkpoint_errors
 from hpcembed.runtime.stopping import record_write
-from miramns.checkpointing import CheckpointStore, Snapshot
+from miramns.checkpointing import CheckpointStore, Snapshot, restoring
 
 __all__ = ["StoredTraining"]
 
@@ -47,18 +47,18 @@ class StoredTraining:
         self._on_restored = on_restored
         self._epochs = 0
 
-    def restored(self) -> _Arrays | None:
-        """Return the last state that was stored, or None."""
-        arrays = None
+    def restore(self, into: Callable[[_Arrays], None]) -> bool:
+        """Call `into` with the last state that was stored; return False if there is none."""
         with checkpoint_errors(self._comm):
             saved = self._store.newest(self._name)
             if saved is not None:
-                joined = {name: saved.shared(name) for name in saved.shapes}
-                arrays = _parted(joined, saved.state["layout"])
-                self._epochs = int(saved.state["epochs"])
+                with restoring(saved.path):
+                    joined = {name: saved.shared(name) for name in saved.shapes}
+                    into(_parted(joined, saved.state["layout"]))
+                    self._epochs = int(saved.state["epochs"])
         if self._on_restored is not None:
             self._on_restored(self._epochs)
-        return arrays
+        return saved is not None
 
     def epoch_done(self, state: Callable[[], _Arrays], *, ended: bool) -> None:
         """Store the state if that is due or the training has ended; then stop if asked to."""

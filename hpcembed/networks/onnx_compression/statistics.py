@@ -49,8 +49,8 @@ _Key = tuple[str, bool, int]
 class SumsCheckpoint(Protocol):
     """A place for the sums of a pass over this rank's rows. Not collective."""
 
-    def restored(self) -> dict[str, Array] | None:
-        """Return the last sums that were stored, or None."""
+    def restore(self, into: Callable[[dict[str, Array]], None]) -> bool:
+        """Call `into` with the last sums that were stored; return False if there are none."""
         ...
 
     def batch_done(self, state: Callable[[], dict[str, Array]], *, ended: bool) -> None:
@@ -192,8 +192,9 @@ def _add_all(
     checkpoint: SumsCheckpoint | None,
 ) -> None:
     sums = _Sums(moments, sizes)
-    stored = None if checkpoint is None else checkpoint.restored()
-    first = 0 if stored is None else sums.restore(stored)
+    if checkpoint is not None:
+        checkpoint.restore(sums.restore)
+    first, sums.done = sums.done, 0
     readers: dict[str, list[_Key]] = {}
     for key in moments:
         readers.setdefault(key[0], []).append(key)
@@ -240,13 +241,15 @@ class _Sums:
             arrays[f"second.{i}"] = entry.second.copy()
         return arrays
 
-    def restore(self, arrays: Mapping[str, Array]) -> int:
-        """Restore the sums; return the number of batches in them."""
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Restore the sums and the number of batches in them."""
         self.sizes[:] = arrays["sizes"]
         for i, entry in enumerate(self._entries()):
             entry.count = int(arrays[f"count.{i}"])
             entry.total[:], entry.second[:] = arrays[f"total.{i}"], arrays[f"second.{i}"]
-        return int(arrays["done"])
+        self.done = int(arrays["done"])
+        if self.done < 0:
+            raise ValueError(f"{self.done} batches")
 
 
 def tensor_groups(

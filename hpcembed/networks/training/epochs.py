@@ -19,6 +19,7 @@ from hpcembed.networks.training.training_state import (
     Arrays,
     TrainingCheckpoint,
     random_state,
+    require_finite,
     restore_random_state,
     with_prefix,
 )
@@ -110,10 +111,13 @@ def run_epochs(
     """
     best, history = BestEpoch(), list[Epoch]()
     device = next(model.parameters()).device
-    stored = None if checkpoint is None else checkpoint.restored()
-    if stored is not None:
-        history = _restore(stored, model, optimiser, best)
+
+    def restore(stored: Arrays) -> None:
+        history[:] = _restore(stored, model, optimiser, best)
         restore_random_state(stored, generators, device)
+
+    if checkpoint is not None:
+        checkpoint.restore(restore)
     ended = _has_ended(history, best, n_epochs, patience)
     while not ended:
         start, epoch = time.perf_counter(), len(history) + 1
@@ -168,6 +172,7 @@ def _restore(
     arrays: Arrays, model: nn.Module, optimiser: ScheduledOptimiser, best: BestEpoch
 ) -> list[Epoch]:
     """Restore the state of :func:`_state`; return the history."""
+    require_finite(arrays, ("model.", "best.", "optimiser."))
     own = model.state_dict()
     for name, tensor in own.items():
         tensor.copy_(torch.from_numpy(arrays[f"model.{name}"]))
@@ -178,5 +183,9 @@ def _restore(
     kept, best.score, best.loss = arrays["kept"].tolist()
     best.epoch = int(kept)
     history = [Epoch(int(row[0]), *row[1:]) for row in arrays["epochs"].tolist()]
+    if [one.epoch for one in history] != [*range(1, len(history) + 1)]:
+        raise ValueError("the epochs are not numbered from 1 on")
+    if not 0 <= best.epoch <= len(history):
+        raise ValueError(f"epoch {best.epoch} of {len(history)} is kept")
     best.seconds_before = sum(epoch.seconds for epoch in history)
     return history

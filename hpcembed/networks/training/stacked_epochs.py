@@ -27,6 +27,7 @@ from hpcembed.networks.training.training_state import (
     Arrays,
     TrainingCheckpoint,
     random_state,
+    require_finite,
     restore_random_state,
     with_prefix,
 )
@@ -100,9 +101,8 @@ class StackedEpochs:
     ) -> None:
         """Train, and load the weights that each network keeps."""
         recipe = self.recipe
-        stored = None if checkpoint is None else checkpoint.restored()
-        if stored is not None:
-            self._restore(stored)
+        if checkpoint is not None:
+            checkpoint.restore(self._restore)
         while not self._has_ended():
             self.done = epoch = self.done + 1
             began = time.perf_counter()
@@ -137,6 +137,7 @@ class StackedEpochs:
         return arrays
 
     def _restore(self, arrays: Arrays) -> None:
+        require_finite(arrays, ("flat", "best.", "optimiser."))
         self.stack.flat.data.copy_(torch.from_numpy(arrays["flat"]))
         for i, part in enumerate(self.best or ()):
             part.copy_(torch.from_numpy(arrays[f"best.{i}"]))
@@ -147,6 +148,8 @@ class StackedEpochs:
         self.dropout.restore(arrays["dropout"])
         done, self.seconds = arrays["done"].tolist()
         self.done, self.seconds_before = int(done), self.seconds
+        if not 0 <= self.done <= self.recipe.epochs:
+            raise ValueError(f"{self.done} of {self.recipe.epochs} epochs")
         for name in _PER_MEMBER:
             setattr(self, name, arrays[name].copy())
 

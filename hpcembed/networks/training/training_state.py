@@ -10,10 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Arrays", "TrainingCheckpoint", "random_state", "restore_random_state", "with_prefix"]
+__all__ = [
+    "Arrays",
+    "TrainingCheckpoint",
+    "random_state",
+    "require_finite",
+    "restore_random_state",
+    "with_prefix",
+]
 
 #: Arrays by their names.
 Arrays = dict[str, NDArray[Any]]
@@ -26,8 +34,11 @@ class TrainingCheckpoint(Protocol):
     is collective.
     """
 
-    def restored(self) -> Arrays | None:
-        """Return the last state that was stored, or None."""
+    def restore(self, into: Callable[[Arrays], None]) -> bool:
+        """Call `into` with the last state that was stored; return False if there is none.
+
+        Errors of `into` about arrays of another form become one line.
+        """
         ...
 
     def epoch_done(self, state: Callable[[], Arrays], *, ended: bool) -> None:
@@ -50,6 +61,18 @@ class TrainingCheckpoint(Protocol):
 def with_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> Arrays:
     """Return copies of tensors as arrays, with a prefix before their names."""
     return {f"{prefix}{name}": one.detach().cpu().numpy().copy() for name, one in tensors.items()}
+
+
+def require_finite(arrays: Arrays, prefixes: tuple[str, ...]) -> None:
+    """Raise an error if an array whose name begins with a prefix has values that are not finite.
+
+    Raises
+    ------
+    ValueError
+    """
+    for name, array in arrays.items():
+        if name.startswith(prefixes) and not bool(np.isfinite(array).all()):
+            raise ValueError(f"{name} has values that are not finite")
 
 
 def random_state(generators: Sequence[torch.Generator], device: torch.device) -> Arrays:

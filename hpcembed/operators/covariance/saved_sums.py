@@ -19,7 +19,12 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix, RowSource, reading
-from miramns.checkpointing import CheckpointMismatchError, CheckpointStore, Snapshot
+from miramns.checkpointing import (
+    CheckpointMismatchError,
+    CheckpointStore,
+    Snapshot,
+    restoring,
+)
 
 __all__ = ["add_rows"]
 
@@ -70,7 +75,7 @@ def add_rows(
         return
     whole = _identity(X, identity)
     step = max(_LEAST_ROWS, int(2 * _PART_WORK / X.n_features**2))
-    part, done = _restored(X.comm, sums, checkpoint, whole)
+    part, done = _restored(X.comm, X.n_local, sums, checkpoint, whole)
     n_parts = X.comm.allreduce(-(-X.n_local // step), op=MPI.MAX)
 
     def snapshot() -> Snapshot | None:
@@ -93,6 +98,7 @@ def add_rows(
 
 def _restored(
     comm: MPI.Comm,
+    n_local: int,
     sums: Mapping[str, NDArray[np.float64]],
     checkpoint: CheckpointStore,
     identity: dict[str, Any],
@@ -108,9 +114,14 @@ def _restored(
         return 0, 0
     if saved is None:
         return 0, 0
-    for name, array in sums.items():
-        saved.read_into(name, comm.rank, array[None])
-    return int(saved.state["part"]), int(saved.rows("rows_in", comm.rank, comm.rank + 1)[0])
+    with restoring(saved.path):
+        for name, array in sums.items():
+            saved.read_into(name, comm.rank, array[None])
+        rows_in = int(saved.rows("rows_in", comm.rank, comm.rank + 1)[0])
+        part = int(saved.state["part"])
+        if part < 0 or comm.allreduce(not 0 <= rows_in <= n_local, op=MPI.LOR):
+            raise ValueError(f"part {part} of the rows, {rows_in} of {n_local} rows")
+    return part, rows_in
 
 
 def _identity(X: RowSource, identity: dict[str, Any]) -> dict[str, Any]:

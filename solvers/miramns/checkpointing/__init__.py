@@ -6,6 +6,7 @@ check, ``array_files.py`` the parallel files and ``lock.py`` the owner of a stor
 """
 
 from miramns.checkpointing.clock import CheckpointClock
+from miramns.checkpointing.failures import restoring
 from miramns.checkpointing.generations import stored_identity
 from miramns.checkpointing.opening import opened_store
 from miramns.checkpointing.snapshot import Saved, Snapshot
@@ -21,5 +22,6 @@ __all__ = [
     "Snapshot",
     "StoppedAtCheckpointError",
     "opened_store",
+    "restoring",
     "stored_identity",
 ]

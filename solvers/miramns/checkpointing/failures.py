@@ -11,6 +11,12 @@ from mpi4py import MPI
 
 from miramns.errors import CheckpointError
 
+#: Errors of a program that meets content of another form.
+_OTHER_FORM = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+
 #: Errors of the system after which more space helps.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -50,6 +56,33 @@ def agreed(comm: MPI.Comm, path: Path, action: str, needed: int = 0) -> Iterator
             raise error
         kind, (text, *others) = report
         raise kind(text if rank == 0 else f"[rank {rank}] {text}", *others)
+
+
+@contextmanager
+def restoring(path: Path | str) -> Iterator[None]:
+    """Run a block that restores a state; raise errors of content of another form in one line.
+
+    The digests of a checkpoint prove that it is whole, not that this program has written it.
+
+    Parameters
+    ----------
+    path : Path or str
+        The checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    try:
+        yield
+    except (CheckpointError, MPI.Exception):
+        raise
+    except _OTHER_FORM as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(
+            f"{path}: the checkpoint has another form than this program writes ({reason}): remove "
+            "it, or choose another folder"
+        ) from error
 
 
 def system_error(path: Path, error: OSError, action: str, needed: int = 0) -> CheckpointError:

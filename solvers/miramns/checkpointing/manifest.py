@@ -144,7 +144,9 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         name = Path(error.filename).name if error.filename else folder.name
         raise DamagedError(f"{name}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, RecursionError, CheckpointError) as error:
+    except (
+        ArithmeticError, LookupError, TypeError, ValueError, RecursionError, CheckpointError
+    ) as error:  # fmt: skip
         raise DamagedError(f"{FILE_NAME} cannot be read: {' '.join(str(error).split())}") from error
     return manifest
 

@@ -16,6 +16,9 @@ from miramns.result import ConvergenceHistory, IterationRecord
 #: Attributes that belong to this rank alone, or are made by the constructor.
 NOT_SAVED = ("rows", "basis", "_columns", "_orthonormal")
 
+#: Attributes that follow from the arguments of the solve.
+_GIVEN = ("n", "capacity", "hermitian", "k", "sizes")
+
 
 def attributes(thing: object) -> dict[str, JSON]:
     """Return the attributes of an object that are numbers, texts, None, or lists of them."""
@@ -34,12 +37,32 @@ def set_attributes(thing: object, state: Mapping[str, JSON]) -> None:
     """Set the attributes that :func:`attributes` has returned."""
     for name, value in state.items():
         before = getattr(thing, name)
+        if name in _GIVEN and value != (list(before) if isinstance(before, tuple) else before):
+            raise ValueError(f"{name} was {value!r}, is {before!r}")
+        if name in NOT_SAVED or not (isinstance(before, ConvergenceRate) or _is_plain(before)):
+            raise ValueError(f"{name} is no part of a state")
+        if not isinstance(value, _kinds_like(before)) or isinstance(value, bool) != isinstance(
+            before, bool
+        ):
+            raise ValueError(f"{name} is {value!r}")
         if isinstance(value, dict):
             set_attributes(before, value)
         elif isinstance(value, list) and not isinstance(before, list):
             setattr(thing, name, tuple(value))
         else:
             setattr(thing, name, value)
+
+
+def _kinds_like(before: object) -> tuple[type, ...]:
+    """Return the types of JSON values that can take the place of an attribute."""
+    if before is None:
+        return (type(None), int, float, str, list)
+    if isinstance(before, ConvergenceRate):
+        return (dict,)
+    for kinds in ((int,), (float, int), (str,)):
+        if isinstance(before, kinds[0]):
+            return kinds
+    return (list,)
 
 
 def _is_plain(value: object) -> bool:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from miramns.agreement import raise_failure
-from miramns.checkpointing import CheckpointStore, Saved, Snapshot
+from miramns.checkpointing import CheckpointStore, Saved, Snapshot, restoring
 from miramns.checkpointing.manifest import JSON
 from miramns.errors import CheckpointMismatchError, OperatorError
 from miramns.factorization.arnoldi import ArnoldiFactorization
@@ -141,7 +141,8 @@ def with_checkpoint(
     if saved is None:
         return replace(problem, checkpoint=checkpoint)
     checkpoint.probe = _probe(problem)
-    before = saved.state["probe"]
+    with restoring(saved.path):
+        before, resolved, orthogonalization = _resolved(saved.state, problem.operator.getSize()[0])
     allowed = _SAME if problem.options.exact is None else _SAME_SINGLE
     if not abs(checkpoint.probe - before) <= allowed * abs(before):
         raise CheckpointMismatchError(
@@ -149,9 +150,6 @@ def with_checkpoint(
             f"{before:.10g}, is {checkpoint.probe:.10g}: choose another folder, or remove this one",
             {"operator": (before, checkpoint.probe)},
         )
-    resolved = {name: saved.state["problem"][name] for name in _RESOLVED}
-    resolved["sizes"] = tuple(resolved["sizes"])
-    orthogonalization = saved.state["problem"]["orthogonalization"]
     options = replace(problem.options, orthogonalization=orthogonalization)
     return replace(problem, options=options, checkpoint=checkpoint, **resolved)
 
@@ -220,23 +218,75 @@ class SavedIteration:
         return Snapshot({"basis": basis}, shared | packed(self._history), state)
 
     def _restore(self, saved: Saved) -> None:
+        with restoring(saved.path):
+            self._restore_parts(saved)
+
+    def _restore_parts(self, saved: Saved) -> None:
         f = self._factorization
         for name, part in self._parts.items():
             set_attributes(part, saved.state["parts"][name])
         for name, value in list(vars(f).items()):
             if _is_saved_array(name, value):
-                setattr(f, name, saved.shared(name))
+                setattr(f, name, _like(value, saved.shared(name), name))
+        self._require_projected(saved.state["probe"])
+        if not 0 <= f.size <= self._n_columns() <= f.basis.shape[1]:
+            raise ValueError(f"size {f.size} of {f.basis.shape[1]} columns")
         for role, A in _operators(self._problem):
             names = [name for name in saved.shapes if name.startswith(f"{role}.")]
             if names:
                 state = {name.partition(".")[2]: saved.shared(name) for name in names}
                 A.getPythonContext().set_state(state)
         saved.read_into("basis", f.rows[0], f.basis[:, : self._n_columns()])
+        _require_basis(f, f.basis[:, : self._n_columns()])
         self._history.records[:] = unpacked(saved)
+
+    def _require_projected(self, probe: float) -> None:
+        """Raise an error if the projected matrix has entries beyond any norm of the operator.
+
+        The probe estimates ||A||_F, unless the inner product is another one.
+        """
+        f = self._factorization
+        largest = 1e6 * probe if f.inner is None else np.inf
+        if not np.all(np.abs(f.hessenberg) <= largest):
+            raise ValueError(f"the projected matrix has entries above {largest:.3g}")
 
 
 def _is_saved_array(name: str, value: object) -> bool:
     return isinstance(value, np.ndarray) and name not in NOT_SAVED
+
+
+def _like(before: NDArray[Any], array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return an array that takes the place of another one."""
+    fixed = name == "hessenberg" and array.shape != before.shape
+    if fixed or (array.ndim, array.dtype) != (before.ndim, before.dtype):
+        raise ValueError(f"{name} is an array of type {array.dtype} and shape {array.shape}")
+    return array
+
+
+def _require_basis(f: ArnoldiFactorization, basis: NDArray[np.float64]) -> None:
+    """Raise an error on all ranks if a restored basis cannot be one. Collective."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->j", basis, basis)
+    squares = f.comm.allreduce(squares)
+    # a basis of another inner product has other norms, and a column in work has none yet
+    norms = squares[: f.size if isinstance(f, DCGS2Factorization) else None]
+    is_unit = (np.abs(norms - 1.0) < 0.1) | (norms == 0.0)
+    if not np.isfinite(squares).all() or not (is_unit.all() or f.inner is not None):
+        raise ValueError("the columns of the basis have no norm of 1")
+
+
+def _resolved(state: Any, n: int) -> tuple[float, dict[str, Any], Any]:
+    """Return the probe, the arguments that a solve had chosen, and the orthogonalisation."""
+    orthogonalization = state["problem"]["orthogonalization"]
+    if orthogonalization not in ("full", "partial", "dcgs2"):
+        raise ValueError(f"orthogonalization is {orthogonalization!r}")
+    resolved = {name: state["problem"][name] for name in _RESOLVED}
+    resolved["sizes"] = sizes = tuple(map(int, resolved["sizes"]))
+    capacity, first, width = (int(resolved[name]) for name in _RESOLVED if name != "sizes")
+    last = sizes[-1] if sizes else 0
+    if not 0 <= last <= capacity <= n + width or not 0 <= first <= capacity or not 0 < width <= n:
+        raise ValueError(f"{capacity} columns for sizes up to {last} and width {width}")
+    return float(state["probe"]), resolved, orthogonalization
 
 
 def _require_finite(comm: MPI.Comm, basis: NDArray[np.float64]) -> None:

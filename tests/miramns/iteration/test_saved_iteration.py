@@ -1,6 +1,8 @@
 """A solve that continues from a saved state repeats the one that was not interrupted."""
 
 import dataclasses
+import hashlib
+import json
 import logging
 import os
 
@@ -258,6 +260,70 @@ class Remembering(Diagonal):
         super().mult(mat, x, y)
         self.number += 1
         y.scale(1 + 1e-14 * (self.number % 7))
+
+
+def change(folder, change_content):
+    """Change the newest state and give it digests that fit."""
+    path = max((folder / "eigensolver").iterdir()) / "manifest.json"
+    content = json.loads(path.read_bytes())["manifest"]
+    change_content(content["state"], path.parent)
+    for entry in content["files"]:
+        data = (path.parent / f"{entry['name']}.npy").read_bytes()
+        for segment in entry["segments"]:
+            start, length = segment[:2]
+            segment[2] = hashlib.sha256(data[start : start + length]).hexdigest()
+        digests = "".join(segment[2] for segment in entry["segments"])
+        entry["sha256"] = hashlib.sha256(digests.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({"manifest": content, "sha256": digest}))
+
+
+def _of_part(part, **values):
+    return lambda state, folder: state["parts"][part].update(values)
+
+
+def _array(name, content):
+    def changed(state, folder):
+        path = folder / f"{name}.npy"
+        data = path.read_bytes()
+        path.write_bytes(data[:128] + content * ((len(data) - 128) // 8))
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        _of_part("factorization", size=2**40),
+        _of_part("factorization", size="9"),
+        _of_part("factorization", n=7),
+        _of_part("factorization", comm=1),
+        _of_part("factorization", basis=[]),
+        lambda state, folder: state.pop("parts"),
+        lambda state, folder: state["problem"].update(capacity=2**50),
+        lambda state, folder: state["problem"].update(orthogonalization="none"),
+        _array("basis", np.float64(np.nan).tobytes()),
+        _array("basis", np.float64(0.5).tobytes()),
+        _array("hessenberg", np.float64(1e300).tobytes()),
+        _array("history", np.float64(np.inf).tobytes()),
+    ],
+)
+def test_a_state_of_another_form(comm, operator, shared_tmp, changed):
+    """Digests prove that a state is whole, not that this program has written it."""
+
+    def solve(store):
+        return miramns.solve(operator, 4, hermitian=True, ncv=20, checkpoint=store)
+
+    interrupt(solve, shared_tmp / "store", comm, 3)
+    if comm.rank == 0:
+        change(shared_tmp / "store", changed)
+    comm.Barrier()
+    with store_in(shared_tmp / "store", comm) as store, pytest.raises(CheckpointError) as caught:
+        solve(store)
+    text = str(caught.value)
+    assert "the checkpoint has another form than this program writes" in text
+    assert str(shared_tmp / "store") in text
+    assert "\n" not in text
 
 
 def test_an_operator_with_a_state(comm, keep, shared_tmp):

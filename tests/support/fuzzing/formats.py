@@ -25,6 +25,7 @@ Rng = np.random.Generator
 _MODULES = (
     "array_files", "hdf5_files", "matlab_files", "table_files", "arrow_files", "document_files",
     "graph_files", "image_files", "job_files", "model_files", "onnx_files", "output_files",
+    "checkpoint_files",
 )  # fmt: skip
 _FORMATS: dict[str, Format] = {}
 

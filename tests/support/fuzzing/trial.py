@@ -27,7 +27,7 @@ __all__ = ["Outcome", "run_trial"]
 
 #: Events of the interpreter that no reader may cause.
 _FORBIDDEN = ("subprocess.Popen", "os.system", "os.exec", "pickle.find_class", "socket.connect")
-_OWN_MODULES = ("hpcembed", "numpy", "scipy", "collections")
+_OWN_MODULES = ("hpcembed", "numpy", "scipy", "collections", "miramns", "pathlib")
 _WRITES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 
 
@@ -75,11 +75,19 @@ class _Watch:
             writes = any(sign in mode for sign in "wax+") or flags & (os.O_WRONLY | os.O_RDWR)
             if (writes and not self._is_inside(name)) or name.endswith("outside/secret.txt"):
                 self.events.append(f"open {name} {mode}")
-        elif event in _WRITES and not self._is_inside(str(arguments[0])):
+        elif event in _WRITES and not self._is_inside(_whole_path(arguments)):
             self.events.append(f"{event} {arguments[0]}")
 
     def _is_inside(self, name: str) -> bool:
         return os.path.realpath(name).startswith(str(self.allowed)) or name == os.devnull
+
+
+def _whole_path(arguments: tuple[Any, ...]) -> str:
+    """Return the path of an event; one that is relative to an open folder ends with it."""
+    name, folder = str(arguments[0]), arguments[-1]
+    if os.path.isabs(name) or not isinstance(folder, int) or folder < 0:
+        return name
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)
 
 
 _watch: _Watch | None = None

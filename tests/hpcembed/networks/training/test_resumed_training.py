@@ -25,8 +25,10 @@ class Memory:
         self.states = {} if states is None else states
         self.stop_after, self.name = stop_after, name
 
-    def restored(self):
-        return self.states.get(self.name)
+    def restore(self, into):
+        if self.name in self.states:
+            into(self.states[self.name])
+        return self.name in self.states
 
     def epoch_done(self, state, *, ended):
         # as in files: no memory is shared with the training
