@@ -61,6 +61,15 @@ def test_a_file_takes_the_place_of_the_exit_status(tmp_path, monkeypatch):
     assert exit_status(MPI.COMM_SELF, steps) == 85
 
 
+@pytest.fixture
+def usual_interrupt():
+    """The handler of an interrupt; a process in the background may ignore the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("usual_interrupt")
 def test_a_second_interrupt_ends_at_once(capsys):
     def steps():
         with watching(MPI.COMM_SELF):

@@ -23,7 +23,10 @@ from hpcembed.runtime.stopping import StoppedError, watching
 from job_files import JOBS, settings, write_small
 from miramns.checkpointing import CheckpointStore
 
-SMALL = ("classifier.hidden=[[6]]", "training.epochs=6", "output.figures=false", "solver.tol=1e-8")
+SMALL = (
+    "classifier.hidden=[[6]]", "training.epochs=6", "output.figures=false", "solver.tol=1e-8",
+    "resources.threads=1",
+)  # fmt: skip
 #: Files whose bytes are compared; run.json has times.
 SAME = ("projection.safetensors", "eigenvalues.csv", "convergence.csv")
 
@@ -124,7 +127,7 @@ def test_the_same_command_continues_and_another_one_is_refused(run, tmp_path, mo
     monkeypatch.undo()
     # the eigenproblem is not solved again
     monkeypatch.setattr("hpcembed.embedding.pca.PCA.fit", None)
-    assert run("--set", "resources.threads=1")[0] == 0  # resources may change
+    assert run("--set", "resources.memory_gib=1.5")[0] == 0  # resources may change
     assert results(out) == whole
     status, text = run()
     assert status == 2
