@@ -71,6 +71,25 @@ def test_same_results_on_any_number_of_ranks(launched):
                 assert float(other[key][name]) == pytest.approx(float(trial[name]), abs=0.01)
 
 
+def reproducible_study(folder, ranks):
+    return [["study", write_small(folder), "--reproducible", "--out", str(ranks)]]
+
+
+@pytest.mark.launch(reproducible_study, ranks=(1, 3))
+def test_the_same_bits_in_the_reproducible_mode(launched):
+    found = []
+    for ranks in (1, 3):
+        (done,) = launched[ranks]
+        assert done.status == 0, done.err
+        out = launched.folder / str(ranks)
+        files = [
+            (out / name).read_bytes() for name in ("eigenvalues.csv", "projection.safetensors")
+        ]
+        found.append((trials(out), files))
+        assert len(found[-1][0]) == 2 * (2 * 2 + 1)
+    assert found[0] == found[1]
+
+
 @pytest.mark.launch
 def test_results_and_resumption(run_mpi, run_each, tmp_path):
     small, out = write_small(tmp_path), tmp_path / "out"
