@@ -16,6 +16,7 @@ longest of the last steps and the slowest write so far are measured.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -48,6 +49,8 @@ __all__ = [
 EXIT_STATUS = 85
 #: Signals that stop a job.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+#: Seconds after which a launcher that ends a job kills the ranks that it has sent TERM, and more.
+_LAUNCHER_SECONDS = 1.5
 #: Code of the time limit, above every number of a signal.
 _TIME_LIMIT = 1 << 16
 _TAG = 85
@@ -86,6 +89,7 @@ class _Watch:
         self._sent: list[Any] = []
         self._received = 0
         self.command = ""
+        self._is_closed = False
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """Note a signal; raise KeyboardInterrupt at the second SIGINT."""
@@ -97,9 +101,22 @@ class _Watch:
             again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
             name = signal.Signals(number).name
             line = f"hpcembed: {name}: the job stops at the end of its step{again}\n"
-            with contextlib.suppress(OSError):
-                os.write(2, line.encode())
+            if number == signal.SIGTERM and self.size > 1:
+                # no lock is taken, as by Thread.start: a signal may interrupt anything
+                _thread.start_new_thread(self._show_later, (line,))
+            else:
+                self._show(line)
         self._code = self._code or number
+
+    def _show_later(self, line: str) -> None:
+        """Show a line unless the process ends soon, as after an error of another rank."""
+        time.sleep(_LAUNCHER_SECONDS)
+        if not self._is_closed:
+            self._show(line)
+
+    def _show(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode())
 
     def step(self) -> None:
         """Record the time since the last step boundary."""
@@ -146,6 +163,7 @@ class _Watch:
 
     def close(self) -> None:
         """Receive the messages that are under way. Collective."""
+        self._is_closed = True
         if self._comm is None:
             return
         senders = self._comm.allreduce(int(bool(self._sent)))

@@ -14,6 +14,7 @@ from hpcembed.runtime.stopping import (
     StoppedError,
     continue_with,
     record_write,
+    stop,
     stop_alone,
     stop_flagged,
     stop_noticed,
@@ -79,6 +80,37 @@ def test_a_second_interrupt_ends_at_once(capsys):
 
     assert exit_status(MPI.COMM_SELF, steps) == 130
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class TwoRanks:
+    """Rank 0 of two, which exchange no message."""
+
+    rank, size = 0, 2
+
+    def Dup(self):  # noqa: N802
+        return self
+
+    def Free(self):  # noqa: N802
+        pass
+
+    def allreduce(self, value):
+        return value
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_the_launcher_ends_a_job_without_another_message(capfd, monkeypatch, ends):
+    """After an error of one rank the launcher sends TERM to the others, and soon KILL."""
+    monkeypatch.setattr(stop, "_LAUNCHER_SECONDS", 0.3)
+    watch = stop._Watch(TwoRanks(), None, 0.0)
+    watch.handle(signal.SIGTERM, None)
+    assert capfd.readouterr().err == ""
+    if ends:
+        watch.close()
+    time.sleep(0.6)
+    expected = "" if ends else "hpcembed: SIGTERM: the job stops at the end of its step\n"
+    assert capfd.readouterr().err == expected
+    stop._Watch(TwoRanks(), None, 0.0).handle(signal.SIGUSR1, None)
+    assert capfd.readouterr().err == "hpcembed: SIGUSR1: the job stops at the end of its step\n"
 
 
 def test_without_watching_signals_are_not_touched():
