@@ -71,8 +71,10 @@ class Saved:
 
     def rows(self, name: str, first: int, last: int) -> NDArray[Any]:
         """Return the rows `first` to `last` - 1 of an array, for this rank. Collective."""
-        shape = (max(last - first, 0), *self._layout(name).shape[1:])
-        array = np.empty(shape, dtype=self._layout(name).dtype)
+        layout = self._layout(name)
+        with agreed(self._comm, self.path, "read the checkpoint"):
+            self._check_rows(layout, first, max(first, last), layout.shape[1:])
+        array = np.empty((max(last - first, 0), *layout.shape[1:]), dtype=layout.dtype)
         self.read_into(name, first, array)
         return array
 
@@ -83,12 +85,7 @@ class Saved:
         """
         layout = self._layout(name)
         with agreed(self._comm, self.path, "read the checkpoint"):
-            last = first + len(target)
-            if not 0 <= first <= last <= layout.shape[0] or target.shape[1:] != layout.shape[1:]:
-                raise CheckpointError(
-                    f"{self.path}: {name} has shape {layout.shape}, not the rows {first}..{last} "
-                    f"of shape {target.shape}"
-                )
+            self._check_rows(layout, first, first + len(target), target.shape[1:])
             read_into(self.path, layout, first, target)
 
     def shared(self, name: str) -> NDArray[Any]:
@@ -101,6 +98,14 @@ class Saved:
         if self._comm.size > 1:
             self._comm.Bcast(array.reshape(-1).view(np.uint8))
         return array
+
+    def _check_rows(self, layout: ArrayLayout, first: int, last: int, row: tuple[int, ...]) -> None:
+        """Raise an error for rows that the array does not have, before memory is allocated."""
+        if not 0 <= first <= last <= layout.shape[0] or row != layout.shape[1:]:
+            raise CheckpointError(
+                f"{self.path}: {layout.name} has shape {layout.shape}, not the rows "
+                f"{first}..{last} of shape {(last - first, *row)}"
+            )
 
     def _layout(self, name: str) -> ArrayLayout:
         if name not in self._layouts:

@@ -14,7 +14,7 @@ from miramns.iteration.subspace_size import ConvergenceRate
 from miramns.result import ConvergenceHistory, IterationRecord
 
 #: Attributes that belong to this rank alone, or are made by the constructor.
-NOT_SAVED = ("rows", "basis", "_columns", "_orthonormal")
+NOT_SAVED = ("rows", "basis", "inner", "_columns", "_orthonormal")
 
 #: Attributes that follow from the arguments of the solve.
 _GIVEN = ("n", "capacity", "hermitian", "k", "sizes")
