@@ -33,7 +33,7 @@ __all__ = ["MemoryArray", "matlab_names", "open_matlab_labels", "open_matlab_row
 #: Errors of scipy for files that are damaged or not in the format.
 _ERRORS = (
     OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, EOFError,
-    AttributeError, MemoryError, OverflowError, zlib.error, scipy.io.matlab.MatReadError,
+    AttributeError, NameError, MemoryError, OverflowError, zlib.error, scipy.io.matlab.MatReadError,
 )  # fmt: skip
 _TYPES = {
     "double": "f8", "single": "f4", "logical": "u1",

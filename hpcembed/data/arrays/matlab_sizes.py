@@ -25,6 +25,8 @@ __all__ = ["check_sizes"]
 
 _HEADER_BYTES = 128
 _MATRIX, _COMPRESSED = 14, 15
+#: Types of elements: integers, floating-point numbers, matrices, compressed elements, texts.
+_TYPES = frozenset((*range(1, 8), 9, *range(12, 19)))
 #: Classes whose entries are stored: all but sparse (5), function handles (16) and objects (17).
 _CLASSES_WITH_ENTRIES = frozenset(range(1, 16)) - {5}
 _STRUCTURE_CLASSES = (1, 2, 3)  # cells, structures, objects: each entry is an element
@@ -118,6 +120,11 @@ class _Elements:
         while n_bytes >= 8:
             kind, size, is_small = self._tag(stream)
             n_bytes -= 8
+            if kind not in _TYPES:
+                raise InputError(
+                    f"{self._path}: damaged: an element has the unknown type {kind}: copy or "
+                    "download it again"
+                )
             if is_small:
                 continue
             if size > n_bytes:

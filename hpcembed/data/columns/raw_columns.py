@@ -119,14 +119,17 @@ class RawColumns:
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        where = f"{self.pieces[0].file}: " if self.pieces else ""
         repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
-            raise InputError(f"several columns are named {repeated[0]!r}: rename all but one")
+            raise InputError(
+                f"{where}several columns are named {repeated[0]!r}: rename all but one"
+            )
         for name, column in zip(self.names, self.columns, strict=True):
             if len(column) != self.n_rows:
                 raise InputError(
-                    f"column {name!r} has {len(column)} rows, others have {self.n_rows}: give "
-                    "columns of equal length"
+                    f"{where}column {name!r} has {len(column)} rows, others have {self.n_rows}: "
+                    "give columns of equal length"
                 )
 
     @property

@@ -173,8 +173,8 @@ def _model(
             if task == "regression"
             else None
         ),
-        class_names=tuple(json.loads(metadata["class_names"])),
-        feature_names=tuple(json.loads(metadata["feature_names"])),
+        class_names=tuple(map(str, json.loads(metadata["class_names"]))),
+        feature_names=tuple(map(str, json.loads(metadata["feature_names"]))),
     )
     model.check()
     k = len(embedding["components"]) if is_embedded else None

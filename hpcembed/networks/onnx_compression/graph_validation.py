@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 from onnx import helper
@@ -36,6 +37,8 @@ def check_graph(graph: onnx.GraphProto, name: str, opset: int) -> None:
     InputError
         The message names the node or the tensor.
     """
+    if any(not isinstance(text, str) for text in _texts(graph)):
+        raise InputError(f"{name}: a name in it is not UTF-8: export the model again")
     for tensor in _tensors(graph):
         problem = _problem(tensor)
         if problem:
@@ -49,12 +52,22 @@ def check_graph(graph: onnx.GraphProto, name: str, opset: int) -> None:
                 "again"
             )
     for node in graph.node:
-        least = _least_tensors(node, opset)
+        schema = _schema(node, opset)
+        if schema is None:
+            continue
+        least = int(schema.min_input), int(schema.min_output)
         if len(node.input) < least[0] or len(node.output) < least[1]:
             raise InputError(
                 f"{name}: the node {node.name or node.op_type!r}, {node.op_type}, has "
                 f"{len(node.input)} inputs and {len(node.output)} outputs, and needs {least[0]} "
                 f"and {least[1]}: export the model again"
+            )
+        given = zip(schema.inputs, node.input, strict=False)
+        absent = [one.name for one, name_given in given if not name_given and _is_needed(one)]
+        if absent:
+            raise InputError(
+                f"{name}: the node {node.name or node.op_type!r}, {node.op_type}, has no input "
+                f"{absent[0]}: export the model again"
             )
     _check_order(graph, name)
     made = {output for node in graph.node for output in node.output}
@@ -65,15 +78,28 @@ def check_graph(graph: onnx.GraphProto, name: str, opset: int) -> None:
         raise InputError(f"{name}: {what}: export the model again")
 
 
-def _least_tensors(node: onnx.NodeProto, opset: int) -> tuple[int, int]:
-    """Return the least numbers of inputs and outputs of a node; 0 for unknown operators."""
+def _texts(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    """Yield the names of a graph; protobuf returns bytes for one that cannot be decoded."""
+    for one in (*graph.input, *graph.output, *graph.initializer):
+        yield one.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+
+
+def _schema(node: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema | None:
+    """Return the definition of the operator of a node, if it is one of ONNX."""
     if node.domain not in ("", "ai.onnx"):
-        return 0, 0
+        return None
     try:
-        schema = onnx.defs.get_schema(node.op_type, opset, "")
+        return onnx.defs.get_schema(node.op_type, opset, "")
     except onnx.defs.SchemaError:
-        return 0, 0
-    return int(schema.min_input), int(schema.min_output)
+        return None
+
+
+def _is_needed(parameter: Any) -> bool:
+    """Whether an input of a definition cannot be left out."""
+    return bool(parameter.option == onnx.defs.OpSchema.FormalParameterOption.Single)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -127,6 +127,18 @@ def test_damaged_files_are_errors_of_one_line(tmp_path):
             matlab_names(path)
 
 
+def test_unknown_types_of_elements_are_refused(tmp_path):
+    """scipy 1.17 reads such an element beyond its memory."""
+    path = tmp_path / "a.mat"
+    matrix = scipy.sparse.csc_array(np.arange(1.0, 13).reshape(4, 3))
+    content = bytearray(stored(x=matrix))
+    place = content.index(struct.pack("<2I", 5, 48))  # 12 indices of rows
+    content[place : place + 8] = struct.pack("<2I", 5, 32)
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"a\.mat: damaged: an element has the unknown type 0"):
+        matlab_names(path)
+
+
 def hdf5(tmp_path, fill):
     path = tmp_path / "a.mat"
     with h5py.File(path, "w") as file:

@@ -18,6 +18,7 @@ REFUSED = {
     "old.csv": (b"\xd0\xcf\x11\xe0" + bytes(50), "a spreadsheet or an archive"),
     "mac.csv": (TEXT.replace("\n", "\r").encode(), "its lines end with carriage returns"),
     "twice.csv": (TEXT.replace("a,b", "a,a").encode(), "several columns are named 'a': rename"),
+    "two.csv": (b"a,a,y\n0x1,u,v\n2,w,v\n", "two.csv: several columns are named 'a': rename"),
     "book.xlsx": (b"PK\x03\x04" + bytes(50), "book.xlsx: a spreadsheet: save it as CSV or Parquet"),
     "one.csv": (b"a,b,y\n1,2,u\n", "one.csv: one row: give more rows"),
 }

@@ -205,6 +205,17 @@ def test_offsets_that_float32_cannot_hold(run, digits, tmp_path):
     )
 
 
+def test_class_names_that_are_numbers_become_texts(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    arrays = safetensors.numpy.load_file(run / "projection.safetensors")
+    with safetensors.safe_open(run / "projection.safetensors", framework="np") as file:
+        about = file.metadata() | {"class_names": json.dumps(list(range(10)))}
+    safetensors.numpy.save_file(arrays, copy / "projection.safetensors", about)
+    export_run(copy, tmp_path / "m", "embedded-12")
+    assert hpcembed.load(tmp_path / "m").description["class_names"] == [str(i) for i in range(10)]
+
+
 def damage(kind, folder):
     if kind == "unfinished":
         (folder / "run.json").unlink()

@@ -55,6 +55,10 @@ CHANGES = {
     "order": (lambda graph: graph.node.append(graph.node.pop(0)), "'second' reads 'a', which a la"),
     "circle": (lambda graph: graph.node[1].input.append("y"), "'second' reads 'y', which a later"),
     "inputs": (lambda graph: graph.node[0].input.pop(), "MatMul, has 1 inputs and 1 outputs, and"),
+    "no first input": (
+        lambda graph: graph.node[0].input.__setitem__(0, ""),
+        "'first', MatMul, has no input A",
+    ),
     "no output": (lambda graph: graph.ClearField("output"), "it has no outputs"),
     "other output": (lambda graph: setattr(graph.output[0], "name", "z"), "makes its output 'z'"),
     "twice": (lambda graph: graph.node[1].output.append("a"), "'second' makes 'a', which exists"),
@@ -68,6 +72,15 @@ def test_models_that_cannot_be_whole(tmp_path, name):
     change(damaged.graph)
     (tmp_path / "m.onnx").write_bytes(damaged.SerializeToString())
     with pytest.raises(InputError, match=f"m.onnx: .*{words}"):
+        read_model(tmp_path / "m.onnx")
+
+
+def test_names_that_are_not_text(tmp_path):
+    """A name that protobuf cannot decode."""
+    content = model().SerializeToString()
+    assert content.count(b"MatMul") == 1
+    (tmp_path / "m.onnx").write_bytes(content.replace(b"MatMul", b"Mat\xfful"))
+    with pytest.raises(InputError, match=r"m\.onnx: "):
         read_model(tmp_path / "m.onnx")
 
 
