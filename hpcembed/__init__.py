@@ -11,13 +11,17 @@ __version__ = "0.1.0"
 
 #: Public names and their modules, which are imported on first use because MPI starts on import.
 _PUBLIC = {
+    "CanonicalCorrelation": "hpcembed.embedding",
     "CompactClassifier": "hpcembed.jobs.compact",
     "CompactRegressor": "hpcembed.jobs.compact",
+    "CosineTransform": "hpcembed.embedding",
     "DataMatrix": "hpcembed.data.matrix",
     "Documents": "hpcembed.data.text.documents",
     "FastJohnsonLindenstrauss": "hpcembed.embedding",
+    "FeatureTruncation": "hpcembed.embedding",
     "GaussianProjection": "hpcembed.embedding",
     "KernelPCA": "hpcembed.embedding",
+    "LinearDiscriminantAnalysis": "hpcembed.embedding",
     "Nystroem": "hpcembed.embedding",
     "RandomFourierFeatures": "hpcembed.embedding",
     "PCA": "hpcembed.embedding",
