@@ -160,4 +160,5 @@ def _dense_blocks(X: RowSource) -> Iterator[tuple[int, NDArray[Any]]]:
             yield first, block
             continue
         for begin in range(0, block.shape[0], _DENSE_ROWS):
-            yield first + begin, block[begin : begin + _DENSE_ROWS].toarray()
+            rows: Any = block[begin : begin + _DENSE_ROWS]
+            yield first + begin, rows.toarray()
