@@ -22,6 +22,7 @@ _PUBLIC = {
     "GaussianProjection": "hpcembed.embedding",
     "KernelPCA": "hpcembed.embedding",
     "LinearDiscriminantAnalysis": "hpcembed.embedding",
+    "LocalityPreservingProjection": "hpcembed.embedding",
     "Nystroem": "hpcembed.embedding",
     "RandomFourierFeatures": "hpcembed.embedding",
     "PCA": "hpcembed.embedding",

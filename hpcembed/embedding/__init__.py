@@ -8,7 +8,11 @@ from hpcembed.runtime.optional import optional_imports
 with optional_imports():
     from hpcembed.embedding._parameters import SolverSettings
     from hpcembed.embedding.cooccurrence import CooccurrenceEmbedding
-    from hpcembed.embedding.generalized import CanonicalCorrelation, LinearDiscriminantAnalysis
+    from hpcembed.embedding.generalized import (
+        CanonicalCorrelation,
+        LinearDiscriminantAnalysis,
+        LocalityPreservingProjection,
+    )
     from hpcembed.embedding.kernel_pca import KernelPCA
     from hpcembed.embedding.nystroem import Nystroem, RandomFourierFeatures
     from hpcembed.embedding.pca import PCA, estimate_memory
@@ -45,6 +49,7 @@ __all__ = [
     "KernelPCA",
     "LinearDiscriminantAnalysis",
     "LinearMap",
+    "LocalityPreservingProjection",
     "Machine",
     "Monitor",
     "Nystroem",

@@ -1,8 +1,9 @@
-"""Base of embeddings from ``A v = lambda B v``: A = M'M of low rank, B positive definite.
+"""Base of embeddings from ``A v = lambda B v``: A symmetric, B positive definite.
 
-Both matrices are dense, of the dimension of the features, and assembled. MIRAMns finds the largest
-eigenvalues of ``B^-1 A`` in the inner product of B (:mod:`miramns.transform`), and its certificate
-are the true residuals ``||A v - lambda B v||``. Components are orthonormal in B.
+Both matrices are dense, of the dimension of the features or of a projection, and assembled.
+MIRAMns finds the largest eigenvalues of ``B^-1 A`` in the inner product of B
+(:mod:`miramns.transform`), and its certificate are the true residuals ``||A v - lambda B v||``.
+Components are orthonormal in B.
 """
 
 from __future__ import annotations
@@ -67,20 +68,22 @@ class Pencil:
 
     Attributes
     ----------
-    factor : ndarray of shape (t, d)
-        M of ``A = M'M``.
-    total : ndarray of shape (d, d)
+    matrix, metric : ndarray of shape (p, p)
+        Lower triangles of A and B.
+    total : ndarray of shape (p, p)
         Lower triangle of the covariance of the rows, divided by n.
-    metric : ndarray of shape (d, d)
-        Lower triangle of B.
     mean, variances : ndarray of shape (d,)
+        Moments of the features.
+    basis : ndarray of shape (p, d) or None
+        Map from features to the p coordinates of the problem; None for the identity.
     """
 
-    factor: NDArray[np.float64]
+    matrix: NDArray[np.float64]
     total: NDArray[np.float64]
     metric: NDArray[np.float64]
     mean: NDArray[np.float64]
     variances: NDArray[np.float64]
+    basis: NDArray[np.float64] | None = None
 
 
 class PencilEmbedding(LinearEmbedding):
@@ -94,6 +97,9 @@ class PencilEmbedding(LinearEmbedding):
     #: Change of the parameters with which B is no longer singular.
     _remedy: str
     _has_dense_operator = False
+    _needs_labels = True
+    #: Whether A has no negative eigenvalue.
+    _is_positive = True
 
     n_components: int | None
     plan_: PencilPlan
@@ -119,12 +125,12 @@ class PencilEmbedding(LinearEmbedding):
 
     def _find(self, X: RowSource, pencil: Pencil, solver: Eigensolver) -> None:
         """Find the components of a pencil, keep and certify them. Collective."""
-        comm, factor = X.comm, pencil.factor
+        comm = X.comm
         on_rank(comm, 0, lambda: self._check_metric(pencil.metric))
-        if not np.any(np.square(factor).sum(axis=0) > 0):
+        if self._needs_labels and not np.any(np.diagonal(pencil.matrix) > 0):
             raise InputError(f"{self.operator_}: no feature differs between the labels")
         with timed(comm, self.seconds_, "operator"):
-            A = symmetric_mat(comm, np.tril(factor.T @ factor))
+            A = symmetric_mat(comm, pencil.matrix)
             B = symmetric_mat(comm, pencil.metric)
         try:
             with timed(comm, self.seconds_, "solve"):
@@ -134,13 +140,15 @@ class PencilEmbedding(LinearEmbedding):
             A.destroy()
             B.destroy()
         vectors = allgather_rows(comm, np.ascontiguousarray(result.eigenvectors))
-        self.components_ = np.ascontiguousarray(vectors.T)
+        found = np.ascontiguousarray(vectors.T)
+        self.components_ = found if pencil.basis is None else found @ pencil.basis
         self.mean_, self.feature_variances_ = pencil.mean, pencil.variances
-        self.eigenvalues_ = np.maximum(np.asarray(result.eigenvalues), 0.0)
+        values = np.asarray(result.eigenvalues)
+        self.eigenvalues_ = np.maximum(values, 0.0) if self._is_positive else values
         self.residual_norms_ = np.asarray(result.residual_norms)
         self.n_components_ = len(self.eigenvalues_)
         whole = pencil.total + np.tril(pencil.total, -1).T
-        squares = np.einsum("kd,kd->k", self.components_ @ whole, self.components_)
+        squares = np.einsum("kd,kd->k", found @ whole, found)
         self._deviations = np.sqrt(np.maximum(squares, 0.0))
         self._certify(comm, solver, result, reference)
 
@@ -201,10 +209,10 @@ class PencilEmbedding(LinearEmbedding):
         return np.asarray(coordinates @ inverse.T + self.mean_)
 
     def _more_tags(self) -> dict[str, Any]:
-        return {**super()._more_tags(), "requires_y": True}
+        return {**super()._more_tags(), "requires_y": self._needs_labels}
 
     def __sklearn_tags__(self) -> Any:
-        """Return scikit-learn's tags: labels are required."""
+        """Return scikit-learn's tags: whether labels are required."""
         tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
+        tags.target_tags.required = self._needs_labels
         return tags

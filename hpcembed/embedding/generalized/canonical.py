@@ -115,12 +115,12 @@ class CanonicalCorrelation(PencilEmbedding):
         self.plan_ = self.plan(shape_of(data), machine)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
         with timed(data.comm, self.seconds_, "operator"):
-            pencil = self._pencil(data, labels)
-        most = min(len(pencil.factor), data.n_features)
+            pencil, n_directions = self._pencil(data, labels)
+        most = min(n_directions, data.n_features)
         k = most if self.n_components is None else self.n_components
         if k > most:
             raise InputError(
-                f"need n_components <= {most}, got {k}: the labels have {len(pencil.factor)} "
+                f"need n_components <= {most}, got {k}: the labels have {n_directions} "
                 "independent directions (classes less one, or targets); lower n_components"
             )
         tol = self._tolerance(data.stored_type.itemsize)
@@ -134,14 +134,13 @@ class CanonicalCorrelation(PencilEmbedding):
             raise ConfigError(f"ridge must be a number of at least 0, got {self.ridge!r}")
         super()._check_parameters()
 
-    def _pencil(self, X: RowSource, labels: NDArray[Any]) -> Pencil:
-        """Return the problem; its factor has a row for each independent direction. Collective."""
+    def _pencil(self, X: RowSource, labels: NDArray[Any]) -> tuple[Pencil, int]:
+        """Return the problem, and the number of independent directions of labels. Collective."""
         if all(X.comm.allgather(has_classes(labels))):
             codes, classes = class_codes(X, labels)
             scatter = class_scatter(X, codes, len(classes))
             mean, variances = scatter.mean, scatter.variances
-            # the offsets, weighted by the shares, add up to zero: one row fewer has the same square
-            factor = _independent_rows(np.sqrt(scatter.counts), scatter.between_factor)
+            factor, n_directions = scatter.between_factor, len(classes) - 1
             total = scatter.within + np.tril(factor.T @ factor)
         else:
             columns = labels.astype(np.float64).reshape(len(labels), -1)
@@ -150,14 +149,7 @@ class CanonicalCorrelation(PencilEmbedding):
             values, vectors = scipy.linalg.eigh(found.targets)
             known = values > _DEPENDENT * max(float(values[-1]), 0.0)
             factor = (vectors[:, known] / np.sqrt(values[known])).T @ found.cross
+            n_directions = len(factor)
         metric = np.array(total, order="F")
         metric.flat[:: len(metric) + 1] += self.ridge * np.mean(np.diagonal(total))
-        return Pencil(factor, total, metric, mean, variances)
-
-
-def _independent_rows(
-    weights: NDArray[np.float64], factor: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return a factor of ``factor' factor`` with one row fewer; ``weights @ factor`` is zero."""
-    basis = scipy.linalg.null_space((weights / np.linalg.norm(weights))[np.newaxis])
-    return np.asarray(basis.T @ factor)
+        return Pencil(np.tril(factor.T @ factor), total, metric, mean, variances), n_directions

@@ -161,8 +161,8 @@ class LinearDiscriminantAnalysis(PencilEmbedding):
         self.shrinkage_ = _ledoit_wolf(scatter) if self.shrinkage == "auto" else self.shrinkage
         metric = np.asfortranarray((1.0 - self.shrinkage_) * within)
         metric.flat[:: len(within) + 1] += self.shrinkage_ * np.mean(np.diagonal(within))
-        total = within + np.tril(factor.T @ factor)
-        return Pencil(factor, total, metric, scatter.mean, scatter.variances)
+        between = np.tril(factor.T @ factor)
+        return Pencil(between, within + between, metric, scatter.mean, scatter.variances)
 
 
 def _ledoit_wolf(scatter: ClassScatter) -> float:

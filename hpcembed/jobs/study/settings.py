@@ -53,8 +53,9 @@ class SweepConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: gaussian, sparse: random projections (Johnson-Lindenstrauss)
     embeddings: tuple[Literal["spectral", "whitened", "gaussian", "sparse"], ...] = ("spectral",)
     #: projections that are compared with the coordinates of [embedding], on the same networks and
-    #: seeds: lda, cca (from the labels); gaussian, sparse, fast (random); dct (lowest frequencies);
-    #: truncation (the first features), variance (the features of largest variance)
+    #: seeds: lda, cca (from the labels); lpp (from nearest rows); gaussian, sparse, fast (random);
+    #: dct (lowest frequencies); truncation (the first features), variance (those of largest
+    #: variance)
     rivals: tuple[RivalKind, ...] = ()
     #: whether the same networks are trained on all features as well
     baseline: bool = True

@@ -47,10 +47,12 @@ MOST_WIDTH = 1024
 MOST_TRIALS = 16
 
 #: Projections that a study compares with its embedding.
-RivalKind = Literal["lda", "cca", "gaussian", "sparse", "fast", "dct", "truncation", "variance"]
+RivalKind = Literal[
+    "lda", "cca", "lpp", "gaussian", "sparse", "fast", "dct", "truncation", "variance",
+]  # fmt: skip
 InputKind = Literal[
-    "full", "spectral", "whitened", "gaussian", "sparse", "lda", "cca", "fast", "dct", "truncation",
-    "variance",
+    "full", "spectral", "whitened", "gaussian", "sparse", "lda", "cca", "lpp", "fast", "dct",
+    "truncation", "variance",
 ]  # fmt: skip
 #: All kinds of inputs, in the order of tables.
 INPUT_KINDS: tuple[InputKind, ...] = get_args(InputKind)

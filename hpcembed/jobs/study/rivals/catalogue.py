@@ -47,6 +47,9 @@ RIVALS: Mapping[str, RivalProjection] = MappingProxyType(
     {
         "lda": RivalProjection("rows and labels", {"shrinkage": "auto"}),
         "cca": RivalProjection("rows and labels", {"ridge": 1e-6}),
+        "lpp": RivalProjection(
+            "rows", {"n_neighbors": 5, "pca_components": 100, "max_rows": 20_000}
+        ),
         "gaussian": RivalProjection("nothing", has_own_digest=False),
         "sparse": RivalProjection("nothing", has_own_digest=False),
         "fast": RivalProjection("nothing"),
@@ -90,6 +93,8 @@ def rival_limits(rivals: Sequence[RivalKind], train: DataMatrix) -> dict[str, in
         return {}
     d = train.n_features
     limits = {str(name): d for name in rivals}
+    if "lpp" in limits:
+        limits["lpp"] = max(1, min(d, train.n_rows - 1, RIVALS["lpp"].settings["pca_components"]))
     of_ranks = train.comm.allgather(np.unique(train.labels))
     n_classes = len(np.unique(np.concatenate(of_ranks))) if train.class_names else 0
     return limits | _label_limits(rivals, d, n_classes)

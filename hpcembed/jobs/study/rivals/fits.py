@@ -17,6 +17,7 @@ from hpcembed.embedding import (
     FastJohnsonLindenstrauss,
     FeatureTruncation,
     LinearDiscriminantAnalysis,
+    LocalityPreservingProjection,
 )
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.report.run_folder import json_bytes
@@ -52,6 +53,7 @@ def linear_rival(
     make: dict[str, Callable[[], Any]] = {
         "lda": lambda: LinearDiscriminantAnalysis(k, **settings),
         "cca": lambda: CanonicalCorrelation(k, **settings),
+        "lpp": lambda: LocalityPreservingProjection(k, **settings),
         "fast": lambda: FastJohnsonLindenstrauss(k, random_state=seed, **settings),
         "dct": lambda: CosineTransform(k, image_shape=tuple(image_shape) or None),
         "truncation": lambda: FeatureTruncation(k),
