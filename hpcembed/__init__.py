@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 #: Public names and their modules, which are imported on first use because MPI starts on import.
 _PUBLIC = {
+    "Autoencoder": "hpcembed.networks.training.autoencoder",
     "CanonicalCorrelation": "hpcembed.embedding",
     "CompactClassifier": "hpcembed.jobs.compact",
     "CompactRegressor": "hpcembed.jobs.compact",

@@ -55,7 +55,7 @@ class SweepConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: projections that are compared with the coordinates of [embedding], on the same networks and
     #: seeds: lda, cca (from the labels); lpp (from nearest rows); gaussian, sparse, fast (random);
     #: dct (lowest frequencies); truncation (the first features), variance (those of largest
-    #: variance)
+    #: variance); autoencoder (one for each seed and k)
     rivals: tuple[RivalKind, ...] = ()
     #: whether the same networks are trained on all features as well
     baseline: bool = True

@@ -21,7 +21,7 @@ from hpcembed.data.row_validation import assign
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_inputs import project
 from hpcembed.jobs.study.embedded_data import EmbeddedData
-from hpcembed.jobs.study.rivals.fits import FitSeconds, linear_rival
+from hpcembed.jobs.study.rivals.fits import FitSeconds, autoencoder_rows, linear_rival
 from hpcembed.jobs.study.trials import OWN_KINDS, RANDOM_KINDS, Trial
 from hpcembed.networks.training.input_scaling import network_type
 from hpcembed.runtime.agreement import agreement
@@ -29,6 +29,8 @@ from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.machine.memory import check_fits
 from hpcembed.runtime.ranks import ranks_on_compute_node, timed
 from hpcembed.runtime.shared_rows import SharedRows
+from hpcembed.runtime.stopping import stop_together
+from hpcembed.runtime.wording import counted
 
 __all__ = ["TrialInputs"]
 
@@ -126,16 +128,29 @@ class TrialInputs:
             with agreement(comm):
                 local = [part.dense_rows(dtype) for part in parts]
         else:
-            k, d = len(embedding.spectrum_.values), embedding.n_features_in_
-            k, spent = own or min(k, self._limits.get(kind, k)), dict[str, float]()
-            with timed(comm, spent, kind):
-                if kind in ("gaussian", "sparse"):
-                    R = _random_matrix(kind, seed, k, d)
-                else:
-                    R = linear_rival(self._job, self._data, kind, seed, k, self._image_shape)
-            self._seconds.setdefault((kind, k), []).append(spent[kind])
-            with agreement(comm):
-                local = [self._product(part, R) for part in parts]
+            return self._projected(kind, seed, own)
+        return local[0], local[1]
+
+    def _projected(self, kind: str, seed: int, own: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Fit a projection other than that of the embedding, and apply it. Collective."""
+        job, data, spent = self._job, self._data, dict[str, float]()
+        k = len(data.embedding.spectrum_.values)
+        k = own or min(k, self._limits.get(kind, k))
+        local = list[NDArray[Any]]()
+        with timed(job.comm, spent, kind):
+            if kind == "autoencoder":
+                local += autoencoder_rows(job, data, seed, k)
+            elif kind in ("gaussian", "sparse"):
+                R = _random_matrix(kind, seed, k, data.n_features)
+            else:
+                R = linear_rival(job, data, kind, seed, k, self._image_shape)
+        self._seconds.setdefault((kind, k), []).append(spent[kind])
+        if kind in self._limits:
+            job.log(f"{kind}, {counted(k, 'coordinate')}: fitted in {spent[kind]:.2f} s")
+            stop_together(job.comm, "after the fit of a rival projection")
+        if not local:
+            with agreement(job.comm):
+                local = [self._product(part, R) for part in (data.train, data.test)]
         return local[0], local[1]
 
     def _product(self, rows: DataMatrix, R: Any) -> NDArray[Any]:

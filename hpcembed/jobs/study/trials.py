@@ -49,17 +49,18 @@ MOST_TRIALS = 16
 #: Projections that a study compares with its embedding.
 RivalKind = Literal[
     "lda", "cca", "lpp", "gaussian", "sparse", "fast", "dct", "truncation", "variance",
+    "autoencoder",
 ]  # fmt: skip
 InputKind = Literal[
     "full", "spectral", "whitened", "gaussian", "sparse", "lda", "cca", "lpp", "fast", "dct",
-    "truncation", "variance",
+    "truncation", "variance", "autoencoder",
 ]  # fmt: skip
 #: All kinds of inputs, in the order of tables.
 INPUT_KINDS: tuple[InputKind, ...] = get_args(InputKind)
-#: Inputs that are random projections, which differ from seed to seed.
-RANDOM_KINDS = ("gaussian", "sparse", "fast")
+#: Inputs that differ from seed to seed: random projections, and networks from random weights.
+RANDOM_KINDS = ("gaussian", "sparse", "fast", "autoencoder")
 #: Inputs whose coordinates differ from one number of inputs to another.
-OWN_KINDS: tuple[str, ...] = ()
+OWN_KINDS = ("autoencoder",)
 
 
 class Trial(msgspec.Struct, frozen=True, order=True):

@@ -56,6 +56,7 @@ RIVALS: Mapping[str, RivalProjection] = MappingProxyType(
         "dct": RivalProjection("nothing"),
         "truncation": RivalProjection("nothing"),
         "variance": RivalProjection("rows"),
+        "autoencoder": RivalProjection("rows", {"hidden": 128, "encoder": "hidden"}),
     }
 )
 

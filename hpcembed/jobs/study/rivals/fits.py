@@ -23,10 +23,17 @@ from hpcembed.jobs.job import Job
 from hpcembed.jobs.report.run_folder import json_bytes
 from hpcembed.jobs.study.embedded_data import EmbeddedData
 from hpcembed.jobs.study.rivals.catalogue import RIVALS
+from hpcembed.networks.training.autoencoder import Autoencoder
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.output.files import output_error
 
-__all__ = ["FitSeconds", "linear_rival", "load_fit_seconds", "store_fit_seconds"]
+__all__ = [
+    "FitSeconds",
+    "autoencoder_rows",
+    "linear_rival",
+    "load_fit_seconds",
+    "store_fit_seconds",
+]
 
 #: Seconds of one fit of each rival, by the number of coordinates that it found.
 FitSeconds = dict[str, dict[int, float]]
@@ -61,6 +68,30 @@ def linear_rival(
     }
     fitted = make[kind]().fit(train)
     return np.ascontiguousarray(fitted.components_.T)
+
+
+def autoencoder_rows(
+    job: Job, data: EmbeddedData, seed: int, k: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Train an autoencoder, and return the coordinates of this rank's training and test rows.
+
+    Collective.
+
+    Raises
+    ------
+    HpcembedError
+        The rows do not fit the memory of rank 0, or the training failed.
+    """
+    train, test = data.train, data.test
+    memory = job.remaining(train.stored_bytes + test.stored_bytes)
+    model = Autoencoder(
+        k, **RIVALS["autoencoder"].settings, random_state=seed, memory_limit=max(memory, 1),
+        n_threads=job.threads, device=job.config.classifier.device,
+    ).fit(train)  # fmt: skip
+    local = list[NDArray[np.float32]]()
+    with agreement(job.comm):
+        local = [model.transform(part, np.float32) for part in (train, test)]
+    return local[0], local[1]
 
 
 def store_fit_seconds(job: Job, data: EmbeddedData, seconds: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import scipy.fft
 from sklearn.datasets import load_digits
 
+from hpcembed import Autoencoder
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.jobs.study.rivals.catalogue import RIVALS, rival_limits, rival_settings
 from hpcembed.jobs.study.settings import load_study
@@ -168,9 +169,14 @@ def test_settings_of_rivals(tmp_path):
 
 
 def test_batches_of_random_rivals_have_one_seed():
-    trials = [Trial("fast", (8,), k, seed) for k in (2, 3) for seed in range(5)]
-    for batch in plan_batches(trials, 10, 64):
-        assert len({trial.seed for trial in batch.trials}) == 1
+    for kind in ("fast", "autoencoder"):
+        trials = [Trial(kind, (8,), k, seed) for k in (2, 3) for seed in range(5)]
+        batches = plan_batches(trials, 10, 64)
+        assert sorted(trial for batch in batches for trial in batch.trials) == sorted(trials)
+        for batch in batches:
+            assert len({trial.seed for trial in batch.trials}) == 1
+            if kind == "autoencoder":  # each number of coordinates has its own
+                assert len(batch.trials) == 1
 
 
 @pytest.mark.mpi
@@ -208,7 +214,7 @@ def test_coordinates_of_rivals(tmp_path):
     study = load_study(write_small(tmp_path))
     job = place(job_of(study), tmp_path, None, tmp_path / "out", MPI.COMM_SELF)
     data = embed_data(job)
-    kinds = ("dct", "truncation", "variance", "lda", "fast")
+    kinds = ("dct", "truncation", "variance", "lda", "lpp", "fast")
     trials = [Trial(kind, (8,), 9, seed) for kind in kinds for seed in (0, 1)]
     limits = {"lda": 9}
     inputs = TrialInputs(job, data, trials, centred=True, limits=limits, image_shape=(8, 8))
@@ -233,6 +239,14 @@ def test_coordinates_of_rivals(tmp_path):
     assert set(inputs.fit_seconds["lda"]) == {9}
     assert set(inputs.fit_seconds["dct"]) == {12}
     inputs.destroy()
+    two, three = Trial("autoencoder", (8,), 2, 0), Trial("autoencoder", (8,), 3, 1)
+    coded = TrialInputs(job, data, [two, three], centred=True)
+    assert [part.shape[1] for part in coded.rows(two)] == [2, 2]
+    assert coded.rows(three)[0].shape == (len(rows), 3)
+    model = Autoencoder(3, random_state=1, n_threads=job.threads).fit(data.train)
+    np.testing.assert_array_equal(coded.rows(three)[1], model.transform(data.test, np.float32))
+    assert set(coded.fit_seconds["autoencoder"]) == {2, 3}
+    coded.destroy()
     plain = TrialInputs(job, data, [Trial("dct", (8,), 9, 0)], centred=False, image_shape=(8, 8))
     whole = scipy.fft.dctn(rows.reshape(-1, 8, 8), norm="ortho", axes=(1, 2))
     np.testing.assert_allclose(
