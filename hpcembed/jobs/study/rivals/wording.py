@@ -32,8 +32,9 @@ def answer_text(summary: StudySummary, found: RivalComparison) -> str:
     if not rivals:
         return f"{begin} one seed gives no interval, so the projections are not compared."
     confidence = f"{100 * found.confidence:g} %"
-    together = f"that hold for {len(rivals)} rivals together" if len(rivals) > 1 else ""
-    together = f"{confidence} interval{'s' * (len(rivals) > 1)} {together}".strip()
+    together = f"{confidence} interval"
+    if len(rivals) > 1:
+        together += f"s that hold for {len(rivals)} rivals together"
     better = [point for point in rivals if point.difference and point.difference.low > 0]
     if better:
         names, verb = _joined([_named(point) for point in better]), "are"
@@ -48,7 +49,7 @@ def answer_text(summary: StudySummary, found: RivalComparison) -> str:
     is_worse = best.difference is not None and best.difference.high < 0
     end = "its interval is below zero" if is_worse else "its interval contains zero"
     return (
-        f"{begin} no rival is better than {method} ({together} of the test {score}); the best mean "
+        f"{begin} no rival is better than {method} in test {score} ({together}); the best mean "
         f"is that of {_named(best)}, {_points(best)} points from {method}, and {end}."
     )
 

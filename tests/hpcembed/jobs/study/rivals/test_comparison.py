@@ -95,13 +95,13 @@ def test_the_answer():
     worse = summary({**SCORES, ("lda", 2): (0.3, 0.31, 0.3)})
     text = answer_text(worse, worse.rivals)
     assert text.startswith(
-        "At k = 9 (8) no rival is better than pca (95 % intervals that hold for 2 "
+        "At k = 9 (8) no rival is better than pca in test accuracy (95 % intervals that hold for 2 "
     )
     assert "the best mean is that of dct, -0.17 [-1.20, +0.87] points from pca" in text
     assert text.endswith("and its interval contains zero.")
     lower = summary({**SCORES, ("lda", 2): (0.3, 0.31, 0.3)}, rivals=("lda",))
     text = answer_text(lower, lower.rivals)
-    assert "(95 % interval of the test accuracy)" in text
+    assert "in test accuracy (95 % interval);" in text
     assert text.endswith("and its interval is below zero.")
     both = summary({**SCORES, ("dct", 9): (0.95, 0.96, 0.95)})
     text = answer_text(both, both.rivals)
