@@ -119,7 +119,9 @@ class StudyFigures:
         if found is None or not points:
             return []
         sizes = sorted({point.dimension for point in points})
-        sizes = sorted({sizes[0], found.dimension, sizes[-1]} & set(sizes))
+        shown = {sizes[0], found.dimension, sizes[-1]} & set(sizes)
+        shown |= {sizes[len(sizes) // 2]} if len(shown) < 3 else set()
+        sizes = sorted(shown)
         panels = []
         for k in sizes:
             rows = [(p, p.difference) for p in points if p.dimension == k]

@@ -9,12 +9,13 @@ from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis as TheirAnalysis
 
 import hpcembed
+from hpcembed.jobs.compress.search_components import SearchComponents
 from hpcembed.jobs.job import describe_job, prepare
 from hpcembed.jobs.run import run_job
 from hpcembed.jobs.study.command import run_study
 from hpcembed.networks.training.evaluation import predict_logits
 from hpcembed.networks.training.serialise import load_classifier
-from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.errors import ConfigError, InputError
 
 pytestmark = pytest.mark.mpi
 
@@ -92,6 +93,19 @@ def test_too_many_discriminants_are_one_line(comm, folder):
         job = prepare(folder / "job.toml", settings, None, folder / "out", comm)
         with pytest.raises(InputError, match=r"need n_components <= 9, got 10.*lower n_components"):
             run_job(job)
+
+
+def test_a_search_needs_validation_rows_with_labels_of_their_own(comm, folder):
+    for method in ("lda", "cca"):
+        settings = [f"embedding.method={method}"]
+        job = prepare(folder / "job.toml", settings, None, folder / "out", comm)
+        with pytest.raises(ConfigError, match="labels of the validation rows, which decide"):
+            SearchComponents(job, 5)
+    settings = ["embedding.method=lpp"]
+    job = prepare(folder / "job.toml", settings, None, folder / "out", comm)
+    search = SearchComponents(job, 5)
+    assert search.largest == 5
+    search.data.destroy()
 
 
 STUDY = (
