@@ -11,13 +11,19 @@ __version__ = "0.1.0"
 
 #: Public names and their modules, which are imported on first use because MPI starts on import.
 _PUBLIC = {
+    "Autoencoder": "hpcembed.networks.training.autoencoder",
+    "CanonicalCorrelation": "hpcembed.embedding",
     "CompactClassifier": "hpcembed.jobs.compact",
     "CompactRegressor": "hpcembed.jobs.compact",
+    "CosineTransform": "hpcembed.embedding",
     "DataMatrix": "hpcembed.data.matrix",
     "Documents": "hpcembed.data.text.documents",
     "FastJohnsonLindenstrauss": "hpcembed.embedding",
+    "FeatureTruncation": "hpcembed.embedding",
     "GaussianProjection": "hpcembed.embedding",
     "KernelPCA": "hpcembed.embedding",
+    "LinearDiscriminantAnalysis": "hpcembed.embedding",
+    "LocalityPreservingProjection": "hpcembed.embedding",
     "Nystroem": "hpcembed.embedding",
     "RandomFourierFeatures": "hpcembed.embedding",
     "PCA": "hpcembed.embedding",

@@ -8,11 +8,18 @@ from hpcembed.runtime.optional import optional_imports
 with optional_imports():
     from hpcembed.embedding._parameters import SolverSettings
     from hpcembed.embedding.cooccurrence import CooccurrenceEmbedding
+    from hpcembed.embedding.generalized import (
+        CanonicalCorrelation,
+        LinearDiscriminantAnalysis,
+        LocalityPreservingProjection,
+    )
     from hpcembed.embedding.kernel_pca import KernelPCA
     from hpcembed.embedding.nystroem import Nystroem, RandomFourierFeatures
     from hpcembed.embedding.pca import PCA, estimate_memory
     from hpcembed.embedding.projections import (
+        CosineTransform,
         FastJohnsonLindenstrauss,
+        FeatureTruncation,
         GaussianProjection,
         SparseProjection,
     )
@@ -32,12 +39,17 @@ with optional_imports():
 
 __all__ = [
     "PCA",
+    "CanonicalCorrelation",
     "CooccurrenceEmbedding",
+    "CosineTransform",
     "Embedding",
     "FastJohnsonLindenstrauss",
+    "FeatureTruncation",
     "GaussianProjection",
     "KernelPCA",
+    "LinearDiscriminantAnalysis",
     "LinearMap",
+    "LocalityPreservingProjection",
     "Machine",
     "Monitor",
     "Nystroem",

@@ -122,6 +122,17 @@ class Eigensolver:
         return self._miramns(mat, deflation=deflation)
 
     @translated_errors()
+    def solve_pencil(self, A: PETSc.Mat, B: PETSc.Mat) -> EigenResult:
+        """Find pairs of ``A v = lambda B v``, with A symmetric and B positive definite.
+
+        Collective. Vectors are orthonormal in the inner product of B.
+        """
+        settings = self.settings
+        if settings.name == "krylovschur":
+            return self._krylov_schur(A, B=B, max_it=settings.max_it, ncv=settings.ncv or None)
+        return self._miramns(A, B=B)
+
+    @translated_errors()
     def solve_by_blocks(
         self, mat: PETSc.Mat, width: int, *, tol: float | None = None
     ) -> EigenResult:
@@ -266,12 +277,16 @@ class Eigensolver:
 
     @translated_errors()
     def reference(
-        self, mat: PETSc.Mat, *, deflation: NDArray[np.float64] | None = None
+        self,
+        mat: PETSc.Mat,
+        *,
+        deflation: NDArray[np.float64] | None = None,
+        B: PETSc.Mat | None = None,
     ) -> EigenResult | None:
         """Return the result of the reference solver, if settings ask for one. Collective."""
         if not self.settings.reference:
             return None
-        return self._krylov_schur(mat, deflation=deflation)
+        return self._krylov_schur(mat, deflation=deflation, B=B)
 
     @property
     def loose_tol(self) -> float:
@@ -300,6 +315,7 @@ class Eigensolver:
         width: int = 0,
         tol: float | None = None,
         start: NDArray[np.float64] | None = None,
+        B: PETSc.Mat | None = None,
         **options: Any,
     ) -> EigenResult:
         """Call MIRAMns with blocks of `width` vectors, or with single vectors for 0."""
@@ -326,6 +342,7 @@ class Eigensolver:
             return miramns.solve(
                 mat,
                 self.k,
+                B=B,
                 which=self.which,
                 hermitian=True,
                 tol=self.tol if tol is None else tol,

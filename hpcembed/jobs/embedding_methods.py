@@ -17,9 +17,12 @@ import msgspec
 
 from hpcembed.embedding import (
     PCA,
+    CanonicalCorrelation,
     CooccurrenceEmbedding,
     Embedding,
     KernelPCA,
+    LinearDiscriminantAnalysis,
+    LocalityPreservingProjection,
     Machine,
     Monitor,
     Nystroem,
@@ -189,6 +192,9 @@ METHODS: Mapping[str, EmbeddingMethod] = MappingProxyType(
         "nystroem": EmbeddingMethod(
             _make(Nystroem, lambda job: _kernel(job, has_landmarks=True)), _kernel_settings, "rows"
         ),
+        "lda": EmbeddingMethod(_make(LinearDiscriminantAnalysis)),
+        "cca": EmbeddingMethod(_make(CanonicalCorrelation)),
+        "lpp": EmbeddingMethod(_make(LocalityPreservingProjection)),
         "cooccurrence": EmbeddingMethod(_make(CooccurrenceEmbedding, _cooccurrence), _cooccurrence),
         "spectral": EmbeddingMethod(_make(NodeEmbedding, _graph), _graph, "rows"),
     }

@@ -14,10 +14,11 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from hpcembed.embedding import LocalityPreservingProjection
 from hpcembed.jobs.embedding_methods import largest_dimension
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data, stored_fit
-from hpcembed.runtime.errors import ConvergenceError, MemoryLimitError
+from hpcembed.runtime.errors import ConfigError, ConvergenceError, MemoryLimitError
 
 __all__ = ["MOST_COMPONENTS", "SearchComponents", "with_components"]
 
@@ -54,14 +55,21 @@ class SearchComponents:
 
     def __init__(self, job: Job, limit: int) -> None:
         self._job, self._is_given = job, limit > 0
-        self._limit = limit or MOST_COMPONENTS
-        if job.config.embedding.method == "nystroem":
+        self._limit, method = limit or MOST_COMPONENTS, job.config.embedding.method
+        if method in ("lda", "cca"):
+            raise ConfigError(
+                f"embedding.method = {method} is fitted with the labels of the validation rows, "
+                "which decide the search: use pca, svd or lpp, or hpcembed study"
+            )
+        if method == "nystroem":
             self._limit = min(self._limit, job.config.kernel.n_landmarks)
+        if method == "lpp":
+            self._limit = min(self._limit, LocalityPreservingProjection.pca_components)
         first = with_components(job, min(self._limit, FIRST_COMPONENTS))
         self.data: EmbeddedData = embed_data(first, allow_fewer=True)
         train = self.data.train
         most = largest_dimension(job.config, train.n_rows, train.n_features)
-        if job.config.embedding.method == "pca":
+        if method in ("pca", "lpp"):
             most = min(most, max(1, train.n_rows - 1))
         self._limit = min(self._limit, most)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from hpcembed.jobs.study.figures import DrawnData
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy, load_published
 from hpcembed.jobs.study.report import write_study
 from hpcembed.jobs.study.result_store import load_results, open_folder, write_mark
+from hpcembed.jobs.study.rivals.catalogue import rival_limits, rival_settings
+from hpcembed.jobs.study.rivals.fits import load_fit_seconds, store_fit_seconds
 from hpcembed.jobs.study.settings import StudyConfig, image_shape, job_of, load_study
 from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.jobs.study.trial_inputs import TrialInputs
@@ -157,6 +160,9 @@ def conduct_study(
         n_inputs = data.n_features if study.study.baseline else max(study.dimensions)
         check_networks(study.study.networks, n_inputs, data.n_outputs)
         shape = image_shape(study, data.n_features)
+        rivals = rival_settings(study.study.rivals, shape)
+        data = dataclasses.replace(data, rivals=rivals)
+        limits = rival_limits(study.study.rivals, data.train)
         placed = to_toml(replace(study, data=job.placed_data()))
 
         def write() -> None:
@@ -164,7 +170,8 @@ def conduct_study(
             write_embedding(folder, data.dataset, data.embedding)
 
         idle_while_root(comm, write)
-        results = _train(job, study, data, finished, report_only=report_only)
+        results = _train(job, study, data, finished, limits, report_only=report_only)
+        fit_seconds = load_fit_seconds(comm, job.out, data) if limits else {}
         with timed(job.comm, job.seconds, "project"):
             coordinates = project(data.embedding, data.train, data.test)
         drawn = _drawn_data(data, coordinates[1], shape)
@@ -182,6 +189,8 @@ def conduct_study(
         n_rows=(data.train.n_rows, data.test.n_rows),
         majority=majority,
         task=data.dataset.task,
+        rival_limits=limits,
+        fit_seconds=fit_seconds,
     )
     text = idle_while_root(comm, lambda: write_study(folder, summary, facts, drawn))
     if not report_only:
@@ -205,14 +214,25 @@ def _published(job: Job, study: StudyConfig) -> dict[tuple[int, ...], PublishedA
     return load_published(path, study.data.name)
 
 
-def trials_of(study: StudyConfig, n_features: int) -> list[Trial]:
-    """List every trial of a study."""
+def trials_of(
+    study: StudyConfig, n_features: int, limits: Mapping[str, int] = MappingProxyType({})
+) -> list[Trial]:
+    """List every trial of a study.
+
+    Parameters
+    ----------
+    limits : mapping of str to int
+        Largest number of coordinates of each rival, which takes the place of larger dimensions.
+    """
     trials = []
     for network in study.study.networks:
         hidden = layers_of(network)
         for seed in study.seeds:
             for kind in study.study.embeddings:
                 trials += [Trial(kind, hidden, k, seed) for k in study.dimensions]
+            for rival in study.study.rivals:
+                sizes = {min(k, limits.get(rival, k)) for k in study.dimensions}
+                trials += [Trial(rival, hidden, k, seed) for k in sizes]
             if study.study.baseline:
                 trials.append(Trial("full", hidden, n_features, seed))
     return sorted(set(trials))
@@ -223,11 +243,15 @@ def _train(
     study: StudyConfig,
     data: EmbeddedData,
     finished: Mapping[str, TrialResult],
+    limits: Mapping[str, int],
     *,
     report_only: bool,
 ) -> list[TrialResult]:
     """Return the results of all trials; those that are not stored yet are trained. Collective."""
-    recipe, trials = study.training, trials_of(study, data.n_features)
+    recipe, trials = study.training, trials_of(study, data.n_features, limits)
+    for name, most in limits.items():
+        if most < max(study.dimensions):
+            job.log(f"{name} has at most {counted(most, 'coordinate')}: larger k use these as well")
     names = {trial: data.digest(trial, recipe) for trial in trials}
     pending = [trial for trial in trials if names[trial] not in finished]
     job.log(f"{counted(len(trials), 'trial')}, {len(trials) - len(pending)} of them finished")
@@ -235,7 +259,12 @@ def _train(
         if len(pending) == len(trials):
             raise ConfigError(NOTHING_FINISHED.format(job.out))
         return [finished[names[trial]] for trial in trials if names[trial] in finished]
-    inputs = TrialInputs(job, data, pending, centred=recipe.centred)
+    shape = image_shape(study, data.n_features)
+    inputs = TrialInputs(
+        job, data, pending, centred=recipe.centred, limits=limits, image_shape=shape
+    )
+    if limits:
+        store_fit_seconds(job, data, inputs.fit_seconds)
     trainer = TrialTrainer(data, inputs, recipe, job.threads, study.study.device)
     sizes = data.n_classes, recipe.batch_size, study.study.batch
     batches = remaining_batches(trials, pending, *sizes)

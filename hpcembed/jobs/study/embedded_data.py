@@ -43,6 +43,8 @@ class EmbeddedData:
         Settings and content of the data, for the digests of trials.
     settings : dict
         Settings of the embedding, for the digests of trials on it; empty for principal components.
+    rivals : dict
+        Settings of each rival projection, for the digests of trials on it.
     """
 
     dataset: Dataset
@@ -51,6 +53,7 @@ class EmbeddedData:
     embedding: Embedding
     fingerprint: dict[str, Any]
     settings: dict[str, Any]
+    rivals: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def n_features(self) -> int:
@@ -72,6 +75,8 @@ class EmbeddedData:
         recipe, data = recipe.for_rows(self.train.n_rows, self.n_classes), self.fingerprint
         if trial.input in ("spectral", "whitened") and self.settings:
             data = {**data, "embedding": self.settings}
+        elif trial.input in self.rivals:
+            data = {**data, "rival": self.rivals[trial.input]}
         return digest(trial, recipe, data)
 
     def destroy(self) -> None:

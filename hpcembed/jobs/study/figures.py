@@ -17,6 +17,7 @@ from hpcembed.jobs.report.figures import (
     accuracy,
     components,
     confusion,
+    intervals,
     model_size,
     predictions,
     spectrum,
@@ -27,6 +28,7 @@ from hpcembed.jobs.report.nearest_words import Neighbours
 from hpcembed.jobs.report.page import PageFigure
 from hpcembed.jobs.report.run_json import EmbeddingRecord
 from hpcembed.jobs.report.wording import network_name
+from hpcembed.jobs.study.rivals.wording import rival_columns
 from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.runtime.wording import counted
 
@@ -109,6 +111,32 @@ class StudyFigures:
             accuracy.accuracy_columns(curves),
             "The same networks on other inputs of as many columns.",
         )  # fmt: skip
+
+    def rivals_figure(self) -> list[PageFigure]:
+        """Draw the differences of rival projections from the embedding, at up to three k."""
+        found, method = self.summary.rivals, self.summary.study.embedding.method
+        points = [] if found is None else [p for p in found.of_network if p.difference is not None]
+        if found is None or not points:
+            return []
+        sizes = sorted({point.dimension for point in points})
+        shown = {sizes[0], found.dimension, sizes[-1]} & set(sizes)
+        shown |= {sizes[len(sizes) // 2]} if len(shown) < 3 else set()
+        sizes = sorted(shown)
+        panels = []
+        for k in sizes:
+            rows = [(p, p.difference) for p in points if p.dimension == k]
+            names = [p.input + (f" ({p.n_inputs})" if p.n_inputs < k else "") for p, _ in rows]
+            ends = ([100 * getattr(d, end) for _, d in rows] for end in ("mean", "low", "high"))
+            panels.append(intervals.IntervalPanel(f"k = {k}", names, *ends))
+        title = f"{self._name}, {network_name(found.hidden)}: rival projections and {method}"
+        score = self.summary.score.name
+        return self._write(
+            "rivals",
+            intervals.draw_intervals(panels, title, f"points of test {score} from {method}"),
+            rival_columns(self.summary, found),
+            f"Differences of the test {score} from {method} at equal k, with intervals that hold "
+            "together for all rivals. In parentheses: coordinates, where a rival has fewer.",
+        )
 
     def _accuracy_curves(self) -> list[accuracy.AccuracyCurve]:
         names = {widths: name for name, widths in NETWORK_SIZES.items()}

@@ -8,12 +8,19 @@ from typing import Any
 import msgspec
 
 from hpcembed.jobs.report.figures.style import FigureWriter
-from hpcembed.jobs.report.page import PageSection, PageTable, render_page
+from hpcembed.jobs.report.page import PageFigure, PageSection, PageTable, render_page
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.jobs.study.figures import DrawnData, StudyFigures
 from hpcembed.jobs.study.headline import headline_record
+from hpcembed.jobs.study.rivals.wording import (
+    answer_text,
+    rival_columns,
+    rival_record,
+    rivals_table,
+    table_caption,
+)
 from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.jobs.study.wording import (
     NEAREST_WORDS_CAPTION,
@@ -49,6 +56,8 @@ def write_study(
     """
     _write_trials(folder, summary)
     _write_points(folder, summary)
+    if summary.rivals is not None:
+        folder.write_csv("rivals.csv", rival_columns(summary, summary.rivals))
     folder.write_text("study.md", study_markdown(summary))
     folder.write_json("study.json", _record(summary, facts))
     if summary.study.output.figures:
@@ -102,6 +111,7 @@ def _record(summary: StudySummary, facts: Mapping[str, Any]) -> dict[str, Any]:
             }
             for found in summary.smallest
         ],
+        "rivals": rival_record(summary),
         "compression": one
         and {
             "model": summary.row(one.point),
@@ -130,6 +140,7 @@ def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]
         PageSection(f"{score.title} over dimension", figures.accuracy_over_dimension()),
         PageSection("Smallest number of components without loss", smallest),
         PageSection(f"{score.title} over model size", figures.accuracy_over_size()),
+        PageSection("Which projection?", _rivals(summary, figures)),
         PageSection("Training time", figures.seconds_over_dimension()),
         PageSection("Spectrum", figures.spectrum_figure(facts["embedding"])),
         PageSection(
@@ -144,6 +155,15 @@ def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]
     ]
     title = f"Compression study: {summary.study.data.name}"
     return render_page(title, lead_paragraphs(summary, facts["dataset"]), sections)
+
+
+def _rivals(summary: StudySummary, figures: StudyFigures) -> list[str | PageTable | PageFigure]:
+    """Return the answer, the figure and the table about rival projections; nothing without any."""
+    found = summary.rivals
+    if found is None:
+        return []
+    table = PageTable(rivals_table(summary, found), table_caption(summary, found))
+    return [answer_text(summary, found), *figures.rivals_figure(), table]
 
 
 def _sentence(text: str) -> str:

@@ -22,6 +22,7 @@ from hpcembed.jobs.configuration import (
     JobConfig,
     check_job,
 )
+from hpcembed.jobs.study.trials import RivalKind
 from hpcembed.networks.training.recipe import RECIPES, Recipe
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.settings import Fraction, NotNegative, Size, build, read_table
@@ -51,6 +52,11 @@ class SweepConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: spectral: coordinates of [embedding]; whitened: the same, each divided by its deviation;
     #: gaussian, sparse: random projections (Johnson-Lindenstrauss)
     embeddings: tuple[Literal["spectral", "whitened", "gaussian", "sparse"], ...] = ("spectral",)
+    #: projections that are compared with the coordinates of [embedding], on the same networks and
+    #: seeds: lda, cca (from the labels); lpp (from nearest rows); gaussian, sparse, fast (random);
+    #: dct (lowest frequencies); truncation (the first features), variance (those of largest
+    #: variance); autoencoder (one for each seed and k)
+    rivals: tuple[RivalKind, ...] = ()
     #: whether the same networks are trained on all features as well
     baseline: bool = True
     #: settings of the training, which [training] changes
@@ -142,6 +148,11 @@ def check_study(study: StudyConfig, source: str) -> None:
     for key in ("networks", "embeddings"):
         if not getattr(study.study, key):
             raise ConfigError(f"{source}: study.{key} must not be empty")
+    if study.study.rivals and "spectral" not in study.study.embeddings:
+        raise ConfigError(
+            f"{source}: study.rivals are compared with the coordinates of [embedding]: add "
+            '"spectral" to study.embeddings'
+        )
     try:
         check_job(job_of(study), source)
     except ConfigError as error:

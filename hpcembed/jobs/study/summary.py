@@ -16,6 +16,7 @@ from hpcembed.jobs.report.rendering import markdown_html
 from hpcembed.jobs.report.scores import Score, score_of, worse_than_mean_warning
 from hpcembed.jobs.report.wording import few_rows_warning, majority_warning, network_name
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy
+from hpcembed.jobs.study.rivals.comparison import RivalComparison, compare_rivals
 from hpcembed.jobs.study.settings import StudyConfig
 from hpcembed.jobs.study.statistics import (
     Compression,
@@ -51,6 +52,10 @@ class StudySummary:
         Shares of the largest class among training and test rows, for the warning about networks
         that have not learnt; None for a regression, or if they are not known.
     task : {"classification", "regression"}
+    rival_limits : mapping of str to int
+        Largest number of coordinates of each rival projection.
+    fit_seconds : mapping
+        Seconds of a fit of a rival, by its number of coordinates.
     """
 
     study: StudyConfig
@@ -62,6 +67,8 @@ class StudySummary:
     n_rows: tuple[int, int] | None = None
     majority: tuple[float, float] | None = None
     task: Literal["classification", "regression"] = "classification"
+    rival_limits: Mapping[str, int] = field(default_factory=dict)
+    fit_seconds: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def score(self) -> Score:
@@ -124,8 +131,28 @@ class StudySummary:
 
     @cached_property
     def points(self) -> list[StudyPoint]:
-        """Each network on each input, over all seeds."""
-        return summarise(self.results, self.confidence)
+        """Each network on each input but rival projections, over all seeds."""
+        own = {"full", *self.study.study.embeddings}
+        chosen = [one for one in self.results if one.trial.input in own]
+        return summarise(chosen, self.confidence)
+
+    @cached_property
+    def rivals(self) -> RivalComparison | None:
+        """Rival projections beside the embedding; None if the study has none."""
+        sweep, one = self.study.study, self.compression
+        if not sweep.rivals:
+            return None
+        shown = None
+        if one is not None and one.point.input == "spectral":
+            shown = one.point.hidden, one.point.n_inputs
+        return compare_rivals(
+            self.results,
+            sweep.rivals,
+            self.study.dimensions,
+            self.rival_limits,
+            self.confidence,
+            shown=shown,
+        )
 
     @cached_property
     def smallest(self) -> list[SmallestDimension]:

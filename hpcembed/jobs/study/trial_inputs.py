@@ -3,12 +3,14 @@
 A smaller k uses the leading columns of the largest k. This also holds for a random projection,
 because the columns of a Gaussian or a sparse random matrix (Achlioptas 2003, Li et al. 2006;
 scikit-learn's) are independent, and their common factor is removed where the inputs are scaled.
-Each seed has its own random projections.
+Each seed has its own random projections. Rival projections are in
+:mod:`hpcembed.jobs.study.rivals`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,16 @@ from hpcembed.data.row_validation import assign
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_inputs import project
 from hpcembed.jobs.study.embedded_data import EmbeddedData
-from hpcembed.jobs.study.trials import RANDOM_KINDS, InputKind, Trial
+from hpcembed.jobs.study.rivals.fits import FitSeconds, autoencoder_rows, linear_rival
+from hpcembed.jobs.study.trials import OWN_KINDS, RANDOM_KINDS, Trial
 from hpcembed.networks.training.input_scaling import network_type
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.machine.memory import check_fits
-from hpcembed.runtime.ranks import ranks_on_compute_node
+from hpcembed.runtime.ranks import ranks_on_compute_node, timed
 from hpcembed.runtime.shared_rows import SharedRows
+from hpcembed.runtime.stopping import stop_together
+from hpcembed.runtime.wording import counted
 
 __all__ = ["TrialInputs"]
 
@@ -41,31 +46,55 @@ class TrialInputs:
         Only inputs of these trials are prepared.
     centred : bool
         Whether the mean is subtracted before projections; otherwise they are x V.
+    limits : mapping of str to int
+        Largest number of coordinates of an input, where it is less than that of the embedding.
+    image_shape : sequence of int
+        Shape of rows that are images; empty for other rows.
 
     Attributes
     ----------
+    fit_seconds : dict
+        Mean seconds of a fit of each projection but that of the embedding, by its number of
+        coordinates.
     train_labels, test_labels : ndarray of int64 or float64
         Class codes, or targets of a regression.
     """
 
     def __init__(
-        self, job: Job, data: EmbeddedData, trials: Iterable[Trial], *, centred: bool
+        self,
+        job: Job,
+        data: EmbeddedData,
+        trials: Iterable[Trial],
+        *,
+        centred: bool,
+        limits: Mapping[str, int] = MappingProxyType({}),
+        image_shape: Sequence[int] = (),
     ) -> None:
         self._job, self._data, self._centred = job, data, centred
-        self._held: dict[tuple[str, int], tuple[SharedRows, SharedRows]] = {}
-        needed = sorted({_key(trial.input, trial.seed) for trial in trials})
+        self._limits, self._image_shape = limits, image_shape
+        self._held: dict[tuple[str, int, int], tuple[SharedRows, SharedRows]] = {}
+        self._seconds: dict[tuple[str, int], list[float]] = {}
+        needed = sorted({_key(trial) for trial in trials})
         labels = [SharedRows(job.comm, part.labels) for part in (data.train, data.test)]
         self.train_labels, self.test_labels = (np.array(held.array) for held in labels)
         for held in labels:
             held.destroy()
-        for kind, seed in needed:
-            train, test = self._local_rows(kind, seed)
-            self._held[kind, seed] = SharedRows(job.comm, train), SharedRows(job.comm, test)
+        for key in needed:
+            train, test = self._local_rows(*key)
+            self._held[key] = SharedRows(job.comm, train), SharedRows(job.comm, test)
 
-    def rows(self, kind: InputKind, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return training and test rows of an input, with the columns of the largest k."""
-        train, test = self._held[_key(kind, seed)]
+    def rows(self, trial: Trial) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return training and test rows of a trial, with the columns of the largest k."""
+        train, test = self._held[_key(trial)]
         return train.array, test.array
+
+    @property
+    def fit_seconds(self) -> FitSeconds:
+        """Mean seconds of the fits of each projection, by its number of coordinates."""
+        found: FitSeconds = {}
+        for (kind, k), seconds in self._seconds.items():
+            found.setdefault(kind, {})[k] = float(np.mean(seconds))
+        return found
 
     def destroy(self) -> None:
         """Free the rows, which must not be used afterwards.
@@ -77,8 +106,11 @@ class TrialInputs:
                 held.destroy()
         self._held.clear()
 
-    def _local_rows(self, kind: str, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Compute this rank's training and test rows of an input. Collective."""
+    def _local_rows(self, kind: str, seed: int, own: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Compute this rank's training and test rows of an input. Collective.
+
+        `own` is the number of coordinates of an input that differs from one number to another.
+        """
         embedding, parts = self._data.embedding, (self._data.train, self._data.test)
         comm, local = self._job.comm, list[NDArray[Any]]()
         if kind == "spectral":
@@ -96,10 +128,29 @@ class TrialInputs:
             with agreement(comm):
                 local = [part.dense_rows(dtype) for part in parts]
         else:
-            k, d = len(embedding.spectrum_.values), embedding.n_features_in_
-            R = _random_matrix(kind, seed, k, d)
-            with agreement(comm):
-                local = [self._product(part, R) for part in parts]
+            return self._projected(kind, seed, own)
+        return local[0], local[1]
+
+    def _projected(self, kind: str, seed: int, own: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Fit a projection other than that of the embedding, and apply it. Collective."""
+        job, data, spent = self._job, self._data, dict[str, float]()
+        k = len(data.embedding.spectrum_.values)
+        k = own or min(k, self._limits.get(kind, k))
+        local = list[NDArray[Any]]()
+        with timed(job.comm, spent, kind):
+            if kind == "autoencoder":
+                local += autoencoder_rows(job, data, seed, k)
+            elif kind in ("gaussian", "sparse"):
+                R = _random_matrix(kind, seed, k, data.n_features)
+            else:
+                R = linear_rival(job, data, kind, seed, k, self._image_shape)
+        self._seconds.setdefault((kind, k), []).append(spent[kind])
+        if kind in self._limits:
+            job.log(f"{kind}, {counted(k, 'coordinate')}: fitted in {spent[kind]:.2f} s")
+            stop_together(job.comm, "after the fit of a rival projection")
+        if not local:
+            with agreement(job.comm):
+                local = [self._product(part, R) for part in (data.train, data.test)]
         return local[0], local[1]
 
     def _product(self, rows: DataMatrix, R: Any) -> NDArray[Any]:
@@ -124,9 +175,11 @@ class TrialInputs:
         )
 
 
-def _key(kind: str, seed: int) -> tuple[str, int]:
+def _key(trial: Trial) -> tuple[str, int, int]:
     """Key of an input: scaling makes no difference, and only random projections have seeds."""
-    return ("spectral", 0) if kind == "whitened" else (kind, seed if kind in RANDOM_KINDS else 0)
+    kind = "spectral" if trial.input == "whitened" else trial.input
+    seed = trial.seed if kind in RANDOM_KINDS else 0
+    return kind, seed, trial.n_inputs if kind in OWN_KINDS else 0
 
 
 def _random_matrix(kind: str, seed: int, k: int, d: int) -> Any:

@@ -73,7 +73,7 @@ class TrialTrainer:
         first, recipe = batch.trials[0], self.recipe
         if first.input == "whitened":
             recipe = replace(recipe, input_scaling="standard")
-        train, test = self.inputs.rows(first.input, first.seed)
+        train, test = self.inputs.rows(first)
         width = max(trial.n_inputs for trial in batch.trials)
         return train_batch(
             Samples(train[:, :width], self.inputs.train_labels),

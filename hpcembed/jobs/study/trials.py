@@ -24,8 +24,10 @@ from hpcembed.networks.training.recipe import Recipe
 
 __all__ = [
     "INPUT_KINDS",
+    "OWN_KINDS",
     "RANDOM_KINDS",
     "InputKind",
+    "RivalKind",
     "Trial",
     "TrialBatch",
     "TrialResult",
@@ -44,11 +46,21 @@ MOST_WIDTH = 1024
 #: Networks of a batch, at most: with more the overhead of an operation no longer matters.
 MOST_TRIALS = 16
 
-InputKind = Literal["full", "spectral", "whitened", "gaussian", "sparse"]
+#: Projections that a study compares with its embedding.
+RivalKind = Literal[
+    "lda", "cca", "lpp", "gaussian", "sparse", "fast", "dct", "truncation", "variance",
+    "autoencoder",
+]  # fmt: skip
+InputKind = Literal[
+    "full", "spectral", "whitened", "gaussian", "sparse", "lda", "cca", "lpp", "fast", "dct",
+    "truncation", "variance", "autoencoder",
+]  # fmt: skip
 #: All kinds of inputs, in the order of tables.
 INPUT_KINDS: tuple[InputKind, ...] = get_args(InputKind)
-#: Inputs that are random projections, which differ from seed to seed.
-RANDOM_KINDS = ("gaussian", "sparse")
+#: Inputs that differ from seed to seed: random projections, and networks from random weights.
+RANDOM_KINDS = ("gaussian", "sparse", "fast", "autoencoder")
+#: Inputs whose coordinates differ from one number of inputs to another.
+OWN_KINDS = ("autoencoder",)
 
 
 class Trial(msgspec.Struct, frozen=True, order=True):
@@ -150,9 +162,10 @@ def plan_batches(
     """
     groups: dict[tuple[Any, ...], list[Trial]] = defaultdict(list)
     for trial in sorted(set(trials)):
-        groups[trial.input, trial.hidden].append(trial)
+        own = trial.n_inputs if trial.input in OWN_KINDS else 0
+        groups[trial.input, trial.hidden, own].append(trial)
     batches = []
-    for (kind, _), group in groups.items():
+    for (kind, *_), group in groups.items():
         numbers = {trial.n_inputs for trial in group}
         seeds = {trial.seed for trial in group}
         by_seed = kind in RANDOM_KINDS or len(numbers) >= len(seeds)

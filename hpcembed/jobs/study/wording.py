@@ -21,6 +21,7 @@ from hpcembed.jobs.report.wording import (
     ratio,
 )
 from hpcembed.jobs.study.headline import headline
+from hpcembed.jobs.study.rivals.wording import answer_text, rivals_table, table_caption
 from hpcembed.jobs.study.statistics import Compression, Difference, StudyPoint
 from hpcembed.jobs.study.summary import StudySummary
 from hpcembed.runtime.wording import counted
@@ -60,6 +61,10 @@ def summary_text(
         table = compression_table(summary, summary.compression)
         sentences = headline(summary, summary.compression)
         parts += [compression_heading(summary.compression), table_text(table), *sentences]
+    if summary.rivals is not None:
+        found = summary.rivals
+        parts += [table_caption(summary, found), table_text(rivals_table(summary, found))]
+        parts.append(answer_text(summary, found))
     if summary.smallest:
         parts.append(summary.few_rows)
     parts += ["\n".join(summary.not_learnt), few_seeds_warning(len(summary.study.seeds))]

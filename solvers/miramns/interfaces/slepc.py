@@ -116,6 +116,11 @@ def slepc(
             eps.setDeflationSpace(vectors[1:])
         if options_prefix:
             eps.setOptionsPrefix(options_prefix)
+        if B is not None and comm.size > 1 and "dense" in B.getType():
+            # PETSc factorises no distributed dense matrix: every rank factorises the whole
+            ksp = eps.getST().getKSP()
+            ksp.setType("preonly")
+            ksp.getPC().setType("redundant")
         eps.setFromOptions()
         try:
             eps.solve()

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
+from petsc4py import PETSc
 
 from miramns import ConvergedReason, slepc
 
@@ -26,6 +28,25 @@ def test_slepc_behind_the_same_result(operators, symmetric, check_result, hermit
     assert result.history == ()
     if hermitian:
         assert result.orthogonality <= 1e-12
+
+
+def test_a_dense_generalised_problem_on_any_number_of_ranks(comm):
+    n, rng = 40, np.random.default_rng(2)
+    A, B = rng.standard_normal((n, n)), rng.standard_normal((n, 2 * n))
+    A, B = A + A.T, B @ B.T / n
+    mats = []
+    for matrix in (A, B):
+        mats.append(PETSc.Mat().createDense(((None, n), (None, n)), comm=comm))
+        mats[-1].setUp()
+        first, last = mats[-1].getOwnershipRange()
+        mats[-1].getDenseArray()[:] = matrix[first:last]
+        mats[-1].assemble()
+    result = slepc(mats[0], 3, B=mats[1], which="LA", hermitian=True, tol=1e-10)
+    expected = scipy.linalg.eigh(A, B, eigvals_only=True)[::-1][:3]
+    np.testing.assert_allclose(result.eigenvalues, expected, rtol=1e-9)
+    assert result.converged
+    for mat in mats:
+        mat.destroy()
 
 
 def test_slepc_that_runs_out_of_iterations_says_so(operators, symmetric):

@@ -1,0 +1,121 @@
+"""The values of ``study.rivals``: requirements, settings and largest dimension of each projection.
+
+Random kinds have a projection for each seed. All other rivals are fitted once, on all training
+rows; those that use labels use the labels of the validation rows as well, so their validation
+scores are too high. Rivals are therefore compared on test rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from hpcembed.data.matrix import DataMatrix
+from hpcembed.jobs.study.trials import RivalKind
+from hpcembed.runtime.errors import InputError
+
+__all__ = ["RIVALS", "RivalProjection", "rival_limits", "rival_settings"]
+
+FittedOn = Literal["nothing", "rows", "rows and labels"]
+
+
+@dataclass(frozen=True, slots=True)
+class RivalProjection:
+    """Facts about a rival projection.
+
+    Attributes
+    ----------
+    fitted_on : {"nothing", "rows", "rows and labels"}
+        Part of the training data that the projection needs.
+    settings : mapping
+        Values that determine the coordinates, as JSON values, for the digests of trials.
+    has_own_digest : bool
+        False for inputs that are also values of ``study.embeddings``.
+    """
+
+    fitted_on: FittedOn
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    has_own_digest: bool = True
+
+
+#: Every name of ``study.rivals``.
+RIVALS: Mapping[str, RivalProjection] = MappingProxyType(
+    {
+        "lda": RivalProjection("rows and labels", {"shrinkage": "auto"}),
+        "cca": RivalProjection("rows and labels", {"ridge": 1e-6}),
+        "lpp": RivalProjection(
+            "rows", {"n_neighbors": 5, "pca_components": 100, "max_rows": 20_000}
+        ),
+        "gaussian": RivalProjection("nothing", has_own_digest=False),
+        "sparse": RivalProjection("nothing", has_own_digest=False),
+        "fast": RivalProjection("nothing"),
+        "dct": RivalProjection("nothing"),
+        "truncation": RivalProjection("nothing"),
+        "variance": RivalProjection("rows"),
+        "autoencoder": RivalProjection("rows", {"hidden": 128, "encoder": "hidden"}),
+    }
+)
+
+
+def rival_settings(
+    rivals: Sequence[RivalKind], image_shape: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """Return the settings of each rival, for the digests of its trials.
+
+    Parameters
+    ----------
+    image_shape : sequence of int
+        Shape of rows that are images; empty for other rows.
+    """
+    found = {}
+    for name in rivals:
+        if RIVALS[name].has_own_digest:
+            found[str(name)] = dict(RIVALS[name].settings)
+            if name == "dct":
+                found[name]["image_shape"] = list(image_shape)
+    return found
+
+
+def rival_limits(rivals: Sequence[RivalKind], train: DataMatrix) -> dict[str, int]:
+    """Return the largest number of coordinates of each rival.
+
+    Collective.
+
+    Raises
+    ------
+    InputError
+        A rival needs classes, and there are none or only one.
+    """
+    if not rivals:
+        return {}
+    d = train.n_features
+    limits = {str(name): d for name in rivals}
+    if "lpp" in limits:
+        limits["lpp"] = max(1, min(d, train.n_rows - 1, RIVALS["lpp"].settings["pca_components"]))
+    of_ranks = train.comm.allgather(np.unique(train.labels))
+    n_classes = len(np.unique(np.concatenate(of_ranks))) if train.class_names else 0
+    return limits | _label_limits(rivals, d, n_classes)
+
+
+def _label_limits(rivals: Sequence[RivalKind], d: int, n_classes: int) -> dict[str, int]:
+    """Return the limits of the rivals that need labels; no classes are those of a regression."""
+    limits = {}
+    for name in rivals:
+        if RIVALS[name].fitted_on != "rows and labels":
+            continue
+        if n_classes == 0 and name == "lda":
+            raise InputError(
+                "study.rivals: lda needs classes, and the target is a number: leave it out, or use "
+                "cca"
+            )
+        if n_classes == 1:
+            raise InputError(
+                f"study.rivals: {name} needs two classes, and the training rows have one: leave it "
+                "out"
+            )
+        limits[str(name)] = min(d, max(1, n_classes - 1))
+    return limits
