@@ -152,6 +152,25 @@ def test_dependent_and_constant_columns_are_left_out():
     assert pwcca(weak, y, rank_tol=1e-14).n_dimensions[0] == 2
 
 
+@pytest.mark.mpi
+def test_constant_columns_have_no_variance(comm):
+    # the mean of equal numbers is rounded: deviations from it are not zero
+    x = np.full((1000, 2), [0.1, 1e6 + 0.1])
+    assert (x - x.mean(axis=0)).any()
+    parts = share(comm, x, np.random.default_rng(0).standard_normal((1000, 3)))
+    assert not joint_covariance(parts, ("x", "y"), comm).block(0, 0).any()
+    with pytest.raises(InputError, match="x: all columns are constant"):
+        linear_cka(*parts, comm=comm)
+
+
+def test_cut_off_is_relative():
+    rng = np.random.default_rng(0)
+    one, other = rng.standard_normal((2, 500, 1))
+    x = np.hstack([one, one, one, one, other])  # correlation matrix with eigenvalues near 4 and 1
+    assert pwcca(x, one + other, rank_tol=0.2).n_dimensions == (2, 1)
+    assert pwcca(x, one + other, rank_tol=0.5).n_dimensions == (1, 1)
+
+
 def test_equal_to_ckatorch():
     core = pytest.importorskip("ckatorch.core")
     import torch
