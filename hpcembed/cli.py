@@ -29,6 +29,7 @@ from hpcembed.cli_options import (
     add_doctor_options,
     add_init_options,
     add_predict_options,
+    add_report_options,
     checkpoint_interval,
     folder_options,
 )
@@ -202,7 +203,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "complete a table of users, items and ratings by a low-rank model, with its test error"
     add_complete_options(add("complete", _complete, verbose, text))
 
-    export = add("export", _export, verbose, "make a deployable model from a finished run")
+    text = "make a deployable model from a finished run"
+    export = add("export", cli_commands.export, verbose, text)
     export.add_argument("run", type=Path, metavar="RUN_FOLDER")
     export.add_argument("--out", type=Path, required=True, help="folder for the model")
     export.add_argument(
@@ -211,6 +213,9 @@ def _parser() -> argparse.ArgumentParser:
         help="name of the network, as in classifier-NAME.safetensors (default: the network on the "
         "embedding with the highest validation accuracy)",
     )
+
+    text = "draw more figures of a finished run, without training"
+    add_report_options(add("report", cli_commands.report, verbose, text))
 
     predict = add(
         "predict", cli_commands.predict, verbose, "predict the class of every row of a file"
@@ -280,20 +285,6 @@ def _run(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     text = describe_job(job)
     if comm.rank == 0:
         log.show(text)
-    return 0
-
-
-def _export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
-    from hpcembed.jobs.export.run_export import export_run
-    from hpcembed.runtime.agreement import idle_while_root
-    from hpcembed.runtime.output.lock import owned_output
-
-    def export() -> None:
-        written = export_run(arguments.run, arguments.out, arguments.network)
-        log.show(f"model written to {written}")
-
-    with owned_output(comm, arguments.out):
-        idle_while_root(comm, export)
     return 0
 
 

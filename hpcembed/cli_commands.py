@@ -1,4 +1,4 @@
-"""Commands of :mod:`hpcembed.cli` that work in the small installation, ``init``, and the stop."""
+"""Commands of :mod:`hpcembed.cli` that need few packages or a finished run, ``init``, the stop."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 __all__ = [
     "complete_shell",
     "doctor",
+    "export",
     "init",
     "is_small",
     "job_and_folder",
     "launched_world",
     "predict",
+    "report",
     "show_missing_parts",
     "stopping",
 ]
@@ -73,6 +75,31 @@ def init(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         show(init_job(arguments.data, column, arguments.out, labels))
 
     idle_while_root(comm, write)
+    return 0
+
+
+def export(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    """Run ``hpcembed export`` on rank 0. Collective."""
+    from hpcembed.jobs.export.run_export import export_run
+    from hpcembed.runtime.agreement import idle_while_root
+    from hpcembed.runtime.output.lock import owned_output
+
+    def write() -> None:
+        written = export_run(arguments.run, arguments.out, arguments.network)
+        show(f"model written to {written}")
+
+    with owned_output(comm, arguments.out):
+        idle_while_root(comm, write)
+    return 0
+
+
+def report(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    """Run ``hpcembed report``. Collective."""
+    from hpcembed.jobs.run_map.command import draw_run_map
+
+    line = draw_run_map(arguments.run, comm, most=arguments.rows, seed=arguments.seed)
+    if comm.rank == 0:
+        show(line)
     return 0
 
 

@@ -75,6 +75,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "a network by its name",
         ),
     ),
+    "report": (
+        ("report runs/digits --map", "write runs/digits/figures/map.png"),
+        ("report runs/digits --map --rows 5000 --seed 1", "fewer rows, another map"),
+    ),
     "predict": (
         ("predict runs/digits new.csv", "print row, class and probability as CSV"),
         ("predict digits-model new.npy --out classes.csv", "write a file"),
@@ -104,6 +108,7 @@ _PARALLEL = {
     "study": "study jobs/study_digits.toml",
     "compress": "compress jobs/digits.toml --max-loss 1",
     "predict": "predict runs/digits new.csv --out classes.csv",
+    "report": "report runs/digits --map",
     "info": "info",
     "doctor": "doctor",
 }

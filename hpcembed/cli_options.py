@@ -16,6 +16,7 @@ __all__ = [
     "add_init_options",
     "add_overrides",
     "add_predict_options",
+    "add_report_options",
     "checkpoint_interval",
     "folder_options",
 ]
@@ -240,6 +241,26 @@ def add_predict_options(predict: argparse.ArgumentParser) -> None:
     )
     add_overrides(predict, "data.KEY=VALUE", "override a key of [data] for FILE; may be repeated")
     predict.add_argument("--out", type=Path, help="CSV file (default: standard output)")
+
+
+def add_report_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``hpcembed report``."""
+    command.add_argument("run", type=Path, metavar="RUN_FOLDER")
+    figures = command.add_mutually_exclusive_group(required=True)
+    figures.add_argument(
+        "--map",
+        action="store_true",
+        help="draw rows at the positions that UMAP finds from their coordinates, coloured by "
+        "class; reads the data again, and needs umap-learn",
+    )
+    command.add_argument(
+        "--rows",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="training rows in the map, at most (default: 10,000)",
+    )
+    command.add_argument("--seed", type=int, default=0, help="of UMAP (default: 0)")
 
 
 def add_init_options(command: argparse.ArgumentParser) -> None:

@@ -140,6 +140,9 @@ class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: gather: rank 0 trains on all rows; data_parallel: all ranks train, rows stay where they are;
     #: auto: each input is gathered where the memory of rank 0 holds it
     parallel: Literal["auto", "gather", "data_parallel"] = "auto"
+    #: test rows, at most, for the comparison of the layers of each network on all features and on
+    #: the embedding (linear CKA); 0: no comparison
+    similarity_rows: Size = 2000
 
 
 class ResourcesConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from hpcembed.data.dataset import Dataset
 from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_to_json
 from hpcembed.embedding import Embedding
 from hpcembed.jobs.job import Job
+from hpcembed.jobs.report.layer_similarity import similarity_line
 from hpcembed.jobs.report.nearest_words import Neighbours, nearest_words, word_columns
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.run_headline import run_headline
@@ -24,6 +25,7 @@ from hpcembed.jobs.report.run_json import (
     EmbeddingRecord,
     ReferenceRecord,
     RunRecord,
+    SimilarityRecord,
     StageSeconds,
     classifier_record,
 )
@@ -67,6 +69,7 @@ def write_results(
     trained: Sequence[TrainedClassifier],
     environment: Mapping[str, Any],
     majority: tuple[float, float] | None = None,
+    similarity: Sequence[SimilarityRecord] = (),
 ) -> str:
     """Write all results except those of :func:`write_embedding`, on rank 0.
 
@@ -74,13 +77,15 @@ def write_results(
     ----------
     majority : tuple of float, optional
         Shares of the largest class among training and test rows; networks below are named.
+    similarity : sequence of SimilarityRecord
+        Of networks on all features and on the embedding.
 
     Returns
     -------
     str
         Table of the networks, seconds and certification, for the terminal.
     """
-    record = run_record(job, dataset, embedding, trained, environment)
+    record = run_record(job, dataset, embedding, trained, environment, similarity=similarity)
     words = words_of(dataset, embedding)
     if words:
         folder.write_csv("nearest_words.csv", word_columns(words))
@@ -90,9 +95,10 @@ def write_results(
         # rank 0 alone imports matplotlib, at the end
         from hpcembed.jobs.run_figures import draw_run
 
-        draw_run(folder, job.config.solver.tol, embedding, trained, dataset.train.class_names)
+        class_names = dataset.train.class_names
+        draw_run(folder, job.config.solver.tol, embedding, trained, class_names, similarity)
     folder.write_json("run.json", record)  # last: a folder with this file is complete
-    return _text(embedding, job.seconds, trained, majority, dataset.test.n_rows)
+    return _text(embedding, job.seconds, trained, majority, dataset.test.n_rows, similarity)
 
 
 def run_record(
@@ -102,6 +108,7 @@ def run_record(
     trained: Sequence[TrainedClassifier],
     environment: Mapping[str, Any],
     k: int | None = None,
+    similarity: Sequence[SimilarityRecord] = (),
 ) -> RunRecord:
     """Return the record of a run for ``run.json``.
 
@@ -125,6 +132,7 @@ def run_record(
             classifier_record(one.report, _projection_size(embedding, k)) for one in trained
         ],
         environment=dict(environment),
+        similarity=similarity,
     )
 
 
@@ -282,6 +290,7 @@ def _text(
     trained: Sequence[TrainedClassifier],
     majority: tuple[float, float] | None,
     n_test: int,
+    similarity: Sequence[SimilarityRecord],
 ) -> str:
     n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
@@ -292,6 +301,7 @@ def _text(
         parts += run_headline(
             reports, n_inputs["embedded"], n_inputs["full"], n_test, is_linear=is_linear
         )
+        parts += [similarity_line(similarity)] if similarity else []
         parts += _warnings(reports, n_inputs, majority)
     parts.append(seconds_line(seconds))
     result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_

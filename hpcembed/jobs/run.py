@@ -31,6 +31,7 @@ from hpcembed.jobs.job import Job
 from hpcembed.jobs.majority import majority_shares
 from hpcembed.jobs.memory_plan import Budget, job_budget
 from hpcembed.jobs.network_inputs import gather, project
+from hpcembed.jobs.network_similarity import compare_networks
 from hpcembed.jobs.network_sizes import check_networks
 from hpcembed.jobs.network_training import train_networks
 from hpcembed.jobs.node_coordinates import NODES_FILE, gather_nodes
@@ -108,6 +109,7 @@ def _run_steps(job: Job, checkpoints: RunCheckpoints) -> int:
     test.destroy()
     n_classes = len(dataset.train.class_names)
     trained = train_networks(job, inputs, n_classes, folder, checkpoints)
+    similarity = compare_networks(job, inputs, trained)
     environment = describe_environment(comm, job.threads)
     environment["peak_bytes_per_rank"] = peaks
     environment["training"] = inputs.training()
@@ -115,7 +117,9 @@ def _run_steps(job: Job, checkpoints: RunCheckpoints) -> int:
     idle_while_root(
         comm,
         lambda: show(
-            write_results(folder, job, dataset, embedding, trained, environment, majority)
+            write_results(
+                folder, job, dataset, embedding, trained, environment, majority, similarity
+            )
         ),
     )
     checkpoints.remove()

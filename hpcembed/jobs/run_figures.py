@@ -18,11 +18,13 @@ from hpcembed.jobs.report.figures.model_size import (
     model_size_columns,
 )
 from hpcembed.jobs.report.figures.predictions import draw_predictions, prediction_columns
+from hpcembed.jobs.report.figures.similarity import draw_similarity, similarity_columns
 from hpcembed.jobs.report.figures.spectrum import draw_gaps, draw_spectrum
 from hpcembed.jobs.report.figures.style import FigureWriter
 from hpcembed.jobs.report.figures.training import draw_training
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.run_headline import best_network
+from hpcembed.jobs.report.run_json import SimilarityRecord
 from hpcembed.jobs.report.scores import score_of
 from hpcembed.jobs.report.wording import network_name
 
@@ -38,10 +40,12 @@ def draw_run(
     embedding: Embedding,
     trained: Sequence[TrainedClassifier],
     class_names: Sequence[str],
+    similarity: Sequence[SimilarityRecord] = (),
 ) -> None:
     """Draw spectrum, convergence and networks; for graphs also eigenvalue gaps and coordinates.
 
-    Figures of networks are those of the training, accuracy over size, and a confusion matrix.
+    Figures of networks are those of the training, accuracy over size, a confusion matrix, and the
+    similarity of their layers.
 
     For a regression the predictions of test rows are drawn over their targets.
 
@@ -69,6 +73,9 @@ def draw_run(
         _draw_predictions(figures, reports)
         if score.is_accuracy:
             _draw_networks(figures, embedding, reports, class_names)
+    if similarity:
+        heat_maps = draw_similarity(similarity)
+        figures.write("layer_similarity", heat_maps, similarity_columns(similarity))
 
 
 def _draw_networks(

@@ -28,6 +28,7 @@ EXTRAS = {
     "images": ("PIL",),
     "onnx": ("onnxruntime",),
     "retrieval": ("faiss",),
+    "map": ("umap",),
     "completion": ("shtab",),
     "bench": ("sklearnex",),
 }

@@ -20,6 +20,7 @@ __all__ = [
     "EmbeddingRecord",
     "ReferenceRecord",
     "RunRecord",
+    "SimilarityRecord",
     "StageSeconds",
     "classifier_record",
 ]
@@ -165,6 +166,29 @@ class ClassifierRecord(msgspec.Struct, frozen=True):
         return self.test_accuracy if self.test_r2 is None else self.test_r2
 
 
+class SimilarityRecord(msgspec.Struct, frozen=True):
+    """Linear CKA of the layers of one network on all features and on the embedding.
+
+    Attributes
+    ----------
+    hidden : tuple of int
+        Hidden layers of both networks.
+    n_rows : int
+        Test rows of the comparison.
+    full_layers, embedded_layers : sequence of str
+        Names of the layers.
+    cka : sequence of sequence of float
+        One row for each layer on all features, one column for each layer on the embedding; null
+        for a layer whose activations are constant.
+    """
+
+    hidden: tuple[int, ...]
+    n_rows: int
+    full_layers: Sequence[str]
+    embedded_layers: Sequence[str]
+    cka: Sequence[Sequence[Number]]
+
+
 class RunRecord(msgspec.Struct, frozen=True):
     """Record of a whole run: the content of ``run.json``."""
 
@@ -172,6 +196,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     embedding: EmbeddingRecord
     classifiers: Sequence[ClassifierRecord] = ()
     environment: dict[str, Any] = {}
+    similarity: Sequence[SimilarityRecord] = ()
 
 
 def classifier_record(

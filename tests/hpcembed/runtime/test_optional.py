@@ -77,6 +77,7 @@ def test_extras_are_those_of_the_package():
     assert sorted(project["dependencies"]) == ["numpy>=1.26", "safetensors>=0.4"]
     for extra, packages in EXTRAS.items():
         names = {"sklearn": "scikit-learn", "PIL": "pillow", "faiss": "faiss-cpu",
+                 "umap": "umap-learn",
                  "sklearnex": "scikit-learn-intelex"}  # fmt: skip
         listed = " ".join(project["optional-dependencies"][extra]).lower()
         for package in packages:

@@ -24,6 +24,7 @@ class PyHpcembed(PythonPackage):
     variant("images", default=False, description="Read folders of images")
     variant("onnx", default=False, description="Run and compress models of ONNX")
     variant("retrieval", default=False, description="Indexes of neighbours of faiss")
+    variant("map", default=False, description="Draw maps of rows with UMAP")
     variant("completion", default=False, description="Completion of the command line")
 
     # compiled passes over the rows
@@ -58,6 +59,7 @@ class PyHpcembed(PythonPackage):
     depends_on("py-onnx@1.16:", type="run", when="+onnx")
     depends_on("py-onnxruntime@1.17:", type="run", when="+onnx")
     depends_on("faiss@1.8:+python", type="run", when="+retrieval")
+    depends_on("py-umap-learn@0.5.7:", type="run", when="+map")
     depends_on("py-shtab@1.7:", type="run", when="+completion")
 
     import_modules = ["hpcembed", "miramns"]

@@ -15,6 +15,7 @@ from hpcembed.jobs.report.run_json import (
     EmbeddingRecord,
     ReferenceRecord,
     RunRecord,
+    SimilarityRecord,
     StageSeconds,
     classifier_record,
 )
@@ -44,6 +45,8 @@ CLASSIFIER = ClassifierRecord(
     "full", (64, 64), 8970, 1.5, 0.98, 0.97, parameters_with_projection=8970
 )
 
+SIMILARITY = SimilarityRecord((64,), 360, ["hidden 1", "output"], ["hidden 1"], [[0.9], [math.nan]])
+
 
 def record(reference: ReferenceRecord | None = REFERENCE) -> RunRecord:
     return RunRecord(
@@ -51,6 +54,7 @@ def record(reference: ReferenceRecord | None = REFERENCE) -> RunRecord:
         embedding=embedding(reference),
         classifiers=[CLASSIFIER],
         environment={"python": "3.11", "ranks": 3},
+        similarity=[SIMILARITY],
     )
 
 
@@ -107,6 +111,15 @@ EXPECTED = {
         }
     ],
     "environment": {"python": "3.11", "ranks": 3},
+    "similarity": [
+        {
+            "hidden": [64],
+            "n_rows": 360,
+            "full_layers": ["hidden 1", "output"],
+            "embedded_layers": ["hidden 1"],
+            "cka": [[0.9], [None]],
+        }
+    ],
 }
 
 
