@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from numpy.typing import NDArray
 
 from hpcembed.data.columns.choices import choice_records
@@ -16,6 +17,7 @@ from hpcembed.data.dataset import Dataset
 from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_to_json
 from hpcembed.embedding import Embedding
 from hpcembed.jobs.job import Job
+from hpcembed.jobs.report.dimensions import DimensionsRecord, dimensions_line
 from hpcembed.jobs.report.nearest_words import Neighbours, nearest_words, word_columns
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.run_headline import run_headline
@@ -67,6 +69,7 @@ def write_results(
     trained: Sequence[TrainedClassifier],
     environment: Mapping[str, Any],
     majority: tuple[float, float] | None = None,
+    dimensions: DimensionsRecord | None = None,
 ) -> str:
     """Write all results except those of :func:`write_embedding`, on rank 0.
 
@@ -74,6 +77,8 @@ def write_results(
     ----------
     majority : tuple of float, optional
         Shares of the largest class among training and test rows; networks below are named.
+    dimensions : DimensionsRecord, optional
+        Diagnostics of the dimension, for ``run.json`` and one line of the text.
 
     Returns
     -------
@@ -81,6 +86,7 @@ def write_results(
         Table of the networks, seconds and certification, for the terminal.
     """
     record = run_record(job, dataset, embedding, trained, environment)
+    record = msgspec.structs.replace(record, dimensions=dimensions)
     words = words_of(dataset, embedding)
     if words:
         folder.write_csv("nearest_words.csv", word_columns(words))
@@ -92,7 +98,8 @@ def write_results(
 
         draw_run(folder, job.config.solver.tol, embedding, trained, dataset.train.class_names)
     folder.write_json("run.json", record)  # last: a folder with this file is complete
-    return _text(embedding, job.seconds, trained, majority, dataset.test.n_rows)
+    diagnostics = dimensions_line(dimensions)
+    return _text(embedding, job.seconds, trained, majority, dataset.test.n_rows, diagnostics)
 
 
 def run_record(
@@ -282,6 +289,7 @@ def _text(
     trained: Sequence[TrainedClassifier],
     majority: tuple[float, float] | None,
     n_test: int,
+    diagnostics: str,
 ) -> str:
     n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
@@ -293,7 +301,7 @@ def _text(
             reports, n_inputs["embedded"], n_inputs["full"], n_test, is_linear=is_linear
         )
         parts += _warnings(reports, n_inputs, majority)
-    parts.append(seconds_line(seconds))
+    parts += [*filter(None, [diagnostics]), seconds_line(seconds)]
     result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_
     parts.append(
         certification_line(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from hpcembed.jobs.report.dimensions import DimensionsRecord, Number
+
 if TYPE_CHECKING:
     from hpcembed.networks.training.report import ClassifierReport
 
@@ -23,9 +25,6 @@ __all__ = [
     "StageSeconds",
     "classifier_record",
 ]
-
-#: A number in JSON; null if it is not finite.
-Number = float | None
 
 
 class DatasetRecord(msgspec.Struct, frozen=True):
@@ -172,6 +171,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     embedding: EmbeddingRecord
     classifiers: Sequence[ClassifierRecord] = ()
     environment: dict[str, Any] = {}
+    dimensions: DimensionsRecord | None = None
 
 
 def classifier_record(

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from hpcembed.jobs.checkpoints.study_checkpoints import remove_checkpoints
+from hpcembed.jobs.dimensions import STUDY_WORK, measure_dimensions
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.majority import majority_shares
 from hpcembed.jobs.network_inputs import project
@@ -167,6 +168,7 @@ def conduct_study(
         results = _train(job, study, data, finished, report_only=report_only)
         with timed(job.comm, job.seconds, "project"):
             coordinates = project(data.embedding, data.train, data.test)
+        dimensions = measure_dimensions(job, data.embedding, coordinates[0], STUDY_WORK)
         drawn = _drawn_data(data, coordinates[1], shape)
         majority = majority_shares(data.train, data.test)
         data.destroy()
@@ -182,6 +184,7 @@ def conduct_study(
         n_rows=(data.train.n_rows, data.test.n_rows),
         majority=majority,
         task=data.dataset.task,
+        dimensions=dimensions,
     )
     text = idle_while_root(comm, lambda: write_study(folder, summary, facts, drawn))
     if not report_only:

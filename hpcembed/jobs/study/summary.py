@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.jobs.report.dimensions import DimensionsRecord
 from hpcembed.jobs.report.rendering import markdown_html
 from hpcembed.jobs.report.scores import Score, score_of, worse_than_mean_warning
 from hpcembed.jobs.report.wording import few_rows_warning, majority_warning, network_name
@@ -51,6 +52,8 @@ class StudySummary:
         Shares of the largest class among training and test rows, for the warning about networks
         that have not learnt; None for a regression, or if they are not known.
     task : {"classification", "regression"}
+    dimensions : DimensionsRecord or None
+        Diagnostics of the dimension, which are shown beside the smallest k without loss.
     """
 
     study: StudyConfig
@@ -62,6 +65,7 @@ class StudySummary:
     n_rows: tuple[int, int] | None = None
     majority: tuple[float, float] | None = None
     task: Literal["classification", "regression"] = "classification"
+    dimensions: DimensionsRecord | None = None
 
     @property
     def score(self) -> Score:

@@ -107,6 +107,7 @@ EXPECTED = {
         }
     ],
     "environment": {"python": "3.11", "ranks": 3},
+    "dimensions": None,
 }
 
 
