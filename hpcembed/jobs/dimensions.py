@@ -25,7 +25,7 @@ from hpcembed.jobs.report.dimensions import (
 )
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["RUN_WORK", "STUDY_WORK", "affordable_rows", "measure_dimensions"]
+__all__ = ["RUN_WORK", "STUDY_WORK", "affordable", "measure_dimensions"]
 
 #: Products of pairs of rows that the intrinsic dimension may take: a run, a study.
 RUN_WORK, STUDY_WORK = 4e9, 6e10
@@ -33,8 +33,8 @@ RUN_WORK, STUDY_WORK = 4e9, 6e10
 #: A comparison of two rows costs as much as this many products.
 _COMPARISON = 64
 
-#: Fewest rows of which an estimate is made.
-_FEWEST_ROWS = 200
+#: Fewest rows of which an estimate is made, and fewest queries that are compared with all rows.
+_FEWEST_ROWS, _FEWEST_QUERIES = 200, 2000
 
 #: Methods whose coordinates preserve distances of rows, in the features or of a kernel.
 _METRIC_METHODS = ("pca", "svd", "kernel_pca", "nystroem")
@@ -70,22 +70,28 @@ def measure_dimensions(
     return DimensionsRecord(spectrum, sizes, intrinsic, seconds)
 
 
-def affordable_rows(work: float, n_columns: int) -> int:
-    """Return the number of rows whose pairs take an amount of work.
+def affordable(work: float, n_rows: int, n_columns: int) -> tuple[int, int]:
+    """Return numbers of queries, and of rows that they are compared with, for an amount of work.
+
+    Neighbours are found among all rows if at least 2,000 queries can be compared with them.
 
     Parameters
     ----------
     work : float
         Number of products.
+    n_rows : int
+        Number of all rows.
     n_columns : int
         Products of a pair of rows.
 
     Examples
     --------
-    >>> affordable_rows(6e10, 50)
-    22941
+    >>> affordable(6e10, 60_000, 50), affordable(6e10, 10_000_000, 50), affordable(6e10, 5_000, 50)
+    ((8771, 60000), (2000, 263157), (5000, 5000))
     """
-    return math.isqrt(int(work / (n_columns + _COMPARISON)))
+    pairs = int(work / (n_columns + _COMPARISON))
+    rows = min(n_rows, max(pairs // _FEWEST_QUERIES, math.isqrt(pairs)))
+    return min(rows, max(pairs // rows, 1)), rows
 
 
 def _of_spectrum(
@@ -119,13 +125,16 @@ def _of_neighbours(
     settings, n_columns = job.config.diagnostics, coordinates.shape[1]
     if job.config.embedding.method not in _METRIC_METHODS or n_columns == 0:
         return None
-    most = settings.rows or affordable_rows(work, n_columns)
-    if min(n_rows, most) < max(_FEWEST_ROWS, settings.n_neighbours + 1):
+    queries, rows = affordable(work, n_rows, n_columns)
+    if settings.rows:
+        queries, rows = settings.rows, n_rows
+    if min(rows, queries) < max(_FEWEST_ROWS, settings.n_neighbours + 1):
         return None
     found = intrinsic_dimension(
         coordinates,
         n_neighbours=settings.n_neighbours,
-        max_rows=most,
+        max_queries=queries,
+        max_rows=rows,
         seed=settings.seed,
         comm=job.comm,
     )

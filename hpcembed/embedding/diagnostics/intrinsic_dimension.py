@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.embedding.diagnostics.dense_rows import local_rows
-from hpcembed.embedding.diagnostics.neighbour_distances import NearestDistances, nearest_distances
+from hpcembed.embedding.diagnostics.neighbour_distances import nearest_distances
 from hpcembed.embedding.diagnostics.neighbour_estimates import (
     inverse_mean,
     inverses,
@@ -74,12 +74,14 @@ class IntrinsicDimension:
     mle, two_nn : DimensionEstimate
     n_neighbours : int
         Number of neighbours of the MLE.
+    n_queries : int
+        Rows whose neighbours were found.
     n_rows, n_all_rows : int
-        Rows in use, and all rows.
+        Rows among which they were found, and all rows.
     n_columns : int
         Number of coordinates, which the dimension cannot exceed.
     n_duplicates : int
-        Rows in use that are equal to another one.
+        Rows, of those whose neighbours were found, that are equal to another one.
     seconds : float
         Wall time on the slowest rank.
     """
@@ -87,6 +89,7 @@ class IntrinsicDimension:
     mle: DimensionEstimate
     two_nn: DimensionEstimate
     n_neighbours: int
+    n_queries: int
     n_rows: int
     n_all_rows: int
     n_columns: int
@@ -98,6 +101,7 @@ def intrinsic_dimension(
     rows: Any,
     *,
     n_neighbours: int = 20,
+    max_queries: int | None = None,
     max_rows: int | None = None,
     seed: int = 0,
     tolerance: float | None = None,
@@ -111,11 +115,15 @@ def intrinsic_dimension(
     Parameters
     ----------
     rows : DataMatrix, or ndarray of shape (n_local, d)
-        Dense finite rows, for example ``pca.transform(X)``. The time grows as n^2 d.
+        Dense finite rows, for example ``pca.transform(X)``. The time grows as m n d for m queries.
     n_neighbours : int, default=20
         Number of neighbours of the MLE, at least 2.
+    max_queries : int, optional
+        Number of rows whose neighbours are found, which `seed` draws. Default: all. Fewer of them
+        increase the standard error and leave the estimate unchanged otherwise.
     max_rows : int, optional
-        Number of rows in use, which `seed` draws. Default: all.
+        Number of rows among which neighbours are found, which `seed` draws. Default: all. Fewer of
+        them make the estimates smaller.
     seed : int, default=0
         Of the choice of rows, groups and halves, which does not depend on the number of ranks.
     tolerance : float, optional
@@ -149,41 +157,40 @@ def intrinsic_dimension(
     """
     began = time.perf_counter()
     table, comm = local_rows(rows, comm)
-    settings = {"max_rows": max_rows, "seed": seed, "tolerance": tolerance, "halves": halves}
-    same_on_all_ranks(comm, n_neighbours=n_neighbours, **settings)
-    _check(n_neighbours, max_rows, seed, tolerance)
+    sizes = {"n_neighbours": n_neighbours, "max_queries": max_queries, "max_rows": max_rows}
+    same_on_all_ranks(comm, **sizes, seed=seed, tolerance=tolerance, halves=halves)
+    _check(n_neighbours, max_queries, max_rows, seed, tolerance)
     _, n_all = place_rows(len(table), comm)
     used = _drawn(table, comm, max_rows, seed)
-    found = nearest_distances(used, n_neighbours, comm=comm)
-    tolerance = found.rounding if tolerance is None else tolerance
-    place = permuted(seed + 1, found.n_rows, np.arange(*found.row_range))
-    groups = allgather_rows(comm, place % _GROUPS)
-    distances = allgather_rows(comm, _summary(found, tolerance))
-    estimates = [_estimates(distances, groups)]
-    if halves and found.n_rows // 2 > n_neighbours:
+    start, n_rows = place_rows(len(used), comm)
+    place = permuted(seed + 1, n_rows, np.arange(start, start + len(used)))
+    is_query = place < (n_rows if max_queries is None else max_queries)
+    summary = _summary(used, is_query, n_neighbours, tolerance, comm)
+    groups = allgather_rows(comm, place[is_query] % _GROUPS)
+    estimates = [_estimates(summary, groups)]
+    if halves and n_rows // 2 > n_neighbours:
         for half in (0, 1):
-            part = np.ascontiguousarray(used[place % 2 == half])
-            near = nearest_distances(part, n_neighbours, comm=comm)
-            estimates.append(_estimates(allgather_rows(comm, _summary(near, tolerance))))
-    (mle, two_nn), *parts = estimates
-    first, second = [(math.nan, math.nan)] * 2
-    if parts:
-        first = parts[0][0].value, parts[1][0].value
-        second = parts[0][1].value, parts[1][1].value
+            part = place % 2 == half
+            rows = np.ascontiguousarray(used[part])
+            found = _summary(rows, is_query[part], n_neighbours, tolerance, comm)
+            estimates.append(_estimates(found))
+    mle, two_nn = (_with_halves(list(of_method)) for of_method in zip(*estimates, strict=True))
     return IntrinsicDimension(
-        mle=DimensionEstimate(mle.value, mle.standard_error, first),
-        two_nn=DimensionEstimate(two_nn.value, two_nn.standard_error, second),
+        mle=mle,
+        two_nn=two_nn,
         n_neighbours=n_neighbours,
-        n_rows=found.n_rows,
+        n_queries=len(summary),
+        n_rows=n_rows,
         n_all_rows=n_all,
         n_columns=table.shape[1],
-        n_duplicates=int(np.isnan(distances[:, 1]).sum()),
+        n_duplicates=int(np.isnan(summary[:, 1]).sum()),
         seconds=float(comm.allreduce(time.perf_counter() - began, op=MPI.MAX)),
     )
 
 
-def _check(n_neighbours: Any, max_rows: Any, seed: Any, tolerance: Any) -> None:
+def _check(n_neighbours: Any, max_queries: Any, max_rows: Any, seed: Any, tolerance: Any) -> None:
     check_count("n_neighbours", n_neighbours)
+    check_count("max_queries", max_queries, optional=True)
     check_count("max_rows", max_rows, optional=True)
     if n_neighbours < 2:
         raise ConfigError("n_neighbours = 1: distances of at least 2 neighbours are compared")
@@ -204,13 +211,30 @@ def _drawn(
     return np.ascontiguousarray(table[place < max_rows])
 
 
-def _summary(found: NearestDistances, tolerance: float) -> NDArray[np.float64]:
-    """Return the inverse estimate and the logarithm of the ratio of each row, shape (n_local, 2).
+def _summary(
+    rows: NDArray[Any],
+    is_query: NDArray[np.bool_],
+    n_neighbours: int,
+    tolerance: float | None,
+    comm: MPI.Intracomm,
+) -> NDArray[np.float64]:
+    """Return the inverse estimate and the logarithm of the ratio of all queries, shape (m, 2).
 
-    NaN where equal rows leave too few distances.
+    Collective. NaN where equal rows leave too few distances.
     """
-    distances = found.distances
-    return np.stack([inverses(distances, tolerance), log_ratios(distances, tolerance)], axis=1)
+    queries = np.flatnonzero(is_query)
+    found = nearest_distances(rows, n_neighbours, queries=queries, comm=comm)
+    tolerance = found.rounding if tolerance is None else tolerance
+    values = inverses(found.distances, tolerance), log_ratios(found.distances, tolerance)
+    return allgather_rows(comm, np.stack(values, axis=1))
+
+
+def _with_halves(estimates: list[DimensionEstimate]) -> DimensionEstimate:
+    """Return the first estimate with the values of the others, of halves of the rows."""
+    whole, *halves = estimates
+    if not halves:
+        return whole
+    return replace(whole, halves=(halves[0].value, halves[1].value))
 
 
 def _estimates(

@@ -1,10 +1,10 @@
 """Exact distances to the nearest rows, of rows that are distributed over ranks.
 
-Every row is compared with all others by matrix products: with the origin in the mean of the rows,
+Rows are compared with all others by matrix products: with the origin in the mean of the rows,
 ``|x - y|^2 = |x|^2 - 2 g`` and ``g = x'y - |y|^2 / 2``, which is one product of the rows with one
 further column each. Ranks broadcast their rows in turn, a panel at a time, and each rank compares
-its own rows. A product that is not larger than the smallest g kept of its row is discarded by one
-comparison.
+its own queries. A product that is not larger than the smallest g kept of its row is discarded by
+one comparison.
 
 Products in single precision keep k + 8 candidates of each row, whose distances are then computed
 in double precision from the differences. The k smallest of them are the nearest rows if no row left
@@ -52,14 +52,14 @@ Closeness = Callable[[NDArray[np.int64], NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class NearestDistances:
-    """Distances of this rank's rows to their nearest rows on all ranks.
+    """Distances of some of this rank's rows to their nearest rows on all ranks.
 
     Attributes
     ----------
-    distances : ndarray of shape (n_local, k)
+    distances : ndarray of shape (m_local, k)
         In ascending order; the row itself is left out, other rows equal to it are not.
-    row_range : tuple of int
-        First and one past last global row of this rank.
+    queries : ndarray of int64, shape (m_local,)
+        Global indices of the rows whose neighbours were found.
     n_rows : int
         Rows of all ranks.
     rounding : float
@@ -67,13 +67,15 @@ class NearestDistances:
     """
 
     distances: NDArray[np.float64]
-    row_range: tuple[int, int]
+    queries: NDArray[np.int64]
     n_rows: int
     rounding: float
 
 
-def nearest_distances(rows: Any, k: int, *, comm: MPI.Intracomm | None = None) -> NearestDistances:
-    """Compute the distances of every row to its k nearest rows.
+def nearest_distances(
+    rows: Any, k: int, *, queries: Any = None, comm: MPI.Intracomm | None = None
+) -> NearestDistances:
+    """Compute the distances of rows to their k nearest rows.
 
     Collective on `comm`, or on the communicator of a DataMatrix.
 
@@ -84,6 +86,9 @@ def nearest_distances(rows: Any, k: int, *, comm: MPI.Intracomm | None = None) -
         precision.
     k : int
         Number of neighbours, less than n.
+    queries : array_like of int, optional
+        Local indices of the rows whose neighbours are found, among the rows of all ranks. Default:
+        all.
     comm : MPI.Comm, optional
         If `rows` is an array: the ranks that hold the other rows.
 
@@ -94,7 +99,8 @@ def nearest_distances(rows: Any, k: int, *, comm: MPI.Intracomm | None = None) -
     Raises
     ------
     InputError
-        The rows are no dense table of finite numbers, or there are not more than k of them.
+        The rows are no dense table of finite numbers, there are not more than k of them, or a
+        query is no row of this rank.
     ConfigError
         `k` is no positive integer, or differs between ranks.
 
@@ -114,17 +120,23 @@ def nearest_distances(rows: Any, k: int, *, comm: MPI.Intracomm | None = None) -
     start, n_rows = place_rows(len(table), comm)
     if n_rows <= k:
         raise InputError(f"{k} neighbours are wanted of {n_rows} rows: give more rows")
+    chosen = np.arange(len(table))
+    with agreement(comm):
+        if queries is not None:
+            chosen = np.asarray(queries, dtype=np.int64).reshape(-1)
+            if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(table):
+                raise InputError(f"queries: give indices of this rank's {len(table)} rows")
     search = _Search(table, comm, start, n_rows, k)
-    squares = search.run()
+    squares = search.run(chosen)
     rounding = 0.0
     if table.dtype.kind == "f":
         spread = search.scale + float(np.linalg.norm(search.origin))
         rounding = 4 * np.sqrt(table.shape[1]) * float(np.finfo(table.dtype).eps) * spread
-    return NearestDistances(np.sqrt(squares), (start, start + len(table)), n_rows, float(rounding))
+    return NearestDistances(np.sqrt(squares), chosen + start, n_rows, float(rounding))
 
 
 class _Search:
-    """Search for the k nearest rows of each row of this rank."""
+    """Search for the k nearest rows of rows of this rank."""
 
     def __init__(self, rows: NDArray[Any], comm: MPI.Comm, start: int, n_rows: int, k: int) -> None:
         self.rows, self.comm, self.start, self.n_rows, self.k = rows, comm, start, n_rows, k
@@ -147,20 +159,20 @@ class _Search:
         for first in range(0, len(self.rows), self.panel_rows):
             yield self.rows[first : first + self.panel_rows].astype(np.float64)
 
-    def run(self) -> NDArray[np.float64]:
-        """Return squared distances in ascending order, shape (n_local, k). Collective."""
+    def run(self, queries: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return squared distances of queries in ascending order, shape (m, k). Collective."""
         found = np.empty((0, self.k))
         with agreement(self.comm):
-            found = np.full((len(self.rows), self.k), np.inf)
-        left = np.arange(len(self.rows))
+            found = np.full((len(queries), self.k), np.inf)
+        left = np.arange(len(queries))
         for dtype in (np.float32, np.float64):
             if not self.comm.allreduce(len(left)):
                 return found
-            squares, proven = self._by_products(left, dtype)
+            squares, proven = self._by_products(queries[left], dtype)
             found[left[proven]] = squares[proven]
             left = left[~proven]
         if self.comm.allreduce(len(left)):
-            found[left] = self._by_differences(left)
+            found[left] = self._by_differences(queries[left])
         return found
 
     def _by_products(

@@ -101,17 +101,20 @@ class IntrinsicRecord(msgspec.Struct, frozen=True):
     Attributes
     ----------
     mle, two_nn : EstimateRecord
+    n_queries : int
+        Rows whose neighbours were found.
     n_rows, n_all_rows : int
-        Rows in use, and all training rows.
+        Rows among which they were found, and all training rows.
     n_columns : int
         Number of coordinates.
     n_duplicates : int
-        Rows in use that are equal to another one.
+        Rows, of those whose neighbours were found, that are equal to another one.
     """
 
     mle: EstimateRecord
     two_nn: EstimateRecord
     n_neighbours: int
+    n_queries: int
     n_rows: int
     n_all_rows: int
     n_columns: int
@@ -183,12 +186,13 @@ def dimensions_note(record: DimensionsRecord) -> str:
         )
     one = record.intrinsic
     if one is not None:
-        rows = f"{one.n_rows:,}"
-        if one.n_rows < one.n_all_rows:
-            rows += f" drawn of {one.n_all_rows:,}"
-        text = f"Intrinsic dimension of {rows} training rows in {one.n_columns:,} coordinates"
+        text = f"Intrinsic dimension in {one.n_columns:,} coordinates, from the neighbours of "
+        text += f"{one.n_queries:,} training rows"
+        if one.n_queries < one.n_rows or one.n_rows < one.n_all_rows:
+            drawn = " drawn" if one.n_rows < one.n_all_rows else ""
+            text += f" among {one.n_rows:,}{drawn}"
         if one.n_duplicates:
-            text += f", {one.n_duplicates:,} of them equal to another row"
+            text += f"; {one.n_duplicates:,} of them equal another row"
         parts.append(f"{text}; ± is a standard error.")
         halves = [value for value in one.mle.halves if _is_known(value)]
         if halves:

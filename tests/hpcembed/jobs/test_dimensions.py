@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from hpcembed.embedding import PCA, Spectrum
 from hpcembed.embedding.diagnostics import intrinsic_dimension, spectrum_measures, suggested_sizes
 from hpcembed.jobs.configuration import DiagnosticsConfig, EmbeddingConfig, JobConfig
-from hpcembed.jobs.dimensions import RUN_WORK, STUDY_WORK, affordable_rows, measure_dimensions
+from hpcembed.jobs.dimensions import RUN_WORK, STUDY_WORK, affordable, measure_dimensions
 from hpcembed.jobs.report.run_json import RunRecord
 from hpcembed.runtime.ranks import ownership_range
 from job_files import JOBS, WITHOUT_NETWORKS, settings
@@ -54,7 +54,9 @@ def test_runs_and_studies(launched):
         assert "\ndimensions: effective rank " in f"\n{done.out}"
         assert " (MLE), " in done.out
     intrinsic = found[0]["intrinsic"]
-    assert (intrinsic["n_rows"], intrinsic["n_all_rows"]) == (700, 1438)
+    assert (intrinsic["n_queries"], intrinsic["n_rows"], intrinsic["n_all_rows"]) == (
+        700, 1438, 1438,
+    )  # fmt: skip
     assert (intrinsic["n_neighbours"], intrinsic["n_columns"]) == (5, 20)
     for other in found[1:]:
         for name in ("effective_rank", "entropy", "participation_ratio", "stable_rank"):
@@ -74,7 +76,7 @@ def test_runs_and_studies(launched):
     assert "| smallest k without loss " in text
     assert "How many dimensions?</h2>" in page.read_text()
     record = json.loads((folder / "study" / "study.json").read_text())["dimensions"]
-    assert record["intrinsic"]["n_rows"] == record["intrinsic"]["n_all_rows"] == 1438
+    assert record["intrinsic"]["n_queries"] == record["intrinsic"]["n_all_rows"] == 1438
     assert record["spectrum"]["n_known"] == 9
 
 
@@ -123,10 +125,18 @@ def test_the_record_holds_the_public_functions(comm, pca):
     assert 0 < found.intrinsic.seconds <= found.seconds
 
 
-def test_work_bounds_the_rows(pca):
-    found = measure_dimensions(job_of(MPI.COMM_SELF), pca, pca.transform(ROWS), 300**2 * 94)
-    assert found.intrinsic.n_rows == 300
-    assert affordable_rows(STUDY_WORK, 50) > affordable_rows(RUN_WORK, 50) > 5000
+def test_work_bounds_the_pairs_of_rows(pca):
+    rows = pca.transform(ROWS)
+    found = measure_dimensions(job_of(MPI.COMM_SELF), pca, rows, 900 * 1797 * 94)
+    assert (found.intrinsic.n_queries, found.intrinsic.n_rows) == (1271, 1271)  # few pairs
+    found = measure_dimensions(job_of(MPI.COMM_SELF), pca, rows, 1797 * 1797 * 94)
+    assert (found.intrinsic.n_queries, found.intrinsic.n_rows) == (1797, 1797)
+    for work in (RUN_WORK, STUDY_WORK):
+        for n_rows in (300, 5000, 60_000, 10**8):
+            queries, rows_of = affordable(work, n_rows, 50)
+            assert queries * rows_of * 114 <= work * (1 + 1e-9)
+            assert 300 <= queries <= rows_of <= n_rows
+            assert queries >= min(2000, n_rows)
     few = measure_dimensions(job_of(MPI.COMM_SELF), pca, pca.transform(ROWS)[:150], 1e9)
     assert few.intrinsic is None
     assert few.spectrum is not None

@@ -75,14 +75,15 @@ def test_dimension_of_a_surface(comm, dimension):
         assert 0 < one.standard_error < 0.1 * dimension
         assert np.allclose(one.halves, dimension, rtol=0.15)
         assert one.halves[0] != one.halves[1]
-    assert (found.n_rows, found.n_all_rows, found.n_columns) == (1500, 1500, 10)
+    assert (found.n_queries, found.n_rows, found.n_all_rows) == (1500, 1500, 1500)
+    assert found.n_columns == 10
     assert (found.n_duplicates, found.n_neighbours) == (0, 20)
     assert found.seconds > 0
 
 
 def test_the_same_on_any_number_of_ranks(comm):
     rows = surface(600, 3, 8)
-    for settings in ({}, {"max_rows": 400, "seed": 3}):
+    for settings in ({}, {"max_rows": 400, "seed": 3}, {"max_queries": 250, "seed": 1}):
         alone = intrinsic_dimension(rows, comm=MPI.COMM_SELF, n_neighbours=7, **settings)
         found = on_ranks(rows, comm, n_neighbours=7, **settings)
         for one, other in ((found.mle, alone.mle), (found.two_nn, alone.two_nn)):
@@ -90,6 +91,8 @@ def test_the_same_on_any_number_of_ranks(comm):
             assert one.standard_error == pytest.approx(other.standard_error, rel=1e-9)
             assert one.halves == pytest.approx(other.halves, rel=1e-12)
         assert found.n_rows == alone.n_rows == settings.get("max_rows", 600)
+        assert found.n_queries == alone.n_queries
+        assert found.n_queries == settings.get("max_queries", found.n_rows)
         assert found.n_all_rows == 600
 
 
@@ -101,6 +104,11 @@ def test_rows_in_use_are_drawn_by_the_seed(comm):
     assert first.mle == again.mle or math.isnan(first.mle.halves[0])
     assert first.mle.value == again.mle.value != other.mle.value
     assert math.isnan(first.mle.halves[0])
+    # fewer queries change the estimate by its standard error, fewer rows by more
+    whole = on_ranks(rows, comm, halves=False).mle
+    queries = on_ranks(rows, comm, max_queries=250, halves=False).mle
+    assert queries.value != whole.value
+    assert abs(queries.value - whole.value) < 3 * queries.standard_error
     few = on_ranks(rows, comm, max_rows=30)
     assert few.n_rows == 30
     assert math.isnan(few.mle.standard_error)
@@ -136,6 +144,7 @@ def test_equal_rows(comm):
         ({"n_neighbours": 1}, "at least 2 neighbours"),
         ({"n_neighbours": 0}, "n_neighbours"),
         ({"max_rows": 0}, "max_rows"),
+        ({"max_queries": 2.5}, "max_queries"),
         ({"seed": -1}, "seed = -1"),
         ({"tolerance": -1.0}, "tolerance"),
         ({"max_rows": 20}, "20 neighbours are wanted of 20 rows"),

@@ -47,7 +47,8 @@ TABLES = tables()
 def distributed(rows, k, comm):
     first, last = ownership_range(len(rows), comm)
     found = nearest_distances(rows[first:last], k, comm=comm)
-    assert (found.row_range, found.n_rows) == ((first, last), len(rows))
+    assert found.queries.tolist() == list(range(first, last))
+    assert found.n_rows == len(rows)
     return allgather_rows(comm, found.distances), found.rounding
 
 
@@ -83,6 +84,21 @@ def test_rows_in_the_matrix_of_a_job(comm):
     with pytest.raises(ConfigError, match="a communicator of their own"):
         nearest_distances(X, 3, comm=MPI.COMM_SELF if comm.size > 1 else comm.Dup())
     X.destroy()
+
+
+def test_some_rows_among_all(comm):
+    for name in ("normal", "clusters"):  # by products, and by differences
+        rows = TABLES[name]
+        first, last = ownership_range(len(rows), comm)
+        some = np.arange(last - first)[::7][::-1]
+        found = nearest_distances(rows[first:last], 4, queries=some, comm=comm)
+        assert (found.queries == some + first).all()
+        expected = by_differences(rows, 4)[some + first]
+        np.testing.assert_allclose(found.distances, expected, rtol=1e-8)
+    none = nearest_distances(rows[first:last], 4, queries=[], comm=comm)
+    assert none.distances.shape == (0, 4)
+    with pytest.raises(InputError, match=r"queries: give indices of this rank's \d+ rows"):
+        nearest_distances(rows[first:last], 4, queries=[last - first], comm=comm)
 
 
 def test_refusals(comm):

@@ -15,7 +15,7 @@ from hpcembed.jobs.report.dimensions import (
 )
 
 
-def record(n_known=20, high=30.0, value=12.34, n_duplicates=0, n_all=900):
+def record(n_known=20, high=30.0, value=12.34, n_duplicates=0, n_queries=900, n_all=900):
     known = IntervalRecord(6.0, 6.0)
     return DimensionsRecord(
         SpectrumRecord(known, IntervalRecord(20.0, high), IntervalRecord(9.01, 9.04), known,
@@ -28,7 +28,7 @@ def record(n_known=20, high=30.0, value=12.34, n_duplicates=0, n_all=900):
         IntrinsicRecord(
             EstimateRecord(value, 0.0512, (11.0, 11.4)),
             EstimateRecord(14.06, math.nan, (math.nan, math.nan)),
-            20, 900, n_all, 50, n_duplicates, 0.1,
+            20, n_queries, 900, n_all, 50, n_duplicates, 0.1,
         ),
         0.2,
     )  # fmt: skip
@@ -65,11 +65,15 @@ def test_table_omits_what_does_not_help():
 
 
 def test_note():
-    note = dimensions_note(record(n_duplicates=3, n_all=60_000))
+    note = dimensions_note(record(n_duplicates=3, n_queries=500))
     assert "all 64 eigenvalues; they follow from 20 of them and the total variance" in note
-    assert "900 drawn of 60,000 training rows in 50 coordinates, 3 of them equal" in note
+    assert (
+        "in 50 coordinates, from the neighbours of 500 training rows among 900; 3 of them equal "
+        "another row; ± is"
+    ) in note
     assert "With half of the rows the MLE is 11.2." in note
     whole = dimensions_note(record(n_known=64))
-    assert whole.startswith("From all 64 eigenvalues. Intrinsic dimension of 900 training rows")
-    assert "equal" not in whole
+    assert whole.startswith("From all 64 eigenvalues. Intrinsic dimension in 50 coordinates, from")
+    assert "of 900 training rows; ±" in whole
+    assert "900 training rows among 900 drawn; ±" in dimensions_note(record(n_all=60_000))
     assert dimensions_note(DimensionsRecord(None, [], None, 0.1)).startswith("No diagnostic uses")
