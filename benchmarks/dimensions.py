@@ -47,13 +47,14 @@ def of_files(settings: DataSettings) -> Callable[[Path], Rows]:
     return read
 
 
-def of_csv(name: str, label: str) -> Callable[[Path], Rows]:
+def of_csv(name: str) -> Callable[[Path], Rows]:
+    """Read a table whose last column is the label."""
+
     def read(folder: Path) -> Rows:
         path = folder / "tabular" / name
-        names = path.read_text().split("\n", 1)[0].split(",")
-        cells = np.loadtxt(path, str, delimiter=",", skiprows=1)
-        place = names.index(label)
-        return np.delete(cells, place, axis=1).astype(float), cells[:, place]
+        mark = ";" if ";" in path.read_text().partition("\n")[0] else ","
+        cells = np.loadtxt(path, str, delimiter=mark, skiprows=1)
+        return np.char.replace(cells[:, :-1], ",", ".").astype(float), cells[:, -1]
 
     return read
 
@@ -72,8 +73,8 @@ DATA: dict[str, tuple[Callable[[Path], Rows], float]] = {
     "wine": (bundled(sklearn.datasets.load_wine), 0),
     "breast_cancer": (bundled(sklearn.datasets.load_breast_cancer), 0),
     "digits": (bundled(sklearn.datasets.load_digits), 16),
-    "date_fruit": (of_csv("date_fruit_datasets.csv", "Class"), 0),
-    "fetal_health": (of_csv("fetal_health.csv", "fetal_health"), 0),
+    "date_fruit": (of_csv("date_fruit_datasets.csv"), 0),
+    "fetal_health": (of_csv("fetal_health.csv"), 0),
     "unsw_nb15": (unsw, 0),
     "mnist": (
         of_files(
