@@ -258,7 +258,12 @@ class PCA(CovarianceEmbedding, GaussianModel):
     def spectrum_(self) -> Spectrum:
         """Variances, and the share of each in the variance of the features."""
         return Spectrum(
-            self.eigenvalues_, "variance", self.explained_variance_ratio_, share_of="variance"
+            self.eigenvalues_,
+            "variance",
+            self.explained_variance_ratio_,
+            share_of="variance",
+            trace=float(self.feature_variances_.sum()),
+            rank_limit=min(self.n_samples_ - 1, self.n_features_in_),
         )
 
     @property

@@ -89,6 +89,10 @@ class Spectrum:
         Share of each coordinate in a whole; the shares add up to 1 at most.
     share_of : str
         The whole: "variance" only if it is the variance of the features.
+    trace : float or None
+        Sum of all eigenvalues of the operator, also of those that were not computed.
+    rank_limit : int or None
+        Largest possible number of eigenvalues that are not zero.
 
     Examples
     --------
@@ -102,6 +106,8 @@ class Spectrum:
     meaning: str
     share: Vector | None = None
     share_of: str = ""
+    trace: float | None = None
+    rank_limit: int | None = None
 
     @property
     def explained_variance_ratio(self) -> Vector | None:

@@ -138,8 +138,15 @@ class TruncatedSVD(CovarianceEmbedding):
     @property
     def spectrum_(self) -> Spectrum:
         """Mean squares of the coordinates, and the share of their variance in the whole."""
+        n = self.n_samples_
+        squares = self.feature_variances_ + self.feature_means_**2 * (n / max(n - 1, 1))
         return Spectrum(
-            self.eigenvalues_, "mean square", self.explained_variance_ratio_, share_of="variance"
+            self.eigenvalues_,
+            "mean square",
+            self.explained_variance_ratio_,
+            share_of="variance",
+            trace=float(squares.sum()),
+            rank_limit=min(n, self.n_features_in_),
         )
 
     @property

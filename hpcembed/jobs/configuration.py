@@ -35,6 +35,7 @@ __all__ = [
     "ClassifierConfig",
     "CommonConfig",
     "CooccurrenceConfig",
+    "DiagnosticsConfig",
     "EmbeddingConfig",
     "JobConfig",
     "KernelConfig",
@@ -166,6 +167,21 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True):
     figures: bool = True
 
 
+class DiagnosticsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers of dimensions from the spectrum and from neighbours, beside the results."""
+
+    #: compute them
+    enabled: bool = True
+    #: neighbours of the maximum likelihood estimate of the intrinsic dimension
+    n_neighbours: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 20
+    #: largest number of training rows whose neighbours are found, drawn by the seed; 0: as many as
+    #: take less than a second in a job and a few seconds in a study, among fewer rows if the data
+    #: have more than 17,000 or 260,000 rows of 50 coordinates
+    rows: Size = 0
+    #: seed of the choice of rows
+    seed: Seed = 0
+
+
 class CommonConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The sections that jobs and studies share."""
 
@@ -176,6 +192,7 @@ class CommonConfig(msgspec.Struct, frozen=True, kw_only=True):
     graph: GraphSettings = GraphSettings()
     solver: SolverConfig = SolverConfig()
     training: Recipe = Recipe()
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
     resources: ResourcesConfig = ResourcesConfig()
     output: OutputConfig = OutputConfig()
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from numpy.typing import NDArray
 
 from hpcembed.data.columns.choices import choice_records
@@ -16,6 +17,7 @@ from hpcembed.data.dataset import Dataset
 from hpcembed.data.text.serialise import VECTORISER_FILE, vectoriser_to_json
 from hpcembed.embedding import Embedding
 from hpcembed.jobs.job import Job
+from hpcembed.jobs.report.dimensions import DimensionsRecord, dimensions_line
 from hpcembed.jobs.report.layer_similarity import similarity_line
 from hpcembed.jobs.report.nearest_words import Neighbours, nearest_words, word_columns
 from hpcembed.jobs.report.run_folder import RunFolder
@@ -70,6 +72,7 @@ def write_results(
     environment: Mapping[str, Any],
     majority: tuple[float, float] | None = None,
     similarity: Sequence[SimilarityRecord] = (),
+    dimensions: DimensionsRecord | None = None,
 ) -> str:
     """Write all results except those of :func:`write_embedding`, on rank 0.
 
@@ -79,6 +82,8 @@ def write_results(
         Shares of the largest class among training and test rows; networks below are named.
     similarity : sequence of SimilarityRecord
         Of networks on all features and on the embedding.
+    dimensions : DimensionsRecord, optional
+        Diagnostics of the dimension, for ``run.json`` and one line of the text.
 
     Returns
     -------
@@ -86,6 +91,7 @@ def write_results(
         Table of the networks, seconds and certification, for the terminal.
     """
     record = run_record(job, dataset, embedding, trained, environment, similarity=similarity)
+    record = msgspec.structs.replace(record, dimensions=dimensions)
     words = words_of(dataset, embedding)
     if words:
         folder.write_csv("nearest_words.csv", word_columns(words))
@@ -98,7 +104,10 @@ def write_results(
         class_names = dataset.train.class_names
         draw_run(folder, job.config.solver.tol, embedding, trained, class_names, similarity)
     folder.write_json("run.json", record)  # last: a folder with this file is complete
-    return _text(embedding, job.seconds, trained, majority, dataset.test.n_rows, similarity)
+    lines = [similarity_line(similarity)] if similarity else []
+    if dimensions is not None and (line := dimensions_line(dimensions)):
+        lines.append(line)
+    return _text(embedding, job.seconds, trained, majority, dataset.test.n_rows, lines)
 
 
 def run_record(
@@ -290,7 +299,7 @@ def _text(
     trained: Sequence[TrainedClassifier],
     majority: tuple[float, float] | None,
     n_test: int,
-    similarity: Sequence[SimilarityRecord],
+    lines: Sequence[str],
 ) -> str:
     n_inputs = {"full": embedding.n_features_in_, "embedded": len(embedding.spectrum_.values)}
     parts = []
@@ -301,9 +310,8 @@ def _text(
         parts += run_headline(
             reports, n_inputs["embedded"], n_inputs["full"], n_test, is_linear=is_linear
         )
-        parts += [similarity_line(similarity)] if similarity else []
         parts += _warnings(reports, n_inputs, majority)
-    parts.append(seconds_line(seconds))
+    parts += [*lines, seconds_line(seconds)]
     result, reference, comparison = embedding.result_, embedding.reference_, embedding.comparison_
     parts.append(
         certification_line(

@@ -26,6 +26,7 @@ from hpcembed.data.table import Table
 from hpcembed.embedding import Embedding, Machine, shape_of
 from hpcembed.jobs.checkpoints.run_checkpoints import RunCheckpoints
 from hpcembed.jobs.checkpoints.stored_embedding import FitCheckpoints
+from hpcembed.jobs.dimensions import RUN_WORK, measure_dimensions
 from hpcembed.jobs.embedding_methods import make_embedding
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.majority import majority_shares
@@ -101,6 +102,7 @@ def _run_steps(job: Job, checkpoints: RunCheckpoints) -> int:
         idle_while_root(comm, write)
         with timed(job.comm, job.seconds, "project"):
             projected = project(embedding, train, test)
+        dimensions = measure_dimensions(job, embedding, projected[0], RUN_WORK)
         with timed(job.comm, job.seconds, "gather"):
             inputs = gather(job, train, test, embedding, projected, budget.training)
     peaks = comm.gather(peak_bytes())
@@ -118,7 +120,15 @@ def _run_steps(job: Job, checkpoints: RunCheckpoints) -> int:
         comm,
         lambda: show(
             write_results(
-                folder, job, dataset, embedding, trained, environment, majority, similarity
+                folder,
+                job,
+                dataset,
+                embedding,
+                trained,
+                environment,
+                majority,
+                similarity,
+                dimensions,
             )
         ),
     )

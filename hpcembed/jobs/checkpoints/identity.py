@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["data_identity", "described_file", "run_identity"]
 
-#: Sections that do not change results.
-_FREE = ("resources", "output")
+#: Sections that do not change stored results.
+_FREE = ("resources", "output", "diagnostics")
 #: Bytes at both ends of a file that are compared, and files of a folder whose ends are.
 _END_BYTES = 1 << 16
 _MOST_ENDS = 1000
@@ -42,7 +42,8 @@ def run_identity(job: Job, config: CommonConfig, *, whole: bool) -> dict[str, An
     Parameters
     ----------
     config : CommonConfig
-        The configuration, whose data have absolute paths; ``resources`` and ``output`` may change.
+        The configuration, whose data have absolute paths; ``resources``, ``output`` and
+        ``diagnostics`` may change.
     whole : bool
         Compare all bytes of the data.
     """

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from hpcembed.jobs.report.dimensions import DimensionsRecord, Number
+
 if TYPE_CHECKING:
     from hpcembed.networks.training.report import ClassifierReport
 
@@ -24,9 +26,6 @@ __all__ = [
     "StageSeconds",
     "classifier_record",
 ]
-
-#: A number in JSON; null if it is not finite.
-Number = float | None
 
 
 class DatasetRecord(msgspec.Struct, frozen=True):
@@ -197,6 +196,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     classifiers: Sequence[ClassifierRecord] = ()
     environment: dict[str, Any] = {}
     similarity: Sequence[SimilarityRecord] = ()
+    dimensions: DimensionsRecord | None = None
 
 
 def classifier_record(

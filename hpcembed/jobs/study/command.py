@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from hpcembed.jobs.checkpoints.study_checkpoints import remove_checkpoints
+from hpcembed.jobs.dimensions import STUDY_WORK, measure_dimensions
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.majority import majority_shares
 from hpcembed.jobs.network_inputs import project
@@ -174,6 +175,7 @@ def conduct_study(
         fit_seconds = load_fit_seconds(comm, job.out, data) if limits else {}
         with timed(job.comm, job.seconds, "project"):
             coordinates = project(data.embedding, data.train, data.test)
+        dimensions = measure_dimensions(job, data.embedding, coordinates[0], STUDY_WORK)
         drawn = _drawn_data(data, coordinates[1], shape)
         majority = majority_shares(data.train, data.test)
         data.destroy()
@@ -191,6 +193,7 @@ def conduct_study(
         task=data.dataset.task,
         rival_limits=limits,
         fit_seconds=fit_seconds,
+        dimensions=dimensions,
     )
     text = idle_while_root(comm, lambda: write_study(folder, summary, facts, drawn))
     if not report_only:

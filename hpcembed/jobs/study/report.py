@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from hpcembed.jobs.report.dimensions import DIMENSIONS_TITLE, dimensions_line
 from hpcembed.jobs.report.figures.style import FigureWriter
 from hpcembed.jobs.report.page import PageFigure, PageSection, PageTable, render_page
 from hpcembed.jobs.report.run_folder import RunFolder
@@ -26,6 +27,7 @@ from hpcembed.jobs.study.wording import (
     NEAREST_WORDS_CAPTION,
     compression_heading,
     compression_table,
+    dimensions_panel,
     lead_paragraphs,
     points_table,
     reproduction_text,
@@ -63,7 +65,7 @@ def write_study(
     if summary.study.output.figures:
         figures = StudyFigures(FigureWriter(folder), summary, data)
         folder.write_text("report.html", _page(summary, figures, facts))
-    return summary_text(summary)
+    return "\n\n".join(filter(None, (summary_text(summary), dimensions_line(summary.dimensions))))
 
 
 def _write_trials(folder: RunFolder, summary: StudySummary) -> None:
@@ -100,6 +102,7 @@ def _record(summary: StudySummary, facts: Mapping[str, Any]) -> dict[str, Any]:
         "study": settings | {"dimensions": study.dimensions, "seeds": study.seeds},
         "training": study.training,
         **facts,
+        "dimensions": summary.dimensions,
         "points": [summary.row(point) for point in summary.points],
         "smallest": [
             {
@@ -135,10 +138,12 @@ def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]
     if summary.smallest:
         caption = _sentence(smallest_heading(summary))
         smallest.append(PageTable(smallest_table(summary), caption))
+    panel = dimensions_panel(summary)
     sections = [
         PageSection(f"The smallest model that keeps the {score.name}", compression),
         PageSection(f"{score.title} over dimension", figures.accuracy_over_dimension()),
         PageSection("Smallest number of components without loss", smallest),
+        PageSection(DIMENSIONS_TITLE, [] if panel is None else [PageTable(*panel)]),
         PageSection(f"{score.title} over model size", figures.accuracy_over_size()),
         PageSection("Which projection?", _rivals(summary, figures)),
         PageSection("Training time", figures.seconds_over_dimension()),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.jobs.report.dimensions import DimensionsRecord
 from hpcembed.jobs.report.rendering import markdown_html
 from hpcembed.jobs.report.scores import Score, score_of, worse_than_mean_warning
 from hpcembed.jobs.report.wording import few_rows_warning, majority_warning, network_name
@@ -56,6 +57,8 @@ class StudySummary:
         Largest number of coordinates of each rival projection.
     fit_seconds : mapping
         Seconds of a fit of a rival, by its number of coordinates.
+    dimensions : DimensionsRecord or None
+        Diagnostics of the dimension, which are shown beside the smallest k without loss.
     """
 
     study: StudyConfig
@@ -69,6 +72,7 @@ class StudySummary:
     task: Literal["classification", "regression"] = "classification"
     rival_limits: Mapping[str, int] = field(default_factory=dict)
     fit_seconds: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    dimensions: DimensionsRecord | None = None
 
     @property
     def score(self) -> Score:

@@ -13,6 +13,7 @@ from typing import Any
 
 from scipy import special
 
+from hpcembed.jobs.report.dimensions import DIMENSIONS_TITLE, dimensions_note, dimensions_table
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import (
     few_seeds_warning,
@@ -30,6 +31,7 @@ __all__ = [
     "NEAREST_WORDS_CAPTION",
     "compression_heading",
     "compression_table",
+    "dimensions_panel",
     "lead_paragraphs",
     "points_table",
     "reproduction_text",
@@ -80,11 +82,37 @@ def study_markdown(summary: StudySummary) -> str:
         "deviation over the seeds, differences with their intervals in points. Networks are "
         "trained together; the seconds of one network are its share.",
         summary_text(summary, TextTable.markdown),
+        *_dimensions_markdown(summary),
         reproduction_text(summary),
         "## All networks and inputs",
         points_table(summary).markdown(),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def dimensions_panel(summary: StudySummary) -> tuple[TextTable, str] | None:
+    """Return the table of the diagnostics beside the smallest k, and the note below it.
+
+    Returns
+    -------
+    tuple or None
+        None without diagnostics.
+    """
+    record = summary.dimensions
+    if record is None:
+        return None
+    found = [one for one in summary.smallest if one.point.input == "spectral"]
+    smallest = ", ".join(
+        f"{one.point.n_inputs if one.holds else 'none'} ({network_name(one.point.hidden)})"
+        for one in found
+    )
+    table = dimensions_table(record, smallest, max(summary.study.dimensions))
+    return (table, dimensions_note(record)) if table.rows else None
+
+
+def _dimensions_markdown(summary: StudySummary) -> list[str]:
+    panel = dimensions_panel(summary)
+    return [] if panel is None else [f"## {DIMENSIONS_TITLE}", panel[0].markdown(), panel[1]]
 
 
 def smallest_heading(summary: StudySummary) -> str:

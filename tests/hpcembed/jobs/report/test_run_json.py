@@ -120,6 +120,7 @@ EXPECTED = {
             "cka": [[0.9], [None]],
         }
     ],
+    "dimensions": None,
 }
 
 
