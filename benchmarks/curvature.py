@@ -80,10 +80,9 @@ def main() -> None:
 def images(folder: Path, name: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The first training rows, pixels to mean 0 and deviation 1 over all of them."""
     if name == "mnist":
-        pixels = gzip.open(folder / "mnist" / "train-images-idx3-ubyte.gz").read(16 + 784 * count)
-        codes = gzip.open(folder / "mnist" / "train-labels-idx1-ubyte.gz").read(8 + count)
-        X = np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 784)
-        y = np.frombuffer(codes, np.uint8, offset=8)
+        X = unpacked(folder / "mnist" / "train-images-idx3-ubyte.gz", 16, 784 * count)
+        y = unpacked(folder / "mnist" / "train-labels-idx1-ubyte.gz", 8, count)
+        X = X.reshape(-1, 784)
     else:
         path = folder / "cifar10" / "data_batch_1.bin"
         records = np.fromfile(path, np.uint8, 3073 * count).reshape(-1, 3073)
@@ -93,6 +92,11 @@ def images(folder: Path, name: str, count: int) -> tuple[torch.Tensor, torch.Ten
     scaled = X.astype(np.float64)
     scaled = (scaled - scaled.mean()) / scaled.std()
     return torch.from_numpy(scaled), torch.from_numpy(y.astype(np.int64))
+
+
+def unpacked(path: Path, header: int, count: int) -> np.ndarray:
+    with gzip.open(path) as file:
+        return np.frombuffer(file.read(header + count), np.uint8, offset=header)
 
 
 def trained(
