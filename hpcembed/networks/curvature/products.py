@@ -9,15 +9,14 @@ backward pass, and the product with J' by a backward pass (Schraudolph, "Fast cu
 matrix-vector products for second-order gradient descent", Neural Computation 14 (2002)).
 
 Rows are visited in blocks. Several vectors share the forward pass and the first backward pass of
-each block. The model is copied and evaluated in evaluation mode: no dropout, no update of running
-statistics, so that every product has the same operator.
+each block; if there is one block, so do all products. The model is copied and evaluated in
+evaluation mode: no dropout, no update of running statistics, so that every product has the same
+operator.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -26,9 +25,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
+from hpcembed.networks.curvature.derivatives import (
+    copied_model,
+    derivative,
+    flat,
+    readable_failures,
+    returned_values,
+)
 from hpcembed.runtime.arguments import check_choice, check_count
 from hpcembed.runtime.errors import ConfigError, InputError
-from hpcembed.runtime.machine.memory import is_memory_error, memory_error
 
 __all__ = ["CurvatureProducts", "Loss", "Matrix", "Precision"]
 
@@ -37,7 +42,7 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Matrix = Literal["hessian", "gauss_newton"]
 Precision = Literal["float64", "float32"]
 
-#: Values of the activations and gradients of one block, about.
+#: Values that the layers return for one block; a product holds several times as many.
 _BLOCK_VALUES = 2**24
 _LARGEST_BLOCK = 4096
 
@@ -64,7 +69,8 @@ class CurvatureProducts:
     dtype : {"float64", "float32"}
         Precision of the products.
     block_rows : int, optional
-        Rows of a block. Default: chosen from the number of parameters, at most 4,096.
+        Rows of a block. Default: chosen from the number of values that the layers return for a
+        row, at most 4,096.
 
     Attributes
     ----------
@@ -112,7 +118,7 @@ class CurvatureProducts:
         check_count("block_rows", block_rows, optional=True)
         self.matrix, self.dtype = matrix, dtype
         self._type = torch.float64 if dtype == "float64" else torch.float32
-        self._model = _copied(model, self._type)
+        self._model = copied_model(model, self._type)
         named = {name: one for name, one in self._model.named_parameters() if one.requires_grad}
         if not named:
             raise ConfigError("no parameter of the model has requires_grad: set it for some")
@@ -121,16 +127,18 @@ class CurvatureProducts:
         self.shapes = tuple(tuple(one.shape) for one in self._parameters)
         self.n_parameters = sum(one.numel() for one in self._parameters)
         self._loss = loss
-        self._rows, self._labels = torch.as_tensor(rows), torch.as_tensor(labels)
-        self.n_rows = self._rows.shape[0] if self._rows.ndim else 0
-        if self._labels.ndim == 0 or self._labels.shape[0] != self.n_rows:
+        self._rows, self._labels = rows, labels
+        counts = [one.shape[0] if one.ndim else 0 for one in (rows, labels)]
+        if counts[0] != counts[1]:
             raise InputError(
-                f"{self.n_rows} rows and {self._labels.shape[0] if self._labels.ndim else 0} "
-                "labels: give one label for each row"
+                f"{counts[0]} rows and {counts[1]} labels: give one label for each row"
             )
-        self._block = block_rows or self._default_block()
+        self.n_rows = counts[0]
+        self._block = block_rows or _LARGEST_BLOCK
         if self.n_rows:
-            self._check_loss()
+            width = self._check_loss()
+            self._block = block_rows or max(1, min(_LARGEST_BLOCK, int(_BLOCK_VALUES / width)))
+        self._graph: list[Tensor] = []
 
     def multiply(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the matrix times the columns of V.
@@ -153,41 +161,48 @@ class CurvatureProducts:
         total = torch.zeros((self.n_parameters, len(columns)), dtype=torch.float64)
         products = self._of_hessian if self.matrix == "hessian" else self._of_gauss_newton
         for rows, labels, share in self._blocks():
-            with _readable_failures(self.matrix):
+            with readable_failures(self.matrix):
                 for j, product in enumerate(products(rows, labels, columns)):
-                    total[:, j] += share * _flat(product).double()
+                    total[:, j] += share * flat(product).double()
         return total.numpy()
 
     def loss_and_gradient(self) -> tuple[float, NDArray[np.float64]]:
         """Return the mean loss of the rows, and its gradient, shape (n_parameters,)."""
         loss, total = 0.0, torch.zeros(self.n_parameters, dtype=torch.float64)
         for rows, labels, share in self._blocks():
-            with _readable_failures(self.matrix):
+            with readable_failures(self.matrix):
                 value = self._loss(self._outputs(rows), labels)
                 parts = self._gradients(value)
             loss += share * float(value.detach())
-            total += share * _flat(parts).double()
+            total += share * flat(parts).double()
         return loss, total.numpy()
 
     def parameters(self) -> NDArray[np.float64]:
         """Return the parameters, shape (n_parameters,)."""
-        return _flat([one.detach() for one in self._parameters]).double().numpy()
+        return flat([one.detach() for one in self._parameters]).double().numpy()
 
     def _of_hessian(
         self, rows: Tensor, labels: Tensor, columns: list[list[Tensor]]
     ) -> Iterator[list[Tensor]]:
         """Yield the products of the Hessian of a block: derivatives of its gradient."""
-        gradients = self._gradients(self._loss(self._outputs(rows), labels), create_graph=True)
+        gradients = self._kept(
+            lambda: self._gradients(self._loss(self._outputs(rows), labels), create_graph=True)
+        )
         for column in columns:
-            yield _derivative(gradients, self._parameters, column)
+            yield derivative(gradients, self._parameters, column)
 
     def _of_gauss_newton(
         self, rows: Tensor, labels: Tensor, columns: list[list[Tensor]]
     ) -> Iterator[list[Tensor]]:
         """Yield the products ``J' H_out J v`` of a block."""
-        outputs = self._outputs(rows)
-        leaf = outputs.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self._loss(leaf, labels), leaf, create_graph=True)
+
+        def graph() -> list[Tensor]:
+            outputs = self._outputs(rows)
+            leaf = outputs.detach().requires_grad_()
+            slope = torch.autograd.grad(self._loss(leaf, labels), leaf, create_graph=True)
+            return [outputs, leaf, *slope]
+
+        outputs, leaf, slope = self._kept(graph)
         fixed = {name: one.detach() for name, one in self._named.items()}
 
         def of_parameters(named: dict[str, Tensor]) -> Tensor:
@@ -196,8 +211,15 @@ class CurvatureProducts:
         for column in columns:
             direction = dict(zip(self.names, column, strict=True))
             moved = jvp(of_parameters, (fixed,), (direction,))[1]
-            (bent,) = _derivative([slope], [leaf], [moved])
-            yield _derivative([outputs], self._parameters, [bent])
+            (bent,) = derivative([slope], [leaf], [moved])
+            yield derivative([outputs], self._parameters, [bent])
+
+    def _kept(self, compute: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """Return tensors with their graphs; if there is one block, they are computed once."""
+        if self.n_rows > self._block:
+            return compute()
+        self._graph = self._graph or compute()
+        return self._graph
 
     def _outputs(self, rows: Tensor) -> Tensor:
         outputs = self._model(rows)
@@ -223,7 +245,10 @@ class CurvatureProducts:
             yield rows, labels, rows.shape[0] / self.n_rows
 
     def _part(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        rows, labels = self._rows[first:last], self._labels[first:last]
+        rows, labels = (
+            part.detach().cpu() if isinstance(part, Tensor) else torch.tensor(np.asarray(part))
+            for part in (self._rows[first:last], self._labels[first:last])
+        )
         rows = rows.to(self._type) if rows.is_floating_point() else rows
         labels = labels.to(self._type) if labels.is_floating_point() else labels.to(torch.int64)
         return rows, labels
@@ -232,15 +257,17 @@ class CurvatureProducts:
         parts = column.split([one.numel() for one in self._parameters])
         return [part.reshape(one.shape) for part, one in zip(parts, self._parameters, strict=True)]
 
-    def _default_block(self) -> int:
-        width = sum(shape[0] if shape else 1 for shape in self.shapes)
-        return max(1, min(_LARGEST_BLOCK, _BLOCK_VALUES // max(1, width)))
-
     @torch.no_grad()
-    def _check_loss(self) -> None:
-        """Refuse a loss that is no mean over rows, and rows that the model does not take."""
+    def _check_loss(self) -> float:
+        """Refuse a loss that is no mean over rows, and rows that the model does not take.
+
+        Returns
+        -------
+        float
+            Number of values that the layers return for a row, at least 1.
+        """
         rows, labels = self._part(0, min(self.n_rows, _TEST_ROWS))
-        with _readable_failures(self.matrix):
+        with readable_failures(self.matrix), returned_values(self._model) as counts:
             outputs = self._outputs(rows)
             value = self._loss(outputs, labels)
         if value.numel() != 1:
@@ -253,9 +280,9 @@ class CurvatureProducts:
                 f"the loss of the first {len(rows)} rows is {float(value)}: check rows, labels "
                 "and parameters for NaN or Inf"
             )
-        half = len(rows) // 2
+        half, width = len(rows) // 2, max(1.0, sum(counts) / len(rows))
         if not half:
-            return
+            return width
         parts = [(outputs[:half], labels[:half]), (outputs[half:], labels[half:])]
         mean = sum(float(self._loss(*part)) * len(part[0]) for part in parts) / len(rows)
         if abs(mean - float(value)) > _MEAN_TOLERANCE[self.dtype] * max(abs(mean), 1e-6):
@@ -263,45 +290,4 @@ class CurvatureProducts:
                 f"the loss of {len(rows)} rows is {float(value):.6g}, and the mean over its rows "
                 f"{mean:.6g}: give a loss that is a mean over rows without weights"
             )
-
-
-@contextmanager
-def _readable_failures(matrix: str) -> Iterator[None]:
-    """Raise failures of torch inside a model or a loss as one line."""
-    try:
-        yield
-    except (RuntimeError, TypeError, IndexError) as error:
-        if is_memory_error(error):
-            raise memory_error(error) from error
-        text = " ".join(str(error).split())
-        raise InputError(
-            f"the model or the loss failed for the {matrix} matrix: {text}; check the shapes and "
-            "types of rows and labels, and that all operations have derivatives"
-        ) from error
-
-
-def _copied(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    try:
-        copied = copy.deepcopy(model)
-    except RuntimeError as error:
-        raise InputError(
-            f"the model cannot be copied: {' '.join(str(error).split())}; detach its tensors"
-        ) from error
-    return copied.cpu().to(dtype).eval()
-
-
-def _derivative(values: list[Tensor], variables: list[Any], weights: list[Tensor]) -> list[Tensor]:
-    """Return the derivatives of a weighted sum; values without a graph are constants."""
-    pairs = [
-        (one, weight) for one, weight in zip(values, weights, strict=True) if one.requires_grad
-    ]
-    if not pairs:
-        return [torch.zeros_like(one) for one in variables]
-    moving, kept = zip(*pairs, strict=True)
-    return list(
-        torch.autograd.grad(moving, variables, kept, retain_graph=True, materialize_grads=True)
-    )
-
-
-def _flat(parts: list[Tensor]) -> Tensor:
-    return torch.cat([one.reshape(-1) for one in parts])
+        return width

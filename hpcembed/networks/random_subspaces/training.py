@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -206,7 +207,11 @@ def _train_epoch(
 
 def labelled(rows: Any, labels: Any, name: str) -> tuple[Tensor, Tensor]:
     """Return rows as float32 and labels as int64 tensors, checked."""
-    X, y = torch.as_tensor(rows), torch.as_tensor(labels)
+    # copies of arrays: read-only ones cannot be shared
+    X, y = (
+        one.detach().cpu() if isinstance(one, Tensor) else torch.tensor(np.asarray(one))
+        for one in (rows, labels)
+    )
     if y.ndim != 1 or X.ndim == 0 or len(X) != len(y) or not len(y):
         raise InputError(
             f"{name} rows of shape {tuple(X.shape)} and labels of shape {tuple(y.shape)}: give "

@@ -165,6 +165,56 @@ def test_regression_and_integer_rows():
     np.testing.assert_allclose(products.multiply(np.eye(len(expected))), expected, atol=1e-13)
 
 
+def test_read_only_rows_and_convolutions():
+    rows = np.random.default_rng(0).standard_normal((20, 1, 6, 6))
+    labels = np.arange(20) % 3
+    rows.flags.writeable = labels.flags.writeable = False
+    layers = [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3)]
+    model = nn.Sequential(*layers).double()
+    for matrix in ("hessian", "gauss_newton"):
+        arguments = functional.cross_entropy, rows, labels
+        products = CurvatureProducts(model, *arguments, matrix=matrix)
+        copied = (torch.tensor(one) for one in (rows, labels))
+        expected = DENSE[matrix](model, functional.cross_entropy, *copied)
+        np.testing.assert_allclose(products.multiply(np.eye(len(expected))), expected, atol=1e-13)
+
+
+def test_one_block_computes_its_graph_once():
+    model, rows, labels = small_problem()
+    calls = []
+
+    def loss(outputs, y):
+        calls.append(len(y))
+        return functional.cross_entropy(outputs, y)
+
+    for matrix in ("hessian", "gauss_newton"):
+        whole = CurvatureProducts(model, loss, rows, labels, matrix=matrix)
+        parts = CurvatureProducts(model, loss, rows, labels, matrix=matrix, block_rows=20)
+        calls.clear()
+        first, second = (whole.multiply(np.eye(43)) for _ in range(2))
+        assert calls == [30]
+        assert np.array_equal(first, second)
+        for _ in range(2):
+            parts.multiply(np.eye(43))
+        assert calls == [30, 20, 10, 20, 10]
+
+
+def test_wide_layers_have_small_blocks(monkeypatch):
+    _, rows, labels = small_problem()
+    monkeypatch.setattr("hpcembed.networks.curvature.products._BLOCK_VALUES", 150)
+    calls = []
+
+    def loss(outputs, y):
+        calls.append(len(y))
+        return functional.cross_entropy(outputs, y)
+
+    model = nn.Sequential(nn.Linear(4, 17), nn.Tanh(), nn.Linear(17, 3)).double()
+    products = CurvatureProducts(model, loss, rows, labels)
+    calls.clear()
+    products.multiply(np.eye(products.n_parameters, 1))
+    assert calls == [3] * 10  # 17 + 17 + 3 values of the layers and 3 of the whole model for a row
+
+
 def test_a_loss_that_is_linear_in_the_parameters_has_no_curvature():
     model, rows = nn.Linear(4, 1).double(), small_problem()[1]
     products = CurvatureProducts(model, lambda z, y: (z[:, 0] * y).mean(), rows, np.ones(30))
