@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.errors import HpcembedError, InputError, error_text
 from hpcembed.runtime.machine.memory import is_memory_error, memory_error
 
 __all__ = ["copied_model", "derivative", "flat", "readable_failures", "returned_values"]
@@ -34,16 +34,17 @@ def returned_values(model: nn.Module) -> Iterator[list[int]]:
 
 @contextmanager
 def readable_failures(matrix: str) -> Iterator[None]:
-    """Raise failures of torch inside a model or a loss as one line."""
+    """Raise failures inside a model or a loss, which are code of the user, as one line."""
     try:
         yield
-    except (RuntimeError, TypeError, IndexError) as error:
+    except HpcembedError:
+        raise
+    except Exception as error:
         if is_memory_error(error):
             raise memory_error(error) from error
-        text = " ".join(str(error).split())
         raise InputError(
-            f"the model or the loss failed for the {matrix} matrix: {text}; check the shapes and "
-            "types of rows and labels, and that all operations have derivatives"
+            f"the model or the loss failed for the {matrix} matrix: {error_text(error)}; check the "
+            "shapes and types of rows and labels, and that all operations have derivatives"
         ) from error
 
 

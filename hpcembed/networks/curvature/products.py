@@ -284,7 +284,8 @@ class CurvatureProducts:
         if not half:
             return width
         parts = [(outputs[:half], labels[:half]), (outputs[half:], labels[half:])]
-        mean = sum(float(self._loss(*part)) * len(part[0]) for part in parts) / len(rows)
+        with readable_failures(self.matrix):
+            mean = sum(float(self._loss(*part)) * len(part[0]) for part in parts) / len(rows)
         if abs(mean - float(value)) > _MEAN_TOLERANCE[self.dtype] * max(abs(mean), 1e-6):
             raise InputError(
                 f"the loss of {len(rows)} rows is {float(value):.6g}, and the mean over its rows "

@@ -228,6 +228,8 @@ def test_errors():
         CurvatureProducts(model, loss, rows, labels[:29])
     with pytest.raises(InputError, match=r"the model or the loss failed.*shapes"):
         CurvatureProducts(model, loss, rows[:, :3], labels)
+    with pytest.raises(InputError, match="failed for the hessian matrix: KeyError: 'y'"):
+        CurvatureProducts(model, lambda z, y: {}["y"], rows, labels)
     with pytest.raises(InputError, match="a mean over rows without weights"):
         CurvatureProducts(model, lambda z, y: loss(z, y, reduction="sum"), rows, labels)
     with pytest.raises(InputError, match=r"the loss has the shape \(30,\)"):
