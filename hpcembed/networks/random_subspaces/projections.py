@@ -1,0 +1,221 @@
+"""Random maps from d coordinates to the D parameters of a network, with columns of unit length.
+
+``theta = theta_0 + P theta_d``. P is random, fixed and never learned.
+
+* dense: independent normal entries; the columns are divided by their lengths. P is stored, and a
+  product takes D d multiplications.
+* srht: ``P = S H R' / sqrt(D)``. R' places the coordinates at d random positions of a vector whose
+  length N is the next power of two, H is the Hadamard matrix of order N, and S changes signs and
+  keeps the first D entries. All entries are ``1 / sqrt(D)`` or its negative. O(N log N).
+* fastfood: blocks ``H G Pi H B`` below each other, of the order L of the next power of two of d: B
+  changes signs, Pi permutes, G is diagonal and normal. They are divided by a common number, which
+  makes columns of unit length if L divides D. O(D log L).
+
+Products with H are products with small Hadamard matrices of which H is the Kronecker product. The
+derivative, and with it P', follows from automatic differentiation.
+
+References: Li, Farkhoor, Liu, Yosinski, "Measuring the intrinsic dimension of objective
+landscapes", ICLR 2018 (arXiv 1804.08838); Le, Sarlos, Smola, "Fastfood", ICML 2013; Ailon,
+Chazelle, "The fast Johnson-Lindenstrauss transform", SIAM J. Comput. 39 (2009).
+
+Deviations: Le et al. scale the rows of each block once more, so that their lengths are those of
+normal vectors; here, as in Li et al., lengths of columns matter.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from hpcembed.runtime.arguments import check_choice, check_count
+from hpcembed.runtime.counter_random import permuted, row_keys, uniform
+from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.machine.memory import available_here, check_fits
+
+__all__ = ["PROJECTIONS", "Kind", "SubspaceProjection", "make_projection", "walsh_hadamard"]
+
+Kind = Literal["srht", "fastfood", "dense"]
+PROJECTIONS: tuple[Kind, ...] = ("srht", "fastfood", "dense")
+
+#: Order of the largest small Hadamard matrix, as a power of two.
+_RADIX_BITS = 6
+
+#: Streams of random numbers.
+_SIGNS, _POSITIONS, _NORMALS = 0x7369676E, 0x706F7369, 0x6E6F726D
+
+#: Entries of a dense matrix that are generated at once.
+_PANEL_ENTRIES = 2**22
+
+
+class SubspaceProjection(ABC):
+    """A random linear map from d coordinates to D parameters; ``projection(theta_d)``.
+
+    Attributes
+    ----------
+    dimension : int
+        Number of coordinates d.
+    n_parameters : int
+        Number of parameters D.
+    """
+
+    def __init__(self, n_parameters: int, dimension: int) -> None:
+        self.n_parameters, self.dimension = n_parameters, dimension
+
+    @abstractmethod
+    def __call__(self, coordinates: Tensor) -> Tensor:
+        """Return ``P x`` of shape (D,) for coordinates of shape (d,); differentiable."""
+
+    def matrix(self) -> Tensor:
+        """Return P, shape (D, d), for tests and small problems."""
+        return torch.stack([self(one) for one in torch.eye(self.dimension)], dim=1)
+
+
+def make_projection(
+    n_parameters: int, dimension: int, kind: Kind = "srht", seed: int = 0
+) -> SubspaceProjection:
+    """Return a random map from `dimension` coordinates to `n_parameters` parameters.
+
+    Parameters
+    ----------
+    n_parameters, dimension : int
+        1 <= dimension <= n_parameters.
+    kind : {"srht", "fastfood", "dense"}
+        "dense" stores 4 D d bytes.
+    seed : int
+        The map is a function of the seed and the sizes.
+
+    Raises
+    ------
+    ConfigError
+        An argument is out of range.
+    MemoryLimitError
+        A dense matrix does not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> P = make_projection(300, 10, "srht").matrix()
+    >>> P.shape, bool(torch.allclose(P.norm(dim=0), torch.ones(10)))
+    (torch.Size([300, 10]), True)
+    """
+    check_choice("projection", kind, PROJECTIONS)
+    check_count("n_parameters", n_parameters)
+    check_count("dimension", dimension)
+    if dimension > n_parameters:
+        raise ConfigError(
+            f"dimension = {dimension} exceeds the {n_parameters} parameters: reduce it"
+        )
+    if kind == "dense":
+        return _DenseProjection(n_parameters, dimension, seed)
+    if kind == "fastfood":
+        return _Fastfood(n_parameters, dimension, seed)
+    return _HadamardProjection(n_parameters, dimension, seed)
+
+
+class _DenseProjection(SubspaceProjection):
+    def __init__(self, n_parameters: int, dimension: int, seed: int) -> None:
+        super().__init__(n_parameters, dimension)
+        check_fits(
+            4 * n_parameters * dimension, available_here(), "the dense projection",
+            'use projection="srht"',
+        )  # fmt: skip
+        self._P = torch.empty(n_parameters, dimension)
+        generator = torch.Generator().manual_seed(seed)
+        step = max(1, _PANEL_ENTRIES // dimension)
+        for first in range(0, n_parameters, step):
+            self._P[first : first + step].normal_(generator=generator)
+        self._P /= self._P.double().norm(dim=0).float()
+
+    def __call__(self, coordinates: Tensor) -> Tensor:
+        return self._P @ coordinates
+
+
+class _HadamardProjection(SubspaceProjection):
+    def __init__(self, n_parameters: int, dimension: int, seed: int) -> None:
+        super().__init__(n_parameters, dimension)
+        self._order = _next_power(n_parameters)
+        places = permuted(seed ^ _POSITIONS, self._order, np.arange(dimension))
+        self._places = torch.from_numpy(places)
+        self._scales = _signs(seed, n_parameters) / math.sqrt(n_parameters)
+
+    def __call__(self, coordinates: Tensor) -> Tensor:
+        spread = coordinates.new_zeros(self._order).index_copy(0, self._places, coordinates)
+        return walsh_hadamard(spread)[: self.n_parameters] * self._scales
+
+
+class _Fastfood(SubspaceProjection):
+    def __init__(self, n_parameters: int, dimension: int, seed: int) -> None:
+        super().__init__(n_parameters, dimension)
+        order = self._order = _next_power(dimension)
+        count = -(-n_parameters // order)
+        self._flips = _signs(seed, count * order).view(count, order)
+        turns = [
+            permuted((seed ^ _POSITIONS) + 1 + i, order, np.arange(order)) for i in range(count)
+        ]
+        self._turns = torch.from_numpy(np.stack(turns))
+        self._weights = _normals(seed, count * order).view(count, order)
+        # a column of a block has the squared length order * sum(weights ** 2); of the last block
+        # only some rows are kept
+        kept = torch.full((count,), float(order), dtype=torch.float64)
+        kept[-1] = n_parameters - (count - 1) * order
+        squared = (kept * self._weights.double().square().sum(dim=1)).sum()
+        self._weights /= squared.sqrt().float()
+
+    def __call__(self, coordinates: Tensor) -> Tensor:
+        padded = torch.nn.functional.pad(coordinates, (0, self._order - self.dimension))
+        mixed = walsh_hadamard(self._flips * padded)
+        mixed = torch.gather(mixed, 1, self._turns) * self._weights
+        return walsh_hadamard(mixed).reshape(-1)[: self.n_parameters]
+
+
+def walsh_hadamard(values: Tensor) -> Tensor:
+    """Return the Walsh-Hadamard transform along the last axis, without a scale; differentiable.
+
+    Parameters
+    ----------
+    values : Tensor of shape (..., N)
+        N is a power of two.
+
+    Examples
+    --------
+    >>> import torch
+    >>> walsh_hadamard(torch.tensor([1.0, 0.0, 2.0, 0.0]))
+    tensor([ 3.,  3., -1., -1.])
+    """
+    shape, order = values.shape, values.shape[-1]
+    bits, inner = order.bit_length() - 1, 1
+    count = max(1, -(-bits // _RADIX_BITS))
+    for i in range(count):
+        factor = _hadamard(bits // count + (i < bits % count), values)
+        if inner == 1:  # one product of two matrices; the factor is symmetric
+            values = values.reshape(-1, len(factor)) @ factor
+        else:
+            values = factor @ values.reshape(-1, len(factor), inner)
+        inner *= len(factor)
+    return values.reshape(shape)
+
+
+def _hadamard(bits: int, like: Tensor) -> Tensor:
+    return torch.from_numpy(scipy.linalg.hadamard(1 << bits)).to(like.dtype)
+
+
+def _next_power(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+def _signs(seed: int, count: int) -> Tensor:
+    keys = row_keys(seed ^ _SIGNS, np.arange(count)) >> np.uint64(63)
+    return torch.from_numpy(1.0 - 2.0 * keys.astype(np.float32))
+
+
+def _normals(seed: int, count: int) -> Tensor:
+    """Return normal numbers by the transformation of Box and Muller."""
+    numbers = uniform(row_keys(seed ^ _NORMALS, np.arange(2 * count))).reshape(2, -1)
+    found = np.sqrt(-2.0 * np.log(numbers[0])) * np.cos(2.0 * np.pi * numbers[1])
+    return torch.from_numpy(found.astype(np.float32))
