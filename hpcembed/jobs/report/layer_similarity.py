@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hpcembed.jobs.report.run_json import Number, SimilarityRecord
+from hpcembed.jobs.report.dimensions import Number
+from hpcembed.jobs.report.run_json import SimilarityRecord
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.runtime.wording import counted
 
