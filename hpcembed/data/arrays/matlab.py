@@ -211,7 +211,10 @@ def _variables(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
                 found[name] = (item.shape or ())[::-1], kind
             elif "MATLAB_sparse" in item.attrs and "jc" in item:
                 pointers, n_rows = item["jc"], np.asarray(item.attrs["MATLAB_sparse"])
-                if n_rows.size != 1 or n_rows.dtype.kind not in "iu" or len(pointers.shape) != 1:
+                is_number = (
+                    n_rows.size == 1 and n_rows.dtype.kind in "iu" and int(n_rows.max()) >= 0
+                )
+                if not is_number or len(pointers.shape) != 1 or not pointers.shape[0]:
                     raise InputError(f"{path}:{name}: a damaged sparse matrix: save it again")
                 found[name] = (int(n_rows), pointers.shape[0] - 1), "sparse"
             else:

@@ -30,7 +30,7 @@ _KIND = "$"
 _NUMBERS = "biufc"
 
 
-class NotStorableError(Exception):
+class NotStorableError(ValueError):
     """A value has no stored form."""
 
 

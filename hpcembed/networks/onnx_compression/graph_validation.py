@@ -16,7 +16,7 @@ from onnx import helper
 
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["check_graph"]
+__all__ = ["check_graph", "check_texts"]
 
 #: Bytes of a tensor, at most.
 _MOST_BYTES = 2**48
@@ -37,8 +37,6 @@ def check_graph(graph: onnx.GraphProto, name: str, opset: int) -> None:
     InputError
         The message names the node or the tensor.
     """
-    if any(not isinstance(text, str) for text in _texts(graph)):
-        raise InputError(f"{name}: a name in it is not UTF-8: export the model again")
     for tensor in _tensors(graph):
         problem = _problem(tensor)
         if problem:
@@ -78,13 +76,29 @@ def check_graph(graph: onnx.GraphProto, name: str, opset: int) -> None:
         raise InputError(f"{name}: {what}: export the model again")
 
 
-def _texts(graph: onnx.GraphProto) -> Iterator[str | bytes]:
-    """Yield the names of a graph; protobuf returns bytes for one that cannot be decoded."""
-    for one in (*graph.input, *graph.output, *graph.initializer):
-        yield one.name
-    for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
+def check_texts(message: Any, name: str) -> None:
+    """Refuse texts that are not UTF-8: protobuf reads them as bytes, and cannot write them.
+
+    Raises
+    ------
+    InputError
+    """
+    if isinstance(message, onnx.TensorProto):  # its other fields are large
+        texts: list[tuple[str, Any]] = [
+            ("name", message.name), ("doc_string", message.doc_string)
+        ]  # fmt: skip
+    else:
+        texts = []
+        for field, value in message.ListFields():
+            values = [value] if isinstance(value, str | bytes) else value
+            if field.type == field.TYPE_STRING:
+                texts += [(field.name, one) for one in values]
+            elif field.type == field.TYPE_MESSAGE:
+                for one in [values] if hasattr(values, "ListFields") else values:
+                    check_texts(one, name)
+    wrong = [field for field, text in texts if not isinstance(text, str)]
+    if wrong:
+        raise InputError(f"{name}: a text ({wrong[0]}) in it is not UTF-8: export the model again")
 
 
 def _schema(node: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema | None:
@@ -142,11 +156,18 @@ def _is_known(kind: int) -> bool:
 
 
 def _check_order(graph: onnx.GraphProto, name: str) -> None:
-    """Refuse a node that reads a tensor of a later node, and a tensor that two nodes make."""
+    """Refuse a node that reads a tensor of a later node or of none, and a tensor made twice."""
     made = {output for node in graph.node for output in node.output if output}
     known = {one.name for one in (*graph.input, *graph.initializer)}
+    known |= {one.values.name for one in graph.sparse_initializer}
     for node in graph.node:
         title = node.name or node.op_type
+        absent = [one for one in node.input if one and one not in made and one not in known]
+        if absent:
+            raise InputError(
+                f"{name}: the node {title!r} reads {absent[0]!r}, which no node makes: export the "
+                "model again"
+            )
         late = [one for one in node.input if one in made and one not in known]
         if late:
             raise InputError(

@@ -171,6 +171,7 @@ def _layer(network: Network, position: int, node: onnx.NodeProto) -> OnnxLayer |
     elif kind != "Conv" and array.ndim == 2:
         layer = _matrix(network, position, node, array, names[0])
     else:
+        reason = reason or f"its weight has {array.ndim} dimensions"
         return _alone(node, position, reason, names[0])
     return replace(layer, reason=reason)
 

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import inliner
 
 from hpcembed.networks.onnx_compression.graph import tensor_bytes
-from hpcembed.networks.onnx_compression.graph_validation import check_graph
+from hpcembed.networks.onnx_compression.graph_validation import check_graph, check_texts
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.output.files import whole_file
 
@@ -41,6 +41,7 @@ def read_model(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelPro
             loaded = onnx.load(path)
         except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
             raise InputError(f"{path}: not a model of ONNX: {_first_line(error)}") from error
+    check_texts(loaded, name)
     if not loaded.graph.node or not loaded.opset_import:
         raise InputError(f"{name}: not a model of ONNX: it has no nodes or no operator set")
     version = max(

@@ -229,8 +229,9 @@ class SavedIteration:
             if _is_saved_array(name, value):
                 setattr(f, name, _like(value, saved.shared(name), name))
         self._require_projected(saved.state["probe"])
-        if not 0 <= f.size <= self._n_columns() <= f.basis.shape[1]:
-            raise ValueError(f"size {f.size} of {f.basis.shape[1]} columns")
+        last = getattr(self._parts.get("sizes"), "_last", 0)
+        if not 0 <= f.size <= self._n_columns() <= f.basis.shape[1] or last > f.capacity:
+            raise ValueError(f"size {f.size} and last size {last} of {f.basis.shape[1]} columns")
         for role, A in _operators(self._problem):
             names = [name for name in saved.shapes if name.startswith(f"{role}.")]
             if names:

@@ -300,6 +300,7 @@ def _array(name, content):
         _of_part("factorization", comm=1),
         _of_part("factorization", basis=[]),
         _of_part("factorization", inner=1),
+        _of_part("sizes", _last=256),
         lambda state, folder: state.pop("parts"),
         lambda state, folder: state["problem"].update(capacity=2**50),
         lambda state, folder: state["problem"].update(orthogonalization="none"),

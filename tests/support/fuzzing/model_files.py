@@ -152,6 +152,7 @@ def _register_model(kind: str) -> None:
             _read_model,
             lambda rng: _hostile_model(kind, rng),
             _reseal_model,
+            places=("columns are missing: ",),  # of rows that are no file
         )
     )
 

@@ -153,7 +153,9 @@ def test_a_link_that_leads_nowhere_is_no_variable(tmp_path):
     assert matlab_names(hdf5(tmp_path, fill)) == ("x",)
 
 
-@pytest.mark.parametrize(("n_rows", "pointers"), [(3, 1), ("x", [0, 1]), ([1, 2], [0, 1])])
+@pytest.mark.parametrize(
+    ("n_rows", "pointers"), [(3, 1), ("x", [0, 1]), ([1, 2], [0, 1]), (-1, [0, 0])]
+)
 def test_damaged_sparse_matrix(tmp_path, n_rows, pointers):
     def fill(file):
         file.create_group("x").attrs["MATLAB_sparse"] = n_rows

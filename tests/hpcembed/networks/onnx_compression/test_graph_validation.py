@@ -59,6 +59,10 @@ CHANGES = {
         lambda graph: graph.node[0].input.__setitem__(0, ""),
         "'first', MatMul, has no input A",
     ),
+    "nowhere": (
+        lambda graph: graph.node[1].input.__setitem__(0, "q"),
+        "'second' reads 'q', which no node",
+    ),
     "no output": (lambda graph: graph.ClearField("output"), "it has no outputs"),
     "other output": (lambda graph: setattr(graph.output[0], "name", "z"), "makes its output 'z'"),
     "twice": (lambda graph: graph.node[1].output.append("a"), "'second' makes 'a', which exists"),
@@ -75,12 +79,13 @@ def test_models_that_cannot_be_whole(tmp_path, name):
         read_model(tmp_path / "m.onnx")
 
 
-def test_names_that_are_not_text(tmp_path):
-    """A name that protobuf cannot decode."""
+@pytest.mark.parametrize("text", [b"MatMul", b"graph", b"second"])
+def test_names_that_are_not_text(tmp_path, text):
+    """Names that protobuf cannot decode."""
     content = model().SerializeToString()
-    assert content.count(b"MatMul") == 1
-    (tmp_path / "m.onnx").write_bytes(content.replace(b"MatMul", b"Mat\xfful"))
-    with pytest.raises(InputError, match=r"m\.onnx: "):
+    assert content.count(text) == 1
+    (tmp_path / "m.onnx").write_bytes(content.replace(text, text[:2] + b"\xff" + text[3:]))
+    with pytest.raises(InputError, match=r"m\.onnx: a text \(\w+\) in it is not UTF-8"):
         read_model(tmp_path / "m.onnx")
 
 

@@ -111,6 +111,17 @@ def test_reasons(nodes, constants, reason):
     assert reason in layers["y"].reason
 
 
+def test_a_convolution_with_a_matrix_is_left_alone():
+    """A damaged model, which the checker of ONNX refuses."""
+    W = rng.standard_normal((4, 3, 1))
+    model = make_model([node("Conv", "x W", "y")], [constant("W", W)], inputs={"x": ["n", 3, 5]})
+    (layer,) = find_layers(Network.of(model))
+    assert not layer.reason
+    model.graph.initializer[0].CopyFrom(constant("W", W[:, :, 0]))
+    (layer,) = find_layers(Network.of(model))
+    assert layer.reason == "its weight has 2 dimensions"
+
+
 def test_quantised_weights_and_weights_in_subgraphs_are_left_alone():
     body = helper.make_graph(
         [node("MatMul", "x W", "inner"), node("MatMul", "x U", "unused")], "body", [],
