@@ -9,8 +9,8 @@ of a fifth up to 50. The first table has the diagnostics of the training rows be
 whose loss is at most the margin, in points, on validation rows. The second one has Spearman's and
 Kendall's rank correlation of each diagnostic with this k, over the data sets that have both, and
 the range of k divided by the diagnostic. An interval counts as the geometric mean of its ends.
-Large data sets have a subset of their rows, drawn by seed 0. `number of features` is no diagnostic
-but what one has without any.
+Large data sets have a subset of their rows, drawn by seed 0. The number of features is listed for
+comparison.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ _METRIC_METHODS = ("pca", "svd", "kernel_pca", "nystroem")
 def measure_dimensions(
     job: Job, embedding: Embedding, coordinates: NDArray[Any], work: float
 ) -> DimensionsRecord | None:
-    """Compute the diagnostics that fit the method of a job.
+    """Compute the diagnostics that fit the method of a job, and store their seconds in it.
 
     Collective.
 
@@ -67,6 +67,7 @@ def measure_dimensions(
     seconds = job.comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
     if spectrum is None and intrinsic is None:
         return None
+    job.seconds["diagnostics"] = seconds
     return DimensionsRecord(spectrum, sizes, intrinsic, seconds)
 
 

@@ -53,6 +53,7 @@ def test_runs_and_studies(launched):
         found.append(run["dimensions"])
         assert "\ndimensions: effective rank " in f"\n{done.out}"
         assert " (MLE), " in done.out
+        assert ", diagnostics " in done.out
     intrinsic = found[0]["intrinsic"]
     assert (intrinsic["n_queries"], intrinsic["n_rows"], intrinsic["n_all_rows"]) == (
         700, 1438, 1438,
@@ -68,6 +69,7 @@ def test_runs_and_studies(launched):
     _, without, study = launched[1]
     assert without.status == study.status == 0, study.err
     assert "dimensions:" not in without.out
+    assert "diagnostics" not in without.out
     folder = launched.folder
     assert json.loads((folder / "none" / "run.json").read_text())["dimensions"] is None
     assert "dimensions: effective rank" in study.out
@@ -85,7 +87,7 @@ def job_of(comm, method="pca", **diagnostics):
         embedding=EmbeddingConfig(method=method), diagnostics=DiagnosticsConfig(**diagnostics)
     )
     lines = []
-    return SimpleNamespace(config=config, comm=comm, log=lines.append, lines=lines)
+    return SimpleNamespace(config=config, comm=comm, log=lines.append, lines=lines, seconds={})
 
 
 ROWS = load_digits().data
@@ -100,7 +102,9 @@ def fitted():
 def test_the_record_holds_the_public_functions(comm, pca):
     rows = pca.transform(ROWS)
     first, last = ownership_range(len(rows), comm)
-    found = measure_dimensions(job_of(comm), pca, rows[first:last], RUN_WORK)
+    job = job_of(comm)
+    found = measure_dimensions(job, pca, rows[first:last], RUN_WORK)
+    assert job.seconds == {"diagnostics": found.seconds}
     values, trace = pca.eigenvalues_, ROWS.var(axis=0, ddof=1).sum()
     measures = spectrum_measures(values, trace, 64)
     for name in ("entropy", "effective_rank", "participation_ratio", "stable_rank"):
