@@ -42,8 +42,9 @@ def small_run(comm, shared_tmp):
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("most", [1000, 7])
-def test_coordinates_are_those_of_the_run(comm, small_run, most):
-    out, job = small_run("data.scaling=standard")
+def test_coordinates_are_those_of_the_run(comm, small_run, most, monkeypatch):
+    monkeypatch.setattr("hpcembed.jobs.run_map.rows._BLOCK_BYTES", 8 * 3 * 4)  # blocks of 4 rows
+    out, job = small_run("data.scaling=minmax")  # after which means are not zero
     found = map_rows(read_run(out, None), comm, most)
     _, train, test = read(job)
     embedding = fit(job, train, test)
