@@ -27,6 +27,6 @@ def reduction_layer(reduction: EmbeddingReduction, dtype: torch.dtype = torch.fl
     k, d = reduction.components.shape
     layer = torch.nn.utils.skip_init(nn.Linear, d, k, dtype=dtype)
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(reduction.components.copy()))
-        layer.bias.copy_(torch.from_numpy(-reduction.components @ reduction.mean))
+        layer.weight.copy_(torch.from_numpy(reduction.projection))
+        layer.bias.copy_(torch.from_numpy(-reduction.projection @ reduction.mean))
     return layer

@@ -4,7 +4,15 @@ from hpcembed.runtime.optional import optional_imports
 
 with optional_imports():
     from hpcembed.networks.retrieval.faiss_index import write_faiss_index
-    from hpcembed.networks.retrieval.neighbours import nearest, recall
+    from hpcembed.networks.retrieval.neighbours import class_precision, nearest, recall
     from hpcembed.networks.retrieval.reduction import EmbeddingReduction, fit_reduction
+    from hpcembed.networks.retrieval.retrieval_table import (
+        RetrievalRecord,
+        RetrievalTable,
+        retrieval_table,
+    )
 
-__all__ = ["EmbeddingReduction", "fit_reduction", "nearest", "recall", "write_faiss_index"]
+__all__ = [
+    "EmbeddingReduction", "RetrievalRecord", "RetrievalTable", "class_precision", "fit_reduction",
+    "nearest", "recall", "retrieval_table", "write_faiss_index",
+]  # fmt: skip

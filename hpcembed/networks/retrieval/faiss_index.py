@@ -23,6 +23,8 @@ def faiss_index(
 ) -> Any:
     """Return an ``IndexPreTransform``: projection, normalisation, then exact search by cosines.
 
+    The projection of a whitened reduction includes the division by the standard deviations.
+
     Parameters
     ----------
     reduction : EmbeddingReduction
@@ -30,7 +32,7 @@ def faiss_index(
         Whole embeddings, which the index reduces and holds.
     storage : {"int8", "float32"}
         One or four bytes for a coordinate. The codes of bytes are those of faiss
-        (``QT_8bit``), with the range of `rows`.
+        (``QT_8bit``), with the range of `rows`. faiss has no float8.
 
     Raises
     ------
@@ -44,9 +46,9 @@ def faiss_index(
         import faiss
     k, d = reduction.components.shape
     projection = faiss.LinearTransform(d, k, True)
-    matrix = np.ascontiguousarray(reduction.components, dtype=np.float32)
+    matrix = np.ascontiguousarray(reduction.projection, dtype=np.float32)
     faiss.copy_array_to_vector(matrix.ravel(), projection.A)
-    shift = (-reduction.components @ reduction.mean).astype(np.float32)
+    shift = (-reduction.projection @ reduction.mean).astype(np.float32)
     faiss.copy_array_to_vector(shift, projection.b)
     projection.is_trained = True
     if storage == "int8":

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by cosines, and the share of them that a reduction keeps."""
+"""Exact nearest neighbours by cosines, the share that a reduction keeps, and their classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["nearest", "recall"]
+__all__ = ["class_precision", "nearest", "recall", "without_query"]
 
 #: Cosines that are formed at a time.
 _BLOCK = 16 * 2**20
@@ -64,6 +64,55 @@ def recall(exact: NDArray[np.int64], found: NDArray[np.int64]) -> float:
         raise InputError(f"{len(exact)} and {len(found)} queries are not the same")
     hits = [len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]
     return float(np.sum(hits) / exact.size)
+
+
+def class_precision(
+    labels: NDArray[Any], query_labels: NDArray[Any], found: NDArray[np.int64]
+) -> float:
+    """Return the mean share of neighbours that have the label of the query.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Labels of the rows that are searched.
+    query_labels : ndarray of shape (m,)
+    found : ndarray of shape (m, k)
+        Rows that are neighbours of each query.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class_precision(np.array(["a", "a", "b"]), np.array(["a"]), np.array([[1, 2]]))
+    0.5
+    """
+    labels, query_labels = np.asarray(labels), np.asarray(query_labels)
+    if len(query_labels) != len(found):
+        raise InputError(f"{len(query_labels)} labels and {len(found)} queries are not the same")
+    if found.size and not 0 <= found.min() <= found.max() < len(labels):
+        raise InputError(f"neighbours up to row {found.max()} have no label: {len(labels)} labels")
+    return float(np.mean(labels[found] == query_labels[:, None]))
+
+
+def without_query(found: NDArray[np.int64], queries: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first k - 1 neighbours of each query other than the query itself.
+
+    Parameters
+    ----------
+    found : ndarray of shape (m, k)
+        Neighbours, best first.
+    queries : ndarray of shape (m,)
+        Rows that the queries are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> without_query(np.array([[4, 0, 7], [1, 2, 3]]), np.array([0, 9]))
+    array([[4, 7],
+           [1, 2]])
+    """
+    others = found != queries[:, None]
+    others[others.all(axis=1), -1] = False
+    return found[others].reshape(len(found), -1)
 
 
 def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:

