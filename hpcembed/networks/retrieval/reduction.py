@@ -119,7 +119,9 @@ class EmbeddingReduction:
             If codes have another type.
         """
         if codes.dtype == np.uint8:
-            return (decode_float8(codes) * self._float8_scales).astype(np.float32)
+            return (decode_float8(codes.astype(np.uint8, copy=False)) * self._float8_scales).astype(
+                np.float32
+            )
         if codes.dtype != np.int8:
             raise InputError(f"codes of type {codes.dtype}: give those of codes(), int8 or uint8")
         return (codes * self.steps).astype(np.float32)
