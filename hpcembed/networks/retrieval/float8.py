@@ -55,6 +55,6 @@ def encode_float8(numbers: NDArray[Any]) -> NDArray[np.uint8]:
     return (codes | np.where(np.signbit(numbers), _SIGN, 0)).astype(np.uint8)
 
 
-def decode_float8(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the values of codes, with their shape."""
+def decode_float8(codes: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the values of codes (uint8), with their shape."""
     return _VALUES[codes]
