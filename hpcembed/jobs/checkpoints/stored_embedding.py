@@ -117,6 +117,8 @@ def restore_embedding(store: CheckpointStore, embedding: Any, train: DataMatrix)
         return False
     with restoring(saved.path):
         sizes = [int(size) for size in saved.state["sizes"]]
+        if len(sizes) != comm.size:  # on all ranks alike: the next step is collective
+            raise ValueError(f"sizes of {len(sizes)} ranks")
         first = sum(sizes[: comm.rank])
         blob = saved.rows("ranks", first, first + sizes[comm.rank]).tobytes()
         arrays = {name: saved.shared(name) for name in saved.state["shared"]}

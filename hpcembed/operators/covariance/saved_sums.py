@@ -117,11 +117,12 @@ def _restored(
     with restoring(saved.path):
         for name, array in sums.items():
             saved.read_into(name, comm.rank, array[None])
-        rows_in = int(saved.rows("rows_in", comm.rank, comm.rank + 1)[0])
         part = int(saved.state["part"])
-        if part < 0 or comm.allreduce(not 0 <= rows_in <= n_local, op=MPI.LOR):
+        rows_in = saved.rows("rows_in", comm.rank, comm.rank + 1)[0]
+        is_count = bool(0 <= rows_in <= n_local)  # also false for NaN, on this rank alone
+        if part < 0 or not comm.allreduce(is_count, op=MPI.LAND):
             raise ValueError(f"part {part} of the rows, {rows_in} of {n_local} rows")
-    return part, rows_in
+    return part, int(rows_in)
 
 
 def _identity(X: RowSource, identity: dict[str, Any]) -> dict[str, Any]:

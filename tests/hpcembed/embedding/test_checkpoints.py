@@ -19,7 +19,7 @@ from hpcembed.operators.covariance.covariance_passes import (
 )
 from hpcembed.runtime.errors import ConfigError, OutputError
 from hpcembed.runtime.ranks import ownership_range
-from miramns.checkpointing import CheckpointStore, StoppedAtCheckpointError
+from miramns.checkpointing import CheckpointError, CheckpointStore, StoppedAtCheckpointError
 
 pytestmark = pytest.mark.mpi
 
@@ -239,3 +239,15 @@ def test_a_data_matrix(comm, shared_tmp, small_parts):
     again = fit(CASES["assembled"][0], comm, X, shared_tmp / "a")
     same_bits(again, whole)
     X.destroy()
+
+
+@pytest.mark.parametrize("count", [np.nan, np.inf, -1.0, 7.0])
+def test_a_count_of_rows_that_is_wrong_on_one_rank(comm, shared_tmp, count):
+    """All ranks raise; no rank waits for another."""
+    sums = {"total": np.zeros(3)}
+    mine = count if comm.rank == comm.size - 1 else 0.0
+    with CheckpointStore(shared_tmp / "store", {}, comm) as store:
+        saved = {"total": np.ones((1, 3)), "rows_in": np.array([mine])}
+        store.save("covariance", saved, state={"part": 0}, identity={})
+        with pytest.raises(CheckpointError, match="another form than this program writes"):
+            saved_sums._restored(comm, 6, sums, store, {})

@@ -16,7 +16,7 @@ from hpcembed.jobs.configuration import JobConfig
 from hpcembed.jobs.embedding_methods import METHODS, make_embedding
 from hpcembed.runtime.ranks import ownership_range
 from miramns import ConvergedReason
-from miramns.checkpointing import CheckpointStore
+from miramns.checkpointing import CheckpointError, CheckpointStore
 
 MACHINE = Machine(1, 1, 2**30)
 
@@ -54,6 +54,18 @@ def test_fitted_embeddings(comm, shared_tmp, method):
     assert other.seconds_ == fitted.seconds_
     assert other.operator_ == fitted.operator_
     assert other.result_.view() == fitted.result_.view()
+    X.destroy()
+
+
+@pytest.mark.mpi
+def test_sizes_of_fewer_ranks_are_an_error_on_all_ranks(comm, shared_tmp):
+    X = rows(comm)
+    with CheckpointStore(shared_tmp / "store", {}, comm) as store:
+        content = np.zeros(8, np.uint8)
+        state = {"sizes": [8] * (comm.size - 1), "shared": []}
+        store.save("embedding", {"ranks": content}, state=state)
+        with pytest.raises(CheckpointError, match=f"sizes of {comm.size - 1} ranks"):
+            restore_embedding(store, make_embedding(_with("pca"), MACHINE), X)
     X.destroy()
 
 
