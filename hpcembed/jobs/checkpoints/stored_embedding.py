@@ -24,6 +24,7 @@ from hpcembed.jobs.checkpoints.stored_values import NotStorableError, pack, unpa
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.fault_injection import inject
 from hpcembed.runtime.stopping import record_write
+from hpcembed.runtime.wording import counted
 from miramns.checkpointing import CheckpointStore, restoring
 
 __all__ = ["FitCheckpoints", "restore_embedding", "store_embedding"]
@@ -118,7 +119,7 @@ def restore_embedding(store: CheckpointStore, embedding: Any, train: DataMatrix)
     with restoring(saved.path):
         sizes = [int(size) for size in saved.state["sizes"]]
         if len(sizes) != comm.size:  # on all ranks alike: the next step is collective
-            raise ValueError(f"sizes of {len(sizes)} ranks")
+            raise ValueError(f"sizes of {counted(len(sizes), 'rank')}")
         first = sum(sizes[: comm.rank])
         blob = saved.rows("ranks", first, first + sizes[comm.rank]).tobytes()
         arrays = {name: saved.shared(name) for name in saved.state["shared"]}

@@ -64,7 +64,7 @@ def test_sizes_of_fewer_ranks_are_an_error_on_all_ranks(comm, shared_tmp):
         content = np.zeros(8, np.uint8)
         state = {"sizes": [8] * (comm.size - 1), "shared": []}
         store.save("embedding", {"ranks": content}, state=state)
-        with pytest.raises(CheckpointError, match=f"sizes of {comm.size - 1} ranks"):
+        with pytest.raises(CheckpointError, match=r"sizes of \d+ ranks?"):
             restore_embedding(store, make_embedding(_with("pca"), MACHINE), X)
     X.destroy()
 
