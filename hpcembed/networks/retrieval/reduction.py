@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from hpcembed.embedding import PCA
 from hpcembed.networks.retrieval.float8 import LARGEST, decode_float8, encode_float8
-from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.arguments import check_choice, check_count, check_flag
+from hpcembed.runtime.agreement import agreement, same_on_all_ranks
+from hpcembed.runtime.arguments import as_array, check_choice, check_count, check_flag
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import communicator
 
@@ -175,6 +175,7 @@ def fit_reduction(
         d = _dimensions(rows)
         if k > d:
             raise InputError(f"k = {k} exceeds the {d} dimensions of the embeddings: reduce it")
+    same_on_all_ranks(ranks, whiten=bool(whiten))
     pca = PCA(k).fit(rows, comm=comm)
     captured = float(np.sum(pca.explained_variance_ratio_))
     scales = _deviations(np.asarray(pca.explained_variance_)) if whiten else np.ones(k)
@@ -206,7 +207,7 @@ def _dimensions(rows: Any) -> int:
     """Return the number of columns of rows of an array or of files."""
     if hasattr(rows, "n_features"):
         return int(rows.n_features)
-    shape = np.shape(rows)
+    shape = as_array("embeddings", rows).shape
     if len(shape) != 2:
         raise InputError(f"embeddings of shape {shape}: give an array of shape (n, d)")
     return int(shape[1])
