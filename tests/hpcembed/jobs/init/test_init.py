@@ -9,6 +9,7 @@ import pytest
 from hpcembed.cli import main
 from hpcembed.jobs.configuration import load_job
 from hpcembed.jobs.init.command import init_job
+from hpcembed.jobs.study.settings import load_study
 from hpcembed.runtime.errors import ConfigError, InputError, OutputExistsError
 
 
@@ -146,3 +147,40 @@ def test_errors(tmp_path, name, options, kind, message):
     with pytest.raises(kind, match=message):
         init_job(tmp_path / name, **options)
     assert not list(tmp_path.glob("*.toml"))
+
+
+def test_a_study_that_runs(tmp_path, capsys):
+    write_csv(tmp_path)
+    assert main(["init", "fruit.csv", "--study"]) == 0
+    shown = capsys.readouterr().out
+    assert "job written to study_fruit.toml" in shown
+    assert "hpcembed study study_fruit.toml" in shown
+    assert "hpcembed run" not in shown
+    study = load_study(tmp_path / "study_fruit.toml")
+    assert (study.data.train, study.data.label_column) == (("fruit.csv",), "kind")
+    # two features have two components at most
+    assert (study.dimensions, study.study.networks) == ((2,), ("low", "very_low"))
+    words = ["study.seeds=2", "study.networks=[[4]]", "training.epochs=1", "output.figures=false"]
+    words = [word for one in words for word in ("--set", one)]
+    assert main(["study", "study_fruit.toml", *words, "--out", "out"]) == 0
+    assert (tmp_path / "out" / "study.json").exists()
+
+
+@pytest.mark.parametrize(("n_features", "sizes"), [(1, [1]), (9, [2, 4, 8, 9]), (50, None)])
+def test_dimensions_of_a_study(tmp_path, n_features, sizes):
+    draw = np.random.default_rng(0)
+    np.savez(tmp_path / "a.npz", x=draw.normal(size=(80, n_features)), y=np.arange(80) % 2)
+    init_job(tmp_path / "a.npz", study=True)
+    study = load_study(tmp_path / "study_a.toml")
+    assert list(study.dimensions) == (sizes or [2, 4, 8, 16, 32])
+    assert study.study.baseline
+
+
+def test_a_study_of_documents(tmp_path):
+    for number in range(20):
+        folder = tmp_path / "mail" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.txt").write_text("some words of a text " * (number + 1))
+    init_job(tmp_path / "mail", study=True)
+    study = load_study(tmp_path / "study_mail.toml")
+    assert (study.embedding.method, study.study.baseline) == ("svd", False)
