@@ -281,7 +281,10 @@ def add_init_options(command: argparse.ArgumentParser) -> None:
         "name, else the last one)",
     )
     command.add_argument(
-        "--labels", type=Path, help="file of labels, for NPY, IDX and Matrix Market"
+        "--labels",
+        type=Path,
+        help="file of labels: for NPY, IDX, Matrix Market, and images in one folder (default: a "
+        "file beside DATA)",
     )
     command.add_argument(
         "--study",

@@ -164,6 +164,7 @@ def test_settings_of_a_job_file(groups):
         ({"settings": {"data.train": ["a.csv"]}}, "settings: data.train: the data are in memory"),
         ({"settings": {"training.epoch": 3}}, "settings: unknown key training.epoch"),
         ({"networks": ["tiny"]}, "settings: classifier.hidden: 'tiny' is not one of"),
+        ({"networks": []}, "settings: classifier.hidden names no network"),
         ({"max_loss": -1}, "max-loss -1"),
     ],
 )

@@ -99,6 +99,24 @@ def test_labels_of_an_array(tmp_path, name):
     assert load_job(tmp_path / "rows.toml").data.train_labels == name
 
 
+def test_images_of_one_folder(tmp_path, capsys):
+    pillow = pytest.importorskip("PIL.Image")
+    (tmp_path / "flat").mkdir()
+    for i in range(12):
+        pixels = np.full((6, 6), 20 * i, dtype=np.uint8)
+        pillow.fromarray(pixels).save(tmp_path / "flat" / f"{i}.png")
+    lines = [f"{i}.png,{'dark' if i < 6 else 'light'}" for i in range(12)]
+    (tmp_path / "names.csv").write_text("\n".join(["file,label", *lines]) + "\n")
+    assert main(["init", "flat", "--labels", "names.csv"]) == 0
+    job = load_job(tmp_path / "flat.toml")
+    assert (job.data.format, job.data.train_labels) == ("images", "names.csv")
+    words = ["--set", "training.epochs=1", "--set", "output.figures=false", "--out", "out"]
+    assert main(["run", "flat.toml", *words]) == 0
+    capsys.readouterr()
+    assert main(["init", "names.csv", "--labels", "a", "--label-column", "label"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
 def test_images_of_bytes_are_divided(tmp_path):
     images = struct.pack(">4B3I", 0, 0, 8, 3, 4, 2, 2) + bytes(16)
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
