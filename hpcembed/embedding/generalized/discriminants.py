@@ -27,6 +27,7 @@ from hpcembed.operators.covariance.class_scatter import ClassScatter, class_scat
 from hpcembed.runtime.arguments import check_count, is_number
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import timed
+from hpcembed.runtime.wording import counted
 
 __all__ = ["LinearDiscriminantAnalysis"]
 
@@ -136,17 +137,18 @@ class LinearDiscriminantAnalysis(PencilEmbedding):
         if k > most:
             raise InputError(
                 f"need n_components <= {most}, got {k}: {len(self.classes_)} classes have "
-                f"{len(self.classes_) - 1} discriminants; lower n_components"
+                f"{counted(len(self.classes_) - 1, 'discriminant')}; lower n_components"
             )
         self.plan_ = self.plan(shape_of(data), machine)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
         overflow = np.errstate(over="ignore", invalid="ignore")  # an error of the entries below
         with overflow, timed(data.comm, self.seconds_, "operator"):
             scatter = class_scatter(data, codes, len(self.classes_))
+            pencil = self._pencil(scatter)
         self.means_ = scatter.mean + scatter.offsets
         tol = self._tolerance(data.stored_type.itemsize)
         solver = Eigensolver(k, tol, seed, self._settings, machine.available_bytes)
-        self._find(data, self._pencil(scatter), solver)
+        self._find(data, pencil, solver)
         return self
 
     def _check_parameters(self) -> None:
