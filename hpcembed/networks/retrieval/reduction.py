@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hpcembed.embedding import PCA
 from hpcembed.networks.retrieval.float8 import LARGEST, decode_float8, encode_float8
+from hpcembed.networks.retrieval.neighbours import scaled_to_one
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import as_array, check_choice, check_count, check_flag
 from hpcembed.runtime.errors import InputError
@@ -78,12 +79,13 @@ class EmbeddingReduction:
 
     def transform(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return coordinates, shape (n, k), in rows of length 1."""
-        rows = np.asarray(rows)
+        rows = as_array("embeddings", rows)
         if rows.ndim != 2 or rows.shape[1] != len(self.mean):
             raise InputError(
                 f"embeddings of shape (n, {len(self.mean)}) are needed, not {rows.shape}"
             )
-        found = (rows - self.mean) @ self.projection.T
+        _check_numbers(rows)
+        found = scaled_to_one((rows - self.mean) @ self.projection.T)
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return (found / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
@@ -116,8 +118,11 @@ class EmbeddingReduction:
         Raises
         ------
         InputError
-            If codes have another type.
+            If codes have another type or another number of columns.
         """
+        codes = as_array("codes", codes)
+        if codes.ndim != 2 or codes.shape[1] != len(self.steps):
+            raise InputError(f"codes of shape (n, {len(self.steps)}) are needed, not {codes.shape}")
         if codes.dtype == np.uint8:
             return (decode_float8(codes.astype(np.uint8, copy=False)) * self._float8_scales).astype(
                 np.float32
@@ -207,10 +212,17 @@ def _dimensions(rows: Any) -> int:
     """Return the number of columns of rows of an array or of files."""
     if hasattr(rows, "n_features"):
         return int(rows.n_features)
-    shape = as_array("embeddings", rows).shape
-    if len(shape) != 2:
-        raise InputError(f"embeddings of shape {shape}: give an array of shape (n, d)")
-    return int(shape[1])
+    table = as_array("embeddings", rows)
+    if table.ndim != 2:
+        raise InputError(f"embeddings of shape {table.shape}: give an array of shape (n, d)")
+    _check_numbers(table)
+    return int(table.shape[1])
+
+
+def _check_numbers(rows: NDArray[Any]) -> None:
+    """Raise InputError unless rows are real numbers."""
+    if rows.dtype.kind not in "biuf":
+        raise InputError(f"embeddings of type {rows.dtype}: give real numbers")
 
 
 def _blocks(rows: Any) -> Iterator[NDArray[Any]]:
