@@ -119,8 +119,11 @@ class CanonicalCorrelation(PencilEmbedding):
         labels = label_array(data, X, y, type(self).__name__)
         self.plan_ = self.plan(shape_of(data), machine)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
-        overflow = np.errstate(over="ignore", invalid="ignore")  # an error of the entries below
-        with overflow, timed(data.comm, self.seconds_, "operator"):
+        # overflows are errors below
+        with (
+            np.errstate(over="ignore", invalid="ignore"),
+            timed(data.comm, self.seconds_, "operator"),
+        ):
             pencil, n_directions = self._pencil(data, labels)
         most = min(n_directions, data.n_features)
         k = most if self.n_components is None else self.n_components

@@ -141,8 +141,11 @@ class LinearDiscriminantAnalysis(PencilEmbedding):
             )
         self.plan_ = self.plan(shape_of(data), machine)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
-        overflow = np.errstate(over="ignore", invalid="ignore")  # an error of the entries below
-        with overflow, timed(data.comm, self.seconds_, "operator"):
+        # overflows are errors below
+        with (
+            np.errstate(over="ignore", invalid="ignore"),
+            timed(data.comm, self.seconds_, "operator"),
+        ):
             scatter = class_scatter(data, codes, len(self.classes_))
             pencil = self._pencil(scatter)
         self.means_ = scatter.mean + scatter.offsets
