@@ -18,7 +18,7 @@ from hpcembed.data.matrix import RowSource
 from hpcembed.data.row_validation import assign
 from hpcembed.embedding._eigen_results import column_signs
 from hpcembed.embedding._eigensolver import Eigensolver
-from hpcembed.embedding._kernel import KernelEmbedding, check_rows
+from hpcembed.embedding._kernels.kernel_embedding import KernelEmbedding, check_rows
 from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, shape_of
 from hpcembed.operators.covariance.covariance import symmetric_mat
