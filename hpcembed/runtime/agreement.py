@@ -12,6 +12,7 @@ operators; this module cannot import it, because the installation for prediction
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -141,7 +142,8 @@ def same_on_all_ranks(comm: MPI.Comm, **settings: object) -> None:
 def on_rank(comm: MPI.Comm, root: int, compute: Callable[[], T]) -> T:
     """Compute on one rank, and return the result or raise the exception on all ranks.
 
-    Collective. Ranks wait in the broadcast; :func:`idle_while_root` is for long work.
+    Collective. Ranks wait in the broadcast; :func:`idle_while_root` is for long work. On several
+    ranks the traceback of the exception becomes a note.
 
     Examples
     --------
@@ -157,6 +159,9 @@ def on_rank(comm: MPI.Comm, root: int, compute: Callable[[], T]) -> T:
         except Exception as caught:  # raised below, on all ranks
             failure = caught
             if comm.size > 1:
+                if hasattr(failure, "add_note"):  # Python 3.11
+                    where = traceback.format_tb(failure.__traceback__)
+                    failure.add_note("".join([f"On rank {root}:\n", *where]))
                 _release_frames(failure)
     result, failure = comm.bcast((result, failure), root)
     if failure is not None:

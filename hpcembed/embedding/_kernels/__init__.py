@@ -1,4 +1,4 @@
-"""Bases of the estimators with kernels, which are public modules of :mod:`hpcembed.embedding`.
+"""Bases of the estimators with kernels; the estimators are public modules of the folder above.
 
 ``kernel_embedding`` is the base of all of them and has the exact eigenpairs, for
 :class:`~hpcembed.embedding.KernelPCA`; ``feature_components`` the components of approximate

@@ -1,5 +1,6 @@
 """Ownership, agreement, gathering and waiting, on 1, 2 and 3 ranks."""
 
+import sys
 import time
 
 import numpy as np
@@ -185,6 +186,16 @@ def test_an_error_of_rank_0_leaves_no_frames(comm, call):
         pytest.skip("on one rank the traceback has frames")
     arguments = (comm, 0, fail) if call is on_rank else (comm, fail)
     assert releases_frames(lambda: call(*arguments), InputError)
+
+
+def test_a_defect_on_one_rank_has_its_place_on_all(comm):
+    if comm.size == 1 or sys.version_info < (3, 11):
+        pytest.skip("the traceback has the place, or there are no notes")
+    with pytest.raises(InputError) as caught:
+        on_rank(comm, comm.size - 1, fail)
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"On rank {comm.size - 1}:\n")
+    assert "raise errors[-1]" in note
 
 
 def test_an_error_that_all_ranks_have_keeps_its_attributes(comm):
