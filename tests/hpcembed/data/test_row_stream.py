@@ -248,11 +248,11 @@ gc.disable()  # the time of a collection is accidental
 stream = open_rows(sys.argv[1], MPI.COMM_WORLD)
 read, counts = stream.blocks, []
 
-def blocks(*arguments):
+def blocks(*arguments, **keywords):
     counts.append(1)
     if len(counts) == 2 and MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1:
         raise InputError("x.npy: truncated")
-    yield from read(*arguments)
+    yield from read(*arguments, **keywords)
 
 stream.blocks = blocks
 try:
