@@ -3,7 +3,7 @@
 To add an estimator:
 
 1. Write a module with a dataclass whose fields are its parameters, on one of the bases: here for
-   rows or for anything else, ``_linear`` for projections, ``_covariance``, ``_kernel`` or
+   rows or for anything else, ``_linear`` for projections, ``_covariance``, ``_kernels`` or
    ``_mutual_information`` for operators of these kinds. It meets the contract of
    :mod:`hpcembed.embedding.protocol`: ``plan``, ``fit``, ``transform``, and ``linear_map_``, None
    if the coordinates are not affine functions of the features.
@@ -301,6 +301,34 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CertifiedE
         least = 1 if self.comm_.size == 1 else 0
         rows = self._checked(X, reset=False, ensure_min_samples=least)
         return wrapped(rows, MPI.COMM_SELF)
+
+    def transform(self, X: Any, dtype: type[np.floating[Any]] | None = None) -> NDArray[Any]:
+        """Return the coordinates of rows.
+
+        Not collective.
+
+        Parameters
+        ----------
+        X : DataMatrix, RowStream, or array or sparse matrix of shape (n_local, d)
+        dtype : {float64, float32}, optional
+            Type of the result. Default: float32 for float32 arrays, float64 otherwise.
+
+        Returns
+        -------
+        ndarray of shape (n_local, k)
+
+        Raises
+        ------
+        InputError, ValueError
+            If the number of features of `X` differs from that of :meth:`fit`, a coordinate exceeds
+            the range of `dtype`, or a kernel does not accept the rows.
+        """
+        rows = self._rows(X)
+        return self._coordinates(rows, self._output_type(X, rows, dtype))
+
+    def _coordinates(self, X: RowSource, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        """Return the coordinates of checked rows in an array of a type. Not collective."""
+        raise NotImplementedError
 
     def _checked(self, X: Any, **settings: Any) -> Any:
         return validated(self, X, **{"accept_sparse": "csr", "dtype": _TYPES, **settings})

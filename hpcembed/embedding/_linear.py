@@ -37,29 +37,8 @@ class LinearEmbedding(RowEstimator):
     mean_: NDArray[np.float64]
     feature_variances_: NDArray[np.float64]
 
-    def transform(self, X: Any, dtype: type[np.floating[Any]] | None = None) -> NDArray[Any]:
-        """Return the coordinates of rows in the components.
-
-        Not collective.
-
-        Parameters
-        ----------
-        X : DataMatrix, RowStream, or array or sparse matrix of shape (n_local, d)
-        dtype : {float64, float32}, optional
-            Type of the result. Default: float32 for float32 arrays, float64 otherwise.
-
-        Returns
-        -------
-        ndarray of shape (n_local, k)
-
-        Raises
-        ------
-        InputError, ValueError
-            If the number of features of `X` differs from that of :meth:`fit`, or a coordinate
-            exceeds the range of `dtype`.
-        """
-        rows = self._rows(X)
-        return self._scaled(self._project(rows, self._output_type(X, rows, dtype)))
+    def _coordinates(self, X: RowSource, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        return self._scaled(self._project(X, dtype))
 
     def _project(self, X: RowSource, dtype: type[np.floating[Any]]) -> NDArray[Any]:
         # Products with a mean far larger than the spread would cancel.

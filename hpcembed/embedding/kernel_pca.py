@@ -28,7 +28,12 @@ from hpcembed.data.matrix import DataMatrix, RowStream
 from hpcembed.data.row_validation import assign
 from hpcembed.embedding._eigensolver import Eigensolver
 from hpcembed.embedding._estimator import wrapped
-from hpcembed.embedding._kernel import Gamma, KernelEmbedding, KernelSearch, check_rows
+from hpcembed.embedding._kernels.kernel_embedding import (
+    Gamma,
+    KernelEmbedding,
+    KernelSearch,
+    check_rows,
+)
 from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, shape_of
 from hpcembed.operators.cost import EnginePlan

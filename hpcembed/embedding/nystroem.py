@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcembed.data.matrix import RowSource
-from hpcembed.embedding._feature_components import NOT_FINITE, FeatureComponents
-from hpcembed.embedding._kernel import Gamma
+from hpcembed.embedding._kernels.feature_components import NOT_FINITE, FeatureComponents
+from hpcembed.embedding._kernels.kernel_embedding import Gamma
 from hpcembed.operators.kernel.feature_maps import (
     FourierFeatures,
     LandmarkFeatures,

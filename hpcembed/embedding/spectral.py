@@ -25,15 +25,15 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from hpcembed.data.graphs.graph import Graph
-from hpcembed.embedding._affinity import (
+from hpcembed.embedding._eigen_results import column_signs, joined
+from hpcembed.embedding._eigensolver import Eigensolver
+from hpcembed.embedding._estimator import CertifiedEstimator, validated
+from hpcembed.embedding._kernels.affinity import (
     OwnRows,
     affinity_graph,
     neighbour_affinities,
     rbf_affinities,
 )
-from hpcembed.embedding._eigen_results import column_signs, joined
-from hpcembed.embedding._eigensolver import Eigensolver
-from hpcembed.embedding._estimator import CertifiedEstimator, validated
 from hpcembed.embedding.protocol import Machine, Shape
 from hpcembed.operators.graph.component_eigenvectors import component_eigenvectors
 from hpcembed.operators.graph.graph_operators import (

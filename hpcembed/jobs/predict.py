@@ -40,6 +40,7 @@ from hpcembed.jobs.export.prediction_text import (
     prediction_csv,
     target_csv,
 )
+from hpcembed.jobs.export.row_files import check_label_overrides
 from hpcembed.jobs.export.run_export import READING_KEYS
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError, InputError
@@ -120,9 +121,7 @@ def _predict_file(
             names=tuple(getattr(model, "feature_names_in_", ())),
             encoding=model.encoding,
         )
-    label_keys = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
-    if label_keys and not has_labels:
-        raise ConfigError(f"--set {label_keys[0]}: {file} has no labels of that name")
+    check_label_overrides(overrides, file, has_labels=has_labels)
     with agreement(comm), threadpoolctl.threadpool_limits(1):
         ordered = table.rows if model.encoding else _columns(model, table, file, comm.rank)
         try:

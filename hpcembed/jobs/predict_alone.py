@@ -30,7 +30,12 @@ from hpcembed.jobs.export.prediction_text import (
     prediction_csv,
     target_csv,
 )
-from hpcembed.jobs.export.row_files import READ_KEYS, read_label_file, read_rows
+from hpcembed.jobs.export.row_files import (
+    READ_KEYS,
+    check_label_overrides,
+    read_label_file,
+    read_rows,
+)
 from hpcembed.runtime.errors import ConfigError, InputError, MissingPackageError
 from hpcembed.runtime.launcher import check_single
 from hpcembed.runtime.logging import show
@@ -75,9 +80,7 @@ def predict_alone(
     if labels is not None:
         column = reading.get("label_column", "")
         given = read_label_file(labels, column, len(found.rows), file)
-    asked = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
-    if asked and given is None:
-        raise ConfigError(f"--set {asked[0]}: {file} has no labels of that name")
+    check_label_overrides(overrides, file, has_labels=given is not None)
     if found.unused:
         unused = ", ".join(found.unused[:10])
         _log.info("%s: columns that the model does not use: %s", file, unused)

@@ -2,11 +2,17 @@
 
 An error that may occur on one rank alone is first agreed on (:func:`agreement`): then all ranks
 raise it or none does. So no rank waits in a collective call that another rank never enters.
+
+An error that is raised on several ranks holds no frames of the rank that had it. Frames hold those
+of their callers, and with them PETSc's objects; if these stay alive on one rank alone, PETSc waits
+for this rank when the others destroy them. :mod:`miramns.agreement` does the same for products of
+operators; this module cannot import it, because the installation for predictions has no miramns.
 """
 
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -68,13 +74,15 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
     HpcembedError
         Type and text of the error of the lowest failing rank
         (:class:`~hpcembed.runtime.errors.InputError` for errors of the operating system or of
-        decoding).
+        decoding). On several ranks its traceback begins here.
     """
     mine = None
     if error is not None:
         if isinstance(error, MemoryError):
             error = memory_error(error)
         mine = type(error) if isinstance(error, HpcembedError) else InputError, _one_line(error)
+        if comm.size > 1:
+            _release_frames(error)
     reports = comm.allgather(mine)
     failing = [(rank, report) for rank, report in enumerate(reports) if report is not None]
     if not failing:
@@ -87,8 +95,29 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
     more = f" (and {others} other message{'s' * (others > 1)} on other ranks)" if others else ""
     message = f"{where}{text}{more}"
     if error is not None and type(error) is kind and str(error) == message:
-        raise error  # without a second traceback
+        if comm.size == 1:
+            raise error  # without a second traceback
+        # Frames of the callers may have a variable for `error`: raised, it would hold them.
+        raise _copy(error) from None
     raise kind(message) from error
+
+
+def _release_frames(error: BaseException) -> None:
+    """Remove the tracebacks of an error and of the errors that led to it."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            waiting += [part for part in (one.__cause__, one.__context__) if part is not None]
+
+
+def _copy(error: Exception) -> Exception:
+    """Return an error of the same type, with the same arguments and attributes."""
+    copied: Exception = type(error).__new__(type(error), *error.args)
+    copied.__dict__.update(error.__dict__)
+    return copied
 
 
 def same_on_all_ranks(comm: MPI.Comm, **settings: object) -> None:
@@ -113,7 +142,8 @@ def same_on_all_ranks(comm: MPI.Comm, **settings: object) -> None:
 def on_rank(comm: MPI.Comm, root: int, compute: Callable[[], T]) -> T:
     """Compute on one rank, and return the result or raise the exception on all ranks.
 
-    Collective. Ranks wait in the broadcast; :func:`idle_while_root` is for long work.
+    Collective. Ranks wait in the broadcast; :func:`idle_while_root` is for long work. On several
+    ranks the traceback of the exception becomes a note.
 
     Examples
     --------
@@ -128,9 +158,17 @@ def on_rank(comm: MPI.Comm, root: int, compute: Callable[[], T]) -> T:
             result = compute()
         except Exception as caught:  # raised below, on all ranks
             failure = caught
+            if comm.size > 1:
+                if hasattr(failure, "add_note"):  # Python 3.11
+                    where = traceback.format_tb(failure.__traceback__)
+                    failure.add_note("".join([f"On rank {root}:\n", *where]))
+                _release_frames(failure)
     result, failure = comm.bcast((result, failure), root)
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # the frame would keep the error, which holds the frame
     return cast(T, result)
 
 

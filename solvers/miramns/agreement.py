@@ -79,18 +79,40 @@ def held_failure(A: PETSc.Mat, error: Exception, product: NDArray[np.float64]) -
 def keep_failure(error: Exception, product: NDArray[np.float64], fill: float) -> None:
     """Keep the exception of a product for :func:`raise_failure`, and fill the product.
 
-    Its traceback becomes text: the frames hold PETSc's vectors, and these, alive on one rank alone,
-    keep a communicator whose loss on other ranks would make the next collective call hang.
+    Its traceback becomes text, see :func:`release_frames`.
     """
     # newer bindings of PETSc wrap the exception of a product
     is_wrapped = isinstance(error, PETSc.Error | SystemError) and error.__cause__ is not None
     cause: BaseException = error.__cause__ if is_wrapped else error  # type: ignore[assignment]
-    where = "".join(["In the product:\n", *traceback.format_tb(cause.__traceback__)])
-    if hasattr(cause, "add_note"):  # Python 3.11
-        cause.add_note(where)
-    cause.__cause__ = cause.__context__ = None
-    _failures.append(cause.with_traceback(None))
+    _failures.append(without_frames(cause, "In the product:"))
     product[:] = fill
+
+
+def release_frames(error: BaseException) -> None:
+    """Remove the tracebacks of an exception and of the exceptions that led to it.
+
+    Frames hold PETSc's objects, also those of their callers. If a variable in a frame keeps the
+    exception, they form a cycle that is collected later. These objects, alive on one rank alone,
+    keep a communicator whose loss on other ranks makes the next collective call, or the exit of the
+    program, hang.
+    """
+    waiting, seen = [error], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            waiting += [part for part in (one.__cause__, one.__context__) if part is not None]
+
+
+def without_frames(error: BaseException, title: str) -> BaseException:
+    """Return an exception that holds no frames; their text becomes a note."""
+    where = "".join([f"{title}\n", *traceback.format_tb(error.__traceback__)])
+    release_frames(error)
+    if hasattr(error, "add_note"):  # Python 3.11
+        error.add_note(where)
+    error.__cause__ = error.__context__ = None
+    return error
 
 
 def forget_failures() -> None:
@@ -148,7 +170,7 @@ class AgreedMonitor:
             if self._monitor is not None:
                 self._monitor(record)
         except Exception as error:
-            errors.append(error)
+            errors.append(without_frames(error, "In the monitor:"))
         _raise_together(self._comm, errors, "the monitor", MiramnsError)
 
 

@@ -27,7 +27,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrsen, ztrsen
 
-from miramns.agreement import one_line
+from miramns.agreement import one_line, release_frames, without_frames
 from miramns.errors import MiramnsError
 from miramns.selection import Order, cuts_pair, wanted_order
 
@@ -104,14 +104,18 @@ def on_root(comm: MPI.Comm, compute: Callable[[], T]) -> T:
         try:
             answer = compute()
         except (np.linalg.LinAlgError, ValueError) as error:
+            release_frames(error)
             answer = error
         except Exception as error:
             # perhaps of a function of the user, and of a type that cannot be sent
             comm.bcast(MiramnsError(f"[rank 0] {one_line(error)}"), root=0)
-            raise
+            raise without_frames(error, "On rank 0:") from None
     answer = comm.bcast(answer, root=0)
     if isinstance(answer, Exception):
-        raise answer
+        try:
+            raise answer
+        finally:
+            del answer  # the frame would keep the exception, which holds the frame
     return answer  # type: ignore[return-value]
 
 

@@ -7,10 +7,22 @@ from petsc4py import PETSc
 
 import miramns
 from miramns import MIRAMns, MiramnsError, OperatorError, Options
+from released_frames import releases_frames
 
 pytestmark = pytest.mark.mpi
 
 N = 300
+
+
+def fail():
+    """Raise an exception with a cause; both are variables of this frame, which they hold."""
+    errors = []
+    for number, text in enumerate(("no space", "disk is full")):
+        try:
+            raise RuntimeError(text) from (errors[-1] if number else None)
+        except RuntimeError as error:
+            errors.append(error)
+    raise errors[-1]
 
 
 class FailingShell:
@@ -22,7 +34,7 @@ class FailingShell:
     def mult(self, mat, x, y):
         self.count += 1
         if self.count == self.at and self.comm.rank == self.comm.size - 1:
-            raise RuntimeError("disk is full")
+            fail()
         first, last = mat.getOwnershipRange()
         y.setArray(x.getArray(readonly=1) / np.arange(first + 1.0, last + 1))
 
@@ -85,7 +97,34 @@ def test_a_failure_is_an_operator_error_with_its_text(comm, failing):
     else:
         with pytest.raises(RuntimeError, match="disk is full") as caught:
             miramns.solve(failing(3), 3, hermitian=True)
-        assert 'raise RuntimeError("disk is full")' in caught.value.__notes__[0]
+        assert "raise errors[-1]" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("name", SOLVES)
+def test_a_product_that_fails_leaves_no_frames(comm, failing, name):
+    if comm.size == 1:
+        pytest.skip("on one rank the traceback has frames")
+    A = failing(3)
+    assert releases_frames(lambda: SOLVES[name](A), (RuntimeError, MiramnsError))
+
+
+def test_a_monitor_or_a_selection_that_fails_leaves_no_frames(comm, failing):
+    if comm.size == 1:
+        pytest.skip("on one rank the traceback has frames")
+
+    def call(_values):
+        if comm.rank == comm.size - 1:
+            fail()
+
+    def select(_values):
+        fail()
+
+    for options in ({"monitor": call}, {"which": select}):
+        A = failing()
+        assert releases_frames(
+            lambda A=A, options=options: miramns.solve(A, 3, hermitian=True, **options),
+            (RuntimeError, MiramnsError),
+        )
 
 
 def test_a_monitor_that_fails_on_one_rank(comm, failing):

@@ -146,34 +146,12 @@ class RandomProjection(RowEstimator):
         stack = scipy.sparse.vstack if scipy.sparse.issparse(pieces[0]) else np.concatenate
         return stack(pieces) if len(pieces) > 1 else pieces[0]
 
-    def transform(self, X: Any, dtype: Float | None = None) -> NDArray[Any]:
-        """Return the coordinates of rows.
-
-        Not collective.
-
-        Parameters
-        ----------
-        X : DataMatrix, RowStream, or array or sparse matrix of shape (n_local, d)
-        dtype : {float64, float32}, optional
-            Type of the result. Default: float32 for float32 arrays, float64 otherwise.
-
-        Returns
-        -------
-        ndarray of shape (n_local, k)
-
-        Raises
-        ------
-        InputError, ValueError
-            If the number of features of `X` differs from that of :meth:`fit`, or a coordinate
-            exceeds the range of `dtype`.
-        """
-        rows = self._rows(X)
-        result_type = self._output_type(X, rows, dtype)
-        single = result_type == np.float32 and rows.stored_type == np.float32
-        product = self._multiply(rows, np.float32 if single else np.float64)
-        if product.dtype == result_type:
+    def _coordinates(self, X: RowSource, dtype: Float) -> NDArray[Any]:
+        single = dtype == np.float32 and X.stored_type == np.float32
+        product = self._multiply(X, np.float32 if single else np.float64)
+        if product.dtype == dtype:
             return product
-        embedded = np.empty(product.shape, dtype=result_type)
+        embedded = np.empty(product.shape, dtype=dtype)
         assign(embedded, product)
         return embedded
 

@@ -27,7 +27,7 @@ from hpcembed.data.tables.csv_header import CsvHeader, read_header
 from hpcembed.runtime.errors import ConfigError, InputError, MissingPackageError
 from hpcembed.runtime.optional import install_command
 
-__all__ = ["READ_KEYS", "FileRows", "read_label_file", "read_rows"]
+__all__ = ["READ_KEYS", "FileRows", "check_label_overrides", "read_label_file", "read_rows"]
 
 #: Keys of [data] that have an effect here.
 READ_KEYS = (
@@ -53,6 +53,30 @@ class FileRows:
     rows: NDArray[Any] | RawColumns
     labels: RowLabels | None
     unused: tuple[str, ...] = ()
+
+
+def check_label_overrides(overrides: Sequence[str], path: Path, *, has_labels: bool) -> None:
+    """Refuse a setting of the labels for a file without them.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        ``data.key=value``, of ``--set``.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> check_label_overrides(["data.delimiter=;"], Path("new.csv"), has_labels=False)
+    >>> check_label_overrides(["data.label_column=y"], Path("n.csv"), has_labels=False)
+    Traceback (most recent call last):
+    hpcembed.runtime.errors.ConfigError: --set data.label_column=y: n.csv has no labels of that name
+    """
+    keys = [one for one in overrides if one.replace(" ", "").startswith("data.label")]
+    if keys and not has_labels:
+        raise ConfigError(f"--set {keys[0]}: {path} has no labels of that name")
 
 
 def read_rows(

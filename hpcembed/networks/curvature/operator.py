@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from hpcembed.networks.curvature.products import CurvatureProducts
 from hpcembed.operators.block_shell import BlockProducts, gather_block, scatter_block_sum
-from hpcembed.runtime.agreement import agree, agreement, same_on_all_ranks
-from hpcembed.runtime.errors import HpcembedError, InputError
+from hpcembed.runtime.agreement import agreement, same_on_all_ranks
+from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import ownership_range, place_rows, sum_over_ranks
 
 __all__ = ["CurvatureOperator"]
@@ -76,13 +76,8 @@ class CurvatureOperator(BlockProducts):
     def mult_block(self, V: NDArray[np.float64], product: NDArray[np.float64]) -> None:
         """Compute ``product = A V``, this rank's rows of both. Collective."""
         whole = gather_block(self.comm, V, self._counts)
-        total, error = None, None
-        try:
+        with agreement(self.comm):
             total = np.ascontiguousarray(self._share * self._local.multiply(whole))
-        except (HpcembedError, MemoryError) as caught:
-            error = _without_frames(caught)
-        agree(self.comm, error)
-        assert total is not None  # else all ranks have raised the error
         product[:] = scatter_block_sum(self.comm, total, self._counts)
         self.n_products += V.shape[1]
 
@@ -92,15 +87,3 @@ class CurvatureOperator(BlockProducts):
             loss, gradient = self._local.loss_and_gradient()
         total = sum_over_ranks(self.comm, self._share * np.append(gradient, loss))
         return float(total[-1]), total[:-1]
-
-
-def _without_frames(error: Exception) -> Exception:
-    """Return an error of the same type and text whose traceback holds no frames.
-
-    Frames hold those of their callers, and with them the vectors of the solver. If these stay alive
-    on one rank alone, PETSc waits for the other ranks when they are destroyed.
-    """
-    part: BaseException | None = error
-    while part is not None:
-        part.__traceback__, part = None, part.__context__
-    return type(error)(str(error))

@@ -26,7 +26,6 @@ from hpcembed.networks.training.classifier import (
     Classifier,
     Regressor,
     build_mlp,
-    count_parameters,
 )
 from hpcembed.networks.training.device import choose_device, seeded_torch
 from hpcembed.networks.training.epochs import BestEpoch, Epoch, run_epochs
@@ -42,7 +41,7 @@ from hpcembed.networks.training.input_scaling import InputScaling, fit_scaling, 
 from hpcembed.networks.training.objectives import Objective, objective_of
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
-from hpcembed.networks.training.report import ClassifierReport, InputName, TrainedClassifier
+from hpcembed.networks.training.report import InputName, TrainedClassifier
 from hpcembed.networks.training.samples import Samples, check_samples
 from hpcembed.networks.training.training_state import TrainingCheckpoint
 from hpcembed.networks.training.validation_split import stratified_holdout
@@ -130,24 +129,20 @@ def train_classifier(
         confusion: tuple[tuple[int, ...], ...] = ()
         if len(labels) and 0 < n_classes <= MOST_CONFUSION_CLASSES:
             confusion = confusion_rows(confusion_counts(model, test_rows, labels, n_classes))
-    report = ClassifierReport(
+    return TrainedClassifier.reported(
+        model,
+        best,
+        history,
+        tested,
+        is_regression=objective.is_regression,
         input=input_name,
         hidden=tuple(hidden),
-        parameters=count_parameters(model),
         train_seconds=seconds,
-        validation_score=best.score,
-        test_score=tested.score,
-        best_epoch=best.epoch,
-        history=history,
         device=str(place),
         threads=threads,
         test_confusion=confusion,
-        task="regression" if objective.is_regression else "classification",
-        test_rmse=tested.rmse,
-        test_mae=tested.mae,
         predictions=predictions,
     )
-    return TrainedClassifier(model.cpu(), report)
 
 
 def new_model(

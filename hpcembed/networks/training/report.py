@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.networks.training.classifier import Classifier
-from hpcembed.networks.training.epochs import Epoch
+from hpcembed.networks.training.classifier import Classifier, count_parameters
+from hpcembed.networks.training.epochs import BestEpoch, Epoch
 
 __all__ = ["ClassifierReport", "Evaluation", "InputName", "TrainedClassifier"]
 
@@ -89,3 +89,38 @@ class TrainedClassifier:
 
     model: Classifier
     report: ClassifierReport
+
+    @classmethod
+    def reported(
+        cls,
+        model: Classifier,
+        best: BestEpoch,
+        history: tuple[Epoch, ...],
+        tested: Evaluation,
+        *,
+        is_regression: bool,
+        **facts: Any,
+    ) -> TrainedClassifier:
+        """Return a network with the report of its training and its test.
+
+        Parameters
+        ----------
+        model : Classifier
+            With the weights of the best epoch, on any device.
+        tested : Evaluation
+            Of the test rows.
+        facts
+            The other fields of :class:`ClassifierReport`.
+        """
+        report = ClassifierReport(
+            parameters=count_parameters(model),
+            validation_score=best.score,
+            best_epoch=best.epoch,
+            history=history,
+            test_score=tested.score,
+            test_rmse=tested.rmse,
+            test_mae=tested.mae,
+            task="regression" if is_regression else "classification",
+            **facts,
+        )
+        return cls(model.cpu(), report)

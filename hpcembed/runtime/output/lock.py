@@ -23,6 +23,10 @@ from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import OutputExistsError
 from hpcembed.runtime.output.files import output_error
 
+# The lock of stores in miramns.checkpointing.lock describes a process in the same way, and a test
+# compares both. They share no code: miramns imports no part of hpcembed, and an import of miramns
+# loads PETSc and SLEPc, which commands on finished runs do without.
+
 __all__ = ["marker_of", "owned_output"]
 
 _log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
+from miramns.agreement import release_frames
 from miramns.errors import CheckpointError
 
 #: Errors of a program that meets content of another form.
@@ -48,12 +49,17 @@ def agreed(comm: MPI.Comm, path: Path, action: str, needed: int = 0) -> Iterator
         error = caught
     except OSError as caught:
         error = system_error(path, caught, action, needed)
+    if error is not None:
+        release_frames(error)
     reports = comm.allgather(None if error is None else (type(error), error.args))
     for rank, report in enumerate(reports):
         if report is None:
             continue
         if error is not None and rank == comm.rank:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # the frame would keep the error, which holds the frame
         kind, (text, *others) = report
         raise kind(text if rank == 0 else f"[rank {rank}] {text}", *others)
 

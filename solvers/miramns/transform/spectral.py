@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
+from miramns.agreement import release_frames
 from miramns.errors import MiramnsError
 from miramns.norms import EPSILON
 from miramns.products import is_shell, shell_like
@@ -219,6 +220,7 @@ def _solve_with(
     except (PETSc.Error, SystemError) as error:
         if ksp.getType() != "preonly":
             raise
+        release_frames(error)
         cause = error
     if cause is None and not (ksp.getType() == "preonly" and ksp.getConvergedReason() < 0):
         return

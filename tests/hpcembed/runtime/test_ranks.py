@@ -1,5 +1,6 @@
 """Ownership, agreement, gathering and waiting, on 1, 2 and 3 ranks."""
 
+import sys
 import time
 
 import numpy as np
@@ -8,8 +9,14 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from hpcembed.runtime import ranks
-from hpcembed.runtime.agreement import agree, agreement, idle_while_root
-from hpcembed.runtime.errors import ConfigError, InputError, LaunchError
+from hpcembed.runtime.agreement import agree, agreement, idle_while_root, on_rank
+from hpcembed.runtime.errors import (
+    ConfigError,
+    ConvergenceError,
+    HpcembedError,
+    InputError,
+    LaunchError,
+)
 from hpcembed.runtime.ranks import (
     allgather_rows,
     check_launcher,
@@ -17,6 +24,7 @@ from hpcembed.runtime.ranks import (
     ownership_range,
     sum_over_ranks,
 )
+from released_frames import releases_frames
 
 pytestmark = pytest.mark.mpi
 
@@ -134,3 +142,74 @@ def test_an_error_of_one_rank_alone_has_one_traceback():
     with pytest.raises(InputError, match="no such place") as caught, agreement(MPI.COMM_SELF):
         raise OSError("no such place")
     assert isinstance(caught.value.__cause__, OSError)
+
+
+def fail(message="row 17 is bad"):
+    """Raise an error with a cause; both are variables of this frame, which they hold."""
+    errors = []
+    for number, text in enumerate(("no space", message)):
+        try:
+            raise InputError(text) from (errors[-1] if number else None)
+        except InputError as error:
+            errors.append(error)
+    raise errors[-1]
+
+
+def agreed_by(comm, failing):
+    with agreement(comm):
+        if comm.rank in failing:
+            fail()
+
+
+def agreed_on_a_variable(comm, failing):
+    error = None
+    try:
+        if comm.rank in failing:
+            fail()
+    except InputError as caught:
+        error = caught
+    agree(comm, error)
+
+
+@pytest.mark.parametrize("which", ["last", "all"])
+@pytest.mark.parametrize("call", [agreed_by, agreed_on_a_variable])
+def test_an_error_of_a_rank_leaves_no_frames(comm, call, which):
+    if comm.size == 1:
+        pytest.skip("on one rank the traceback has frames")
+    failing = range(comm.size) if which == "all" else [comm.size - 1]
+    assert releases_frames(lambda: call(comm, failing), InputError)
+
+
+@pytest.mark.parametrize("call", [on_rank, idle_while_root])
+def test_an_error_of_rank_0_leaves_no_frames(comm, call):
+    if comm.size == 1:
+        pytest.skip("on one rank the traceback has frames")
+    arguments = (comm, 0, fail) if call is on_rank else (comm, fail)
+    assert releases_frames(lambda: call(*arguments), InputError)
+
+
+def test_a_defect_on_one_rank_has_its_place_on_all(comm):
+    if comm.size == 1 or sys.version_info < (3, 11):
+        pytest.skip("the traceback has the place, or there are no notes")
+    with pytest.raises(InputError) as caught:
+        on_rank(comm, comm.size - 1, fail)
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"On rank {comm.size - 1}:\n")
+    assert "raise errors[-1]" in note
+
+
+def test_an_error_that_all_ranks_have_keeps_its_attributes(comm):
+    error = ConvergenceError("pair 3 is unconverged", "a result")
+    error.number = 3
+    with pytest.raises(ConvergenceError, match="pair 3 is unconverged") as caught:
+        agree(comm, error)
+    assert caught.value.result == "a result"
+    assert caught.value.number == 3
+    assert (caught.value is error) == (comm.size == 1)
+    assert caught.value.__cause__ is None
+
+
+def test_the_traceback_of_one_rank_is_whole(comm):
+    with pytest.raises(HpcembedError) as caught, agreement(MPI.COMM_SELF):
+        fail()
+    assert [entry.name for entry in caught.traceback][-1] == "fail"

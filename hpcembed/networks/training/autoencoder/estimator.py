@@ -177,34 +177,13 @@ class Autoencoder(RowEstimator):
             raise ConfigError(f"epochs must be an integer of at least 0, got {self.epochs!r}")
         super()._check_parameters()
 
-    def transform(self, X: Any, dtype: type[np.floating[Any]] | None = None) -> NDArray[Any]:
-        """Return the coordinates of rows.
-
-        Not collective.
-
-        Parameters
-        ----------
-        X : DataMatrix, RowStream, or array or sparse matrix of shape (n_local, d)
-        dtype : {float64, float32}, optional
-            Type of the result. Default: float32 for float32 arrays, float64 otherwise.
-
-        Returns
-        -------
-        ndarray of shape (n_local, k)
-
-        Raises
-        ------
-        InputError, ValueError
-            If the number of features of `X` differs from that of :meth:`fit`.
-        """
-        rows: RowSource = self._rows(X)
-        result_type = self._output_type(X, rows, dtype)
-        embedded = np.empty((rows.n_local, self.n_components_), dtype=result_type)
-        for first, block in rows.blocks():
+    def _coordinates(self, X: RowSource, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        embedded = np.empty((X.n_local, self.n_components_), dtype=dtype)
+        for first, block in X.blocks():
             dense = block if isinstance(block, np.ndarray) else block.toarray()
             scaled = (dense - self.mean_) * self.scale_
             part = embedded[first : first + len(dense)]
-            assign(part, _network(scaled.astype(result_type), self.encoder_))
+            assign(part, _network(scaled.astype(dtype), self.encoder_))
         return embedded
 
     def inverse_transform(self, X: Any) -> NDArray[Any]:

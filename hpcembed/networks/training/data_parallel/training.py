@@ -52,7 +52,6 @@ from hpcembed.networks.training.objectives import Objective, objective_of
 from hpcembed.networks.training.optimiser import ScheduledOptimiser
 from hpcembed.networks.training.recipe import BATCH_KEYS, Recipe
 from hpcembed.networks.training.report import (
-    ClassifierReport,
     Evaluation,
     InputName,
     TrainedClassifier,
@@ -161,24 +160,20 @@ def train_data_parallel(
         if 0 < n_classes <= MOST_CONFUSION_CLASSES:
             counts = group.sum(confusion_counts(model, test_rows, labels, n_classes))
             confusion = confusion_rows(counts) if counts.sum() else ()
-    report = ClassifierReport(
+    return TrainedClassifier.reported(
+        model,
+        best,
+        history,
+        tested,
+        is_regression=objective.is_regression,
         input=input_name,
         hidden=tuple(hidden),
-        parameters=count_parameters(model),
         train_seconds=seconds,
-        validation_score=best.score,
-        test_score=tested.score,
-        best_epoch=best.epoch,
-        history=history,
         device=group.device.type,
         threads=threads,
         test_confusion=confusion,
-        task="regression" if objective.is_regression else "classification",
-        test_rmse=tested.rmse,
-        test_mae=tested.mae,
         predictions=predictions,
     )
-    return TrainedClassifier(model.cpu(), report)
 
 
 def fit_local_scaling(

@@ -1,5 +1,6 @@
 """An output belongs to one job at a time; the marker of a job that has ended does not block."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from hpcembed.runtime.errors import OutputExistsError
 from hpcembed.runtime.output import lock as output_lock
 from hpcembed.runtime.output.files import check_free
 from hpcembed.runtime.output.lock import marker_of, owned_output
+from miramns.checkpointing import lock as store_lock
 
 HOLD = """
 import sys
@@ -173,3 +175,24 @@ def test_markers_that_are_not_complete_are_respected(tmp_path, content):
         owned_output(MPI.COMM_SELF, tmp_path / "out"),
     ):
         raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"process": 1}, {"started": "1"}, {"started": ""}, {"host": "far"},
+     {"host": "far", "restarts": 0}, {"host": "far", "job": "18", "restarts": 0}],
+)  # fmt: skip
+def test_the_lock_of_stores_describes_a_process_in_the_same_way(monkeypatch, changes):
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    mine = msgspec.structs.replace(output_lock._this_process(), **changes)
+    other = dataclasses.replace(store_lock._this_process(), **changes)
+    assert msgspec.structs.asdict(mine) | {"since": ""} == dataclasses.asdict(other) | {"since": ""}
+    has_ended = store_lock._has_ended(other, store_lock._this_process())
+    assert output_lock._has_ended(mine) == has_ended
+
+
+def test_both_locks_recognise_a_process_that_has_ended():
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    assert output_lock._start_of(done.pid) is store_lock._start_of(done.pid) is None

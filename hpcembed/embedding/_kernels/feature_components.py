@@ -18,7 +18,7 @@ from hpcembed.data.matrix import RowSource
 from hpcembed.data.row_validation import assign
 from hpcembed.embedding._eigen_results import column_signs
 from hpcembed.embedding._eigensolver import Eigensolver
-from hpcembed.embedding._kernel import KernelEmbedding, check_rows
+from hpcembed.embedding._kernels.kernel_embedding import KernelEmbedding, check_rows
 from hpcembed.embedding._parameters import check_components
 from hpcembed.embedding.protocol import Machine, Shape, shape_of
 from hpcembed.operators.covariance.covariance import symmetric_mat
@@ -145,33 +145,11 @@ class FeatureComponents(KernelEmbedding):
         self.projection_ = np.pad(np.where(is_known, projection, 0.0), ((0, 0), (0, missing)))
         self._offset = mean @ self.projection_
 
-    def transform(self, X: Any, dtype: type[np.floating[Any]] | None = None) -> NDArray[Any]:
-        """Return the coordinates of rows in the components.
-
-        Not collective.
-
-        Parameters
-        ----------
-        X : DataMatrix, RowStream, or array or sparse matrix of shape (n_local, d)
-        dtype : {float64, float32}, optional
-            Type of the result. Default: float32 for float32 arrays, float64 otherwise.
-
-        Returns
-        -------
-        ndarray of shape (n_local, k)
-
-        Raises
-        ------
-        InputError, ValueError
-            If the number of features of `X` differs from that of :meth:`fit`, or the kernel does
-            not accept its rows.
-        """
-        rows = self._rows(X)
-        check_rows(rows, self.kernel)
-        target = self._output_type(X, rows, dtype)
-        embedded = np.empty((rows.n_local, self.projection_.shape[1]), dtype=target)
+    def _coordinates(self, X: RowSource, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        check_rows(X, self.kernel)
+        embedded = np.empty((X.n_local, self.projection_.shape[1]), dtype=dtype)
         features = self._features
-        for first, some in tiles(rows, np.float64, feature_rows(rows.n_features, features.width)):
+        for first, some in tiles(X, np.float64, feature_rows(X.n_features, features.width)):
             found = features(some) @ self.projection_ - self._offset
             assign(embedded[first : first + len(found)], found)
         return embedded
