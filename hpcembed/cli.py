@@ -191,10 +191,17 @@ def _parser() -> argparse.ArgumentParser:
         help="job with a section [study]; hpcembed init --study writes one",
     )
     add_checkpoint_options(study)
-    study.add_argument(
+    alternatives = study.add_mutually_exclusive_group()
+    alternatives.add_argument(
         "--report-only",
         action="store_true",
         help="write the tables and the report of the finished trials in --out; train nothing",
+    )
+    alternatives.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read headers only; print ranks, threads, number of trainings, memory and the engine "
+        "of the operator",
     )
 
     text = "find the smallest input and network that keep the accuracy"
@@ -317,6 +324,7 @@ def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         arguments.out,
         comm,
         report_only=arguments.report_only,
+        dry_run=arguments.dry_run,
         checkpoint_every=checkpoint_interval(arguments.checkpoint_every),
     )
 

@@ -46,6 +46,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "study": (
         ("study jobs/study_digits.toml", "train for several dimensions and seeds"),
         (
+            "study jobs/study_digits.toml --dry-run",
+            "print number of trainings, memory and engine; train nothing",
+        ),
+        (
             'study jobs/study_digits.toml --set \'study.rivals=["lda","dct"]\'',
             "compare other projections as well",
         ),

@@ -23,10 +23,11 @@ class CompressReport:
     Attributes
     ----------
     text : str
-        The steps of the search and the answer, in Markdown, as in ``compress.md``.
+        Diagnostics of the dimension, the steps of the search, and the answer, in Markdown, as in
+        ``compress.md``.
     content : dict
-        The same as numbers, as in ``compress.json``: request, baseline, steps, results of the
-        seeds, difference on test rows. Accuracies lie between 0 and 1; R2 is at most 1.
+        The same as numbers, as in ``compress.json``: request, dimensions, baseline, steps, results
+        of the seeds, difference on test rows. Accuracies lie between 0 and 1; R2 is at most 1.
     """
 
     def __init__(self, text: str, content: Mapping[str, Any]) -> None:

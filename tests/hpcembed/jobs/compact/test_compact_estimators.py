@@ -56,6 +56,9 @@ def test_report_is_that_of_the_search(fitted):
     )
     assert "<table>" in report._repr_html_()
     assert str(report) == report.text
+    assert report.text.index("## How many dimensions?") < report.text.index("## Search")
+    assert report.content["dimensions"]["spectrum"]["n_possible"] == 13
+    assert "dimension" not in report.answer
 
 
 def test_a_notebook_shows_the_estimator_and_its_report(fitted):
