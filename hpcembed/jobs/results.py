@@ -40,6 +40,7 @@ from hpcembed.jobs.report.wording import (
     seconds_line,
 )
 from hpcembed.runtime.errors import HpcembedError
+from hpcembed.runtime.wording import counted
 
 if TYPE_CHECKING:
     from hpcembed.networks.training.report import ClassifierReport, TrainedClassifier
@@ -337,7 +338,7 @@ def _warnings(
 ) -> list[str]:
     """Return warnings about networks that are not better than a constant prediction."""
     names = [
-        f"{network_name(one.hidden)} on {n_inputs[one.input]} inputs ({one.input})"
+        f"{network_name(one.hidden)} on {counted(n_inputs[one.input], 'input')} ({one.input})"
         for one in reports
     ]
     pairs = list(zip(names, reports, strict=True))

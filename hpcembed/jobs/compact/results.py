@@ -122,7 +122,8 @@ class StudyResult:
         return Path(folder)
 
     def __repr__(self) -> str:
-        return f"<StudyResult: {len(self.points)} networks on their inputs, in {self.folder}>"
+        points = counted(len(self.points), "network with its input", "networks with their inputs")
+        return f"<StudyResult: {points}, in {self.folder}>"
 
     def __str__(self) -> str:
         return self.text

@@ -19,6 +19,7 @@ from hpcembed.jobs.embedding_methods import largest_dimension
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data, stored_fit
 from hpcembed.runtime.errors import ConfigError, ConvergenceError, MemoryLimitError
+from hpcembed.runtime.wording import counted
 
 __all__ = ["MOST_COMPONENTS", "SearchComponents", "with_components"]
 
@@ -111,10 +112,11 @@ class SearchComponents:
         try:
             embedding = stored_fit(job, self.data.train, self.data.test)
         except (ConvergenceError, MemoryLimitError) as error:
-            self._job.log(f"the search stays at {found} components: {error}")
+            self._job.log(f"the search stays at {counted(found, 'component')}: {error}")
             return False
         if not embedding.certified_:
-            self._job.log(f"the search stays at {found} components: {embedding.failure_text()}")
+            components = counted(found, "component")
+            self._job.log(f"the search stays at {components}: {embedding.failure_text()}")
             return False
         self.data = dataclasses.replace(self.data, embedding=embedding)
         return self.largest > before

@@ -106,7 +106,10 @@ def init_job(
 
 def _next_commands(out: Path, *, study: bool) -> list[str]:
     if study:
-        return [f"  hpcembed study {out}      the smallest number of components of each network"]
+        return [
+            f"  hpcembed study {out} --dry-run      number of trainings, memory and engine",
+            f"  hpcembed study {out}                the smallest k of each network",
+        ]
     return [
         f"  hpcembed run {out} --dry-run      memory and engine; runs nothing",
         f"  hpcembed run {out}                networks on the embedding and on all features",
@@ -182,7 +185,7 @@ def _study_lines(method: list[str], about: Description, *, baseline: bool) -> li
         *(["", "[embedding]", *method] if method else []),
         "",
         "[study]",
-        "# numbers of components; the largest one takes the time of the eigenproblem",
+        "# numbers of components; one eigenproblem is solved, for the largest one",
         f"dimensions = {sizes}",
         "# large (512-512), medium (256-256), low (64-64), very_low (32-32), or widths",
         'networks = ["low", "very_low"]',

@@ -139,6 +139,8 @@ def _draw_predicted(axes: Any, report: CompressionReport, measure: str) -> None:
             color=style.BLUE, linewidth=1.4, label="least predicted loss",
             **style.markers(len(shown)),
         )  # fmt: skip
+        ends = [point.predicted_loss for point in (*shown, *([chosen] if chosen else []))]
+        style.plain_log_ticks(axes.yaxis, ends)
     at = _share(report, report.after, measure)
     if chosen is not None and chosen.predicted_loss > 0:
         _mark(axes, at, chosen.predicted_loss)

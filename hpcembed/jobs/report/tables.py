@@ -132,14 +132,18 @@ class TextTable:
 
 
 def terminal_width() -> int | None:
-    """Return the number of columns of the terminal, None if standard output is not one."""
+    """Return the number of columns of the terminal, None if standard output is not one.
+
+    The mpiexec of Open MPI gives each rank a terminal of 0 columns: its width is unknown.
+    """
     columns = os.environ.get("COLUMNS", "")
     if columns.isdigit() and int(columns) > 0:
         return int(columns)
     try:
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ else None
+        known = os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ else 0
     except (OSError, ValueError):
         return None
+    return known or None
 
 
 def columns_of(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:

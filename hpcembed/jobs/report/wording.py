@@ -242,8 +242,8 @@ def majority_warning(
 
     Examples
     --------
-    >>> majority_warning("8 on 2 inputs", 0.45, 0.44, (0.5, 0.5))[:51]
-    'warning: 8 on 2 inputs has not learnt: validation 4'
+    >>> majority_warning("8 on 2 inputs", 0.45, 0.44, (0.5, 0.5))[:46]
+    'warning: network 8 on 2 inputs has not learnt:'
     >>> majority_warning("8 on 2 inputs", 0.9, 0.9, (0.5, 0.5))
     ''
     """
@@ -257,6 +257,6 @@ def majority_warning(
         return ""
     end = "A comparison with it means nothing. " if is_baseline else ""
     return (
-        f"warning: {network} has not learnt: {' and '.join(low)}. {end}Change training.epochs, "
-        "training.learning_rate or data.scaling"
+        f"warning: network {network} has not learnt: {' and '.join(low)}. {end}Change "
+        "training.epochs, training.learning_rate or data.scaling"
     )

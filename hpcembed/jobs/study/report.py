@@ -36,6 +36,7 @@ from hpcembed.jobs.study.wording import (
     study_markdown,
     summary_text,
 )
+from hpcembed.runtime.wording import counted
 
 __all__ = ["write_study"]
 
@@ -192,8 +193,9 @@ def _all_numbers(summary: StudySummary, facts: Mapping[str, Any]) -> list[PageTa
     training = msgspec.to_builtins(summary.study.training)
     seconds = {stage: f"{value:.2f}" for stage, value in facts["seconds"].items()}
     points = points_table(summary)
+    shown = "network with its input", "networks with their inputs"
     return [
-        PageTable(points, summary=f"{len(points.rows)} networks on their inputs"),
+        PageTable(points, summary=counted(len(points.rows), *shown)),
         _pairs(("key", "value"), training, f"Recipe {summary.study.study.recipe}", text=(0, 1)),
         _pairs(("stage", "seconds"), seconds, "Seconds of reading and embedding", text=(0,)),
         _pairs(("", ""), facts["environment"], "Software and machine", text=(0, 1)),

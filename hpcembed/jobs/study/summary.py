@@ -28,6 +28,7 @@ from hpcembed.jobs.study.statistics import (
     summarise,
 )
 from hpcembed.jobs.study.trials import TrialResult
+from hpcembed.runtime.wording import counted
 
 __all__ = ["StudySummary"]
 
@@ -113,7 +114,7 @@ class StudySummary:
     def not_learnt(self) -> list[str]:
         """Warnings about networks that are not better than a constant prediction."""
         named = [
-            (f"{network_name(one.hidden)} on {one.n_inputs} inputs ({one.input})", one)
+            (f"{network_name(one.hidden)} on {counted(one.n_inputs, 'input')} ({one.input})", one)
             for one in self.points
         ]
         found = []

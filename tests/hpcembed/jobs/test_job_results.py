@@ -471,7 +471,7 @@ def test_networks_that_have_not_learnt_are_named(run_mpi, tmp_path):
     done = run_mpi(2, *RUN, DIGITS, "--out", tmp_path / "out", *options)
     assert done.status == 0, done.err
     lines = [line for line in done.out.splitlines() if "has not learnt" in line]
-    assert lines[0].startswith("warning: 64-64 on 64 inputs (full) has not learnt: validation ")
+    assert lines[0].startswith("warning: network 64-64 on 64 inputs (full) has not learnt: ")
     assert "A comparison with it means nothing." in lines[0]
 
 

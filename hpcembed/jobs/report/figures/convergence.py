@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hpcembed.jobs.report.figures import style
+from hpcembed.runtime.wording import counted
 
 if TYPE_CHECKING:
     from miramns import IterationRecord
@@ -65,7 +66,7 @@ def draw_convergence(history: Sequence[IterationRecord], tol: float) -> Figure:
             axes.axvline(products, color=style.ORANGE, linewidth=0.8, zorder=0.5)
     if restarts:
         line = {"color": style.ORANGE, "linewidth": 0.8, "linestyle": "-" if marked else ""}
-        upper.plot([], [], label=f"{len(restarts)} restarts", **line)
+        upper.plot([], [], label=counted(len(restarts), "restart"), **line)
     upper.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 

@@ -298,7 +298,7 @@ def nothing_learnt(folder):
 @pytest.mark.launch(nothing_learnt, ranks=1)
 def test_a_baseline_that_has_not_learnt_is_no_baseline(launched):
     done = launched.done
-    assert "warning: 64 on all 64 features has not learnt: validation " in done.out
+    assert "warning: network 64 on all 64 features has not learnt: validation " in done.out
     assert "(largest class 10." in done.out
     assert "A comparison with it means nothing." in done.out
 

@@ -284,6 +284,7 @@ def test_figures_are_drawn_for_every_kind_of_report(tmp_path):
 def test_figure_of_the_frontier():
     """Values, mark and units of the panels."""
     drawn = figures.draw_frontier(make_report())
+    assert drawn.axes[0].yaxis.get_major_formatter()(0.01, 0) == "0.01"
     predicted, over_macs, measured, _ = drawn.axes
     lines = {line.get_label(): line for line in predicted.lines}
     x, y = lines["least predicted loss"].get_data()

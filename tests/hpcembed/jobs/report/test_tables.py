@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -104,3 +105,14 @@ def test_wide_tables_become_blocks_that_fit(monkeypatch):
     assert table.terminal() == folded
     monkeypatch.setenv("COLUMNS", "60")
     assert table.terminal() == table.plain()
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(0, 1), (200, 1), (10, 2)])
+def test_a_terminal_of_no_known_width_has_a_table(monkeypatch, columns, rows):
+    """The mpiexec of Open MPI gives each rank a terminal of 0 columns."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    size = os.terminal_size((columns, 0))
+    monkeypatch.setattr("os.get_terminal_size", lambda number: size)
+    monkeypatch.setattr("sys.__stdout__", SimpleNamespace(fileno=lambda: 1))
+    lines = TextTable(("network", "test %"), [("64-64", "97.5")]).terminal().splitlines()
+    assert lines[0].split() == (["network", "test", "%"] if rows == 1 else ["network", "64-64"])

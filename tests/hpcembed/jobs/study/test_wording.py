@@ -45,8 +45,8 @@ def test_a_baseline_that_has_not_learnt_is_told():
     text = summary_text(summary(majority=(0.93, 0.5)))
     lines = [one for one in text.splitlines() if one.startswith("warning")]
     assert [line.partition(" has not")[0] for line in lines] == [
-        "warning: 8 on 50 inputs (full)",
-        "warning: 8 on 5 inputs (spectral)",
+        "warning: network 8 on 50 inputs (full)",
+        "warning: network 8 on 5 inputs (spectral)",
     ]
     assert ["means nothing" in line for line in lines] == [True, False]
     assert "warning" not in summary_text(summary(majority=(0.5, 0.5)))
