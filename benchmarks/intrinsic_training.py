@@ -2,13 +2,14 @@
 
     python benchmarks/intrinsic_training.py mnist --data-dir DATA [--network fc|lenet]
         [--rows 60000] [--epochs 100] [--grid 100 200 ...] [--seeds 1] [--baseline 1.0]
-        [--learning-rate 1e-3] [--projection srht|fastfood|dense] [--out FILE.json]
+        [--learning-rate 1e-3] [--projection srht|fastfood|dense] [--trials FILE.jsonl]
     python benchmarks/intrinsic_training.py products [--parameters 4096 ...] [--dimensions 512]
 
 mnist: least dimension of a random subspace in which the network reaches 90 % of the baseline on
 the test images, by bisection over the grid. Networks and recipe of Li et al. (ICLR 2018): 784-200-
 200-10 with 199,210 parameters or LeNet with 44,426; Adam, batches of 128, factor 1e-5 of the
-squared weights, 100 epochs. Published with baseline 1: 750 and 290. The defaults take hours.
+squared weights, 100 epochs. Published with baseline 1: 750 and 290. The defaults take hours. With
+--trials, each finished training is appended to a file, and those of a file are not repeated.
 
 products: seconds of one product with P and one with its transpose, as a training step needs them.
 Each answer is compared with the matrix of the projection.
@@ -29,6 +30,7 @@ from torch import nn
 
 from hpcembed.networks.random_subspaces import (
     PROJECTIONS,
+    SubspaceTrial,
     make_projection,
     random_subspace_dimension,
 )
@@ -51,7 +53,7 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, nargs="+", default=[4096, 44426, 199210])
     parser.add_argument("--dimensions", type=int, nargs="+", default=[256, 750])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--trials", type=Path)
     arguments = parser.parse_args()
     if arguments.part == "products":
         products(arguments)
@@ -79,11 +81,14 @@ def mnist(arguments: argparse.Namespace) -> None:
         return scaled.flatten(1) if flat else scaled, labels[:count]
 
     rows, labels = part("train", arguments.rows)
+    recipe = {"epochs": arguments.epochs, "learning_rate": arguments.learning_rate,
+              "projection": arguments.projection}  # fmt: skip
+    key = recipe | {"network": arguments.network, "rows": len(labels)}
     found = random_subspace_dimension(
         (lambda: build_mlp(784, (200, 200), 10)) if flat else lenet, rows, labels, part("test"),
         grid=arguments.grid, baseline=arguments.baseline, seeds=range(arguments.seeds),
-        projection=arguments.projection, epochs=arguments.epochs,
-        learning_rate=arguments.learning_rate, weight_decay=1e-5,
+        finished=finished_trials(arguments.trials, key), weight_decay=1e-5, **recipe,
+        on_trial=lambda trial: store_trial(arguments.trials, key, trial),
     )  # fmt: skip
     trials = [
         [one.dimension or "all", one.seed, f"{one.accuracy:.4f}", f"{one.seconds:.0f}"]
@@ -97,8 +102,22 @@ def mnist(arguments: argparse.Namespace) -> None:
         f"(threshold {found.threshold:.4f}, {found.below} misses it)",
         flush=True,
     )
-    if arguments.out:
-        arguments.out.write_text(json.dumps(dataclasses.asdict(found), indent=1))
+
+
+def finished_trials(path: Path | None, key: dict[str, object]) -> list[SubspaceTrial]:
+    """Return the trainings in a file that have the same recipe."""
+    if path is None or not path.exists():
+        return []
+    lines = map(json.loads, path.read_text().splitlines())
+    return [SubspaceTrial(**line["trial"]) for line in lines if line["recipe"] == key]
+
+
+def store_trial(path: Path | None, key: dict[str, object], trial: SubspaceTrial) -> None:
+    print(f"dimension {trial.dimension}, seed {trial.seed}: {trial.accuracy:.4f}", flush=True)
+    if path is not None:
+        with path.open("a") as file:
+            line = {"recipe": key, "trial": dataclasses.asdict(trial)}
+            file.write(json.dumps(line) + "\n")
 
 
 def products(arguments: argparse.Namespace) -> None:

@@ -166,7 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     run = add("run", _run, folders, "run a job: data, eigenvectors, projection, networks")
-    run.add_argument("job", type=Path, nargs="?", metavar="JOB.toml")
+    run.add_argument(
+        "job", type=Path, nargs="?", metavar="JOB.toml", help="job; hpcembed init writes one"
+    )
     run.add_argument(
         "--resume", type=Path, metavar="FOLDER", help="continue the unfinished run in this folder"
     )
@@ -182,12 +184,24 @@ def _parser() -> argparse.ArgumentParser:
         "features"
     )
     study = add("study", _study, folders, text)
-    study.add_argument("job", type=Path, metavar="STUDY.toml")
-    add_checkpoint_options(study)
     study.add_argument(
+        "job",
+        type=Path,
+        metavar="STUDY.toml",
+        help="job with a section [study]; hpcembed init --study writes one",
+    )
+    add_checkpoint_options(study)
+    alternatives = study.add_mutually_exclusive_group()
+    alternatives.add_argument(
         "--report-only",
         action="store_true",
         help="write the tables and the report of the finished trials in --out; train nothing",
+    )
+    alternatives.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read headers only; print ranks, threads, number of trainings, memory and the engine "
+        "of the operator",
     )
 
     text = "find the smallest input and network that keep the accuracy"
@@ -205,7 +219,9 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "make a deployable model from a finished run"
     export = add("export", cli_commands.export, verbose, text)
-    export.add_argument("run", type=Path, metavar="RUN_FOLDER")
+    export.add_argument(
+        "run", type=Path, metavar="RUN_FOLDER", help="output folder of hpcembed run"
+    )
     export.add_argument("--out", type=Path, required=True, help="folder for the model")
     export.add_argument(
         "--network",
@@ -218,7 +234,10 @@ def _parser() -> argparse.ArgumentParser:
     add_report_options(add("report", cli_commands.report, verbose, text))
 
     predict = add(
-        "predict", cli_commands.predict, verbose, "predict the class of every row of a file"
+        "predict",
+        cli_commands.predict,
+        verbose,
+        "predict the class or target of every row of a file",
     )
     add_predict_options(predict)
 
@@ -305,6 +324,7 @@ def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
         arguments.out,
         comm,
         report_only=arguments.report_only,
+        dry_run=arguments.dry_run,
         checkpoint_every=checkpoint_interval(arguments.checkpoint_every),
     )
 

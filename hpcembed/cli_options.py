@@ -99,7 +99,9 @@ def checkpoint_interval(text: str) -> float | None:
 
 def add_compress_options(compress: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed compress``."""
-    compress.add_argument("source", type=Path, metavar="JOB.toml|DATA")
+    compress.add_argument(
+        "source", type=Path, metavar="JOB.toml|DATA", help="job, or data file or folder"
+    )
     compress.add_argument(
         "--max-loss",
         type=float,
@@ -126,7 +128,10 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
         help="largest k (default: that of the job, else by the spectrum, at most 256)",
     )
     compress.add_argument(
-        "--confidence", type=float, default=0.95, help="confidence level of the intervals"
+        "--confidence",
+        type=float,
+        default=0.95,
+        help="confidence level of the intervals (default: 0.95)",
     )
     compress.add_argument(
         "--label-column", default="", help="column or array of the labels in a data file"
@@ -161,7 +166,7 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
 
 def add_compress_model_options(command: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed compress-model``."""
-    command.add_argument("model", type=Path, metavar="MODEL.onnx")
+    command.add_argument("model", type=Path, metavar="MODEL.onnx", help="trained model")
     rows = "ROWS.npy"
     command.add_argument(
         "--data",
@@ -235,7 +240,7 @@ def add_complete_options(command: argparse.ArgumentParser) -> None:
 def add_predict_options(predict: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed predict``."""
     predict.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, or of a run")
-    predict.add_argument("file", type=Path, metavar="FILE")
+    predict.add_argument("file", type=Path, metavar="FILE", help="rows: a data file or folder")
     predict.add_argument(
         "--labels", type=Path, help="file with the labels of the rows; prints the accuracy or R2"
     )
@@ -245,11 +250,13 @@ def add_predict_options(predict: argparse.ArgumentParser) -> None:
 
 def add_report_options(command: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed report``."""
-    command.add_argument("run", type=Path, metavar="RUN_FOLDER")
-    figures = command.add_mutually_exclusive_group(required=True)
-    figures.add_argument(
+    command.add_argument(
+        "run", type=Path, metavar="RUN_FOLDER", help="output folder of hpcembed run"
+    )
+    command.add_argument(
         "--map",
         action="store_true",
+        required=True,
         help="draw rows at the positions that UMAP finds from their coordinates, coloured by "
         "class; reads the data again, and needs umap-learn",
     )
@@ -267,12 +274,29 @@ def add_init_options(command: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed init``."""
     command.add_argument("data", type=Path, metavar="DATA", help="data file or folder")
     command.add_argument(
-        "--label-column", default="", metavar="NAME", help="column of the class, for CSV"
+        "--label-column",
+        default="",
+        metavar="NAME",
+        help="column of the class or target, for CSV, Parquet and Arrow (default: found by its "
+        "name, else the last one)",
     )
     command.add_argument(
-        "--labels", type=Path, help="file of labels, for NPY, IDX and Matrix Market"
+        "--labels",
+        type=Path,
+        help="file of labels: for NPY, IDX, Matrix Market, and images in one folder (default: a "
+        "file beside DATA)",
     )
-    command.add_argument("--out", type=Path, metavar="JOB.toml", help="default: DATA.toml here")
+    command.add_argument(
+        "--study",
+        action="store_true",
+        help="write a job for hpcembed study: several numbers of components, networks and seeds",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="JOB.toml",
+        help="default: DATA.toml here, with --study study_DATA.toml",
+    )
 
 
 def add_doctor_options(command: argparse.ArgumentParser) -> None:

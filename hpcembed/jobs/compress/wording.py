@@ -126,7 +126,8 @@ def search_text(
     d, one = trials.components.data.n_features, comparison
     inputs = {f"{network_name(one.baseline.hidden)} on all {d} features": one.baseline}
     inputs[f"{network_name(one.same.hidden)} on all {d} features"] = one.same
-    inputs[f"{network_name(one.point.hidden)} on {answer.n_inputs} components"] = one.point
+    components = counted(answer.n_inputs, "component")
+    inputs[f"{network_name(one.point.hidden)} on {components}"] = one.point
     if majority is None:
         scores = {name: point.validation_mean for name, point in inputs.items()}
         warnings = [worse_than_mean_warning(scores.items())]

@@ -125,12 +125,13 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     if isinstance(embedding, Mapping) and "n_components" in embedding:
         raise ConfigError(
             f"{source}: embedding.n_components: a study has study.dimensions, a list of numbers of "
-            "components, in place of this key"
+            "components, in place of this key; `hpcembed init DATA --study` writes a job for a "
+            "study"
         )
     if "classifier" in table:
         raise ConfigError(
             f"{source}: [classifier]: a study has study.networks, a list of hidden layers, in "
-            "place of this section"
+            "place of this section; `hpcembed init DATA --study` writes a job for a study"
         )
     study = build(StudyConfig, table, source)
     check_study(study, source)

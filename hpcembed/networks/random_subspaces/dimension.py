@@ -13,7 +13,7 @@ ICLR 2018 (arXiv 1804.08838).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -98,6 +98,8 @@ def random_subspace_dimension(
     baseline: float | None = None,
     seeds: Sequence[int] = (0,),
     projection: Kind = "srht",
+    finished: Iterable[SubspaceTrial] = (),
+    on_trial: Callable[[SubspaceTrial], None] | None = None,
     **recipe: Any,
 ) -> SubspaceDimension:
     """Find the least dimension of a random subspace with a share of the baseline's accuracy.
@@ -121,6 +123,10 @@ def random_subspace_dimension(
     seeds : sequence of int
         Of weights, projection and order of rows; accuracies are averaged over them.
     projection : {"srht", "fastfood", "dense"}
+    finished : iterable of SubspaceTrial
+        Trainings of an earlier search with the same arguments, which are not repeated.
+    on_trial : callable, optional
+        Called with each new training when it is finished.
     **recipe
         Further arguments of :func:`train_in_subspace`: epochs, batch_size, learning_rate,
         weight_decay.
@@ -149,21 +155,21 @@ def random_subspace_dimension(
     (18, True, True)
     """
     dimensions, chosen = _checked(grid, share, baseline, seeds)
+    known = {(one.dimension, one.seed): one for one in finished}
     trials: list[SubspaceTrial] = []
-    n_parameters = 0
 
     def accuracy(dimension: int | None) -> float:
-        nonlocal n_parameters
         for seed in chosen:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                model = make_model()
-            found = train_in_subspace(
-                model, rows, labels, dimension, projection=projection, test=test, seed=seed,
-                **recipe,
-            )  # fmt: skip
-            n_parameters = found.n_parameters
-            trials.append(SubspaceTrial(dimension, seed, found.accuracies[-1], found.seconds))
+            trial = known.get((dimension, seed))
+            if trial is None:
+                found = train_in_subspace(
+                    _start(make_model, seed), rows, labels, dimension, projection=projection,
+                    test=test, seed=seed, **recipe,
+                )  # fmt: skip
+                trial = SubspaceTrial(dimension, seed, found.accuracies[-1], found.seconds)
+                if on_trial is not None:
+                    on_trial(trial)
+            trials.append(trial)
         return fmean(one.accuracy for one in trials[-len(chosen) :])
 
     reference = accuracy(None) if baseline is None else baseline
@@ -183,11 +189,17 @@ def random_subspace_dimension(
         below=dimensions[high - 1] if high else None,
         threshold=threshold,
         baseline=reference,
-        n_parameters=n_parameters,
+        n_parameters=sum(one.numel() for one in _start(make_model, chosen[0]).parameters()),
         grid=dimensions,
         seeds=chosen,
         trials=tuple(trials),
     )
+
+
+def _start(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make_model()
 
 
 def _checked(

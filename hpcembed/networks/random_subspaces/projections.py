@@ -11,8 +11,8 @@
   changes signs, Pi permutes, G is diagonal and normal. They are divided by a common number, which
   makes columns of unit length if L divides D. O(D log L).
 
-Products with H are products with small Hadamard matrices of which H is the Kronecker product. The
-derivative, and with it P', follows from automatic differentiation.
+Products with H are products with small Hadamard matrices of which H is the Kronecker product. H is
+symmetric, so the derivative of its product is the same product, and P' is made of the same parts.
 
 References: Li, Farkhoor, Liu, Yosinski, "Measuring the intrinsic dimension of objective
 landscapes", ICLR 2018 (arXiv 1804.08838); Le, Sarlos, Smola, "Fastfood", ICML 2013; Ailon,
@@ -24,9 +24,11 @@ normal vectors; here, as in Li et al., lengths of columns matter.
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -51,6 +53,8 @@ _SIGNS, _POSITIONS, _NORMALS = 0x7369676E, 0x706F7369, 0x6E6F726D
 
 #: Entries of a dense matrix that are generated at once.
 _PANEL_ENTRIES = 2**22
+
+_Map: TypeAlias = "Callable[[Tensor], Tensor]"
 
 
 class SubspaceProjection(ABC):
@@ -145,8 +149,15 @@ class _HadamardProjection(SubspaceProjection):
         self._scales = _signs(seed, n_parameters) / math.sqrt(n_parameters)
 
     def __call__(self, coordinates: Tensor) -> Tensor:
-        spread = coordinates.new_zeros(self._order).index_copy(0, self._places, coordinates)
-        return walsh_hadamard(spread)[: self.n_parameters] * self._scales
+        return _linear(coordinates, self._product, self._transposed)
+
+    def _product(self, coordinates: Tensor) -> Tensor:
+        spread = coordinates.new_zeros(self._order).index_copy_(0, self._places, coordinates)
+        return _transform(spread)[: self.n_parameters] * self._scales
+
+    def _transposed(self, values: Tensor) -> Tensor:
+        padded = _padded(values * self._scales, self._order)
+        return _transform(padded).index_select(0, self._places)
 
 
 class _Fastfood(SubspaceProjection):
@@ -158,7 +169,9 @@ class _Fastfood(SubspaceProjection):
         turns = [
             permuted((seed ^ _POSITIONS) + 1 + i, order, np.arange(order)) for i in range(count)
         ]
-        self._turns = torch.from_numpy(np.stack(turns))
+        places = np.concatenate([i * order + turn for i, turn in enumerate(turns)])
+        self._turns = torch.from_numpy(places)
+        self._returns = torch.argsort(self._turns)  # the inverse permutation
         self._weights = _normals(seed, count * order).view(count, order)
         # a column of a block has the squared length order * sum(weights ** 2); of the last block
         # only some rows are kept
@@ -168,10 +181,19 @@ class _Fastfood(SubspaceProjection):
         self._weights /= squared.sqrt().float()
 
     def __call__(self, coordinates: Tensor) -> Tensor:
-        padded = torch.nn.functional.pad(coordinates, (0, self._order - self.dimension))
-        mixed = walsh_hadamard(self._flips * padded)
-        mixed = torch.gather(mixed, 1, self._turns) * self._weights
-        return walsh_hadamard(mixed).reshape(-1)[: self.n_parameters]
+        return _linear(coordinates, self._product, self._transposed)
+
+    def _product(self, coordinates: Tensor) -> Tensor:
+        padded = _padded(coordinates, self._order)
+        mixed = _transform(self._flips * padded).view(-1).index_select(0, self._turns)
+        mixed = mixed.view_as(self._weights) * self._weights
+        return _transform(mixed).view(-1)[: self.n_parameters]
+
+    def _transposed(self, values: Tensor) -> Tensor:
+        padded = _padded(values, self._weights.numel()).view_as(self._weights)
+        mixed = (_transform(padded) * self._weights).view(-1).index_select(0, self._returns)
+        mixed = _transform(mixed.view_as(self._weights)) * self._flips
+        return mixed.sum(dim=0)[: self.dimension]
 
 
 def walsh_hadamard(values: Tensor) -> Tensor:
@@ -188,21 +210,64 @@ def walsh_hadamard(values: Tensor) -> Tensor:
     >>> walsh_hadamard(torch.tensor([1.0, 0.0, 2.0, 0.0]))
     tensor([ 3.,  3., -1., -1.])
     """
+    return _linear(values, _transform, _transform)
+
+
+class _Linear(torch.autograd.Function):
+    """A linear map as one node of the graph; its derivative is the transpose, another such node.
+
+    A node for each operation within the map takes longer than a small product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, product: _Map, transposed: _Map) -> Tensor:
+        ctx.maps = product, transposed
+        return product(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        product, transposed = ctx.maps
+        return _linear(gradient, transposed, product), None, None
+
+
+def _linear(values: Tensor, product: _Map, transposed: _Map) -> Tensor:
+    """Return ``product(values)``, whose derivative is `transposed`."""
+    if torch.is_grad_enabled() and values.requires_grad:
+        found: Tensor = _Linear.apply(values, product, transposed)
+        return found
+    return product(values)
+
+
+def _transform(values: Tensor) -> Tensor:
     shape, order = values.shape, values.shape[-1]
-    bits, inner = order.bit_length() - 1, 1
-    count = max(1, -(-bits // _RADIX_BITS))
-    for i in range(count):
-        factor = _hadamard(bits // count + (i < bits % count), values)
-        if inner == 1:  # one product of two matrices; the factor is symmetric
-            values = values.reshape(-1, len(factor)) @ factor
+    last, *others = _factors(order, values.dtype)
+    # products of two matrices; the factors are symmetric
+    values, inner = torch.mm(values.reshape(-1, len(last)), last), len(last)
+    for factor in others:
+        size = len(factor)
+        if inner * size == values.numel():
+            values = torch.mm(factor, values.view(size, inner))
         else:
-            values = factor @ values.reshape(-1, len(factor), inner)
-        inner *= len(factor)
-    return values.reshape(shape)
+            values = factor @ values.view(-1, size, inner)
+        inner *= size
+    return values.view(shape)
 
 
-def _hadamard(bits: int, like: Tensor) -> Tensor:
-    return torch.from_numpy(scipy.linalg.hadamard(1 << bits)).to(like.dtype)
+@functools.lru_cache(maxsize=64)
+def _factors(order: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return the small Hadamard matrices of which the one of an order is the Kronecker product."""
+    bits = order.bit_length() - 1
+    count = max(1, -(-bits // _RADIX_BITS))
+    return tuple(
+        torch.from_numpy(scipy.linalg.hadamard(1 << (bits // count + (i < bits % count)))).to(dtype)
+        for i in range(count)
+    )
+
+
+def _padded(values: Tensor, length: int) -> Tensor:
+    """Return a vector with zeros up to a length."""
+    more = length - len(values)
+    return torch.nn.functional.pad(values, (0, more)) if more else values
 
 
 def _next_power(n: int) -> int:

@@ -171,17 +171,21 @@ class _Subspace:
         self._project = None if dimension is None else make_projection(n, dimension, kind, seed)
         self.coordinates = torch.zeros(n if dimension is None else dimension, requires_grad=True)
 
-    def parameters(self) -> dict[str, Tensor]:
-        """Return ``theta_0 + P theta_d`` as tensors with the names of the parameters."""
+    def vector(self) -> Tensor:
+        """Return ``theta_0 + P theta_d``."""
         moved = self.coordinates if self._project is None else self._project(self.coordinates)
-        parts = (self.start + moved).split([one.numel() for one in self._named.values()])
+        return self.start + moved
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return the parts of a vector with the names and shapes of the parameters."""
+        parts = vector.split([one.numel() for one in self._named.values()])
         named = zip(parts, self._named.items(), strict=True)
         return {name: part.view(one.shape) for part, (name, one) in named}
 
     @torch.no_grad()
     def assign(self) -> None:
         """Copy the parameters into the network."""
-        for name, value in self.parameters().items():
+        for name, value in self.named(self.vector()).items():
             self._named[name].copy_(value)
 
 
@@ -192,13 +196,12 @@ def _train_epoch(
     """Visit the batches once; return the mean loss of the rows."""
     total = 0.0
     for batch in batches:
-        values = subspace.parameters()
-        outputs = functional_call(subspace.network, values, (X[batch],))
+        vector = subspace.vector()
+        outputs = functional_call(subspace.network, subspace.named(vector), (X[batch],))
         loss = functional.cross_entropy(outputs, y[batch])
         total += loss.item() * len(batch) / len(X)
         if weight_decay:
-            squares = torch.stack([one.square().sum() for one in values.values()])
-            loss = loss + weight_decay * squares.sum()
+            loss = loss + weight_decay * vector.dot(vector)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

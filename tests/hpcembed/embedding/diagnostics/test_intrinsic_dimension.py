@@ -150,3 +150,13 @@ def test_equal_rows(comm):
 def test_refusals(comm, settings, text):
     with pytest.raises((ConfigError, InputError), match=text):
         on_ranks(surface(60, 2, 5), comm, **settings)
+
+
+def test_a_result_is_one_line():
+    found = intrinsic_dimension(np.random.default_rng(0).random((1500, 2)), max_queries=400)
+    mle, two_nn = (one.value for one in (found.mle, found.two_nn))
+    assert repr(found) == (
+        f"<IntrinsicDimension: {mle:.3g} ± {found.mle.standard_error:.1g} (MLE), "
+        f"{two_nn:.3g} ± {found.two_nn.standard_error:.1g} (TwoNN), "
+        "neighbours of 400 among 1,500 rows>"
+    )

@@ -443,3 +443,5 @@ def test_keys_of_the_job_of_a_data_file(tmp_path):
     assert request.most_components() == 2
     with pytest.raises(ConfigError, match=r"--set: .*data.colums"):
         CompressRequest(tmp_path / "table.csv", 1.0, overrides=("data.colums=1",)).job()
+    with pytest.raises(ConfigError, match=r"--set: classifier\.hidden names no network"):
+        CompressRequest(tmp_path / "table.csv", 1.0, overrides=("classifier.hidden=[]",)).job()

@@ -45,6 +45,22 @@ def test_the_derivative_is_the_transpose(kind):
     torch.testing.assert_close(x.grad, projection.matrix().T @ g, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["srht", "fastfood"])
+@pytest.mark.parametrize(("D", "d"), [(64, 64), (100, 9), (4200, 3)])
+def test_derivatives_in_double_precision(kind, D, d):
+    projection = make_projection(D, d, kind)
+    x = torch.randn(d, dtype=torch.float64, requires_grad=True)
+    assert projection(x).dtype == torch.float64
+    assert torch.autograd.gradcheck(projection, x, fast_mode=True)
+    # the derivative of the transpose is the map itself
+    g = torch.randn(D, dtype=torch.float64, requires_grad=True)
+    (transposed,) = torch.autograd.grad(projection(x), x, g, create_graph=True)
+    (again,) = torch.autograd.grad(transposed @ x.detach(), g)
+    torch.testing.assert_close(again, projection(x).detach())
+    with torch.no_grad():
+        assert not projection(x).requires_grad
+
+
 @pytest.mark.parametrize("kind", PROJECTIONS)
 def test_a_function_of_the_seed(kind):
     P = make_projection(100, 9, kind, seed=1).matrix()

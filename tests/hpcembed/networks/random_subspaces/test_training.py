@@ -108,7 +108,7 @@ def test_the_least_dimension_of_a_known_curve(monkeypatch):
     arguments = lambda: nn.Linear(2, 2), None, None, (None, None)
     found = random_subspace_dimension(*arguments, **settings)
     assert (found.dimension, found.below, found.threshold, found.baseline) == (80, 70, 0.9, 1.0)
-    assert (found.n_parameters, found.seeds, found.grid[-1]) == (30, (0, 1), 290)
+    assert (found.n_parameters, found.seeds, found.grid[-1]) == (6, (0, 1), 290)
     assert found.accuracy(80) == pytest.approx(0.9)
     assert found.accuracy(None) == 1
     assert np.isnan(found.accuracy(11))
@@ -124,6 +124,21 @@ def test_the_least_dimension_of_a_known_curve(monkeypatch):
     assert (easy.dimension, easy.below) == (10, None)
     hard = random_subspace_dimension(*arguments, share=1.0, **settings)
     assert (hard.dimension, hard.below) == (None, 290)
+
+
+def test_finished_trainings_are_not_repeated(digits):
+    made = []
+    arguments = lambda: nn.Linear(64, 10), *digits[0], digits[1]
+    settings = {"grid": (2, 10, 60, 200), "seeds": (0, 1), **RECIPE}
+    first = random_subspace_dimension(*arguments, on_trial=made.append, **settings)
+    assert made == list(first.trials)
+    again = random_subspace_dimension(
+        *arguments, finished=made[1:], on_trial=made.append, **settings
+    )
+    assert (again.dimension, again.n_parameters) == (first.dimension, 650)
+    assert again.trials[1:] == first.trials[1:]
+    assert made[len(first.trials) :] == [again.trials[0]]
+    assert again.trials[0].accuracy == first.trials[0].accuracy
 
 
 def test_the_least_dimension_of_digits(digits):

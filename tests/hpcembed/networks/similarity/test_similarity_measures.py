@@ -155,6 +155,13 @@ def test_constant_columns_have_no_variance(comm):
         linear_cka(*parts, comm=comm)
 
 
+def test_a_result_is_one_line():
+    rows = np.random.default_rng(0).normal(size=(1200, 3))
+    assert repr(svcca(rows, 2 * rows)) == (
+        "<CanonicalSimilarity: 1.000, 3 correlations 1.000 to 1.000, 1,200 rows>"
+    )
+
+
 def test_cut_off_is_relative():
     rng = np.random.default_rng(0)
     one, other = rng.standard_normal((2, 500, 1))
