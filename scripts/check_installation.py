@@ -29,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = (
-    *("base", "images", "completion", "onnx", "retrieval", "bench", "train", "all"),
+    *("base", "images", "completion", "onnx", "retrieval", "map", "bench", "train", "all"),
     *("mpi", "train,mpi", "all,mpi"),
 )
 #: What Debian's bindings need, which were built with numpy 1; the second one with train alone.

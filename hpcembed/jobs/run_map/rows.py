@@ -1,7 +1,9 @@
 """Coordinates and labels of a sample of the rows of a finished run.
 
 The folder of a run has the projection, not the coordinates of its rows: the data are read again, as
-in the run, and projected. Spectral coordinates of graph nodes are read from ``nodes.csv``.
+in the run, and projected. Kernel methods keep no projection: their eigenproblem is solved again,
+and its eigenvalues are compared with those of the run. Spectral coordinates of graph nodes are read
+from ``nodes.csv``.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.jobs.export.finished_run import FinishedRun, read_tensors
-from hpcembed.jobs.job import place
+from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.network_similarity import sampled_rows
 from hpcembed.jobs.node_coordinates import NODES_FILE
-from hpcembed.jobs.run import read
+from hpcembed.jobs.run import fit, read
 from hpcembed.runtime.agreement import agreement, on_rank
-from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.errors import ConvergenceError, InputError
 from hpcembed.runtime.ranks import gather_rows
 
 __all__ = ["MapRows", "map_rows"]
@@ -30,6 +32,10 @@ __all__ = ["MapRows", "map_rows"]
 #: Bytes of the rows that are projected at a time.
 _BLOCK_BYTES = 2**26
 _NO_LABEL = "without label"
+#: Methods without a projection whose coordinates follow from the same rows and settings.
+_SOLVED_AGAIN = ("kernel_pca", "nystroem")
+#: Relative difference of eigenvalues from which on the rows are others.
+_SAME = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +75,48 @@ def map_rows(run: FinishedRun, comm: MPI.Intracomm, most: int) -> MapRows | None
     Raises
     ------
     InputError
-        The embedding of the run keeps no projection, or the data are not those of the run.
+        Coordinates of the method of the run cannot be computed, or the data are not those of the
+        run.
+    ConvergenceError
+        Kernel methods: an eigenpair is not certified.
+    MemoryLimitError
+        Kernel methods: the operator exceeds the memory of this job.
     """
     if run.job.embedding.method == "spectral":
         found = on_rank(comm, 0, lambda: _read_nodes(run, most))
         return found if comm.rank == 0 else None
-    components, mean = np.empty((0, 0)), np.empty(0)
+    arrays: dict[str, NDArray[np.float64]] = {}
+    method = run.job.embedding.method
+    wanted = ("eigenvalues", "feature_means")
+    if method not in _SOLVED_AGAIN:
+        wanted = ("components", "mean")
     with agreement(comm):
-        arrays, _ = read_tensors(run.folder / "projection.safetensors")
-        if "components" not in arrays or "mean" not in arrays:
-            raise InputError(
-                f"{run.folder}: embedding.method = {run.job.embedding.method} keeps no projection, "
-                "so that coordinates of rows cannot be computed again: a map needs a run with a "
-                "linear embedding, such as pca, or with spectral"
-            )
-        components, mean = arrays["components"], arrays["mean"]
+        path = run.folder / "projection.safetensors"
+        arrays, _ = read_tensors(path)
+        missing = [name for name in wanted if name not in arrays]
+        if missing:
+            raise InputError(f"{path}: has no {' and no '.join(missing)}; run the job again")
+    n_features = arrays[wanted[1]].size
     job = place(run.job, run.folder, None, run.folder, comm)
     with threadpoolctl.threadpool_limits(job.threads):
         dataset, train, test = read(job)
-        test.destroy()
-        if train.n_features != components.shape[1]:
+        if train.n_features != n_features:
+            n_found = train.n_features
             train.destroy()
+            test.destroy()
             raise InputError(
-                f"{run.folder}: the data have {train.n_features} features, the run had "
-                f"{components.shape[1]}: the files have changed"
+                f"{run.folder}: the data have {n_found} features, the run had {n_features}: the "
+                "files have changed"
             )
         first, last = train.row_range
         chosen = sampled_rows(train.n_rows, most)
         chosen = chosen[(chosen >= first) & (chosen < last)] - first
-        own = _projected(train, chosen, components, mean)
+        if method in _SOLVED_AGAIN:
+            job.log(f"{method} keeps no projection: its eigenproblem is solved again")
+            own = _solved_again(job, train, test, arrays["eigenvalues"])[chosen]
+        else:
+            own = _projected(train, chosen, arrays["components"], arrays["mean"])
+        test.destroy()
         labels, n_rows = np.asarray(train.labels)[chosen], train.n_rows
         train.destroy()
     gathered = [gather_rows(comm, one) for one in (own, labels, chosen + first + 1)]
@@ -123,6 +142,33 @@ def _projected(
     for start in range(0, chosen.size, step):
         rows = train.take(chosen[start : start + step])
         coordinates[start : start + step] = (rows - mean) @ components.T
+    return coordinates
+
+
+def _solved_again(
+    job: Job, train: DataMatrix, test: DataMatrix, eigenvalues: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the coordinates of all rows of this rank, from an embedding fitted as in the run.
+
+    Collective.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray of shape (k,)
+        Of the run.
+    """
+    embedding = fit(job, train, test)
+    if not embedding.certified_:
+        raise ConvergenceError(embedding.failure_text(), embedding.result_)
+    found = embedding.spectrum_.values
+    tolerance = _SAME * float(np.abs(eigenvalues).max(initial=0.0))
+    if found.shape != eigenvalues.shape or np.abs(found - eigenvalues).max() > tolerance:
+        raise InputError(
+            f"{job.out}: the eigenvalues are not those of the run: the files have changed"
+        )
+    coordinates = np.empty((0, 0))
+    with agreement(job.comm):
+        coordinates = np.asarray(embedding.transform(train, np.float64))
     return coordinates
 
 

@@ -4,7 +4,8 @@ A smaller k uses the leading columns of the largest k. This also holds for a ran
 because the columns of a Gaussian or a sparse random matrix (Achlioptas 2003, Li et al. 2006;
 scikit-learn's) are independent, and their common factor is removed where the inputs are scaled.
 Each seed has its own random projections. Rival projections are in
-:mod:`hpcembed.jobs.study.rivals`.
+:mod:`hpcembed.jobs.study.rivals`; the coordinates of those that are fitted are stored until the
+study is finished.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.data.row_validation import assign
+from hpcembed.jobs.checkpoints.stored_coordinates import StoredCoordinates
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.network_inputs import project
 from hpcembed.jobs.study.embedded_data import EmbeddedData
+from hpcembed.jobs.study.rivals.catalogue import RIVALS
 from hpcembed.jobs.study.rivals.fits import FitSeconds, autoencoder_rows, linear_rival
 from hpcembed.jobs.study.trials import OWN_KINDS, RANDOM_KINDS, Trial
 from hpcembed.networks.training.input_scaling import network_type
@@ -136,6 +139,12 @@ class TrialInputs:
         """Fit a projection other than that of the embedding, and apply it. Collective."""
         job, data, spent = self._job, self._data, dict[str, float]()
         k = _columns(kind, own, len(data.embedding.spectrum_.values), self._limits)
+        stored = self._stored(kind, seed, k)
+        found = stored.restore() if stored is not None else None
+        if found is not None:
+            job.log(f"{kind}, {counted(k, 'coordinate')}: taken from a checkpoint")
+            self._seconds.setdefault((kind, k), []).append(found[1])
+            return found[0][0], found[0][1]
         local = list[NDArray[Any]]()
         with timed(job.comm, spent, kind), _named_errors(kind):
             if kind == "autoencoder":
@@ -147,11 +156,30 @@ class TrialInputs:
         self._seconds.setdefault((kind, k), []).append(spent[kind])
         if kind in self._limits:
             job.log(f"{kind}, {counted(k, 'coordinate')}: fitted in {spent[kind]:.2f} s")
-            stop_together(job.comm, "after the fit of a rival projection")
         if not local:
             with agreement(job.comm):
                 local = [self._product(part, R) for part in (data.train, data.test)]
+        if stored is not None:
+            stored.store(local, spent[kind])
+        if kind in self._limits:
+            stop_together(job.comm, "after the fit of a rival projection")
         return local[0], local[1]
+
+    def _stored(self, kind: str, seed: int, k: int) -> StoredCoordinates | None:
+        """Return the place of the coordinates of a rival; None if a fit costs nothing."""
+        job, data = self._job, self._data
+        if kind not in self._limits or RIVALS[kind].fitted_on == "nothing" or job.tables:
+            return None
+        identity = {
+            "data": data.fingerprint,
+            "rival": kind,
+            "settings": data.rivals.get(kind, {}),
+            "centred": self._centred,
+            "seed": seed,
+            "k": k,
+            "device": job.config.classifier.device,
+        }
+        return StoredCoordinates(job, data.train, data.test, identity)
 
     def _product(self, rows: DataMatrix, R: Any) -> NDArray[Any]:
         """Compute the random projection of this rank's rows."""

@@ -17,6 +17,7 @@ from hpcembed.jobs.checkpoints.stored_training import StoredTraining
 from hpcembed.jobs.compress.command import CompressRequest, run_compress
 from hpcembed.jobs.job import prepare
 from hpcembed.jobs.run import run_job
+from hpcembed.jobs.study import trial_inputs
 from hpcembed.jobs.study.command import run_study
 from hpcembed.runtime.logging import Progress
 from hpcembed.runtime.stopping import StoppedError, watching
@@ -350,6 +351,40 @@ def test_a_study_continues_within_its_trials(comm, shared_tmp, monkeypatch):
     assert not fits
     comm.barrier()
     if comm.rank == 0:
+        assert trials(shared_tmp / "out") == trials(shared_tmp / "whole")
+        assert not (shared_tmp / "out" / "checkpoints").exists()
+    comm.barrier()
+
+
+RIVALS = (*STUDY, 'study.rivals=["lda","autoencoder","dct"]', "study.seeds=2")
+
+
+@pytest.mark.mpi
+def test_a_study_continues_with_the_fits_of_its_rivals(comm, shared_tmp, monkeypatch):
+    path = JOBS / "study_digits.toml"
+    run_study(path, RIVALS, None, shared_tmp / "whole", comm)
+    with monkeypatch.context() as patched:
+        if comm.rank == comm.size - 1:
+            stop_at_epoch(patched, 3, signal.SIGTERM)
+        with pytest.raises(StoppedError, match="stopped by SIGTERM"), watching(comm):
+            run_study(path, RIVALS, None, shared_tmp / "out", comm)
+    comm.barrier()
+    seconds = json.loads((shared_tmp / "out" / "rivals.json").read_text())["seconds"]
+    if comm.rank == 0:
+        # lda, and the autoencoder for two seeds and two numbers of coordinates
+        assert len(list((shared_tmp / "out" / "checkpoints").glob("rival-*"))) == 5
+    fits, usual = [], trial_inputs.linear_rival
+    monkeypatch.setattr(trial_inputs, "autoencoder_rows", lambda *_: fits.append("autoencoder"))
+    monkeypatch.setattr(
+        trial_inputs, "linear_rival", lambda *given: fits.append(given[2]) or usual(*given)
+    )
+    run_study(path, RIVALS, None, shared_tmp / "out", comm)
+    assert set(fits) <= {"dct"}  # costs nothing
+    comm.barrier()
+    if comm.rank == 0:
+        after = json.loads((shared_tmp / "out" / "rivals.json").read_text())["seconds"]
+        for name in ("lda", "autoencoder"):
+            assert after[name] == seconds[name]
         assert trials(shared_tmp / "out") == trials(shared_tmp / "whole")
         assert not (shared_tmp / "out" / "checkpoints").exists()
     comm.barrier()

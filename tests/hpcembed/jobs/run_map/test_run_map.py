@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from safetensors.numpy import load_file, save_file
 
 from hpcembed import cli
 from hpcembed.jobs.export.finished_run import read_run
@@ -76,9 +77,50 @@ def test_targets_of_a_regression(comm, small_run):
 
 
 @pytest.mark.mpi
-def test_runs_without_projection_are_refused(comm, small_run):
+@pytest.mark.parametrize("method", ["kernel_pca", "nystroem"])
+def test_kernel_methods_are_solved_again(comm, small_run, method, monkeypatch):
+    out, job = small_run(f"embedding.method={method}", "embedding.n_components=2")
+    lines = []
+    monkeypatch.setattr("hpcembed.jobs.job.Job.log", lambda job, text: lines.append(str(text)))
+    found = map_rows(read_run(out, None), comm, 7)
+    _, train, test = read(job)
+    whole = gather_rows(comm, fit(job, train, test).transform(train))
+    train.destroy()
+    test.destroy()
+    assert f"{method} keeps no projection: its eigenproblem is solved again" in lines
+    if comm.rank == 0:
+        chosen = np.linspace(0, len(whole) - 1, 7).astype(int)
+        np.testing.assert_allclose(found.coordinates, whole[chosen], atol=1e-10)
+        assert found.coordinates.shape == (7, 2)
+        assert list(found.names) == (chosen + 1).tolist()
+
+
+@pytest.mark.mpi
+def test_kernel_methods_refuse_other_rows(comm, small_run, shared_tmp):
     out, _ = small_run("embedding.method=kernel_pca")
-    with pytest.raises(InputError, match="method = kernel_pca keeps no projection"):
+    if comm.rank == 0:
+        path = shared_tmp / "small.csv"
+        heading, first, *others = path.read_text().splitlines()
+        changed = [str(2 + float(first.split(",")[0])), *first.split(",")[1:]]
+        path.write_text("\n".join([heading, ",".join(changed), *others]) + "\n")
+    comm.Barrier()
+    with pytest.raises(InputError, match="the eigenvalues are not those of the run: the files "):
+        map_rows(read_run(out, None), comm, 10)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("method", ["pca", "kernel_pca"])
+def test_a_run_that_lacks_arrays_is_refused(comm, small_run, method):
+    out, _ = small_run(f"embedding.method={method}")
+    name = "mean" if method == "pca" else "feature_means"
+    if comm.rank == 0:
+        path = out / "projection.safetensors"
+        arrays = load_file(path)
+        del arrays[name]
+        save_file(arrays, path)
+    comm.Barrier()
+    match = rf"projection\.safetensors: has no {name}; run the job again"
+    with pytest.raises(InputError, match=match):
         map_rows(read_run(out, None), comm, 10)
 
 
