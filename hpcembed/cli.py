@@ -189,6 +189,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write the tables and the report of the finished trials in --out; train nothing",
     )
+    study.add_argument(
+        "--intrinsic",
+        action="store_true",
+        help="find the least dimension of a random subspace of the parameters in which the chosen "
+        "network reaches 90 %% of its own score; as study.intrinsic = true",
+    )
 
     text = "find the smallest input and network that keep the accuracy"
     compress = add("compress", _compress, folders, text)
@@ -298,9 +304,10 @@ def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
     from hpcembed.jobs.study.command import run_study
 
+    intrinsic = ["study.intrinsic=true"] if arguments.intrinsic else []
     return run_study(
         arguments.job,
-        arguments.overrides,
+        [*arguments.overrides, *intrinsic],
         arguments.data_dir,
         arguments.out,
         comm,

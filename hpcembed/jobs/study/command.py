@@ -27,6 +27,7 @@ from hpcembed.jobs.network_sizes import check_networks, layers_of
 from hpcembed.jobs.results import embedding_record, words_of, write_embedding
 from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
 from hpcembed.jobs.study.figures import DrawnData
+from hpcembed.jobs.study.intrinsic.search import measure_intrinsic
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy, load_published
 from hpcembed.jobs.study.report import write_study
 from hpcembed.jobs.study.result_store import load_results, open_folder, write_mark
@@ -172,12 +173,15 @@ def conduct_study(
 
         idle_while_root(comm, write)
         results = _train(job, study, data, finished, limits, report_only=report_only)
+        majority = majority_shares(data.train, data.test)
+        intrinsic = measure_intrinsic(
+            job, study, data, results, finished, majority, report_only=report_only
+        )
         fit_seconds = load_fit_seconds(comm, job.out, data) if limits else {}
         with timed(job.comm, job.seconds, "project"):
             coordinates = project(data.embedding, data.train, data.test)
         dimensions = measure_dimensions(job, data.embedding, coordinates[0], STUDY_WORK)
         drawn = _drawn_data(data, coordinates[1], shape)
-        majority = majority_shares(data.train, data.test)
         data.destroy()
     environment = describe_environment(comm, job.threads)
     facts = _facts(job, data, environment)
@@ -194,6 +198,7 @@ def conduct_study(
         rival_limits=limits,
         fit_seconds=fit_seconds,
         dimensions=dimensions,
+        intrinsic=intrinsic,
     )
     text = idle_while_root(comm, lambda: write_study(folder, summary, facts, drawn))
     if not report_only:
