@@ -22,7 +22,7 @@ PAGES ?=
 SHELL_FILES := scripts/*.sh jobs/*.sh benchmarks/*.sh jobs/*.sbatch packaging/*/*.sh .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-kernels setup-source test-source lint format types \
+.PHONY: help setup oracles demo check test test-kernels setup-source test-source lint format types \
 	contracts docs docs-commands clean
 
 help: ## print the targets
@@ -33,6 +33,9 @@ setup: ## create the environment .venv, or bring it up to date
 
 demo: setup ## run a whole job on 2 ranks: digits of 8 by 8 pixels, results in runs/
 	@bash jobs/run_local.sh $(RANKS) "$(JOB)" --out "runs/demo-$$(date +%Y%m%d-%H%M%S)"
+
+oracles: setup ## install the packages that results are compared with by tests (half a minute)
+	@bash scripts/oracles.sh
 
 check: setup ## run lint, types, contracts and the quick tests: before each commit
 	@$(MAKE) --no-print-directory --jobs 2 lint types contracts

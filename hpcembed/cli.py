@@ -30,6 +30,7 @@ from hpcembed.cli_options import (
     add_init_options,
     add_predict_options,
     add_report_options,
+    add_study_options,
     checkpoint_interval,
     folder_options,
 )
@@ -166,7 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     run = add("run", _run, folders, "run a job: data, eigenvectors, projection, networks")
-    run.add_argument("job", type=Path, nargs="?", metavar="JOB.toml")
+    run.add_argument(
+        "job", type=Path, nargs="?", metavar="JOB.toml", help="job; hpcembed init writes one"
+    )
     run.add_argument(
         "--resume", type=Path, metavar="FOLDER", help="continue the unfinished run in this folder"
     )
@@ -182,19 +185,8 @@ def _parser() -> argparse.ArgumentParser:
         "features"
     )
     study = add("study", _study, folders, text)
-    study.add_argument("job", type=Path, metavar="STUDY.toml")
+    add_study_options(study)
     add_checkpoint_options(study)
-    study.add_argument(
-        "--report-only",
-        action="store_true",
-        help="write the tables and the report of the finished trials in --out; train nothing",
-    )
-    study.add_argument(
-        "--intrinsic",
-        action="store_true",
-        help="find the least dimension of a random subspace of the parameters in which the chosen "
-        "network reaches 90 %% of its own score; as study.intrinsic = true",
-    )
 
     text = "find the smallest input and network that keep the accuracy"
     compress = add("compress", _compress, folders, text)
@@ -211,7 +203,9 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "make a deployable model from a finished run"
     export = add("export", cli_commands.export, verbose, text)
-    export.add_argument("run", type=Path, metavar="RUN_FOLDER")
+    export.add_argument(
+        "run", type=Path, metavar="RUN_FOLDER", help="output folder of hpcembed run"
+    )
     export.add_argument("--out", type=Path, required=True, help="folder for the model")
     export.add_argument(
         "--network",
@@ -224,7 +218,10 @@ def _parser() -> argparse.ArgumentParser:
     add_report_options(add("report", cli_commands.report, verbose, text))
 
     predict = add(
-        "predict", cli_commands.predict, verbose, "predict the class of every row of a file"
+        "predict",
+        cli_commands.predict,
+        verbose,
+        "predict the class or target of every row of a file",
     )
     add_predict_options(predict)
 
@@ -304,14 +301,14 @@ def _study(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
     _start_petsc(arguments.petsc)
     from hpcembed.jobs.study.command import run_study
 
-    intrinsic = ["study.intrinsic=true"] if arguments.intrinsic else []
     return run_study(
         arguments.job,
-        [*arguments.overrides, *intrinsic],
+        arguments.overrides,
         arguments.data_dir,
         arguments.out,
         comm,
         report_only=arguments.report_only,
+        dry_run=arguments.dry_run,
         checkpoint_every=checkpoint_interval(arguments.checkpoint_every),
     )
 

@@ -72,7 +72,7 @@ def init(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
 
     def write() -> None:
         column, labels = arguments.label_column, arguments.labels
-        show(init_job(arguments.data, column, arguments.out, labels))
+        show(init_job(arguments.data, column, arguments.out, labels, study=arguments.study))
 
     idle_while_root(comm, write)
     return 0

@@ -26,11 +26,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "": (
         ("init flowers.csv", "write a commented job for a data file"),
         ("run flowers.toml", "run the job"),
-        ("predict runs/flowers new.csv", "predict the class of every row of a file"),
+        ("predict runs/flowers new.csv", "predict the class or target of every row of a file"),
     ),
     "init": (
         ("init flowers.csv", "write flowers.toml; the last column holds the class"),
         ("init flowers.csv --label-column species", "name the column of the class"),
+        ("init flowers.csv --study", "write study_flowers.toml, for hpcembed study"),
         ("init embeddings.npz --out jobs/embeddings.toml", "write to another file"),
     ),
     "run": (
@@ -44,6 +45,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "study": (
         ("study jobs/study_digits.toml", "train for several dimensions and seeds"),
+        (
+            "study jobs/study_digits.toml --dry-run",
+            "print number of trainings, memory and engine; train nothing",
+        ),
+        (
+            'study jobs/study_digits.toml --set \'study.rivals=["lda","dct"]\'',
+            "compare other projections as well",
+        ),
         (
             "study jobs/study_digits.toml --out runs/digits --report-only",
             "write the report of the trials that are finished",

@@ -17,6 +17,7 @@ __all__ = [
     "add_overrides",
     "add_predict_options",
     "add_report_options",
+    "add_study_options",
     "checkpoint_interval",
     "folder_options",
 ]
@@ -97,9 +98,41 @@ def checkpoint_interval(text: str) -> float | None:
     return parse_duration(text, "--checkpoint-every", least=0.0)
 
 
+def add_study_options(study: argparse.ArgumentParser) -> None:
+    """Add the options of ``hpcembed study``."""
+    study.add_argument(
+        "job",
+        type=Path,
+        metavar="STUDY.toml",
+        help="job with a section [study]; hpcembed init --study writes one",
+    )
+    alternatives = study.add_mutually_exclusive_group()
+    alternatives.add_argument(
+        "--report-only",
+        action="store_true",
+        help="write the tables and the report of the finished trials in --out; train nothing",
+    )
+    alternatives.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read headers only; print ranks, threads, number of trainings, memory and the engine "
+        "of the operator",
+    )
+    study.add_argument(
+        "--intrinsic",
+        action="append_const",
+        const="study.intrinsic=true",
+        dest="overrides",
+        help="find the least dimension of a random subspace of the parameters in which the chosen "
+        "network reaches 90 %% of its own score (study.intrinsic, study.intrinsic_share)",
+    )
+
+
 def add_compress_options(compress: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed compress``."""
-    compress.add_argument("source", type=Path, metavar="JOB.toml|DATA")
+    compress.add_argument(
+        "source", type=Path, metavar="JOB.toml|DATA", help="job, or data file or folder"
+    )
     compress.add_argument(
         "--max-loss",
         type=float,
@@ -126,7 +159,10 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
         help="largest k (default: that of the job, else by the spectrum, at most 256)",
     )
     compress.add_argument(
-        "--confidence", type=float, default=0.95, help="confidence level of the intervals"
+        "--confidence",
+        type=float,
+        default=0.95,
+        help="confidence level of the intervals (default: 0.95)",
     )
     compress.add_argument(
         "--label-column", default="", help="column or array of the labels in a data file"
@@ -161,7 +197,7 @@ def add_compress_options(compress: argparse.ArgumentParser) -> None:
 
 def add_compress_model_options(command: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed compress-model``."""
-    command.add_argument("model", type=Path, metavar="MODEL.onnx")
+    command.add_argument("model", type=Path, metavar="MODEL.onnx", help="trained model")
     rows = "ROWS.npy"
     command.add_argument(
         "--data",
@@ -235,7 +271,7 @@ def add_complete_options(command: argparse.ArgumentParser) -> None:
 def add_predict_options(predict: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed predict``."""
     predict.add_argument("model", type=Path, metavar="MODEL", help="folder of a model, or of a run")
-    predict.add_argument("file", type=Path, metavar="FILE")
+    predict.add_argument("file", type=Path, metavar="FILE", help="rows: a data file or folder")
     predict.add_argument(
         "--labels", type=Path, help="file with the labels of the rows; prints the accuracy or R2"
     )
@@ -245,11 +281,13 @@ def add_predict_options(predict: argparse.ArgumentParser) -> None:
 
 def add_report_options(command: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed report``."""
-    command.add_argument("run", type=Path, metavar="RUN_FOLDER")
-    figures = command.add_mutually_exclusive_group(required=True)
-    figures.add_argument(
+    command.add_argument(
+        "run", type=Path, metavar="RUN_FOLDER", help="output folder of hpcembed run"
+    )
+    command.add_argument(
         "--map",
         action="store_true",
+        required=True,
         help="draw rows at the positions that UMAP finds from their coordinates, coloured by "
         "class; reads the data again, and needs umap-learn",
     )
@@ -267,12 +305,29 @@ def add_init_options(command: argparse.ArgumentParser) -> None:
     """Add the options of ``hpcembed init``."""
     command.add_argument("data", type=Path, metavar="DATA", help="data file or folder")
     command.add_argument(
-        "--label-column", default="", metavar="NAME", help="column of the class, for CSV"
+        "--label-column",
+        default="",
+        metavar="NAME",
+        help="column of the class or target, for CSV, Parquet and Arrow (default: found by its "
+        "name, else the last one)",
     )
     command.add_argument(
-        "--labels", type=Path, help="file of labels, for NPY, IDX and Matrix Market"
+        "--labels",
+        type=Path,
+        help="file of labels: for NPY, IDX, Matrix Market, and images in one folder (default: a "
+        "file beside DATA)",
     )
-    command.add_argument("--out", type=Path, metavar="JOB.toml", help="default: DATA.toml here")
+    command.add_argument(
+        "--study",
+        action="store_true",
+        help="write a job for hpcembed study: several numbers of components, networks and seeds",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="JOB.toml",
+        help="default: DATA.toml here, with --study study_DATA.toml",
+    )
 
 
 def add_doctor_options(command: argparse.ArgumentParser) -> None:

@@ -19,7 +19,8 @@ else:
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "packaging"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT, GROUPS = PYPROJECT["project"], PYPROJECT["dependency-groups"]
 VERSION = PROJECT["version"]
 #: Extras of a whole job.
 JOB = ("train", "mpi")
@@ -199,3 +200,27 @@ def test_the_script_of_the_images_installs_the_packages_of_the_set_up():
 def test_files_of_python_are_valid():
     for path in [*RECIPES.rglob("*.py"), *RECIPES.rglob("*.eb")]:
         ast.parse(path.read_text("utf-8"), str(path))
+
+
+#: Names of packages on PyPI where they differ from those of their imports.
+DISTRIBUTIONS = {
+    "faiss": "faiss-cpu", "PIL": "pillow", "skdim": "scikit-dimension", "umap": "umap-learn",
+    "yaml": "pyyaml",
+}  # fmt: skip
+
+
+def test_packages_without_which_tests_are_skipped_are_installed_for_the_checks():
+    pattern = re.compile(r'importorskip\(\s*"(\w+)')
+    found = {
+        DISTRIBUTIONS.get(name, name)
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in pattern.findall(path.read_text("utf-8"))
+    }
+    assert {"scikit-dimension", "umap-learn"} <= found
+    extras = PROJECT["optional-dependencies"]
+    installed = [*GROUPS["test"], *GROUPS["oracles"]]
+    installed += [text for name in ("train", "mpi", "images", "onnx") for text in extras[name]]
+    missing = found - {Requirement(text).name.lower() for text in installed}
+    assert not missing
+    order = re.search(r"for target in (.*); do", (ROOT / ".ci" / "run").read_text("utf-8"))
+    assert order[1].split()[:2] == ["setup", "oracles"]

@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 from mpi4py import MPI
 
-from hpcembed.data.reading import describe_dataset
+from hpcembed.data.reading import Description, describe_dataset
 from hpcembed.data.settings import DataSettings
 from hpcembed.data.table import Table
 from hpcembed.embedding import Machine
 from hpcembed.jobs.configuration import JobConfig, load_job, rename_files
 from hpcembed.jobs.embedding_methods import METHODS
-from hpcembed.jobs.memory_plan import described_shape, job_budget, rows_bytes
+from hpcembed.jobs.memory_plan import described_shape, unread_budget
 from hpcembed.networks.training.recipe import BATCH_KEYS
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import ConfigError, InputError
@@ -28,8 +28,11 @@ from hpcembed.runtime.ranks import check_launcher
 from hpcembed.runtime.settings import to_toml
 from hpcembed.runtime.wording import counted
 
-__all__ = ["Job", "describe_job", "place", "prepare"]
+__all__ = ["Job", "describe_job", "first_lines", "known_dimension", "place", "prepare"]
 
+
+#: Line of a description where the headers of the data do not have the shape of the rows.
+MEMORY_UNKNOWN = "memory     not known before the data is read"
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +77,11 @@ class Job:
         with agreement(self.comm):
             if self.comm.rank == 0:
                 check_free(self.out)
+
+    @property
+    def machine(self) -> Machine:
+        """Ranks and threads, and the memory that one rank may allocate."""
+        return Machine(self.comm.size, self.threads, self.available_bytes)
 
     def log(self, line: str) -> None:
         """Log a line on rank 0."""
@@ -172,31 +180,49 @@ def describe_job(job: Job) -> str:
     config, comm = job.config, job.comm
     job.check_out()
     data = describe_dataset(config.data, job.data_dir, comm, config.graph)
-    n_train, n_test = data.n_rows
-    k = config.embedding.n_components
-    dimension = METHODS[config.embedding.method].dimension
-    features = None if data.is_sparse else data.n_features
-    most = {"features": features, "rows": None if data.is_estimate else n_train}[dimension]
+    k, most = config.embedding.n_components, known_dimension(config, data)
     if most is not None and k > most:
+        dimension = METHODS[config.embedding.method].dimension
         raise InputError(
             f"need 1 <= n_components <= {dimension}, got n_components={k} with {most} {dimension}"
         )
-    lines = [
-        f"job        {config.data.name}: {config.embedding.method}, k = {k}, "
+    lines = first_lines(job, data, f"job        {config.data.name}", f"k = {k}")
+    shape = described_shape(data, config.data)
+    if shape is None:
+        return "\n".join([*lines, MEMORY_UNKNOWN])
+    budget = unread_budget(config, shape, job.machine)
+    lines += [f"operator   {budget.operator.describe()}", budget.describe()]
+    return "\n".join([*lines, *budget.left_in_place()])
+
+
+def known_dimension(config: JobConfig, data: Description) -> int | None:
+    """Return the dimension of a job's operator; None if the headers of the data do not have it."""
+    dimension = METHODS[config.embedding.method].dimension
+    features = None if data.is_sparse else data.n_features
+    rows = None if data.is_estimate else data.n_rows[0]
+    return {"features": features, "rows": rows}[dimension]
+
+
+def first_lines(job: Job, data: Description, title: str, dimensions: str) -> list[str]:
+    """Return the lines of a description that need the headers of the data alone.
+
+    Parameters
+    ----------
+    title : str
+        Begin of the first line.
+    dimensions : str
+        Numbers of coordinates.
+    """
+    config, (n_train, n_test) = job.config, data.n_rows
+    return [
+        f"{title}: {config.embedding.method}, {dimensions}, "
         f"{config.solver.name} {config.solver.variant}, tol {config.solver.tol:g}",
-        f"ranks      {comm.size} with {counted(job.threads, 'BLAS thread')} each",
+        f"ranks      {job.comm.size} with {counted(job.threads, 'BLAS thread')} each",
         f"data       {data.format}, {_count(n_train)} training and {_count(n_test)} test rows of "
         f"{_count(data.n_features)} {'feature' if data.n_features == 1 else 'features'} "
         f"({data.dtype})" + (", numbers of rows estimated" if data.is_estimate else ""),
         f"output     {job.out}",
     ]
-    shape = described_shape(data, config.data)
-    if shape is None:
-        return "\n".join([*lines, "memory     not known before the data is read"])
-    available = max(0, job.available_bytes - rows_bytes(shape, comm.size))
-    budget = job_budget(config, shape, Machine(comm.size, job.threads, available))
-    lines += [f"operator   {budget.operator.describe()}", budget.describe()]
-    return "\n".join([*lines, *budget.left_in_place()])
 
 
 def _count(number: int | None) -> str:

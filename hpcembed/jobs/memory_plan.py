@@ -20,7 +20,15 @@ from hpcembed.jobs.embedding_methods import largest_dimension, make_embedding
 from hpcembed.runtime.machine.memory import check_fits, format_bytes
 from hpcembed.runtime.wording import counted
 
-__all__ = ["Budget", "Training", "described_shape", "job_budget", "rows_bytes"]
+__all__ = [
+    "Budget",
+    "Training",
+    "described_shape",
+    "job_budget",
+    "memory_line",
+    "rows_bytes",
+    "unread_budget",
+]
 
 #: Bytes per entry of a projection or of an uncompressed input on its way to a network (float32).
 _NETWORK_BYTES = 4
@@ -72,9 +80,7 @@ class Budget:
         }
         if self.baseline and self.is_gathered("full"):
             parts["uncompressed input on rank 0"] = self.baseline
-        listed = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
-        available = format_bytes(self.machine.available_bytes)
-        return f"memory per rank: {listed}; {available} available"
+        return memory_line(parts, self.machine.available_bytes)
 
     def is_gathered(self, name: str) -> bool:
         """Return whether rank 0 holds all rows of an input, if the job has it."""
@@ -129,6 +135,23 @@ class Budget:
             check_fits(needed, available, "the uncompressed input on rank 0", remedy)
 
 
+def memory_line(parts: Mapping[str, int], available_bytes: int) -> str:
+    """Return the memory of the steps of a job on one rank as one line of text.
+
+    Parameters
+    ----------
+    parts : mapping of str to int
+        Bytes of each step by its name.
+
+    Examples
+    --------
+    >>> memory_line({"data": 2048, "projection": 512}, 2**30)
+    'memory per rank: data 2.0 KiB, projection 512 B; 1.0 GiB available'
+    """
+    listed = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
+    return f"memory per rank: {listed}; {format_bytes(available_bytes)} available"
+
+
 def described_shape(data: Description, settings: DataSettings) -> Shape | None:
     """Return the shape of a data set from its headers; None if they do not contain it."""
     (n_train, n_test), d = data.n_rows, data.n_features
@@ -174,6 +197,23 @@ def job_budget(job: JobConfig, shape: Shape, machine: Machine) -> Budget:
         projection=projection,
         training=_training(job, gather, projection, baseline, machine.available_bytes),
     )
+
+
+def unread_budget(job: JobConfig, shape: Shape, machine: Machine) -> Budget:
+    """Return the memory estimate of a job whose data are not in memory yet.
+
+    Parameters
+    ----------
+    machine : Machine
+        With the memory of one rank before the rows are read.
+
+    Raises
+    ------
+    MemoryLimitError
+        No engine of the estimator fits in memory beside the rows.
+    """
+    available = max(0, machine.available_bytes - rows_bytes(shape, machine.ranks))
+    return job_budget(job, shape, Machine(machine.ranks, machine.threads, available))
 
 
 def _training(

@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 import re
+import shlex
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -104,13 +105,15 @@ def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: is not a regular file; give the path of a job file")
+            raise ConfigError(
+                f"{path}: is not a regular file; give the path of a job file{_init_hint(path)}"
+            )
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise ConfigError(
                 f"{path}: larger than {_MOST_BYTES >> 20} MiB; a job is a short TOML file: list "
-                "many data files by their folder"
+                f"many data files by their folder{_init_hint(path)}"
             )
         text = content.decode("utf-8")
         _check_dotted_keys(text, path)
@@ -118,9 +121,11 @@ def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give the path of a job file") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text; a job is a TOML file") from error
+        raise ConfigError(
+            f"{path}: not UTF-8 text; a job is a TOML file{_init_hint(path)}"
+        ) from error
     except msgspec.DecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        raise ConfigError(f"{path}: not valid TOML: {error}{_init_hint(path)}") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: not a job: its values are nested too deeply") from error
     except ConfigError:
@@ -128,6 +133,13 @@ def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except ValueError as error:  # an integer of thousands of digits
         raise ConfigError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from error
     return read_overrides(overrides, table)
+
+
+def _init_hint(path: Path) -> str:
+    """Return the command that writes a job, for a path that is perhaps a data file or folder."""
+    if path.suffix.lower() == ".toml":
+        return ""
+    return f"; for a data file or folder, `hpcembed init {shlex.quote(str(path))}` writes a job"
 
 
 def _check_dotted_keys(text: str, path: Path) -> None:

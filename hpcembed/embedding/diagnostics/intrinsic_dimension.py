@@ -64,6 +64,9 @@ class DimensionEstimate:
     standard_error: float
     halves: tuple[float, float]
 
+    def __str__(self) -> str:
+        return f"{self.value:.3g} ± {self.standard_error:.1g}"
+
 
 @dataclass(frozen=True, slots=True)
 class IntrinsicDimension:
@@ -95,6 +98,12 @@ class IntrinsicDimension:
     n_columns: int
     n_duplicates: int
     seconds: float
+
+    def __repr__(self) -> str:
+        return (
+            f"<IntrinsicDimension: {self.mle} (MLE), {self.two_nn} (TwoNN), neighbours of "
+            f"{self.n_queries:,} among {self.n_rows:,} rows>"
+        )
 
 
 def intrinsic_dimension(

@@ -27,6 +27,7 @@ from hpcembed.operators.covariance.class_scatter import ClassScatter, class_scat
 from hpcembed.runtime.arguments import check_count, is_number
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import timed
+from hpcembed.runtime.wording import counted
 
 __all__ = ["LinearDiscriminantAnalysis"]
 
@@ -136,7 +137,7 @@ class LinearDiscriminantAnalysis(PencilEmbedding):
         if k > most:
             raise InputError(
                 f"need n_components <= {most}, got {k}: {len(self.classes_)} classes have "
-                f"{len(self.classes_) - 1} discriminants; lower n_components"
+                f"{counted(len(self.classes_) - 1, 'discriminant')}; lower n_components"
             )
         self.plan_ = self.plan(shape_of(data), machine)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}

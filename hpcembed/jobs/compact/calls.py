@@ -94,6 +94,7 @@ def study(
     networks: Sequence[Any] | None = None,
     seeds: int = 5,
     margin: float = 0.2,
+    rivals: Sequence[str] = (),
     test: tuple[Any, Any] | None = None,
     task: str = "auto",
     scaling: str = "standard",
@@ -119,6 +120,9 @@ def study(
     seeds : int, default 5
     margin : float, default 0.2
         Points of accuracy that a network without loss may lose.
+    rivals : sequence of str, default ()
+        Other projections, compared on the same networks and seeds: lda, cca, lpp, gaussian, sparse,
+        fast, dct, truncation, variance, autoencoder.
     scaling, test_fraction, random_state
         As for :class:`CompactClassifier`.
     settings : mapping of str to object, optional
@@ -166,6 +170,7 @@ def study(
                     "seeds": seeds,
                     "first_seed": random_state,
                     "margin": float(margin),
+                    "rivals": list(rivals),
                 },
             },
             settings,

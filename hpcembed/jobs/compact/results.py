@@ -12,6 +12,7 @@ from hpcembed.jobs.compact.temporary_folder import TemporaryFolder
 from hpcembed.jobs.report.rendering import markdown_html
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.output.whole_folder import whole_folder
+from hpcembed.runtime.wording import counted
 
 __all__ = ["CompressReport", "StudyResult"]
 
@@ -22,10 +23,11 @@ class CompressReport:
     Attributes
     ----------
     text : str
-        The steps of the search and the answer, in Markdown, as in ``compress.md``.
+        Diagnostics of the dimension, the steps of the search, and the answer, in Markdown, as in
+        ``compress.md``.
     content : dict
-        The same as numbers, as in ``compress.json``: request, baseline, steps, results of the
-        seeds, difference on test rows. Accuracies lie between 0 and 1; R2 is at most 1.
+        The same as numbers, as in ``compress.json``: request, dimensions, baseline, steps, results
+        of the seeds, difference on test rows. Accuracies lie between 0 and 1; R2 is at most 1.
     """
 
     def __init__(self, text: str, content: Mapping[str, Any]) -> None:
@@ -59,7 +61,8 @@ class CompressReport:
 
     def __repr__(self) -> str:
         layers = "-".join(map(str, self.hidden)) or "linear"
-        return f"<CompressReport: {layers} network on {self.n_components} components>"
+        components = counted(self.n_components, "component")
+        return f"<CompressReport: {self.verdict}, network {layers} on {components}>"
 
     def __str__(self) -> str:
         return self.text
@@ -98,6 +101,11 @@ class StudyResult:
     def points(self) -> list[dict[str, Any]]:
         """Each network on each input over all seeds: one mapping a row, for pandas."""
         return list(self.content["points"])
+
+    @property
+    def rivals(self) -> list[dict[str, Any]]:
+        """Each rival projection and the embedding at each k, for pandas; empty without rivals."""
+        return list((self.content["rivals"] or {"points": []})["points"])
 
     def save(self, folder: str | Path) -> Path:
         """Copy the files of the study into a new folder.

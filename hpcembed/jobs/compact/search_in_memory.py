@@ -18,6 +18,7 @@ from hpcembed.jobs.compact.requests import configured, tables_of
 from hpcembed.jobs.compact.results import CompressReport, read_report
 from hpcembed.jobs.compact.temporary_folder import TemporaryFolder
 from hpcembed.jobs.compress.command import CompressRequest, SearchOutcome, search_job
+from hpcembed.jobs.compress.request import check_networks
 from hpcembed.jobs.configuration import JobConfig, check_job
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.network_sizes import NETWORK_SIZES
@@ -120,6 +121,7 @@ def _config(task: str, parameters: Mapping[str, Any]) -> JobConfig:
         parameters["settings"],
     )
     check_job(config, "settings")
+    check_networks(config, "settings")
     return config
 
 

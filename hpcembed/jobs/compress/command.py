@@ -34,10 +34,18 @@ from hpcembed.jobs.compress.search_result import (
     save_answer,
 )
 from hpcembed.jobs.compress.search_trials import SearchTrials
-from hpcembed.jobs.compress.wording import AnswerComparison, compare_answer, search_text
+from hpcembed.jobs.compress.wording import (
+    AnswerComparison,
+    compare_answer,
+    dimensions_text,
+    search_text,
+)
 from hpcembed.jobs.configuration import JobConfig
+from hpcembed.jobs.dimensions import RUN_WORK, measure_dimensions
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.majority import majority_shares
+from hpcembed.jobs.network_inputs import project
+from hpcembed.jobs.report.dimensions import DimensionsRecord, dimensions_line
 from hpcembed.jobs.report.run_folder import RunFolder
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import few_rows_warning
@@ -138,18 +146,21 @@ def search_job(request: CompressRequest, job: Job, limit: int) -> SearchOutcome:
         with SearchTrials(job, components, *seeds, request.confidence, margin) as trials:
             answer = search(trials.networks, components, trials.decide)
             comparison = compare_answer(trials, answer)
-            majority = majority_shares(components.data.train, components.data.test)
+            data = components.data
+            coordinates = project(data.embedding, data.train, data.test)[0]
+            dimensions = measure_dimensions(job, data.embedding, coordinates, RUN_WORK)
+            majority = majority_shares(data.train, data.test)
             environment = describe_environment(comm, job.threads)
             text = idle_while_root(
                 comm,
                 lambda: _write(
-                    folder, job, request, trials, answer, comparison, majority, environment
+                    folder, job, request, trials, answer, comparison, dimensions, majority,
+                    environment,
                 ),
-            )
+            )  # fmt: skip
         remove_checkpoints(job)
-        class_names = tuple(components.data.train.class_names)
-        task = components.data.dataset.task
-        components.data.destroy()
+        class_names, task = tuple(data.train.class_names), data.dataset.task
+        data.destroy()
     return SearchOutcome(answer, text or "", task, class_names)
 
 
@@ -160,6 +171,7 @@ def _write(
     trials: SearchTrials,
     answer: SearchAnswer,
     comparison: AnswerComparison,
+    dimensions: DimensionsRecord | None,
     majority: tuple[float, float] | None,
     environment: Mapping[str, Any],
 ) -> str:
@@ -189,7 +201,9 @@ def _write(
         for form in (TextTable.terminal, TextTable.markdown)
     )
     write_mark(folder, MARK, job.resolved_toml(), request.source)
-    folder.write_text("compress.md", f"# {data.dataset.name}\n\n{text}\n")
+    panel = dimensions_text(dimensions, answer, trials.components.largest)
+    parts = f"# {data.dataset.name}", panel, "## Search" if panel else "", text
+    folder.write_text("compress.md", "\n\n".join(filter(None, parts)) + "\n")
     folder.write_json(
         "compress.json",
         {
@@ -199,10 +213,11 @@ def _write(
             "n_features": data.n_features,
             "method": job.config.embedding.method,
             "explained_variance_ratio": data.embedding.spectrum_.explained_variance_ratio,
+            "dimensions": dimensions,
             "majority": majority and {"train": majority[0], "test": majority[1]},
             "answer": answer,
             "written": written and written.record(),
             **comparison.record(),
         },
     )
-    return shown
+    return "\n\n".join(filter(None, (shown, dimensions_line(dimensions))))

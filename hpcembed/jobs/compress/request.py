@@ -25,7 +25,7 @@ from hpcembed.jobs.network_sizes import NETWORK_SIZES
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.settings import build, read_overrides, read_table
 
-__all__ = ["CompressRequest"]
+__all__ = ["CompressRequest", "check_networks"]
 
 #: Seeds of a comparison, at most, if no number is given.
 MOST_SEEDS = 30
@@ -136,8 +136,7 @@ class CompressRequest:
         """Read the job file, or make a job for the data file."""
         if self.source.suffix == ".toml":
             job = load_job(self.source, self.overrides)
-            if not job.classifier.hidden:
-                raise ConfigError(f"{self.source}: classifier.hidden names no network")
+            check_networks(job, str(self.source))
             if self.task != "auto":
                 raise ConfigError(
                     f"--task {self.task}: for a job file use --set data.task={self.task}"
@@ -166,6 +165,7 @@ class CompressRequest:
             table[section] = {**table.get(section, {}), **changed}
         job = build(JobConfig, table, "--set")
         check_job(job, str(self.source))
+        check_networks(job, "--set")
         job.training.check_default(("centred",), "--set", "hpcembed compress")
         return job
 
@@ -182,6 +182,12 @@ class CompressRequest:
             if text and set(read_header(source, column, "auto").names) == {text, column}:
                 keys |= {"text_column": text, "min_df": 2.0, "max_features": MOST_TERMS}
         return keys
+
+
+def check_networks(job: JobConfig, source: str) -> None:
+    """Raise ConfigError if a search has no network to try."""
+    if not job.classifier.hidden:
+        raise ConfigError(f"{source}: classifier.hidden names no network")
 
 
 def _array_keys(path: Path, kind: str, label: str) -> dict[str, str | int | float]:

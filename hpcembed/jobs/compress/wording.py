@@ -13,6 +13,12 @@ from typing import Any
 from hpcembed.jobs.compress.search import SearchAnswer
 from hpcembed.jobs.compress.search_trials import SearchTrials
 from hpcembed.jobs.compress.sequential import verdict_of
+from hpcembed.jobs.report.dimensions import (
+    DIMENSIONS_TITLE,
+    DimensionsRecord,
+    dimensions_note,
+    dimensions_table,
+)
 from hpcembed.jobs.report.scores import Score, worse_than_mean_warning
 from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import majority_warning, network_name, points
@@ -20,7 +26,7 @@ from hpcembed.jobs.study.statistics import Difference, StudyPoint, summarise
 from hpcembed.jobs.study.trials import TrialResult
 from hpcembed.runtime.wording import counted
 
-__all__ = ["AnswerComparison", "compare_answer", "search_text"]
+__all__ = ["AnswerComparison", "compare_answer", "dimensions_text", "search_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,8 @@ def search_text(
     d, one = trials.components.data.n_features, comparison
     inputs = {f"{network_name(one.baseline.hidden)} on all {d} features": one.baseline}
     inputs[f"{network_name(one.same.hidden)} on all {d} features"] = one.same
-    inputs[f"{network_name(one.point.hidden)} on {answer.n_inputs} components"] = one.point
+    components = counted(answer.n_inputs, "component")
+    inputs[f"{network_name(one.point.hidden)} on {components}"] = one.point
     if majority is None:
         scores = {name: point.validation_mean for name, point in inputs.items()}
         warnings = [worse_than_mean_warning(scores.items())]
@@ -142,6 +149,26 @@ def search_text(
         *warnings,
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def dimensions_text(record: DimensionsRecord | None, answer: SearchAnswer, largest_k: int) -> str:
+    """Write the diagnostics beside the k of the answer, in Markdown; empty if there are none.
+
+    Parameters
+    ----------
+    record : DimensionsRecord or None
+    answer : SearchAnswer
+        Its k is shown if the network keeps the accuracy.
+    largest_k : int
+        Largest k that the search could try.
+    """
+    if record is None:
+        return ""
+    smallest = f"{answer.n_inputs} ({network_name(answer.hidden)})"
+    table = dimensions_table(record, smallest if answer.verdict == "keeps" else "", largest_k)
+    if not table.rows:
+        return ""
+    return "\n\n".join((f"## {DIMENSIONS_TITLE}", table.markdown(), dimensions_note(record)))
 
 
 def _steps_text(

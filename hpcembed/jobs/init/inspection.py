@@ -67,7 +67,7 @@ def inspect_data(path: Path, label_column: str = "", labels: Path | None = None)
     label_column : str
         Column of the class of a CSV file; found by its name if it is empty.
     labels : Path, optional
-        File of labels, for formats without labels; by default a file beside `path`.
+        File of labels; by default the labels in the data, or a file beside `path`.
 
     Raises
     ------
@@ -90,7 +90,11 @@ def inspect_data(path: Path, label_column: str = "", labels: Path | None = None)
         endings = sorted({ending for one in FORMATS.values() for ending in one.endings})
         raise ConfigError(f"{path}: the ending is unknown; known are {' '.join(endings)}")
     found = Finding({"format": kind}, is_text=kind.startswith("text_"))
-    if kind == "csv":
+    if labels is not None:
+        if label_column:
+            raise ConfigError("--label-column and --labels: give one of them")
+        found.labels = labels
+    elif kind == "csv":
         _inspect_csv(path, label_column, found)
     elif kind in _COLUMNAR:
         label_column = label_column or _chosen_label(_column_names(path, kind), found)
@@ -100,7 +104,7 @@ def inspect_data(path: Path, label_column: str = "", labels: Path | None = None)
     elif kind in ("npz", "hdf5"):
         _inspect_arrays(path, kind, found)
     elif FORMATS[kind].has_labels is None or kind in ("npy", "idx"):
-        found.labels = labels or _labels_beside(path)
+        found.labels = _labels_beside(path)
     return found
 
 

@@ -49,13 +49,13 @@ def draw_run_map(folder: Path, comm: MPI.Intracomm, *, most: int = 10_000, seed:
             raise ConfigError(f"--rows {most}: give a number of at least 1")
         if not 0 <= seed < 2**32:
             raise ConfigError(f"--seed {seed}: give a number between 0 and 2^32 - 1")
+    with agreement(comm):
+        run = read_run(folder, None)
         # before the data are read
         if missing(EXTRAS["map"]):
             raise MissingPackageError(
                 f"umap-learn is not installed: {install_command('map')}", name="umap"
             )
-    with agreement(comm):
-        run = read_run(folder, None)
     with owned_output(comm, folder):
         rows = map_rows(run, comm, most)
         line = idle_while_root(comm, lambda: _draw(folder, run.record.dataset.name, rows, seed))

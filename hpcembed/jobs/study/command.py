@@ -9,54 +9,48 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
-import numpy as np
 import threadpoolctl
 from mpi4py import MPI
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 from hpcembed.jobs.checkpoints.study_checkpoints import remove_checkpoints
 from hpcembed.jobs.dimensions import STUDY_WORK, measure_dimensions
 from hpcembed.jobs.job import Job, place
 from hpcembed.jobs.majority import majority_shares
 from hpcembed.jobs.network_inputs import project
-from hpcembed.jobs.network_sizes import check_networks, layers_of
-from hpcembed.jobs.results import embedding_record, words_of, write_embedding
-from hpcembed.jobs.study.embedded_data import EmbeddedData, embed_data
-from hpcembed.jobs.study.figures import DrawnData
+from hpcembed.jobs.network_sizes import check_networks
+from hpcembed.jobs.results import write_embedding
+from hpcembed.jobs.study.embedded_data import embed_data
 from hpcembed.jobs.study.intrinsic.search import measure_intrinsic
+from hpcembed.jobs.study.plan import describe_study
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy, load_published
 from hpcembed.jobs.study.report import write_study
-from hpcembed.jobs.study.result_store import load_results, open_folder, write_mark
+from hpcembed.jobs.study.report_inputs import drawn_data, study_facts
+from hpcembed.jobs.study.result_store import (
+    check_folder,
+    load_results,
+    open_folder,
+    write_mark,
+)
 from hpcembed.jobs.study.rivals.catalogue import rival_limits, rival_settings
-from hpcembed.jobs.study.rivals.fits import load_fit_seconds, store_fit_seconds
+from hpcembed.jobs.study.rivals.fits import load_fit_seconds
 from hpcembed.jobs.study.settings import StudyConfig, image_shape, job_of, load_study
 from hpcembed.jobs.study.summary import StudySummary
-from hpcembed.jobs.study.trial_inputs import TrialInputs
-from hpcembed.jobs.study.trial_training import TrialTrainer, train_trials
-from hpcembed.jobs.study.trials import Trial, TrialResult, remaining_batches
+from hpcembed.jobs.study.trial_results import NOTHING_FINISHED, collect_results
 from hpcembed.runtime.agreement import agreement, idle_while_root
 from hpcembed.runtime.errors import ConfigError
 from hpcembed.runtime.logging import show
 from hpcembed.runtime.machine.environment import describe_environment
 from hpcembed.runtime.output.lock import owned_output
-from hpcembed.runtime.ranks import gather_rows, timed
+from hpcembed.runtime.ranks import timed
 from hpcembed.runtime.settings import to_toml
 from hpcembed.runtime.wording import counted
 
-__all__ = ["conduct_study", "run_study", "trials_of"]
+__all__ = ["conduct_study", "run_study"]
 
 #: File that identifies the output folder of a study.
 MARK = "study.toml"
-NOTHING_FINISHED = (
-    "{}: no network of this study is finished there: run it without --report-only, or give the "
-    "folder of its run with --out"
-)
-#: Test rows whose first three components are drawn.
-SCATTERED = 2000
 
 
 def run_study(
@@ -67,6 +61,7 @@ def run_study(
     comm: MPI.Intracomm,
     *,
     report_only: bool = False,
+    dry_run: bool = False,
     checkpoint_every: float | None = None,
 ) -> int:
     """Run a study, or its remaining trials, and write its report.
@@ -85,6 +80,8 @@ def run_study(
         Output folder; by default the file states it.
     report_only : bool
         Train nothing, and report the finished trials in the output folder.
+    dry_run : bool
+        Read the headers of the data only, print the plan of the study, and write nothing.
     checkpoint_every : float, optional
         Seconds between checkpoints; default: so that they take at most 2 % of the time.
 
@@ -104,8 +101,12 @@ def run_study(
         study = load_study(path, overrides)
     job = place(job_of(study), path.parent, data_dir, out, comm, f"runs/{path.stem}")
     job = dataclasses.replace(job, checkpoint_every=checkpoint_every)
-    with owned_output(comm, job.out):
-        text = conduct_study(job, study, path, report_only=report_only)
+    if dry_run:
+        check_folder(job, MARK, path)
+        text = describe_study(job, study)
+    else:
+        with owned_output(comm, job.out):
+            text = conduct_study(job, study, path, report_only=report_only)
     if comm.rank == 0:
         show(text)
     return 0
@@ -172,7 +173,7 @@ def conduct_study(
             write_embedding(folder, data.dataset, data.embedding)
 
         idle_while_root(comm, write)
-        results = _train(job, study, data, finished, limits, report_only=report_only)
+        results = collect_results(job, study, data, finished, limits, report_only=report_only)
         majority = majority_shares(data.train, data.test)
         intrinsic = measure_intrinsic(
             job, study, data, results, finished, majority, report_only=report_only
@@ -181,10 +182,10 @@ def conduct_study(
         with timed(job.comm, job.seconds, "project"):
             coordinates = project(data.embedding, data.train, data.test)
         dimensions = measure_dimensions(job, data.embedding, coordinates[0], STUDY_WORK)
-        drawn = _drawn_data(data, coordinates[1], shape)
+        drawn = drawn_data(data, coordinates[1], shape)
         data.destroy()
     environment = describe_environment(comm, job.threads)
-    facts = _facts(job, data, environment)
+    facts = study_facts(job, data, environment)
     summary = StudySummary(
         study,
         results,
@@ -220,103 +221,3 @@ def _published(job: Job, study: StudyConfig) -> dict[tuple[int, ...], PublishedA
         job.log(f"{path}: no such file; the report has no published accuracies")
         return {}
     return load_published(path, study.data.name)
-
-
-def trials_of(
-    study: StudyConfig, n_features: int, limits: Mapping[str, int] = MappingProxyType({})
-) -> list[Trial]:
-    """List every trial of a study.
-
-    Parameters
-    ----------
-    limits : mapping of str to int
-        Largest number of coordinates of each rival, which takes the place of larger dimensions.
-    """
-    trials = []
-    for network in study.study.networks:
-        hidden = layers_of(network)
-        for seed in study.seeds:
-            for kind in study.study.embeddings:
-                trials += [Trial(kind, hidden, k, seed) for k in study.dimensions]
-            for rival in study.study.rivals:
-                sizes = {min(k, limits.get(rival, k)) for k in study.dimensions}
-                trials += [Trial(rival, hidden, k, seed) for k in sizes]
-            if study.study.baseline:
-                trials.append(Trial("full", hidden, n_features, seed))
-    return sorted(set(trials))
-
-
-def _train(
-    job: Job,
-    study: StudyConfig,
-    data: EmbeddedData,
-    finished: Mapping[str, TrialResult],
-    limits: Mapping[str, int],
-    *,
-    report_only: bool,
-) -> list[TrialResult]:
-    """Return the results of all trials; those that are not stored yet are trained. Collective."""
-    recipe, trials = study.training, trials_of(study, data.n_features, limits)
-    for name, most in limits.items():
-        if most < max(study.dimensions):
-            job.log(f"{name} has at most {counted(most, 'coordinate')}: larger k use these as well")
-    names = {trial: data.digest(trial, recipe) for trial in trials}
-    pending = [trial for trial in trials if names[trial] not in finished]
-    job.log(f"{counted(len(trials), 'trial')}, {len(trials) - len(pending)} of them finished")
-    if report_only:
-        if len(pending) == len(trials):
-            raise ConfigError(NOTHING_FINISHED.format(job.out))
-        return [finished[names[trial]] for trial in trials if names[trial] in finished]
-    shape = image_shape(study, data.n_features)
-    inputs = TrialInputs(
-        job, data, pending, centred=recipe.centred, limits=limits, image_shape=shape
-    )
-    if limits:
-        store_fit_seconds(job, data, inputs.fit_seconds)
-    trainer = TrialTrainer(data, inputs, recipe, job.threads, study.study.device)
-    sizes = data.n_classes, recipe.batch_size, study.study.batch
-    batches = remaining_batches(trials, pending, *sizes)
-    made = train_trials(job, trainer, batches, "training")
-    # Not in a finally: this is collective, and an error may be that of one rank alone.
-    inputs.destroy()
-    results = {**finished, **made}
-    return [results[names[trial]] for trial in trials]
-
-
-def _drawn_data(data: EmbeddedData, coordinates: NDArray[Any], shape: tuple[int, ...]) -> DrawnData:
-    """Gather the parts of the data that the report draws; complete on rank 0 only. Collective."""
-    test, linear = data.test, data.embedding.linear_map_
-    share = -(-SCATTERED // test.comm.size)
-    rows = np.ascontiguousarray(coordinates[:share, :3], dtype=np.float64)
-    gathered = gather_rows(test.comm, rows)
-    labels = gather_rows(test.comm, np.asarray(test.labels[:share]))
-    names = test.class_names
-    classes = [] if labels is None or not names else [names[int(label)] for label in labels]
-    return DrawnData(
-        spectrum=data.embedding.spectrum_,
-        components=np.empty((0, 0)) if linear is None else linear.components,
-        class_names=tuple(test.class_names),
-        image_shape=shape,
-        scatter=np.empty((0, 0)) if gathered is None else gathered,
-        scatter_classes=classes,
-        scatter_targets=labels if not names and labels is not None else np.empty(0),
-        words=words_of(data.dataset, data.embedding),
-    )
-
-
-def _facts(job: Job, data: EmbeddedData, environment: Mapping[str, object]) -> dict[str, Any]:
-    """Return the entries of ``study.json`` that the trials do not determine."""
-    return {
-        "dataset": {
-            "name": data.dataset.name,
-            "n_train": data.train.n_rows,
-            "n_test": data.test.n_rows,
-            "n_features": data.n_features,
-            "class_names": data.train.class_names,
-            "task": data.dataset.task,
-            **{key: data.fingerprint[key] for key in ("labels", "rows")},
-        },
-        "embedding": embedding_record(job, data.embedding),
-        "seconds": job.seconds,
-        "environment": environment,
-    }

@@ -17,7 +17,7 @@ from hpcembed.data.settings import GRAPH_FORMATS
 from hpcembed.data.table import Table
 from hpcembed.embedding import Embedding
 from hpcembed.jobs.checkpoints.study_checkpoints import fit_checkpoints
-from hpcembed.jobs.embedding_methods import embedding_settings, largest_dimension
+from hpcembed.jobs.embedding_methods import METHODS, embedding_settings, largest_dimension
 from hpcembed.jobs.job import Job
 from hpcembed.jobs.run import fit, read
 from hpcembed.jobs.study.content_digest import rows_digest
@@ -27,7 +27,7 @@ from hpcembed.runtime.errors import ConfigError, ConvergenceError, InputError
 from hpcembed.runtime.ranks import gather_rows
 from hpcembed.runtime.stopping import stop_together
 
-__all__ = ["EmbeddedData", "embed_data", "fingerprint", "stored_fit"]
+__all__ = ["EmbeddedData", "check_dimension", "embed_data", "fingerprint", "stored_fit"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,12 +119,7 @@ def embed_data(job: Job, *, allow_fewer: bool = False) -> EmbeddedData:
         section = msgspec.structs.replace(job.config.embedding, n_components=most)
         config = msgspec.structs.replace(job.config, embedding=section)
         job = dataclasses.replace(job, config=config)
-    elif k > most:
-        unit = "features" if most == train.n_features else "training rows"
-        raise ConfigError(
-            f"{k} dimensions of {most} {unit}: lower the largest of study.dimensions, or "
-            "study.n_components"
-        )
+    check_dimension(job, most)
     if test.n_rows == 0:
         raise InputError(f"{dataset.name}: no test rows, which scores are measured on")
     embedding = stored_fit(job, train, test)
@@ -139,6 +134,26 @@ def embed_data(job: Job, *, allow_fewer: bool = False) -> EmbeddedData:
         fingerprint(job, train, test, digests),
         embedding_settings(job.config),
     )
+
+
+def check_dimension(job: Job, most: int) -> None:
+    """Refuse more components than the operator of a job has.
+
+    Parameters
+    ----------
+    most : int
+        Dimension of the operator.
+
+    Raises
+    ------
+    ConfigError
+    """
+    k, unit = job.config.embedding.n_components, METHODS[job.config.embedding.method].dimension
+    if k > most:
+        raise ConfigError(
+            f"{k} dimensions of {most} {'training rows' if unit == 'rows' else unit}: lower the "
+            "largest of study.dimensions, or study.n_components"
+        )
 
 
 def stored_fit(job: Job, train: DataMatrix, test: DataMatrix) -> Embedding:

@@ -128,14 +128,16 @@ class StudyFigures:
             names = [p.input + (f" ({p.n_inputs})" if p.n_inputs < k else "") for p, _ in rows]
             ends = ([100 * getattr(d, end) for _, d in rows] for end in ("mean", "low", "high"))
             panels.append(intervals.IntervalPanel(f"k = {k}", names, *ends))
-        title = f"{self._name}, {network_name(found.hidden)}: rival projections and {method}"
+        network = network_name(found.hidden)
+        title = f"{self._name}, network {network}: rival projections and {method}"
         score = self.summary.score.name
         return self._write(
             "rivals",
             intervals.draw_intervals(panels, title, f"points of test {score} from {method}"),
             rival_columns(self.summary, found),
             f"Differences of the test {score} from {method} at equal k, with intervals that hold "
-            "together for all rivals. In parentheses: coordinates, where a rival has fewer.",
+            "together for all rivals. Green squares: above zero. Red triangles: below zero. Grey: "
+            "the interval contains zero. In parentheses: coordinates, where a rival has fewer.",
         )
 
     def _accuracy_curves(self) -> list[accuracy.AccuracyCurve]:
@@ -269,8 +271,9 @@ class StudyFigures:
         if not rows.size:
             return []
         columns: dict[str, Any] = {f"component{i + 1}": rows[:, i] for i in range(rows.shape[1])}
+        title = f"{self._name}, {counted(len(rows), 'test row')}"
         return self._write(
-            "scatter", components.draw_scatter(rows, classes, self._name, targets),
+            "scatter", components.draw_scatter(rows, classes, title, targets),
             columns | ({"class": classes} if targets is None else {"target": targets}),
             f"The first components of {counted(len(rows), 'test row')}, coloured by their "
             f"{'class' if targets is None else 'target'}.",

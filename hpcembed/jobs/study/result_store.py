@@ -22,9 +22,16 @@ from hpcembed.jobs.report.run_folder import RunFolder, json_bytes
 from hpcembed.jobs.study.trials import TrialResult
 from hpcembed.runtime.agreement import agreement
 from hpcembed.runtime.errors import InputError, OutputError, OutputExistsError
-from hpcembed.runtime.output.files import output_error
+from hpcembed.runtime.output.files import check_free, output_error
 
-__all__ = ["append_results", "load_results", "open_folder", "read_results", "write_mark"]
+__all__ = [
+    "append_results",
+    "check_folder",
+    "load_results",
+    "open_folder",
+    "read_results",
+    "write_mark",
+]
 
 FOLDER = "trials"
 #: First line of the settings in an output folder.
@@ -70,6 +77,21 @@ def open_folder(job: Job, mark: str, source: Path | None) -> RunFolder:
             except OSError as error:
                 raise OutputExistsError(f"{job.out}: cannot write: {error.strerror}") from error
     return RunFolder(job.out)
+
+
+def check_folder(job: Job, mark: str, source: Path | None) -> None:
+    """Refuse an output folder that :func:`open_folder` refuses; create nothing.
+
+    Collective.
+
+    Raises
+    ------
+    OutputExistsError
+        The folder holds other files.
+    """
+    with agreement(job.comm):
+        if job.comm.rank == 0 and not _is_ours(job.out / mark, source):
+            check_free(job.out)
 
 
 def write_mark(folder: RunFolder, mark: str, settings: str, source: Path | None) -> None:

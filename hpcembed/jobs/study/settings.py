@@ -64,7 +64,7 @@ class SweepConfig(msgspec.Struct, frozen=True, kw_only=True):
     intrinsic: bool = False
     #: that share of the validation score
     intrinsic_share: Fraction = 0.9
-    #: width, relative to its lower end, of the interval that is left of that dimension
+    #: relative width of the interval of that dimension at which the search ends
     intrinsic_tolerance: Fraction = 0.1
     #: settings of the training, which [training] changes
     recipe: Literal["default", "published"] = "default"
@@ -132,12 +132,13 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     if isinstance(embedding, Mapping) and "n_components" in embedding:
         raise ConfigError(
             f"{source}: embedding.n_components: a study has study.dimensions, a list of numbers of "
-            "components, in place of this key"
+            "components, in place of this key; `hpcembed init DATA --study` writes a job for a "
+            "study"
         )
     if "classifier" in table:
         raise ConfigError(
             f"{source}: [classifier]: a study has study.networks, a list of hidden layers, in "
-            "place of this section"
+            "place of this section; `hpcembed init DATA --study` writes a job for a study"
         )
     study = build(StudyConfig, table, source)
     check_study(study, source)

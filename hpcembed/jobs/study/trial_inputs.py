@@ -32,7 +32,7 @@ from hpcembed.runtime.shared_rows import SharedRows
 from hpcembed.runtime.stopping import stop_together
 from hpcembed.runtime.wording import counted
 
-__all__ = ["TrialInputs"]
+__all__ = ["TrialInputs", "input_bytes", "input_columns"]
 
 
 class TrialInputs:
@@ -134,8 +134,7 @@ class TrialInputs:
     def _projected(self, kind: str, seed: int, own: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Fit a projection other than that of the embedding, and apply it. Collective."""
         job, data, spent = self._job, self._data, dict[str, float]()
-        k = len(data.embedding.spectrum_.values)
-        k = own or min(k, self._limits.get(kind, k))
+        k = _columns(kind, own, len(data.embedding.spectrum_.values), self._limits)
         local = list[NDArray[Any]]()
         with timed(job.comm, spent, kind):
             if kind == "autoencoder":
@@ -166,13 +165,66 @@ class TrialInputs:
 
     def _check_memory(self, train: DataMatrix, test: DataMatrix) -> None:
         rows, job = train.n_rows + test.n_rows, self._job
-        share = 4 * rows * train.n_features * (1 + ranks_on_compute_node(job.comm))
         check_fits(
-            share // ranks_on_compute_node(job.comm),
+            input_bytes(rows, [train.n_features], ranks_on_compute_node(job.comm)),
             job.remaining(train.stored_bytes + test.stored_bytes),
             "the uncompressed input on every compute node",
             "set study.baseline = false, or use more memory per rank",
         )
+
+
+def input_columns(
+    trials: Iterable[Trial], k: int, n_features: int, limits: Mapping[str, int]
+) -> list[int]:
+    """Return the number of columns of every input that some trials need.
+
+    Parameters
+    ----------
+    k : int
+        Number of coordinates of the embedding.
+    limits : mapping of str to int
+        Largest number of coordinates of an input, where it is less than `k`.
+
+    Examples
+    --------
+    >>> trials = [Trial("spectral", (8,), k, 0) for k in (2, 6)]
+    >>> trials += [Trial("gaussian", (8,), 6, seed) for seed in (0, 1)] + [Trial("full", (), 9, 0)]
+    >>> sorted(input_columns(trials, 6, 9, {}))
+    [6, 6, 6, 9]
+    """
+    return [
+        n_features if kind == "full" else _columns(kind, own, k, limits)
+        for kind, _, own in {_key(trial) for trial in trials}
+    ]
+
+
+def input_bytes(n_rows: int, columns: Sequence[int], ranks: int) -> int:
+    """Return the memory on one rank of inputs with some numbers of columns.
+
+    The ranks of a compute node share the rows of all inputs. While a rank trains, it has a scaled
+    copy of one of them.
+
+    Parameters
+    ----------
+    n_rows : int
+        Training and test rows of all ranks.
+    columns : sequence of int
+        Of :func:`input_columns`.
+    ranks : int
+        On the compute node.
+
+    Examples
+    --------
+    >>> input_bytes(1000, [6, 9], 2)
+    66000
+    """
+    row = 4 * n_rows  # float32
+    return -(-row * sum(columns) // ranks) + row * max(columns, default=0)
+
+
+def _columns(kind: str, own: int, k: int, limits: Mapping[str, int]) -> int:
+    """Number of columns of an input that is not the features: `own` if it is not 0."""
+    return own or min(k, limits.get(kind, k))
 
 
 def _key(trial: Trial) -> tuple[str, int, int]:

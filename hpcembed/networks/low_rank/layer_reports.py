@@ -182,8 +182,8 @@ def few_rows(moments: Mapping[str, LayerMoments], ranks: Mapping[str, Ranks]) ->
         rows, width = moments[name].rows, max(entry.total.size for entry in entries)
         if one.side != "none" and rows < 4 * width:
             warnings.append(
-                f"layer {name}: {rows} calibration rows for {width} channels; its factors may fit "
-                "these rows better than others"
+                f"layer {name}: {rows:,} calibration rows for {width:,} channels; its factors may "
+                "fit these rows better than others"
             )
     return warnings
 

@@ -65,8 +65,9 @@ class SubspaceNetwork(StackedNetworks):
         self._length = math.sqrt(len(self._start) / dimension)
         self.flat = torch.nn.Parameter(self._start.new_zeros(dimension))
         self.flat.grad = torch.zeros_like(self.flat)
-        # Whether the coordinates may have changed since the parameters were computed.
-        self._changed = False
+        # Whether the coordinates may have changed since the parameters were computed; a checkpoint
+        # changes them before the first step.
+        self._changed = True
 
     def gradient(
         self,

@@ -35,6 +35,7 @@ from hpcembed.networks.similarity.joint_covariance import JointCovariance, joint
 from hpcembed.runtime.agreement import agreement, on_rank, same_on_all_ranks
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import communicator
+from hpcembed.runtime.wording import counted
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -65,6 +66,14 @@ class CanonicalSimilarity:
     weights: NDArray[np.float64]
     n_dimensions: tuple[int, int]
     n_rows: int
+
+    def __repr__(self) -> str:
+        first, last = self.correlations[0], self.correlations[-1]
+        return (
+            f"<CanonicalSimilarity: {self.similarity:.3f}, "
+            f"{counted(len(self.correlations), 'correlation')} {first:.3f} to {last:.3f}, "
+            f"{self.n_rows:,} rows>"
+        )
 
 
 def linear_cka(x: NDArray[Any], y: NDArray[Any], *, comm: MPI.Intracomm | None = None) -> float:

@@ -105,6 +105,22 @@ def test_refusals_name_file_and_key(job_file, text, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\x93NUMPY\xff", b"# 12\n" * 2**18, None])
+def test_data_in_the_place_of_a_job(tmp_path, content):
+    path = tmp_path / "my data.csv"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(ConfigError, match="for a data file or folder") as caught:
+        load_job(path)
+    assert str(caught.value).endswith(
+        f"; for a data file or folder, `hpcembed init '{path}'` writes a job"
+    )
+    damaged = tmp_path / "job.TOML"
+    path.rename(damaged)
+    with pytest.raises(ConfigError) as caught:
+        load_job(damaged)
+    assert "hpcembed init" not in str(caught.value)
+
+
 @pytest.mark.parametrize("override", ["solver", "solver.tol", "tol=1", ".tol=1", "solver.=1"])
 def test_override_that_is_none(job_file, override):
     with pytest.raises(ConfigError, match=r"write --set section.key=value"):

@@ -124,7 +124,9 @@ def _draw_curve(
     marker = {"marker": "s", "markersize": 3} if k.size <= style.MOST_MARKERS // 2 else {}
     axes.plot(k, mean, color=colour, linestyle=line, linewidth=1.4, label=label, **marker)
     if np.isfinite(spread).all():
-        axes.fill_between(k, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+        # no accuracy and no R2 is above 1
+        high = np.minimum(mean + spread, score.factor)
+        axes.fill_between(k, mean - spread, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _draw_level(axes: Any, accuracy: float, colour: str, line: str, score: Score) -> None:
@@ -149,6 +151,7 @@ def _label(axes: Any, title: str, score: Score) -> None:
     axes.xaxis.set_major_locator(
         MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     )
+    style.limit_scores(axes, score.factor)
 
 
 def accuracy_columns(curves: Sequence[AccuracyCurve]) -> dict[str, list[Any]]:

@@ -35,18 +35,20 @@ class IntervalPanel:
 
 @style.with_grid
 def draw_intervals(panels: Sequence[IntervalPanel], title: str, axis: str) -> Figure:
-    """Draw panels beside each other: a dot and a bar for each name.
+    """Draw panels below each other: a dot and a bar for each name.
 
-    Intervals above zero are green squares, those below zero red triangles, others grey dots.
+    Each panel has a scale of its own. Intervals above zero are green squares, those below zero red
+    triangles, others grey dots.
 
     Parameters
     ----------
     axis : str
         Label of the horizontal axes.
     """
-    rows = max(len(panel.names) for panel in panels)
-    figure = style.new_figure(1.5 + 3.6 * len(panels), 1.4 + 0.34 * rows)
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    rows = [len(panel.names) for panel in panels]
+    figure = style.new_figure(6.4, 0.9 + 0.7 * len(panels) + 0.3 * sum(rows))
+    places_of_panels = figure.subplots(len(panels), 1, squeeze=False, height_ratios=rows)[:, 0]
+    for axes, panel in zip(places_of_panels, panels, strict=True):
         places = -np.arange(len(panel.names), dtype=float)
         axes.axvline(0.0, color="#000000", linewidth=1.0)
         for place, mean, low, high in zip(places, panel.mean, panel.low, panel.high, strict=True):
@@ -58,7 +60,8 @@ def draw_intervals(panels: Sequence[IntervalPanel], title: str, axis: str) -> Fi
             axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
             axes.plot([mean], [place], color=colour, marker=marker, markersize=5)
         axes.set_yticks(places, [style.shorten(name, 28) for name in panel.names])
-        axes.set(title=panel.title, xlabel=axis)
+        axes.set_title(panel.title)
         axes.set_ylim(-len(panel.names) + 0.4, 0.6)
+    axes.set_xlabel(axis)
     figure.suptitle(title)
     return figure

@@ -105,6 +105,7 @@ def draw_model_sizes(
     axes.margins(x=0.12)
     style.plain_log_ticks(axes.xaxis, [model.parameters for model in models])
     axes.set(title=title, xlabel=f"parameters, {counted}", ylabel=score.axis("test"))
+    style.limit_scores(axes, score.factor)
     style.legend_beside(axes)
     return figure
 

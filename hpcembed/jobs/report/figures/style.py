@@ -159,6 +159,13 @@ def log_axis(axes: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return shown
 
 
+def limit_scores(axes: Any, largest: float) -> None:
+    """End the y axis just above the largest possible score, if it extends further."""
+    low, high = axes.get_ylim()
+    if high > largest > low:
+        axes.set_ylim(low, largest + 0.04 * (largest - low))
+
+
 def plain_log_ticks(axis: Any, values: Sequence[float]) -> None:
     """Label a logarithmic axis with plain numbers, at closer ticks for a smaller range."""
     positive = [value for value in values if value > 0]

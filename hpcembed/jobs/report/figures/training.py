@@ -48,6 +48,7 @@ def draw_training(curves: Mapping[str, Sequence[Epoch]], score: Score = ACCURACY
     loss_name = "mean cross-entropy (nats)" if score.is_accuracy else "mean squared error"
     left.set(title="Training loss", ylabel=loss_name)
     right.set(title=f"Validation {score.name}", ylabel=score.axis("validation"))
+    style.limit_scores(right, score.factor)
     longest = max((one.epoch for epochs in curves.values() for one in epochs), default=1)
     for axes in (left, right):
         axes.set_xlabel("epoch")

@@ -18,7 +18,7 @@ from hpcembed.data.matrix import DataMatrix
 from hpcembed.jobs.study.trials import RivalKind
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["RIVALS", "RivalProjection", "rival_limits", "rival_settings"]
+__all__ = ["RIVALS", "RivalProjection", "rival_limits", "rival_settings", "unlabelled_limits"]
 
 FittedOn = Literal["nothing", "rows", "rows and labels"]
 
@@ -92,13 +92,24 @@ def rival_limits(rivals: Sequence[RivalKind], train: DataMatrix) -> dict[str, in
     """
     if not rivals:
         return {}
-    d = train.n_features
-    limits = {str(name): d for name in rivals}
-    if "lpp" in limits:
-        limits["lpp"] = max(1, min(d, train.n_rows - 1, RIVALS["lpp"].settings["pca_components"]))
+    limits = unlabelled_limits(rivals, train.n_rows, train.n_features)
     of_ranks = train.comm.allgather(np.unique(train.labels))
     n_classes = len(np.unique(np.concatenate(of_ranks))) if train.class_names else 0
-    return limits | _label_limits(rivals, d, n_classes)
+    return limits | _label_limits(rivals, train.n_features, n_classes)
+
+
+def unlabelled_limits(rivals: Sequence[RivalKind], n_train: int, d: int) -> dict[str, int]:
+    """Return the largest number of coordinates of each rival on rows of any labels.
+
+    Examples
+    --------
+    >>> unlabelled_limits(["lda", "lpp"], 60_000, 784)
+    {'lda': 784, 'lpp': 100}
+    """
+    limits = {str(name): d for name in rivals}
+    if "lpp" in limits:
+        limits["lpp"] = max(1, min(d, n_train - 1, RIVALS["lpp"].settings["pca_components"]))
+    return limits
 
 
 def _label_limits(rivals: Sequence[RivalKind], d: int, n_classes: int) -> dict[str, int]:

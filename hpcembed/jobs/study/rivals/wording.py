@@ -25,7 +25,7 @@ def answer_text(summary: StudySummary, found: RivalComparison) -> str:
         That of `summary`.
     """
     method, score = summary.study.embedding.method, summary.score.name
-    begin = f"At k = {found.dimension} ({network_name(found.hidden)})"
+    begin = f"At k = {found.dimension}, with the network {network_name(found.hidden)},"
     rivals = [point for point in found.answer if point.difference is not None]
     if not found.answer:
         return f"{begin} no rival projection is trained yet."

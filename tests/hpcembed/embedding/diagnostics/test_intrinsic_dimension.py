@@ -10,17 +10,9 @@ from scipy.spatial.distance import cdist
 from hpcembed.embedding.diagnostics import intrinsic_dimension, mle_dimension, two_nn_dimension
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import ownership_range
+from oracle_values import SURFACES, stored, surface, surface_values
 
 pytestmark = pytest.mark.mpi
-
-
-def surface(n, dimension, columns, seed=1):
-    """Return rows on a sphere in some of the columns, rotated."""
-    rng = np.random.default_rng(seed)
-    points = rng.standard_normal((n, dimension + 1))
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    rotation, _ = np.linalg.qr(rng.standard_normal((columns, columns)))
-    return points @ rotation[: dimension + 1]
 
 
 def neighbours(rows, k):
@@ -53,14 +45,19 @@ def test_estimates_by_hand():
         two_nn_dimension(np.ones((9, 1)))
 
 
-@pytest.mark.parametrize(("dimension", "columns"), [(2, 6), (5, 40)])
+@pytest.mark.parametrize(("dimension", "columns"), SURFACES)
 def test_as_scikit_dimension(comm, dimension, columns):
-    skdim = pytest.importorskip("skdim")
-    rows = surface(400, dimension, columns)
-    found = on_ranks(rows, comm)
-    mle = skdim.id.MLE().fit(rows, n_neighbors=20)  # comb="mle": mean of the inverses
-    assert found.mle.value == pytest.approx(mle.dimension_, rel=1e-6)
-    assert found.two_nn.value == pytest.approx(skdim.id.TwoNN().fit(rows).dimension_, rel=1e-6)
+    found = on_ranks(surface(400, dimension, columns), comm)
+    expected = stored()["surfaces"][f"{dimension} of {columns}"]
+    assert found.mle.value == pytest.approx(expected["mle"], rel=1e-6)
+    assert found.two_nn.value == pytest.approx(expected["two_nn"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("dimension", "columns"), SURFACES)
+def test_stored_values_are_those_of_scikit_dimension(dimension, columns):
+    pytest.importorskip("skdim")
+    expected = stored()["surfaces"][f"{dimension} of {columns}"]
+    assert surface_values(dimension, columns) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 4])
@@ -153,3 +150,13 @@ def test_equal_rows(comm):
 def test_refusals(comm, settings, text):
     with pytest.raises((ConfigError, InputError), match=text):
         on_ranks(surface(60, 2, 5), comm, **settings)
+
+
+def test_a_result_is_one_line():
+    found = intrinsic_dimension(np.random.default_rng(0).random((1500, 2)), max_queries=400)
+    mle, two_nn = (one.value for one in (found.mle, found.two_nn))
+    assert repr(found) == (
+        f"<IntrinsicDimension: {mle:.3g} ± {found.mle.standard_error:.1g} (MLE), "
+        f"{two_nn:.3g} ± {found.two_nn.standard_error:.1g} (TwoNN), "
+        "neighbours of 400 among 1,500 rows>"
+    )

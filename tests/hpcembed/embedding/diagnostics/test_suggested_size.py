@@ -15,13 +15,7 @@ from hpcembed.embedding.diagnostics.suggested_size import (
     marchenko_pastur_median,
 )
 from hpcembed.runtime.errors import ConfigError, InputError
-
-
-def signal_in_noise(n, d, variances, seed=0):
-    rng = np.random.default_rng(seed)
-    scale = np.ones(d)
-    scale[: len(variances)] = variances
-    return rng.standard_normal((n, d)) * np.sqrt(scale) + rng.random(d)
+from oracle_values import SPECTRA, size_values, stored
 
 
 def spectrum(rows):
@@ -29,14 +23,8 @@ def spectrum(rows):
     return np.pad(values, (0, max(rows.shape[1] - len(values), 0)))
 
 
-CASES = {
-    "three of 20": signal_in_noise(300, 20, [20, 10, 4]),
-    "iris": sklearn.datasets.load_iris().data,
-    "wine": sklearn.datasets.load_wine().data,
-    "digits": sklearn.datasets.load_digits().data,
-    "noise": signal_in_noise(100, 8, []),
-}
-WIDE = signal_in_noise(60, 200, [90, 60, 40, 30])
+CASES = {name: rows for name, rows in SPECTRA.items() if name != "wide"}
+WIDE = SPECTRA["wide"]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -58,20 +46,30 @@ def test_minka_as_scikit_learn(name):
     assert oracle.n_components_ == (61 if name == "digits" else minka.size)
 
 
-@pytest.mark.filterwarnings("ignore:divide by zero")
-@pytest.mark.parametrize("name", [*CASES, "wide"])
+@pytest.mark.parametrize("name", SPECTRA)
 def test_sizes_as_scikit_dimension(name):
-    skdim = pytest.importorskip("skdim")
-    rows = WIDE if name == "wide" else CASES[name]
+    rows = SPECTRA[name]
     found = suggested_sizes(spectrum(rows), *rows.shape)
-    for one, version in zip(found, ("MP", "GD", "Minka"), strict=True):
-        if name == "wide" and version == "Minka":
-            continue
-        oracle = skdim.id.lPCA(ver=version).fit(rows)
-        assert one.size == oracle.dimension_
+    expected = stored()["sizes"][name]
+    assert list(expected) == (["MP", "GD"] if name == "wide" else ["MP", "GD", "Minka"])
+    for one, (version, oracle) in zip(found, expected.items(), strict=name != "wide"):
+        assert one.size == oracle["size"]
         if version != "Minka":
             assert one.noise == "median"
-            assert one.noise_variance == pytest.approx(oracle.noise_var_, rel=1e-6)
+            assert one.noise_variance == pytest.approx(oracle["noise_variance"], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_stored_sizes_are_those_of_scikit_dimension(name):
+    pytest.importorskip("skdim")
+    expected = stored()["sizes"][name]
+    found = size_values(name)
+    assert {version: one["size"] for version, one in found.items()} == {
+        version: one["size"] for version, one in expected.items()
+    }
+    for version in ("MP", "GD"):
+        variances = [one[version]["noise_variance"] for one in (found, expected)]
+        assert variances[0] == pytest.approx(variances[1], rel=1e-9)
 
 
 @pytest.mark.parametrize("rows", [CASES["three of 20"], WIDE], ids=["long", "wide"])

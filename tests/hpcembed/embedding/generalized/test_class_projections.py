@@ -154,6 +154,7 @@ def test_canonical_directions_of_targets():
 def test_bad_input_is_one_line():
     cases = [
         (LinearDiscriminantAnalysis(10), CLASSES, InputError, "need n_components <= 9, got 10"),
+        (LinearDiscriminantAnalysis(2), CLASSES % 2, InputError, "have 1 discriminant; lower"),
         (CanonicalCorrelation(10), CLASSES, InputError, "need n_components <= 9, got 10"),
         (LinearDiscriminantAnalysis(), None, InputError, "give y, the labels"),
         (LinearDiscriminantAnalysis(), CLASSES[:-1], InputError, "one label for each row"),

@@ -50,9 +50,15 @@ def test_report_is_that_of_the_search(fitted):
     assert report.task == "classification"
     assert 1 <= report.n_components <= 13
     assert f"k = {report.n_components}" in report.answer
-    assert repr(report) == f"<CompressReport: 16 network on {report.n_components} components>"
+    n = report.n_components
+    assert repr(report) == (
+        f"<CompressReport: keeps, network 16 on {n} component{'s' if n > 1 else ''}>"
+    )
     assert "<table>" in report._repr_html_()
     assert str(report) == report.text
+    assert report.text.index("## How many dimensions?") < report.text.index("## Search")
+    assert report.content["dimensions"]["spectrum"]["n_possible"] == 13
+    assert "dimension" not in report.answer
 
 
 def test_a_notebook_shows_the_estimator_and_its_report(fitted):
@@ -161,6 +167,7 @@ def test_settings_of_a_job_file(groups):
         ({"settings": {"data.train": ["a.csv"]}}, "settings: data.train: the data are in memory"),
         ({"settings": {"training.epoch": 3}}, "settings: unknown key training.epoch"),
         ({"networks": ["tiny"]}, "settings: classifier.hidden: 'tiny' is not one of"),
+        ({"networks": []}, "settings: classifier.hidden names no network"),
         ({"max_loss": -1}, "max-loss -1"),
     ],
 )
@@ -203,6 +210,17 @@ def test_study(groups, tmp_path):
     assert str(found) == found.text
     with pytest.raises(ConfigError, match="20 dimensions of 13 features"):
         hpcembed.study(*groups, dimensions=[20], networks=[(16,)], seeds=2)
+
+
+def test_rivals_of_a_study(groups):
+    found = hpcembed.study(
+        *groups, dimensions=[2], networks=[(8,)], seeds=2, rivals=["lda", "truncation"]
+    )
+    assert {point["input"] for point in found.rivals} == {"spectral", "lda", "truncation"}
+    assert "the network 8, " in found.content["rivals"]["answer"]
+    assert hpcembed.study(*groups, dimensions=[2], networks=[(8,)], seeds=2).rivals == []
+    with pytest.raises(ConfigError, match=r"rivals.*'pca' is not one of"):
+        hpcembed.study(*groups, dimensions=[2], networks=[(8,)], rivals=["pca"])
 
 
 def test_study_leaves_out_dimensions_beyond_the_features(groups, tmp_path):

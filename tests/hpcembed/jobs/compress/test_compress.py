@@ -177,6 +177,21 @@ def check_comparison(record, k, text):
     assert f"difference {100 * record['test_difference']['mean']:+.2f} [" in text
 
 
+def check_diagnostics(records, text, k):
+    """They are those of the projected training rows, the same on both numbers of ranks."""
+    first, second = (one["dimensions"] for one in records)
+    assert (first["spectrum"]["n_known"], first["spectrum"]["n_possible"]) == (24, 64)
+    for name in ("effective_rank", "participation_ratio", "stable_rank"):
+        assert first["spectrum"][name] == pytest.approx(second["spectrum"][name], rel=1e-9)
+    intrinsic = first["intrinsic"]
+    assert (intrinsic["n_queries"], intrinsic["n_columns"]) == (1438, 24)
+    assert intrinsic["mle"]["value"] == pytest.approx(second["intrinsic"]["mle"]["value"], rel=1e-4)
+    panel, _, steps = text.partition("\n\n## Search\n\n")
+    assert panel.startswith("# digits\n\n## How many dimensions?\n\n| diagnostic ")
+    assert f"| smallest k without loss    | {k} (" in panel
+    assert steps.startswith("Comparisons with the baseline")
+
+
 @pytest.mark.launch(digits, ranks=(1, 2))
 def test_digits(launched, run_mpi):
     answers = []
@@ -184,6 +199,8 @@ def test_digits(launched, run_mpi):
         (done,) = launched[ranks]
         assert done.status == 0, done.err
         assert "fewer inputs" in done.out
+        assert "\n\ndimensions: effective rank " in done.out
+        assert " (MLE), " in done.out
         out = launched.folder / str(ranks)
         answers.append(json.loads((out / "compress.json").read_text()))
     first, second = (one["answer"] for one in answers)
@@ -200,6 +217,7 @@ def test_digits(launched, run_mpi):
     sizes = [len(answers[0][key]) for key in ("results", "same_network", "baseline")]
     assert sizes == [n] * 3
     check_comparison(answers[0], k, done.out)
+    check_diagnostics(answers, (out / "compress.md").read_text(), k)
 
     # Projection and network together do what was promised.
     projection = safetensors.numpy.load_file(out / "projection.safetensors")
@@ -244,7 +262,7 @@ def data_file(folder):
     ]
     (folder / "table.csv").write_text("\n".join(lines) + "\n")
     options = ["--label-column", "kind", "--max-loss", "3", "--seeds", "2", "--out", "out"]
-    options += ["--max-seeds", "6"]
+    options += ["--max-seeds", "6", "--set", "diagnostics.enabled=false"]
     return [["compress", "table.csv", *options]]
 
 
@@ -262,7 +280,9 @@ def test_a_data_file(launched):
     undecided = [step["difference"]["low"] for step in record["answer"]["steps"]]
     assert f"it may lose up to {-100 * max(undecided):.2f} points" in done.out
     assert record["majority"]["train"] == pytest.approx(0.5)
-    assert (out / "compress.md").exists()
+    assert (record["dimensions"], "dimensions:" in done.out) == (None, False)
+    text = (out / "compress.md").read_text()
+    assert text.startswith("# table\n\nComparisons with the baseline")
     assert hpcembed.load(out / "model").predict(np.zeros((1, 6))).shape == (1,)
 
 
@@ -423,3 +443,5 @@ def test_keys_of_the_job_of_a_data_file(tmp_path):
     assert request.most_components() == 2
     with pytest.raises(ConfigError, match=r"--set: .*data.colums"):
         CompressRequest(tmp_path / "table.csv", 1.0, overrides=("data.colums=1",)).job()
+    with pytest.raises(ConfigError, match=r"--set: classifier\.hidden names no network"):
+        CompressRequest(tmp_path / "table.csv", 1.0, overrides=("classifier.hidden=[]",)).job()

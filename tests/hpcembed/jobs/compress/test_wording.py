@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpcembed.jobs.compress.wording import AnswerComparison, search_text
+from hpcembed.jobs.compress.wording import AnswerComparison, dimensions_text, search_text
+from hpcembed.jobs.report.dimensions import DimensionsRecord, IntervalRecord, SpectrumRecord
 from hpcembed.jobs.report.scores import ACCURACY
 from hpcembed.jobs.study.statistics import Difference
 
@@ -58,3 +59,27 @@ def test_an_embedding_that_saves_nothing_is_named():
 def test_test_rows_that_contradict_the_verdict_are_named(verdict, difference, contradicted):
     found = text(400, difference, verdict)
     assert ("NOT within 1 point, the test rows contradict the verdict" in found) == contradicted
+
+
+def diagnostics(high):
+    """A record whose only number has the bounds 4 and `high`."""
+    one, wide = IntervalRecord(4.0, high), IntervalRecord(1.0, 9.0)
+    return DimensionsRecord(SpectrumRecord(wide, one, wide, wide, 5, 20), [], None, 0.0)
+
+
+@pytest.mark.parametrize(("verdict", "has_k"), [("keeps", True), ("undecided", False)])
+def test_diagnostics_stand_beside_a_k_that_keeps_the_accuracy(verdict, has_k):
+    answer = SimpleNamespace(hidden=(8,), n_inputs=5, verdict=verdict)
+    found = dimensions_text(diagnostics(4.5), answer, 12)
+    assert found.startswith("## How many dimensions?\n\n| diagnostic ")
+    assert "| effective rank " in found
+    assert "| 4.0 to 4.5 " in found
+    assert ("| smallest k without loss | 5 (8) " in found) == has_k
+    assert ("measured by trained networks, up to k = 12" in found) == has_k
+    assert found.endswith("so none can replace the measured k.")
+
+
+def test_diagnostics_that_do_not_help_are_left_out():
+    answer = SimpleNamespace(hidden=(8,), n_inputs=5, verdict="undecided")
+    assert dimensions_text(None, answer, 12) == ""
+    assert dimensions_text(diagnostics(9.0), answer, 12) == ""

@@ -9,6 +9,7 @@ import pytest
 from hpcembed.cli import main
 from hpcembed.jobs.configuration import load_job
 from hpcembed.jobs.init.command import init_job
+from hpcembed.jobs.study.settings import load_study
 from hpcembed.runtime.errors import ConfigError, InputError, OutputExistsError
 
 
@@ -98,6 +99,24 @@ def test_labels_of_an_array(tmp_path, name):
     assert load_job(tmp_path / "rows.toml").data.train_labels == name
 
 
+def test_images_of_one_folder(tmp_path, capsys):
+    pillow = pytest.importorskip("PIL.Image")
+    (tmp_path / "flat").mkdir()
+    for i in range(12):
+        pixels = np.full((6, 6), 20 * i, dtype=np.uint8)
+        pillow.fromarray(pixels).save(tmp_path / "flat" / f"{i}.png")
+    lines = [f"{i}.png,{'dark' if i < 6 else 'light'}" for i in range(12)]
+    (tmp_path / "names.csv").write_text("\n".join(["file,label", *lines]) + "\n")
+    assert main(["init", "flat", "--labels", "names.csv"]) == 0
+    job = load_job(tmp_path / "flat.toml")
+    assert (job.data.format, job.data.train_labels) == ("images", "names.csv")
+    words = ["--set", "training.epochs=1", "--set", "output.figures=false", "--out", "out"]
+    assert main(["run", "flat.toml", *words]) == 0
+    capsys.readouterr()
+    assert main(["init", "names.csv", "--labels", "a", "--label-column", "label"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
 def test_images_of_bytes_are_divided(tmp_path):
     images = struct.pack(">4B3I", 0, 0, 8, 3, 4, 2, 2) + bytes(16)
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
@@ -146,3 +165,40 @@ def test_errors(tmp_path, name, options, kind, message):
     with pytest.raises(kind, match=message):
         init_job(tmp_path / name, **options)
     assert not list(tmp_path.glob("*.toml"))
+
+
+def test_a_study_that_runs(tmp_path, capsys):
+    write_csv(tmp_path)
+    assert main(["init", "fruit.csv", "--study"]) == 0
+    shown = capsys.readouterr().out
+    assert "job written to study_fruit.toml" in shown
+    assert "hpcembed study study_fruit.toml" in shown
+    assert "hpcembed run" not in shown
+    study = load_study(tmp_path / "study_fruit.toml")
+    assert (study.data.train, study.data.label_column) == (("fruit.csv",), "kind")
+    # two features have two components at most
+    assert (study.dimensions, study.study.networks) == ((2,), ("low", "very_low"))
+    words = ["study.seeds=2", "study.networks=[[4]]", "training.epochs=1", "output.figures=false"]
+    words = [word for one in words for word in ("--set", one)]
+    assert main(["study", "study_fruit.toml", *words, "--out", "out"]) == 0
+    assert (tmp_path / "out" / "study.json").exists()
+
+
+@pytest.mark.parametrize(("n_features", "sizes"), [(1, [1]), (9, [2, 4, 8, 9]), (50, None)])
+def test_dimensions_of_a_study(tmp_path, n_features, sizes):
+    draw = np.random.default_rng(0)
+    np.savez(tmp_path / "a.npz", x=draw.normal(size=(80, n_features)), y=np.arange(80) % 2)
+    init_job(tmp_path / "a.npz", study=True)
+    study = load_study(tmp_path / "study_a.toml")
+    assert list(study.dimensions) == (sizes or [2, 4, 8, 16, 32])
+    assert study.study.baseline
+
+
+def test_a_study_of_documents(tmp_path):
+    for number in range(20):
+        folder = tmp_path / "mail" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.txt").write_text("some words of a text " * (number + 1))
+    init_job(tmp_path / "mail", study=True)
+    study = load_study(tmp_path / "study_mail.toml")
+    assert (study.embedding.method, study.study.baseline) == ("svd", False)

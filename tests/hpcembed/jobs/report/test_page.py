@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 
+from hpcembed.jobs.report.figures.style import new_figure, save_figure
 from hpcembed.jobs.report.page import PageFigure, PageSection, PageTable, render_page
 from hpcembed.jobs.report.tables import TextTable
 
@@ -55,6 +56,19 @@ def test_a_page_holds_everything_itself():
     assert found.sources == ["data:image/svg+xml;base64,PHN2Zy8+"]
     assert "<b>" not in page
     assert not re.search(r"https?://|@import|url\(", page)
+
+
+def test_figures_have_the_size_of_their_text(tmp_path):
+    """A page that stretches all figures to one width shrinks the text of wide ones."""
+    found = {}
+    for inches in (4.0, 12.0):
+        save_figure(new_figure(inches, 3.0), tmp_path / "a.svg")
+        figure = PageFigure((tmp_path / "a.svg").read_bytes(), "c", "d")
+        page = render_page("t", [], [PageSection("s", [figure])])
+        assert f'style="--width: {96 * inches:.0f}px"' in page
+        found[inches] = ('<figure class="scrolls"' in page, figure.width)
+    assert found == {4.0: (False, 384), 12.0: (True, 1152)}
+    assert PageFigure(b"<svg/>", "c", "d").width == 0
 
 
 def test_numbers_stand_right_and_text_left():

@@ -153,14 +153,16 @@ def test_figure_of_a_regression(comm, small_run, without_umap):
 
 
 @pytest.mark.mpi
-def test_errors_are_one_line_before_the_data_are_read(comm, shared_tmp, monkeypatch):
+def test_errors_are_one_line_before_the_data_are_read(comm, small_run, shared_tmp, monkeypatch):
     monkeypatch.setattr(command, "missing", lambda packages: list(packages))
-    with pytest.raises(MissingPackageError, match=r'^umap-learn is not installed: pip install '
-                       r'"hpcembed\[map\]"$'):  # fmt: skip
-        draw_run_map(shared_tmp, comm)
-    monkeypatch.setattr(command, "missing", lambda packages: [])
+    # a wrong folder is named first, also without umap-learn
     with pytest.raises(InputError, match=r"contains no run\.json: not a finished run"):
         draw_run_map(shared_tmp, comm)
+    out, _ = small_run()
+    (shared_tmp / "small.csv").unlink(missing_ok=True)  # the data are not read
+    with pytest.raises(MissingPackageError, match=r'^umap-learn is not installed: pip install '
+                       r'"hpcembed\[map\]"$'):  # fmt: skip
+        draw_run_map(out, comm)
     with pytest.raises(ConfigError, match="--rows 0: give a number of at least 1"):
         draw_run_map(shared_tmp, comm, most=0)
     with pytest.raises(ConfigError, match="--seed -1: give a number between 0 and"):
@@ -172,7 +174,7 @@ def test_options(capsys):
     assert (arguments.map, arguments.rows, arguments.seed) == (True, 50, 2)
     with pytest.raises(SystemExit):
         cli._parse(["report", "out"], rank=0)
-    assert "one of the arguments --map is required" in capsys.readouterr().err
+    assert "the following arguments are required: --map" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (10, 1)])

@@ -88,8 +88,11 @@ def test_the_embedding_is_handed_on(study, tmp_path):
         ("training = 3\n", "training is a section"),
         ("study = 3\n", "study is a section"),
         ("[solver]\ntol = 2.0\n", "solver.tol must lie between 0 and 1"),
-        ("[classifier]\n", r"\[classifier\]: a study has study.networks"),
-        ("[embedding]\nn_components = 3\n", "embedding.n_components: a study has study.dimensions"),
+        ("[classifier]\n", r"\[classifier\]: a study has study.networks.*init DATA --study"),
+        (
+            "[embedding]\nn_components = 3\n",
+            "n_components: a study has study.dimensions.*init DATA --study",
+        ),
         ('[embedding]\nmethod = "svdd"\n', "embedding.method: 'svdd' is not one of .*mean svd"),
         ("embedding = 3\n", "embedding is a section"),
     ],

@@ -55,6 +55,16 @@ def test_parameters_and_gradient():
         assert (before - own.logits(X)).abs().max() > 1e-3
 
 
+def test_coordinates_of_a_checkpoint():
+    own, whole = networks(10)
+    X = torch.ones(1, 2, 6)
+    with torch.no_grad():
+        own.flat.data.copy_(torch.linspace(-1, 1, 10))  # before any step
+        P = make_projection(D, 10, "srht", 4).matrix() * math.sqrt(D / 10)
+        whole.flat.data.add_(P @ own.flat)
+        torch.testing.assert_close(own.logits(X), whole.logits(X))
+
+
 def test_all_dimensions_train_as_all_parameters():
     X, y = load_digits(return_X_y=True)
     rows = Samples((X / 16).astype(np.float32), y.astype(np.int64))

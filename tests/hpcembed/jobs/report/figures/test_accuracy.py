@@ -13,6 +13,7 @@ from hpcembed.jobs.report.figures.accuracy import (
     draw_embeddings,
 )
 from hpcembed.jobs.report.figures.style import save_figure
+from hpcembed.jobs.report.scores import ACCURACY, R2
 
 
 def curve(network, embedding="spectral", n=8, **changes):
@@ -69,3 +70,20 @@ def test_the_chosen_dimension_has_a_ring_a_line_and_a_label():
     assert not any("chosen" in str(line.get_label()) for line in plain.lines)
     lost = draw_accuracy([curve("b", chosen=4, is_kept=False)], "t").axes[0]
     assert "nearest:\nb,\nk = 4" in [line.get_label() for line in lost.lines]
+
+
+@pytest.mark.parametrize(("score", "largest"), [(ACCURACY, 100.0), (R2, 1.0)])
+def test_no_score_above_the_largest_one(score, largest):
+    high = curve("a", mean=[0.97] * 7 + [1.0], deviation=[0.05] * 8)
+    axes = draw_accuracy([high], "title", score).axes[0]
+    (band,) = axes.collections
+    assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(largest)
+    # the marker of the largest score is not cut
+    assert largest < axes.get_ylim()[1] < 1.01 * largest
+    panels = draw_embeddings([high, curve("a", "gaussian")], "title", score).axes[:1]
+    assert panels[0].get_ylim()[1] < 1.05 * largest
+
+
+def test_low_scores_keep_their_limits():
+    low = curve("a", mean=[0.5] * 8, deviation=[0.02] * 8, baseline=None)
+    assert draw_accuracy([low], "title").axes[0].get_ylim()[1] < 60

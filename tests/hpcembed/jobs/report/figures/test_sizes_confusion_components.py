@@ -57,6 +57,14 @@ def test_the_front_holds_what_no_smaller_model_beats():
     ]  # fmt: skip
 
 
+def test_equal_models_of_full_accuracy():
+    """matplotlib surrounds equal values by 5 % on each side: the axis would reach 105 %."""
+    models = [SizedModel("a", 2, True, 100, 1.0), SizedModel("a", 4, False, 200, 1.0)]
+    low, high = draw_model_sizes(models, "t").axes[0].get_ylim()
+    assert low < 98
+    assert 100 < high < 100.5
+
+
 def test_a_model_that_loses_has_a_ring_too():
     nearest = SizedModel("b", 4, True, 300, 0.9, chosen=True, is_kept=False)
     lines = draw_model_sizes([MODELS[0], nearest], "t").axes[0].lines

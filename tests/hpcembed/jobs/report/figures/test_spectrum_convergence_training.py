@@ -88,3 +88,8 @@ def test_training(tmp_path, n_epochs, n_curves):
     ]
     figure = draw_training({f"network {i}": curve for i in range(n_curves)})
     assert_drawn(figure, tmp_path / "a.png")
+
+
+def test_no_accuracy_above_100_percent():
+    curve = [SimpleNamespace(epoch=i, train_loss=1.0, validation_score=1.0) for i in range(1, 4)]
+    assert 100 < draw_training({"a": curve}).axes[1].get_ylim()[1] < 100.5

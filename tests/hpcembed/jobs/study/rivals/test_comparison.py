@@ -89,13 +89,14 @@ def test_rivals_do_not_change_the_headline():
 def test_the_answer():
     one = summary()
     assert answer_text(one, one.rivals) == (
-        "At k = 9 (8) lda (2 coordinates) is better than pca by +3.17 [+2.13, +4.20] points of "
-        "test accuracy (95 % intervals that hold for 2 rivals together)."
+        "At k = 9, with the network 8, lda (2 coordinates) is better than pca by +3.17 "
+        "[+2.13, +4.20] points of test accuracy (95 % intervals that hold for 2 rivals together)."
     )
     worse = summary({**SCORES, ("lda", 2): (0.3, 0.31, 0.3)})
     text = answer_text(worse, worse.rivals)
     assert text.startswith(
-        "At k = 9 (8) no rival is better than pca in test accuracy (95 % intervals that hold for 2 "
+        "At k = 9, with the network 8, no rival is better than pca in test accuracy "
+        "(95 % intervals that hold for 2 "
     )
     assert "the best mean is that of dct, -0.17 [-1.20, +0.87] points from pca" in text
     assert text.endswith("and its interval contains zero.")
@@ -142,7 +143,12 @@ def test_figure():
     (name, figure, data, caption) = written[0]
     assert name == "rivals"
     assert [axes.get_title() for axes in figure.axes] == ["k = 3", "k = 9"]
-    labels = [text.get_text() for text in figure.axes[1].get_yticklabels()]
+    assert figure.get_suptitle() == "digits, network 8: rival projections and pca"
+    # panels below each other are legible at 400 pixels
+    upper, lower = figure.axes
+    assert upper.get_position().x0 == lower.get_position().x0
+    assert figure.get_figwidth() <= 6.4
+    labels = [text.get_text() for text in lower.get_yticklabels()]
     assert labels == ["lda (2)", "dct"]
     assert data["input"].count("lda") == 2
     assert "from pca" in caption

@@ -70,7 +70,7 @@ def test_the_same_results_on_any_number_of_ranks(launched):
         assert "14 trials, 0 of them finished" in done.err
         assert "14 trials, 14 of them finished" in again.err
         assert again.status == 0, again.err
-        assert re.search(r"At k = \d+ \(8\) .*pca", done.out)
+        assert re.search(r"At k = \d+, with the network 8, .*pca", done.out)
         study = json.loads((out / "study.json").read_text())
         rivals = study["rivals"]
         assert rivals["answer"] in again.out
