@@ -43,6 +43,14 @@ figures = false
 """
 
 
+def stored(out):
+    return [
+        json.loads(line)
+        for path in sorted((out / "trials").glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+
+
 def small_study(folder, ranks):
     (folder / "small.toml").write_text(SMALL)
     study = ["study", folder / "small.toml", "--out", str(ranks)]
@@ -70,11 +78,7 @@ def test_the_same_answers_on_any_number_of_ranks(launched):
         assert "not finished" in unfinished.out
         assert "random subspace" not in without.out
         assert json.loads((out / "study.json").read_text())["intrinsic"] is None
-        lines = [
-            json.loads(line)
-            for path in sorted((out / "trials").glob("*.jsonl"))
-            for line in path.read_text().splitlines()
-        ]
+        lines = stored(out)
         subspaces = {
             (one["cell"]["input"], one["cell"]["subspace"]): one
             for one in lines
@@ -90,12 +94,12 @@ def test_the_same_answers_on_any_number_of_ranks(launched):
                 assert other[key][name] == pytest.approx(found[0][1][key][name], abs=0.15)
 
 
-def resumed_study(folder):
+def one_study(folder):
     (folder / "small.toml").write_text(SMALL)
     return [["study", folder / "small.toml", "--out", "out", "--intrinsic"]]
 
 
-@pytest.mark.launch(resumed_study, ranks=1)
+@pytest.mark.launch(one_study, ranks=1)
 def test_an_answer_follows_from_validation_rows(launched):
     (done,) = launched.all
     assert done.status == 0, done.err
@@ -115,10 +119,37 @@ def test_an_answer_follows_from_validation_rows(launched):
         for tested in one["points"]:
             assert tested["reaches"] == (tested["validation_mean"] >= one["threshold"])
             assert tested["reaches"] == (tested["dimension"] >= one["dimension"])
-            assert tested["validation_deviation"] >= 0
-            assert 0 < tested["test_mean"] <= 1
+            trials = [
+                trial
+                for trial in stored(out)
+                if trial["cell"]["input"] == one["input"]
+                and trial["cell"].get("subspace") == tested["dimension"]
+            ]
+            assert len(trials) == 2
+            for part in ("validation", "test"):
+                scores = [trial[f"{part}_score"] for trial in trials]
+                assert tested[f"{part}_mean"] == pytest.approx(np.mean(scores))
+                if part == "validation":
+                    assert tested["validation_deviation"] == pytest.approx(np.std(scores, ddof=1))
     assert (full["input"], full["n_inputs"], full["parameters"]) == ("full", 64, 610)
     assert own["input"] == "spectral"
+
+
+@pytest.mark.launch
+def test_an_interrupted_search_continues(run_each, tmp_path):
+    (tmp_path / "small.toml").write_text(SMALL)
+    out, command = tmp_path / "out", ["study", tmp_path / "small.toml", "--out", "out"]
+    (first,) = run_each(1, [[*command, "--intrinsic"]])
+    assert first.status == 0, first.err
+    (path,) = (out / "trials").glob("*.jsonl")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:9]) + "\n")  # all 6 of the study, and 3 in subspaces
+    found = json.loads((out / "study.json").read_text())["intrinsic"]
+    (second,) = run_each(1, [[*command, "--intrinsic"]])
+    assert second.status == 0, second.err
+    assert "6 trials, 6 of them finished" in second.err
+    assert len(stored(out)) == len(lines)
+    assert json.loads((out / "study.json").read_text())["intrinsic"] == found
 
 
 REGRESSION = """
