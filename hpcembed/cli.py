@@ -30,6 +30,7 @@ from hpcembed.cli_options import (
     add_init_options,
     add_predict_options,
     add_report_options,
+    add_study_options,
     checkpoint_interval,
     folder_options,
 )
@@ -184,25 +185,8 @@ def _parser() -> argparse.ArgumentParser:
         "features"
     )
     study = add("study", _study, folders, text)
-    study.add_argument(
-        "job",
-        type=Path,
-        metavar="STUDY.toml",
-        help="job with a section [study]; hpcembed init --study writes one",
-    )
+    add_study_options(study)
     add_checkpoint_options(study)
-    alternatives = study.add_mutually_exclusive_group()
-    alternatives.add_argument(
-        "--report-only",
-        action="store_true",
-        help="write the tables and the report of the finished trials in --out; train nothing",
-    )
-    alternatives.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="read headers only; print ranks, threads, number of trainings, memory and the engine "
-        "of the operator",
-    )
 
     text = "find the smallest input and network that keep the accuracy"
     compress = add("compress", _compress, folders, text)

@@ -17,6 +17,7 @@ __all__ = [
     "add_overrides",
     "add_predict_options",
     "add_report_options",
+    "add_study_options",
     "checkpoint_interval",
     "folder_options",
 ]
@@ -95,6 +96,36 @@ def checkpoint_interval(text: str) -> float | None:
     if not text:
         return None
     return parse_duration(text, "--checkpoint-every", least=0.0)
+
+
+def add_study_options(study: argparse.ArgumentParser) -> None:
+    """Add the options of ``hpcembed study``."""
+    study.add_argument(
+        "job",
+        type=Path,
+        metavar="STUDY.toml",
+        help="job with a section [study]; hpcembed init --study writes one",
+    )
+    alternatives = study.add_mutually_exclusive_group()
+    alternatives.add_argument(
+        "--report-only",
+        action="store_true",
+        help="write the tables and the report of the finished trials in --out; train nothing",
+    )
+    alternatives.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read headers only; print ranks, threads, number of trainings, memory and the engine "
+        "of the operator",
+    )
+    study.add_argument(
+        "--intrinsic",
+        action="append_const",
+        const="study.intrinsic=true",
+        dest="overrides",
+        help="find the least dimension of a random subspace of the parameters in which the chosen "
+        "network reaches 90 %% of its own score (study.intrinsic, study.intrinsic_share)",
+    )
 
 
 def add_compress_options(compress: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ from hpcembed.jobs.network_inputs import project
 from hpcembed.jobs.network_sizes import check_networks
 from hpcembed.jobs.results import write_embedding
 from hpcembed.jobs.study.embedded_data import embed_data
+from hpcembed.jobs.study.intrinsic.search import measure_intrinsic
 from hpcembed.jobs.study.plan import describe_study
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy, load_published
 from hpcembed.jobs.study.report import write_study
@@ -173,12 +174,15 @@ def conduct_study(
 
         idle_while_root(comm, write)
         results = collect_results(job, study, data, finished, limits, report_only=report_only)
+        majority = majority_shares(data.train, data.test)
+        intrinsic = measure_intrinsic(
+            job, study, data, results, finished, majority, report_only=report_only
+        )
         fit_seconds = load_fit_seconds(comm, job.out, data) if limits else {}
         with timed(job.comm, job.seconds, "project"):
             coordinates = project(data.embedding, data.train, data.test)
         dimensions = measure_dimensions(job, data.embedding, coordinates[0], STUDY_WORK)
         drawn = drawn_data(data, coordinates[1], shape)
-        majority = majority_shares(data.train, data.test)
         data.destroy()
     environment = describe_environment(comm, job.threads)
     facts = study_facts(job, data, environment)
@@ -195,6 +199,7 @@ def conduct_study(
         rival_limits=limits,
         fit_seconds=fit_seconds,
         dimensions=dimensions,
+        intrinsic=intrinsic,
     )
     text = idle_while_root(comm, lambda: write_study(folder, summary, facts, drawn))
     if not report_only:

@@ -112,6 +112,8 @@ def _trainings(job: Job, study: StudyConfig, trials: Sequence[Trial], *, is_boun
         f"trainings  {most}{counted(len(trials), 'trial')} ({listed}) of {networks} and "
         f"{counted(len(study.seeds), 'seed')}"
     )
+    if study.study.intrinsic:
+        line += "; further ones in random subspaces follow from their results"
     stored = len(load_results(job.comm, job.out))
     if stored:
         line += (

@@ -15,6 +15,13 @@ from hpcembed.jobs.report.tables import TextTable
 from hpcembed.jobs.report.wording import network_name
 from hpcembed.jobs.study.figures import DrawnData, StudyFigures
 from hpcembed.jobs.study.headline import headline_record
+from hpcembed.jobs.study.intrinsic.wording import (
+    INTRINSIC_TITLE,
+    intrinsic_caption,
+    intrinsic_record,
+    intrinsic_table,
+    intrinsic_text,
+)
 from hpcembed.jobs.study.rivals.wording import (
     answer_text,
     rival_columns,
@@ -116,6 +123,7 @@ def _record(summary: StudySummary, facts: Mapping[str, Any]) -> dict[str, Any]:
             for found in summary.smallest
         ],
         "rivals": rival_record(summary),
+        "intrinsic": intrinsic_record(summary.intrinsic, summary.score),
         "compression": one
         and {
             "model": summary.row(one.point),
@@ -147,6 +155,7 @@ def _page(summary: StudySummary, figures: StudyFigures, facts: Mapping[str, Any]
         PageSection(DIMENSIONS_TITLE, [] if panel is None else [PageTable(*panel)]),
         PageSection(f"{score.title} over model size", figures.accuracy_over_size()),
         PageSection("Which projection?", _rivals(summary, figures)),
+        PageSection(INTRINSIC_TITLE, _intrinsic(summary)),
         PageSection("Training time", figures.seconds_over_dimension()),
         PageSection("Spectrum", figures.spectrum_figure(facts["embedding"])),
         PageSection(
@@ -170,6 +179,15 @@ def _rivals(summary: StudySummary, figures: StudyFigures) -> list[str | PageTabl
         return []
     table = PageTable(rivals_table(summary, found), table_caption(summary, found))
     return [answer_text(summary, found), *figures.rivals_figure(), table]
+
+
+def _intrinsic(summary: StudySummary) -> list[str | PageTable]:
+    """Return the answers and the table about random subspaces; nothing without a search."""
+    found, score = summary.intrinsic, summary.score
+    if not found:
+        return []
+    table = PageTable(intrinsic_table(found, score), intrinsic_caption(found, score))
+    return [*intrinsic_text(found, score).split("\n"), table]
 
 
 def _sentence(text: str) -> str:

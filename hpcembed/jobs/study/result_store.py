@@ -215,6 +215,7 @@ def _fault(result: TrialResult) -> str:
     least = {
         "n_inputs": (trial.n_inputs, 1),
         "seed": (trial.seed, 0),
+        "subspace": (trial.subspace, 0),
         "hidden": (min(trial.hidden, default=1), 1),
         "parameters": (result.parameters, 1),
         "best_epoch": (result.best_epoch, 0),

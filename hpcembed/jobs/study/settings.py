@@ -59,6 +59,13 @@ class SweepConfig(msgspec.Struct, frozen=True, kw_only=True):
     rivals: tuple[RivalKind, ...] = ()
     #: whether the same networks are trained on all features as well
     baseline: bool = True
+    #: whether the least dimension of a random subspace of the parameters is measured in which the
+    #: chosen network, on all features and on its coordinates, reaches a share of its own score
+    intrinsic: bool = False
+    #: that share of the validation score
+    intrinsic_share: Fraction = 0.9
+    #: relative width of the interval of that dimension at which the search ends
+    intrinsic_tolerance: Fraction = 0.1
     #: settings of the training, which [training] changes
     recipe: Literal["default", "published"] = "default"
     #: points of accuracy that a network without loss may lose
@@ -153,6 +160,11 @@ def check_study(study: StudyConfig, source: str) -> None:
         raise ConfigError(
             f"{source}: study.rivals are compared with the coordinates of [embedding]: add "
             '"spectral" to study.embeddings'
+        )
+    if study.study.intrinsic and not study.study.baseline:
+        raise ConfigError(
+            f"{source}: study.intrinsic needs the networks on all features: set study.baseline = "
+            "true"
         )
     try:
         check_job(job_of(study), source)

@@ -16,6 +16,7 @@ from hpcembed.jobs.report.dimensions import DimensionsRecord
 from hpcembed.jobs.report.rendering import markdown_html
 from hpcembed.jobs.report.scores import Score, score_of, worse_than_mean_warning
 from hpcembed.jobs.report.wording import few_rows_warning, majority_warning, network_name
+from hpcembed.jobs.study.intrinsic.record import SubspaceSearch
 from hpcembed.jobs.study.published_accuracies import PublishedAccuracy
 from hpcembed.jobs.study.rivals.comparison import RivalComparison, compare_rivals
 from hpcembed.jobs.study.settings import StudyConfig
@@ -60,6 +61,8 @@ class StudySummary:
         Seconds of a fit of a rival, by its number of coordinates.
     dimensions : DimensionsRecord or None
         Diagnostics of the dimension, which are shown beside the smallest k without loss.
+    intrinsic : tuple of SubspaceSearch
+        Least dimensions of random subspaces; empty without a search.
     """
 
     study: StudyConfig
@@ -74,6 +77,7 @@ class StudySummary:
     rival_limits: Mapping[str, int] = field(default_factory=dict)
     fit_seconds: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     dimensions: DimensionsRecord | None = None
+    intrinsic: tuple[SubspaceSearch, ...] = ()
 
     @property
     def score(self) -> Score:

@@ -11,7 +11,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mpi4py import MPI
 from msgspec.structs import replace
@@ -73,6 +73,11 @@ class TrialTrainer:
         first, recipe = batch.trials[0], self.recipe
         if first.input == "whitened":
             recipe = replace(recipe, input_scaling="standard")
+        own = dict[str, Any]()
+        if first.subspace:
+            from hpcembed.networks.random_subspaces.stacked_subspace import SubspaceNetwork
+
+            own["make_networks"] = functools.partial(SubspaceNetwork, dimension=first.subspace)
         train, test = self.inputs.rows(first)
         width = max(trial.n_inputs for trial in batch.trials)
         return train_batch(
@@ -87,6 +92,7 @@ class TrialTrainer:
             device=self.device,
             on_epoch=on_epoch,
             checkpoint=checkpoint,
+            **own,
         )
 
     def digests(self, batch: TrialBatch) -> list[str]:

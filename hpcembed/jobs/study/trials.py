@@ -63,13 +63,21 @@ RANDOM_KINDS = ("gaussian", "sparse", "fast", "autoencoder")
 OWN_KINDS = ("autoencoder",)
 
 
-class Trial(msgspec.Struct, frozen=True, order=True):
-    """One training: input, hidden layers, number of inputs, seed."""
+class Trial(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
+    """One training: input, hidden layers, number of inputs, seed.
+
+    Attributes
+    ----------
+    subspace : int
+        Dimension of the random subspace of the parameters that is trained; 0: all parameters.
+    """
 
     input: InputKind
     hidden: tuple[int, ...]
     n_inputs: int
     seed: int
+    # left out of files and digests where it is 0
+    subspace: int = 0
 
 
 class TrialResult(msgspec.Struct, frozen=True):

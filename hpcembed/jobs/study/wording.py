@@ -22,6 +22,11 @@ from hpcembed.jobs.report.wording import (
     ratio,
 )
 from hpcembed.jobs.study.headline import headline
+from hpcembed.jobs.study.intrinsic.wording import (
+    intrinsic_caption,
+    intrinsic_table,
+    intrinsic_text,
+)
 from hpcembed.jobs.study.rivals.wording import answer_text, rivals_table, table_caption
 from hpcembed.jobs.study.statistics import Compression, Difference, StudyPoint
 from hpcembed.jobs.study.summary import StudySummary
@@ -67,6 +72,10 @@ def summary_text(
         found = summary.rivals
         parts += [table_caption(summary, found), table_text(rivals_table(summary, found))]
         parts.append(answer_text(summary, found))
+    if summary.intrinsic:
+        searches = summary.intrinsic, summary.score
+        parts += [intrinsic_caption(*searches), table_text(intrinsic_table(*searches))]
+        parts.append(intrinsic_text(*searches))
     if summary.smallest:
         parts.append(summary.few_rows)
     parts += ["\n".join(summary.not_learnt), few_seeds_warning(len(summary.study.seeds))]

@@ -71,9 +71,19 @@ class SubspaceProjection(ABC):
     def __init__(self, n_parameters: int, dimension: int) -> None:
         self.n_parameters, self.dimension = n_parameters, dimension
 
-    @abstractmethod
     def __call__(self, coordinates: Tensor) -> Tensor:
         """Return ``P x`` of shape (D,) for coordinates of shape (d,); differentiable."""
+        return _linear(coordinates, self._product, self._transposed)
+
+    def transposed(self, values: Tensor) -> Tensor:
+        """Return ``P' y`` of shape (d,) for values of shape (D,); differentiable."""
+        return _linear(values, self._transposed, self._product)
+
+    @abstractmethod
+    def _product(self, coordinates: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _transposed(self, values: Tensor) -> Tensor: ...
 
     def matrix(self) -> Tensor:
         """Return P, shape (D, d), for tests and small problems."""
@@ -136,8 +146,11 @@ class _DenseProjection(SubspaceProjection):
             self._P[first : first + step].normal_(generator=generator)
         self._P /= self._P.double().norm(dim=0).float()
 
-    def __call__(self, coordinates: Tensor) -> Tensor:
+    def _product(self, coordinates: Tensor) -> Tensor:
         return self._P @ coordinates
+
+    def _transposed(self, values: Tensor) -> Tensor:
+        return self._P.t() @ values
 
 
 class _HadamardProjection(SubspaceProjection):
@@ -147,9 +160,6 @@ class _HadamardProjection(SubspaceProjection):
         places = permuted(seed ^ _POSITIONS, self._order, np.arange(dimension))
         self._places = torch.from_numpy(places)
         self._scales = _signs(seed, n_parameters) / math.sqrt(n_parameters)
-
-    def __call__(self, coordinates: Tensor) -> Tensor:
-        return _linear(coordinates, self._product, self._transposed)
 
     def _product(self, coordinates: Tensor) -> Tensor:
         spread = coordinates.new_zeros(self._order).index_copy_(0, self._places, coordinates)
@@ -179,9 +189,6 @@ class _Fastfood(SubspaceProjection):
         kept[-1] = n_parameters - (count - 1) * order
         squared = (kept * self._weights.double().square().sum(dim=1)).sum()
         self._weights /= squared.sqrt().float()
-
-    def __call__(self, coordinates: Tensor) -> Tensor:
-        return _linear(coordinates, self._product, self._transposed)
 
     def _product(self, coordinates: Tensor) -> Tensor:
         padded = _padded(coordinates, self._order)

@@ -94,6 +94,7 @@ def train_batch(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     on_epoch: Callable[[int], None] | None = None,
     checkpoint: TrainingCheckpoint | None = None,
+    make_networks: Callable[..., StackedNetworks] = StackedNetworks,
 ) -> TrainedBatch:
     """Train one network for each member and test it once.
 
@@ -111,6 +112,8 @@ def train_batch(
         Called with the number of each finished epoch.
     checkpoint : TrainingCheckpoint, optional
         The training continues from the state there, with the same bits.
+    make_networks : callable
+        Returns the stacked networks; takes the arguments of :class:`StackedNetworks`.
 
     Raises
     ------
@@ -134,9 +137,7 @@ def train_batch(
 
         def trained(whole: bool) -> StackedEpochs:
             widths, seeds = [one.n_inputs for one in members], [one.seed for one in members]
-            stack = StackedNetworks(
-                widths, hidden, objective.n_outputs, seeds, scale, recipe.initial
-            )
+            stack = make_networks(widths, hidden, objective.n_outputs, seeds, scale, recipe.initial)
             training = StackedEpochs(
                 stack, rows, train.labels, objective, members, recipe, whole=whole
             )

@@ -56,8 +56,10 @@ def test_a_dry_run_counts_the_trials_of_the_study_and_writes_nothing(run_each, t
     assert not (tmp_path / "out").exists()
     (count,) = re.findall(r"trainings  (\d+) trials", dry.out)
 
-    wider = settings("study.dimensions=[2,6,9]")
+    assert "random subspaces" not in dry.out
+    wider = settings("study.dimensions=[2,6,9]", "study.intrinsic=true")
     real, again = run_each(2, [command, [*command, *wider, "--dry-run"]])
+    assert "further ones in random subspaces follow" in again.out
     assert real.status == 0, real.err
     assert f"{count} trials, 0 of them finished" in real.err
     assert again.status == 0, again.err
