@@ -25,6 +25,7 @@ from hpcembed.data.row_stream import RowStream
 from hpcembed.data.row_validation import canonical_csr, check_finite
 from hpcembed.data.table import Rows, Table
 from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.arguments import as_array
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import place_rows
 
@@ -257,7 +258,7 @@ def label_array(y: Any, name: str) -> NDArray[Any]:
     if len(set(sizes)) > 1:
         row = next(row for row, size in enumerate(sizes) if size != 1)
         raise InputError(f"{name}: row {row + 1}: {str(y[row])[:40]}: {_ONE_LABEL}")
-    array = np.asarray(y)
+    array = as_array(name, y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 0:

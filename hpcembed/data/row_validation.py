@@ -11,6 +11,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.runtime.agreement import agreement
+from hpcembed.runtime.arguments import as_array
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["assign", "canonical_csr", "check_finite", "checked_rows", "copied_bytes"]
@@ -28,14 +29,14 @@ def checked_rows(rows: Any, labels: Any, comm: MPI.Comm) -> tuple[Any, NDArray[A
         or ranks have different numbers of features, or sparse and dense rows.
     """
     with agreement(comm):
-        rows = canonical_csr(rows) if scipy.sparse.issparse(rows) else np.asarray(rows)
+        rows = canonical_csr(rows) if scipy.sparse.issparse(rows) else as_array("rows", rows)
         if rows.ndim != 2:
             raise InputError(f"rows of shape {rows.shape}: give a table of shape (rows, features)")
         if rows.dtype.kind not in "biuf":
             remedy = "give the real and imaginary parts as features of their own"
             remedy = remedy if rows.dtype.kind == "c" else "give numbers"
             raise InputError(f"rows of type {rows.dtype} are not real numbers: {remedy}")
-        labels = np.asarray(labels)
+        labels = as_array("labels", labels)
         if labels.ndim > 1 and math.prod(labels.shape[1:]) > 1:
             raise InputError(
                 f"labels of shape {labels.shape}: several labels or targets for each row are not "

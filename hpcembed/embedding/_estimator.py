@@ -285,7 +285,7 @@ class RowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CertifiedE
             with agreement(self.comm_):
                 try:
                     rows = self._checked(X, reset=True, ensure_min_samples=0)
-                except (ValueError, TypeError) as error:
+                except (ValueError, TypeError, RuntimeError) as error:  # the last one of torch
                     raise InputError(str(error)) from error
         return wrapped(rows, self.comm_)
 

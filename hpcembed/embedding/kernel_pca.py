@@ -336,7 +336,7 @@ class KernelPCA(KernelEmbedding):
         with agreement(self.comm_):
             try:
                 points = np.asarray(X, dtype=np.float64)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RuntimeError) as error:
                 raise InputError(f"coordinates must be numbers: {error}") from error
             if points.ndim != 2 or points.shape[1] != k or not np.isfinite(points).all():
                 raise InputError(f"finite coordinates of shape (n, {k}) are needed")
@@ -349,7 +349,7 @@ class KernelPCA(KernelEmbedding):
         with agreement(self.comm_):
             try:
                 rows = self._rows(X)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RuntimeError) as error:
                 if self.comm_.size == 1:
                     raise
                 raise InputError(str(error)) from error

@@ -7,10 +7,32 @@ from collections.abc import Collection
 from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hpcembed.runtime.errors import ConfigError
+from hpcembed.runtime.errors import ConfigError, InputError, error_text
 
-__all__ = ["check_choice", "check_count", "check_flag", "is_integer", "is_number"]
+__all__ = ["as_array", "check_choice", "check_count", "check_flag", "is_integer", "is_number"]
+
+
+def as_array(name: str, value: Any) -> NDArray[Any]:
+    """Return a value as an array, without a copy where possible.
+
+    Errors of the conversion become InputError, so that ranks can agree on them.
+
+    Raises
+    ------
+    InputError
+        Rows have different lengths, or a tensor of torch has a gradient or a type that numpy lacks.
+
+    Examples
+    --------
+    >>> as_array("rows", [[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: this is no array of numbers: {error_text(error)}") from error
 
 
 def is_integer(value: Any) -> TypeGuard[int]:

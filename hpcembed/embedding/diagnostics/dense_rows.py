@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
+from hpcembed.runtime.arguments import as_array
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import communicator, place_rows
 
@@ -38,7 +39,7 @@ def local_rows(rows: Any, comm: MPI.Intracomm | None) -> tuple[NDArray[Any], MPI
     with agreement(comm):
         if scipy.sparse.issparse(rows) or (isinstance(rows, DataMatrix) and rows.is_sparse):
             raise InputError("sparse rows: give their projection, which is dense")
-        table = rows.dense_rows() if isinstance(rows, DataMatrix) else np.asarray(rows)
+        table = rows.dense_rows() if isinstance(rows, DataMatrix) else as_array("rows", rows)
         if table.ndim != 2 or table.shape[1] == 0 or table.dtype.kind not in "fiub":
             raise InputError(
                 f"rows of shape {table.shape} and type {table.dtype}: give a table of real numbers"

@@ -30,7 +30,7 @@ from hpcembed.embedding.diagnostics.dense_rows import local_rows
 from hpcembed.embedding.diagnostics.largest_values import keep_largest
 from hpcembed.operators.kernel.row_panels import broadcast_array
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
-from hpcembed.runtime.arguments import check_count
+from hpcembed.runtime.arguments import as_array, check_count
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import place_rows
 
@@ -44,6 +44,8 @@ _TILE, _PANEL = 512, 2048
 _PANEL_BYTES = 16 * 2**20
 #: Differences that are formed at once.
 _DIFFERENCES = 2**20
+#: Largest moduli between which squares neither over- nor underflow.
+_SAFE = 1e-100, 1e100
 #: Relative error of a squared distance that is as good as none.
 _NEGLIGIBLE = 1e-9
 
@@ -63,7 +65,7 @@ class NearestDistances:
     n_rows : int
         Rows of all ranks.
     rounding : float
-        Largest distance that the rounding of equal rows may cause; 0 for integers.
+        Largest distance that the rounding of equal rows may cause; 0 for integers up to 2^53.
     """
 
     distances: NDArray[np.float64]
@@ -123,16 +125,34 @@ def nearest_distances(
     chosen = np.arange(len(table))
     with agreement(comm):
         if queries is not None:
-            chosen = np.asarray(queries, dtype=np.int64).reshape(-1)
+            chosen = as_array("queries", queries).reshape(-1)
+            if chosen.size and chosen.dtype.kind not in "iu":
+                raise InputError(f"queries of type {chosen.dtype}: give integers, indices of rows")
+            chosen = chosen.astype(np.int64)
             if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(table):
                 raise InputError(f"queries: give indices of this rank's {len(table)} rows")
+    largest = float(comm.allreduce(_largest_modulus(table), op=MPI.MAX))
+    exponent = 0
+    if table.dtype == np.float64 and largest > 0 and not _SAFE[0] <= largest <= _SAFE[1]:
+        # a power of two, so that it changes no digit
+        exponent = int(np.frexp(largest)[1])
+        table = np.ldexp(table, -exponent)
     search = _Search(table, comm, start, n_rows, k)
     squares = search.run(chosen)
     rounding = 0.0
-    if table.dtype.kind == "f":
+    if table.dtype.kind == "f" or largest > 2**53:
+        digits = table.dtype if table.dtype.kind == "f" else np.float64
         spread = search.scale + float(np.linalg.norm(search.origin))
-        rounding = 4 * np.sqrt(table.shape[1]) * float(np.finfo(table.dtype).eps) * spread
-    return NearestDistances(np.sqrt(squares), chosen + start, n_rows, float(rounding))
+        rounding = 4 * np.sqrt(table.shape[1]) * float(np.finfo(digits).eps) * spread
+    distances, tolerance = np.ldexp(np.sqrt(squares), exponent), np.ldexp(rounding, exponent)
+    return NearestDistances(distances, chosen + start, n_rows, float(tolerance))
+
+
+def _largest_modulus(table: NDArray[Any]) -> float:
+    """Return the largest modulus of a table, 0 for an empty one."""
+    if not table.size:
+        return 0.0
+    return max(abs(float(table.max())), abs(float(table.min())))
 
 
 class _Search:

@@ -22,11 +22,13 @@ minimal neighborhood information", Scientific Reports 7 (2017).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.arguments import as_array, is_number
+from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = [
     "inverse_mean",
@@ -44,12 +46,17 @@ def mle_dimension(distances: NDArray[np.float64]) -> float:
     Parameters
     ----------
     distances : ndarray of shape (n, k)
-        To the k nearest rows, in ascending order; zeros are omitted.
+        To the k >= 2 nearest rows, in ascending order; zeros are omitted.
 
     Returns
     -------
     float
         NaN if no row has two neighbours of different distance.
+
+    Raises
+    ------
+    InputError
+        The distances are no such table.
 
     Examples
     --------
@@ -57,7 +64,7 @@ def mle_dimension(distances: NDArray[np.float64]) -> float:
     >>> round(mle_dimension(np.array([[1.0, 2.0], [0.5, 1.0]])), 4)  # 1 / log 2
     1.4427
     """
-    return inverse_mean(inverses(np.asarray(distances, dtype=np.float64), 0.0))
+    return inverse_mean(inverses(_checked(distances), 0.0))
 
 
 def two_nn_dimension(distances: NDArray[np.float64], discard: float = 0.1) -> float:
@@ -68,12 +75,20 @@ def two_nn_dimension(distances: NDArray[np.float64], discard: float = 0.1) -> fl
     distances : ndarray of shape (n, k)
         To the k >= 2 nearest rows, in ascending order; rows with a zero are left out.
     discard : float, default=0.1
-        Share of the largest ratios that the fit leaves out.
+        Share of the largest ratios that the fit leaves out, at least 0 and below 1. The largest one
+        is always left out, as its logarithm of 1 - F is infinite.
 
     Returns
     -------
     float
         NaN for fewer than two rows, and if all ratios are one.
+
+    Raises
+    ------
+    InputError
+        The distances are no such table.
+    ConfigError
+        `discard` is out of range.
 
     Examples
     --------
@@ -82,7 +97,26 @@ def two_nn_dimension(distances: NDArray[np.float64], discard: float = 0.1) -> fl
     >>> round(two_nn_dimension(np.stack([np.ones(1000), mu], axis=1)), 2)
     2.01
     """
-    return ratio_slope(log_ratios(np.asarray(distances, dtype=np.float64), 0.0), discard)
+    if not is_number(discard) or not 0 <= discard < 1:
+        raise ConfigError(f"discard = {discard!r}: give a number of at least 0 and below 1")
+    return ratio_slope(log_ratios(_checked(distances), 0.0), discard)
+
+
+def _checked(distances: Any) -> NDArray[np.float64]:
+    """Return distances as a table.
+
+    Raises
+    ------
+    InputError
+        They are no table with two columns or more, not ascending, negative, or not finite.
+    """
+    table = as_array("distances", distances)
+    if table.ndim != 2 or table.shape[1] < 2 or table.dtype.kind not in "fiu":
+        raise InputError(f"distances of shape {table.shape}: give those to 2 rows or more")
+    table = table.astype(np.float64)
+    if not (np.isfinite(table).all() and (table >= 0).all() and (np.diff(table) >= 0).all()):
+        raise InputError("distances: give finite numbers of at least 0, in ascending order")
+    return table
 
 
 def inverses(distances: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
@@ -96,8 +130,6 @@ def inverses(distances: NDArray[np.float64], tolerance: float) -> NDArray[np.flo
 
 def log_ratios(distances: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
     """Return log(r_2 / r_1) of each row; NaN where r_1 is zero."""
-    if distances.ndim != 2 or distances.shape[1] < 2:
-        raise InputError(f"distances of shape {distances.shape}: give those to 2 rows or more")
     positive = distances[:, 0] > tolerance
     first = np.where(positive, distances[:, 0], 1.0)
     second = np.where(positive, distances[:, 1], 1.0)
@@ -114,7 +146,7 @@ def inverse_mean(inverses: NDArray[np.float64]) -> float:
 def ratio_slope(log_ratios: NDArray[np.float64], discard: float = 0.1) -> float:
     """Return the slope of TwoNN from logarithms of ratios; NaN values are left out."""
     known = np.sort(log_ratios[~np.isnan(log_ratios)])
-    kept = int(len(known) * (1 - discard))
+    kept = min(int(len(known) * (1 - discard)), len(known) - 1)
     if kept < 2:
         return math.nan
     x, y = known[:kept], -np.log1p(-np.arange(1, kept + 1) / len(known))

@@ -56,11 +56,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcembed.runtime.arguments import check_count, is_number
+from hpcembed.runtime.arguments import as_array, check_count, is_number
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["Interval", "SpectrumMeasures", "checked_spectrum", "spectrum_measures"]
 
+#: Largest eigenvalue: sums do not overflow.
+_LARGEST = 1e300
 #: Share of the trace by which approximate eigenvalues may contradict it.
 _SLACK = 1e-5
 
@@ -83,7 +85,9 @@ class Interval:
         return self.high - self.low <= 1e-12 * abs(self.high)
 
     def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
+        """Return whether a value lies between the ends, which have 12 correct digits."""
+        slack = 1e-12 * max(abs(self.low), abs(self.high), 1.0)
+        return self.low - slack <= value <= self.high + slack
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,8 @@ def spectrum_measures(
     Raises
     ------
     InputError
-        All eigenvalues are zero, or eigenvalues, trace and rank contradict each other.
+        All eigenvalues are zero, one is negative beyond rounding, or eigenvalues, trace and rank
+        contradict each other.
 
     Examples
     --------
@@ -156,12 +161,12 @@ def spectrum_measures(
     values, total, left = checked_spectrum(eigenvalues, trace, rank_limit)
     shares = values / total
     rest = max(1.0 - math.fsum(shares), 0.0) if left else 0.0
-    least, most = _spread(rest, left, float(shares[-1]))
+    least, equal = _spread(rest, left, float(shares[-1]))
     entropy = Interval(
-        _entropy(shares) + _entropy(least), _entropy(shares) + left * _entropy(most[:1])
+        _entropy(shares) + _entropy(least), _entropy(shares) + left * _entropy(np.array([equal]))
     )
     known = float(shares @ shares)
-    squares = known + left * float(most[:1] @ most[:1]), known + float(least @ least)
+    squares = known + left * equal**2, known + float(least @ least)
     stable = total / float(values[0])
     return SpectrumMeasures(
         entropy=entropy,
@@ -183,9 +188,22 @@ def checked_spectrum(
     InputError
         As :func:`spectrum_measures`.
     """
-    values = np.asarray(eigenvalues, dtype=np.float64)
-    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-        raise InputError("eigenvalues: give at least one finite number, in one dimension")
+    values = as_array("eigenvalues", eigenvalues)
+    if values.ndim != 1 or not values.size or values.dtype.kind not in "fiu":
+        raise InputError(
+            f"eigenvalues of shape {values.shape} and type {values.dtype}: give at least one "
+            "finite number, in one dimension"
+        )
+    values = values.astype(np.float64)
+    if not (np.isfinite(values).all() and values.max() <= _LARGEST):
+        raise InputError(
+            f"eigenvalues: give at least one finite number, and none above {_LARGEST:g}"
+        )
+    if values.min() < -_SLACK * values.max(initial=0.0):
+        raise InputError(
+            f"eigenvalue {values.min():g}: the eigenvalues of a positive semidefinite matrix, such "
+            "as a covariance, are not negative"
+        )
     values = np.sort(np.maximum(values, 0.0))[::-1]
     known = math.fsum(values)
     if known <= 0:
@@ -209,10 +227,8 @@ def checked_spectrum(
     return values, (known if left == 0 else max(float(trace), known)), left
 
 
-def _spread(
-    rest: float, count: int, largest: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return shares of least and of largest entropy that add up to `rest`.
+def _spread(rest: float, count: int, largest: float) -> tuple[NDArray[np.float64], float]:
+    """Return shares of least entropy that add up to `rest`, and each of those of largest entropy.
 
     Parameters
     ----------
@@ -224,12 +240,12 @@ def _spread(
         Largest share.
     """
     if not count or rest <= 0 or largest <= 0:
-        return np.zeros(0), np.zeros(0)
+        return np.zeros(0), 0.0
     rest = min(rest, count * largest)  # beyond it by rounding only
     full = min(int(rest / largest), count)
     least = np.full(full + 1, largest)
     least[-1] = max(rest - full * largest, 0.0)
-    return least, np.full(count, rest / count)
+    return least, rest / count
 
 
 def _entropy(shares: NDArray[np.float64]) -> float:

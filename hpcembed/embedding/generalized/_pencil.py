@@ -33,6 +33,8 @@ __all__ = ["Pencil", "PencilEmbedding", "PencilPlan"]
 #: triangle for the reduction, and the factor.
 _MATRICES = 6
 
+#: Variance relative to that of all rows which is the square of rounding errors.
+_ROUNDING = 1e-28
 #: Reciprocal condition of B below which its factors have no correct digit.
 _SINGULAR = 1e-14
 
@@ -126,9 +128,8 @@ class PencilEmbedding(LinearEmbedding):
     def _find(self, X: RowSource, pencil: Pencil, solver: Eigensolver) -> None:
         """Find the components of a pencil, keep and certify them. Collective."""
         comm = X.comm
+        self._check_entries(pencil)
         on_rank(comm, 0, lambda: self._check_metric(pencil.metric))
-        if self._needs_labels and not np.any(np.diagonal(pencil.matrix) > 0):
-            raise InputError(f"{self.operator_}: no feature differs between the labels")
         with timed(comm, self.seconds_, "operator"):
             A = symmetric_mat(comm, pencil.matrix)
             B = symmetric_mat(comm, pencil.metric)
@@ -151,6 +152,20 @@ class PencilEmbedding(LinearEmbedding):
         squares = np.einsum("kd,kd->k", found @ whole, found)
         self._deviations = np.sqrt(np.maximum(squares, 0.0))
         self._certify(comm, solver, result, reference)
+
+    def _check_entries(self, pencil: Pencil) -> None:
+        """Raise InputError if an entry is not finite, or a matrix is zero apart from rounding."""
+        if not (np.isfinite(pencil.matrix).all() and np.isfinite(pencil.metric).all()):
+            raise InputError(
+                f"{self.operator_}: squares of the features overflow: scale the features"
+            )
+        if self._needs_labels and not np.any(np.diagonal(pencil.matrix) > 0):
+            raise InputError(f"{self.operator_}: no feature differs between the labels")
+        if not np.trace(pencil.metric) > _ROUNDING * np.trace(pencil.total):
+            raise InputError(
+                f"{self.operator_}: the second matrix is zero, as no feature varies among rows of "
+                "one class: leave this projection out"
+            )
 
     def _check_metric(self, lower: NDArray[np.float64]) -> None:
         """Raise ConfigError unless B is positive definite in floating-point numbers."""

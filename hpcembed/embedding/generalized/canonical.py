@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 
 from hpcembed.data.matrix import RowSource
 from hpcembed.embedding._eigensolver import Eigensolver
-from hpcembed.embedding.generalized._labels import class_codes, has_classes, label_array
+from hpcembed.embedding.generalized._labels import (
+    all_have_classes,
+    class_codes,
+    label_array,
+    target_columns,
+)
 from hpcembed.embedding.generalized._pencil import Pencil, PencilEmbedding
 from hpcembed.embedding.protocol import shape_of
 from hpcembed.operators.covariance.class_scatter import class_scatter, target_covariance
@@ -114,7 +119,8 @@ class CanonicalCorrelation(PencilEmbedding):
         labels = label_array(data, X, y, type(self).__name__)
         self.plan_ = self.plan(shape_of(data), machine)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
-        with timed(data.comm, self.seconds_, "operator"):
+        overflow = np.errstate(over="ignore", invalid="ignore")  # an error of the entries below
+        with overflow, timed(data.comm, self.seconds_, "operator"):
             pencil, n_directions = self._pencil(data, labels)
         most = min(n_directions, data.n_features)
         k = most if self.n_components is None else self.n_components
@@ -136,15 +142,14 @@ class CanonicalCorrelation(PencilEmbedding):
 
     def _pencil(self, X: RowSource, labels: NDArray[Any]) -> tuple[Pencil, int]:
         """Return the problem, and the number of independent directions of labels. Collective."""
-        if all(X.comm.allgather(has_classes(labels))):
+        if all_have_classes(X, labels):
             codes, classes = class_codes(X, labels)
             scatter = class_scatter(X, codes, len(classes))
             mean, variances = scatter.mean, scatter.variances
             factor, n_directions = scatter.between_factor, len(classes) - 1
             total = scatter.within + np.tril(factor.T @ factor)
         else:
-            columns = labels.astype(np.float64).reshape(len(labels), -1)
-            found = target_covariance(X, columns)
+            found = target_covariance(X, target_columns(X, labels))
             mean, variances, total = found.mean, found.variances, found.total
             values, vectors = scipy.linalg.eigh(found.targets)
             known = values > _DEPENDENT * max(float(values[-1]), 0.0)

@@ -141,12 +141,14 @@ class LinearDiscriminantAnalysis(PencilEmbedding):
             )
         self.plan_ = self.plan(shape_of(data), machine)
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
-        with timed(data.comm, self.seconds_, "operator"):
+        overflow = np.errstate(over="ignore", invalid="ignore")  # an error of the entries below
+        with overflow, timed(data.comm, self.seconds_, "operator"):
             scatter = class_scatter(data, codes, len(self.classes_))
+            pencil = self._pencil(scatter)
         self.means_ = scatter.mean + scatter.offsets
         tol = self._tolerance(data.stored_type.itemsize)
         solver = Eigensolver(k, tol, seed, self._settings, machine.available_bytes)
-        self._find(data, self._pencil(scatter), solver)
+        self._find(data, pencil, solver)
         return self
 
     def _check_parameters(self) -> None:
@@ -171,7 +173,13 @@ def _ledoit_wolf(scatter: ClassScatter) -> float:
     within: NDArray[np.float64] = scatter.within
     d, n = len(within), int(scatter.counts.sum())
     diagonal = np.diagonal(within)
-    square = 2 * float(np.square(within).sum()) - float(np.square(diagonal).sum())
-    distance = square - float(diagonal.sum()) ** 2 / d
-    noise = (scatter.fourth_powers / n - square) / n
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = 2 * np.square(within).sum() - np.square(diagonal).sum()
+        distance = square - np.square(diagonal.sum()) / d
+        noise = (scatter.fourth_powers / n - square) / n
+    if not (np.isfinite(distance) and np.isfinite(noise)):
+        raise InputError(
+            'fourth powers of the features overflow, which shrinkage = "auto" needs: scale the '
+            "features"
+        )
     return 0.0 if distance <= 0 else float(min(max(noise, 0.0) / distance, 1.0))

@@ -33,7 +33,7 @@ from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.machine.memory import check_fits
 from hpcembed.runtime.ranks import allgather_rows, place_rows, sum_over_ranks, timed
 
-__all__ = ["LocalityPreservingProjection"]
+__all__ = ["LocalityPreservingProjection", "spanned_components"]
 
 Self = TypeVar("Self", bound="LocalityPreservingProjection")
 
@@ -154,8 +154,7 @@ class LocalityPreservingProjection(PencilEmbedding):
         self.seconds_ = {"operator": 0.0, "solve": 0.0}
         with timed(data.comm, self.seconds_, "operator"):
             self.pca_ = self._pca(p).fit(data)
-            values = self.pca_.explained_variance_
-            spanned = int(np.sum(values > _SPANNED * values[0])) if values[0] > 0 else 0
+            spanned = _spanned(self.pca_)
             if self.n_components > spanned:
                 raise InputError(
                     f"need n_components <= {spanned}, got {self.n_components}: the rows have "
@@ -178,7 +177,7 @@ class LocalityPreservingProjection(PencilEmbedding):
         return max(1, min(self.pca_components, n_features, n_rows - 1))
 
     def _pca(self, p: int) -> PCA:
-        return PCA(p, tol=_TOLERANCE, random_state=0, memory_limit=self.memory_limit)
+        return _components(p, self.memory_limit)
 
     def _pencil(self, X: RowSource, p: int) -> Pencil:
         """Return the problem in p principal components of unit variance. Collective."""
@@ -214,3 +213,26 @@ class LocalityPreservingProjection(PencilEmbedding):
             self.pca_.feature_variances_,
             self.pca_.components_[:p] / deviations[:, np.newaxis],
         )
+
+
+def spanned_components(X: RowSource, most: int, memory_limit: int | None = None) -> int:
+    """Return how many of the leading `most` principal components of rows have a variance.
+
+    Collective. This is the largest `n_components` of a :class:`LocalityPreservingProjection` with
+    ``pca_components = most``.
+
+    Parameters
+    ----------
+    most : int
+        At most the number of features, and the number of rows less one.
+    """
+    return _spanned(_components(most, memory_limit).fit(X))
+
+
+def _components(p: int, memory_limit: int | None) -> PCA:
+    return PCA(p, tol=_TOLERANCE, random_state=0, memory_limit=memory_limit)
+
+
+def _spanned(pca: PCA) -> int:
+    values = pca.explained_variance_
+    return int(np.sum(values > _SPANNED * values[0])) if values[0] > 0 else 0

@@ -11,6 +11,7 @@ from hpcembed.data.matrix import RowSource
 from hpcembed.embedding.projections._fixed_projection import FixedProjection
 from hpcembed.operators.covariance.moments import column_moments
 from hpcembed.runtime.arguments import check_choice
+from hpcembed.runtime.errors import InputError
 
 __all__ = ["FeatureTruncation"]
 
@@ -64,9 +65,16 @@ class FeatureTruncation(FixedProjection):
         d, k = X.n_features, self.n_components_
         order = np.arange(d)
         if self.order == "variance":
-            variances = column_moments(X)[1]
+            with np.errstate(over="ignore", invalid="ignore"):  # raised below
+                variances = column_moments(X)[1]
+            if not np.isfinite(variances).all():
+                feature = int(np.argmin(np.isfinite(variances)))
+                raise InputError(
+                    f"the variance of feature {feature} (counted from 0) overflows: scale the "
+                    "features"
+                )
             largest = float(np.max(variances, initial=0.0)) or 1.0
-            order = np.argsort(-np.round(variances / (largest * _DIGITS)), kind="stable")
+            order = np.argsort(-np.round(variances / largest / _DIGITS), kind="stable")
         self.features_ = order[:k]
         rows = np.zeros((k, d))
         rows[np.arange(k), self.features_] = 1.0

@@ -80,8 +80,8 @@ def map_rows(run: FinishedRun, comm: MPI.Intracomm, most: int) -> MapRows | None
         if "components" not in arrays or "mean" not in arrays:
             raise InputError(
                 f"{run.folder}: embedding.method = {run.job.embedding.method} keeps no projection, "
-                "so that coordinates of rows cannot be computed again: a map needs a run with pca, "
-                "svd, cooccurrence or spectral"
+                "so that coordinates of rows cannot be computed again: a map needs a run with a "
+                "linear embedding, such as pca, or with spectral"
             )
         components, mean = arrays["components"], arrays["mean"]
     job = place(run.job, run.folder, None, run.folder, comm)

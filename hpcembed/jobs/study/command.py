@@ -164,7 +164,7 @@ def conduct_study(
         shape = image_shape(study, data.n_features)
         rivals = rival_settings(study.study.rivals, shape)
         data = dataclasses.replace(data, rivals=rivals)
-        limits = rival_limits(study.study.rivals, data.train)
+        limits = rival_limits(study.study.rivals, data.train, data.embedding)
         placed = to_toml(replace(study, data=job.placed_data()))
 
         def write() -> None:

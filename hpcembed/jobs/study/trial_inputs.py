@@ -9,7 +9,8 @@ Each seed has its own random projections. Rival projections are in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +26,7 @@ from hpcembed.jobs.study.rivals.fits import FitSeconds, autoencoder_rows, linear
 from hpcembed.jobs.study.trials import OWN_KINDS, RANDOM_KINDS, Trial
 from hpcembed.networks.training.input_scaling import network_type
 from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.errors import InputError
+from hpcembed.runtime.errors import HpcembedError, InputError
 from hpcembed.runtime.machine.memory import check_fits
 from hpcembed.runtime.ranks import ranks_on_compute_node, timed
 from hpcembed.runtime.shared_rows import SharedRows
@@ -136,7 +137,7 @@ class TrialInputs:
         job, data, spent = self._job, self._data, dict[str, float]()
         k = _columns(kind, own, len(data.embedding.spectrum_.values), self._limits)
         local = list[NDArray[Any]]()
-        with timed(job.comm, spent, kind):
+        with timed(job.comm, spent, kind), _named_errors(kind):
             if kind == "autoencoder":
                 local += autoencoder_rows(job, data, seed, k)
             elif kind in ("gaussian", "sparse"):
@@ -232,6 +233,16 @@ def _key(trial: Trial) -> tuple[str, int, int]:
     kind = "spectral" if trial.input == "whitened" else trial.input
     seed = trial.seed if kind in RANDOM_KINDS else 0
     return kind, seed, trial.n_inputs if kind in OWN_KINDS else 0
+
+
+@contextmanager
+def _named_errors(kind: str) -> Iterator[None]:
+    """Begin the message of an error in the block with the name of the projection."""
+    try:
+        yield
+    except HpcembedError as error:
+        error.args = (f"projection {kind}: {error}", *error.args[1:])
+        raise
 
 
 def _random_matrix(kind: str, seed: int, k: int, d: int) -> Any:

@@ -13,7 +13,30 @@ from torch import Tensor, nn
 from hpcembed.runtime.errors import HpcembedError, InputError, error_text
 from hpcembed.runtime.machine.memory import is_memory_error, memory_error
 
-__all__ = ["copied_model", "derivative", "flat", "readable_failures", "returned_values"]
+__all__ = [
+    "check_graph",
+    "copied_model",
+    "derivative",
+    "differentiable",
+    "flat",
+    "readable_failures",
+    "returned_values",
+]
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Record graphs in the block, also within ``no_grad`` or ``inference_mode`` of the caller.
+
+    Attention is computed by its formula: the fused kernel of PyTorch has no second derivative.
+    """
+    was_fused = torch.backends.cuda.flash_sdp_enabled()  # of the CPU as well
+    torch.backends.cuda.enable_flash_sdp(False)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.backends.cuda.enable_flash_sdp(was_fused)
 
 
 @contextmanager
@@ -70,6 +93,27 @@ def derivative(values: list[Tensor], variables: list[Any], weights: list[Tensor]
     return list(
         torch.autograd.grad(moving, variables, kept, retain_graph=True, materialize_grads=True)
     )
+
+
+def check_graph(values: list[Tensor]) -> None:
+    """Raise InputError if values depend on an operation that has no further derivative.
+
+    PyTorch marks such values (``once_differentiable``) by a node of its own, and their derivatives
+    would silently be zero.
+    """
+    left: list[Any] = [one.grad_fn for one in values]
+    seen: set[Any] = set()
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "torch::autograd::Error":
+            raise InputError(
+                "an operation of the model or the loss can be differentiated once only: replace "
+                "it, or give it a second derivative"
+            )
+        left += [following for following, _ in node.next_functions]
 
 
 def flat(parts: list[Tensor]) -> Tensor:

@@ -21,6 +21,9 @@ from hpcembed.runtime.ranks import ownership_range, place_rows, sum_over_ranks
 
 __all__ = ["CurvatureOperator"]
 
+#: Rows of all ranks on which the loss is tested: each rank tests its own, which may be one class.
+_TEST_ROWS = 64
+
 
 class CurvatureOperator(BlockProducts):
     """Products of distributed vectors with the curvature matrix of the rows of all ranks.
@@ -47,7 +50,7 @@ class CurvatureOperator(BlockProducts):
     ConfigError
         Parameters differ between ranks.
     InputError
-        No rank has a row.
+        No rank has a row, or the loss of rows of several ranks is no mean over rows.
     """
 
     def __init__(self, local: CurvatureProducts, comm: MPI.Comm) -> None:
@@ -61,6 +64,12 @@ class CurvatureOperator(BlockProducts):
         _, self.n_rows = place_rows(local.n_rows, comm)
         if not self.n_rows:
             raise InputError("there are no rows: the loss needs at least one")
+        if comm.size > 1:
+            with agreement(comm):
+                sample = local.sample(max(1, _TEST_ROWS // comm.size))
+            samples = [one for one in comm.allgather(sample) if one is not None]
+            with agreement(comm):
+                local.check_mean(samples)
         self._share = local.n_rows / self.n_rows
         self.n_products = 0
 

@@ -49,9 +49,12 @@ def gradient_share(gradient: Array, vectors: Array) -> float:
     >>> gradient_share(np.array([3.0, 0.0, 4.0]), np.eye(3, 2))
     0.36
     """
-    total = float(gradient @ gradient)
-    inside = vectors.T @ gradient
-    return float(inside @ inside) / total if total > 0 else 0.0
+    largest = float(np.max(np.abs(gradient), initial=0.0))
+    if largest == 0:
+        return 0.0
+    scaled = gradient / largest  # squares neither over- nor underflow
+    inside = vectors.T @ scaled
+    return float(inside @ inside) / float(scaled @ scaled)
 
 
 def subspace_overlap(first: Array, second: Array) -> float:

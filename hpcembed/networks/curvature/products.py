@@ -16,7 +16,7 @@ operator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -26,8 +26,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from hpcembed.networks.curvature.derivatives import (
+    check_graph,
     copied_model,
     derivative,
+    differentiable,
     flat,
     readable_failures,
     returned_values,
@@ -46,7 +48,8 @@ Precision = Literal["float64", "float32"]
 _BLOCK_VALUES = 2**24
 _LARGEST_BLOCK = 4096
 
-#: Rows on which the loss is tested, and largest relative difference of its mean of two halves.
+#: Rows on which the loss is tested, and largest relative difference of its value from the mean of
+#: two halves. They are evenly spaced: so weights of classes show in rows that are sorted by class.
 _TEST_ROWS = 64
 _MEAN_TOLERANCE = {"float64": 1e-8, "float32": 1e-3}
 
@@ -102,6 +105,7 @@ class CurvatureProducts:
            [0., 9.]])
     """
 
+    @differentiable()
     def __init__(
         self,
         model: nn.Module,
@@ -128,6 +132,9 @@ class CurvatureProducts:
         self.n_parameters = sum(one.numel() for one in self._parameters)
         self._loss = loss
         self._rows, self._labels = rows, labels
+        for name, one in (("rows", rows), ("labels", labels)):
+            if not hasattr(one, "ndim"):
+                raise InputError(f"{name}: {type(one).__name__}: give a Tensor or an ndarray")
         counts = [one.shape[0] if one.ndim else 0 for one in (rows, labels)]
         if counts[0] != counts[1]:
             raise InputError(
@@ -140,6 +147,7 @@ class CurvatureProducts:
             self._block = block_rows or max(1, min(_LARGEST_BLOCK, int(_BLOCK_VALUES / width)))
         self._graph: list[Tensor] = []
 
+    @differentiable()
     def multiply(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the matrix times the columns of V.
 
@@ -166,6 +174,7 @@ class CurvatureProducts:
                     total[:, j] += share * flat(product).double()
         return total.numpy()
 
+    @differentiable()
     def loss_and_gradient(self) -> tuple[float, NDArray[np.float64]]:
         """Return the mean loss of the rows, and its gradient, shape (n_parameters,)."""
         loss, total = 0.0, torch.zeros(self.n_parameters, dtype=torch.float64)
@@ -185,9 +194,13 @@ class CurvatureProducts:
         self, rows: Tensor, labels: Tensor, columns: list[list[Tensor]]
     ) -> Iterator[list[Tensor]]:
         """Yield the products of the Hessian of a block: derivatives of its gradient."""
-        gradients = self._kept(
-            lambda: self._gradients(self._loss(self._outputs(rows), labels), create_graph=True)
-        )
+
+        def graph() -> list[Tensor]:
+            gradients = self._gradients(self._loss(self._outputs(rows), labels), create_graph=True)
+            check_graph(gradients)
+            return gradients
+
+        gradients = self._kept(graph)
         for column in columns:
             yield derivative(gradients, self._parameters, column)
 
@@ -199,7 +212,10 @@ class CurvatureProducts:
         def graph() -> list[Tensor]:
             outputs = self._outputs(rows)
             leaf = outputs.detach().requires_grad_()
-            slope = torch.autograd.grad(self._loss(leaf, labels), leaf, create_graph=True)
+            value = self._loss(leaf, labels)
+            _check_derivative(value)
+            slope = torch.autograd.grad(value, leaf, create_graph=True)
+            check_graph(list(slope))
             return [outputs, leaf, *slope]
 
         outputs, leaf, slope = self._kept(graph)
@@ -230,8 +246,7 @@ class CurvatureProducts:
         return outputs
 
     def _gradients(self, value: Tensor, *, create_graph: bool = False) -> list[Tensor]:
-        if not value.requires_grad:
-            return [torch.zeros_like(one) for one in self._parameters]
+        _check_derivative(value)
         return list(
             torch.autograd.grad(
                 value, self._parameters, create_graph=create_graph, materialize_grads=True
@@ -241,14 +256,17 @@ class CurvatureProducts:
     def _blocks(self) -> Iterator[tuple[Tensor, Tensor, float]]:
         """Yield rows, labels and the share of all rows."""
         for first in range(0, self.n_rows, self._block):
-            rows, labels = self._part(first, first + self._block)
+            rows, labels = self._part(slice(first, first + self._block))
             yield rows, labels, rows.shape[0] / self.n_rows
 
-    def _part(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def _part(self, places: slice | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return some rows and labels on the CPU, in the precision of the products."""
         rows, labels = (
             part.detach().cpu() if isinstance(part, Tensor) else torch.tensor(np.asarray(part))
-            for part in (self._rows[first:last], self._labels[first:last])
+            for part in (self._rows[places], self._labels[places])
         )
+        # tensors of inference_mode enter no graph
+        rows, labels = (one.clone() if one.is_inference() else one for one in (rows, labels))
         rows = rows.to(self._type) if rows.is_floating_point() else rows
         labels = labels.to(self._type) if labels.is_floating_point() else labels.to(torch.int64)
         return rows, labels
@@ -256,6 +274,29 @@ class CurvatureProducts:
     def _split(self, column: Tensor) -> list[Tensor]:
         parts = column.split([one.numel() for one in self._parameters])
         return [part.reshape(one.shape) for part, one in zip(parts, self._parameters, strict=True)]
+
+    def sample(self, count: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """Return `count` rows and their labels, or all if there are fewer; None without rows."""
+        if not self.n_rows:
+            return None
+        with readable_failures(self.matrix):
+            rows, labels = self._part(self._spaced(count))
+        return rows.numpy(), labels.numpy()
+
+    def check_mean(self, samples: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> None:
+        """Raise InputError if the loss of rows of several ranks is no mean over rows."""
+        with readable_failures(self.matrix), torch.no_grad():
+            rows, labels = (
+                torch.from_numpy(np.concatenate(one)) for one in zip(*samples, strict=True)
+            )
+            outputs = self._outputs(rows)
+            value = self._loss(outputs, labels)
+        self._check_mean(outputs, labels, float(value))
+
+    def _spaced(self, count: int) -> NDArray[np.int64]:
+        """Return the places of at most `count` evenly spaced rows."""
+        m = min(self.n_rows, count)
+        return np.arange(m, dtype=np.int64) * self.n_rows // m
 
     @torch.no_grad()
     def _check_loss(self) -> float:
@@ -266,29 +307,43 @@ class CurvatureProducts:
         float
             Number of values that the layers return for a row, at least 1.
         """
-        rows, labels = self._part(0, min(self.n_rows, _TEST_ROWS))
         with readable_failures(self.matrix), returned_values(self._model) as counts:
+            rows, labels = self._part(self._spaced(_TEST_ROWS))
             outputs = self._outputs(rows)
             value = self._loss(outputs, labels)
-        if value.numel() != 1:
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            kind = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else "type"
+            kind += "" if isinstance(value, Tensor) else f" {type(value).__name__}"
             raise InputError(
-                f"the loss has the shape {tuple(value.shape)}: it must be one number, the mean "
-                "over rows"
+                f"the loss has the {kind}: it must be one number in a tensor, the mean over rows"
             )
         if not torch.isfinite(value):
             raise InputError(
-                f"the loss of the first {len(rows)} rows is {float(value)}: check rows, labels "
-                "and parameters for NaN or Inf"
+                f"the loss of {len(rows)} rows is {float(value)}: check rows, labels and "
+                "parameters for NaN or Inf"
             )
-        half, width = len(rows) // 2, max(1.0, sum(counts) / len(rows))
+        self._check_mean(outputs, labels, float(value))
+        return max(1.0, sum(counts) / len(rows))
+
+    def _check_mean(self, outputs: Tensor, labels: Tensor, value: float) -> None:
+        """Raise InputError if the loss of all rows is not the mean of the losses of two halves."""
+        n, half = len(outputs), len(outputs) // 2
         if not half:
-            return width
+            return
         parts = [(outputs[:half], labels[:half]), (outputs[half:], labels[half:])]
-        with readable_failures(self.matrix):
-            mean = sum(float(self._loss(*part)) * len(part[0]) for part in parts) / len(rows)
-        if abs(mean - float(value)) > _MEAN_TOLERANCE[self.dtype] * max(abs(mean), 1e-6):
+        with readable_failures(self.matrix), torch.no_grad():
+            mean = sum(float(self._loss(*part)) * len(part[0]) for part in parts) / n
+        if not abs(mean - value) <= _MEAN_TOLERANCE[self.dtype] * max(abs(mean), 1e-6):
             raise InputError(
-                f"the loss of {len(rows)} rows is {float(value):.6g}, and the mean over its rows "
-                f"{mean:.6g}: give a loss that is a mean over rows without weights"
+                f"the loss of {n} rows is {value:.6g}, and the mean over its rows {mean:.6g}: give "
+                "a loss that is a mean over rows without weights"
             )
-        return width
+
+
+def _check_derivative(value: Tensor) -> None:
+    """Raise InputError if a loss is a constant for PyTorch."""
+    if not value.requires_grad:
+        raise InputError(
+            "the loss has no derivative: compute it from the outputs by operations of PyTorch, "
+            "without detach"
+        )

@@ -206,7 +206,7 @@ def hessian_eigenpairs(
         ranks, k=k, matrix=matrix, which=which, tol=tol, max_it=max_it, ncv=ncv, dtype=dtype,
         check_multiplicity=check_multiplicity, seed=seed,
     )  # fmt: skip
-    _check_arguments(k, which, tol, ncv, check_multiplicity)
+    _check_arguments(k, which, tol, max_it, ncv, check_multiplicity)
     with agreement(ranks):
         made = _products(model, loss, rows, labels, matrix, dtype, block_rows)
     first, exact = made[0], made[-1] if len(made) > 1 else None
@@ -249,8 +249,11 @@ def hessian_eigenpairs(
     return result
 
 
-def _check_arguments(k: Any, which: Any, tol: Any, ncv: Any, check_multiplicity: Any) -> None:
+def _check_arguments(
+    k: Any, which: Any, tol: Any, max_it: Any, ncv: Any, check_multiplicity: Any
+) -> None:
     check_count("k", k)
+    check_count("max_it", max_it)
     check_count("ncv", ncv, optional=True)
     check_choice("which", which, get_args(Which))
     check_flag("check_multiplicity", check_multiplicity)

@@ -19,7 +19,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.embedding import PCA
-from hpcembed.networks.retrieval.neighbours import nearest
+from hpcembed.networks.retrieval.neighbours import nearest, scaled_to_one
 from hpcembed.networks.retrieval.quantisers import (
     MOST_BITS,
     Histograms,
@@ -28,8 +28,8 @@ from hpcembed.networks.retrieval.quantisers import (
     normal_levels,
 )
 from hpcembed.networks.retrieval.row_blocks import blocks_of, check_width, dimensions_of
-from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.arguments import check_count
+from hpcembed.runtime.agreement import agreement, same_on_all_ranks
+from hpcembed.runtime.arguments import as_array, check_count
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.wording import counted
@@ -106,7 +106,7 @@ class EmbeddingCoder:
         InputError
             If codes have another shape or type.
         """
-        codes = np.asarray(codes)
+        codes = as_array("codes", codes)
         if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != self.bytes_per_row:
             raise InputError(
                 f"codes of shape {codes.shape} and type {codes.dtype}: give those of codes(), of "
@@ -123,7 +123,7 @@ class EmbeddingCoder:
     def transform(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return the coordinates of embeddings, not coded, in rows of length 1, shape (n, k)."""
         rows = check_width(rows, len(self.mean))
-        return _unit((rows @ self.components.T).astype(np.float32))
+        return _unit(rows @ self.components.T)
 
     def search(
         self, codes: NDArray[np.uint8], queries: NDArray[Any], n_neighbors: int
@@ -246,6 +246,7 @@ def fit_coder(
                 f"n_bytes = {n_bytes} exceeds the {counted(most, 'coordinate')} of at most "
                 f"{MOST_BITS} bits each: reduce it"
             )
+    same_on_all_ranks(ranks, n_bytes=n_bytes)
     pca = PCA(most).fit(rows, comm=comm)
     variances = np.asarray(pca.explained_variance_)
     # eigenvalues that are rounding errors
@@ -278,6 +279,7 @@ def _parts(n: int) -> Iterator[slice]:
         yield slice(first, min(n, first + _BLOCK_ROWS))
 
 
-def _unit(coordinates: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit(coordinates: NDArray[Any]) -> NDArray[np.float32]:
+    coordinates = scaled_to_one(coordinates).astype(np.float32)
     norms = np.linalg.norm(coordinates, axis=1, keepdims=True)
     return coordinates / np.where(norms > 0, norms, np.float32(1))

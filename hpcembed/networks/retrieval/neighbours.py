@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["class_precision", "nearest", "recall", "without_query"]
+__all__ = ["class_precision", "nearest", "recall", "scaled_to_one", "without_query"]
 
 #: Cosines that are formed at a time.
 _BLOCK = 16 * 2**20
@@ -23,8 +23,8 @@ def nearest(rows: NDArray[Any], queries: NDArray[Any], k: int) -> NDArray[np.int
     Raises
     ------
     InputError
-        If rows and queries are not tables with the same number of columns, or `k` is larger than
-        the number of rows.
+        If rows and queries are not tables of finite numbers with the same number of columns, or `k`
+        is larger than the number of rows.
 
     Examples
     --------
@@ -39,11 +39,11 @@ def nearest(rows: NDArray[Any], queries: NDArray[Any], k: int) -> NDArray[np.int
         )
     if not 1 <= k <= len(rows):
         raise InputError(f"{k} neighbours are wanted of {len(rows)} rows")
-    table = _unit(rows)
+    table = _unit(rows, "row")
     found = np.empty((len(queries), k), dtype=np.int64)
     step = max(1, _BLOCK // len(rows))
     for start in range(0, len(queries), step):
-        cosines = _unit(queries[start : start + step]) @ table.T
+        cosines = _unit(queries[start : start + step], "query", start) @ table.T
         best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
         best.sort(axis=1)
         order = np.argsort(-np.take_along_axis(cosines, best, axis=1), axis=1, kind="stable")
@@ -115,7 +115,28 @@ def without_query(found: NDArray[np.int64], queries: NDArray[np.int64]) -> NDArr
     return found[others].reshape(len(found), -1)
 
 
-def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
-    rows = np.asarray(rows, dtype=np.float32)
+def scaled_to_one(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return rows times powers of two, so that their squares neither over- nor underflow.
+
+    The largest modulus of each row that is not zero is then between 1/2 and 1; no digit changes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scaled_to_one(np.array([[3e200, 4e200]])).round(3)
+    array([[0.49 , 0.653]])
+    """
+    largest = np.max(np.abs(rows), axis=1, keepdims=True, initial=0.0)
+    return np.ldexp(rows, -np.frexp(largest)[1])
+
+
+def _unit(rows: NDArray[Any], name: str, first: int = 0) -> NDArray[np.float32]:
+    """Return rows of length 1 in single precision; rows of zeros remain."""
+    rows = np.asarray(rows)
+    rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float64)
+    if not np.isfinite(rows).all():
+        place = first + int(np.argmin(np.isfinite(rows).all(axis=1)))
+        raise InputError(f"{name} {place} (counted from 0) is not finite: remove it")
+    rows = scaled_to_one(rows).astype(np.float32)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(norms > 0, norms, 1.0)

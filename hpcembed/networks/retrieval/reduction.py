@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from hpcembed.embedding import PCA
 from hpcembed.networks.retrieval.float8 import LARGEST, decode_float8, encode_float8
+from hpcembed.networks.retrieval.neighbours import scaled_to_one
 from hpcembed.networks.retrieval.row_blocks import blocks_of, check_width, dimensions_of
-from hpcembed.runtime.agreement import agreement
-from hpcembed.runtime.arguments import check_choice, check_count, check_flag
+from hpcembed.runtime.agreement import agreement, same_on_all_ranks
+from hpcembed.runtime.arguments import as_array, check_choice, check_count, check_flag
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import communicator
 
@@ -78,7 +79,7 @@ class EmbeddingReduction:
     def transform(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return coordinates, shape (n, k), in rows of length 1."""
         rows = check_width(rows, len(self.mean))
-        found = (rows - self.mean) @ self.projection.T
+        found = scaled_to_one((rows - self.mean) @ self.projection.T)
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return (found / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
@@ -111,8 +112,11 @@ class EmbeddingReduction:
         Raises
         ------
         InputError
-            If codes have another type.
+            If codes have another type or another number of columns.
         """
+        codes = as_array("codes", codes)
+        if codes.ndim != 2 or codes.shape[1] != len(self.steps):
+            raise InputError(f"codes of shape (n, {len(self.steps)}) are needed, not {codes.shape}")
         if codes.dtype == np.uint8:
             return (decode_float8(codes.astype(np.uint8, copy=False)) * self._float8_scales).astype(
                 np.float32
@@ -170,6 +174,7 @@ def fit_reduction(
         d = dimensions_of(rows)
         if k > d:
             raise InputError(f"k = {k} exceeds the {d} dimensions of the embeddings: reduce it")
+    same_on_all_ranks(ranks, whiten=bool(whiten))
     pca = PCA(k).fit(rows, comm=comm)
     captured = float(np.sum(pca.explained_variance_ratio_))
     scales = _deviations(np.asarray(pca.explained_variance_)) if whiten else np.ones(k)

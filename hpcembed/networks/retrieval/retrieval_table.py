@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hpcembed.networks.retrieval.coder import fit_coder
 from hpcembed.networks.retrieval.neighbours import class_precision, nearest, recall, without_query
 from hpcembed.networks.retrieval.reduction import EmbeddingReduction, fit_reduction
-from hpcembed.runtime.arguments import check_choice, check_count, check_flag
+from hpcembed.runtime.arguments import check_choice, check_count, check_flag, is_integer
 from hpcembed.runtime.errors import ConfigError, InputError
 
 __all__ = ["RetrievalRecord", "RetrievalTable", "TableStorage", "retrieval_table"]
@@ -151,6 +151,8 @@ def retrieval_table(
         check_count("n_bytes", size)
     for name, count in (("n_neighbors", n_neighbors), ("n_queries", n_queries)):
         check_count(name, count)
+    if not is_integer(seed) or seed < 0:
+        raise ConfigError(f"seed = {seed!r}: give an integer of at least 0")
     n, d = embeddings.shape
     if n_neighbors >= n:
         raise InputError(f"{n_neighbors} neighbours are wanted of {n - 1} other rows")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.runtime.arguments import as_array
 from hpcembed.runtime.errors import InputError
 
 __all__ = ["blocks_of", "check_width", "dimensions_of"]
@@ -19,18 +20,26 @@ def dimensions_of(rows: Any) -> int:
     """Return the number of columns of rows of an array or of files."""
     if hasattr(rows, "n_features"):
         return int(rows.n_features)
-    shape = np.shape(rows)
-    if len(shape) != 2:
-        raise InputError(f"embeddings of shape {shape}: give an array of shape (n, d)")
-    return int(shape[1])
+    table = as_array("embeddings", rows)
+    if table.ndim != 2:
+        raise InputError(f"embeddings of shape {table.shape}: give an array of shape (n, d)")
+    _check_numbers(table)
+    return int(table.shape[1])
 
 
 def check_width(rows: NDArray[Any], d: int) -> NDArray[Any]:
     """Return embeddings as an array of shape (n, d), or raise InputError."""
-    rows = np.asarray(rows)
+    rows = as_array("embeddings", rows)
     if rows.ndim != 2 or rows.shape[1] != d:
         raise InputError(f"embeddings of shape (n, {d}) are needed, not {rows.shape}")
+    _check_numbers(rows)
     return rows
+
+
+def _check_numbers(rows: NDArray[Any]) -> None:
+    """Raise InputError unless rows are real numbers."""
+    if rows.dtype.kind not in "biuf":
+        raise InputError(f"embeddings of type {rows.dtype}: give real numbers")
 
 
 def blocks_of(rows: Any) -> Iterator[NDArray[Any]]:

@@ -3,25 +3,26 @@
 One pass over the rows, in blocks and in double precision. Values are taken relative to the first
 row of all, and blocks are centred on their own means, which are combined as in Chan, Golub,
 LeVeque, "Algorithms for computing the sample variance", The American Statistician 37 (1983). A
-constant column so has a variance of exactly zero, and a large offset costs no digits. Memory: two
-square matrices of the width of all sets together; no matrix has n columns.
+constant column so has a variance of exactly zero, and a large offset costs no digits. Each set is
+multiplied by a power of two, so that squares neither over- nor underflow. Memory: two square
+matrices of the width of all sets together; no matrix has n columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import scipy.sparse
+from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
+from hpcembed.runtime.arguments import as_array
 from hpcembed.runtime.errors import InputError
 from hpcembed.runtime.ranks import sum_over_ranks
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 __all__ = ["JointCovariance", "joint_covariance"]
 
@@ -33,10 +34,15 @@ _BLOCK = 2**21
 class JointCovariance:
     """Sums of products of deviations from the mean, ``Z'Z`` for centred ``Z = [X_1, X_2, ...]``.
 
+    Every X_i is multiplied by a power of two with which its deviations from the first row are at
+    most 1. Similarities do not depend on these factors.
+
     Attributes
     ----------
     sums : ndarray of shape (w, w)
         w is the number of columns of all sets; the same on all ranks.
+    exponents : tuple of int
+        Exponents of the powers of two: the unscaled set is ``2^exponent X_i``.
     widths : tuple of int
         Columns of each set.
     n_rows : int
@@ -44,11 +50,12 @@ class JointCovariance:
     """
 
     sums: NDArray[np.float64]
+    exponents: tuple[int, ...]
     widths: tuple[int, ...]
     n_rows: int
 
     def block(self, i: int, j: int) -> NDArray[np.float64]:
-        """Return ``X_i' X_j`` of centred sets i and j."""
+        """Return ``X_i' X_j`` of centred and scaled sets i and j."""
         ends = np.cumsum((0, *self.widths))
         return self.sums[ends[i] : ends[i + 1], ends[j] : ends[j + 1]]
 
@@ -89,18 +96,19 @@ def joint_covariance(
     if n_rows < 2:
         raise InputError(f"{', '.join(names)}: {n_rows} rows: give at least 2")
     origin = _first_row(arrays, counts, comm)
-    sums, mean, n_local = _local_sums(arrays, origin)
+    exponents = _exponents(arrays, origin, names, comm)
+    shifts = np.repeat(exponents, widths)
+    sums, mean, n_local = _local_sums(arrays, origin, shifts)
     overall = sum_over_ranks(comm, mean * (n_local / n_rows))
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums += n_local * np.outer(mean - overall, mean - overall)
-        sum_over_ranks(comm, sums)
-    if not np.isfinite(sums).all():
-        raise InputError(f"{', '.join(names)}: products of the values overflow: scale the columns")
-    return JointCovariance(sums, widths, n_rows)
+    sums += n_local * np.outer(mean - overall, mean - overall)
+    sum_over_ranks(comm, sums)
+    return JointCovariance(sums, tuple(exponents.tolist()), widths, n_rows)
 
 
 def _table(rows: Any, name: str) -> NDArray[Any]:
-    array = np.asarray(rows)
+    if scipy.sparse.issparse(rows):
+        raise InputError(f"{name}: a sparse matrix: give a dense array")
+    array = as_array(name, rows)
     if array.ndim != 2 or array.shape[1] == 0:
         raise InputError(f"{name}: shape {array.shape}: give rows and at least one column")
     if array.dtype.kind not in "buif":
@@ -123,22 +131,50 @@ def _first_row(
     return row
 
 
-def _local_sums(
+def _exponents(
+    arrays: Sequence[NDArray[Any]],
+    origin: NDArray[np.float64],
+    names: Sequence[str],
+    comm: MPI.Intracomm,
+) -> NDArray[np.int64]:
+    """Return the exponent of the largest deviation from the first row of each set. Collective."""
+    largest = np.zeros(origin.size)
+    for block in _deviations(arrays, origin):
+        largest = np.maximum(largest, np.max(np.abs(block), axis=0))
+    comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
+    ends = np.cumsum([0, *(one.shape[1] for one in arrays)])
+    of_sets = np.maximum.reduceat(largest, ends[:-1])
+    if not np.isfinite(of_sets).all():
+        name = names[int(np.argmin(np.isfinite(of_sets)))]
+        raise InputError(f"{name}: differences of rows overflow: scale the columns")
+    return np.frexp(of_sets)[1].astype(np.int64)
+
+
+def _deviations(
     arrays: Sequence[NDArray[Any]], origin: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Return sums about the mean of this rank's rows, this mean less `origin`, and the rows."""
-    w, n_local = origin.size, len(arrays[0])
-    sums, mean, count = np.zeros((w, w)), np.zeros(w), 0
-    step = max(1, _BLOCK // w)
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the rows of all sets side by side, less the origin, a block at a time."""
+    step = max(1, _BLOCK // origin.size)
     with np.errstate(over="ignore", invalid="ignore"):
-        for first in range(0, n_local, step):
+        for first in range(0, len(arrays[0]), step):
             block = np.hstack([one[first : first + step] for one in arrays]).astype(np.float64)
             block -= origin
-            b, block_mean = len(block), block.mean(axis=0)
-            block -= block_mean
-            difference = block_mean - mean
-            sums += block.T @ block
-            sums += np.outer(difference, difference) * (count * b / (count + b))
-            mean += difference * (b / (count + b))
-            count += b
+            yield block
+
+
+def _local_sums(
+    arrays: Sequence[NDArray[Any]], origin: NDArray[np.float64], shifts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Return sums about the mean of this rank's scaled rows, this mean, and the number of rows."""
+    w = origin.size
+    sums, mean, count = np.zeros((w, w)), np.zeros(w), 0
+    for block in _deviations(arrays, origin):
+        np.ldexp(block, -shifts, out=block)
+        b, block_mean = len(block), block.mean(axis=0)
+        block -= block_mean
+        difference = block_mean - mean
+        sums += block.T @ block
+        sums += np.outer(difference, difference) * (count * b / (count + b))
+        mean += difference * (b / (count + b))
+        count += b
     return sums, mean, count

@@ -75,10 +75,16 @@ def layer_similarity(
     >>> found.cka.shape, round(found.cka[1, 0], 12)
     ((2, 1), 1.0)
     """
-    ranks, names = communicator(comm), (tuple(first), tuple(second))
+    ranks = communicator(comm)
     with agreement(ranks):
+        for title, one in (("first", first), ("second", second)):
+            if not isinstance(one, Mapping):
+                raise ConfigError(
+                    f"{title}: {type(one).__name__}: give a mapping of layers to activations"
+                )
         if not first or not second:
             raise ConfigError("layer_similarity: give at least one layer of each network")
+    names = (tuple(first), tuple(second))
     same_on_all_ranks(ranks, first=names[0], second=names[1])
     titles = [f"first[{name!r}]" for name in first] + [f"second[{name!r}]" for name in second]
     joint = joint_covariance([*first.values(), *second.values()], titles, ranks)

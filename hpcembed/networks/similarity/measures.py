@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from hpcembed.networks.similarity.joint_covariance import JointCovariance, joint_covariance
 from hpcembed.runtime.agreement import agreement, on_rank, same_on_all_ranks
+from hpcembed.runtime.arguments import is_number
 from hpcembed.runtime.errors import ConfigError, InputError
 from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.wording import counted
@@ -131,7 +132,7 @@ def cka_matrix(joint: JointCovariance) -> NDArray[np.float64]:
                 products[i, j] = products[j, i] = np.sum(block * block)
     norms = np.sqrt(np.diagonal(products))
     with np.errstate(invalid="ignore"):
-        return np.asarray(products / np.outer(norms, norms))
+        return np.minimum(products / np.outer(norms, norms), 1.0)
 
 
 def svcca(
@@ -225,8 +226,8 @@ def _canonical(
     ranks = communicator(comm)
     with agreement(ranks):
         for name, value in (("variance", variance), ("rank_tol", rank_tol)):
-            if not 0 < value <= 1:
-                raise ConfigError(f"{name} = {value}: give a number above 0 and at most 1")
+            if not is_number(value) or not 0 < value <= 1:
+                raise ConfigError(f"{name} = {value!r}: give a number above 0 and at most 1")
     same_on_all_ranks(ranks, variance=variance, rank_tol=rank_tol)
     joint = joint_covariance((x, y), ("x", "y"), ranks)
 

@@ -15,8 +15,13 @@ from typing import Any, Literal
 import numpy as np
 
 from hpcembed.data.matrix import DataMatrix
+from hpcembed.embedding import PCA
+from hpcembed.embedding.generalized.locality import spanned_components
 from hpcembed.jobs.study.trials import RivalKind
 from hpcembed.runtime.errors import InputError
+
+#: Variance of a component relative to the largest one that is no error of the embedding.
+_CLEARLY_SPANNED = 1e-4
 
 __all__ = ["RIVALS", "RivalProjection", "rival_limits", "rival_settings", "unlabelled_limits"]
 
@@ -80,10 +85,18 @@ def rival_settings(
     return found
 
 
-def rival_limits(rivals: Sequence[RivalKind], train: DataMatrix) -> dict[str, int]:
+def rival_limits(
+    rivals: Sequence[RivalKind], train: DataMatrix, embedding: Any = None
+) -> dict[str, int]:
     """Return the largest number of coordinates of each rival.
 
     Collective.
+
+    Parameters
+    ----------
+    embedding : fitted estimator, optional
+        With the largest number of coordinates of the study. Of lpp, this number is then reduced to
+        the number of dimensions that the rows span. Default: it is not.
 
     Raises
     ------
@@ -93,6 +106,8 @@ def rival_limits(rivals: Sequence[RivalKind], train: DataMatrix) -> dict[str, in
     if not rivals:
         return {}
     limits = unlabelled_limits(rivals, train.n_rows, train.n_features)
+    if "lpp" in limits and embedding is not None:
+        limits["lpp"] = _spanned_limit(limits["lpp"], train, embedding)
     of_ranks = train.comm.allgather(np.unique(train.labels))
     n_classes = len(np.unique(np.concatenate(of_ranks))) if train.class_names else 0
     return limits | _label_limits(rivals, train.n_features, n_classes)
@@ -110,6 +125,20 @@ def unlabelled_limits(rivals: Sequence[RivalKind], n_train: int, d: int) -> dict
     if "lpp" in limits:
         limits["lpp"] = max(1, min(d, n_train - 1, RIVALS["lpp"].settings["pca_components"]))
     return limits
+
+
+def _spanned_limit(limit: int, train: DataMatrix, embedding: Any) -> int:
+    """Return the largest number of coordinates of lpp on rows that may span few dimensions.
+
+    Collective. Components are computed again only if those of the embedding leave it open.
+    """
+    wanted = min(limit, len(embedding.spectrum_.values))
+    if isinstance(embedding, PCA):
+        values = embedding.explained_variance_[:wanted]
+        if values[-1] > _CLEARLY_SPANNED * values[0]:
+            return limit
+    spanned = max(1, spanned_components(train, wanted))
+    return spanned if spanned < wanted else limit
 
 
 def _label_limits(rivals: Sequence[RivalKind], d: int, n_classes: int) -> dict[str, int]:

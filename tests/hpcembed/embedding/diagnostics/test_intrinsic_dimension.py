@@ -152,6 +152,21 @@ def test_refusals(comm, settings, text):
         on_ranks(surface(60, 2, 5), comm, **settings)
 
 
+def test_distances_that_are_no_table():
+    good = np.array([[1.0, 2.0], [0.5, 1.0], [0.2, 0.3]])
+    assert np.isfinite(two_nn_dimension(good, discard=0.0))
+    for discard in (-0.5, 1.0, np.nan, "a"):
+        with pytest.raises(ConfigError, match=r"discard = .*: give a number of at least 0 and"):
+            two_nn_dimension(good, discard=discard)
+    for estimate in (mle_dimension, two_nn_dimension):
+        for wrong in (good[:, 0], good[:, :1], good.astype(str)):
+            with pytest.raises(InputError, match="distances of shape"):
+                estimate(wrong)
+        for wrong in (good[:, ::-1], -good[:, ::-1], np.full((3, 2), np.nan)):
+            with pytest.raises(InputError, match="finite numbers of at least 0, in ascending"):
+                estimate(wrong)
+
+
 def test_a_result_is_one_line():
     found = intrinsic_dimension(np.random.default_rng(0).random((1500, 2)), max_queries=400)
     mle, two_nn = (one.value for one in (found.mle, found.two_nn))

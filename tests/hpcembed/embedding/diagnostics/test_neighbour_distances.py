@@ -134,3 +134,31 @@ def test_largest_values_of_blocks():
         keep_largest(best, places, values[:, begin : begin + 25], begin)
     assert (np.sort(best, axis=1) == np.arange(195, 200)).all()
     assert (np.take_along_axis(values, places, axis=1) == best).all()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_scales_whose_squares_are_no_numbers(comm, scale):
+    rows = np.random.default_rng(4).standard_normal((150, 4))
+    rows[77] = rows[3]
+    mine = slice(*ownership_range(len(rows), comm))
+    found = nearest_distances(scale * rows[mine], 5, comm=comm)
+    expected = nearest_distances(rows[mine], 5, comm=comm)
+    np.testing.assert_allclose(found.distances / scale, expected.distances, rtol=1e-12)
+    assert found.rounding == pytest.approx(scale * expected.rounding, rel=1e-12)
+
+
+def test_queries_and_rows_of_other_types(comm):
+    last = comm.rank == comm.size - 1
+    rows = np.random.default_rng(4).standard_normal((20, 4))
+    for queries in ([0.5], ["a"], [True]):
+        with pytest.raises(InputError, match=r"queries of type .*: give integers"):
+            nearest_distances(rows, 2, queries=queries if last else None, comm=comm)
+    with pytest.raises(InputError, match="rows: this is no array of numbers"):
+        nearest_distances([[1.0, 2.0], [3.0]] if last else rows, 2, comm=comm)
+
+
+def test_integers_beyond_doubles_are_rounded():
+    rows = np.array([[2**62], [2**62 + 1], [2**62 + 2**40], [0]])
+    found = nearest_distances(rows, 2)
+    assert 0 == found.distances[0, 0] <= found.rounding < 2**40
+    assert nearest_distances(rows // 2**12, 2).rounding == 0

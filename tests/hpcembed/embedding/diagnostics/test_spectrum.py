@@ -1,5 +1,7 @@
 """Measures of a spectrum: against numpy, and bounds that contain the value."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -114,3 +116,32 @@ def test_spectra_of_estimators(comm, method, shape):
             assert interval.low * (1 - 1e-9) <= value <= interval.high * (1 + 1e-9)
             if k == min(shape):
                 assert interval.is_exact
+
+
+def test_rounding_errors_of_the_ends_do_not_count():
+    values = np.array([1.0, 1.1e-4, 3e-15])  # the rest of the trace has no correct digit
+    part = spectrum_measures(values[:2], trace=values.sum(), rank_limit=3)
+    for name, value in zip(NAMES, by_numpy(values), strict=True):
+        assert value in getattr(part, name)
+    assert 1.0 + 1e-9 not in Interval(0.5, 1.0)
+    assert 0.5 - 1e-9 not in Interval(0.5, 1.0)
+
+
+def test_memory_does_not_grow_with_the_rank():
+    tracemalloc.start()
+    found = spectrum_measures([4.0, 2.0], trace=8.0, rank_limit=10**8)
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert used < 10**6
+    assert found.n_possible == 10**8
+    assert found.participation_ratio.high == pytest.approx(64 / 20)
+
+
+def test_values_that_are_no_spectrum():
+    for wrong in (["a"], [1j], np.array([1.0, "a"], dtype=object)):
+        with pytest.raises(InputError, match=r"eigenvalues of shape .*: give at least one"):
+            spectrum_measures(wrong)
+    with pytest.raises(InputError, match=r"eigenvalue -3: .* are not negative"):
+        spectrum_measures([4.0, -3.0])
+    with pytest.raises(InputError, match=r"and none above 1e\+300"):
+        spectrum_measures([1.7e308, 1.7e308])

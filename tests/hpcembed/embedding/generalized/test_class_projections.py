@@ -251,3 +251,58 @@ def test_errors_on_all_ranks(comm):
     with pytest.raises(ConfigError, match='shrinkage = "auto"'):
         LinearDiscriminantAnalysis(shrinkage=0.0).fit(rows, CLASSES[first:last], comm=comm)
     targets.destroy()
+
+
+@pytest.mark.mpi
+def test_labels_that_differ_between_ranks(comm):
+    mine = slice(*ownership_range(60, comm))
+    last = comm.rank == comm.size - 1
+    rows, labels = ROWS[:60][mine], CLASSES[:60][mine]
+    mixed = np.array(["a", 1] * 30, dtype=object)[: len(labels)]
+    ragged = [[1, 2], [3]]
+    for estimator in (LinearDiscriminantAnalysis(1), CanonicalCorrelation(1)):
+        with pytest.raises(InputError, match="labels of the types int, str have no order"):
+            estimator.fit(rows, mixed if last else labels, comm=comm)
+        with pytest.raises(InputError, match="y: this is no array of numbers"):
+            estimator.fit(rows, ragged if last else labels, comm=comm)
+        if comm.size > 1:
+            with pytest.raises(InputError, match="y: ranks have numbers and text"):
+                estimator.fit(rows, labels.astype(str) if last else labels, comm=comm)
+    if comm.size > 1:
+        with pytest.raises(InputError, match="some ranks have classes"):
+            CanonicalCorrelation(1).fit(rows, labels * (1.0 if last else 1), comm=comm)
+        with pytest.raises(InputError, match="ranks have 1, 2 targets"):
+            CanonicalCorrelation(1).fit(rows, rows[:, : 1 + last], comm=comm)
+        with pytest.raises(InputError, match="targets are no numbers"):
+            texts = np.array([["a", "b"]] * len(labels))
+            CanonicalCorrelation(1).fit(rows, texts if last else rows[:, :2], comm=comm)
+
+
+@pytest.mark.mpi
+def test_a_rank_without_rows_has_no_type_of_labels(comm):
+    last = comm.rank == comm.size - 1
+    rows, labels = (ROWS[:60], CLASSES[:60]) if last else (ROWS[:0], [])
+    for estimator in (LinearDiscriminantAnalysis(), CanonicalCorrelation()):
+        found = estimator.fit(rows, labels, comm=comm).eigenvalues_
+        expected = type(estimator)().fit(ROWS[:60], CLASSES[:60]).eigenvalues_
+        np.testing.assert_allclose(found, expected, rtol=1e-7)
+        texts = np.array(CLASSES[:60].astype(str)) if last else []
+        found = estimator.fit(rows, texts, comm=comm).eigenvalues_
+        np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
+def test_matrices_that_are_zero_or_no_numbers():
+    labels = np.arange(60) % 3
+    rows = np.random.default_rng(0).standard_normal((60, 4))
+    both = LinearDiscriminantAnalysis, CanonicalCorrelation
+    for estimator in both:
+        with pytest.raises(InputError, match="no feature differs between the labels"):
+            estimator(1).fit(np.ones((60, 4)), labels)
+    for one in (CanonicalCorrelation(1), LinearDiscriminantAnalysis(1, shrinkage=0.1)):
+        with pytest.raises(InputError, match="squares of the features overflow: scale the"):
+            one.fit(1e160 * rows, labels)
+    with pytest.raises(InputError, match="fourth powers of the features overflow"):
+        LinearDiscriminantAnalysis(1).fit(1e100 * rows, labels)
+    for shrinkage in ("auto", 0.0, 0.5):
+        with pytest.raises(InputError, match="no feature varies among rows of one class"):
+            LinearDiscriminantAnalysis(1, shrinkage=shrinkage).fit(np.eye(3)[labels], labels)

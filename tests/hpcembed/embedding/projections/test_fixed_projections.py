@@ -88,3 +88,12 @@ def test_the_same_on_any_number_of_ranks(comm):
         )
         assert model.n_samples_ == len(DIGITS)
     X.destroy()
+
+
+def test_variances_that_are_no_numbers():
+    rows = np.random.default_rng(0).standard_normal((30, 3)) * [1, 3, 2]
+    for scale in (1e-160, 1.0, 1e150):
+        found = FeatureTruncation(2, order="variance").fit(scale * rows)
+        assert found.features_.tolist() == [1, 2]
+    with pytest.raises(InputError, match=r"the variance of feature 0 .* overflows: scale"):
+        FeatureTruncation(2, order="variance").fit(1e160 * rows)

@@ -246,3 +246,105 @@ def test_errors():
         CurvatureProducts(model, loss, rows, labels, block_rows=0)
     with pytest.raises(ConfigError, match="no parameter of the model has requires_grad"):
         CurvatureProducts(nn.ReLU(), loss, rows, labels)
+
+
+@pytest.mark.parametrize("matrix", ["hessian", "gauss_newton"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes_of_the_caller_have_no_effect(matrix, mode):
+    model, rows, labels = small_problem()
+    arguments = functional.cross_entropy, rows, labels
+    expected = CurvatureProducts(model, *arguments, matrix=matrix)
+    with mode():
+        found = CurvatureProducts(model, *arguments[:1], rows * 1, labels * 1, matrix=matrix)
+        product, (_, gradient) = found.multiply(np.eye(43)), found.loss_and_gradient()
+    assert np.abs(product).max() > 0.01
+    np.testing.assert_array_equal(product, expected.multiply(np.eye(43)))
+    np.testing.assert_array_equal(gradient, expected.loss_and_gradient()[1])
+
+
+class _Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.attention = nn.MultiheadAttention(2, 1, batch_first=True)
+            self.last = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = x.reshape(-1, 2, 2)
+        return self.last(self.attention(x, x, x, need_weights=False)[0].flatten(1))
+
+
+@pytest.mark.parametrize("matrix", ["hessian", "gauss_newton"])
+def test_attention_has_second_derivatives(matrix):
+    _, rows, labels = small_problem()
+    model = _Attention().double()
+    products = CurvatureProducts(model, functional.cross_entropy, rows, labels, matrix=matrix)
+    found = products.multiply(np.eye(products.n_parameters))
+    assert torch.backends.cuda.flash_sdp_enabled()
+    np.testing.assert_allclose(found, found.T, atol=1e-12)
+    if matrix == "hessian":  # differences of gradients, which the fused kernel has
+        named, step = dict(model.named_parameters()), 1e-5
+        gradients = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                named["last.weight"][0, 0] += sign * step
+            moved = CurvatureProducts(model, functional.cross_entropy, rows, labels)
+            gradients.append(moved.loss_and_gradient()[1])
+            with torch.no_grad():
+                named["last.weight"][0, 0] -= sign * step
+        place = sum(one.numel() for one in list(named.values())[:-2])
+        column = (gradients[0] - gradients[1]) / (2 * step)
+        np.testing.assert_allclose(found[:, place], column, atol=1e-8)
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context, weight):
+        return 2 * weight * context.saved_tensors[0]
+
+
+def test_missing_second_derivatives_are_errors_and_not_zeros():
+    model, rows, labels = small_problem()
+
+    def once(outputs, y):
+        return functional.cross_entropy(_Once.apply(outputs), y)
+
+    def detached(outputs, _y):
+        return (outputs.detach() ** 2).mean()
+
+    for matrix in ("hessian", "gauss_newton"):
+        with pytest.raises(InputError, match="can be differentiated once only"):
+            CurvatureProducts(model, once, rows, labels, matrix=matrix).multiply(np.eye(43))
+        with pytest.raises(InputError, match="the loss has no derivative"):
+            CurvatureProducts(model, detached, rows, labels, matrix=matrix).multiply(np.eye(43))
+
+
+def test_weights_of_classes_are_found_in_sorted_labels():
+    model, _, _ = small_problem()
+    rows = torch.randn(150, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([80, 40, 30]))
+    weights = torch.tensor([1.0, 5.0, 0.2], dtype=torch.float64)
+
+    def weighted(outputs, y):
+        return functional.cross_entropy(outputs, y, weight=weights)
+
+    with pytest.raises(InputError, match="a loss that is a mean over rows without weights"):
+        CurvatureProducts(model, weighted, rows, labels, block_rows=32)
+
+
+def test_losses_and_rows_of_other_types():
+    model, rows, labels = small_problem()
+    with pytest.raises(InputError, match=r"the loss has the type float: it must be one number"):
+        CurvatureProducts(model, lambda _outputs, _y: 0.0, rows, labels)
+    with pytest.raises(InputError, match=r"rows: list: give a Tensor or an ndarray"):
+        CurvatureProducts(model, functional.cross_entropy, rows.tolist(), labels)
+    with pytest.raises(InputError, match="check the shapes and types of rows and labels"):
+        names = np.array(["a"] * 30)
+        CurvatureProducts(model, functional.cross_entropy, rows, names)

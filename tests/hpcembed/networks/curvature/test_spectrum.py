@@ -144,6 +144,9 @@ def test_shares_and_overlaps():
     g = Q[:, :3] @ np.array([1.0, 2.0, 2.0])
     assert gradient_share(g, Q[:, :2]) == pytest.approx(5 / 9)
     assert gradient_share(np.zeros(20), Q[:, :2]) == 0
+    for scale in (1e-200, 1e200):
+        assert gradient_share(scale * g, Q[:, :2]) == pytest.approx(5 / 9)
+    assert np.isnan(gradient_share(np.nan * g, Q[:, :2]))
     turned = Q[:, :4] @ np.linalg.qr(rng.standard_normal((4, 4)))[0]
     assert subspace_overlap(Q[:, :4], turned) == pytest.approx(1)
     assert subspace_overlap(Q[:, :4], Q[:, 2:6]) == pytest.approx(0.5)
@@ -187,6 +190,8 @@ def test_errors():
         hessian_eigenpairs(*arguments, 2, which="SM")
     with pytest.raises(ConfigError, match="tol must be a number between 0 and 1"):
         hessian_eigenpairs(*arguments, 2, tol=2)
+    with pytest.raises(ConfigError, match="max_it must be a positive integer, got 0"):
+        hessian_eigenpairs(*arguments, 2, max_it=0)
     with pytest.raises(ConfigError, match="ncv"):
         hessian_eigenpairs(*arguments, 2, ncv=0)
     with pytest.raises(ConfigError, match="dtype = 'half'"):
@@ -253,3 +258,25 @@ def test_errors_of_one_rank_are_raised_on_all(comm):
             hessian_eigenpairs(model, LOSS, rows, labels, 2, comm=comm)
         with pytest.raises(ConfigError, match="k differs between ranks"):
             hessian_eigenpairs(model, LOSS, rows, labels, 2 + comm.rank, comm=comm)
+
+
+@pytest.mark.mpi
+def test_weights_of_classes_are_found_where_each_rank_has_one_class(comm):
+    model, rows, _ = problem(60)
+    labels = torch.arange(60) * comm.size // 60
+    weights = 1.0 + torch.arange(max(comm.size, 3), dtype=torch.float64)
+    model = nn.Linear(6, len(weights)).double()
+    with torch.no_grad():
+        for one in model.parameters():
+            one.fill_(0.1).mul_(torch.arange(one.numel()).view_as(one))
+    mine = slice(*ownership_range(60, comm))
+
+    def weighted(outputs, y):
+        return LOSS(outputs, y, weight=weights.to(outputs.dtype))
+
+    arguments = model, weighted, rows[mine], labels[mine], 2
+    if comm.size > 1:
+        with pytest.raises(InputError, match="a loss that is a mean over rows without weights"):
+            hessian_eigenpairs(*arguments, comm=comm)
+    else:  # one class has no weight
+        assert hessian_eigenpairs(*arguments, comm=comm).converged

@@ -8,7 +8,13 @@ from sklearn.neighbors import NearestNeighbors
 from hpcembed import open_rows
 from hpcembed.data import row_stream
 from hpcembed.networks.compression.reduction_layer import reduction_layer
-from hpcembed.networks.retrieval import fit_reduction, nearest, recall, write_faiss_index
+from hpcembed.networks.retrieval import (
+    EmbeddingReduction,
+    fit_reduction,
+    nearest,
+    recall,
+    write_faiss_index,
+)
 from hpcembed.networks.retrieval.faiss_index import faiss_index
 from hpcembed.runtime.errors import ConfigError, InputError, OutputExistsError
 
@@ -191,3 +197,52 @@ def test_ranks_that_share_the_rows_of_a_file_have_the_same_steps(comm, shared_tm
     comm.barrier()
     together = fit_reduction(open_rows(shared_tmp / "rows.npy", comm), 5)
     np.testing.assert_allclose(together.steps, fit_reduction(rows, 5).steps, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e-30, 1e30, 1e-290, 1e290])
+def test_neighbours_of_values_whose_squares_are_no_numbers(dtype, scale):
+    if dtype is np.float32 and not 1e-31 < scale < 1e31:
+        scale = scale ** (36 / 290)
+    rows = np.random.default_rng(0).standard_normal((80, 6))
+    scaled = (scale * rows).astype(dtype)
+    exact = nearest(rows, rows[:20], 5)
+    np.testing.assert_array_equal(nearest(scaled, scaled[:20], 5), exact)
+    mixed = scaled * np.geomspace(1, 1e-3, 80)[:, None].astype(dtype)  # cosines are the same
+    np.testing.assert_array_equal(nearest(mixed, scaled[:20], 5), exact)
+    if dtype is np.float64:
+        components = np.linalg.qr(rows[:6])[0][:3]
+        parts = np.ones(3), 1.0, np.zeros(3), np.ones(3)
+        reduction = EmbeddingReduction(np.zeros(6), components, *parts)
+        np.testing.assert_array_equal(reduction.transform(scaled), reduction.transform(rows))
+        assert np.linalg.norm(reduction.transform(scaled), axis=1) == pytest.approx(1)
+
+
+def test_rows_and_codes_that_are_no_numbers():
+    rows = np.random.default_rng(0).standard_normal((30, 6))
+    wrong = rows.copy()
+    wrong[7, 2] = np.nan
+    with pytest.raises(InputError, match=r"row 7 \(counted from 0\) is not finite"):
+        nearest(wrong, rows[:2], 3)
+    with pytest.raises(InputError, match=r"query 7 \(counted from 0\) is not finite"):
+        nearest(rows, wrong, 3)
+    reduction = fit_reduction(rows, 3)
+    for text in (rows.astype(str), rows.astype(object), rows + 0j):
+        with pytest.raises(InputError, match=r"embeddings of type .*: give real numbers"):
+            fit_reduction(text, 3)
+        with pytest.raises(InputError, match=r"embeddings of type .*: give real numbers"):
+            reduction.transform(text)
+    for codes in ([[1, 2, 3]], np.zeros((2, 4), np.int8), np.zeros(3, np.int8)):
+        with pytest.raises(InputError, match="codes of"):
+            reduction.decode(codes)
+
+
+@pytest.mark.mpi
+def test_reductions_that_differ_between_ranks(comm):
+    last = comm.rank == comm.size - 1
+    rows = np.random.default_rng(comm.rank).standard_normal((30, 6))
+    with pytest.raises(InputError, match="embeddings: this is no array of numbers"):
+        fit_reduction([[1.0, 2.0], [3.0]] if last else rows, 2, comm=comm)
+    if comm.size > 1:
+        with pytest.raises(ConfigError, match="whiten differs between ranks: False, True"):
+            fit_reduction(rows, 2, whiten=last, comm=comm)

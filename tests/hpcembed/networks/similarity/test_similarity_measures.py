@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from mpi4py import MPI
 
 from hpcembed.networks.similarity import layer_similarity, linear_cka, pwcca, svcca
@@ -78,7 +79,9 @@ def test_ranks_without_rows_and_one_pass_in_blocks(comm, monkeypatch):
     mine = slice(0, 100) if comm.rank == comm.size - 1 else slice(0, 0)
     joint = joint_covariance((x[mine], y[mine]), ("x", "y"), comm)
     z = np.hstack([x - x.mean(axis=0), y - y.mean(axis=0)])
-    np.testing.assert_allclose(joint.sums, z.T @ z, rtol=1e-12, atol=1e-9)
+    scales = 2.0 ** np.repeat(joint.exponents, joint.widths)
+    unscaled = joint.sums * np.outer(scales, scales)
+    np.testing.assert_allclose(unscaled, z.T @ z, rtol=1e-12, atol=1e-9)
     np.testing.assert_array_equal(joint.block(0, 1), joint.sums[:7, 7:])
     assert (joint.widths, joint.n_rows) == ((7, 5), 100)
     assert linear_cka(x[mine], y[mine], comm=comm) == pytest.approx(gram_cka(x, y), abs=1e-12)
@@ -187,6 +190,27 @@ def test_integer_and_single_precision_rows():
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_scales_whose_squares_are_no_numbers(comm, scale):
+    x, y = related()
+    parts, scaled = share(comm, x, y), share(comm, scale * x, y)
+    for measure in (linear_cka, svcca, pwcca):
+        found, expected = measure(*scaled, comm=comm), measure(*parts, comm=comm)
+        if measure is not linear_cka:
+            np.testing.assert_allclose(found.weights, expected.weights, atol=1e-13)
+            found, expected = found.similarity, expected.similarity
+        assert found == pytest.approx(expected, abs=1e-13)
+    found = layer_similarity({"a": scaled[0]}, {"b": parts[1]}, comm=comm)
+    assert found.cka[0, 0] == pytest.approx(gram_cka(x, y), abs=1e-12)
+
+
+def test_similarity_is_at_most_one():
+    for seed in range(200):
+        x = np.random.default_rng(seed).standard_normal((2, 3))
+        assert linear_cka(x, -3 * x) <= 1
+
+
+@pytest.mark.mpi
 def test_layers_of_two_networks(comm):
     x, y = related()
     first = {"a": x, "b": np.maximum(y, 0), "dead": np.zeros((400, 3))}
@@ -209,7 +233,9 @@ WRONG = {
     "nan": (np.ones((2, 2)), np.array([[1.0], [np.nan]]), "y: row 1 contains NaN"),
     "one row": (np.ones((1, 2)), np.ones((1, 2)), "x, y: 1 rows: give at least 2"),
     "constant": (np.ones((4, 2)), np.eye(4), "x: all columns are constant"),
-    "overflow": (1e200 * np.eye(4), np.eye(4), "x, y: products of the values overflow"),
+    "overflow": (1e308 * np.array([[1.0], [-1.0]]), np.eye(2), "x: differences of rows overflow"),
+    "ragged": ([[1.0, 2.0], [3.0]], np.eye(2), "x: this is no array of numbers: ValueError"),
+    "sparse": (scipy.sparse.eye_array(4), np.eye(4), "x: a sparse matrix: give a dense array"),
 }
 
 
@@ -229,7 +255,10 @@ def test_too_few_rows_for_canonical_correlations():
     assert 0 < linear_cka(x, y) < 1
 
 
-@pytest.mark.parametrize("settings", [{"variance": 0.0}, {"variance": 1.5}, {"rank_tol": -1.0}])
+WRONG_SETTINGS = [{"variance": 0.0}, {"variance": 1.5}, {"variance": "most"}, {"rank_tol": -1.0}]
+
+
+@pytest.mark.parametrize("settings", WRONG_SETTINGS)
 def test_settings_outside_their_range(settings):
     (name,) = settings
     with pytest.raises(ConfigError, match=f"{name} = .*: give a number above 0 and at most 1"):
@@ -239,6 +268,8 @@ def test_settings_outside_their_range(settings):
 def test_networks_without_layers_are_refused():
     with pytest.raises(ConfigError, match="give at least one layer of each network"):
         layer_similarity({"a": np.eye(3)}, {})
+    with pytest.raises(ConfigError, match="first: list: give a mapping of layers to activations"):
+        layer_similarity([np.eye(3)], {"a": np.eye(3)})
 
 
 @pytest.mark.mpi
@@ -249,6 +280,11 @@ def test_errors_of_one_rank_are_raised_on_all(comm):
     with pytest.raises(InputError, match="y: row 0 contains NaN or infinity"):
         linear_cka(x, y, comm=comm)
     if comm.size > 1:
+        last = comm.rank == comm.size - 1
+        with pytest.raises(InputError, match="x: this is no array of numbers"):
+            linear_cka([[1.0, 2.0], [3.0]] if last else x, x, comm=comm)
+        with pytest.raises(ConfigError, match="variance = 'most': give a number"):
+            svcca(x, x, variance="most" if last else 0.9, comm=comm)
         with pytest.raises(ConfigError, match="columns of x differs between ranks"):
             linear_cka(x[:, : 3 + comm.rank], x, comm=comm)
         with pytest.raises(ConfigError, match="first differs between ranks"):

@@ -10,7 +10,7 @@ import pytest
 import scipy.fft
 from sklearn.datasets import load_digits
 
-from hpcembed import Autoencoder
+from hpcembed import PCA, Autoencoder, LocalityPreservingProjection, TruncatedSVD
 from hpcembed.data.matrix import DataMatrix
 from hpcembed.jobs.study.rivals.catalogue import RIVALS, rival_limits, rival_settings
 from hpcembed.jobs.study.settings import load_study
@@ -200,6 +200,38 @@ def test_limits(comm):
     assert rival_limits(["cca", "fast"], target) == {"cca": 1, "fast": 64}
     with pytest.raises(InputError, match="lda needs classes"):
         rival_limits(["lda"], target)
+
+
+@pytest.mark.mpi
+def test_the_limit_of_lpp_is_the_dimension_of_the_rows(comm):
+    X, y = load_digits(return_X_y=True)  # three pixels are always zero
+    first, last = ownership_range(len(X), comm)
+    rows = DataMatrix(X[first:last], y[first:last], comm, class_names=tuple(map(str, range(10))))
+    for embedding in (PCA(64), TruncatedSVD(64), PCA(62)):
+        found = rival_limits(["lpp", "dct"], rows, embedding.fit(rows))
+        assert found == {"lpp": 61, "dct": 64}
+    for k in (5, 61):  # all components that the study needs exist
+        assert rival_limits(["lpp"], rows, PCA(k).fit(rows)) == {"lpp": 64}
+    fitted = LocalityPreservingProjection(61).fit(rows)
+    assert fitted.components_.shape == (61, 64)
+    with pytest.raises(InputError, match="need n_components <= 61, got 62"):
+        LocalityPreservingProjection(62).fit(rows)
+
+
+def test_an_error_names_the_projection(tmp_path):
+    from mpi4py import MPI
+
+    from hpcembed.jobs.job import place
+    from hpcembed.jobs.study.embedded_data import embed_data
+    from hpcembed.jobs.study.settings import job_of
+    from hpcembed.jobs.study.trial_inputs import TrialInputs
+
+    study = load_study(write_small(tmp_path))
+    job = place(job_of(study), tmp_path, None, tmp_path / "out", MPI.COMM_SELF)
+    data = embed_data(job)
+    with pytest.raises(InputError, match="projection lda: need n_components <= 9, got 12"):
+        TrialInputs(job, data, [Trial("lda", (8,), 12, 0)], centred=True)
+    data.destroy()
 
 
 def test_coordinates_of_rivals(tmp_path):
