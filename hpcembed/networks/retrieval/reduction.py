@@ -8,7 +8,6 @@ with an exponent (float8), scaled so that this modulus is the largest of the for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from hpcembed.embedding import PCA
 from hpcembed.networks.retrieval.float8 import LARGEST, decode_float8, encode_float8
 from hpcembed.networks.retrieval.neighbours import scaled_to_one
+from hpcembed.networks.retrieval.row_blocks import blocks_of, check_width, dimensions_of
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import as_array, check_choice, check_count, check_flag
 from hpcembed.runtime.errors import InputError
@@ -29,7 +29,6 @@ __all__ = ["ByteStorage", "EmbeddingReduction", "fit_reduction"]
 ByteStorage = Literal["int8", "float8"]
 
 _LEVELS = 127
-_BLOCK_ROWS = 65_536
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,12 +78,7 @@ class EmbeddingReduction:
 
     def transform(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return coordinates, shape (n, k), in rows of length 1."""
-        rows = as_array("embeddings", rows)
-        if rows.ndim != 2 or rows.shape[1] != len(self.mean):
-            raise InputError(
-                f"embeddings of shape (n, {len(self.mean)}) are needed, not {rows.shape}"
-            )
-        _check_numbers(rows)
+        rows = check_width(rows, len(self.mean))
         found = scaled_to_one((rows - self.mean) @ self.projection.T)
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return (found / np.where(norms > 0, norms, 1.0)).astype(np.float32)
@@ -177,7 +171,7 @@ def fit_reduction(
     with agreement(ranks):
         check_count("k", k)
         check_flag("whiten", whiten)
-        d = _dimensions(rows)
+        d = dimensions_of(rows)
         if k > d:
             raise InputError(f"k = {k} exceeds the {d} dimensions of the embeddings: reduce it")
     same_on_all_ranks(ranks, whiten=bool(whiten))
@@ -189,7 +183,7 @@ def fit_reduction(
         np.asarray(pca.residual_norms_), scales,
     )  # fmt: skip
     largest = np.zeros(k)
-    for block in _blocks(rows):
+    for block in blocks_of(rows):
         largest = np.maximum(largest, np.abs(found.transform(block)).max(axis=0, initial=0.0))
     ranks.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
     steps = np.where(largest > 0, largest, 1.0) / _LEVELS
@@ -206,31 +200,3 @@ def _deviations(variances: NDArray[np.float64]) -> NDArray[np.float64]:
             + (f"reduce k to {usable}" if usable else "all embeddings are equal")
         )
     return np.sqrt(variances)
-
-
-def _dimensions(rows: Any) -> int:
-    """Return the number of columns of rows of an array or of files."""
-    if hasattr(rows, "n_features"):
-        return int(rows.n_features)
-    table = as_array("embeddings", rows)
-    if table.ndim != 2:
-        raise InputError(f"embeddings of shape {table.shape}: give an array of shape (n, d)")
-    _check_numbers(table)
-    return int(table.shape[1])
-
-
-def _check_numbers(rows: NDArray[Any]) -> None:
-    """Raise InputError unless rows are real numbers."""
-    if rows.dtype.kind not in "biuf":
-        raise InputError(f"embeddings of type {rows.dtype}: give real numbers")
-
-
-def _blocks(rows: Any) -> Iterator[NDArray[Any]]:
-    """Yield the rows of an array or of files in blocks."""
-    if hasattr(rows, "blocks"):
-        for _, block in rows.blocks():
-            yield block
-        return
-    rows = np.asarray(rows)
-    for start in range(0, len(rows), _BLOCK_ROWS):
-        yield rows[start : start + _BLOCK_ROWS]

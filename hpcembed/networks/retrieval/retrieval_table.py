@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcembed.networks.retrieval.coder import fit_coder
 from hpcembed.networks.retrieval.neighbours import class_precision, nearest, recall, without_query
 from hpcembed.networks.retrieval.reduction import EmbeddingReduction, fit_reduction
 from hpcembed.runtime.arguments import check_choice, check_count, check_flag, is_integer
@@ -33,7 +34,7 @@ class RetrievalRecord:
     k : int
         Number of coordinates.
     storage : str
-        ``float32``, ``int8`` or ``float8``.
+        ``float32``, ``int8`` or ``float8``; ``bits`` for a coder.
     whiten : bool
     bytes_per_row : int
     recall : float
@@ -62,7 +63,8 @@ class RetrievalTable:
     whole : RetrievalRecord
         The embeddings themselves as float32: recall 1.
     records : tuple of RetrievalRecord
-        One for each number of coordinates, whitening and storage, in this order.
+        One for each number of coordinates, whitening and storage, in this order; then one for each
+        coder.
     n_rows, n_queries, n_neighbors : int
     """
 
@@ -101,6 +103,7 @@ def retrieval_table(
     *,
     storages: Sequence[TableStorage] = ("float32", "int8", "float8"),
     whiten: Sequence[bool] = (False,),
+    n_bytes: Sequence[int] = (),
     labels: NDArray[Any] | None = None,
     n_neighbors: int = 10,
     n_queries: int = 1000,
@@ -117,6 +120,9 @@ def retrieval_table(
     storages : sequence of {"float32", "int8", "float8"}
     whiten : sequence of bool
         ``(False, True)`` compares both.
+    n_bytes : sequence of int
+        Bytes of a row of coders (:func:`~hpcembed.networks.retrieval.fit_coder`), which are
+        compared as well.
     labels : ndarray of shape (n,), optional
         Classes of the rows.
     n_neighbors, n_queries : int
@@ -141,6 +147,8 @@ def retrieval_table(
     """
     embeddings = np.asarray(embeddings)
     _check(embeddings, ks, storages, whiten, labels)
+    for size in n_bytes:
+        check_count("n_bytes", size)
     for name, count in (("n_neighbors", n_neighbors), ("n_queries", n_queries)):
         check_count(name, count)
     if not is_integer(seed) or seed < 0:
@@ -169,6 +177,16 @@ def retrieval_table(
                 records.append(
                     RetrievalRecord(k, storage, white, size, recall(exact, found), precision(found))
                 )
+    for size in n_bytes:
+        coder = fit_coder(embeddings, size)
+        found = coder.search(coder.codes(embeddings), embeddings[queries], n_neighbors + 1)
+        found = without_query(found, queries)
+        share = recall(exact, found)
+        records.append(
+            RetrievalRecord(
+                len(coder.bits), "bits", False, coder.bytes_per_row, share, precision(found)
+            )
+        )
     whole = RetrievalRecord(d, "float32", False, 4 * d, 1.0, precision(exact))
     return RetrievalTable(whole, _with_frontier(records), n, len(queries), n_neighbors)
 
