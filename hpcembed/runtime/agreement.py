@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from hpcembed.runtime.errors import ConfigError, HpcembedError, InputError
-from hpcembed.runtime.machine.memory import memory_error
+from hpcembed.runtime.machine.memory import is_memory_error, memory_error
 from hpcembed.runtime.stopping import pass_on
 
 if TYPE_CHECKING:  # functions that communicate need MPI; the others do without it
@@ -51,7 +51,9 @@ def agreement(comm: MPI.Comm) -> Iterator[None]:
     error: Exception | None = None
     try:
         yield
-    except _LOCAL_FAILURES as caught:
+    except Exception as caught:
+        if not _is_local(caught):
+            raise
         error = caught
     agree(comm, error)
 
@@ -78,7 +80,7 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
     """
     mine = None
     if error is not None:
-        if isinstance(error, MemoryError):
+        if is_memory_error(error):
             error = memory_error(error)
         mine = type(error) if isinstance(error, HpcembedError) else InputError, _one_line(error)
         if comm.size > 1:
@@ -188,7 +190,9 @@ def idle_while_root(comm: MPI.Comm, work: Callable[[], T]) -> T | None:
     if comm.rank == 0:
         try:
             result = work()
-        except _LOCAL_FAILURES as caught:
+        except Exception as caught:
+            if not _is_local(caught):
+                raise
             error = caught
     request = comm.Ibarrier()
     while not request.Test():
@@ -196,6 +200,11 @@ def idle_while_root(comm: MPI.Comm, work: Callable[[], T]) -> T | None:
         time.sleep(0.02)
     agree(comm, error)
     return result
+
+
+def _is_local(error: Exception) -> bool:
+    """Return whether an error is no defect; libraries have their own errors of memory."""
+    return isinstance(error, _LOCAL_FAILURES) or is_memory_error(error)
 
 
 def _one_line(error: Exception) -> str:

@@ -257,8 +257,9 @@ def fit_coder(
         raise InputError("all embeddings are equal: there is nothing to code")
     mean, components = np.asarray(pca.mean_), np.asarray(pca.components_)[kept]
     histograms = Histograms(np.sqrt(variances[kept]))
-    for block in blocks_of(rows):
-        histograms.add((np.asarray(block, dtype=np.float64) - mean) @ components.T)
+    with agreement(ranks):  # files are read again
+        for block in blocks_of(rows):
+            histograms.add((np.asarray(block, dtype=np.float64) - mean) @ components.T)
     ranks.Allreduce(MPI.IN_PLACE, histograms.totals, op=MPI.SUM)
     levels, errors = [], 0.0
     for j, totals in zip(kept, histograms.totals.transpose(1, 0, 2), strict=True):

@@ -183,8 +183,10 @@ def fit_reduction(
         np.asarray(pca.residual_norms_), scales,
     )  # fmt: skip
     largest = np.zeros(k)
-    for block in blocks_of(rows):
-        largest = np.maximum(largest, np.abs(found.transform(block)).max(axis=0, initial=0.0))
+    with agreement(ranks):  # files are read again
+        for block in blocks_of(rows):
+            moduli = np.abs(found.transform(block))
+            largest = np.maximum(largest, moduli.max(axis=0, initial=0.0))
     ranks.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
     steps = np.where(largest > 0, largest, 1.0) / _LEVELS
     return replace(found, steps=steps)

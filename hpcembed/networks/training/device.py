@@ -34,13 +34,20 @@ def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 @contextmanager
 def seeded_torch(threads: int, seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch and set its threads within a block; both are restored afterwards."""
-    before = torch.get_num_threads()
+    """Seed PyTorch and set its threads within a block; both are restored afterwards.
+
+    Modes of the caller do not apply within the block: gradients are recorded, and new tensors have
+    single precision.
+    """
+    before, dtype = torch.get_num_threads(), torch.get_default_dtype()
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    modes = torch.inference_mode(False), torch.enable_grad()
+    with torch.random.fork_rng(devices=devices), modes[0], modes[1]:
         torch.manual_seed(seed)
         torch.set_num_threads(max(1, threads))
+        torch.set_default_dtype(torch.float32)
         try:
             yield
         finally:
             torch.set_num_threads(before)
+            torch.set_default_dtype(dtype)

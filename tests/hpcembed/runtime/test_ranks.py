@@ -16,6 +16,7 @@ from hpcembed.runtime.errors import (
     HpcembedError,
     InputError,
     LaunchError,
+    MemoryLimitError,
 )
 from hpcembed.runtime.ranks import (
     allgather_rows,
@@ -121,6 +122,22 @@ def test_error_of_root_reaches_all(comm):
 
     with pytest.raises(InputError, match="training went wrong"):
         idle_while_root(comm, work)
+
+
+def test_memory_errors_of_libraries_reach_all(comm):
+    """Torch reports a failed allocation as a RuntimeError."""
+
+    def work():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")
+
+    with pytest.raises(MemoryLimitError, match="out of memory: DefaultCPUAllocator"):
+        idle_while_root(comm, work)
+    with (
+        pytest.raises(MemoryLimitError, match="out of memory: DefaultCPUAllocator"),
+        agreement(comm),
+    ):
+        if comm.rank == comm.size - 1:
+            work()
 
 
 def test_foreign_launcher_is_named(comm, monkeypatch):

@@ -45,6 +45,20 @@ def train(recipe=FAST, data=None, hidden=(16, 8), name="embedded", **more):
     )
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes_of_the_caller_do_not_change_a_training(mode):
+    expected = [epoch.validation_accuracy for epoch in train().report.history]
+    torch.set_default_dtype(torch.float64)
+    try:
+        with mode():
+            found = train()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert [epoch.validation_accuracy for epoch in found.report.history] == expected
+    assert all(one.dtype == torch.float32 for one in found.model.parameters())
+
+
 def test_report_and_model_agree():
     seen = []
     trained = train(on_epoch=seen.append)

@@ -46,6 +46,13 @@ def test_the_error_is_less_than_that_of_principal_components(encoder):
         assert model.linear_map_ is None
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes_of_the_caller_do_not_change_the_fit(mode):
+    expected = Autoencoder(3, hidden=8, epochs=2).fit(TRAIN).losses_
+    with mode():
+        assert Autoencoder(3, hidden=8, epochs=2).fit(TRAIN).losses_ == expected
+
+
 def test_encoder_and_decoder_are_those_of_torch():
     model = Autoencoder(3, hidden=16, epochs=2, random_state=5).fit(TRAIN)
     rows = torch.from_numpy((TEST - model.mean_) * model.scale_)
