@@ -65,6 +65,8 @@ class SubspaceTraining:
     seconds: float
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def train_in_subspace(
     model: nn.Module,
     rows: Tensor | NDArray[Any],

@@ -54,11 +54,21 @@ def normal_levels(bits: int) -> tuple[NDArray[np.float64], float]:
     return levels, float(1.0 - (shares * levels**2).sum())
 
 
-def allocate_bits(variances: NDArray[np.float64], total: int) -> NDArray[np.int64]:
+def allocate_bits(
+    variances: NDArray[np.float64], total: int, weights: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
     """Return the bits of each coordinate, at most `MOST_BITS`, of least total error.
 
     The error of a coordinate is that of a normal one with its variance. Coordinates without
     variance get no bits, so the sum may be smaller than `total`.
+
+    Parameters
+    ----------
+    variances : ndarray of shape (k,)
+    total : int
+        Bits of all coordinates.
+    weights : ndarray of shape (k,), optional
+        Positive weights of the squared errors; default: 1.
 
     Examples
     --------
@@ -68,8 +78,9 @@ def allocate_bits(variances: NDArray[np.float64], total: int) -> NDArray[np.int6
     """
     errors = [1.0, *(normal_levels(bits)[1] for bits in range(1, MOST_BITS + 1))]
     gains = -np.diff(errors)
+    scales = variances if weights is None else variances * weights
     found = np.zeros(len(variances), dtype=np.int64)
-    heap = [(-float(one) * gains[0], j) for j, one in enumerate(variances) if one > 0]
+    heap = [(-float(one) * gains[0], j) for j, one in enumerate(scales) if one > 0]
     heapq.heapify(heap)
     for _ in range(total):
         if not heap:
@@ -77,7 +88,7 @@ def allocate_bits(variances: NDArray[np.float64], total: int) -> NDArray[np.int6
         _, j = heapq.heappop(heap)
         found[j] += 1
         if found[j] < MOST_BITS:
-            heapq.heappush(heap, (-float(variances[j]) * gains[found[j]], j))
+            heapq.heappush(heap, (-float(scales[j]) * gains[found[j]], j))
     return found
 
 

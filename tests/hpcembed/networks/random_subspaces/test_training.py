@@ -86,6 +86,14 @@ def test_all_parameters_follow_adam(digits):
     assert torch.equal(flat(found.model), flat(repeated.model))
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes_of_the_caller_do_not_change_a_training(digits, mode):
+    rows, labels = digits[0]
+    expected = train_in_subspace(network(), rows, labels, 20, epochs=1).losses
+    with mode():
+        assert train_in_subspace(network(), rows, labels, 20, epochs=1).losses == expected
+
+
 def test_batch_normalisation_and_dropout(digits):
     model = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.Dropout(0.2), nn.Linear(32, 10))
     found = train_in_subspace(model, *digits[0], 200, test=digits[1], **RECIPE)

@@ -42,15 +42,16 @@ def test_eight_bits_have_the_error_of_the_limit_of_many_levels():
     assert normal_levels(8)[1] == pytest.approx(np.sqrt(3) * np.pi / 2 * 4.0**-8, rel=0.03)
 
 
+@pytest.mark.parametrize("weights", [np.ones(4), np.array([0.1, 1.0, 3.0, 50.0])])
 @pytest.mark.parametrize("total", [1, 4, 7, 12])
-def test_no_other_allocation_has_a_smaller_error(total):
+def test_no_other_allocation_has_a_smaller_error(total, weights):
     variances = np.array([5.0, 1.3, 1.0, 0.02])
     errors = [1.0, *(normal_levels(bits)[1] for bits in range(1, 9))]
 
     def error(bits):
-        return sum(v * errors[b] for v, b in zip(variances, bits, strict=True))
+        return sum(w * v * errors[b] for w, v, b in zip(weights, variances, bits, strict=True))
 
-    found = allocate_bits(variances, total)
+    found = allocate_bits(variances, total, weights)
     assert found.sum() == total
     every = (one for one in itertools.product(range(9), repeat=4) if sum(one) == total)
     assert error(found) == pytest.approx(min(map(error, every)), rel=1e-12)
@@ -111,6 +112,15 @@ def test_bits_keep_more_neighbours_than_int8_of_as_many_bytes(embeddings):
         assert shares[-1] > recall(exact, nearest(cut, reduction.transform(queries), 10)) + 0.05
     assert shares == sorted(shares)
     assert shares[-1] > 0.9
+
+
+def test_bits_minimise_the_error_of_products_with_queries_like_the_rows(embeddings):
+    coder = fit_coder(embeddings, 12)
+    moments = np.mean((embeddings @ coder.components.T) ** 2, axis=0)
+    coordinates = (embeddings - coder.mean) @ coder.components.T
+    gains = coordinates.var(axis=0) * moments * 4.0**-coder.bits
+    # all coordinates would gain about as much by a further bit
+    assert gains[coder.bits < 8].max() < 8 * gains.min()
 
 
 def test_a_search_in_blocks_is_that_of_all_decoded_rows(embeddings, monkeypatch):
