@@ -12,7 +12,6 @@ Reference: A. Gersho, R. M. Gray, "Vector Quantization and Signal Compression", 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from hpcembed.embedding import PCA
-from hpcembed.networks.retrieval.neighbours import nearest, scaled_to_one
+from hpcembed.networks.retrieval.neighbours import nearest, unit_rows
 from hpcembed.networks.retrieval.quantisers import (
     MOST_BITS,
     Histograms,
@@ -29,7 +28,12 @@ from hpcembed.networks.retrieval.quantisers import (
     fitted_levels,
     normal_levels,
 )
-from hpcembed.networks.retrieval.row_blocks import blocks_of, check_width, dimensions_of
+from hpcembed.networks.retrieval.row_blocks import (
+    blocks_of,
+    check_width,
+    dimensions_of,
+    row_slices,
+)
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import as_array, check_count
 from hpcembed.runtime.errors import InputError
@@ -37,9 +41,6 @@ from hpcembed.runtime.ranks import communicator
 from hpcembed.runtime.wording import counted
 
 __all__ = ["EmbeddingCoder", "fit_coder"]
-
-#: Rows that are coded or decoded at once: their bits take a byte each.
-_BLOCK_ROWS = 16_384
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,7 +95,7 @@ class EmbeddingCoder:
         """
         rows = check_width(rows, len(self.mean))
         found = np.empty((len(rows), self.bytes_per_row), dtype=np.uint8)
-        for part in _parts(len(rows)):
+        for part in row_slices(len(rows)):
             found[part] = self._packed(rows[part], part.start)
         return found
 
@@ -116,16 +117,18 @@ class EmbeddingCoder:
             )
         shift = self.components @ self.mean
         found = np.empty((len(codes), len(self.bits)), dtype=np.float32)
-        for part in _parts(len(codes)):
+        for part in row_slices(len(codes)):
             numbers = self._numbers(codes[part])
+            coordinates = np.empty(numbers.shape)
             for j, levels in enumerate(self.levels):
-                found[part, j] = levels[numbers[:, j]] + shift[j]
-        return _unit(found)
+                coordinates[:, j] = levels[numbers[:, j]] + shift[j]
+            found[part] = unit_rows(coordinates)
+        return found
 
     def transform(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return the coordinates of embeddings, not coded, in rows of length 1, shape (n, k)."""
         rows = check_width(rows, len(self.mean))
-        return _unit(rows @ self.components.T)
+        return unit_rows(rows @ self.components.T)
 
     def search(
         self, codes: NDArray[np.uint8], queries: NDArray[Any], n_neighbors: int
@@ -156,7 +159,7 @@ class EmbeddingCoder:
             raise InputError(f"{n_neighbors} neighbours are wanted of {len(codes)} rows")
         numbers = np.empty((len(wanted), 0), dtype=np.int64)
         cosines = np.empty((len(wanted), 0), dtype=np.float32)
-        for part in _parts(len(codes)):
+        for part in row_slices(len(codes)):
             decoded = self.decode(codes[part])
             near = nearest(decoded, wanted, min(n_neighbors, len(decoded)))
             near_cosines = np.stack(
@@ -277,14 +280,3 @@ def fit_coder(
         mean, components, bits[kept], tuple(levels), 1.0 - captured * (1.0 - errors / coded),
         np.asarray(pca.residual_norms_)[kept],
     )  # fmt: skip
-
-
-def _parts(n: int) -> Iterator[slice]:
-    for first in range(0, n, _BLOCK_ROWS):
-        yield slice(first, min(n, first + _BLOCK_ROWS))
-
-
-def _unit(coordinates: NDArray[Any]) -> NDArray[np.float32]:
-    coordinates = scaled_to_one(coordinates).astype(np.float32)
-    norms = np.linalg.norm(coordinates, axis=1, keepdims=True)
-    return coordinates / np.where(norms > 0, norms, np.float32(1))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["class_precision", "nearest", "recall", "scaled_to_one", "without_query"]
+__all__ = ["class_precision", "nearest", "recall", "unit_rows", "without_query"]
 
 #: Cosines that are formed at a time.
 _BLOCK = 16 * 2**20
@@ -115,28 +115,29 @@ def without_query(found: NDArray[np.int64], queries: NDArray[np.int64]) -> NDArr
     return found[others].reshape(len(found), -1)
 
 
-def scaled_to_one(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return rows times powers of two, so that their squares neither over- nor underflow.
+def unit_rows(rows: NDArray[Any], dtype: type = np.float32) -> NDArray[Any]:
+    """Return rows divided by their lengths, computed in a precision; rows of zeros remain.
 
-    The largest modulus of each row that is not zero is then between 1/2 and 1; no digit changes.
+    Rows are first multiplied by powers of two, so that their squares neither over- nor underflow.
 
     Examples
     --------
     >>> import numpy as np
-    >>> scaled_to_one(np.array([[3e200, 4e200]])).round(3)
-    array([[0.49 , 0.653]])
+    >>> unit_rows(np.array([[3e200, 4e200], [0.0, 0.0]])).round(3)
+    array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
     """
     largest = np.max(np.abs(rows), axis=1, keepdims=True, initial=0.0)
-    return np.ldexp(rows, -np.frexp(largest)[1])
+    rows = np.ldexp(rows, -np.frexp(largest)[1]).astype(dtype)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms > 0, norms, dtype(1))
 
 
 def _unit(rows: NDArray[Any], name: str, first: int = 0) -> NDArray[np.float32]:
-    """Return rows of length 1 in single precision; rows of zeros remain."""
+    """Return rows of length 1 in single precision; an entry that is not finite is an error."""
     rows = np.asarray(rows)
     rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float64)
     if not np.isfinite(rows).all():
         place = first + int(np.argmin(np.isfinite(rows).all(axis=1)))
         raise InputError(f"{name} {place} (counted from 0) is not finite: remove it")
-    rows = scaled_to_one(rows).astype(np.float32)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1.0)
+    return unit_rows(rows)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hpcembed.embedding import PCA
 from hpcembed.networks.retrieval.float8 import LARGEST, decode_float8, encode_float8
-from hpcembed.networks.retrieval.neighbours import scaled_to_one
+from hpcembed.networks.retrieval.neighbours import unit_rows
 from hpcembed.networks.retrieval.row_blocks import blocks_of, check_width, dimensions_of
 from hpcembed.runtime.agreement import agreement, same_on_all_ranks
 from hpcembed.runtime.arguments import as_array, check_choice, check_count, check_flag
@@ -79,9 +79,8 @@ class EmbeddingReduction:
     def transform(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return coordinates, shape (n, k), in rows of length 1."""
         rows = check_width(rows, len(self.mean))
-        found = scaled_to_one((rows - self.mean) @ self.projection.T)
-        norms = np.linalg.norm(found, axis=1, keepdims=True)
-        return (found / np.where(norms > 0, norms, 1.0)).astype(np.float32)
+        found = (rows - self.mean) @ self.projection.T
+        return unit_rows(found, np.float64).astype(np.float32)
 
     def codes(
         self, rows: NDArray[Any], storage: ByteStorage = "int8"

@@ -146,9 +146,7 @@ def retrieval_table(
     [(4, 'float32', 16), (4, 'int8', 4), (16, 'float32', 64), (16, 'int8', 16)]
     """
     embeddings = np.asarray(embeddings)
-    _check(embeddings, ks, storages, whiten, labels)
-    for size in n_bytes:
-        check_count("n_bytes", size)
+    _check(embeddings, ks, storages, whiten, n_bytes, labels)
     for name, count in (("n_neighbors", n_neighbors), ("n_queries", n_queries)):
         check_count(name, count)
     if not is_integer(seed) or seed < 0:
@@ -222,18 +220,22 @@ def _check(
     ks: Sequence[int],
     storages: Sequence[str],
     whiten: Sequence[bool],
+    n_bytes: Sequence[int],
     labels: NDArray[Any] | None,
 ) -> None:
     """Raise an error unless the arguments match each other."""
     if embeddings.ndim != 2:
         raise InputError(f"embeddings of shape {embeddings.shape}: give an array of shape (n, d)")
-    for name, values in (("ks", ks), ("storages", storages), ("whiten", whiten)):
+    given = {"ks": ks, "storages": storages, "whiten": whiten, "n_bytes": n_bytes}
+    for name, values in given.items():
         if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
             raise ConfigError(f"{name} = {values!r} is no list")
-        if not len(values):
+        if not len(values) and name != "n_bytes":
             raise ConfigError(f"{name} is empty: give at least one value")
     for k in ks:
         check_count("k", k)
+    for size in n_bytes:
+        check_count("n_bytes", size)
     for storage in storages:
         check_choice("storage", storage, get_args(TableStorage))
     for white in whiten:

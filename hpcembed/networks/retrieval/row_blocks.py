@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hpcembed.runtime.arguments import as_array
 from hpcembed.runtime.errors import InputError
 
-__all__ = ["blocks_of", "check_width", "dimensions_of"]
+__all__ = ["blocks_of", "check_width", "dimensions_of", "row_slices"]
 
 _BLOCK_ROWS = 16_384
 
@@ -47,5 +47,11 @@ def blocks_of(rows: Any) -> Iterator[NDArray[Any]]:
     parts = (block for _, block in rows.blocks()) if hasattr(rows, "blocks") else (rows,)
     for part in parts:
         table = np.asarray(part)
-        for start in range(0, len(table), _BLOCK_ROWS):
-            yield table[start : start + _BLOCK_ROWS]
+        for chosen in row_slices(len(table)):
+            yield table[chosen]
+
+
+def row_slices(n: int) -> Iterator[slice]:
+    """Yield slices of at most 16,384 of n rows."""
+    for first in range(0, n, _BLOCK_ROWS):
+        yield slice(first, min(n, first + _BLOCK_ROWS))

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 
 from hpcembed import open_rows
-from hpcembed.networks.retrieval import coder as coder_module
-from hpcembed.networks.retrieval import fit_coder, fit_reduction, nearest, recall, retrieval_table
+from hpcembed.networks.retrieval import (
+    fit_coder,
+    fit_reduction,
+    nearest,
+    recall,
+    retrieval_table,
+    row_blocks,
+)
 from hpcembed.networks.retrieval.quantisers import (
     Histograms,
     allocate_bits,
@@ -96,7 +102,12 @@ def test_codes_hold_the_nearest_levels_and_the_stated_loss(embeddings):
     rest = ((embeddings - coder.mean) ** 2).sum() - (coordinates**2).sum()
     lost = ((coordinates - stored) ** 2).sum() + rest
     assert coder.lost == pytest.approx(lost / ((embeddings - coder.mean) ** 2).sum(), rel=1e-2)
+    covariance = np.cov(embeddings.astype(np.float64), rowvar=False)
+    values = np.einsum("kd,de,ke->k", coder.components, covariance, coder.components)
+    missing = coder.components @ covariance - values[:, None] * coder.components
     assert coder.residual_norms.shape == coder.bits.shape
+    assert (coder.residual_norms < 1e-5 * values[0]).all()
+    np.testing.assert_allclose(np.linalg.norm(missing, axis=1), 0.0, atol=1e-5 * values[0])
     assert f"48 numbers -> 13 bytes, up to {coder.bits.max()} bits" in repr(coder)
 
 
@@ -114,6 +125,16 @@ def test_bits_keep_more_neighbours_than_int8_of_as_many_bytes(embeddings):
     assert shares[-1] > 0.9
 
 
+@pytest.mark.parametrize("scale", [2.0**200, 2.0**-200])
+def test_a_scale_beyond_single_precision_changes_no_neighbour(embeddings, scale):
+    rows = embeddings[:500].astype(np.float64)
+    plain, scaled = fit_coder(rows, 12), fit_coder(scale * rows, 12)
+    np.testing.assert_array_equal(scaled.bits, plain.bits)
+    expected = plain.search(plain.codes(rows), rows[:20], 10)
+    found = scaled.search(scaled.codes(scale * rows), scale * rows[:20], 10)
+    assert recall(expected, found) > 0.99
+
+
 def test_bits_minimise_the_error_of_products_with_queries_like_the_rows(embeddings):
     coder = fit_coder(embeddings, 12)
     moments = np.mean((embeddings @ coder.components.T) ** 2, axis=0)
@@ -127,7 +148,7 @@ def test_a_search_in_blocks_is_that_of_all_decoded_rows(embeddings, monkeypatch)
     coder = fit_coder(embeddings, 12)
     codes, queries = coder.codes(embeddings), embeddings[:50]
     whole = nearest(coder.decode(codes), coder.transform(queries), 10)
-    monkeypatch.setattr(coder_module, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(row_blocks, "_BLOCK_ROWS", 7)
     np.testing.assert_array_equal(coder.codes(embeddings), codes)
     assert recall(whole, coder.search(codes, queries, 10)) > 0.99
     with pytest.raises(InputError, match="20 neighbours are wanted of 5 rows"):
@@ -190,6 +211,8 @@ def test_the_table_has_records_of_coders(embeddings):
     assert coded.recall > cut.recall
     assert (coded.on_frontier, cut.on_frontier) == (True, False)
     assert f"| {coded.k} | bits | 12 |" in table.markdown()
+    with pytest.raises(ConfigError, match="n_bytes = 12 is no list"):
+        retrieval_table(embeddings, [12], n_bytes=12)
 
 
 @pytest.mark.mpi
